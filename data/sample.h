@@ -1,0 +1,54 @@
+// What the data side hands to the model side: one Sample per image, collated into a Batch. No autograd, no device.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+// One object of one image after augmentation (spec 5.7).
+struct Target {
+  int32_t class_id = 0;
+  std::array<float, 4> box{};  // centre x, centre y, width, height, divided by the width and height of the network input
+};
+
+// How an image got from its file into the network input; what is needed to map results back (spec 3.2, 3.3, 4.2).
+struct ImageGeometry {
+  int original_height = 0, original_width = 0;  // after EXIF orientation
+  double ratio_height = 1, ratio_width = 1;     // resized / original
+  int pad_left = 0, pad_top = 0;                // letterbox border in network-input pixels
+};
+
+struct Sample {
+  int64_t index = 0;  // position in the data set
+  std::string file;
+  ImageGeometry geometry;
+  int height = 0, width = 0;      // of the network input
+  std::vector<uint8_t> pixels;    // height x width x 3, RGB
+  std::vector<Target> targets;    // in the order of the mask values (spec 5.6)
+  int mask_height = 0, mask_width = 0;
+  // Overlap form: one index map, value j + 1 where targets[j] is visible, 0 elsewhere (mask_height x mask_width).
+  // Separate form: one 0/1 plane for each target, one after the other.
+  bool overlap = true;
+  std::vector<int32_t> masks;
+};
+
+// Samples of equal network-input size, in order.
+struct Batch {
+  Tensor images;                        // u8 (N, H, W, 3), RGB
+  std::vector<Target> targets;          // of all images, image by image
+  std::vector<int32_t> target_image;    // image of each target
+  bool overlap = true;
+  Tensor masks;                         // i32: overlap (N, mh, mw), separate (targets, mh, mw)
+  std::vector<std::string> files;
+  std::vector<int64_t> indices;
+  std::vector<ImageGeometry> geometry;
+
+  int64_t size() const { return images.defined() ? images.size(0) : 0; }
+};
+
+}  // namespace tessera

@@ -1,0 +1,30 @@
+#include "tensor/base/env.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "tensor/base/check.h"
+
+namespace tessera {
+
+namespace {
+constexpr std::array kSwitches = {
+    EnvSwitch{"NO_COLOR", "any value: no colours in the log"},
+    EnvSwitch{"TESSERA_CPU_BACKEND", "ref | avx2 | avx512: the CPU kernels to use (default: the best this CPU has)"},
+    EnvSwitch{"TESSERA_DATA", "folder under which data sets are sought"},
+    EnvSwitch{"TESSERA_THREADS", "number of compute threads (default: one per core this process may use)"},
+};
+}  // namespace
+
+std::span<const EnvSwitch> env_switches() { return kSwitches; }
+
+std::optional<std::string> env(std::string_view name) {
+  const bool listed = std::any_of(kSwitches.begin(), kSwitches.end(), [&](const EnvSwitch& s) { return s.name == name; });
+  TESSERA_CHECK(listed, "environment switch {} is not in the list of tensor/base/env.cpp", name);
+  const char* value = std::getenv(std::string(name).c_str());
+  if (value == nullptr || *value == '\0') return std::nullopt;
+  return value;
+}
+
+}  // namespace tessera

@@ -1,0 +1,171 @@
+#include "tensor/caching_allocator.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <utility>
+
+#include <sys/mman.h>
+
+#include "tensor/base/check.h"
+
+namespace tessera {
+
+namespace {
+constexpr size_t kAlign = 64;
+constexpr size_t kLarge = size_t{1} << 20;
+constexpr size_t kSmallSegment = size_t{4} << 20;  // small blocks share segments of this size
+constexpr size_t kHugePage = size_t{2} << 20;
+
+size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+size_t rounded_size(size_t bytes) {
+  if (bytes < kLarge) return std::max(round_up(bytes, kAlign), kAlign);
+  return round_up(bytes, std::bit_floor(bytes) / 8);
+}
+}  // namespace
+
+CachingAllocator::CachingAllocator(Raw raw) : raw_(std::move(raw)) {}
+
+CachingAllocator::~CachingAllocator() {
+  for (const auto& [id, segment] : segments_) raw_.release(segment.first, segment.second);
+}
+
+CachingAllocator::Block* CachingAllocator::take_free(size_t bytes) {
+  Block key{nullptr, bytes, 0, true};
+  const bool small = bytes < kLarge;
+  for (auto it = free_.lower_bound(&key); it != free_.end(); ++it) {
+    Block* block = *it;
+    const size_t rest = block->bytes - bytes;
+    // A small block may not pin a large segment, and a large one is cut only when the rest stays useful.
+    if (small && block->bytes > kSmallSegment) return nullptr;
+    const bool splits = rest >= (small ? kAlign : kLarge);
+    if (!splits && rest > bytes / 4) continue;
+    free_.erase(it);
+    if (splits) {
+      char* tail = block->begin + bytes;
+      const auto [pos, inserted] = blocks_.emplace(tail, Block{tail, rest, block->segment, true});
+      block->bytes = bytes;
+      free_.insert(&pos->second);
+    }
+    return block;
+  }
+  return nullptr;
+}
+
+CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
+  const size_t segment_bytes = bytes < kLarge ? kSmallSegment : round_up(bytes, kHugePage);
+  void* p = raw_.allocate(segment_bytes);
+  if (p == nullptr) {
+    trim_locked();
+    p = raw_.allocate(segment_bytes);
+  }
+  if (p == nullptr) {
+    throw Error(ErrorCode::kMemory,
+                fmt::format("out of memory: {:.1f} MiB asked for, {:.1f} MiB in use, {:.1f} MiB reserved", double(bytes) / 0x1p20,
+                            double(stats_.bytes_in_use) / 0x1p20, double(stats_.bytes_reserved) / 0x1p20),
+                {}, "use a smaller batch or image size");
+  }
+  const size_t id = next_segment_++;
+  char* begin = static_cast<char*>(p);
+  segments_.emplace(id, std::pair{begin, segment_bytes});
+  stats_.bytes_reserved += int64_t(segment_bytes);
+  stats_.peak_reserved = std::max(stats_.peak_reserved, stats_.bytes_reserved);
+  const auto [pos, inserted] = blocks_.emplace(begin, Block{begin, segment_bytes, id, true});
+  free_.insert(&pos->second);
+  Block* block = take_free(bytes);
+  if (block == nullptr) {  // the rounding of the segment left too large a rest to waste, too small to split
+    block = &pos->second;
+    free_.erase(block);
+  }
+  return block;
+}
+
+void* CachingAllocator::allocate(size_t bytes) {
+  const size_t size = rounded_size(bytes);
+  std::lock_guard lock(mutex_);
+  ++stats_.allocations;
+  Block* block = take_free(size);
+  if (block != nullptr) {
+    ++stats_.cache_hits;
+  } else {
+    block = grow(size);
+  }
+  block->free = false;
+  stats_.bytes_in_use += int64_t(block->bytes);
+  stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.bytes_in_use);
+  return block->begin;
+}
+
+void CachingAllocator::release(void* p) noexcept {
+  if (p == nullptr) return;
+  std::lock_guard lock(mutex_);
+  auto it = blocks_.find(static_cast<char*>(p));
+  if (it == blocks_.end() || it->second.free) std::abort();  // not ours, or freed twice
+  it->second.free = true;
+  stats_.bytes_in_use -= int64_t(it->second.bytes);
+  auto merge_into = [&](BlockMap::iterator left, BlockMap::iterator right) {
+    left->second.bytes += right->second.bytes;
+    blocks_.erase(right);
+  };
+  if (auto next = std::next(it); next != blocks_.end() && next->second.free && next->second.segment == it->second.segment) {
+    free_.erase(&next->second);
+    merge_into(it, next);
+  }
+  if (it != blocks_.begin()) {
+    if (auto prev = std::prev(it); prev->second.free && prev->second.segment == it->second.segment) {
+      free_.erase(&prev->second);
+      merge_into(prev, it);
+      it = prev;
+    }
+  }
+  free_.insert(&it->second);
+}
+
+void CachingAllocator::trim_locked() {
+  for (auto it = segments_.begin(); it != segments_.end();) {
+    const auto [begin, bytes] = it->second;
+    const auto block = blocks_.find(begin);
+    if (block->second.free && block->second.bytes == bytes) {
+      free_.erase(&block->second);
+      blocks_.erase(block);
+      raw_.release(begin, bytes);
+      stats_.bytes_reserved -= int64_t(bytes);
+      it = segments_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+}
+
+void CachingAllocator::trim() {
+  std::lock_guard lock(mutex_);
+  trim_locked();
+}
+
+AllocatorStats CachingAllocator::stats() const {
+  std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void CachingAllocator::reset_peaks() {
+  std::lock_guard lock(mutex_);
+  stats_.peak_in_use = stats_.bytes_in_use;
+  stats_.peak_reserved = stats_.bytes_reserved;
+}
+
+CachingAllocator& host_allocator() {
+  // Never destroyed: tensors in static storage may outlive any order of destruction.
+  static CachingAllocator* const allocator = new CachingAllocator({
+      [](size_t bytes) -> void* {
+        void* p = nullptr;
+        if (posix_memalign(&p, bytes >= kHugePage ? kHugePage : kAlign, bytes) != 0) return nullptr;
+        if (bytes >= kHugePage) madvise(p, bytes, MADV_HUGEPAGE);
+        return p;
+      },
+      [](void* p, size_t) { std::free(p); },
+  });
+  return *allocator;
+}
+
+}  // namespace tessera
