@@ -1,0 +1,67 @@
+// A backend implements every op family for one kind of device. Methods take views, run to completion in order on the current
+// stream, never allocate their outputs and never look at gradients. RefBackend is the contract as code; CpuBackend derives from it
+// and overrides what has a fast kernel; a CUDA backend stands beside them.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "tensor/caching_allocator.h"
+#include "tensor/device.h"
+#include "tensor/ops/conv.h"
+#include "tensor/ops/copy.h"
+#include "tensor/ops/index.h"
+#include "tensor/ops/losses.h"
+#include "tensor/ops/matmul.h"
+#include "tensor/ops/norm.h"
+#include "tensor/ops/optim.h"
+#include "tensor/ops/pointwise.h"
+#include "tensor/ops/pool.h"
+#include "tensor/ops/random.h"
+#include "tensor/ops/reduce.h"
+#include "tensor/ops/softmax.h"
+
+namespace tessera {
+
+class Backend : public CopyOps,
+                public PointwiseOps,
+                public ReduceOps,
+                public MatmulOps,
+                public ConvOps,
+                public PoolOps,
+                public NormOps,
+                public SoftmaxOps,
+                public IndexOps,
+                public LossOps,
+                public OptimOps,
+                public RandomOps {
+ public:
+  virtual std::string_view name() const = 0;  // "ref", "avx512", "cuda", ...
+  virtual Device::Kind device_kind() const = 0;
+  virtual CachingAllocator& allocator() = 0;
+  virtual void synchronize() {}  // waits for what was started
+};
+
+// Registers a backend; the last one installed for a kind of device is the one that runs.
+void install(std::unique_ptr<Backend> backend);
+std::span<Backend* const> available_backends();
+Backend& backend_for(Device device);      // Error(kUsage) when none is installed for this kind
+Backend* find_backend(std::string_view name);  // null: not installed
+
+// The allocator of a device; the host's works before any backend is installed.
+CachingAllocator& allocator_for(Device device);
+
+// Makes `backend` the one that runs on this thread, for tests and comparisons.
+class BackendGuard {
+ public:
+  explicit BackendGuard(Backend& backend);
+  ~BackendGuard();
+  BackendGuard(const BackendGuard&) = delete;
+  BackendGuard& operator=(const BackendGuard&) = delete;
+
+ private:
+  Backend* previous_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,60 @@
+// 2-D convolution (cross-correlation, as the field calls it) and its transpose, channels last.
+//
+//   y[n, oy, ox, o] = bias[o] + sum over ky, kx, i of x[n, oy*stride + ky - pad, ox*stride + kx - pad, i] * w[o, ky, kx, i]
+//
+// Reads outside the image are zero. Output size: (h + 2*pad - k) / stride + 1.
+#pragma once
+
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+struct ConvParams {
+  int64_t stride = 1;
+  int64_t pad = 0;
+  friend bool operator==(const ConvParams&, const ConvParams&) = default;
+};
+
+enum class Activation : uint8_t { kNone, kSilu };
+
+// What happens to a convolution's result before it is stored: y = act(conv + bias) + residual.
+struct ConvEpilogue {
+  const void* bias = nullptr;  // O values of the type of x; null: none
+  Activation activation = Activation::kNone;
+  ImageView residual{};         // p null: none; else the shape of y
+};
+
+class ConvOps {
+ public:
+  virtual ~ConvOps() = default;
+  // x Pitched (N,H,W,I), w dense (O,kH,kW,I), y Pitched (N,OH,OW,O). y never overlaps x.
+  virtual void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) = 0;
+  // dx (+)= gradient of the sum of y*dy with respect to x.
+  virtual void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) = 0;
+  // dw (+)= gradient with respect to w.
+  virtual void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) = 0;
+  // dbias (+)= sum of dy over pixels (O values of dy's type).
+  virtual void bias_backward(RowsView dy, void* dbias, bool accumulate) = 0;
+
+  // Transposed convolution with kernel = stride = 2, no padding: y[n, 2i+a, 2j+b, o] = bias[o] + sum_c x[n,i,j,c] * w[o,a,b,c].
+  // w is (O, 2, 2, I) with O the output channels.
+  virtual void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) = 0;
+  virtual void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) = 0;
+  virtual void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) = 0;
+};
+
+namespace ops {
+Shape conv2d_shape(const Shape& x, const Shape& w, const ConvParams& p);  // checks and computes (N, OH, OW, O)
+// bias and residual may be undefined.
+Tensor conv2d(const Tensor& x, const Tensor& w, const ConvParams& p, const Tensor& bias = {}, Activation act = Activation::kNone,
+              const Tensor& residual = {}, const Tensor& into = {});
+Tensor conv2d_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvParams& p, const Tensor& into = {},
+                            bool accumulate = false);
+void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const ConvParams& p, bool accumulate);
+void bias_backward(const Tensor& dy, const Tensor& dbias, bool accumulate);
+Tensor conv_transpose2x2(const Tensor& x, const Tensor& w, const Tensor& bias);
+Tensor conv_transpose2x2_backward_data(const Tensor& dy, const Tensor& w);
+void conv_transpose2x2_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, bool accumulate);
+}  // namespace ops
+
+}  // namespace tessera

@@ -1,0 +1,45 @@
+// Batch normalisation over all axes but the last, alone or fused with SiLU and a residual sum (Ioffe and Szegedy 2015).
+//
+//   z = (x - mean) * rstd * gamma + beta,  y = act(z) + residual,  rstd = 1 / sqrt(var + eps)
+//
+// The fused form keeps only x, mean and rstd for the backward pass and computes z and its sigmoid again.
+#pragma once
+
+#include "tensor/ops/conv.h"
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+// Per-channel vectors, C values each, of the type of x (f32, or f64 on the reference backend).
+struct BatchNormView {
+  const void* mean;
+  const void* rstd;
+  const void* gamma;
+  const void* beta;
+};
+
+class NormOps {
+ public:
+  virtual ~NormOps() = default;
+  // mean and biased variance of each column. Two-pass or shifted: no cancellation when |mean| >> deviation.
+  virtual void batch_norm_stats(RowsView x, void* mean, void* var) = 0;
+  virtual void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual /* p null: none */, RowsView y) = 0;
+  // Gradients through the batch statistics: dx (written), dgamma and dbeta (added to when accumulate). dx may be dy.
+  virtual void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma,
+                                   void* dbeta, bool accumulate) = 0;
+};
+
+namespace ops {
+struct BatchNormStats {
+  Tensor mean, var, rstd;  // var biased
+};
+BatchNormStats batch_norm_stats(const Tensor& x, double eps);
+// mean, rstd, gamma, beta: (C). residual may be undefined.
+Tensor batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma, const Tensor& beta,
+                        Activation act, const Tensor& residual = {}, const Tensor& into = {});
+// Returns dx; adds into (or overwrites) dgamma, dbeta.
+Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& rstd, const Tensor& gamma,
+                           const Tensor& beta, Activation act, const Tensor& dgamma, const Tensor& dbeta, bool accumulate);
+}  // namespace ops
+
+}  // namespace tessera
