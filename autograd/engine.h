@@ -1,0 +1,47 @@
+// Runs a graph backwards, newest node first. An operation is younger than its inputs, so when a node comes to the top of the heap
+// every gradient that it will ever get has arrived: no counting, no recursion, and saved tensors are freed as early as can be.
+#pragma once
+
+#include <queue>
+#include <unordered_map>
+#include <vector>
+
+#include "autograd/node.h"
+
+namespace tessera {
+
+class Engine {
+ public:
+  void run(const Variable& root, const Tensor& seed);
+
+  // Called by Node::backward. The gradient has the shape of the input.
+  void send(const Edge& edge, Grad grad);
+  // The gradient of channels [start, start + grad.size(-1)) of the input's last axis; the rest of it is zero.
+  void send_slice(const Edge& edge, int64_t start, Grad grad);
+  // The tensor into which a leaf's gradient may be accumulated directly; null when there is none yet.
+  const Tensor* grad_target(const Edge& edge) const;
+
+ private:
+  struct Slice {
+    int64_t start;
+    Grad grad;
+  };
+  // What has arrived for a node: the whole gradient, or disjoint channel slices of it.
+  struct Slot {
+    std::shared_ptr<Node> node;
+    Shape shape;
+    Grad whole;
+    std::vector<Slice> slices;
+  };
+
+  Slot& slot_of(const Edge& edge);
+  static void add(Grad& sum, Grad grad);
+  static void add_slice(Slot& slot, int64_t start, Grad grad);
+  static Grad assemble(Slot& slot);
+  static void send_to_leaf(Variable::State& leaf, const Grad& grad);
+
+  std::priority_queue<std::pair<uint64_t, Node*>> heap_;
+  std::unordered_map<Node*, Slot> slots_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,81 @@
+#include "autograd/functions/conv.h"
+
+#include "autograd/engine.h"
+
+namespace tessera::ag {
+
+namespace {
+
+// Adds to the leaf's gradient in place when it exists, else sends a fresh one. compute(target, accumulate).
+template <class Compute>
+void weight_gradient(Engine& engine, const Edge& edge, const Tensor& like, Compute compute) {
+  if (!edge) return;
+  if (const Tensor* target = engine.grad_target(edge)) return compute(*target, true);
+  Tensor fresh = Tensor::empty(edge.shape, like.dtype(), like.device());
+  compute(fresh, false);
+  engine.send(edge, {fresh, true});
+}
+
+class ConvNode final : public Node {
+ public:
+  ConvNode(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p)
+      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x.data()), w_(w.data()), p_(p) {}
+  std::string_view name() const override { return "conv2d"; }
+  void backward(Grad dy, Engine& engine) override {
+    weight_gradient(engine, inputs[2], dy.value, [&](const Tensor& t, bool acc) { ops::bias_backward(dy.value, t, acc); });
+    weight_gradient(engine, inputs[1], dy.value,
+                    [&](const Tensor& t, bool acc) { ops::conv2d_backward_weight(x_.get(), dy.value, t, p_, acc); });
+    const Shape x_shape = inputs[0].shape;
+    x_.release();  // before dx is allocated
+    if (inputs[0]) engine.send(inputs[0], {ops::conv2d_backward_data(dy.value, w_.get(), x_shape, p_), true});
+  }
+  void release() override {
+    x_.release();
+    w_.release();
+  }
+  int64_t saved_bytes() const override { return x_.bytes() + w_.bytes(); }
+
+ private:
+  Saved x_, w_;
+  ConvParams p_;
+};
+
+class ConvTransposeNode final : public Node {
+ public:
+  ConvTransposeNode(const Variable& x, const Variable& w, const Variable& bias)
+      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x.data()), w_(w.data()) {}
+  std::string_view name() const override { return "conv_transpose2x2"; }
+  void backward(Grad dy, Engine& engine) override {
+    weight_gradient(engine, inputs[2], dy.value, [&](const Tensor& t, bool acc) { ops::bias_backward(dy.value, t, acc); });
+    weight_gradient(engine, inputs[1], dy.value,
+                    [&](const Tensor& t, bool acc) { ops::conv_transpose2x2_backward_weight(x_.get(), dy.value, t, acc); });
+    if (inputs[0]) engine.send(inputs[0], {ops::conv_transpose2x2_backward_data(dy.value, w_.get()), true});
+  }
+  void release() override {
+    x_.release();
+    w_.release();
+  }
+  int64_t saved_bytes() const override { return x_.bytes() + w_.bytes(); }
+
+ private:
+  Saved x_, w_;
+};
+
+const Tensor& data_or_none(const Variable& v) {
+  static const Tensor none;
+  return v.defined() ? v.data() : none;
+}
+
+}  // namespace
+
+Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p) {
+  Tensor y = ops::conv2d(x.data(), w.data(), p, data_or_none(bias));
+  return Variable::result(std::move(y), needs_grad({&x, &w, &bias}) ? std::make_shared<ConvNode>(x, w, bias, p) : nullptr);
+}
+
+Variable conv_transpose2x2(const Variable& x, const Variable& w, const Variable& bias) {
+  Tensor y = ops::conv_transpose2x2(x.data(), w.data(), data_or_none(bias));
+  return Variable::result(std::move(y), needs_grad({&x, &w, &bias}) ? std::make_shared<ConvTransposeNode>(x, w, bias) : nullptr);
+}
+
+}  // namespace tessera::ag

@@ -1,0 +1,14 @@
+// Differentiable convolutions, channels last; formulas in tensor/ops/conv.h.
+#pragma once
+
+#include "autograd/variable.h"
+#include "tensor/ops/conv.h"
+
+namespace tessera::ag {
+
+// x (N,H,W,I), w (O,kH,kW,I), bias (O) or undefined.
+Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p);
+// x (N,H,W,I), w (O,2,2,I), bias (O) or undefined; doubles height and width.
+Variable conv_transpose2x2(const Variable& x, const Variable& w, const Variable& bias);
+
+}  // namespace tessera::ag

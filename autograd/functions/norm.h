@@ -1,0 +1,24 @@
+// Differentiable batch normalisation in training mode, alone or fused with SiLU and a residual sum; formulas in tensor/ops/norm.h.
+#pragma once
+
+#include "autograd/variable.h"
+#include "tensor/ops/norm.h"
+
+namespace tessera::ag {
+
+struct BatchNormState {
+  Tensor running_mean, running_var;  // (C), updated: r = (1 - momentum) r + momentum * batch; the variance unbiased
+  double momentum = 0.03;
+  double eps = 1e-3;
+};
+
+// Normalises with the statistics of this batch and updates the running ones. residual may be undefined; the result goes into
+// `into` when given. Keeps x, mean and rstd only.
+Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,
+                          Activation act = Activation::kNone, const Variable& residual = {}, const Tensor& into = {});
+
+// Normalises with fixed statistics (running ones), as evaluation and frozen layers do.
+Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,
+                         Activation act = Activation::kNone, const Variable& residual = {}, const Tensor& into = {});
+
+}  // namespace tessera::ag

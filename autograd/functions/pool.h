@@ -1,0 +1,12 @@
+// Differentiable max pooling and nearest-neighbour upsampling, channels last.
+#pragma once
+
+#include "autograd/variable.h"
+#include "tensor/ops/pool.h"
+
+namespace tessera::ag {
+
+Variable max_pool2d(const Variable& x, const PoolParams& p, const Tensor& into = {});
+Variable upsample2x(const Variable& x, const Tensor& into = {});
+
+}  // namespace tessera::ag

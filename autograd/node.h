@@ -1,0 +1,70 @@
+// Node: one recorded operation. A subclass keeps what its backward pass needs as named fields (Tensors, never Variables, so that
+// cycles cannot form) and turns the gradient of its result into gradients of its inputs.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "autograd/variable.h"
+
+namespace tessera {
+
+class Engine;
+
+// Where a gradient goes: the Node that made an input, or a leaf. Neither: the input needs none.
+struct Edge {
+  Edge() = default;
+  explicit Edge(const Variable& input);
+  explicit operator bool() const { return node || leaf; }
+
+  std::shared_ptr<Node> node;
+  std::shared_ptr<Variable::State> leaf;
+  Shape shape;  // of the input
+};
+
+// A gradient on its way. exclusive: nobody else reads or writes this memory region, so the receiver may add into it.
+struct Grad {
+  Tensor value;
+  bool exclusive = false;
+};
+
+class Node {
+ public:
+  explicit Node(std::vector<Edge> edges);
+  virtual ~Node();  // iterative: a graph of any depth goes without recursion
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  virtual std::string_view name() const = 0;
+  // Sends gradients along `inputs`. Called once.
+  virtual void backward(Grad dy, Engine& engine) = 0;
+  // Frees saved tensors; called after backward().
+  virtual void release() = 0;
+  virtual int64_t saved_bytes() const = 0;
+
+  std::vector<Edge> inputs;
+  const uint64_t order;  // creation number: inputs of a node are always older
+};
+
+// A tensor kept for the backward pass, checked on use: an operation that wrote into it in between would falsify the gradient.
+class Saved {
+ public:
+  Saved() = default;
+  Saved(Tensor tensor) : tensor_(std::move(tensor)), version_(tensor_.defined() ? tensor_.version() : 0) {}  // NOLINT: implicit
+  const Tensor& get() const;
+  bool defined() const { return tensor_.defined(); }
+  void release() { tensor_ = {}; }
+  int64_t bytes() const { return tensor_.defined() ? tensor_.numel() * int64_t(size_of(tensor_.dtype())) : 0; }
+
+ private:
+  Tensor tensor_;
+  uint64_t version_ = 0;
+};
+
+// True when a result of these inputs must be recorded.
+bool needs_grad(std::initializer_list<const Variable*> inputs);
+
+}  // namespace tessera

@@ -1,0 +1,57 @@
+// Variable: a tensor that takes part in differentiation. It wraps a Tensor (which knows nothing of gradients) and remembers the
+// Node that made it. Copies share everything.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+class Node;
+
+class Variable {
+ public:
+  Variable() = default;  // undefined
+  // A leaf. With requires_grad its gradient is kept in grad().
+  explicit Variable(Tensor data, bool requires_grad = false, std::string name = {});
+  // The result of an operation; `node` null when nothing upstream needs a gradient.
+  static Variable result(Tensor data, std::shared_ptr<Node> node);
+
+  bool defined() const { return state_ != nullptr; }
+  const Tensor& data() const { return state_->data; }
+  const Shape& shape() const { return state_->data.shape(); }
+  int64_t size(int axis) const { return state_->data.size(axis); }
+  // Replaces a leaf's tensor by another of the same shape (a slice of a parameter arena, a loaded weight).
+  void set_data(Tensor data);
+
+  // Gradient of a leaf; undefined before the first backward() unless set. A defined gradient is accumulated into.
+  const Tensor& grad() const { return state_->grad; }
+  void set_grad(Tensor grad) { state_->grad = std::move(grad); }
+
+  bool requires_grad() const { return state_ && (state_->requires_grad || state_->node); }
+  void set_requires_grad(bool on) { state_->requires_grad = on; }  // leaves only
+  const std::string& name() const { return state_->name; }
+  void set_name(std::string name) { state_->name = std::move(name); }
+  const std::shared_ptr<Node>& node() const { return state_->node; }
+
+  // Computes the gradient of this one-element variable with respect to every leaf that requires it. Frees the graph as it goes.
+  void backward() const;
+  void backward(const Tensor& seed) const;
+  Variable detach() const { return Variable(data()); }
+
+ private:
+  friend class Engine;
+  friend struct Edge;
+  struct State {
+    Tensor data;
+    Tensor grad;
+    std::shared_ptr<Node> node;
+    bool requires_grad = false;
+    std::string name;
+  };
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace tessera
