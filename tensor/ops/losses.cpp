@@ -1,0 +1,126 @@
+#include "tensor/ops/losses.h"
+
+#include "tensor/ops/checks.h"
+
+namespace tessera::ops {
+
+namespace {
+void check_wide(std::string_view op, std::string_view what, const Tensor& t) {
+  check_defined(op, what, t);
+  TESSERA_CHECK(t.dtype() == DType::kF32 || t.dtype() == DType::kF64, "{}: got {} {}, expected f32 or f64", op, what, describe(t));
+}
+
+void check_boxes(std::string_view op, const Tensor& boxes, const Tensor& target, const Tensor& weight) {
+  check_wide(op, "boxes", boxes);
+  TESSERA_CHECK(boxes.rank() == 2 && boxes.shape()[1] == 4, "{}: got boxes {}, expected (n, 4)", op, describe(boxes));
+  check_like(op, "target", target, boxes.shape(), boxes);
+  check_vector(op, "weight", weight, boxes.shape()[0], boxes);
+}
+
+void check_dfl(std::string_view op, const Tensor& logits, const Tensor& target, const Tensor& weight) {
+  check_wide(op, "logits", logits);
+  TESSERA_CHECK(logits.rank() == 2 && logits.shape()[1] % 4 == 0 && logits.shape()[1] >= 8,
+                "{}: got logits {}, expected (n, 4 * bins) with two bins or more", op, describe(logits));
+  check_like(op, "target", target, {logits.shape()[0], 4}, logits);
+  check_vector(op, "weight", weight, logits.shape()[0], logits);
+}
+
+void check_mask(std::string_view op, const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks,
+                const MaskLossItems& items) {
+  check_wide(op, "prototypes", prototypes);
+  TESSERA_CHECK(prototypes.rank() == 4, "{}: got prototypes {}, expected (N, mh, mw, k)", op, describe(prototypes));
+  const Shape& s = prototypes.shape();
+  check_like(op, "coefficients", coefficients, {items.count, s[3]}, prototypes);
+  check_type_and_device(op, "masks", masks, DType::kI32, prototypes.device());
+  TESSERA_CHECK(masks.rank() == 3 && masks.is_dense() && masks.shape()[1] == s[1] && masks.shape()[2] == s[2] &&
+                    (!items.overlap || masks.shape()[0] == s[0]),
+                "{}: got masks {}, expected dense ({}, {}, {})", op, describe(masks), items.overlap ? std::to_string(s[0]) : "planes", s[1],
+                s[2]);
+  if (prototypes.device().kind != Device::Kind::kCpu) return;
+  for (int64_t i = 0; i < items.count; ++i) {
+    TESSERA_CHECK(items.image[i] >= 0 && items.image[i] < s[0], "{}: got image[{}] = {}, expected 0 <= image < {}", op, i,
+                  items.image[i], s[0]);
+    TESSERA_CHECK(items.overlap || (items.target[i] >= 0 && items.target[i] < masks.shape()[0]),
+                  "{}: got target[{}] = {}, expected 0 <= target < {}", op, i, items.target[i], masks.shape()[0]);
+    TESSERA_CHECK(items.area[i] > 0, "{}: got area[{}] = {}, expected a positive number", op, i, items.area[i]);
+  }
+}
+}  // namespace
+
+double bce_with_logits(const Tensor& x, const Tensor& target) {
+  check_wide("bce_with_logits", "x", x);
+  check_like("bce_with_logits", "target", target, x.shape(), x);
+  const Tensor in = readable(x);
+  const Tensor wanted = readable(target);
+  return backend_for(x.device()).bce_with_logits(in.rows(), wanted.rows());
+}
+
+void bce_with_logits_backward(const Tensor& x, const Tensor& target, double scale, const Tensor& dx, bool accumulate) {
+  check_wide("bce_with_logits_backward", "x", x);
+  check_like("bce_with_logits_backward", "target", target, x.shape(), x);
+  check_like("bce_with_logits_backward", "dx", dx, x.shape(), x);
+  const Tensor in = readable(x);
+  const Tensor wanted = readable(target);
+  const RowsView gradient = written("bce_with_logits_backward", "dx", dx).rows();
+  backend_for(x.device()).bce_with_logits_backward(in.rows(), wanted.rows(), scale, gradient, accumulate);
+}
+
+double ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& ciou) {
+  check_boxes("ciou_loss", boxes, target, weight);
+  void* values = nullptr;
+  if (ciou.defined()) {
+    check_vector("ciou_loss", "ciou", ciou, boxes.shape()[0], boxes);
+    ciou.bump_version();
+    values = ciou.raw();
+  }
+  const Tensor in = readable(boxes);
+  const Tensor wanted = readable(target);
+  return backend_for(boxes.device()).ciou_loss(in.rows(), wanted.rows(), weight.raw(), values);
+}
+
+Tensor ciou_loss_backward(const Tensor& boxes, const Tensor& target, const Tensor& weight, double scale) {
+  check_boxes("ciou_loss_backward", boxes, target, weight);
+  const Tensor in = readable(boxes);
+  const Tensor wanted = readable(target);
+  Tensor dboxes = Tensor::empty(boxes.shape(), boxes.dtype(), boxes.device());
+  backend_for(boxes.device()).ciou_loss_backward(in.rows(), wanted.rows(), weight.raw(), scale, dboxes.rows());
+  return dboxes;
+}
+
+double dfl_loss(const Tensor& logits, const Tensor& target, const Tensor& weight) {
+  check_dfl("dfl_loss", logits, target, weight);
+  const Tensor in = readable(logits);
+  const Tensor wanted = readable(target);
+  return backend_for(logits.device()).dfl_loss(in.rows(), wanted.rows(), weight.raw());
+}
+
+Tensor dfl_loss_backward(const Tensor& logits, const Tensor& target, const Tensor& weight, double scale) {
+  check_dfl("dfl_loss_backward", logits, target, weight);
+  const Tensor in = readable(logits);
+  const Tensor wanted = readable(target);
+  Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+  backend_for(logits.device())
+      .dfl_loss_backward(in.rows(), wanted.rows(), weight.raw(), scale, dlogits.rows(), /*accumulate=*/false);
+  return dlogits;
+}
+
+double mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items) {
+  check_mask("mask_loss", coefficients, prototypes, masks, items);
+  const Tensor c = readable(coefficients);
+  const Tensor p = readable(prototypes);
+  return backend_for(p.device()).mask_loss(c.rows(), p.image(), masks.data<int32_t>(), items);
+}
+
+void mask_loss_backward(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items,
+                        double scale, const Tensor& dcoefficients, const Tensor& dprototypes) {
+  check_mask("mask_loss_backward", coefficients, prototypes, masks, items);
+  check_like("mask_loss_backward", "dcoefficients", dcoefficients, coefficients.shape(), prototypes);
+  check_like("mask_loss_backward", "dprototypes", dprototypes, prototypes.shape(), prototypes);
+  const Tensor c = readable(coefficients);
+  const Tensor p = readable(prototypes);
+  const RowsView dc = written("mask_loss_backward", "dcoefficients", dcoefficients).rows();
+  const ImageView dp = written("mask_loss_backward", "dprototypes", dprototypes).image();
+  backend_for(p.device()).mask_loss_backward(c.rows(), p.image(), masks.data<int32_t>(), items, scale, dc, dp);
+}
+
+}  // namespace tessera::ops

@@ -1,0 +1,72 @@
+#include "tensor/ops/norm.h"
+
+#include "tensor/ops/checks.h"
+#include "tensor/ops/pointwise.h"
+
+namespace tessera::ops {
+
+namespace {
+// Batch norm keeps its vectors in the type of x, so only the wide types make sense.
+void check_batch(std::string_view op, const Tensor& x) {
+  check_defined(op, "x", x);
+  TESSERA_CHECK((x.dtype() == DType::kF32 || x.dtype() == DType::kF64) && x.rank() >= 2 && x.numel() > 0,
+                "{}: got x {}, expected non-empty f32 or f64 (..., C)", op, describe(x));
+}
+
+BatchNormView batch_norm_view(std::string_view op, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma,
+                              const Tensor& beta) {
+  const int64_t c = x.size(-1);
+  check_vector(op, "mean", mean, c, x);
+  check_vector(op, "rstd", rstd, c, x);
+  check_vector(op, "gamma", gamma, c, x);
+  check_vector(op, "beta", beta, c, x);
+  return {mean.raw(), rstd.raw(), gamma.raw(), beta.raw()};
+}
+}  // namespace
+
+BatchNormStats batch_norm_stats(const Tensor& x, double eps) {
+  check_batch("batch_norm_stats", x);
+  TESSERA_CHECK(eps > 0, "batch_norm_stats: got eps = {}, expected a positive number", eps);
+  const Tensor in = readable(x);
+  const Shape channels{x.size(-1)};
+  BatchNormStats s{Tensor::empty(channels, x.dtype(), x.device()), Tensor::empty(channels, x.dtype(), x.device()), {}};
+  backend_for(x.device()).batch_norm_stats(in.rows(), s.mean.raw(), s.var.raw());
+  const Tensor deviation = unary(UnaryOp::kSqrt, binary(BinaryOp::kAdd, s.var, Tensor::full({}, eps, x.dtype(), x.device())));
+  s.rstd = binary(BinaryOp::kDivide, Tensor::full({}, 1.0, x.dtype(), x.device()), deviation);
+  return s;
+}
+
+Tensor batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma, const Tensor& beta,
+                        Activation act, const Tensor& residual, const Tensor& into) {
+  check_batch("batch_norm_apply", x);
+  const BatchNormView bn = batch_norm_view("batch_norm_apply", x, mean, rstd, gamma, beta);
+  Tensor addend;
+  RowsView addend_rows{};
+  if (residual.defined()) {
+    check_like("batch_norm_apply", "residual", residual, x.shape(), x);
+    addend = readable(residual);
+    addend_rows = addend.rows();
+  }
+  const Tensor in = readable(x);
+  Tensor y = output("batch_norm_apply", into, x.shape(), x);
+  backend_for(x.device()).batch_norm_apply(in.rows(), bn, act, addend_rows, y.rows());
+  return y;
+}
+
+Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& rstd, const Tensor& gamma,
+                           const Tensor& beta, Activation act, const Tensor& dgamma, const Tensor& dbeta, bool accumulate) {
+  check_batch("batch_norm_backward", x);
+  check_like("batch_norm_backward", "dy", dy, x.shape(), x);
+  const BatchNormView bn = batch_norm_view("batch_norm_backward", x, mean, rstd, gamma, beta);
+  check_vector("batch_norm_backward", "dgamma", dgamma, x.size(-1), x);
+  check_vector("batch_norm_backward", "dbeta", dbeta, x.size(-1), x);
+  dgamma.bump_version();
+  dbeta.bump_version();
+  const Tensor in = readable(x);
+  const Tensor gradient = readable(dy);
+  Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
+  backend_for(x.device()).batch_norm_backward(in.rows(), gradient.rows(), bn, act, dx.rows(), dgamma.raw(), dbeta.raw(), accumulate);
+  return dx;
+}
+
+}  // namespace tessera::ops
