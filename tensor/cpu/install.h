@@ -3,7 +3,9 @@
 
 namespace tessera {
 
-// Call once at the start of a program. TESSERA_CPU_BACKEND=ref makes the reference backend the one that runs.
+// Call once at the start of a program. The environment switch TESSERA_CPU_BACKEND chooses what runs: ref (the vectorised backend is
+// installed all the same, but does not run), avx2 or avx512. Error(kUsage) for a value that this CPU cannot run. Without AVX2 a line on
+// stderr says that the program will be slow.
 void install_cpu_backends();
 
 }  // namespace tessera

@@ -1,0 +1,41 @@
+#include "tensor/cpu/install.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+
+#include "tensor/base/check.h"
+#include "tensor/base/env.h"
+#include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/targets.h"
+#include "tensor/ref/ref_backend.h"
+
+namespace tessera {
+
+void install_cpu_backends() {
+  const auto targets = cpu::runnable_targets();
+  const auto wanted = env("TESSERA_CPU_BACKEND");
+  if (wanted && *wanted != "ref" && std::find(targets.begin(), targets.end(), *wanted) == targets.end()) {
+    std::string values = "ref";
+    for (auto t : targets) values += fmt::format(", {}", t);
+    throw Error(ErrorCode::kUsage, fmt::format("TESSERA_CPU_BACKEND is '{}', this CPU can run: {}", *wanted, values));
+  }
+  if (targets.empty()) {
+    std::fprintf(stderr, "tessera: this CPU has no AVX2: only the reference backend runs, which is very slow\n");
+    install(std::make_unique<RefBackend>());
+    return;
+  }
+  if (wanted && *wanted != "ref") cpu::force_target(*wanted);
+  auto fast = std::make_unique<CpuBackend>();
+  auto reference = std::make_unique<RefBackend>();
+  // The last one installed runs.
+  if (wanted == "ref") {
+    install(std::move(fast));
+    install(std::move(reference));
+  } else {
+    install(std::move(reference));
+    install(std::move(fast));
+  }
+}
+
+}  // namespace tessera
