@@ -1,0 +1,22 @@
+// fp32 convolutions and matrix products of the CPU backend: direct, channels last, register-tiled for AVX-512 and AVX2 and
+// chosen at run time. Formulas and layouts are those of tensor/ops/conv.h and tensor/ops/matmul.h; every view must hold f32.
+#pragma once
+
+#include "tensor/ops/conv.h"
+
+namespace tessera::cpu {
+
+// The functions run on the threads of parallel_chunks() and give bitwise equal results for any number of them. They may differ in the
+// last bits between instruction sets. An output never overlaps an input; padding and stride are any that the contract allows.
+void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
+void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate);
+void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
+void bias_backward(const RowsView& dy, float* dbias, bool accumulate);
+
+void conv_transpose2x2(const ImageView& x, const FilterView& w, const ImageView& y, const float* bias);
+void conv_transpose2x2_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, bool accumulate);
+void conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, bool accumulate);
+
+void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate);
+
+}  // namespace tessera::cpu
