@@ -1,0 +1,464 @@
+#include "data/rle.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+#include "tensor/base/check.h"
+
+namespace tessera {
+
+namespace {
+
+constexpr double kMaxCoordinate = 1e6;
+constexpr int kFine = 5;  // sub-pixel grid of the polygon rule
+
+int64_t checked_pixels(int64_t height, int64_t width) {
+  if (height < 0 || width < 0 || (height > 0 && width > int64_t{std::numeric_limits<uint32_t>::max()} / height)) {
+    throw Error(ErrorCode::kData, fmt::format("a mask of {} x {} pixels cannot be run-length coded", height, width));
+  }
+  return height * width;
+}
+
+[[noreturn]] void bad_sum(uint64_t sum, int64_t height, int64_t width) {
+  throw Error(ErrorCode::kData,
+              fmt::format("run lengths cover {}{} pixels, the mask has {} x {} = {}",
+                          sum > uint64_t(height * width) ? "at least " : "", sum, height, width, height * width),
+              {}, "the size [height, width] and the counts do not belong together");
+}
+
+// Calls run(count) for each run length of the compressed text and checks everything that can be wrong with it.
+template <class Run>
+void parse_counts(std::string_view text, int64_t height, int64_t width, Run run) {
+  const int64_t pixels = checked_pixels(height, width);
+  int64_t before[3] = {0, 0, 0};  // the last three counts, newest first
+  int64_t sum = 0;
+  size_t at = 0;
+  for (int64_t index = 0; at < text.size(); ++index) {
+    int64_t value = 0;
+    int shift = 0;
+    for (bool more = true; more; shift += 5) {
+      if (at == text.size()) throw Error(ErrorCode::kData, "the run-length text ends in the middle of a number");
+      const unsigned group = static_cast<unsigned char>(text[at]) - 48u;
+      if (group > 63)
+        throw Error(ErrorCode::kData, fmt::format("character {} of the run-length text is not part of a COCO mask", at + 1));
+      if (shift > 35)
+        throw Error(ErrorCode::kData, fmt::format("the number before character {} of the run-length text is too long", at + 1));
+      ++at;
+      value |= int64_t(group & 0x1f) << shift;
+      more = group & 0x20;
+      if (!more && (group & 0x10)) value |= int64_t(~uint64_t{0} << (shift + 5));
+    }
+    if (index > 2) value += before[1];
+    if (value < 0)
+      throw Error(ErrorCode::kData, fmt::format("run {} of the run-length text has the negative length {}", index + 1, value));
+    sum += value;
+    if (sum > pixels) bad_sum(sum, height, width);
+    before[2] = before[1], before[1] = before[0], before[0] = value;
+    run(static_cast<uint32_t>(value));
+  }
+  if (sum != pixels) bad_sum(sum, height, width);
+}
+
+std::vector<uint32_t> bounds_to_counts(std::span<const uint32_t> bounds, int64_t pixels) {
+  std::vector<uint32_t> counts;
+  counts.reserve(bounds.size() + 1);
+  uint32_t last = 0;
+  for (uint32_t b : bounds) counts.push_back(b - last), last = b;
+  if (pixels > last || counts.empty()) counts.push_back(static_cast<uint32_t>(pixels - last));
+  return counts;
+}
+
+// Adds [begin, end) to a boundary list, joining runs that touch.
+void add_run(std::vector<uint32_t>& bounds, uint32_t begin, uint32_t end) {
+  if (begin == end) return;
+  if (!bounds.empty() && begin <= bounds.back()) {
+    bounds.back() = std::max(bounds.back(), end);
+  } else {
+    bounds.push_back(begin), bounds.push_back(end);
+  }
+}
+
+std::vector<uint32_t> counts_to_bounds(std::span<const uint32_t> counts) {
+  std::vector<uint32_t> bounds;
+  uint32_t at = 0;
+  for (size_t i = 0; i < counts.size(); at += counts[i], ++i) {
+    if (i % 2) add_run(bounds, at, at + counts[i]);
+  }
+  return bounds;
+}
+
+BoxLtwh box_of_bounds(const uint32_t* bounds, size_t n, int64_t height) {
+  if (n == 0) return {0, 0, 0, 0};
+  const uint32_t h = static_cast<uint32_t>(height);
+  uint32_t top = h, bottom = 0;
+  for (size_t i = 0; i < n; i += 2) {
+    const uint32_t first = bounds[i], last = bounds[i + 1] - 1;
+    const uint32_t column = first / h, y0 = first - column * h, y1 = last - column * h;
+    if (y1 >= h) {  // reaches into the next column
+      top = 0, bottom = h - 1;
+      break;
+    }
+    top = std::min(top, y0), bottom = std::max(bottom, y1);
+  }
+  const uint32_t left = bounds[0] / h, right = (bounds[n - 1] - 1) / h;
+  return {double(left), double(top), double(right - left + 1), double(bottom - top + 1)};
+}
+
+bool boxes_overlap(const BoxLtwh& a, const BoxLtwh& b) {
+  return std::min(a[0] + a[2], b[0] + b[2]) > std::max(a[0], b[0]) && std::min(a[1] + a[3], b[1] + b[3]) > std::max(a[1], b[1]);
+}
+
+std::vector<uint32_t> union_of(std::span<const uint32_t> a, std::span<const uint32_t> b) {
+  std::vector<uint32_t> out;
+  out.reserve(a.size() + b.size());
+  size_t i = 0, j = 0;
+  while (i < a.size() || j < b.size()) {
+    const bool from_a = j >= b.size() || (i < a.size() && a[i] <= b[j]);
+    const auto& from = from_a ? a : b;
+    size_t& at = from_a ? i : j;
+    add_run(out, from[at], from[at + 1]);
+    at += 2;
+  }
+  return out;
+}
+
+}  // namespace
+
+Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch) {
+  return rle_encode(mask, height, width, pitch, {0, 0, width, height});
+}
+
+// Boundaries inside a column lie where a pixel differs from the one above it. They are found row by row, eight pixels at a time,
+// and counted into columns; most eights are equal.
+Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch, const PixelRect& where) {
+  const int64_t pixels = checked_pixels(height, width);
+  if (pitch == 0) pitch = width;
+  const int x0 = std::clamp(where.x0, 0, width), x1 = std::clamp(where.x1, x0, width);
+  const int y0 = std::clamp(where.y0, 0, height), y1 = std::clamp(where.y1, y0, height);
+  const int columns = x1 - x0;
+  struct Change {
+    uint32_t column, y;
+  };
+  thread_local std::vector<Change> changes;
+  thread_local std::vector<uint32_t> start;
+  thread_local std::vector<uint8_t> zeros;
+  changes.clear();
+  start.assign(size_t(columns) + 1, 0);
+  zeros.assign(size_t(columns), 0);
+
+  const auto change = [&](int x, int y) {
+    changes.push_back({uint32_t(x), uint32_t(y)});
+    ++start[size_t(x) + 1];
+  };
+  for (int y = y0; y <= y1; ++y) {  // row y1 is outside: it closes what is open
+    const uint8_t* above = y == y0 ? zeros.data() : mask + (y - 1) * pitch + x0;
+    const uint8_t* row = y == y1 ? zeros.data() : mask + y * pitch + x0;
+    int x = 0;
+    for (; x + 8 <= columns; x += 8) {
+      uint64_t a, b;
+      std::memcpy(&a, above + x, 8), std::memcpy(&b, row + x, 8);
+      if (a == b) continue;
+      for (int k = 0; k < 8; ++k) {
+        if ((above[x + k] != 0) != (row[x + k] != 0)) change(x + k, y);
+      }
+    }
+    for (; x < columns; ++x) {
+      if ((above[x] != 0) != (row[x] != 0)) change(x, y);
+    }
+  }
+  for (int x = 0; x < columns; ++x) start[size_t(x) + 1] += start[size_t(x)];
+  std::vector<uint32_t> sorted(changes.size());
+  for (const Change& c : changes) sorted[start[c.column]++] = uint32_t(int64_t(c.column + x0) * height + c.y);
+
+  std::vector<uint32_t> bounds;
+  bounds.reserve(sorted.size());
+  for (size_t i = 0; i + 1 < sorted.size(); i += 2) add_run(bounds, sorted[i], sorted[i + 1]);
+  return {height, width, bounds_to_counts(bounds, pixels)};
+}
+
+void rle_decode(const Rle& rle, uint8_t* mask) {
+  const int64_t h = rle.height, w = rle.width;
+  std::memset(mask, 0, static_cast<size_t>(h * w));
+  int64_t at = 0;
+  for (size_t i = 0; i < rle.counts.size(); ++i) {
+    const int64_t end = at + rle.counts[i];
+    TESSERA_CHECK(end <= h * w, "rle_decode: runs cover {} pixels, the mask has {}", end, h * w);
+    if (i % 2) {
+      int64_t x = at / h, y = at % h;
+      for (int64_t k = at; k < end; ++k) {
+        mask[y * w + x] = 1;
+        if (++y == h) y = 0, ++x;
+      }
+    }
+    at = end;
+  }
+}
+
+int64_t rle_area(const Rle& rle) {
+  int64_t area = 0;
+  for (size_t i = 1; i < rle.counts.size(); i += 2) area += rle.counts[i];
+  return area;
+}
+
+BoxLtwh rle_box(const Rle& rle) {
+  RunList one;
+  one.push(rle);
+  return one.box(0);
+}
+
+Rle rle_union(std::span<const Rle> masks) {
+  if (masks.empty()) return {};
+  if (masks.size() == 1) return masks[0];
+  const Rle& first = masks[0];
+  std::vector<uint32_t> bounds = counts_to_bounds(first.counts);
+  for (const Rle& m : masks.subspan(1)) {
+    if (m.height != first.height || m.width != first.width) {
+      throw Error(ErrorCode::kData,
+                  fmt::format("masks of {} x {} and {} x {} cannot be united", first.height, first.width, m.height, m.width));
+    }
+    bounds = union_of(bounds, counts_to_bounds(m.counts));
+  }
+  return {first.height, first.width, bounds_to_counts(bounds, int64_t{first.height} * first.width)};
+}
+
+std::string rle_to_string(const Rle& rle) {
+  std::string text;
+  text.reserve(rle.counts.size() * 2);
+  for (size_t i = 0; i < rle.counts.size(); ++i) {
+    int64_t x = rle.counts[i];
+    if (i > 2) x -= rle.counts[i - 2];
+    for (bool more = true; more;) {
+      int64_t group = x & 0x1f;
+      x >>= 5;
+      more = (group & 0x10) ? x != -1 : x != 0;
+      if (more) group |= 0x20;
+      text.push_back(static_cast<char>(group + 48));
+    }
+  }
+  return text;
+}
+
+Rle rle_from_string(std::string_view text, int64_t height, int64_t width) {
+  Rle rle;
+  parse_counts(text, height, width, [&](uint32_t count) { rle.counts.push_back(count); });
+  rle.height = static_cast<int32_t>(height), rle.width = static_cast<int32_t>(width);
+  return rle;
+}
+
+Rle rle_from_counts(std::span<const int64_t> counts, int64_t height, int64_t width) {
+  const int64_t pixels = checked_pixels(height, width);
+  Rle rle{static_cast<int32_t>(height), static_cast<int32_t>(width), {}};
+  rle.counts.reserve(counts.size());
+  int64_t sum = 0;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i] < 0) throw Error(ErrorCode::kData, fmt::format("run {} has the negative length {}", i + 1, counts[i]));
+    if (counts[i] > pixels - sum) bad_sum(uint64_t(sum) + uint64_t(counts[i]), height, width);
+    sum += counts[i];
+    rle.counts.push_back(static_cast<uint32_t>(counts[i]));
+  }
+  if (sum != pixels) bad_sum(uint64_t(sum), height, width);
+  return rle;
+}
+
+Rle rle_from_polygon(std::span<const double> xy, int64_t height, int64_t width) {
+  const int64_t pixels = checked_pixels(height, width);
+  if (xy.empty() || xy.size() % 2) {
+    throw Error(ErrorCode::kData, fmt::format("a polygon has {} coordinates, expected x and y of each point", xy.size()));
+  }
+  for (double v : xy) {
+    if (!(std::abs(v) <= kMaxCoordinate)) throw Error(ErrorCode::kData, fmt::format("a polygon has the coordinate {}", v));
+  }
+  const size_t k = xy.size() / 2;
+  std::vector<int32_t> x(k + 1), y(k + 1);
+  for (size_t i = 0; i < k; ++i) {
+    x[i] = static_cast<int32_t>(kFine * xy[2 * i] + 0.5);  // truncation toward zero, also of negative values
+    y[i] = static_cast<int32_t>(kFine * xy[2 * i + 1] + 0.5);
+  }
+  x[k] = x[0], y[k] = y[0];
+
+  // A boundary lies where the fine x changes; of the fine columns only every fifth is a pixel column, (u + 0.5) / 5 - 0.5 =
+  // integer.
+  std::vector<uint32_t> positions;
+  int32_t last_u = x[0], last_v = y[0];
+  const auto visit = [&](int32_t u, int32_t v) {
+    if (u != last_u) {
+      const int32_t fine = u < last_u ? u : u - 1;
+      if (fine >= 0 && fine % kFine == kFine / 2 && fine / kFine < width) {
+        const int32_t low = std::min(v, last_v);
+        const double row = std::ceil(std::clamp((low + 0.5) / kFine - 0.5, 0.0, double(height)));
+        positions.push_back(uint32_t(int64_t{fine / kFine} * height + int64_t(row)));
+      }
+    }
+    last_u = u, last_v = v;
+  };
+  for (size_t i = 0; i < k; ++i) {
+    int32_t xs = x[i], xe = x[i + 1], ys = y[i], ye = y[i + 1];
+    const int32_t dx = std::abs(xe - xs), dy = std::abs(ye - ys);
+    const bool flip = (dx >= dy && xs > xe) || (dx < dy && ys > ye);
+    if (flip) std::swap(xs, xe), std::swap(ys, ye);
+    if (dx >= dy) {
+      const double slope = dx == 0 ? 0.0 : double(ye - ys) / dx;
+      for (int32_t d = 0; d <= dx; ++d) {
+        const int32_t t = flip ? dx - d : d;
+        visit(t + xs, static_cast<int32_t>(ys + slope * t + 0.5));
+      }
+    } else {
+      const double slope = double(xe - xs) / dy;
+      for (int32_t d = 0; d <= dy; ++d) {
+        const int32_t t = flip ? dy - d : d;
+        visit(static_cast<int32_t>(xs + slope * t + 0.5), t + ys);
+      }
+    }
+  }
+  std::sort(positions.begin(), positions.end());
+  // Two boundaries at one position cancel.
+  std::vector<uint32_t> bounds;
+  for (uint32_t p : positions) {
+    if (!bounds.empty() && bounds.back() == p) {
+      bounds.pop_back();
+    } else {
+      bounds.push_back(p);
+    }
+  }
+  if (bounds.size() % 2) bounds.push_back(static_cast<uint32_t>(pixels));
+  if (!bounds.empty() && bounds[bounds.size() - 1] == bounds[bounds.size() - 2]) bounds.resize(bounds.size() - 2);
+  return {static_cast<int32_t>(height), static_cast<int32_t>(width), bounds_to_counts(bounds, pixels)};
+}
+
+Rle rle_from_box(const BoxLtwh& b, int64_t height, int64_t width) {
+  const double x1 = b[0] + b[2], y1 = b[1] + b[3];
+  const double xy[8] = {b[0], b[1], b[0], y1, x1, y1, x1, b[1]};
+  return rle_from_polygon(xy, height, width);
+}
+
+double box_iou_ltwh(const BoxLtwh& d, const BoxLtwh& g, bool crowd) {
+  const double w = std::min(d[2] + d[0], g[2] + g[0]) - std::max(d[0], g[0]);
+  if (w <= 0) return 0;
+  const double h = std::min(d[3] + d[1], g[3] + g[1]) - std::max(d[1], g[1]);
+  if (h <= 0) return 0;
+  const double intersection = w * h, area = d[2] * d[3];
+  return intersection / (crowd ? area : area + g[2] * g[3] - intersection);
+}
+
+std::vector<double> box_iou_ltwh(std::span<const BoxLtwh> detections, std::span<const BoxLtwh> ground_truths,
+                                 std::span<const uint8_t> crowd) {
+  std::vector<double> iou;
+  iou.reserve(detections.size() * ground_truths.size());
+  for (const BoxLtwh& d : detections) {
+    for (size_t g = 0; g < ground_truths.size(); ++g) iou.push_back(box_iou_ltwh(d, ground_truths[g], !crowd.empty() && crowd[g]));
+  }
+  return iou;
+}
+
+std::vector<double> rle_iou(std::span<const Rle> detections, std::span<const Rle> ground_truths, std::span<const uint8_t> crowd) {
+  RunList d, g;
+  for (const Rle& r : detections) d.push(r);
+  for (const Rle& r : ground_truths) g.push(r);
+  std::vector<double> iou;
+  iou.reserve(detections.size() * ground_truths.size());
+  for (int64_t i = 0; i < d.size(); ++i) {
+    for (int64_t j = 0; j < g.size(); ++j) {
+      const Rle &a = detections[size_t(i)], &b = ground_truths[size_t(j)];
+      TESSERA_CHECK(a.height == b.height && a.width == b.width, "rle_iou: masks of {} x {} and {} x {}", a.height, a.width,
+                    b.height, b.width);
+      iou.push_back(run_iou(d, i, g, j, !crowd.empty() && crowd[size_t(j)]));
+    }
+  }
+  return iou;
+}
+
+void RunList::finish(int64_t height) {
+  const size_t begin = size_t(offset_.back());
+  int64_t area = 0;
+  for (size_t i = begin; i < bounds_.size(); i += 2) area += int64_t{bounds_[i + 1]} - bounds_[i];
+  area_.push_back(area);
+  box_.push_back(box_of_bounds(bounds_.data() + begin, bounds_.size() - begin, height));
+  offset_.push_back(int64_t(bounds_.size()));
+}
+
+void RunList::push_counts(std::span<const uint32_t> counts, int64_t height, int64_t width) {
+  const int64_t pixels = checked_pixels(height, width);
+  uint32_t at = 0;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i] > uint64_t(pixels - at)) bad_sum(uint64_t{at} + counts[i], height, width);
+    if (i % 2 && counts[i] > 0) bounds_.push_back(at), bounds_.push_back(at + counts[i]);
+    at += counts[i];
+  }
+  finish(height);
+}
+
+void RunList::push_string(std::string_view text, int64_t height, int64_t width) {
+  const size_t begin = bounds_.size();
+  uint32_t at = 0;
+  bool set = false;
+  try {
+    parse_counts(text, height, width, [&](uint32_t count) {
+      if (set && count > 0) bounds_.push_back(at), bounds_.push_back(at + count);
+      at += count;
+      set = !set;
+    });
+  } catch (...) {
+    bounds_.resize(begin);
+    throw;
+  }
+  finish(height);
+}
+
+void RunList::push_empty() { finish(1); }
+
+void RunList::append(const RunList& other) {
+  const int64_t base = offset_.back();
+  bounds_.insert(bounds_.end(), other.bounds_.begin(), other.bounds_.end());
+  for (size_t i = 1; i < other.offset_.size(); ++i) offset_.push_back(base + other.offset_[i]);
+  area_.insert(area_.end(), other.area_.begin(), other.area_.end());
+  box_.insert(box_.end(), other.box_.begin(), other.box_.end());
+}
+
+void RunList::reserve(int64_t masks, int64_t bounds) {
+  bounds_.reserve(size_t(bounds));
+  offset_.reserve(size_t(masks) + 1);
+  area_.reserve(size_t(masks));
+  box_.reserve(size_t(masks));
+}
+
+// The advance is arithmetic, not a branch: which
+// run ends first is a coin toss to the branch predictor.
+int64_t run_intersection(std::span<const uint32_t> a, std::span<const uint32_t> b) {
+  if (a.empty() || b.empty()) return 0;
+  // First run that ends after the other list begins.
+  const auto first = [](std::span<const uint32_t> runs, uint32_t begin) {
+    size_t low = 0, high = runs.size() / 2;
+    while (low < high) {
+      const size_t middle = (low + high) / 2;
+      if (runs[2 * middle + 1] <= begin)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    return 2 * low;
+  };
+  size_t i = first(a, b[0]), j = first(b, a[0]);
+  int64_t sum = 0;
+  while (i < a.size() && j < b.size()) {
+    const uint32_t a_end = a[i + 1], b_end = b[j + 1];
+    const int64_t overlap = int64_t{std::min(a_end, b_end)} - int64_t{std::max(a[i], b[j])};
+    sum += overlap > 0 ? overlap : 0;
+    const size_t a_first = a_end <= b_end;
+    i += 2 * a_first, j += 2 * (1 - a_first);
+  }
+  return sum;
+}
+
+double run_iou(const RunList& detections, int64_t d, const RunList& ground_truths, int64_t g, bool crowd) {
+  if (!boxes_overlap(detections.box(d), ground_truths.box(g))) return 0;
+  const int64_t common = run_intersection(detections.bounds(d), ground_truths.bounds(g));
+  if (common == 0) return 0;
+  const int64_t whole = crowd ? detections.area(d) : detections.area(d) + ground_truths.area(g) - common;
+  return double(common) / double(whole);
+}
+
+}  // namespace tessera

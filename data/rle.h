@@ -1,0 +1,97 @@
+// Run-length masks as COCO defines them: pixels in column-major order, run lengths that start with the zeros. Encoding, decoding,
+// geometry, polygons and intersection over union with the results of the COCO mask API (spec 9.7), without ever storing planes of
+// pixels.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tessera {
+
+// counts[0] zeros, counts[1] ones, counts[2] zeros, ... in column-major order; they sum to height * width.
+struct Rle {
+  int32_t height = 0, width = 0;
+  std::vector<uint32_t> counts;
+
+  bool operator==(const Rle&) const = default;
+};
+
+using BoxLtwh = std::array<double, 4>;  // left, top, width, height
+
+// mask: row-major height x width, any non-zero byte is set; `pitch` bytes from row to row (0 = width).
+Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch = 0);
+// As above for a mask whose set pixels all lie in columns [x0, x1) and rows [y0, y1): only those are read.
+struct PixelRect {
+  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+};
+Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch, const PixelRect& where);
+// Writes height * width bytes 0/1, row-major.
+void rle_decode(const Rle& rle, uint8_t* mask);
+
+int64_t rle_area(const Rle& rle);
+// Smallest box around the set pixels; all zero for an empty mask. A run that crosses a column border counts as a full column.
+BoxLtwh rle_box(const Rle& rle);
+// Union of masks of equal size; throws kData when sizes differ. An empty list gives a 0 x 0 mask.
+Rle rle_union(std::span<const Rle> masks);
+
+// The compressed form of COCO: each count minus the one two positions earlier (from the fourth on), in 5-bit groups, + 48 as ASCII.
+std::string rle_to_string(const Rle& rle);
+// Throws kData when the text is cut, holds foreign characters, or its runs do not sum to height * width.
+Rle rle_from_string(std::string_view text, int64_t height, int64_t width);
+// Uncompressed counts, checked the same way.
+Rle rle_from_counts(std::span<const int64_t> counts, int64_t height, int64_t width);
+
+// One polygon (x0 y0 x1 y1 ..., pixels) -> mask, by the COCO rule: outline walked on a grid five times finer, boundaries where the
+// fine x changes (spec 9.7). Fewer than three points enclose nothing. Throws kData for no or an odd number of coordinates and for
+// values that are not finite or beyond 1e6.
+Rle rle_from_polygon(std::span<const double> xy, int64_t height, int64_t width);
+// The same for the rectangle of a box.
+Rle rle_from_box(const BoxLtwh& box, int64_t height, int64_t width);
+
+// iou[d * ground_truths + g]: |d and g| / |d or g|; / |d| where crowd[g]; 0 where the bounding boxes do not overlap. `crowd` may be
+// empty.
+std::vector<double> rle_iou(std::span<const Rle> detections, std::span<const Rle> ground_truths, std::span<const uint8_t> crowd);
+// The same for boxes.
+double box_iou_ltwh(const BoxLtwh& detection, const BoxLtwh& ground_truth, bool crowd);
+std::vector<double> box_iou_ltwh(std::span<const BoxLtwh> detections, std::span<const BoxLtwh> ground_truths,
+                                 std::span<const uint8_t> crowd);
+
+// Many masks in one flat array, ready for intersections: mask i is the list of boundaries b0 < b1 <= b2 < b3 ... of its runs of set
+// pixels [b0, b1), [b2, b3), ... in column-major positions.
+class RunList {
+ public:
+  int64_t size() const { return static_cast<int64_t>(area_.size()); }
+  std::span<const uint32_t> bounds(int64_t i) const {
+    return {bounds_.data() + offset_[i], static_cast<size_t>(offset_[i + 1] - offset_[i])};
+  }
+  int64_t bounds_total() const { return offset_.back(); }
+  int64_t area(int64_t i) const { return area_[i]; }
+  const BoxLtwh& box(int64_t i) const { return box_[i]; }
+
+  void push(const Rle& rle) { push_counts(rle.counts, rle.height, rle.width); }
+  void push_counts(std::span<const uint32_t> counts, int64_t height, int64_t width);
+  // From the compressed text, without an Rle in between; errors as rle_from_string.
+  void push_string(std::string_view text, int64_t height, int64_t width);
+  void push_empty();  // a place holder
+  void append(const RunList& other);
+  void reserve(int64_t masks, int64_t bounds);
+
+ private:
+  void finish(int64_t height);  // area and box of the boundaries added since the last mask
+
+  std::vector<uint32_t> bounds_;
+  std::vector<int64_t> offset_{0};
+  std::vector<int64_t> area_;
+  std::vector<BoxLtwh> box_;
+};
+
+// Pixels that two boundary lists have in common.
+int64_t run_intersection(std::span<const uint32_t> a, std::span<const uint32_t> b);
+// As rle_iou, for one pair.
+double run_iou(const RunList& detections, int64_t d, const RunList& ground_truths, int64_t g, bool crowd);
+
+}  // namespace tessera
