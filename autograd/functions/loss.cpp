@@ -29,11 +29,11 @@ class BceNode final : public Node {
 class RowLossNode final : public Node {
  public:
   using Backward = Tensor (*)(const Tensor& x, const Tensor& target, const Tensor& weight, double scale);
-  RowLossNode(std::string_view name, Backward backward, const Variable& x, const Tensor& target, const Tensor& weight)
-      : Node({Edge(x)}), name_(name), backward_(backward), x_(x.data()), target_(target), weight_(weight) {}
+  RowLossNode(std::string_view title, Backward rule, const Variable& x, const Tensor& target, const Tensor& weight)
+      : Node({Edge(x)}), name_(title), rule_(rule), x_(x.data()), target_(target), weight_(weight) {}
   std::string_view name() const override { return name_; }
   void backward(Grad dy, Engine& engine) override {
-    engine.send(inputs[0], {backward_(x_.get(), target_.get(), weight_.get(), dy.value.item()), true});
+    engine.send(inputs[0], {rule_(x_.get(), target_.get(), weight_.get(), dy.value.item()), true});
   }
   void release() override {
     x_.release();
@@ -44,7 +44,7 @@ class RowLossNode final : public Node {
 
  private:
   std::string_view name_;
-  Backward backward_;
+  Backward rule_;
   Saved x_, target_, weight_;
 };
 

@@ -1,0 +1,70 @@
+#include "nn/layers/conv_bn_act.h"
+
+#include <atomic>
+#include <cmath>
+
+#include "autograd/functions/pointwise.h"
+#include "autograd/grad_mode.h"
+
+namespace tessera {
+
+namespace {
+std::atomic<bool> plain_path{false};
+}
+
+ConvBnAct::ConvBnAct(int64_t in, int64_t out, int64_t kernel, int64_t stride)
+    : conv(in, out, kernel, stride, kernel / 2, false), bn(out) {
+  child("conv", conv);
+  child("bn", bn);
+}
+
+void ConvBnAct::use_plain_path(bool on) { plain_path = on; }
+
+Variable ConvBnAct::forward(const Variable& x, const Variable& residual, const Tensor& into) {
+  if (folded() && !training() && !grad_enabled()) {
+    return Variable(ops::conv2d(x.data(), folded_weight_, conv.params, folded_bias_, Activation::kSilu,
+                                residual.defined() ? residual.data() : Tensor{}, into));
+  }
+  if (plain_path && !into.defined()) {
+    const Variable y = ag::silu(bn.forward(conv.forward(x)));
+    return residual.defined() ? ag::add(y, residual) : y;
+  }
+  return bn.forward(conv.forward(x), Activation::kSilu, residual, into);
+}
+
+void ConvBnAct::fold() {
+  const Tensor w = conv.weight.data();
+  const int64_t out = w.size(0), per_out = w.numel() / out;
+  folded_weight_ = w.clone();
+  folded_bias_ = Tensor::empty({out});
+  const float* gamma = bn.weight.data().data<float>();
+  const float* beta = bn.bias.data().data<float>();
+  const float* mean = bn.running_mean.data<float>();
+  const float* var = bn.running_var.data<float>();
+  float* weight = folded_weight_.data<float>();
+  float* bias = folded_bias_.data<float>();
+  for (int64_t o = 0; o < out; ++o) {
+    const double s = double(gamma[o]) / std::sqrt(double(var[o]) + bn.eps);
+    for (int64_t i = 0; i < per_out; ++i) weight[o * per_out + i] = float(double(weight[o * per_out + i]) * s);
+    bias[o] = float(double(beta[o]) - s * double(mean[o]));
+  }
+}
+
+void ConvBnAct::unfold() {
+  folded_weight_ = {};
+  folded_bias_ = {};
+}
+
+void fold_batch_norm(Module& root) {
+  root.for_each_module([](const std::string&, Module& m) {
+    if (auto* block = dynamic_cast<ConvBnAct*>(&m)) block->fold();
+  });
+}
+
+void unfold_batch_norm(Module& root) {
+  root.for_each_module([](const std::string&, Module& m) {
+    if (auto* block = dynamic_cast<ConvBnAct*>(&m)) block->unfold();
+  });
+}
+
+}  // namespace tessera

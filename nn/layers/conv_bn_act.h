@@ -1,0 +1,42 @@
+// Conv block: convolution without bias, batch normalisation, SiLU (spec 1.3). Three paths that a test holds equal:
+//   plain   conv2d, batch_norm, silu as three recorded operations: the teaching path (use_plain_path(true))
+//   fused   conv2d, then normalise + SiLU (+ residual) in one pass that keeps the convolution's output only
+//   folded  inference: the normalisation inside the weights, SiLU and residual in the convolution's epilogue (spec 1.9)
+#pragma once
+
+#include "nn/layers/batch_norm2d.h"
+#include "nn/layers/conv2d.h"
+
+namespace tessera {
+
+class ConvBnAct : public UnaryModule {
+ public:
+  // pad = kernel / 2.
+  ConvBnAct(int64_t in, int64_t out, int64_t kernel = 1, int64_t stride = 1);
+  Variable forward(const Variable& x, const Tensor& into = {}) override { return forward(x, {}, into); }
+  // act(bn(conv(x))) + residual
+  Variable forward(const Variable& x, const Variable& residual, const Tensor& into);
+  std::string kind() const override { return "Conv"; }
+  std::string summary() const override { return conv.summary(); }
+
+  // Prepares (or drops) the folded weights; they hold as long as parameters and statistics do not change.
+  void fold();
+  void unfold();
+  bool folded() const { return folded_weight_.defined(); }
+  const Tensor& folded_weight() const { return folded_weight_; }
+  const Tensor& folded_bias() const { return folded_bias_; }
+
+  static void use_plain_path(bool on);  // for tests and teaching; affects all blocks
+
+  Conv2d conv;
+  BatchNorm2d bn;
+
+ private:
+  Tensor folded_weight_, folded_bias_;
+};
+
+// Folds every Conv block below (recursively); validation and prediction run the folded network.
+void fold_batch_norm(Module& root);
+void unfold_batch_norm(Module& root);
+
+}  // namespace tessera

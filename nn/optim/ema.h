@@ -1,0 +1,33 @@
+// Exponential moving average of all parameters and running statistics (spec 8.7): ema = d*ema + (1-d)*value with
+// d(u) = decay * (1 - exp(-u / tau)) at the u-th update.
+#pragma once
+
+#include <array>
+
+#include "nn/io/state_dict.h"
+#include "nn/parameter_arena.h"
+
+namespace tessera {
+
+class Ema {
+ public:
+  explicit Ema(const ParameterArena& arena, double decay = 0.9999, double tau = 2000.0);
+
+  void update();
+  double decay_at(int64_t update) const;
+  int64_t updates() const { return updates_; }
+
+  // Exchanges the averages with the live values, to run the averaged model; call again to return.
+  void swap();
+
+  void save(StateDict& state) const;  // "ema.<group>", "ema.updates"
+  void restore(const StateDict& state);
+
+ private:
+  const ParameterArena& arena_;
+  double decay_, tau_;
+  int64_t updates_ = 0;
+  std::array<Tensor, kAllGroups> average_;
+};
+
+}  // namespace tessera

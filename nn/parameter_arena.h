@@ -1,0 +1,47 @@
+// Moves the parameters of a model into flat buffers, one for each group of equal treatment, with gradients of the same layout: an
+// optimizer step, a gradient norm or an EMA update is then one call for each group.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "nn/module.h"
+
+namespace tessera {
+
+// Groups in the original's order (spec 8.3): parameters named "bias", other weights (decayed), normalisation weights; then the
+// floating-point buffers (running statistics), which have no gradient but belong to the EMA.
+enum class ParamGroup { kBias = 0, kWeight = 1, kNorm = 2, kBuffers = 3 };
+inline constexpr int kTrainedGroups = 3;
+inline constexpr int kAllGroups = 4;
+
+class ParameterArena {
+ public:
+  // Re-seats every float parameter that requires a gradient, and every float buffer, of the module into the arena. Parameters that
+  // require none stay where they are. The module must outlive the arena or not be trained afterwards.
+  explicit ParameterArena(Module& module);
+
+  struct Entry {
+    std::string name;
+    int64_t offset, count;
+    Shape shape;
+  };
+
+  const Tensor& values(ParamGroup g) const { return values_[size_t(g)]; }
+  const Tensor& grads(ParamGroup g) const { return grads_[size_t(g)]; }  // undefined for buffers
+  const std::vector<Entry>& entries(ParamGroup g) const { return entries_[size_t(g)]; }
+
+  void zero_grad() const;
+  double grad_norm() const;     // L2 over all groups
+  bool grads_finite() const;
+  int64_t trained_count() const;
+  // Name of the first entry, in group order, whose gradient holds a NaN or an infinity; empty when all are finite.
+  std::string first_non_finite() const;
+
+ private:
+  std::array<Tensor, kAllGroups> values_, grads_;
+  std::array<std::vector<Entry>, kAllGroups> entries_;
+};
+
+}  // namespace tessera
