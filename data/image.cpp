@@ -1,0 +1,224 @@
+#include "data/image.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "tensor/base/check.h"
+#include "tensor/base/file.h"
+
+namespace tessera {
+
+namespace {
+
+bool starts_with(std::span<const uint8_t> bytes, std::string_view magic, size_t at = 0) {
+  return bytes.size() >= at + magic.size() && std::memcmp(bytes.data() + at, magic.data(), magic.size()) == 0;
+}
+
+bool can_decode(ImageFormat format) { return format > ImageFormat::kUnknown && format <= ImageFormat::kHdr; }
+
+[[noreturn]] void throw_unreadable(std::span<const uint8_t> bytes, ImageFormat format, const std::string& name) {
+  if (bytes.empty()) throw Error(ErrorCode::kData, "the image file is empty", {name}, "replace or remove it");
+  if (format == ImageFormat::kUnknown)
+    throw Error(ErrorCode::kData, "not an image in a known format", {name}, "JPEG, PNG, BMP, GIF, PNM, PSD and HDR can be read");
+  throw Error(ErrorCode::kData, fmt::format("{} images cannot be read", name_of(format)), {name}, "convert the file to JPEG or PNG");
+}
+
+}  // namespace
+
+std::string_view name_of(ImageFormat format) {
+  constexpr std::array<std::string_view, 12> kNames = {"unknown", "JPEG", "PNG",  "BMP",  "GIF",  "PNM",
+                                                       "PSD",     "HDR",  "WebP", "TIFF", "HEIC", "AVIF"};
+  return kNames[size_t(format)];
+}
+
+ImageFormat sniff_format(std::span<const uint8_t> b) {
+  if (starts_with(b, "\xFF\xD8\xFF")) return ImageFormat::kJpeg;
+  if (starts_with(b, "\x89PNG\r\n\x1A\n")) return ImageFormat::kPng;
+  if (starts_with(b, "BM")) return ImageFormat::kBmp;
+  if (starts_with(b, "GIF87a") || starts_with(b, "GIF89a")) return ImageFormat::kGif;
+  if (starts_with(b, "P5") || starts_with(b, "P6")) return ImageFormat::kPnm;
+  if (starts_with(b, "8BPS")) return ImageFormat::kPsd;
+  if (starts_with(b, "#?RADIANCE") || starts_with(b, "#?RGBE")) return ImageFormat::kHdr;
+  if (starts_with(b, "RIFF") && starts_with(b, "WEBP", 8)) return ImageFormat::kWebp;
+  if (starts_with(b, std::string_view("II*\0", 4)) || starts_with(b, std::string_view("MM\0*", 4))) return ImageFormat::kTiff;
+  if (starts_with(b, "ftypavif", 4) || starts_with(b, "ftypavis", 4)) return ImageFormat::kAvif;
+  if (starts_with(b, "ftyphei", 4) || starts_with(b, "ftyphev", 4) || starts_with(b, "ftypmif1", 4)) return ImageFormat::kHeic;
+  return ImageFormat::kUnknown;
+}
+
+void detail::check_image_size(int64_t height, int64_t width, const std::string& name) {
+  if (height <= 0 || width <= 0)
+    throw Error(ErrorCode::kData, fmt::format("the header gives a size of {} x {} pixels", width, height), {name}, "replace or remove the file");
+  if (height > kMaxImageSide || width > kMaxImageSide || height * width > kMaxImagePixels)
+    throw Error(ErrorCode::kData, fmt::format("the image has {} x {} pixels; at most {} a side and {} in all are read", width, height, kMaxImageSide, kMaxImagePixels),
+                {name}, "scale it down or cut it into tiles");
+}
+
+ImageInfo probe_image(std::span<const uint8_t> bytes, const std::string& name) {
+  const ImageFormat format = sniff_format(bytes);
+  if (!can_decode(format)) throw_unreadable(bytes, format, name);
+  ImageInfo info = format == ImageFormat::kJpeg ? detail::probe_jpeg(bytes, name) : detail::probe_stb(bytes, name);
+  info.format = format;
+  if (info.orientation >= 5) std::swap(info.height, info.width);
+  return info;
+}
+
+Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
+  const ImageFormat format = sniff_format(bytes);
+  if (!can_decode(format)) throw_unreadable(bytes, format, name);
+  return format == ImageFormat::kJpeg ? detail::decode_jpeg(bytes, name) : detail::decode_stb(bytes, name);
+}
+
+Image read_image(const std::filesystem::path& path) {
+  const std::string bytes = read_file(path);
+  return decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, path.string());
+}
+
+void write_png(const std::filesystem::path& path, const Image& image) {
+  const std::vector<uint8_t> bytes = encode_png(image);
+  write_file_atomic(path, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+void write_jpeg(const std::filesystem::path& path, const Image& image, int quality) {
+  const std::vector<uint8_t> bytes = encode_jpeg(image, quality);
+  write_file_atomic(path, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+// ---- resize ----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct Taps {
+  std::vector<int32_t> first, second;  // source positions
+  std::vector<int32_t> w0, w1;         // weights, sum 2048
+};
+
+int32_t weight(float f) { return int32_t(std::lrint(f * 2048.0f)); }  // half to even, as OpenCV's saturate_cast
+
+// Columns zero the fraction at the borders, rows clamp the two indices and keep it (spec 14.1).
+Taps make_taps(int source, int target, bool columns) {
+  Taps taps;
+  taps.first.resize(size_t(target));
+  taps.second = taps.w0 = taps.w1 = taps.first;
+  const double scale = double(source) / target;
+  for (int d = 0; d < target; ++d) {
+    float f = float((d + 0.5) * scale - 0.5);
+    int s = int(std::floor(f));
+    f -= float(s);
+    if (columns && s < 0) s = 0, f = 0;
+    if (columns && s >= source - 1) s = source - 1, f = 0;
+    taps.first[size_t(d)] = std::clamp(s, 0, source - 1);
+    taps.second[size_t(d)] = std::clamp(s + 1, 0, source - 1);
+    taps.w0[size_t(d)] = weight(1.0f - f);
+    taps.w1[size_t(d)] = weight(f);
+  }
+  return taps;
+}
+
+// One source row to target width, kept shifted as the vertical pass wants it: (p0 w0 + p1 w1) >> 4 < 2^15.
+template <int kChannels>
+void resize_row(const uint8_t* row, const Taps& columns, int width, int16_t* out) {
+  for (int x = 0; x < width; ++x) {
+    const uint8_t* p = row + columns.first[size_t(x)] * kChannels;
+    const uint8_t* q = row + columns.second[size_t(x)] * kChannels;
+    for (int c = 0; c < kChannels; ++c)
+      out[x * kChannels + c] = int16_t((p[c] * columns.w0[size_t(x)] + q[c] * columns.w1[size_t(x)]) >> 4);
+  }
+}
+
+void halve(const uint8_t* source, int source_width, uint8_t* target, int height, int width, int channels) {
+  const size_t pitch = size_t(source_width) * size_t(channels);
+  for (int y = 0; y < height; ++y) {
+    const uint8_t* a = source + size_t(2 * y) * pitch;
+    const uint8_t* b = a + pitch;
+    uint8_t* out = target + size_t(y) * size_t(width) * size_t(channels);
+    for (int x = 0; x < width; ++x, a += 2 * channels, b += 2 * channels)
+      for (int c = 0; c < channels; ++c) *out++ = uint8_t((a[c] + a[c + channels] + b[c] + b[c + channels] + 2) >> 2);
+  }
+}
+
+}  // namespace
+
+void resize_bilinear(const uint8_t* source, int sh, int sw, uint8_t* target, int th, int tw, int channels) {
+  TESSERA_CHECK(sh > 0 && sw > 0 && th > 0 && tw > 0 && (channels == 1 || channels == 3), "resize {}x{} to {}x{}, {} channels", sh, sw, th, tw, channels);
+  if (sh == th && sw == tw) {
+    std::memcpy(target, source, size_t(sh) * size_t(sw) * size_t(channels));
+    return;
+  }
+  if (sh == 2 * th && sw == 2 * tw) return halve(source, sw, target, th, tw, channels);
+  const Taps columns = make_taps(sw, tw, true), rows = make_taps(sh, th, false);
+  const size_t row_values = size_t(tw) * size_t(channels);
+  std::vector<int16_t> buffers[2] = {std::vector<int16_t>(row_values), std::vector<int16_t>(row_values)};
+  int held[2] = {-1, -1};  // source row in each buffer
+  for (int y = 0; y < th; ++y) {
+    const int want[2] = {rows.first[size_t(y)], rows.second[size_t(y)]};
+    if (held[1] == want[0]) std::swap(buffers[0], buffers[1]), std::swap(held[0], held[1]);
+    for (int k = 0; k < 2; ++k) {
+      if (held[k] == want[k]) continue;
+      const uint8_t* row = source + size_t(want[k]) * size_t(sw) * size_t(channels);
+      if (channels == 3) resize_row<3>(row, columns, tw, buffers[k].data());
+      else resize_row<1>(row, columns, tw, buffers[k].data());
+      held[k] = want[k];
+    }
+    const int32_t b0 = rows.w0[size_t(y)], b1 = rows.w1[size_t(y)];
+    const int16_t* s0 = buffers[0].data();
+    const int16_t* s1 = buffers[1].data();
+    uint8_t* out = target + size_t(y) * row_values;
+    for (size_t i = 0; i < row_values; ++i) {
+      const int32_t v = (((b0 * s0[i]) >> 16) + ((b1 * s1[i]) >> 16) + 2) >> 2;
+      out[i] = uint8_t(std::clamp(v, 0, 255));
+    }
+  }
+}
+
+Image resize_bilinear(const Image& source, int height, int width) {
+  Image out(height, width);
+  resize_bilinear(source.pixels.data(), source.height, source.width, out.pixels.data(), height, width, 3);
+  return out;
+}
+
+// ---- orientation -----------------------------------------------------------------------------------------------------
+
+Image apply_orientation(Image image, int orientation) {
+  if (orientation <= 1 || orientation > 8) return image;
+  const bool transpose = orientation >= 5;
+  const int h = image.height, w = image.width;
+  Image out(transpose ? w : h, transpose ? h : w);
+  // Source pixel of an upright pixel (y, x): mirrored in the source's x and/or y after an optional exchange of the axes.
+  const bool flip_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  const bool flip_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  for (int y = 0; y < out.height; ++y) {
+    uint8_t* to = out.row(y);
+    for (int x = 0; x < out.width; ++x, to += 3) {
+      int sy = transpose ? x : y, sx = transpose ? y : x;
+      if (flip_x) sx = w - 1 - sx;
+      if (flip_y) sy = h - 1 - sy;
+      std::memcpy(to, image.row(sy) + size_t(sx) * 3, 3);
+    }
+  }
+  return out;
+}
+
+int exif_orientation(std::span<const uint8_t> t) {
+  if (t.size() < 8 || (t[0] != 'I' && t[0] != 'M') || t[0] != t[1]) return 1;
+  const bool little = t[0] == 'I';
+  const auto u16 = [&](size_t at) { return little ? t[at] | t[at + 1] << 8 : t[at] << 8 | t[at + 1]; };
+  const auto u32 = [&](size_t at) {
+    return little ? uint32_t(u16(at)) | uint32_t(u16(at + 2)) << 16 : uint32_t(u16(at)) << 16 | uint32_t(u16(at + 2));
+  };
+  const size_t directory = u32(4);
+  if (directory + 2 > t.size()) return 1;
+  const int entries = u16(directory);
+  for (int i = 0; i < entries; ++i) {
+    const size_t entry = directory + 2 + size_t(i) * 12;
+    if (entry + 12 > t.size()) return 1;
+    if (u16(entry) != 274) continue;
+    const int value = u16(entry + 2) == 3 ? u16(entry + 8) : 1;  // type 3: 16-bit, stored in the entry itself
+    return value >= 1 && value <= 8 ? value : 1;
+  }
+  return 1;
+}
+
+}  // namespace tessera

@@ -1,0 +1,327 @@
+#include "data/polygon.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "tensor/base/check.h"
+
+namespace tessera {
+
+BoxXyxy bounding_box(std::span<const Point> polygon) {
+  if (polygon.empty()) return {};
+  BoxXyxy box{polygon[0].x, polygon[0].y, polygon[0].x, polygon[0].y};
+  for (const Point& p : polygon) {
+    box.x1 = std::min(box.x1, p.x);
+    box.y1 = std::min(box.y1, p.y);
+    box.x2 = std::max(box.x2, p.x);
+    box.y2 = std::max(box.y2, p.y);
+  }
+  return box;
+}
+
+void clamp_points(std::span<Point> polygon, const BoxXyxy& box) {
+  for (Point& p : polygon) {
+    p.x = std::min(std::max(p.x, box.x1), box.x2);
+    p.y = std::min(std::max(p.y, box.y1), box.y2);
+  }
+}
+
+double signed_area(std::span<const Point> polygon) {
+  double twice = 0;
+  for (size_t i = 0, j = polygon.size() - 1; i < polygon.size(); j = i++)
+    twice += double(polygon[j].x) * polygon[i].y - double(polygon[i].x) * polygon[j].y;
+  return 0.5 * twice;
+}
+
+int64_t resample_count(int64_t longest_polygon) { return longest_polygon > 1000 ? longest_polygon + 1 : 1000; }
+
+Polygon resample(std::span<const Point> polygon, int64_t count) {
+  const int64_t k = int64_t(polygon.size());
+  TESSERA_CHECK(k > 0 && count > 1, "resample: {} vertices to {}", k, count);
+  if (k == count) return Polygon(polygon.begin(), polygon.end());
+  const auto at = [&](double t) {
+    const int64_t i = std::min(int64_t(t), k - 1);
+    const Point a = polygon[size_t(i)], b = polygon[size_t((i + 1) % k)];
+    const double f = t - double(i);
+    return Point{float(a.x + f * (double(b.x) - a.x)), float(a.y + f * (double(b.y) - a.y))};
+  };
+  Polygon out;
+  out.reserve(size_t(count));
+  const bool keep_vertices = k + 1 < count;
+  const int64_t spaced = keep_vertices ? count - (k + 1) : count;  // parameters over [0, k], both ends included
+  const double step = spaced > 1 ? double(k) / double(spaced - 1) : 0.0;
+  int64_t vertex = 0;
+  for (int64_t i = 0; i < spaced; ++i) {
+    const double t = i == spaced - 1 && spaced > 1 ? double(k) : double(i) * step;
+    for (; keep_vertices && double(vertex) <= t; ++vertex) out.push_back(polygon[size_t(vertex % k)]);
+    out.push_back(at(t));
+  }
+  for (; keep_vertices && vertex <= k; ++vertex) out.push_back(polygon[size_t(vertex % k)]);
+  return out;
+}
+
+// ---- filling ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct Edge {
+  int64_t x1, y1, x2, y2;
+};
+
+// Moves the end (x, y) to the nearer of the sides y = 0 and y = last, along the line to (ox, oy).
+void clip_end(int64_t& x, int64_t& y, int64_t ox, int64_t oy, int64_t last) {
+  if (y >= 0 && y <= last) return;
+  const int64_t side = y < 0 ? 0 : last;
+  x += int64_t(double(side - y) * double(ox - x) / double(oy - y));
+  y = side;
+}
+
+// Integer clipping of a line to the image (spec 14.6, step 1); false when nothing of it is inside.
+bool clip_edge(Edge& e, int64_t right, int64_t bottom) {
+  const auto beyond = [&](int64_t a, int64_t b, int64_t last) { return (a < 0 && b < 0) || (a > last && b > last); };
+  if (beyond(e.y1, e.y2, bottom) || beyond(e.x1, e.x2, right)) return false;
+  clip_end(e.x1, e.y1, e.x2, e.y2, bottom);
+  clip_end(e.x2, e.y2, e.x1, e.y1, bottom);
+  if (beyond(e.x1, e.x2, right)) return false;
+  clip_end(e.y1, e.x1, e.y2, e.x2, right);
+  clip_end(e.y2, e.x2, e.y1, e.x1, right);
+  return true;
+}
+
+void draw_line(const Edge& e, uint8_t* plane, int width, uint8_t value) {
+  int64_t x = e.x1, y = e.y1, dx = e.x2 - e.x1, dy = e.y2 - e.y1;
+  if (dx < 0) x = e.x2, y = e.y2, dx = -dx, dy = -dy;
+  const int64_t step_x = 1, step_y = dy < 0 ? -int64_t(width) : int64_t(width);
+  dy = std::abs(dy);
+  const bool steep = dy > dx;
+  const int64_t length = steep ? dy : dx, across = steep ? dx : dy;
+  const int64_t long_step = steep ? step_y : step_x, short_step = steep ? step_x : step_y;
+  uint8_t* p = plane + y * width + x;
+  int64_t error = length - 2 * across;
+  for (int64_t i = 0; i <= length; ++i) {
+    *p = value;
+    if (error < 0) error += 2 * length, p += short_step;
+    error -= 2 * across;
+    p += long_step;
+  }
+}
+
+struct Slope {
+  int64_t x, dx;  // 16.16: x at y_top, change for each row
+  int y_top, y_bottom;
+};
+
+constexpr int64_t kOne = int64_t(1) << 16;
+
+}  // namespace
+
+PixelBox fill_polygon(std::span<const PixelPoint> polygon, uint8_t* plane, int height, int width, uint8_t value) {
+  if (polygon.empty() || height <= 0 || width <= 0) return {};
+  const int64_t right = width - 1, bottom = height - 1;
+  thread_local std::vector<Slope> slopes;
+  thread_local std::vector<int> start;  // first crossing of each row in `crossings`
+  thread_local std::vector<int64_t> crossings;
+  slopes.clear();
+
+  PixelBox drawn{width, height, 0, 0};
+  const auto cover = [&](int64_t x0, int64_t y0, int64_t x1, int64_t y1) {
+    drawn.x0 = std::min(drawn.x0, int(std::max<int64_t>(x0, 0)));
+    drawn.y0 = std::min(drawn.y0, int(std::max<int64_t>(y0, 0)));
+    drawn.x1 = std::max(drawn.x1, int(std::min<int64_t>(x1 + 1, width)));
+    drawn.y1 = std::max(drawn.y1, int(std::min<int64_t>(y1 + 1, height)));
+  };
+
+  for (size_t i = 0, j = polygon.size() - 1; i < polygon.size(); j = i++) {
+    const Edge edge{polygon[j].x, polygon[j].y, polygon[i].x, polygon[i].y};
+    const auto outside = [&](int64_t x, int64_t y) { return x < 0 || x > right || y < 0 || y > bottom; };
+    Edge clipped = edge;
+    const bool leaves = outside(edge.x1, edge.y1) || outside(edge.x2, edge.y2);
+    if (!leaves || clip_edge(clipped, right, bottom)) {
+      draw_line(clipped, plane, width, value);
+      cover(std::min(clipped.x1, clipped.x2), std::min(clipped.y1, clipped.y2), std::max(clipped.x1, clipped.x2), std::max(clipped.y1, clipped.y2));
+    }
+    if (edge.y1 == edge.y2) continue;
+    // The clipped ends define the slope and the point it goes through (spec 14.6, step 2).
+    const bool flat = clipped.y1 == clipped.y2;
+    const int64_t ya = leaves && !flat ? clipped.y1 : edge.y1, yb = leaves && !flat ? clipped.y2 : edge.y2;
+    const int64_t xa = clipped.x1 * kOne, xb = clipped.x2 * kOne;
+    Slope s;
+    s.dx = (xb - xa) / (yb - ya);
+    s.y_top = int(std::min(edge.y1, edge.y2));
+    s.y_bottom = int(std::max(edge.y1, edge.y2));
+    if (s.y_bottom <= 0 || s.y_top > bottom) continue;
+    s.x = edge.y1 < edge.y2 ? xa + (edge.y1 - ya) * s.dx : xb + (edge.y2 - yb) * s.dx;
+    slopes.push_back(s);
+  }
+
+  // Crossings of all rows in one array: count, then place.
+  int top = height, end = 0;
+  for (const Slope& s : slopes) top = std::min(top, std::max(s.y_top, 0)), end = std::max(end, std::min(s.y_bottom, height));
+  if (top < end) {
+    start.assign(size_t(end - top) + 2, 0);
+    for (const Slope& s : slopes) {
+      ++start[size_t(std::max(s.y_top, 0) - top) + 2];
+      if (s.y_bottom < end) --start[size_t(s.y_bottom - top) + 2];
+    }
+    for (size_t pass = 0; pass < 2; ++pass)
+      for (size_t r = 2; r < start.size(); ++r) start[r] += start[r - 1];
+    crossings.resize(size_t(start.back()));
+    for (const Slope& s : slopes) {
+      const int from = std::max(s.y_top, 0), to = std::min(s.y_bottom, height);
+      int64_t x = s.x + int64_t(from - s.y_top) * s.dx;
+      for (int y = from; y < to; ++y, x += s.dx) crossings[size_t(start[size_t(y - top) + 1]++)] = x;
+    }
+    for (int y = top; y < end; ++y) {
+      int64_t* first = crossings.data() + start[size_t(y - top)];
+      int64_t* last = crossings.data() + start[size_t(y - top) + 1];
+      if (last - first == 2) {
+        if (first[0] > first[1]) std::swap(first[0], first[1]);
+      } else {
+        std::sort(first, last);
+      }
+      for (; first + 1 < last; first += 2) {
+        const int64_t x0 = std::max<int64_t>((first[0] + kOne - 1) >> 16, 0), x1 = std::min<int64_t>(first[1] >> 16, right);
+        if (x0 > x1) continue;
+        std::memset(plane + int64_t(y) * width + x0, value, size_t(x1 - x0 + 1));
+        cover(x0, y, x1, y);
+      }
+    }
+  }
+  return drawn.empty() ? PixelBox{} : drawn;
+}
+
+PixelBox fill_polygon(std::span<const Point> polygon, uint8_t* plane, int height, int width, uint8_t value) {
+  thread_local std::vector<PixelPoint> pixels;
+  pixels.clear();
+  // Neighbours that fall on one pixel add neither outline nor crossings.
+  for (const Point& p : polygon) {
+    const PixelPoint q{int(p.x), int(p.y)};
+    if (pixels.empty() || q != pixels.back()) pixels.push_back(q);
+  }
+  return fill_polygon(std::span<const PixelPoint>(pixels), plane, height, width, value);
+}
+
+// ---- contours --------------------------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr int kDx[8] = {1, 1, 0, -1, -1, -1, 0, 1};  // E NE N NW W SW S SE, y down
+constexpr int kDy[8] = {0, -1, -1, -1, 0, 1, 1, 1};
+
+// Planes here have a border of one empty pixel on every side.
+std::vector<PixelPoint> trace(const uint8_t* plane, int pitch, PixelPoint p0) {
+  const auto set = [&](PixelPoint p, int d) { return plane[int64_t(p.y + kDy[d]) * pitch + p.x + kDx[d]] != 0; };
+  const auto moved = [](PixelPoint p, int d) { return PixelPoint{p.x + kDx[d], p.y + kDy[d]}; };
+  int to_p1 = -1;
+  for (int k = 1; k <= 7 && to_p1 < 0; ++k) {  // downwards from W: NW, N, NE, E, SE, S, SW
+    const int d = (4 - k + 8) % 8;
+    if (set(p0, d)) to_p1 = d;
+  }
+  if (to_p1 < 0) return {{p0.x - 1, p0.y - 1}};
+  const PixelPoint p1 = moved(p0, to_p1);
+  std::vector<PixelPoint> contour;
+  PixelPoint p = p0;
+  int previous = (to_p1 + 4) % 8;  // as if the walk had come from p1
+  int from = to_p1;
+  for (;;) {
+    int d = (from + 1) % 8;
+    while (!set(p, d)) d = (d + 1) % 8;
+    if (d != previous) contour.push_back({p.x - 1, p.y - 1});
+    const PixelPoint next = moved(p, d);
+    if (next == p0 && p == p1) return contour;
+    previous = d;
+    from = (d + 4) % 8;
+    p = next;
+  }
+}
+
+}  // namespace
+
+std::vector<std::vector<PixelPoint>> external_contours(const uint8_t* plane, int height, int width) {
+  const int pitch = width + 2;
+  std::vector<uint8_t> padded(size_t(pitch) * size_t(height + 2), 0);
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x) padded[size_t(y + 1) * size_t(pitch) + size_t(x) + 1] = plane[int64_t(y) * width + x] != 0;
+
+  // Background that reaches the border (4-connected) is outside; a component is external when it touches that.
+  const size_t cells = padded.size();
+  std::vector<uint8_t> state(cells, 0);  // 1: outside background, 2: component already seen
+  std::vector<size_t> stack{0};
+  state[0] = 1;
+  const int64_t four[4] = {-1, 1, -pitch, pitch};
+  while (!stack.empty()) {
+    const size_t c = stack.back();
+    stack.pop_back();
+    for (const int64_t step : four) {
+      const int64_t n = int64_t(c) + step;
+      if (n < 0 || n >= int64_t(cells) || state[size_t(n)] != 0 || padded[size_t(n)] != 0) continue;
+      state[size_t(n)] = 1;
+      stack.push_back(size_t(n));
+    }
+  }
+  std::vector<std::vector<PixelPoint>> contours;
+  for (size_t first = 0; first < cells; ++first) {
+    if (padded[first] == 0 || state[first] != 0) continue;
+    // The first pixel in raster order has background above it; that background tells outside from hole.
+    const bool external = state[first - size_t(pitch)] == 1;
+    state[first] = 2;
+    stack.assign(1, first);
+    while (!stack.empty()) {
+      const size_t c = stack.back();
+      stack.pop_back();
+      for (int d = 0; d < 8; ++d) {
+        const size_t n = size_t(int64_t(c) + kDy[d] * int64_t(pitch) + kDx[d]);
+        if (padded[n] == 0 || state[n] != 0) continue;
+        state[n] = 2;
+        stack.push_back(n);
+      }
+    }
+    if (external) contours.push_back(trace(padded.data(), pitch, {int(first % size_t(pitch)), int(first / size_t(pitch))}));
+  }
+  std::reverse(contours.begin(), contours.end());
+  return contours;
+}
+
+// ---- parts -----------------------------------------------------------------------------------------------------------
+
+Polygon merge_parts(std::span<const Polygon> all) {
+  std::vector<Polygon> parts;
+  for (const Polygon& p : all)
+    if (!p.empty()) parts.push_back(p);
+  if (parts.empty()) return {};
+  if (parts.size() == 1) return parts[0];
+  const size_t k = parts.size();
+  std::vector<std::vector<int64_t>> links(k);
+  for (size_t i = 1; i < k; ++i) {
+    double best = std::numeric_limits<double>::infinity();
+    int64_t best_u = 0, best_v = 0;
+    for (size_t u = 0; u < parts[i - 1].size(); ++u)
+      for (size_t v = 0; v < parts[i].size(); ++v) {
+        const double dx = double(parts[i - 1][u].x) - parts[i][v].x, dy = double(parts[i - 1][u].y) - parts[i][v].y;
+        const double distance = dx * dx + dy * dy;
+        if (distance < best) best = distance, best_u = int64_t(u), best_v = int64_t(v);
+      }
+    links[i - 1].push_back(best_u);
+    links[i].push_back(best_v);
+  }
+  Polygon out;
+  for (size_t i = 0; i < k; ++i) {
+    int64_t a = links[i][0];
+    const bool middle = links[i].size() == 2;
+    if (middle && a > links[i][1]) {
+      a = links[i][1];
+      std::reverse(parts[i].begin(), parts[i].end());  // the indices stay those of the old order, as the original does
+    }
+    std::rotate(parts[i].begin(), parts[i].begin() + a, parts[i].end());
+    parts[i].push_back(parts[i].front());
+    const int64_t span = middle ? std::abs(links[i][1] - links[i][0]) : int64_t(parts[i].size()) - 1;
+    out.insert(out.end(), parts[i].begin(), parts[i].begin() + span + 1);
+  }
+  for (size_t i = k - 1; i-- > 1;)
+    out.insert(out.end(), parts[i].begin() + std::abs(links[i][1] - links[i][0]), parts[i].end());
+  return out;
+}
+
+}  // namespace tessera

@@ -1,0 +1,63 @@
+// Polygons in pixels or fractions of an image: boxes, resampling, filling and contour tracing with OpenCV's exact pixels, and the
+// joining of several parts into one chain.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace tessera {
+
+struct Point {
+  float x = 0, y = 0;
+  bool operator==(const Point&) const = default;
+};
+
+struct PixelPoint {
+  int x = 0, y = 0;
+  bool operator==(const PixelPoint&) const = default;
+};
+
+using Polygon = std::vector<Point>;  // one ring, not closed: the last vertex is joined to the first
+
+struct BoxXyxy {
+  float x1 = 0, y1 = 0, x2 = 0, y2 = 0;
+  float width() const { return x2 - x1; }
+  float height() const { return y2 - y1; }
+  bool operator==(const BoxXyxy&) const = default;
+};
+
+// Minimum and maximum over the vertices; all zero for no vertex.
+BoxXyxy bounding_box(std::span<const Point> polygon);
+void clamp_points(std::span<Point> polygon, const BoxXyxy& box);
+// Signed area by the shoelace formula: positive when the vertices run clockwise as seen on the screen (y down).
+double signed_area(std::span<const Point> polygon);
+
+// How many vertices all polygons of one image are brought to: 1000, or one more than the longest (spec 5.5).
+int64_t resample_count(int64_t longest_polygon);
+// `count` points along the closed ring, equally spaced in the vertex index; every vertex stays when the ring is shorter than that.
+// A ring of exactly `count` vertices is returned unchanged (spec 5.5). Needs at least one vertex.
+Polygon resample(std::span<const Point> polygon, int64_t count);
+
+// Clip rectangle of what fill_polygon has drawn: columns [x0, x1), rows [y0, y1); empty when x0 >= x1.
+struct PixelBox {
+  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+  bool empty() const { return x0 >= x1 || y0 >= y1; }
+};
+
+// Sets `value` in every pixel of the outline and of the even-odd interior: the pixels of OpenCV's fillPoly with 8-connected lines
+// (spec 14.6). Vertices may lie anywhere in +-2^24. `plane` is height x width bytes; pixels outside the polygon keep their value.
+// Returns the rectangle that holds all that was drawn.
+PixelBox fill_polygon(std::span<const PixelPoint> polygon, uint8_t* plane, int height, int width, uint8_t value = 1);
+// Vertices truncated toward zero first, as the labels are drawn (spec 5.6).
+PixelBox fill_polygon(std::span<const Point> polygon, uint8_t* plane, int height, int width, uint8_t value = 1);
+
+// Outer contours of the 8-connected components of the non-zero pixels, corner points only, in OpenCV's order: by first pixel in
+// raster order, last component first; components inside a hole of another are left out (spec 14.7).
+std::vector<std::vector<PixelPoint>> external_contours(const uint8_t* plane, int height, int width);
+
+// Joins the parts of one object into one chain of vertices through their closest pairs, including the quirk of reversed middle parts
+// (spec 10.3). One part is returned as it is, parts without vertices are left out.
+Polygon merge_parts(std::span<const Polygon> parts);
+
+}  // namespace tessera

@@ -1,0 +1,81 @@
+// PNG, BMP, GIF, PNM, PSD and HDR through stb_image; PNG writing through stb_image_write. The one file that holds their code.
+#include <cstring>
+
+#include "data/image.h"
+#include "tensor/base/check.h"
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_NO_STDIO
+#define STBI_NO_JPEG
+#define STBI_NO_PIC
+#define STBI_NO_TGA
+#include <stb_image.h>
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+#include <stb_image_write.h>
+#pragma GCC diagnostic pop
+
+namespace tessera {
+
+namespace {
+
+uint32_t big_endian(const uint8_t* p) { return uint32_t(p[0]) << 24 | uint32_t(p[1]) << 16 | uint32_t(p[2]) << 8 | p[3]; }
+
+// Orientation from the eXIf chunk of a PNG, 1 for anything else.
+int png_orientation(std::span<const uint8_t> b) {
+  if (sniff_format(b) != ImageFormat::kPng) return 1;
+  for (size_t at = 8; at + 12 <= b.size();) {
+    const size_t length = big_endian(b.data() + at);
+    if (length > b.size() - at - 12) return 1;
+    if (std::memcmp(b.data() + at + 4, "eXIf", 4) == 0) return exif_orientation(b.subspan(at + 8, length));
+    at += length + 12;
+  }
+  return 1;
+}
+
+[[noreturn]] void fail(const std::string& name) {
+  const char* reason = stbi_failure_reason();
+  throw Error(ErrorCode::kData, fmt::format("the image file is damaged or cut short ({})", reason != nullptr ? reason : "unknown reason"), {name},
+              "replace or remove the file");
+}
+
+}  // namespace
+
+ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& name) {
+  int width = 0, height = 0, channels = 0;
+  if (!stbi_info_from_memory(bytes.data(), int(std::min<size_t>(bytes.size(), INT32_MAX)), &width, &height, &channels)) fail(name);
+  check_image_size(height, width, name);
+  return {ImageFormat::kUnknown, height, width, png_orientation(bytes)};
+}
+
+Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name) {
+  if (bytes.size() > INT32_MAX) throw Error(ErrorCode::kData, "the image file is larger than 2 GiB", {name}, "scale it down");
+  const ImageInfo info = probe_stb(bytes, name);
+  int width = 0, height = 0, channels = 0;
+  const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(stbi_load_from_memory(bytes.data(), int(bytes.size()), &width, &height, &channels, 3),
+                                                         stbi_image_free);
+  if (!pixels) fail(name);
+  Image image(height, width);
+  std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());
+  return apply_orientation(std::move(image), info.orientation);
+}
+
+std::vector<uint8_t> encode_png(const Image& image) {
+  TESSERA_CHECK(!image.empty(), "encode_png: empty image");
+  std::vector<uint8_t> bytes;
+  const auto append = [](void* context, void* data, int size) {
+    auto* out = static_cast<std::vector<uint8_t>*>(context);
+    out->insert(out->end(), static_cast<uint8_t*>(data), static_cast<uint8_t*>(data) + size);
+  };
+  if (!stbi_write_png_to_func(append, &bytes, image.width, image.height, 3, image.pixels.data(), image.width * 3))
+    throw Error(ErrorCode::kMemory, "PNG encoding failed", {}, "the image may be too large for memory");
+  return bytes;
+}
+
+}  // namespace tessera
