@@ -1,0 +1,244 @@
+#include "nn/io/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "tensor/base/file.h"
+
+namespace tessera {
+
+static_assert(std::endian::native == std::endian::little, "the formats of nn/io are little-endian and are read without conversion");
+
+namespace {
+
+using nlohmann::json;
+
+constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the format's own library
+constexpr size_t kLengthBytes = 8;
+constexpr size_t kAlignment = 64;
+constexpr const char* kMetadataKey = "__metadata__";
+
+constexpr std::pair<std::string_view, DType> kTypes[] = {{"F64", DType::kF64}, {"F32", DType::kF32},  {"BF16", DType::kBF16},
+                                                         {"F16", DType::kF16}, {"I64", DType::kI64},  {"I32", DType::kI32},
+                                                         {"U8", DType::kU8},   {"BOOL", DType::kBool}};
+
+std::string_view code_of(DType type) {
+  const auto* it = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return t.second == type; });
+  return it->first;
+}
+
+// Reads one header and reports every fault with the file and the entry.
+class Reader {
+ public:
+  Reader(std::span<std::byte> bytes, std::shared_ptr<const void> owner, std::string name)
+      : bytes_(bytes), owner_(std::move(owner)), file_(std::move(name)) {}
+
+  Safetensors read() {
+    const json header = parse_header();
+    Safetensors result;
+    std::vector<Item> items;
+    for (const auto& [name, value] : header.items()) {
+      if (name == kMetadataKey) {
+        read_metadata(value, result.metadata);
+      } else {
+        items.push_back(read_item(name, value));
+      }
+    }
+    std::sort(items.begin(), items.end(),
+              [](const Item& a, const Item& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
+    check_cover(items);
+    for (Item& item : items) {
+      Tensor tensor = make_tensor(item);
+      result.tensors.add(std::move(item.name), std::move(tensor));
+    }
+    return result;
+  }
+
+ private:
+  struct Item {
+    std::string name;
+    DType type;
+    Shape shape;
+    uint64_t begin, end;
+  };
+
+  [[noreturn]] void fail(const std::string& message,
+                         const std::string& hint = "the file is damaged or was cut short: copy or download it again") const {
+    throw Error(ErrorCode::kData, message, {file_}, hint);
+  }
+  [[noreturn]] void fail_entry(const std::string& entry, const std::string& message) const {
+    fail(fmt::format("entry '{}': {}", entry, message));
+  }
+
+  json parse_header() {
+    const std::string hint = "expected a .safetensors file; a file of the original's trainer needs its ending .pt";
+    if (bytes_.size() < kLengthBytes) fail(fmt::format("{} bytes are too few for a safetensors file", bytes_.size()));
+    uint64_t length = 0;
+    std::memcpy(&length, bytes_.data(), kLengthBytes);
+    if (length > kMaxHeader) fail(fmt::format("not a safetensors file: the header length reads as {}", length), hint);
+    if (length > bytes_.size() - kLengthBytes)
+      fail(fmt::format("the header takes {} bytes but only {} follow", length, bytes_.size() - kLengthBytes));
+    const char* text = reinterpret_cast<const char*>(bytes_.data() + kLengthBytes);
+    values_ = bytes_.subspan(kLengthBytes + length);
+    if (length == 0 || text[0] != '{') fail("not a safetensors file: the header is not a JSON object", hint);
+    // The parser keeps the last of two equal keys, so they are looked for while it runs; depth is bounded for the same reason.
+    std::vector<std::set<std::string>> keys;
+    const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
+      if (depth > 3) fail("the header is nested too deeply");
+      if (event == json::parse_event_t::object_start) keys.emplace_back();
+      if (event == json::parse_event_t::object_end) keys.pop_back();
+      if (event == json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
+        fail_entry(parsed.get<std::string>(), "the name occurs twice");
+      return true;
+    };
+    try {
+      return json::parse(text, text + length, watch);
+    } catch (const json::exception& e) {
+      fail(fmt::format("the header is not valid JSON ({})", e.what()));
+    }
+  }
+
+  void read_metadata(const json& value, std::map<std::string, std::string>& metadata) const {
+    if (!value.is_object()) fail_entry(kMetadataKey, "is not an object");
+    for (const auto& [key, text] : value.items()) {
+      if (!text.is_string()) fail_entry(kMetadataKey, fmt::format("'{}' is not a string", key));
+      metadata[key] = text.get<std::string>();
+    }
+  }
+
+  Item read_item(const std::string& name, const json& value) const {
+    if (!value.is_object() || value.size() != 3 || !value.contains("dtype") || !value.contains("shape") ||
+        !value.contains("data_offsets"))
+      fail_entry(name, "needs exactly dtype, shape and data_offsets");
+    if (!value["dtype"].is_string()) fail_entry(name, "dtype is not a string");
+    const auto code = value["dtype"].get<std::string>();
+    const auto* type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return t.first == code; });
+    if (type == std::end(kTypes))
+      fail(fmt::format("entry '{}': element type {} is not supported", name, code), "convert it to F32, F16 or BF16 first");
+    Item item{name, type->second, {}, 0, 0};
+
+    const json& sizes = value["shape"];
+    if (!sizes.is_array()) fail_entry(name, "shape is not a list");
+    if (sizes.size() > size_t(kMaxRank))
+      fail_entry(name, fmt::format("{} dimensions, at most {} are supported", sizes.size(), kMaxRank));
+    uint64_t bytes = size_of(item.type);  // sizes of zero count as one: strides are products of the others
+    bool overflow = false, none = false;
+    for (const json& size : sizes) {
+      if (!size.is_number_unsigned() || size.get<uint64_t>() > uint64_t(INT64_MAX))
+        fail_entry(name, "a size in shape is not a natural number");
+      item.shape.push_back(size.get<int64_t>());
+      none |= item.shape.back() == 0;
+      overflow |= __builtin_mul_overflow(bytes, std::max<uint64_t>(size.get<uint64_t>(), 1), &bytes);
+    }
+    if (overflow || bytes > uint64_t(INT64_MAX)) fail_entry(name, "the shape is absurdly large");
+    if (none) bytes = 0;
+
+    const json& offsets = value["data_offsets"];
+    if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
+      fail_entry(name, "data_offsets are not two natural numbers");
+    item.begin = offsets[0].get<uint64_t>();
+    item.end = offsets[1].get<uint64_t>();
+    if (item.begin > item.end) fail_entry(name, fmt::format("data_offsets [{}, {}] run backwards", item.begin, item.end));
+    if (item.end > values_.size())
+      fail_entry(name, fmt::format("data_offsets [{}, {}] reach beyond the {} bytes of values in the file", item.begin, item.end,
+                                   values_.size()));
+    if (item.end - item.begin != bytes)
+      fail_entry(name, fmt::format("{}{} needs {} bytes but data_offsets give {}", code, to_string(item.shape), bytes,
+                                   item.end - item.begin));
+    return item;
+  }
+
+  // The format wants the values without gaps and overlaps, in full.
+  void check_cover(const std::vector<Item>& items) const {
+    uint64_t reached = 0;
+    for (const Item& item : items) {
+      if (item.begin < reached) fail_entry(item.name, "its values overlap those of another entry");
+      if (item.begin > reached)
+        fail_entry(item.name, fmt::format("{} bytes before its values belong to no entry", item.begin - reached));
+      reached = item.end;
+    }
+    if (reached != values_.size()) fail(fmt::format("{} bytes at the end belong to no entry", values_.size() - reached));
+  }
+
+  Tensor make_tensor(const Item& item) const {
+    std::byte* p = values_.data() + item.begin;
+    const size_t bytes = size_t(item.end - item.begin);
+    if (item.type == DType::kBool && std::any_of(p, p + bytes, [](std::byte b) { return b > std::byte{1}; }))
+      fail_entry(item.name, "a BOOL value is neither 0 nor 1");
+    const bool aligned = reinterpret_cast<uintptr_t>(p) % size_of(item.type) == 0;
+    if (owner_ != nullptr && aligned && bytes > 0) return Tensor::wrap(p, item.shape, item.type, owner_);
+    Tensor tensor = Tensor::empty(item.shape, item.type);
+    if (bytes > 0) std::memcpy(tensor.raw(), p, bytes);
+    return tensor;
+  }
+
+  std::span<std::byte> bytes_;
+  std::shared_ptr<const void> owner_;
+  std::string file_;
+  std::span<std::byte> values_;
+};
+
+}  // namespace
+
+Safetensors read_safetensors(const std::filesystem::path& path, FileMemory memory) {
+  const auto file = MappedFile::open(path);
+  return parse_safetensors(file->bytes(), memory == FileMemory::kMapped ? file : nullptr, path.string());
+}
+
+Safetensors parse_safetensors(std::span<std::byte> bytes, const std::shared_ptr<const void>& owner, const std::string& name) {
+  return Reader(bytes, owner, name).read();
+}
+
+void write_safetensors(const std::filesystem::path& path, const StateDict& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<const StateDict::Entry*> order;
+  for (const auto& entry : tensors) {
+    TESSERA_CHECK(entry.tensor.defined() && entry.tensor.device() == Device::cpu(), "write_safetensors: '{}' is not a CPU tensor",
+                  entry.name);
+    TESSERA_CHECK(entry.name != kMetadataKey, "write_safetensors: a tensor cannot be called {}", kMetadataKey);
+    order.push_back(&entry);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto* a, const auto* b) { return size_of(a->tensor.dtype()) > size_of(b->tensor.dtype()); });
+
+  json header = json::object();
+  if (!metadata.empty()) header[kMetadataKey] = metadata;
+  uint64_t offset = 0;
+  for (const auto* entry : order) {
+    const Tensor& t = entry->tensor;
+    const uint64_t end = offset + uint64_t(t.numel()) * size_of(t.dtype());
+    json& item = header[entry->name];
+    item["dtype"] = code_of(t.dtype());
+    item["shape"] = std::vector<int64_t>(t.shape().begin(), t.shape().end());
+    item["data_offsets"] = {offset, end};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.append((kAlignment - (kLengthBytes + text.size()) % kAlignment) % kAlignment, ' ');
+  TESSERA_CHECK(text.size() <= kMaxHeader, "write_safetensors: a header of {} bytes is too long for the format", text.size());
+  const uint64_t length = text.size();
+
+  write_file_atomic(path, [&](AtomicFile& file) {
+    file.write(std::as_bytes(std::span(&length, 1)));
+    file.write(text);
+    std::vector<std::span<const std::byte>> pieces;  // dense tensors, written together
+    for (const auto* entry : order) {
+      const Tensor& t = entry->tensor;
+      const size_t bytes = size_t(t.numel()) * size_of(t.dtype());
+      const Tensor dense = t.contiguous();
+      pieces.push_back({static_cast<const std::byte*>(dense.raw()), bytes});
+      if (dense.shares_storage(t)) continue;
+      file.write(pieces);  // before the copy goes away
+      pieces.clear();
+    }
+    file.write(pieces);
+  });
+}
+
+}  // namespace tessera
