@@ -1,0 +1,112 @@
+// The engine itself: shared inputs, slices, deep chains, version check, no-grad, freed graphs.
+#include <doctest/doctest.h>
+
+#include "autograd/functions/concat.h"
+#include "autograd/functions/pointwise.h"
+#include "autograd/functions/reduce.h"
+#include "autograd/functions/shape.h"
+#include "autograd/grad_mode.h"
+#include "autograd/graph_dump.h"
+#include "autograd/node.h"
+
+using namespace tessera;
+
+namespace {
+Variable leaf(std::initializer_list<float> values, const Shape& shape) { return Variable(Tensor::from_floats(values, shape), true); }
+}  // namespace
+
+TEST_CASE("a variable used several times gets the sum of its gradients") {
+  const Variable x = leaf({1, 2, 3}, {3});
+  const Variable y = ag::add(ag::add(x, x), ag::multiply(x, x));  // 2x + x^2: gradient 2 + 2x
+  ag::sum(y).backward();
+  CHECK(x.grad().to_vector<float>() == std::vector<float>{4, 6, 8});
+}
+
+TEST_CASE("gradients accumulate over backward passes, into a given tensor too") {
+  Variable x = leaf({1, 2}, {2});
+  const Tensor target = Tensor::full({2}, 10.0);
+  x.set_grad(target);
+  ag::sum(ag::scale(x, 3.0)).backward();
+  ag::sum(ag::scale(x, 3.0)).backward();
+  CHECK(target.to_vector<float>() == std::vector<float>{16, 16});
+}
+
+TEST_CASE("channel slices of one buffer concatenate without a copy and their gradients come back as slices") {
+  const Tensor buffer = Tensor::zeros({2, 6});
+  const Variable x = leaf({1, 2, 3, 4, 5, 6, 7, 8}, {2, 4});
+  const Variable a = ag::narrow_channels(x, 0, 2), b = ag::narrow_channels(x, 2, 2);
+  const Variable parts[] = {a, b};
+  const Variable joined = ag::concat_channels(parts);
+  CHECK(joined.data().raw() == x.data().raw());
+  const Variable w(Tensor::from_floats({1, 2, 3, 4, 5, 6, 7, 8}, {2, 4}));
+  ag::sum(ag::multiply(joined, w)).backward();
+  CHECK(x.grad().to_vector<float>() == w.data().to_vector<float>());
+}
+
+TEST_CASE("one slice used, the other not: the rest of the gradient is zero") {
+  const Variable x = leaf({1, 2, 3, 4}, {1, 4});
+  const Variable y = ag::silu(x);
+  ag::sum(ag::narrow_channels(ag::scale(y, 1.0), 1, 2)).backward();
+  const auto g = x.grad().to_vector<float>();
+  CHECK(g[0] == 0.0f);
+  CHECK(g[1] != 0.0f);
+  CHECK(g[2] != 0.0f);
+  CHECK(g[3] == 0.0f);
+}
+
+TEST_CASE("partially overlapping slices add up") {
+  const Variable x = leaf({1, 2, 3, 4}, {1, 4});
+  const Variable y = ag::scale(x, 1.0);
+  const Variable total = ag::add(ag::sum(ag::narrow_channels(y, 0, 3)), ag::sum(ag::narrow_channels(y, 1, 3)));
+  total.backward();
+  CHECK(x.grad().to_vector<float>() == std::vector<float>{1, 2, 2, 1});
+}
+
+TEST_CASE("a chain of 200 000 nodes needs no recursion, neither backward nor when dropped") {
+  const Variable x = leaf({1}, {1});
+  {
+    Variable y = x;
+    for (int i = 0; i < 200000; ++i) y = ag::scale(y, 1.0);
+    ag::sum(y).backward();
+  }
+  CHECK(x.grad().item() == 1.0);
+  Variable dropped = x;
+  for (int i = 0; i < 200000; ++i) dropped = ag::scale(dropped, 1.0);
+}
+
+TEST_CASE("a saved tensor that is written to afterwards is noticed") {
+  const Variable x = leaf({1, 2}, {2});
+  const Variable y = ag::silu(x);
+  x.data().fill(0.0);
+  CHECK_THROWS_WITH_AS(ag::sum(y).backward(), doctest::Contains("written to afterwards"), Error);
+}
+
+TEST_CASE("nothing is recorded without a gradient, or under NoGrad") {
+  const Variable constant(Tensor::from_floats({1}, {1}));
+  CHECK(ag::silu(constant).node() == nullptr);
+  const Variable x = leaf({1}, {1});
+  {
+    NoGrad guard;
+    CHECK(ag::silu(x).node() == nullptr);
+  }
+  CHECK(ag::silu(x).node() != nullptr);
+  CHECK_THROWS_AS(constant.backward(), Error);
+}
+
+TEST_CASE("running backward twice over one graph is an error that says so") {
+  const Variable x = leaf({1}, {1});
+  const Variable y = ag::sum(ag::silu(x));
+  y.backward();
+  CHECK_NOTHROW(y.backward());  // the freed graph leads nowhere; gradients stay
+  CHECK(x.grad().defined());
+}
+
+TEST_CASE("the graph dump names operations and saved bytes") {
+  const Variable x = leaf({1, 2}, {2});
+  const Variable y = ag::sum(ag::silu(x));
+  const std::string text = graph_text(y);
+  CHECK(text.find("silu") != std::string::npos);
+  CHECK(text.find("2 nodes, 8 bytes saved") != std::string::npos);
+  CHECK(graph_dot(y).find("digraph") == 0);
+  CHECK(graph_saved_bytes(y) == 8);
+}

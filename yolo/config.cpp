@@ -1,0 +1,392 @@
+#include "yolo/config.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "tensor/base/check.h"
+
+namespace tessera {
+
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr unsigned kTV = kTrain | kVal, kTVP = kTrain | kVal | kPredict;
+constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo;
+using enum OptionType;
+
+constexpr OptionSpec kOptions[] = {
+    // Main
+    {"model", kText, "yolov8n-seg", 0, 0, "", kTVP | kInspect | kBench, "main", "scale (yolov8n-seg), model yaml, .safetensors, or .pt of the original"},
+    {"data", kText, "", 0, 0, "", kTV | kBench, "main", "data yaml: a path, a shipped name (coco128-seg.yaml), or 'shapes' for the embedded set"},
+    {"data_root", kText, "", 0, 0, "", kTV | kBench, "main", "folder under which the data yaml's images are sought (also TESSERA_DATA)"},
+    {"source", kText, "", 0, 0, "", kPredict, "main", "image file, folder or glob"},
+    {"epochs", kInt, "100", 1, 1e6, "", kTrain, "main", "epochs to train"},
+    {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
+    {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step"},
+    {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu (CUDA devices: 0, 0,1; an error when they are not there)"},
+    {"precision", kChoice, "fp32", 0, 0, "fp32", kTVP | kBench, "main", "arithmetic of the network"},
+    {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest, "main", "compute threads (default: usable cores)"},
+    {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
+    {"split", kChoice, "val", 0, 0, "train|val|test", kVal, "main", "split to validate on"},
+    {"resume", kText, "", 0, 0, "", kTrain, "main", "run folder or last.safetensors to continue, bit for bit"},
+    {"pretrained", kText, "", 0, 0, "", kTrain, "main", "weights to start from when --model is a scale or a yaml"},
+    {"gt", kText, "", 0, 0, "", kVal, "main", "COCO instances JSON, with --predictions: scores a result file without a model"},
+    {"predictions", kText, "", 0, 0, "", kVal, "main", "COCO results JSON for --gt"},
+    {"cfg", kText, "", 0, 0, "", kAll, "main", "yaml file of arguments"},
+    // Run folder and output
+    {"project", kText, "runs/segment", 0, 0, "", kTVP, "run folder", "folder that holds the runs"},
+    {"name", kText, "", 0, 0, "", kTVP, "run folder", "name of the run (default: the verb, then train2, train3, ...)"},
+    {"exist_ok", kBool, "false", 0, 0, "", kTVP, "run folder", "use an existing run folder"},
+    {"save", kBool, "true", 0, 0, "", kTrain | kPredict, "run folder", "write checkpoints (train) or drawn images (predict)"},
+    {"save_period", kInt, "-1", -1, 1e6, "", kTrain, "run folder", "also keep every n-th epoch's weights"},
+    {"plots", kBool, "true", 0, 0, "", kTV, "run folder", "write pictures and curves"},
+    {"save_json", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "write predictions.json"},
+    {"save_txt", kBool, "false", 0, 0, "", kPredict, "run folder", "write polygons as text, one file an image"},
+    {"save_conf", kBool, "false", 0, 0, "", kPredict, "run folder", "append the confidence to each line of --save-txt"},
+    {"log", kChoice, "text", 0, 0, "text|json", kAll, "run folder", "form of the log on stderr"},
+    {"quiet", kBool, "false", 0, 0, "", kAll, "run folder", "no progress"},
+    {"json", kBool, "false", 0, 0, "", kAll, "run folder", "stdout is exactly one JSON object"},
+    // Data
+    {"strict", kBool, "false", 0, 0, "", kTV, "data", "a bad label row is an error instead of skipped and counted"},
+    {"cache", kChoice, "false", 0, 0, "false|true|ram", kTrain | kBench, "data", "keep decoded images in memory"},
+    {"fraction", kFloat, "1.0", 0, 1, "", kTrain, "data", "part of the training images to use"},
+    {"single_cls", kBool, "false", 0, 0, "", kTV, "data", "treat all classes as one"},
+    {"classes", kText, "", 0, 0, "", kTV | kPredict, "data", "only these classes, by index: 0,2,5"},
+    {"rect", kBool, "", 0, 0, "", kVal | kPredict, "data", "rectangular batches (default: true)"},
+    {"overlap_mask", kBool, "true", 0, 0, "", kTV, "data", "one index map an image instead of one plane an object"},
+    {"mask_ratio", kInt, "4", 1, 32, "", kTV, "data", "mask size = image size / ratio"},
+    // Optimisation
+    {"optimizer", kChoice, "auto", 0, 0, "auto|SGD|Adam|AdamW", kTrain, "optimisation", "update rule; auto chooses by the length of the run"},
+    {"lr0", kFloat, "0.01", 0, 1, "", kTrain, "optimisation", "initial learning rate"},
+    {"lrf", kFloat, "0.01", 0, 1, "", kTrain, "optimisation", "final learning rate as a fraction of lr0"},
+    {"momentum", kFloat, "0.937", 0, 1, "", kTrain, "optimisation", "SGD momentum or Adam beta1"},
+    {"weight_decay", kFloat, "0.0005", 0, 1, "", kTrain, "optimisation", "decay of weights (not of biases and norms)"},
+    {"warmup_epochs", kFloat, "3.0", 0, 1e6, "", kTrain, "optimisation", "length of the warm-up (at least 100 batches unless 0)"},
+    {"warmup_momentum", kFloat, "0.8", 0, 1, "", kTrain, "optimisation", "momentum at the start of the warm-up"},
+    {"warmup_bias_lr", kFloat, "0.1", 0, 1, "", kTrain, "optimisation", "bias learning rate at the start of the warm-up"},
+    {"cos_lr", kBool, "false", 0, 0, "", kTrain, "optimisation", "cosine schedule instead of linear"},
+    {"nbs", kInt, "64", 1, 65536, "", kTrain, "optimisation", "nominal batch: gradients accumulate up to it"},
+    {"patience", kInt, "100", 0, 1e6, "", kTrain, "optimisation", "stop after this many epochs without improvement (0: never)"},
+    {"time", kFloat, "", 0, 1e6, "", kTrain, "optimisation", "stop after this many hours"},
+    {"seed", kInt, "0", 0, 4e9, "", kTrain | kBench | kSelftest, "optimisation", "all random numbers follow from it"},
+    {"freeze", kInt, "0", 0, 22, "", kTrain, "optimisation", "freeze the first n layers"},
+    {"val", kBool, "true", 0, 0, "", kTrain, "optimisation", "validate after each epoch"},
+    {"box", kFloat, "7.5", 0, kInf, "", kTrain, "optimisation", "gain of the box and mask terms"},
+    {"cls", kFloat, "0.5", 0, kInf, "", kTrain, "optimisation", "gain of the class term"},
+    {"dfl", kFloat, "1.5", 0, kInf, "", kTrain, "optimisation", "gain of the distribution focal term"},
+    // Augmentation
+    {"hsv_h", kFloat, "0.015", 0, 1, "", kTrain, "augmentation", "hue shift"},
+    {"hsv_s", kFloat, "0.7", 0, 1, "", kTrain, "augmentation", "saturation factor"},
+    {"hsv_v", kFloat, "0.4", 0, 1, "", kTrain, "augmentation", "value factor"},
+    {"degrees", kFloat, "0.0", 0, 180, "", kTrain, "augmentation", "rotation"},
+    {"translate", kFloat, "0.1", 0, 1, "", kTrain, "augmentation", "translation as a fraction of the image"},
+    {"scale", kFloat, "0.5", 0, 1, "", kTrain, "augmentation", "scale gain"},
+    {"shear", kFloat, "0.0", 0, 89, "", kTrain, "augmentation", "shear in degrees"},
+    {"perspective", kFloat, "0.0", 0, 0.001, "", kTrain, "augmentation", "perspective"},
+    {"flipud", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "probability of an upside-down flip"},
+    {"fliplr", kFloat, "0.5", 0, 1, "", kTrain, "augmentation", "probability of a left-right flip"},
+    {"bgr", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "probability of swapped colour channels"},
+    {"mosaic", kFloat, "1.0", 0, 1, "", kTrain, "augmentation", "probability of a four-image mosaic"},
+    {"mixup", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "probability of mixing two images"},
+    {"copy_paste", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "fraction of objects pasted mirrored"},
+    {"close_mosaic", kInt, "10", 0, 1e6, "", kTrain, "augmentation", "no mosaic in the last n epochs (0: keep it)"},
+    // Validation and prediction
+    {"conf", kFloat, "", 0, 1, "", kVal | kPredict, "detection", "confidence threshold (val 0.001, predict 0.25)"},
+    {"iou", kFloat, "0.7", 0, 1, "", kTVP, "detection", "IoU threshold of non-maximum suppression"},
+    {"max_det", kInt, "300", 1, 30000, "", kTVP, "detection", "detections an image"},
+    {"agnostic_nms", kBool, "false", 0, 0, "", kVal | kPredict, "detection", "suppress across classes"},
+    {"map_style", kChoice, "coco", 0, 0, "coco|original", kTV, "detection", "mAP as pycocotools computes it, or the original's own"},
+    {"retina_masks", kBool, "false", 0, 0, "", kPredict, "detection", "masks at the resolution of the image"},
+    // Bench
+    {"what", kChoice, "step", 0, 0, "step|infer|op|loader|eval", kBench, "bench", "what to time (also as the first word: bench step)"},
+    {"runs", kInt, "5", 1, 1000, "", kBench, "bench", "timed repetitions; the median counts"},
+    {"print_config", kBool, "false", 0, 0, "", kAll, "other", "show every argument with its origin and exit"},
+};
+
+std::string lower(std::string_view s) {
+  std::string out(s);
+  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  return out;
+}
+
+int edit_distance(std::string_view a, std::string_view b) {  // Damerau-Levenshtein, restricted
+  std::vector<std::vector<int>> d(a.size() + 1, std::vector<int>(b.size() + 1));
+  for (size_t i = 0; i <= a.size(); ++i) d[i][0] = int(i);
+  for (size_t j = 0; j <= b.size(); ++j) d[0][j] = int(j);
+  for (size_t i = 1; i <= a.size(); ++i) {
+    for (size_t j = 1; j <= b.size(); ++j) {
+      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+    }
+  }
+  return d[a.size()][b.size()];
+}
+
+std::string range_text(const OptionSpec& o) {
+  if (o.type == kBool) return "true or false";
+  if (o.type == kChoice) {
+    std::string list(o.choices);
+    std::replace(list.begin(), list.end(), '|', ' ');
+    return "one of: " + list;
+  }
+  const char* what = o.type == kInt ? "a whole number" : "a number";
+  if (o.high == kInf) return fmt::format("{} of at least {:g}", what, o.low);
+  return fmt::format("{} from {:.10g} to {:.10g}", what, o.low, o.high);
+}
+
+// The value in canonical form, or Error(kUsage).
+std::string checked_value(const OptionSpec& o, std::string_view given) {
+  const std::string text(given);
+  auto refuse = [&]() -> Error {
+    return Error(ErrorCode::kUsage, fmt::format("{}={}: expected {}", o.name, text, range_text(o)));
+  };
+  switch (o.type) {
+    case kText: return text;
+    case kBool: {
+      const std::string v = lower(text);
+      if (v == "true" || v == "1" || v == "yes" || v == "on") return "true";
+      if (v == "false" || v == "0" || v == "no" || v == "off") return "false";
+      throw refuse();
+    }
+    case kChoice: {
+      std::string_view rest = o.choices;
+      while (!rest.empty()) {
+        const std::string_view one = rest.substr(0, rest.find('|'));
+        if (lower(one) == lower(text)) return std::string(one);
+        rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+      }
+      if (lower(text) == "none" && o.fallback == "false") return "false";
+      throw refuse();
+    }
+    case kInt: {
+      int64_t n = 0;
+      const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), n);
+      if (failed != std::errc() || end != text.data() + text.size() || double(n) < o.low || double(n) > o.high) throw refuse();
+      return text;
+    }
+    case kFloat: {
+      double x = 0;
+      const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), x);
+      if (failed != std::errc() || end != text.data() + text.size() || !(x >= o.low && x <= o.high)) throw refuse();
+      return text;
+    }
+  }
+  throw refuse();
+}
+
+std::string shown_name(std::string_view name) {
+  std::string s(name);
+  std::replace(s.begin(), s.end(), '_', '-');
+  return s;
+}
+
+}  // namespace
+
+std::span<const OptionSpec> option_specs() { return kOptions; }
+
+std::string normalize_option_name(std::string_view name) {
+  std::string s = lower(name);
+  std::replace(s.begin(), s.end(), '-', '_');
+  return s;
+}
+
+const OptionSpec* find_option(std::string_view name) {
+  for (const OptionSpec& o : kOptions) {
+    if (o.name == name) return &o;
+  }
+  return nullptr;
+}
+
+std::optional<std::string> nearest_option(std::string_view name, unsigned verb) {
+  const OptionSpec* best = nullptr;
+  int best_distance = std::max(2, int(name.size()) / 3) + 1;
+  for (const OptionSpec& o : kOptions) {
+    if (!(o.verbs & verb)) continue;
+    const int d = edit_distance(name, o.name);
+    if (d < best_distance) {
+      best_distance = d;
+      best = &o;
+    }
+  }
+  if (best == nullptr) return std::nullopt;
+  return std::string(best->name);
+}
+
+Config::Config(Verb verb) : verb_(verb) {
+  for (const OptionSpec& o : kOptions) {
+    if (o.verbs & verb) values_.emplace(o.name, Value{std::string(o.fallback), "default"});
+  }
+}
+
+void Config::set(std::string_view given, std::string_view text, std::string_view origin) {
+  const std::string name = normalize_option_name(given);
+  const OptionSpec* o = find_option(name);
+  if (o == nullptr || !(o->verbs & verb_)) {
+    const auto nearest = nearest_option(name, verb_);
+    const std::string why = o == nullptr ? "unknown argument" : "this verb takes no argument";
+    throw Error(ErrorCode::kUsage, fmt::format("{} '{}'", why, given), {},
+                nearest ? fmt::format("did you mean --{}?", shown_name(*nearest)) : std::string("--help lists them all"));
+  }
+  Value& v = values_.find(name)->second;
+  v = {text.empty() && o->type != kText ? std::string(o->fallback) : checked_value(*o, text), std::string(origin)};
+}
+
+void Config::read_file(const std::filesystem::path& path) {
+  YAML::Node root;
+  try {
+    root = YAML::LoadFile(path.string());
+  } catch (const YAML::BadFile&) {
+    throw Error(ErrorCode::kData, "the configuration file cannot be read", {path.string()}, "give the path of a yaml file of arguments");
+  } catch (const YAML::ParserException& e) {
+    throw Error(ErrorCode::kData, e.msg, {path.string(), e.mark.line + 1, e.mark.column + 1}, "expected 'name: value' lines");
+  }
+  if (!root.IsMap()) throw Error(ErrorCode::kData, "expected 'name: value' lines", {path.string(), 1, 0});
+  for (const auto& item : root) {
+    const std::string name = item.first.as<std::string>();
+    if (!item.second.IsScalar() && !item.second.IsNull()) {
+      throw Error(ErrorCode::kData, fmt::format("'{}' must be a single value", name), {path.string(), item.second.Mark().line + 1});
+    }
+    if (item.second.IsNull()) continue;
+    try {
+      set(name, item.second.as<std::string>(), path.string());
+    } catch (const Error& e) {
+      throw Error(ErrorCode::kUsage, e.message(), {path.string(), item.first.Mark().line + 1, item.first.Mark().column + 1}, e.hint());
+    }
+  }
+}
+
+void Config::read_environment() {
+  for (const OptionSpec& o : kOptions) {
+    if (!(o.verbs & verb_)) continue;
+    std::string name = "TESSERA_ARG_";
+    for (char c : o.name) name += char(std::toupper(static_cast<unsigned char>(c)));
+    if (const char* value = std::getenv(name.c_str())) set(o.name, value, name);
+  }
+}
+
+void Config::read_arguments(const std::vector<std::string>& arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    std::string_view a = arguments[i];
+    const bool dashes = a.starts_with("-");
+    while (a.starts_with("-")) a.remove_prefix(1);
+    const size_t equals = a.find('=');
+    if (equals != std::string_view::npos) {
+      set(a.substr(0, equals), a.substr(equals + 1), "command line");
+      continue;
+    }
+    if (!dashes) {
+      throw Error(ErrorCode::kUsage, fmt::format("'{}' is not an argument", a), {}, "write --name value or name=value");
+    }
+    const OptionSpec* o = find_option(normalize_option_name(a));
+    const bool has_next = i + 1 < arguments.size();
+    if (o != nullptr && o->type == kBool) {
+      // A boolean takes a value only when the next word is one.
+      const std::string next = has_next ? lower(arguments[i + 1]) : "";
+      const bool value_follows = next == "true" || next == "false" || next == "0" || next == "1" || next == "yes" || next == "no";
+      set(a, value_follows ? next : "true", "command line");
+      i += value_follows;
+      continue;
+    }
+    if (o == nullptr || !(o->verbs & verb_)) set(a, "", "command line");  // throws with the nearest name
+    // A lone "--resume" continues the newest run.
+    const bool next_is_option = has_next && arguments[i + 1].starts_with("--");
+    if (o->name == "resume" && (!has_next || next_is_option)) {
+      set(a, "auto", "command line");
+      continue;
+    }
+    if (!has_next || next_is_option) throw Error(ErrorCode::kUsage, fmt::format("--{} needs a value: {}", shown_name(o->name), range_text(*o)));
+    set(a, arguments[++i], "command line");
+  }
+}
+
+const Config::Value& Config::value(std::string_view name) const {
+  const auto it = values_.find(name);
+  TESSERA_CHECK(it != values_.end(), "argument '{}' is not one of this verb", name);
+  return it->second;
+}
+
+bool Config::is_set(std::string_view name) const { return !value(name).text.empty(); }
+bool Config::is_explicit(std::string_view name) const { return value(name).origin != "default"; }
+std::string_view Config::origin(std::string_view name) const { return value(name).origin; }
+bool Config::flag(std::string_view name) const { return value(name).text == "true"; }
+const std::string& Config::text(std::string_view name) const { return value(name).text; }
+
+int64_t Config::integer(std::string_view name) const {
+  const std::string& s = text(name);
+  int64_t n = 0;
+  std::from_chars(s.data(), s.data() + s.size(), n);
+  return n;
+}
+
+double Config::number(std::string_view name) const {
+  const std::string& s = text(name);
+  double x = 0;
+  std::from_chars(s.data(), s.data() + s.size(), x);
+  return x;
+}
+
+std::vector<std::string> Config::names() const {
+  std::vector<std::string> out;
+  for (const OptionSpec& o : kOptions) {
+    if (o.verbs & verb_) out.emplace_back(o.name);
+  }
+  return out;
+}
+
+std::string Config::print() const {
+  std::string out;
+  for (const std::string& name : names()) {
+    const Value& v = value(name);
+    out += fmt::format("{:<18} {:<24} {}\n", name, v.text.empty() ? "-" : v.text, v.origin);
+  }
+  return out;
+}
+
+std::string Config::to_yaml() const {
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  for (const std::string& name : names()) {
+    if (name == "cfg" || name == "print_config" || name == "resume") continue;
+    const Value& v = value(name);
+    out << YAML::Key << name << YAML::Value;
+    if (v.text.empty()) {
+      out << YAML::Null;
+    } else {
+      out << v.text;
+    }
+  }
+  out << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
+std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples) {
+  std::string out = fmt::format("{}\n\nUsage: tessera {} [--name value | --name=value | name=value] ...\n\nExamples:\n{}", purpose,
+                                verb_name, examples);
+  std::string_view group;
+  for (const OptionSpec& o : kOptions) {
+    if (!(o.verbs & verb)) continue;
+    if (o.group != group) {
+      group = o.group;
+      out += fmt::format("\n{}:\n", group);
+    }
+    std::string note(o.help);
+    if (o.type == kChoice) {
+      std::string list(o.choices);
+      std::replace(list.begin(), list.end(), '|', ',');
+      note += fmt::format(" [{}]", list);
+    }
+    if (!o.fallback.empty() && o.type != kBool) note += fmt::format(" (default {})", o.fallback);
+    if (o.type == kBool && o.fallback == "true") note += " (default true)";
+    out += fmt::format("  --{:<16} {}\n", shown_name(o.name), note);
+  }
+  out += "\nPrecedence: default < --cfg file < environment TESSERA_ARG_<NAME> < command line; --print-config shows it.\n";
+  return out;
+}
+
+}  // namespace tessera

@@ -1,0 +1,80 @@
+// Every argument of the program in one table: name, type, default, allowed range, meaning and the verbs that take it. Values are
+// checked when they are set and remember where they came from: default < --cfg file < environment TESSERA_ARG_<NAME> < command line.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tessera {
+
+enum Verb : unsigned {
+  kTrain = 1, kVal = 2, kPredict = 4, kInspect = 8, kBench = 16, kSelftest = 32, kInfo = 64,
+};
+
+enum class OptionType { kBool, kInt, kFloat, kText, kChoice };
+
+struct OptionSpec {
+  std::string_view name;      // as the original spells it: lower case, underscores
+  OptionType type;
+  std::string_view fallback;  // default value; empty: unset
+  double low, high;           // allowed range of numbers, both ends included
+  std::string_view choices;   // of kChoice, separated by '|'
+  unsigned verbs;             // bits of Verb
+  std::string_view group;     // heading in --help
+  std::string_view help;
+};
+
+std::span<const OptionSpec> option_specs();
+const OptionSpec* find_option(std::string_view name);
+
+// "conv-f" and "CONV_F" are "conv_f".
+std::string normalize_option_name(std::string_view name);
+// The known name (of `verb`) with the smallest edit distance, when it is close enough to be meant.
+std::optional<std::string> nearest_option(std::string_view name, unsigned verb);
+
+class Config {
+ public:
+  explicit Config(Verb verb);  // defaults
+
+  // Error(kUsage) for an unknown name (with the nearest one), a value of another type or out of range.
+  void set(std::string_view name, std::string_view value, std::string_view origin);
+  void read_file(const std::filesystem::path& path);  // YAML map; Error(kData) with file and line
+  void read_environment();                            // TESSERA_ARG_<NAME>
+  // Arguments after the verb: --key value, --key=value, key=value, and --key alone for a true boolean.
+  void read_arguments(const std::vector<std::string>& arguments);
+
+  Verb verb() const { return verb_; }
+  bool is_set(std::string_view name) const;         // has a value at all
+  bool is_explicit(std::string_view name) const;    // was given by file, environment or command line
+  std::string_view origin(std::string_view name) const;
+  bool flag(std::string_view name) const;
+  int64_t integer(std::string_view name) const;
+  double number(std::string_view name) const;
+  const std::string& text(std::string_view name) const;
+
+  // Names of this verb in table order with their current values.
+  std::vector<std::string> names() const;
+  std::string print() const;    // one line for each argument: name, value, origin
+  std::string to_yaml() const;  // re-runs the run through --cfg
+
+ private:
+  struct Value {
+    std::string text;
+    std::string origin;
+  };
+  const Value& value(std::string_view name) const;
+
+  Verb verb_;
+  std::map<std::string, Value, std::less<>> values_;
+};
+
+// --help of a verb: usage, examples, arguments by group.
+std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples);
+
+}  // namespace tessera
