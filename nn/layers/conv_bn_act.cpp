@@ -25,11 +25,12 @@ Variable ConvBnAct::forward(const Variable& x, const Variable& residual, const T
     return Variable(ops::conv2d(x.data(), folded_weight_, conv.params, folded_bias_, Activation::kSilu,
                                 residual.defined() ? residual.data() : Tensor{}, into));
   }
-  if (plain_path && !into.defined()) {
+  if (plain_path) {
     const Variable y = ag::silu(bn.forward(conv.forward(x)));
     return residual.defined() ? ag::add(y, residual) : y;
   }
-  return bn.forward(conv.forward(x), Activation::kSilu, residual, into);
+  const bool recorded_evaluation = !training() && grad_enabled();
+  return bn.forward(conv.forward(x), Activation::kSilu, residual, recorded_evaluation ? Tensor{} : into);
 }
 
 void ConvBnAct::fold() {

@@ -14,7 +14,8 @@ class ConvBnAct : public UnaryModule {
   // pad = kernel / 2.
   ConvBnAct(int64_t in, int64_t out, int64_t kernel = 1, int64_t stride = 1);
   Variable forward(const Variable& x, const Tensor& into = {}) override { return forward(x, {}, into); }
-  // act(bn(conv(x))) + residual
+  // act(bn(conv(x))) + residual. `into` is an offer: the fused and the folded path write there, the plain path and recorded
+  // evaluation return a tensor of their own.
   Variable forward(const Variable& x, const Variable& residual, const Tensor& into);
   std::string kind() const override { return "Conv"; }
   std::string summary() const override { return conv.summary(); }
