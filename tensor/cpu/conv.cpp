@@ -1,0 +1,146 @@
+#include "tensor/cpu/conv.h"
+
+#include <algorithm>
+
+#include "tensor/base/parallel.h"
+#include "tensor/cpu/conv_plan.h"
+
+namespace tessera::cpu {
+
+namespace {
+
+// Where a packed weight of output channel c, tap (r, t) and input channel i comes from: base + c*column_step + taps + i*k_step.
+struct PackSource {
+  const float* base;
+  int64_t column_step, k_step;
+};
+
+// Packs one part: `offset(r, t)` gives the filter element of tap (r, t) at channel 0 of both sides.
+template <class Offset>
+void pack_part(const TileKernels& k, const std::vector<ChannelGroup>& groups, int64_t kh, int64_t kw, int64_t depth, PackSource source,
+               float* out, const Offset& offset) {
+  std::vector<int64_t> start;
+  int64_t width = 0;
+  for (const ChannelGroup& g : groups) {
+    start.push_back(width);
+    width += g.vectors * k.lanes;
+  }
+  parallel_chunks(static_cast<int64_t>(groups.size()), [&](int64_t chunk) {
+    const ChannelGroup& g = groups[static_cast<size_t>(chunk)];
+    const int64_t columns = g.vectors * k.lanes;
+    float* to = out + start[static_cast<size_t>(chunk)] * kh * kw * depth;
+    for (int64_t r = 0; r < kh; ++r) {
+      for (int64_t t = 0; t < kw; ++t, to += depth * columns) {
+        k.pack(to, columns, source.base + offset(r, t) + g.start * source.column_step, source.column_step, source.k_step, g.channels, depth);
+      }
+    }
+  });
+}
+
+int64_t floor_mod(int64_t a, int64_t b) { return (a % b + b) % b; }
+
+}  // namespace
+
+void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  const TileKernels k = tile_kernels();
+  const std::vector<ChannelGroup> groups = channel_groups(w.o, k);
+  const int64_t width = packed_width(groups, k);
+  const int64_t depth = w.kh * w.kw * w.i;
+  const HostScratch scratch(width * (depth + 1));
+  float* bias = scratch.get() + width * depth;
+  pack_part(k, groups, 1, 1, depth, {data<const float>(w), depth, 1}, scratch.get(), [](int64_t, int64_t) { return 0; });
+  RowJob end;
+  if (epilogue.bias) {
+    pad_bias(static_cast<const float*>(epilogue.bias), groups, k, bias);
+    end.bias = bias;
+  }
+  end.silu = epilogue.activation == Activation::kSilu;
+  end.residual = data<const float>(epilogue.residual);
+  end.residual_step = epilogue.residual.pitch;
+  if (w.kh == 1 && w.kw == 1 && p.stride == 1 && p.pad == 0) {
+    run({data<const float>(x), x.pitch, x.n * x.h * x.w, x.c, scratch.get(), data<float>(y), y.pitch, end}, groups, k);
+    return;
+  }
+  run({x, y, p.stride, 1, {{w.kh, w.kw, -p.pad, -p.pad, 0, 0, y.h, y.w, scratch.get()}}, end, groups, k});
+}
+
+// dx[iy, ix] sums w[ky, kx] over the taps with (iy + pad - ky) divisible by the stride s. The inputs of one remainder of iy + pad and
+// ix + pad form a grid of its own, on which this is a convolution with stride 1 and every s-th tap, in reverse order.
+void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
+  const TileKernels k = tile_kernels();
+  const std::vector<ChannelGroup> groups = channel_groups(w.i, k);
+  const int64_t width = packed_width(groups, k);
+  const int64_t s = p.stride;
+  const HostScratch scratch(width * w.kh * w.kw * w.o);
+  const PackSource source{data<const float>(w), 1, w.kh * w.kw * w.i};
+  ConvPlan plan{dy, dx, 1, s, {}, {}, groups, k};
+  plan.epilogue.accumulate = accumulate;
+  float* packed = scratch.get();
+  // Of one axis: the first tap ry of the remainder, how many taps, the first input of the grid and its size, and the output that the
+  // last tap meets there.
+  struct Axis {
+    int64_t tap, taps, first, size, origin;
+  };
+  const auto axis = [&](int64_t remainder, int64_t kernel, int64_t size) {
+    Axis a;
+    a.tap = remainder;
+    a.taps = kernel > remainder ? (kernel - remainder + s - 1) / s : 0;
+    a.first = floor_mod(remainder - p.pad, s);
+    a.size = size > a.first ? (size - a.first + s - 1) / s : 0;
+    a.origin = (a.first + p.pad - remainder) / s - std::max<int64_t>(a.taps - 1, 0);
+    return a;
+  };
+  for (int64_t ry = 0; ry < s; ++ry) {
+    const Axis v = axis(ry, w.kh, dx.h);
+    for (int64_t rx = 0; rx < s; ++rx) {
+      const Axis h = axis(rx, w.kw, dx.w);
+      const int64_t kh = h.taps > 0 ? v.taps : 0;
+      const int64_t kw = v.taps > 0 ? h.taps : 0;
+      plan.parts.push_back({kh, kw, v.origin, h.origin, v.first, h.first, v.size, h.size, packed});
+      pack_part(k, groups, kh, kw, w.o, source, packed, [&](int64_t r, int64_t t) {
+        return ((v.tap + (kh - 1 - r) * s) * w.kw + h.tap + (kw - 1 - t) * s) * w.i;
+      });
+      packed += width * kh * kw * w.o;
+    }
+  }
+  if (w.kh == 1 && w.kw == 1 && s == 1 && p.pad == 0) {
+    run({data<const float>(dy), dy.pitch, dy.n * dy.h * dy.w, dy.c, scratch.get(), data<float>(dx), dx.pitch, plan.epilogue}, groups, k);
+    return;
+  }
+  run(plan);
+}
+
+// Four 1x1 convolutions, each onto its own quarter of the output pixels.
+void conv_transpose2x2(const ImageView& x, const FilterView& w, const ImageView& y, const float* bias) {
+  const TileKernels k = tile_kernels();
+  const std::vector<ChannelGroup> groups = channel_groups(w.o, k);
+  const int64_t width = packed_width(groups, k);
+  const HostScratch scratch(width * (4 * w.i + 1));
+  ConvPlan plan{x, y, 1, 2, {}, {}, groups, k};
+  for (int64_t part = 0; part < 4; ++part) {
+    float* packed = scratch.get() + part * width * w.i;
+    pack_part(k, groups, 1, 1, w.i, {data<const float>(w), 4 * w.i, 1}, packed, [&](int64_t, int64_t) { return part * w.i; });
+    plan.parts.push_back({1, 1, 0, 0, part / 2, part % 2, x.h, x.w, packed});
+  }
+  if (bias) {
+    float* padded = scratch.get() + width * 4 * w.i;
+    pad_bias(bias, groups, k, padded);
+    plan.epilogue.bias = padded;
+  }
+  run(plan);
+}
+
+// A 2x2 convolution with stride 2 whose filter is w with input and output channels exchanged.
+void conv_transpose2x2_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, bool accumulate) {
+  const TileKernels k = tile_kernels();
+  const std::vector<ChannelGroup> groups = channel_groups(w.i, k);
+  const int64_t width = packed_width(groups, k);
+  const HostScratch scratch(width * 4 * w.o);
+  pack_part(k, groups, 2, 2, w.o, {data<const float>(w), 1, 4 * w.i}, scratch.get(),
+            [&](int64_t r, int64_t t) { return (r * 2 + t) * w.i; });
+  ConvPlan plan{dy, dx, 2, 1, {{2, 2, 0, 0, 0, 0, dx.h, dx.w, scratch.get()}}, {}, groups, k};
+  plan.epilogue.accumulate = accumulate;
+  run(plan);
+}
+
+}  // namespace tessera::cpu

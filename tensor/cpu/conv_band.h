@@ -1,0 +1,16 @@
+// Copies a band of image rows into scratch memory with a zero border, so that the kernels need no bounds and no pitch.
+#pragma once
+
+#include "tensor/views.h"
+
+namespace tessera::cpu {
+
+// Rows [row, row + rows) and columns [column, column + columns) of image n; both ranges may leave the image, where they read zero.
+struct BandWindow {
+  int64_t n, row, rows, column, columns;
+};
+
+// out[r * row_pitch + (c * channels) + i]; row_pitch >= columns * channels.
+void copy_band(const ImageView& x, const BandWindow& window, float* out, int64_t row_pitch);
+
+}  // namespace tessera::cpu

@@ -1,0 +1,61 @@
+// The common form of convolution, its data gradient and the transposed convolution: several small stride-s convolutions ("parts") that
+// read the same image and write interleaved grids of the output, over weights packed for the register tile.
+#pragma once
+
+#include <vector>
+
+#include "tensor/cpu/conv_scratch.h"
+#include "tensor/cpu/conv_tile.h"
+#include "tensor/views.h"
+
+namespace tessera::cpu {
+
+// Output channels cut into groups of a few vectors; `start` is the first channel.
+struct ChannelGroup {
+  int64_t start, channels;
+  int vectors;
+};
+std::vector<ChannelGroup> channel_groups(int64_t channels, const TileKernels& k);
+
+// Part of a plan: out grid point (j, i) = sum over (r, t, c) of x[j*stride + row + r, i*stride + column + t, c] * w[r, t, c, :], stored at
+// the output pixel (out_row + j*out_step, out_column + i*out_step).
+struct ConvPart {
+  int64_t kh, kw;
+  int64_t row, column;
+  int64_t out_row, out_column;
+  int64_t rows, columns;  // of the grid
+  const float* weights;   // groups one after the other, each [kh][kw * C][vectors * lanes]
+};
+
+struct ConvPlan {
+  ImageView x;
+  ImageView y;
+  int64_t stride = 1;
+  int64_t out_step = 1;
+  std::vector<ConvPart> parts;
+  RowJob epilogue;  // bias (padded to whole vectors for every group), silu, residual, accumulate
+  std::vector<ChannelGroup> groups;
+  TileKernels kernels;
+};
+
+// Runs the plan on the threads of the pool.
+void run(const ConvPlan& plan);
+
+// y[p, c] (+)= epilogue of sum_k a[p, k] * w[k, c] for rows of a and y with free pitch: 1x1 convolution and matrix product.
+struct RowsProduct {
+  const float* a;
+  int64_t a_pitch, rows, depth;
+  const float* weights;  // groups one after the other, each [depth][vectors * lanes]
+  float* y;
+  int64_t y_pitch;
+  RowJob epilogue;
+};
+void run(const RowsProduct& product, const std::vector<ChannelGroup>& groups, const TileKernels& kernels);
+
+// Floats of packed weights per unit of depth, all groups together.
+int64_t packed_width(const std::vector<ChannelGroup>& groups, const TileKernels& k);
+
+// Per-channel values padded with zeros to the packed width.
+void pad_bias(const float* bias, const std::vector<ChannelGroup>& groups, const TileKernels& k, float* out);
+
+}  // namespace tessera::cpu

@@ -1,0 +1,144 @@
+// Compiled once per CPU target: the register tile of the forward kernel, its epilogue and the packing of weights.
+//
+// Note [Tile]: MR pixels x NV vectors of output channels stay in registers while the reduction runs; each step loads NV vectors of
+// weights and broadcasts one value per pixel. Rows are cut into tiles of nearly equal height (20 = 10 + 10, not 14 + 6), and
+// every height up to the largest is its own instance, so a tail never runs at the speed of a 1-pixel tile.
+#if defined(TESSERA_CONV_TILE_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef TESSERA_CONV_TILE_INL
+#undef TESSERA_CONV_TILE_INL
+#else
+#define TESSERA_CONV_TILE_INL
+#endif
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "tensor/cpu/conv_tile.h"
+#include "tensor/cpu/vec_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tessera::cpu::HWY_NAMESPACE {
+
+constexpr int64_t kWidth = kLanes;
+
+// AVX-512 has 32 vector registers, AVX2 16: accumulators + weights + one broadcast must fit.
+constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3;
+constexpr int kMaxVectors = kManyRegisters ? 5 : 3;
+constexpr int max_rows(int vectors) {
+  constexpr int many[] = {0, 20, 14, 8, 6, 5};
+  constexpr int few[] = {0, 12, 6, 4};
+  return kManyRegisters ? many[vectors] : few[std::min(vectors, 3)];
+}
+
+HWY_INLINE void store_first(V v, float* p, int64_t count) {
+  if (count >= kWidth) {
+    store(v, p);
+  } else {
+    store(first(static_cast<size_t>(count)), v, p);
+  }
+}
+
+HWY_INLINE V load_first(const float* p, int64_t count) {
+  return count >= kWidth ? load(p) : load(first(static_cast<size_t>(count)), p);
+}
+
+// Activation and residual of a tile that was just stored and is still in L1: keeps the exponential out of the unrolled tiles.
+HWY_NOINLINE void finish_tile(const RowJob& j, int64_t first, int64_t count) {
+  for (int64_t p = first; p < first + count; ++p) {
+    float* y = j.y + p * j.y_step;
+    const float* residual = j.residual ? j.residual + p * j.residual_step : nullptr;
+    for (int64_t c = 0; c < j.channels; c += kWidth) {
+      const int64_t left = j.channels - c;
+      V v = load_first(y + c, left);
+      if (j.silu) v = hn::Mul(v, sigmoid(v));
+      if (residual) v = hn::Add(v, load_first(residual + c, left));
+      store_first(v, y + c, left);
+    }
+  }
+}
+
+template <int MR, int NV>
+HWY_NOINLINE void tile(const RowJob& j, int64_t first) {
+  const F32 d;
+  V c[MR][NV];
+#pragma GCC unroll 32
+  for (int v = 0; v < NV; ++v) {
+    const V start = j.bias ? hn::LoadU(d, j.bias + v * kWidth) : hn::Zero(d);
+#pragma GCC unroll 32
+    for (int m = 0; m < MR; ++m) c[m][v] = start;
+  }
+  const float* HWY_RESTRICT w = j.w;
+  const float* row = j.a + first * j.a_step;
+  const int64_t step = j.a_step;
+  for (int64_t r = 0; r < j.kernel_rows; ++r, row += j.a_row) {
+    const float* HWY_RESTRICT a = row;
+    for (int64_t k = 0; k < j.run; ++k, ++a, w += NV * kWidth) {
+      V b[NV];
+#pragma GCC unroll 32
+      for (int v = 0; v < NV; ++v) b[v] = hn::Load(d, w + v * kWidth);
+#pragma GCC unroll 32
+      for (int m = 0; m < MR; ++m) {
+        const V x = hn::Set(d, a[m * step]);
+#pragma GCC unroll 32
+        for (int v = 0; v < NV; ++v) c[m][v] = hn::MulAdd(x, b[v], c[m][v]);
+      }
+    }
+  }
+  float* y = j.y + first * j.y_step;
+  const int64_t last = j.channels - (NV - 1) * kWidth;
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m, y += j.y_step) {
+#pragma GCC unroll 32
+    for (int v = 0; v < NV; ++v) {
+      const int64_t count = v + 1 < NV ? kWidth : last;
+      if (j.accumulate) c[m][v] = hn::Add(c[m][v], load_first(y + v * kWidth, count));
+      store_first(c[m][v], y + v * kWidth, count);
+    }
+  }
+}
+
+template <int NV>
+void run_row(const RowJob& j) {
+  using Tile = void (*)(const RowJob&, int64_t);
+  static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
+    return std::array<Tile, sizeof...(M)>{&tile<M + 1, NV>...};
+  }(std::make_integer_sequence<int, max_rows(NV)>());
+  const int64_t tiles = (j.pixels + max_rows(NV) - 1) / max_rows(NV);
+  for (int64_t t = 0, p = 0; t < tiles; ++t) {
+    const int64_t rows = (j.pixels - p) / (tiles - t);
+    kTiles[static_cast<size_t>(rows - 1)](j, p);
+    if (j.silu || j.residual) finish_tile(j, p, rows);
+    p += rows;
+  }
+}
+
+void run_row_job(const RowJob& j) {
+  switch (j.vectors) {
+    case 1: return run_row<1>(j);
+    case 2: return run_row<2>(j);
+    case 3: return run_row<3>(j);
+#if HWY_TARGET <= HWY_AVX3
+    case 4: return run_row<4>(j);
+    case 5: return run_row<5>(j);
+#endif
+    default: return;
+  }
+}
+
+void pack(float* dst, int64_t width, const float* src, int64_t column_step, int64_t k_step, int64_t columns, int64_t depth) {
+  for (int64_t k = 0; k < depth; ++k) {
+    float* out = dst + k * width;
+    const float* in = src + k * k_step;
+    if (column_step == 1) {
+      std::copy_n(in, columns, out);
+    } else {
+      for (int64_t c = 0; c < columns; ++c) out[c] = in[c * column_step];
+    }
+    std::fill(out + columns, out + width, 0.0f);
+  }
+}
+
+}  // namespace tessera::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

@@ -1,0 +1,51 @@
+// The inner loops of convolution and matrix product: one row of output pixels times one group of output channels, and the weight
+// gradient of one block. Plain structs of pointers; conv_tile.cpp and conv_weight_tile.cpp compile them once per CPU target.
+#pragma once
+
+#include <cstdint>
+
+namespace tessera::cpu {
+
+// y[p, c] (+)= bias[c] + sum over r < kernel_rows, k < run of a[p * a_step + r * a_row + k] * w[r, k, c], then activation and residual,
+// for p < pixels and c < channels. In NHWC the (kx, channel) range of one kernel row is adjacent, hence the single run.
+struct RowJob {
+  const float* a = nullptr;
+  int64_t a_step = 0, a_row = 0;  // elements from pixel to pixel, and from kernel row to kernel row
+  int64_t kernel_rows = 1, run = 0;
+  const float* w = nullptr;       // packed [kernel_rows][run][vectors * lanes], 64-byte aligned, zero beyond `channels`
+  int vectors = 1;                // 1 .. max_vectors
+  int64_t channels = 0;           // valid ones of vectors * lanes; only the last vector may be partial
+  float* y = nullptr;
+  int64_t y_step = 0, pixels = 0;
+  bool accumulate = false;        // add to what y holds (then no activation)
+  const float* bias = nullptr;    // vectors * lanes values, or null
+  bool silu = false;
+  const float* residual = nullptr;
+  int64_t residual_step = 0;
+};
+
+// dw[o * dw_step + q] (+)= sum over y < rows, p < pixels of d[(y * d_row + p * d_step) + o] * x[y * x_row + p * x_step + q],
+// for o < outputs and q < run. Reads x up to the next multiple of the vector length beyond `run`.
+struct WeightJob {
+  const float* x = nullptr;
+  int64_t x_row = 0, x_step = 0;
+  const float* d = nullptr;
+  int64_t d_row = 0, d_step = 0;
+  int64_t rows = 0, pixels = 0, outputs = 0, run = 0;
+  float* dw = nullptr;
+  int64_t dw_step = 0;
+  bool accumulate = false;
+};
+
+// The kernels of the CPU target that runs now.
+struct TileKernels {
+  int64_t lanes;    // floats per vector
+  int max_vectors;  // of RowJob
+  void (*row)(const RowJob&);
+  void (*weight)(const WeightJob&);
+  // dst[k * width + c] = c < columns ? src[c * column_step + k * k_step] : 0, for k < depth and c < width
+  void (*pack)(float* dst, int64_t width, const float* src, int64_t column_step, int64_t k_step, int64_t columns, int64_t depth);
+};
+TileKernels tile_kernels();
+
+}  // namespace tessera::cpu

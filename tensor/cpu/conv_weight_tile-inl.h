@@ -1,0 +1,93 @@
+// Compiled once per CPU target: the register tile of the weight gradient. MR output channels (broadcast from dy) x NV vectors of the
+// (kx, channel) run of x: accumulators live over all pixels of a job and land in the layout of the filter without a transpose.
+#if defined(TESSERA_CONV_WEIGHT_TILE_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef TESSERA_CONV_WEIGHT_TILE_INL
+#undef TESSERA_CONV_WEIGHT_TILE_INL
+#else
+#define TESSERA_CONV_WEIGHT_TILE_INL
+#endif
+
+#include "tensor/cpu/conv_tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tessera::cpu::HWY_NAMESPACE {
+
+constexpr int kWeightVectors = kManyRegisters ? 4 : 3;
+constexpr int max_outputs(int vectors) {
+  constexpr int many[] = {0, 16, 12, 8, 6};
+  constexpr int few[] = {0, 12, 6, 4};
+  return kManyRegisters ? many[vectors] : few[std::min(vectors, 3)];
+}
+
+template <int MR, int NV>
+HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q) {
+  const F32 d;
+  V c[MR][NV];
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 32
+    for (int v = 0; v < NV; ++v) c[m][v] = hn::Zero(d);
+  }
+  for (int64_t y = 0; y < j.rows; ++y) {
+    const float* HWY_RESTRICT x = j.x + y * j.x_row + q;
+    const float* HWY_RESTRICT g = j.d + y * j.d_row + o;
+    for (int64_t p = 0; p < j.pixels; ++p, x += j.x_step, g += j.d_step) {
+      V b[NV];
+#pragma GCC unroll 32
+      for (int v = 0; v < NV; ++v) b[v] = hn::LoadU(d, x + v * kWidth);
+#pragma GCC unroll 32
+      for (int m = 0; m < MR; ++m) {
+        const V s = hn::Set(d, g[m]);
+#pragma GCC unroll 32
+        for (int v = 0; v < NV; ++v) c[m][v] = hn::MulAdd(s, b[v], c[m][v]);
+      }
+    }
+  }
+  float* out = j.dw + o * j.dw_step + q;
+  const int64_t last = j.run - q - (NV - 1) * kWidth;
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m, out += j.dw_step) {
+#pragma GCC unroll 32
+    for (int v = 0; v < NV; ++v) {
+      const int64_t count = v + 1 < NV ? kWidth : last;
+      if (j.accumulate) c[m][v] = hn::Add(c[m][v], load_first(out + v * kWidth, count));
+      store_first(c[m][v], out + v * kWidth, count);
+    }
+  }
+}
+
+template <int NV>
+void run_weight_columns(const WeightJob& j, int64_t q) {
+  using Tile = void (*)(const WeightJob&, int64_t, int64_t);
+  static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
+    return std::array<Tile, sizeof...(M)>{&weight_tile<M + 1, NV>...};
+  }(std::make_integer_sequence<int, max_outputs(NV)>());
+  const int64_t tiles = (j.outputs + max_outputs(NV) - 1) / max_outputs(NV);
+  for (int64_t t = 0, o = 0; t < tiles; ++t) {
+    const int64_t rows = (j.outputs - o) / (tiles - t);
+    kTiles[static_cast<size_t>(rows - 1)](j, o, q);
+    o += rows;
+  }
+}
+
+void run_weight_job(const WeightJob& j) {
+  const int64_t vectors = (j.run + kWidth - 1) / kWidth;
+  const int64_t blocks = (vectors + kWeightVectors - 1) / kWeightVectors;
+  for (int64_t b = 0, v = 0; b < blocks; ++b) {
+    const int64_t count = (vectors - v) / (blocks - b);
+    switch (count) {
+      case 1: run_weight_columns<1>(j, v * kWidth); break;
+      case 2: run_weight_columns<2>(j, v * kWidth); break;
+      case 3: run_weight_columns<3>(j, v * kWidth); break;
+#if HWY_TARGET <= HWY_AVX3
+      case 4: run_weight_columns<4>(j, v * kWidth); break;
+#endif
+      default: break;
+    }
+    v += count;
+  }
+}
+
+}  // namespace tessera::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

@@ -1,0 +1,308 @@
+// Every convolution kernel against a direct sum in double, for every CPU target of this machine: tails, pitches, strides, pads.
+#include "tensor/cpu/conv.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "tensor/base/parallel.h"
+#include "tensor/cpu/targets.h"
+
+namespace tessera {
+namespace {
+
+constexpr float kCanary = 12345.0f;
+
+float value(uint64_t& state) {  // in [-1, 1)
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return static_cast<float>(static_cast<int32_t>(state >> 32)) * (1.0f / 2147483648.0f);
+}
+
+// An image whose channels are a slice of wider pixels; everything around the slice is a canary.
+struct Image {
+  std::vector<float> memory;
+  ImageView view;
+
+  Image(int64_t n, int64_t h, int64_t w, int64_t c, int64_t before, int64_t behind, uint64_t seed = 0)
+      : memory(static_cast<size_t>(n * h * w * (c + before + behind)), kCanary),
+        view{memory.data() + before, DType::kF32, n, h, w, c, c + before + behind} {
+    uint64_t state = seed;
+    for (int64_t p = 0; p < n * h * w; ++p) {
+      for (int64_t i = 0; i < c; ++i) at(p, i) = seed ? value(state) : 0.0f;
+    }
+  }
+  Image(const Image&) = delete;
+
+  float& at(int64_t pixel, int64_t i) { return data<float>(view)[pixel * view.pitch + i]; }
+  float& at(int64_t n, int64_t y, int64_t x, int64_t i) { return at((n * view.h + y) * view.w + x, i); }
+  bool inside(int64_t y, int64_t x) const { return y >= 0 && y < view.h && x >= 0 && x < view.w; }
+  bool canaries_live() const {
+    const int64_t before = data<const float>(view) - memory.data();
+    for (size_t k = 0; k < memory.size(); ++k) {
+      const int64_t i = static_cast<int64_t>(k) % view.pitch - before;
+      if ((i < 0 || i >= view.c) && memory[k] != kCanary) return false;
+    }
+    return true;
+  }
+};
+
+std::vector<float> random_values(int64_t count, uint64_t seed) {
+  std::vector<float> v(static_cast<size_t>(count));
+  for (float& f : v) f = value(seed);
+  return v;
+}
+
+struct Case {
+  int64_t n, h, w, in, out, k, stride, pad;
+  int64_t before = 0, behind = 0;  // canaries around the channels of every image
+};
+
+// Shapes of the model made small, tails of every tile height, one channel, many classes, odd sizes and unusual kernels.
+std::vector<Case> cases() {
+  std::vector<Case> all = {
+      {2, 17, 19, 3, 16, 3, 2, 1},        {1, 20, 20, 16, 16, 3, 1, 1, 3, 5}, {2, 10, 21, 32, 64, 3, 2, 1},  {1, 9, 11, 64, 80, 3, 1, 1, 16, 0},
+      {1, 7, 7, 80, 80, 1, 1, 0, 0, 7},   {2, 5, 6, 48, 32, 1, 1, 0, 16, 16}, {1, 6, 6, 20, 1, 1, 1, 0},     {1, 4, 5, 24, 1000, 1, 1, 0, 1, 1},
+      {1, 13, 8, 5, 33, 3, 1, 1, 2, 1},   {1, 12, 12, 7, 9, 5, 1, 2},         {1, 11, 13, 6, 40, 5, 3, 2},   {1, 8, 8, 4, 17, 1, 2, 0, 1, 2},
+      {2, 6, 7, 3, 4, 2, 2, 0},           {1, 9, 9, 2, 3, 4, 3, 1},           {1, 5, 5, 3, 2, 3, 1, 0},      {1, 6, 5, 3, 18, 3, 1, 2},
+      {1, 3, 3, 4, 8, 7, 1, 3},           {1, 1, 1, 8, 8, 3, 1, 1},           {1, 1, 70, 8, 112, 3, 1, 1},   {1, 2, 2, 600, 24, 1, 1, 0},
+      {1, 5, 6, 2, 3, 1, 3, 0},           {1, 40, 40, 8, 130, 3, 1, 1},       {3, 30, 31, 16, 48, 3, 1, 1},  {1, 4, 4, 5, 6, 1, 1, 1},
+  };
+  for (int64_t w = 1; w <= 29; ++w) all.push_back({1, 2, w, 3, 1 + 8 * (w % 12), 3, 1, 1, w % 3, w % 2});
+  return all;
+}
+
+std::string name(const Case& c) {
+  return std::to_string(c.n) + "x" + std::to_string(c.h) + "x" + std::to_string(c.w) + " " + std::to_string(c.in) + ">" + std::to_string(c.out) +
+         " k" + std::to_string(c.k) + " s" + std::to_string(c.stride) + " p" + std::to_string(c.pad);
+}
+
+// Calls f(n, oy, ox, iy, ix, tap) for every product pair of pixels.
+template <class F>
+void for_taps(const Case& c, int64_t oh, int64_t ow, const F& f) {
+  for (int64_t n = 0; n < c.n; ++n) {
+    for (int64_t oy = 0; oy < oh; ++oy) {
+      for (int64_t ox = 0; ox < ow; ++ox) {
+        for (int64_t tap = 0; tap < c.k * c.k; ++tap) {
+          const int64_t iy = oy * c.stride + tap / c.k - c.pad;
+          const int64_t ix = ox * c.stride + tap % c.k - c.pad;
+          if (iy >= 0 && iy < c.h && ix >= 0 && ix < c.w) f((n * oh + oy) * ow + ox, (n * c.h + iy) * c.w + ix, tap);
+        }
+      }
+    }
+  }
+}
+
+// |a - b| within rounding of a sum of `terms` products of size 1; one product more or less is not.
+bool close(double a, double b, int64_t terms) { return std::abs(a - b) <= 6e-8 * (16 + static_cast<double>(terms)); }
+
+int64_t count_wrong(Image& got, const std::vector<double>& want, int64_t terms) {
+  int64_t wrong = 0;
+  for (int64_t p = 0; p < static_cast<int64_t>(want.size()) / got.view.c; ++p) {
+    for (int64_t i = 0; i < got.view.c; ++i) wrong += !close(got.at(p, i), want[static_cast<size_t>(p * got.view.c + i)], terms);
+  }
+  return wrong;
+}
+
+// Restores the target and the threads when a test case ends.
+struct Settings {
+  std::string target{cpu::current_target()};
+  int threads = compute_threads();
+  ~Settings() {
+    cpu::force_target(target);
+    set_compute_threads(threads);
+  }
+};
+
+void check_case(const Case& c) {
+  const int64_t oh = (c.h + 2 * c.pad - c.k) / c.stride + 1;
+  const int64_t ow = (c.w + 2 * c.pad - c.k) / c.stride + 1;
+  const int64_t taps = c.k * c.k;
+  const ConvParams p{c.stride, c.pad};
+  Image x(c.n, c.h, c.w, c.in, c.before, c.behind, 1);
+  Image dy(c.n, oh, ow, c.out, c.before, c.behind, 2);
+  Image residual(c.n, oh, ow, c.out, c.behind, c.before, 3);
+  std::vector<float> w = random_values(c.out * taps * c.in, 4);
+  const std::vector<float> bias = random_values(c.out, 5);
+  const FilterView filter{w.data(), DType::kF32, c.out, c.k, c.k, c.in};
+
+  std::vector<double> y_want(static_cast<size_t>(c.n * oh * ow * c.out), 0.0);
+  std::vector<double> dx_want(static_cast<size_t>(c.n * c.h * c.w * c.in), 0.0);
+  std::vector<double> dw_want(w.size(), 0.0);
+  for_taps(c, oh, ow, [&](int64_t out, int64_t in, int64_t tap) {
+    const float* from = &x.at(in, 0);
+    double* dx = dx_want.data() + in * c.in;
+    for (int64_t o = 0; o < c.out; ++o) {
+      const int64_t at = (o * taps + tap) * c.in;
+      const double g = dy.at(out, o);
+      double sum = 0.0;
+      for (int64_t i = 0; i < c.in; ++i) {
+        const double weight = w[static_cast<size_t>(at + i)];
+        sum += from[i] * weight;
+        dx[i] += g * weight;
+        dw_want[static_cast<size_t>(at + i)] += g * from[i];
+      }
+      y_want[static_cast<size_t>(out * c.out + o)] += sum;
+    }
+  });
+
+  {  // forward
+    Image y(c.n, oh, ow, c.out, c.before, c.behind);
+    cpu::conv2d(x.view, filter, y.view, p, {});
+    CHECK(count_wrong(y, y_want, taps * c.in) == 0);
+    CHECK(y.canaries_live());
+
+    std::vector<double> want = y_want;
+    for (size_t k = 0; k < want.size(); ++k) {
+      const double v = want[k] + bias[k % static_cast<size_t>(c.out)];
+      const auto pixel = static_cast<int64_t>(k) / c.out;
+      want[k] = v / (1.0 + std::exp(-v)) + residual.at(pixel, static_cast<int64_t>(k) % c.out);
+    }
+    cpu::conv2d(x.view, filter, y.view, p, {bias.data(), Activation::kSilu, residual.view});
+    CHECK(count_wrong(y, want, taps * c.in) == 0);
+    CHECK(y.canaries_live());
+  }
+  {  // backward data
+    Image dx(c.n, c.h, c.w, c.in, c.before, c.behind, 9);
+    cpu::conv2d_backward_data(dy.view, filter, dx.view, p, false);
+    CHECK(count_wrong(dx, dx_want, taps * c.out) == 0);
+    cpu::conv2d_backward_data(dy.view, filter, dx.view, p, true);
+    for (double& v : dx_want) v *= 2;
+    CHECK(count_wrong(dx, dx_want, 2 * taps * c.out) == 0);
+    CHECK(dx.canaries_live());
+  }
+  {  // backward weight
+    std::vector<float> dw(w.size() + 32, kCanary);
+    const FilterView view{dw.data() + 16, DType::kF32, c.out, c.k, c.k, c.in};
+    const auto wrong = [&](double factor) {
+      int64_t bad = 0;
+      for (size_t k = 0; k < w.size(); ++k) bad += !close(dw[k + 16], factor * dw_want[k], 2 * c.n * oh * ow);
+      return bad;
+    };
+    cpu::conv2d_backward_weight(x.view, dy.view, view, p, false);
+    CHECK(wrong(1) == 0);
+    cpu::conv2d_backward_weight(x.view, dy.view, view, p, true);
+    CHECK(wrong(2) == 0);
+    CHECK(std::count(dw.begin(), dw.begin() + 16, kCanary) == 16);
+    CHECK(std::count(dw.end() - 16, dw.end(), kCanary) == 16);
+  }
+}
+
+TEST_CASE("convolution equals the direct sum on every target") {
+  const Settings restore;
+  for (const auto target : cpu::runnable_targets()) {
+    cpu::force_target(target);
+    for (const Case& c : cases()) {
+      CAPTURE(target);
+      CAPTURE(name(c));
+      check_case(c);
+    }
+  }
+}
+
+TEST_CASE("transposed 2x2 convolution equals the direct sum on every target") {
+  const Settings restore;
+  for (const auto target : cpu::runnable_targets()) {
+    cpu::force_target(target);
+    for (const Case& c : {Case{2, 5, 7, 16, 16, 2, 2, 0}, Case{1, 3, 20, 33, 18, 2, 2, 0, 3, 2}, Case{1, 1, 1, 1, 1, 2, 2, 0}}) {
+      CAPTURE(target);
+      CAPTURE(name(c));
+      Image x(c.n, c.h, c.w, c.in, c.before, c.behind, 1);
+      Image dy(c.n, 2 * c.h, 2 * c.w, c.out, c.before, c.behind, 2);
+      std::vector<float> w = random_values(c.out * 4 * c.in, 3);
+      const std::vector<float> bias = random_values(c.out, 4);
+      const FilterView filter{w.data(), DType::kF32, c.out, 2, 2, c.in};
+      std::vector<double> y_want(static_cast<size_t>(c.n * c.h * c.w * 4 * c.out));
+      std::vector<double> dx_want(static_cast<size_t>(c.n * c.h * c.w * c.in));
+      std::vector<double> dw_want(w.size());
+      for (int64_t p = 0; p < c.n * c.h * c.w; ++p) {
+        for (int64_t tap = 0; tap < 4; ++tap) {
+          const int64_t out = (p / c.w * 2 + tap / 2) * 2 * c.w + p % c.w * 2 + tap % 2;
+          for (int64_t o = 0; o < c.out; ++o) {
+            double sum = bias[static_cast<size_t>(o)];
+            for (int64_t i = 0; i < c.in; ++i) {
+              const auto at = static_cast<size_t>((o * 4 + tap) * c.in + i);
+              sum += static_cast<double>(x.at(p, i)) * w[at];
+              dx_want[static_cast<size_t>(p * c.in + i)] += static_cast<double>(dy.at(out, o)) * w[at];
+              dw_want[at] += static_cast<double>(dy.at(out, o)) * x.at(p, i);
+            }
+            y_want[static_cast<size_t>(out * c.out + o)] = sum;
+          }
+        }
+      }
+      Image y(c.n, 2 * c.h, 2 * c.w, c.out, c.before, c.behind);
+      cpu::conv_transpose2x2(x.view, filter, y.view, bias.data());
+      CHECK(count_wrong(y, y_want, c.in) == 0);
+      CHECK(y.canaries_live());
+      Image dx(c.n, c.h, c.w, c.in, c.before, c.behind, 5);
+      cpu::conv_transpose2x2_backward_data(dy.view, filter, dx.view, false);
+      CHECK(count_wrong(dx, dx_want, 4 * c.out) == 0);
+      cpu::conv_transpose2x2_backward_data(dy.view, filter, dx.view, true);
+      for (double& v : dx_want) v *= 2;
+      CHECK(count_wrong(dx, dx_want, 8 * c.out) == 0);
+      CHECK(dx.canaries_live());
+      std::vector<float> dw(w.size());
+      const FilterView view{dw.data(), DType::kF32, c.out, 2, 2, c.in};
+      for (const double factor : {1.0, 2.0}) {
+        cpu::conv_transpose2x2_backward_weight(x.view, dy.view, view, factor > 1);
+        int64_t wrong = 0;
+        for (size_t k = 0; k < dw.size(); ++k) wrong += !close(dw[k], factor * dw_want[k], c.n * c.h * c.w);
+        CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("SiLU of the epilogue: relative error 1e-6, also far from zero (there to 1e-38 |x|), and NaN stays NaN") {
+  const Settings restore;
+  std::vector<float> x;
+  for (float v = -200.0f; v <= 200.0f; v += 0.37f) x.push_back(v);
+  x.insert(x.end(), {0.0f, -0.0f, 1e-30f, 3e38f, -3e38f, NAN});
+  const auto count = static_cast<int64_t>(x.size());
+  float one = 1.0f;
+  for (const auto target : cpu::runnable_targets()) {
+    cpu::force_target(target);
+    std::vector<float> y(x.size());
+    cpu::conv2d({x.data(), DType::kF32, 1, 1, count, 1, 1}, {&one, DType::kF32, 1, 1, 1, 1}, {y.data(), DType::kF32, 1, 1, count, 1, 1}, {1, 0},
+                {nullptr, Activation::kSilu, {}});
+    for (size_t k = 0; k + 1 < x.size(); ++k) {
+      const double want = x[k] / (1.0 + std::exp(-static_cast<double>(x[k])));
+      CAPTURE(x[k]);
+      CHECK(std::abs(y[k] - want) <= 1e-6 * std::abs(want) + 1e-38 * std::abs(x[k]));
+    }
+    CHECK(std::isnan(y.back()));
+  }
+}
+
+TEST_CASE("results do not depend on the number of threads") {
+  const Settings restore;
+  for (const Case& c : {Case{2, 40, 40, 16, 80, 3, 1, 1}, Case{1, 33, 31, 32, 64, 3, 2, 1}, Case{1, 30, 30, 64, 96, 1, 1, 0}}) {
+    CAPTURE(name(c));
+    const int64_t oh = (c.h + 2 * c.pad - c.k) / c.stride + 1;
+    const int64_t ow = (c.w + 2 * c.pad - c.k) / c.stride + 1;
+    Image x(c.n, c.h, c.w, c.in, 0, 0, 1);
+    Image dy(c.n, oh, ow, c.out, 0, 0, 2);
+    std::vector<float> w = random_values(c.out * c.k * c.k * c.in, 3);
+    const FilterView filter{w.data(), DType::kF32, c.out, c.k, c.k, c.in};
+    std::vector<float> first;
+    for (const int threads : {1, 2, 3}) {
+      set_compute_threads(threads);
+      Image y(c.n, oh, ow, c.out, 0, 0);
+      Image dx(c.n, c.h, c.w, c.in, 0, 0);
+      std::vector<float> dw(w.size());
+      cpu::conv2d(x.view, filter, y.view, {c.stride, c.pad}, {});
+      cpu::conv2d_backward_data(dy.view, filter, dx.view, {c.stride, c.pad}, false);
+      cpu::conv2d_backward_weight(x.view, dy.view, {dw.data(), DType::kF32, c.out, c.k, c.k, c.in}, {c.stride, c.pad}, false);
+      std::vector<float> all = y.memory;
+      all.insert(all.end(), dx.memory.begin(), dx.memory.end());
+      all.insert(all.end(), dw.begin(), dw.end());
+      if (threads == 1) first = all;
+      CHECK(all == first);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tessera
