@@ -17,8 +17,10 @@ void Engine::run(const Variable& root, const Tensor& seed) {
     heap_.pop();
     auto entry = slots_.extract(key);
     const std::shared_ptr<Node> node = entry.mapped().node;
+    TESSERA_CHECK(!node->freed, "backward() ran twice over one graph: '{}' has freed what it saved", node->name());
     node->backward(assemble(entry.mapped()), *this);
     node->release();
+    node->freed = true;
     node->inputs.clear();  // lets older nodes go as soon as they have run
   }
 }

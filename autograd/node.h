@@ -47,6 +47,7 @@ class Node {
 
   std::vector<Edge> inputs;
   const uint64_t order;  // creation number: inputs of a node are always older
+  bool freed = false;    // backward has run: inputs and saved tensors are gone
 };
 
 // A tensor kept for the backward pass, checked on use: an operation that wrote into it in between would falsify the gradient.
