@@ -26,30 +26,27 @@ inline uint64_t splitmix64(uint64_t x) {
 // In [0, 1), 53 bits.
 inline double formula_fraction(uint64_t hash, int64_t i) { return double(splitmix64(hash + uint64_t(i)) >> 11) * 0x1p-53; }
 
-// Value of element i of the state-dict entry `name` ("model.0.conv.weight"), i in PyTorch order. `fan_in` is used by rank-4 weights
-// only: in_channels * kH * kW, and in_channels for the 2x2 transposed convolution. Entries that the formula leaves alone
-// (dfl.conv.weight, num_batches_tracked) are i and 0.
-inline double formula_value(std::string_view name, int64_t i, int rank, int64_t fan_in) {
+// Value of element i of the state-dict entry `name` ("model.0.conv.weight") of this PyTorch shape: (O, I, kH, kW) filters, and
+// (I, O, 2, 2) for the transposed convolution ("...upsample.weight"). dfl.conv.weight keeps what the model has, 0 to 15.
+inline double formula_value(std::string_view name, int64_t i, const Shape& shape) {
   auto ends = [&](std::string_view suffix) { return name.ends_with(suffix); };
   const double u = formula_fraction(fnv1a(name), i) * 2 - 1;
   if (ends("num_batches_tracked")) return 0;
   if (ends("dfl.conv.weight")) return double(i);
   if (ends("bn.weight")) return 1 + 0.1 * u;
   if (ends("running_var")) return 1 + 0.2 * u;
-  if (ends(".weight") && rank == 4) return u * std::sqrt(9.0 / double(fan_in));
-  const size_t cv3 = name.find("cv3.");  // class branch: "model.22.cv3.<level>.2.bias"
-  if (cv3 != std::string_view::npos && ends(".2.bias") && name.size() == cv3 + std::string_view("cv3.0.2.bias").size()) return -2 + 0.5 * u;
-  TESSERA_CHECK(ends(".bias") || ends("running_mean"), "formula: no rule for {}", name);
-  return 0.1 * u;
+  if (shape.rank() == 4) {
+    const int64_t fan_in = ends("upsample.weight") ? shape[0] : shape[1] * shape[2] * shape[3];
+    return u * std::sqrt(9.0 / double(fan_in));
+  }
+  if (name.find(".cv3.") != std::string_view::npos && ends(".2.bias")) return -2 + 0.5 * u;  // class branch, last layer
+  return 0.1 * u;                                                                           // other biases, running_mean
 }
 
-// The f32 tensor of a state-dict entry, in PyTorch's shape: (O, I, kH, kW) filters, (I, O, 2, 2) for the transposed convolution.
-inline Tensor formula_weight(std::string_view name, const Shape& torch_shape, bool transposed_convolution = false) {
+// The f32 tensor of a state-dict entry, in PyTorch's shape.
+inline Tensor formula_weight(std::string_view name, const Shape& torch_shape) {
   Tensor t = Tensor::empty(torch_shape);
-  const int64_t fan_in = torch_shape.rank() != 4    ? 1
-                         : transposed_convolution ? torch_shape[0]
-                                                  : torch_shape[1] * torch_shape[2] * torch_shape[3];
-  for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = float(formula_value(name, i, torch_shape.rank(), fan_in));
+  for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = float(formula_value(name, i, torch_shape));
   return t;
 }
 

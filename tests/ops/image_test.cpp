@@ -1,0 +1,127 @@
+// Pooling, upsampling and batch normalisation on every backend.
+#include "tests/support/op_case.h"
+
+namespace tessera::testing {
+namespace {
+
+void pool_cases(std::vector<OpCase>& list) {
+  struct Sizes {
+    Shape x, y;
+    PoolParams p;
+  };
+  for (const Sizes& s : {Sizes{{2, 6, 7, 19}, {2, 6, 7, 19}, {5, 1, 2}}, Sizes{{2, 6, 8, 4}, {2, 3, 4, 4}, {2, 2, 0}},
+                         Sizes{{1, 5, 7, 33}, {1, 2, 3, 33}, {2, 2, 0}}, Sizes{{1, 2, 2, 3}, {1, 2, 2, 3}, {5, 1, 2}},
+                         Sizes{{1, 9, 9, 16}, {1, 5, 5, 16}, {3, 2, 1}}, Sizes{{1, 20, 20, 64}, {1, 20, 20, 64}, {5, 1, 2}}}) {
+    const std::string text = fmt::format("{}x{} s{} {}", s.p.kernel, s.p.kernel, s.p.stride, to_string(s.x));
+    const PoolParams p = s.p;
+    list.push_back({.method = "max_pool2d",
+                    .detail = text,
+                    .slots = {{"x", s.x, Role::kIn, Fit::kRows, whole(-4, 4)},
+                              {"y", s.y, Role::kOut},
+                              {"index", s.y, Role::kOut, Fit::kDense, {}, DType::kU8}},
+                    .run = [p](Backend& b, const Bound& t, bool) {
+                      return b.max_pool2d(t.image("x"), t.image("y"), t.image("index"), p), 0.0;
+                    },
+                    .types = {DType::kF32, DType::kBF16}});
+    list.push_back({.method = "max_pool2d",
+                    .detail = text + " without index",
+                    .slots = {{"x", s.x, Role::kIn, Fit::kRows, uniform(-4, 4)}, {"y", s.y, Role::kOut}},
+                    .run = [p](Backend& b, const Bound& t, bool) { return b.max_pool2d(t.image("x"), t.image("y"), {}, p), 0.0; }});
+    list.push_back({.method = "max_pool2d_backward",
+                    .detail = text,
+                    .slots = {{"x", s.x, Role::kIn, Fit::kRows, whole(-4, 4)}, {"dy", s.y}, {"dx", s.x, Role::kOut}},
+                    .run =
+                        [p](Backend& b, const Bound& t, bool accumulate) {
+                          const Tensor y = Tensor::empty(t["dy"].shape(), t["dy"].dtype());
+                          const Tensor index = Tensor::empty(t["dy"].shape(), DType::kU8);
+                          find_backend("ref")->max_pool2d(t.image("x"), y.image(), index.image(), p);
+                          b.max_pool2d_backward(t.image("dy"), index.image(), t.image("dx"), p, accumulate);
+                          return 0.0;
+                        },
+                    .length = double(p.kernel * p.kernel),
+                    .accumulates = true});
+  }
+  for (const Shape& x : {Shape{2, 3, 4, 5}, Shape{1, 7, 5, 64}}) {
+    const Shape y{x[0], 2 * x[1], 2 * x[2], x[3]};
+    list.push_back({.method = "upsample2x",
+                    .detail = to_string(x),
+                    .slots = {{"x", x}, {"y", y, Role::kOut}},
+                    .run = [](Backend& b, const Bound& t, bool) { return b.upsample2x(t.image("x"), t.image("y")), 0.0; },
+                    .types = {DType::kF32, DType::kBF16}});
+    list.push_back({.method = "upsample2x_backward",
+                    .detail = to_string(x),
+                    .slots = {{"dy", y}, {"dx", x, Role::kOut}},
+                    .run = [](Backend& b, const Bound& t, bool accumulate) {
+                      return b.upsample2x_backward(t.image("dy"), t.image("dx"), accumulate), 0.0;
+                    },
+                    .length = 4,
+                    .accumulates = true});
+  }
+}
+
+void norm_cases(std::vector<OpCase>& list) {
+  for (const Shape& shape : {Shape{1, 3}, Shape{2, 5, 4, 3}, Shape{1, 9, 7, 64}, Shape{517, 17}, Shape{40, 320}}) {
+    const int64_t c = shape.back();
+    const double rows = double(numel(shape) / c);
+    for (double center : {0.0, 100.0}) {
+      const std::string text = to_string(shape) + (center > 0 ? " far from 0" : "");
+      const Values x = uniform(center - 1, center + 1);
+      auto vector = [&](const char* name, double low, double high) { return Slot{name, {c}, Role::kIn, Fit::kDense, uniform(low, high)}; };
+      const std::vector<Slot> parameters = {vector("mean", center - 0.1, center + 0.1), vector("rstd", 1, 2), vector("gamma", 0.5, 1.5),
+                                            vector("beta", -1, 1)};
+      auto view = [](const Bound& t) { return BatchNormView{t.raw("mean"), t.raw("rstd"), t.raw("gamma"), t.raw("beta")}; };
+      auto with_parameters = [&](std::vector<Slot> slots) {
+        slots.insert(slots.end(), parameters.begin(), parameters.end());
+        return slots;
+      };
+      list.push_back({.method = "batch_norm_stats",
+                      .detail = text,
+                      .slots = {{"x", shape, Role::kIn, Fit::kRows, x}, {"mean", {c}, Role::kOut, Fit::kDense}, {"var", {c}, Role::kOut, Fit::kDense}},
+                      .run = [](Backend& b, const Bound& t, bool) { return b.batch_norm_stats(t.rows("x"), t.raw("mean"), t.raw("var")), 0.0; },
+                      .length = std::sqrt(rows),
+                      .magnitude = 1});
+      for (Activation act : {Activation::kNone, Activation::kSilu}) {
+        const std::string name = text + (act == Activation::kSilu ? " silu" : "");
+        for (bool residual : {false, true}) {
+          list.push_back({.method = "batch_norm_apply",
+                          .detail = name + (residual ? " residual" : ""),
+                          .slots = with_parameters({{"x", shape, Role::kIn, Fit::kRows, x}, {"residual", shape}, {"y", shape, Role::kOut}}),
+                          .run =
+                              [=](Backend& b, const Bound& t, bool) {
+                                b.batch_norm_apply(t.rows("x"), view(t), act, residual ? t.rows("residual") : RowsView{}, t.rows("y"));
+                                return 0.0;
+                              },
+                          .magnitude = 1 + center});  // x * scale + shift, where a kernel folds the mean into the shift
+        }
+        for (bool accumulate : {false, true}) {
+          const Role role = accumulate ? Role::kInOut : Role::kOut;
+          list.push_back({.method = "batch_norm_backward",
+                          .detail = name + (accumulate ? " accumulate" : ""),
+                          .slots = with_parameters({{"x", shape, Role::kIn, Fit::kRows, x}, {"dy", shape}, {"dx", shape, Role::kOut},
+                                                    {"dgamma", {c}, role, Fit::kDense}, {"dbeta", {c}, role, Fit::kDense}}),
+                          .run =
+                              [=](Backend& b, const Bound& t, bool) {
+                                b.batch_norm_backward(t.rows("x"), t.rows("dy"), view(t), act, t.rows("dx"), t.raw("dgamma"), t.raw("dbeta"), accumulate);
+                                return 0.0;
+                              },
+                          .length = rows,
+                          .magnitude = 2 + center,
+                          .in_place = {{"dx", "dy"}}});
+        }
+      }
+    }
+  }
+}
+
+std::vector<OpCase> cases() {
+  std::vector<OpCase> list;
+  pool_cases(list);
+  norm_cases(list);
+  return list;
+}
+const RegisterCases registration(cases);
+
+TEST_CASE("pooling and batch norm kernels") { run_cases(cases()); }
+
+}  // namespace
+}  // namespace tessera::testing

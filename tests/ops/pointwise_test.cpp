@@ -1,0 +1,109 @@
+// Fill, copy, cast and the elementwise ops on every backend.
+#include "tests/support/op_case.h"
+
+namespace tessera::testing {
+namespace {
+
+const std::vector<DType> kFloats = {DType::kF32, DType::kBF16, DType::kF16};
+
+std::pair<double, double> range_of(UnaryOp op) {
+  if (op == UnaryOp::kLog || op == UnaryOp::kSqrt) return {0.05, 6};
+  if (op == UnaryOp::kExp) return {-6, 3};
+  return {-6, 6};
+}
+
+std::vector<OpCase> cases() {
+  std::vector<OpCase> list;
+  for (const Shape& shape : {Shape{0, 7}, Shape{3, 5, 19}, Shape{2, 33, 257}}) {
+    for (int i = 0; i <= int(UnaryOp::kSoftplus); ++i) {
+      const UnaryOp op = UnaryOp(i);
+      const auto [low, high] = range_of(op);
+      const std::string detail = std::string(name_of(op)) + " " + to_string(shape);
+      const std::vector<DType> types = shape[0] == 3 ? kFloats : std::vector{DType::kF32};
+      list.push_back({.method = "unary",
+                      .detail = detail,
+                      .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(low, high)}, {"y", shape, Role::kOut}},
+                      .run = [op](Backend& b, const Bound& t, bool) { return b.unary(op, t.rows("x"), t.rows("y")), 0.0; },
+                      .types = types,
+                      .in_place = {{"y", "x"}}});
+      list.push_back({.method = "unary_backward",
+                      .detail = detail,
+                      .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(low, high)}, {"dy", shape}, {"dx", shape, Role::kOut}},
+                      .run = [op](Backend& b, const Bound& t, bool accumulate) {
+                        return b.unary_backward(op, t.rows("x"), t.rows("dy"), t.rows("dx"), accumulate), 0.0;
+                      },
+                      .types = types,
+                      .accumulates = true,
+                      .in_place = {{"dx", "dy"}}});
+    }
+    list.push_back({.method = "add_scaled",
+                    .detail = to_string(shape),
+                    .slots = {{"x", shape}, {"y", shape, Role::kInOut}},
+                    .run = [](Backend& b, const Bound& t, bool) { return b.add_scaled(t.rows("x"), 0.7, t.rows("y")), 0.0; },
+                    .types = kFloats});
+    list.push_back({.method = "scale",
+                    .detail = to_string(shape),
+                    .slots = {{"x", shape}, {"y", shape, Role::kOut}},
+                    .run = [](Backend& b, const Bound& t, bool) { return b.scale(t.rows("x"), -1.3, t.rows("y")), 0.0; },
+                    .types = kFloats,
+                    .in_place = {{"y", "x"}}});
+  }
+
+  struct Pair {
+    Shape a, b, y;
+  };
+  for (const Pair& s : {Pair{{4, 3, 37}, {4, 3, 37}, {4, 3, 37}}, Pair{{4, 3, 37}, {37}, {4, 3, 37}}, Pair{{4, 3, 5}, {3, 1}, {4, 3, 5}},
+                        Pair{{1, 1}, {2, 6, 7, 33}, {2, 6, 7, 33}}, Pair{{6, 1}, {1, 9}, {6, 9}}}) {
+    for (int i = 0; i <= int(BinaryOp::kMinimum); ++i) {
+      const BinaryOp op = BinaryOp(i);
+      const bool divides = op == BinaryOp::kDivide;
+      list.push_back({.method = "binary",
+                      .detail = fmt::format("{} {} {}", name_of(op), to_string(s.a), to_string(s.b)),
+                      .slots = {{"a", s.a, Role::kIn, Fit::kStrided, divides ? uniform(-2, 2) : whole(-5, 5)},
+                                {"b", s.b, Role::kIn, Fit::kStrided, divides ? uniform(0.5, 2) : whole(-5, 5)},
+                                {"y", s.y, Role::kOut, Fit::kStrided}},
+                      .run =
+                          [op, y = s.y](Backend& b, const Bound& t, bool) {
+                            b.binary(op, t["a"].expand(y).strided(), t["b"].expand(y).strided(), t.strided("y"));
+                            return 0.0;
+                          },
+                      .types = divides ? kFloats : std::vector{DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32}});
+    }
+  }
+
+  for (const Shape& shape : {Shape{}, Shape{0, 3}, Shape{5, 3, 21}, Shape{2, 9, 11, 64}}) {
+    list.push_back({.method = "fill",
+                    .detail = to_string(shape),
+                    .slots = {{"y", shape, Role::kOut, Fit::kStrided}},
+                    .run = [](Backend& b, const Bound& t, bool) { return b.fill(t.strided("y"), 3.0), 0.0; },
+                    .types = {DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32, DType::kU8, DType::kBool}});
+    list.push_back({.method = "copy",
+                    .detail = to_string(shape),
+                    .slots = {{"x", shape, Role::kIn, Fit::kStrided, whole(0, 200)}, {"y", shape, Role::kOut, Fit::kStrided}},
+                    .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; },
+                    .types = {DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32, DType::kU8}});
+  }
+  for (DType from : {DType::kF64, DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32, DType::kU8, DType::kBool}) {
+    for (DType to : {DType::kF64, DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32, DType::kU8, DType::kBool}) {
+      list.push_back({.method = "copy",
+                      .detail = fmt::format("{} to {}", name_of(from), name_of(to)),
+                      .slots = {{"x", {3, 41}, Role::kIn, Fit::kStrided, uniform(0, 200), from},
+                                {"y", {3, 41}, Role::kOut, Fit::kStrided, {}, to}},
+                      .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; }});
+    }
+  }
+  // One operand read with a permutation: what contiguous() does.
+  list.push_back({.method = "copy",
+                  .detail = "NCHW to NHWC",
+                  .slots = {{"x", {2, 5, 6, 7}, Role::kIn, Fit::kStrided}, {"y", {2, 6, 7, 5}, Role::kOut, Fit::kStrided}},
+                  .run = [](Backend& b, const Bound& t, bool) {
+                    return b.copy(t["x"].permute({0, 2, 3, 1}).strided(), t.strided("y")), 0.0;
+                  }});
+  return list;
+}
+const RegisterCases registration(cases);
+
+TEST_CASE("pointwise and copy kernels") { run_cases(cases()); }
+
+}  // namespace
+}  // namespace tessera::testing
