@@ -1,0 +1,43 @@
+// The figures of a validation, in the form of the program's JSON (docs/cli.md).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tessera {
+
+struct MetricSet {
+  double map = 0, map50 = 0, map75 = 0;             // AP over IoU 0.50:0.95, at 0.50, at 0.75
+  double maps = -1, mapm = -1, mapl = -1;           // small, medium, large objects; -1: none, or not measured by this style
+  double precision = 0, recall = 0, f1 = 0;         // at the confidence with the best mean F1
+};
+
+struct ClassMetrics {
+  std::string name;
+  int64_t images = 0, instances = 0;
+  double box_map = 0, box_map50 = 0, mask_map = 0, mask_map50 = 0;
+};
+
+struct LossItems {
+  double box = 0, seg = 0, cls = 0, dfl = 0;  // gained, not multiplied by the batch size (spec 7.3)
+};
+
+struct SpeedMs {  // mean milliseconds an image
+  double load = 0, preprocess = 0, inference = 0, loss = 0, postprocess = 0, evaluate = 0;
+};
+
+struct ValidationResult {
+  std::string map_style;  // "coco" or "original"
+  int64_t images = 0, instances = 0;
+  MetricSet box, mask;
+  LossItems loss;         // mean over batches; only when a loss was computed
+  std::vector<ClassMetrics> classes;
+  SpeedMs speed;
+  double seconds = 0;
+};
+
+// 0.1 mAP50 + 0.9 mAP50-95 of boxes plus the same of masks (spec 8.8), on values rounded to five decimals.
+double fitness(const ValidationResult& r);
+
+}  // namespace tessera

@@ -1,0 +1,77 @@
+#include "yolo/train/train_options.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tensor/base/check.h"
+
+namespace tessera {
+
+TrainOptions train_options(const Config& c) {
+  TrainOptions o;
+  o.epochs = c.integer("epochs");
+  o.batch = c.integer("batch");
+  o.imgsz = (c.integer("imgsz") + 31) / 32 * 32;
+  o.nbs = c.integer("nbs");
+  o.workers = c.integer("workers");
+  o.seed = c.integer("seed");
+  o.patience = c.integer("patience");
+  o.close_mosaic = c.integer("close_mosaic");
+  o.save_period = c.integer("save_period");
+  o.freeze = c.integer("freeze");
+  o.hours = c.number("time");
+  o.validate = c.flag("val");
+  o.save = c.flag("save");
+  o.plots = c.flag("plots");
+  o.gain_box = c.number("box");
+  o.gain_cls = c.number("cls");
+  o.gain_dfl = c.number("dfl");
+  o.weight_decay = c.number("weight_decay");
+  o.iou = c.number("iou");
+  o.max_det = c.integer("max_det");
+  o.original_map = c.text("map_style") == "original";
+  o.project = c.text("project");
+  o.name = c.is_set("name") ? c.text("name") : "train";
+  o.exist_ok = c.flag("exist_ok");
+  return o;
+}
+
+OptimizerChoice choose_optimizer(const Config& c, int64_t train_images, int64_t classes) {
+  OptimizerChoice choice;
+  choice.lr0 = c.number("lr0");
+  choice.momentum = c.number("momentum");
+  choice.warmup_bias_lr = c.number("warmup_bias_lr");
+  const std::string& name = c.text("optimizer");
+  if (name == "SGD") return choice;
+  if (name == "Adam" || name == "AdamW") {
+    choice.rule = name == "Adam" ? UpdateRule::kAdam : UpdateRule::kAdamW;
+    return choice;
+  }
+  const int64_t denominator = std::max(c.integer("batch"), c.integer("nbs"));
+  const int64_t iterations = (train_images + denominator - 1) / denominator * c.integer("epochs");
+  const bool long_run = iterations > 10000;
+  choice.rule = long_run ? UpdateRule::kSgd : UpdateRule::kAdamW;
+  if (!c.is_explicit("lr0")) choice.lr0 = long_run ? 0.01 : std::nearbyint(0.002 * 5 / double(4 + classes) * 1e6) / 1e6;
+  if (!c.is_explicit("momentum")) choice.momentum = 0.9;
+  if (!c.is_explicit("warmup_bias_lr")) choice.warmup_bias_lr = 0.0;
+  choice.reason = fmt::format("auto: {} planned updates of {} images, {} classes", iterations, denominator, classes);
+  return choice;
+}
+
+ScheduleConfig schedule_config(const Config& c, const OptimizerChoice& choice, int64_t batches_per_epoch) {
+  ScheduleConfig s;
+  s.lr0 = choice.lr0;
+  s.lrf = c.number("lrf");
+  s.cosine = c.flag("cos_lr");
+  s.epochs = c.integer("epochs");
+  s.batches_per_epoch = batches_per_epoch;
+  s.batch = c.integer("batch");
+  s.nbs = c.integer("nbs");
+  s.momentum = c.number("momentum");  // the target of the warm-up ramp, also when auto chose another start (spec 8.3)
+  s.warmup_epochs = c.number("warmup_epochs");
+  s.warmup_momentum = c.number("warmup_momentum");
+  s.warmup_bias_lr = choice.warmup_bias_lr;
+  return s;
+}
+
+}  // namespace tessera

@@ -1,0 +1,113 @@
+// The training loop of the original (spec 8), one named method for each part, with what it lacks: bit-exact resume from any step,
+// atomic checkpoints, and a clear end when numbers stop being finite.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "nn/io/checkpoint.h"
+#include "nn/optim/ema.h"
+#include "nn/optim/optimizer.h"
+#include "nn/optim/schedule.h"
+#include "yolo/config.h"
+#include "yolo/model.h"
+#include "yolo/report/progress.h"
+#include "yolo/train/loss.h"
+#include "yolo/train/results_csv.h"
+#include "yolo/train/train_options.h"
+
+namespace tessera {
+
+// Where a training stands; with weights, optimizer and EMA it is everything that a resume needs. Random numbers need no state: they
+// follow from (seed, epoch, index).
+struct TrainProgress {
+  int64_t epoch = 0;          // 0-based, in work
+  int64_t batch = 0;          // batches of this epoch done
+  int64_t last_step = -1;     // global batch index of the last optimizer step
+  int64_t skipped_steps = 0;  // updates left out because a gradient was not finite
+  LossItems running;          // mean of the logged items over the batches of this epoch
+  double seconds = 0;         // of training so far, over all sittings
+  double best_fitness = 0;
+  int64_t best_epoch = -1;
+};
+
+struct TrainSummary {
+  std::filesystem::path run_folder;
+  std::filesystem::path best, last;
+  int64_t epochs_done = 0;
+  bool interrupted = false;
+  bool stopped_early = false;
+  ValidationResult validation;    // of the best weights, or of the last epoch without validation
+  double seconds = 0;
+  double images_per_s = 0;        // training only, median over epochs
+  int64_t train_images = 0;
+};
+
+class Trainer {
+ public:
+  // Reads data and model, creates the run folder (or re-opens it on resume) and writes args.yaml.
+  Trainer(Config config, LogStyle log);
+  ~Trainer();
+
+  TrainSummary fit();
+
+  const std::filesystem::path& run_folder() const { return folder_; }
+  YoloSeg& model() { return *model_; }
+  const ParameterArena& arena() const { return *arena_; }
+  Loader& train_loader() { return *train_loader_; }
+
+  // One batch: forward, loss, backward and, when enough batches are accumulated, an update. Returns the logged items.
+  LossItems step(const Batch& batch);
+
+ private:
+  void open_data();
+  void build_model(const std::optional<Checkpoint>& resume);
+  void build_optimizer();
+  void restore(const Checkpoint& checkpoint);
+  void announce() const;
+
+  bool train_epoch();  // false: interrupted
+  void update_weights(const ScheduleValues& values);
+  ValidationResult validate();
+  void finish_epoch(const ValidationResult* result);
+  bool should_stop() const;
+  void draw_train_batch(const Batch& batch, int64_t index) const;
+
+  Checkpoint checkpoint() const;
+  void save_last() const;
+  void save_best(const std::filesystem::path& path);
+
+  Config config_;
+  TrainOptions options_;
+  LogStyle log_;
+  std::filesystem::path folder_;
+  std::optional<Checkpoint> resume_;
+
+  std::unique_ptr<SegDataset> train_set_, val_set_;
+  std::unique_ptr<Loader> train_loader_, val_loader_;
+  std::vector<std::string> class_names_;
+  std::string data_name_;
+
+  std::unique_ptr<YoloSeg> model_;
+  std::unique_ptr<ParameterArena> arena_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Ema> ema_;
+  std::unique_ptr<Schedule> schedule_;
+  std::unique_ptr<SegmentationLoss> loss_;
+  OptimizerChoice choice_;
+  double weight_decay_ = 0;
+
+  TrainProgress at_;
+  ScheduleValues now_;
+  int64_t non_finite_in_a_row_ = 0;
+  bool mosaic_closed_ = false;
+  std::unique_ptr<ResultsCsv> csv_;
+  std::vector<double> epoch_rates_;
+};
+
+}  // namespace tessera
