@@ -1,0 +1,185 @@
+#include "yolo/model.h"
+
+#include <algorithm>
+
+#include "nn/init.h"
+#include "tensor/ops/pointwise.h"
+#include "yolo/blocks/c2f.h"
+#include "yolo/blocks/sppf.h"
+
+namespace tessera {
+
+namespace {
+
+std::unique_ptr<Module> make_module(const LayerSpec& l) {
+  if (l.module == "Conv") return std::make_unique<ConvBnAct>(l.in[0], l.out, l.kernel, l.stride);
+  if (l.module == "C2f") return std::make_unique<C2f>(l.in[0], l.out, l.repeats, l.shortcut);
+  if (l.module == "SPPF") return std::make_unique<Sppf>(l.in[0], l.out, l.kernel);
+  if (l.module == "Upsample") return std::make_unique<Upsample>();
+  if (l.module == "Concat") return std::make_unique<Concat>();
+  TESSERA_CHECK(l.module == "Segment", "no layer of kind {}", l.module);
+  return std::make_unique<Segment>(l.nc, l.masks, l.prototype_width, std::array{l.in[0], l.in[1], l.in[2]});
+}
+
+}  // namespace
+
+Variable normalize(const Tensor& u8_images) {
+  TESSERA_CHECK(u8_images.dtype() == DType::kU8, "normalize: got {}, expected u8 images", describe(u8_images));
+  return Variable(ops::scale(u8_images.to(DType::kF32), 1.0 / 255.0));
+}
+
+YoloSeg::YoloSeg(ModelSpec spec) : spec_(std::move(spec)), last_use_(spec_.layers.size(), -1) {
+  for (const LayerSpec& layer : spec_.layers) {
+    layers_.push_back(make_module(layer));
+    child(fmt::format("model.{}", layer.index), *layers_.back());
+    for (int64_t from : layer.from) {
+      if (from >= 0) last_use_[size_t(from)] = layer.index;
+    }
+  }
+  // The original measures strides with an image of 256 x 256 (spec 1.5).
+  constexpr int64_t kProbe = 256;
+  const auto sizes = output_sizes(kProbe, kProbe);
+  for (size_t i = 0; i < kLevels; ++i) {
+    const int64_t from = spec_.layers.back().from[i];
+    strides_[i] = kProbe / (from < 0 ? kProbe : std::max(sizes[size_t(from)][0], int64_t{1}));
+  }
+  if (!std::is_sorted(strides_.begin(), strides_.end())) {
+    throw Error(ErrorCode::kData, fmt::format("{}: Segment takes its feature maps finest first", spec_.name));
+  }
+}
+
+std::vector<std::array<int64_t, 2>> YoloSeg::output_sizes(int64_t h, int64_t w) const {
+  std::vector<std::array<int64_t, 2>> sizes;
+  for (const LayerSpec& l : spec_.layers) {
+    std::array<int64_t, 2> size = l.from[0] < 0 ? std::array{h, w} : sizes[size_t(l.from[0])];
+    for (int64_t& s : size) {
+      if (l.module == "Conv") s = (s + 2 * (l.kernel / 2) - l.kernel) / l.stride + 1;
+      if (l.module == "Upsample") s *= 2;
+    }
+    sizes.push_back(size);
+  }
+  return sizes;
+}
+
+Variable YoloSeg::run_layer(const LayerSpec& layer, std::span<const Variable> inputs) {
+  Module& module = *layers_[size_t(layer.index)];
+  if (auto* concat = dynamic_cast<Concat*>(&module)) return concat->forward(inputs);
+  return static_cast<UnaryModule&>(module).forward(inputs[0]);
+}
+
+RawOutputs YoloSeg::forward(const Variable& images) {
+  const Shape& shape = images.shape();
+  TESSERA_CHECK(shape.rank() == 4 && shape[3] == 3 && shape[1] % max_stride() == 0 && shape[2] % max_stride() == 0,
+                "YoloSeg: got images {}, expected (N, H, W, 3) with H and W multiples of {}", to_string(shape), max_stride());
+  const Variable x = images.data().dtype() == DType::kU8 ? normalize(images.data()) : images;
+  std::vector<Variable> outputs(layers_.size());
+  for (const LayerSpec& layer : spec_.layers) {
+    std::vector<Variable> inputs;
+    for (int64_t from : layer.from) inputs.push_back(from < 0 ? x : outputs[size_t(from)]);
+    for (int64_t from : layer.from) {
+      if (from >= 0 && last_use_[size_t(from)] == layer.index) outputs[size_t(from)] = {};
+    }
+    if (&layer == &spec_.layers.back()) return head().forward(inputs);
+    outputs[size_t(layer.index)] = run_layer(layer, inputs);
+  }
+  TESSERA_CHECK(false, "YoloSeg: no head");
+}
+
+void YoloSeg::init(uint64_t seed) {
+  for_each_module([](const std::string&, Module& m) {
+    auto* bn = dynamic_cast<BatchNorm2d*>(&m);
+    if (!bn) return;
+    bn->weight.data().fill(1);
+    bn->bias.data().fill(0);
+    bn->running_mean.fill(0);
+    bn->running_var.fill(1);
+    bn->num_batches_tracked.fill(0);
+  });
+  init_parameters(*this, seed);
+  head().init_biases(strides_);
+}
+
+void YoloSeg::fold() {
+  fold_batch_norm(*this);
+  folded_ = true;
+}
+
+void YoloSeg::unfold() {
+  unfold_batch_norm(*this);
+  folded_ = false;
+}
+
+int64_t YoloSeg::anchor_count(int64_t h, int64_t w) const {
+  int64_t n = 0;
+  for (int64_t s : strides_) n += (h / s) * (w / s);
+  return n;
+}
+
+std::vector<LayerSummary> YoloSeg::layer_table(int64_t h, int64_t w) const {
+  const auto sizes = output_sizes(h, w);
+  std::vector<LayerSummary> table;
+  for (const LayerSpec& l : spec_.layers) {
+    const size_t i = size_t(l.index);
+    Module& module = *layers_[i];
+    LayerSummary row{l.index, l.from, l.repeats, module.parameter_count(), l.module, l.arguments, {}, 0, 0};
+    if (&l == &spec_.layers.back()) {
+      std::array<int64_t, kLevels> pixels{};
+      for (size_t level = 0; level < kLevels; ++level) {
+        const auto [y, x] = sizes[size_t(l.from[level])];
+        pixels[level] = y * x;
+        for (int64_t channels : {kBoxLogits, l.nc, l.masks}) row.outputs.push_back({y, x, channels});
+      }
+      const auto [y, x] = sizes[size_t(l.from[0])];
+      row.outputs.push_back({2 * y, 2 * x, l.masks});
+      row.flops = 2.0 * double(head().macs(pixels));
+    } else {
+      row.outputs.push_back({sizes[i][0], sizes[i][1], l.out});
+      row.flops = 2.0 * double(conv_weights(module) * sizes[i][0] * sizes[i][1]);
+    }
+    for (const Shape& shape : row.outputs) row.bytes += numel(shape) * int64_t(sizeof(float));
+    table.push_back(std::move(row));
+  }
+  return table;
+}
+
+ModelCounts YoloSeg::counts() {
+  ModelCounts c;
+  c.layers = 2;  // the shared SiLU and the DFL convolution
+  for_each_module([&](const std::string&, Module& m) {
+    if (auto* block = dynamic_cast<ConvBnAct*>(&m)) {
+      ++c.conv_blocks;
+      c.fused_parameters -= block->bn.weight.data().numel();  // gain and shift become one bias
+    }
+    if (dynamic_cast<Sppf*>(&m)) ++c.layers;  // its pool
+    for (const char* leaf : {"Conv2d", "BatchNorm2d", "ConvTranspose2d", "Upsample", "Concat"}) c.layers += m.kind() == leaf;
+  });
+  for_each_parameter([&](const std::string&, Variable& p) {
+    c.parameters += p.data().numel();
+    if (p.requires_grad()) c.trainable += p.data().numel();
+  });
+  c.state_entries = int64_t(state_dict().size());
+  c.fused_parameters += c.parameters;
+  c.fused_layers = c.layers - c.conv_blocks;
+  c.fused_state_entries = c.state_entries - 4 * c.conv_blocks;  // weight and five of batch norm become weight and bias
+  return c;
+}
+
+std::string format_layer_table(YoloSeg& model, int64_t h, int64_t w) {
+  std::string text = fmt::format("{:>3}  {:<14}{:>2} {:>11}  {:<9}{:<34}{:>18}{:>9}{:>9}\n", "", "from", "n", "parameters", "module", "arguments",
+                                 "output", "GFLOP", "MiB");
+  double flops = 0;
+  for (const LayerSummary& row : model.layer_table(h, w)) {
+    std::string from, output;
+    for (int64_t f : row.from) from += (from.empty() ? "" : ", ") + std::to_string(f);
+    const Shape& s = row.outputs.back();
+    output = fmt::format("{}x{}x{}{}", s[0], s[1], s[2], row.outputs.size() > 1 ? fmt::format(" + {}", row.outputs.size() - 1) : "");
+    text += fmt::format("{:>3}  {:<14}{:>2} {:>11}  {:<9}{:<34}{:>18}{:>9.3f}{:>9.2f}\n", row.index, from, row.repeats, row.parameters,
+                        row.module, row.arguments, output, row.flops / 1e9, double(row.bytes) / double(1 << 20));
+    flops += row.flops;
+  }
+  const ModelCounts c = model.counts();
+  return text + fmt::format("{}: {} layers, {} parameters, {} gradients, {:.1f} GFLOP at {}x{} ({} layers, {} parameters folded)\n",
+                            model.spec().name, c.layers, c.parameters, c.trainable, flops / 1e9, h, w, c.fused_layers, c.fused_parameters);
+}
+
+}  // namespace tessera

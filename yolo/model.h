@@ -1,0 +1,84 @@
+// YoloSeg: the network of a model yaml (spec 1): its layers in order, the wiring between them, and what is known of it without running.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "yolo/blocks/join.h"
+#include "yolo/blocks/segment.h"
+#include "yolo/model_yaml.h"
+
+namespace tessera {
+
+// One line of a model table. Sizes and costs are for one image.
+struct LayerSummary {
+  int64_t index = 0;
+  std::vector<int64_t> from;
+  int64_t repeats = 1;
+  int64_t parameters = 0;
+  std::string module, arguments;
+  std::vector<Shape> outputs;  // (H, W, C); of Segment: box and class logits and coefficients of each level, then the prototypes
+  double flops = 0;            // 2 * multiply-accumulate operations of the convolutions (spec 1.6)
+  int64_t bytes = 0;           // of the outputs in f32
+};
+
+// Counted as the original prints them (spec 1.6).
+struct ModelCounts {
+  int64_t layers = 0, fused_layers = 0;          // leaf modules, the shared SiLU once
+  int64_t parameters = 0, fused_parameters = 0;  // with the 16 frozen DFL weights
+  int64_t trainable = 0;
+  int64_t state_entries = 0, fused_state_entries = 0;
+  int64_t conv_blocks = 0;
+};
+
+// u8 images (N, H, W, 3) as the network takes them: f32, divided by 255.
+Variable normalize(const Tensor& u8_images);
+
+class YoloSeg : public Module {
+ public:
+  // Parameters are zeros and ones until init() or a load.
+  explicit YoloSeg(ModelSpec spec);
+
+  // Images f32 (N, H, W, 3) in [0, 1] (u8 images are normalised), H and W multiples of max_stride(). A feature map is let go as soon as no
+  // later layer reads it. Without recording and in eval mode the folded weights are used when fold() was called.
+  RawOutputs forward(const Variable& images);
+
+  // Framework defaults for every weight, then the head's biases (spec 1.5). Batch norm statistics and gains start anew.
+  void init(uint64_t seed);
+
+  // Batch norm inside the convolutions, for prediction and validation. Valid until a parameter or a statistic changes: fold anew then.
+  void fold();
+  void unfold();
+  bool folded() const { return folded_; }
+
+  const ModelSpec& spec() const { return spec_; }
+  int64_t nc() const { return spec_.nc; }
+  int64_t masks() const { return head().masks(); }
+  const std::array<int64_t, kLevels>& strides() const { return strides_; }  // 8, 16, 32
+  int64_t max_stride() const { return strides_.back(); }
+  int64_t anchor_count(int64_t h, int64_t w) const;  // of an image of this size
+  Segment& head() const { return *static_cast<Segment*>(layers_.back().get()); }
+
+  std::vector<LayerSummary> layer_table(int64_t h, int64_t w) const;
+  ModelCounts counts();
+
+  std::string kind() const override { return "YoloSeg"; }
+  std::string summary() const override { return fmt::format("{}, {} classes", spec_.name, spec_.nc); }
+
+ private:
+  // (height, width) of each layer's output, Segment's left out.
+  std::vector<std::array<int64_t, 2>> output_sizes(int64_t h, int64_t w) const;
+  Variable run_layer(const LayerSpec& layer, std::span<const Variable> inputs);
+
+  ModelSpec spec_;
+  std::vector<std::unique_ptr<Module>> layers_;
+  std::vector<int64_t> last_use_;  // index of the last layer that reads a layer's output
+  std::array<int64_t, kLevels> strides_{};
+  bool folded_ = false;
+};
+
+// The table of `inspect`: a line for each layer, and the totals.
+std::string format_layer_table(YoloSeg& model, int64_t h, int64_t w);
+
+}  // namespace tessera
