@@ -10,7 +10,6 @@
 #include "tensor/cpu/conv.h"
 #include "tensor/cpu/conv_band.h"
 #include "tensor/cpu/conv_plan.h"
-#include "tensor/cpu/kernels.h"
 
 namespace tessera::cpu {
 
@@ -23,6 +22,8 @@ constexpr int64_t kPartialFloats = 4 * 1024 * 1024;  // all partitions together
 constexpr int64_t kRangeChannels = 64;
 constexpr int64_t kJobPixels = 96;                   // enough to hide loading and storing the accumulators, few enough for L1
 constexpr int64_t kBandFloats = 48 * 1024;
+constexpr int64_t kBiasRows = 512;  // of a task of bias_backward, at least
+constexpr int64_t kBiasChunks = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -160,6 +161,21 @@ void conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, 
   });
 }
 
-void bias_backward(const RowsView& dy, float* dbias, bool accumulate) { column_sums(dy, dbias, accumulate); }
+void bias_backward(const RowsView& dy, float* dbias, bool accumulate) {
+  const int64_t chunks = std::min(ceil_div(dy.rows, kBiasRows), kBiasChunks);
+  const HostScratch partial(std::max<int64_t>(chunks, 1) * dy.cols);
+  parallel_chunks(chunks, [&](int64_t chunk) {
+    float* sum = partial.get() + chunk * dy.cols;
+    std::fill_n(sum, dy.cols, 0.0f);
+    const float* row = data<const float>(dy) + chunk * dy.rows / chunks * dy.pitch;
+    for (int64_t r = chunk * dy.rows / chunks; r < (chunk + 1) * dy.rows / chunks; ++r, row += dy.pitch) {
+      for (int64_t c = 0; c < dy.cols; ++c) sum[c] += row[c];
+    }
+  });
+  if (!accumulate) std::fill_n(dbias, dy.cols, 0.0f);
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    for (int64_t c = 0; c < dy.cols; ++c) dbias[c] += partial.get()[chunk * dy.cols + c];
+  }
+}
 
 }  // namespace tessera::cpu

@@ -255,6 +255,23 @@ TEST_CASE("transposed 2x2 convolution equals the direct sum on every target") {
   }
 }
 
+TEST_CASE("gradient of the bias is the sum over pixels") {
+  for (const int64_t rows : {0, 1, 700, 5000}) {
+    Image dy(1, 1, rows, 37, 2, 1, 1);
+    std::vector<float> db(37, 0.5f);
+    for (const double factor : {1.0, 2.0}) {
+      cpu::bias_backward(dy.view.rows(), db.data(), factor > 1);
+      int64_t wrong = 0;
+      for (int64_t i = 0; i < 37; ++i) {
+        double sum = 0;
+        for (int64_t p = 0; p < rows; ++p) sum += dy.at(p, i);
+        wrong += !close(db[static_cast<size_t>(i)], factor * sum, rows);
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
 TEST_CASE("SiLU of the epilogue: relative error 1e-6, also far from zero (there to 1e-38 |x|), and NaN stays NaN") {
   const Settings restore;
   std::vector<float> x;
