@@ -143,7 +143,7 @@ std::string_view stem_of(std::string_view name) {
   return dot == name.npos || dot == 0 ? name : name.substr(0, dot);
 }
 
-// The mask of a detection; a record without segmentation stands for its box, as in pycocotools.
+// The mask of a detection.
 void push_mask(RunList& masks, const Record& r, const CocoImage& image, const std::optional<BoxLtwh>& box) {
   switch (r.segmentation) {
     case Segmentation::kString: check_size(r, image), masks.push_string(r.text, image.height, image.width); break;
@@ -216,6 +216,14 @@ CocoResults read_coco_results(const std::filesystem::path& path, const CocoInsta
   std::unordered_map<std::string_view, int64_t> by_stem;
   for (size_t i = 0; i < instances.images.size(); ++i) by_stem.emplace(stem_of(instances.images[i].file_name), int64_t(i));
 
+  std::unordered_set<uint64_t> annotated;  // (image, category), hashed: a false hit only keeps a mask
+  const auto pair = [](int64_t image, int64_t category) { return uint64_t(image) * 0x9E3779B97F4A7C15 + uint64_t(category); };
+  if (read_masks == ReadMasks::kComparable) {
+    annotated.reserve(instances.annotations.size());
+    for (const CocoAnnotation& a : instances.annotations)
+      annotated.insert(pair(instances.image_index.at(a.image_id), a.category_id));
+  }
+
   CocoResults out;
   out.file = file.name();
   out.records.resize(extents.size());
@@ -224,9 +232,6 @@ CocoResults read_coco_results(const std::filesystem::path& path, const CocoInsta
   parallel_chunks(chunks, [&](int64_t chunk) {
     const int64_t begin = chunk * kRecordsPerChunk, end = std::min(n, begin + kRecordsPerChunk);
     RunList& runs = masks[size_t(chunk)];
-    if (read_masks == ReadMasks::kYes) {
-      runs.reserve(end - begin, int64_t(extents[size_t(end - 1)].end - extents[size_t(begin)].begin) / 2);
-    }
     Record r;
     for (int64_t i = begin; i < end; ++i) {
       const Extent where = extents[size_t(i)];
@@ -256,15 +261,15 @@ CocoResults read_coco_results(const std::filesystem::path& path, const CocoInsta
       result.has_box = box.has_value(), result.has_mask = has_mask;
       if (box) result.box = *box, result.area = (*box)[2] * (*box)[3];
       if (read_masks == ReadMasks::kNo && box) continue;
+      const bool keep = read_masks != ReadMasks::kComparable || annotated.contains(pair(image, r.category_id));
       at_record(file, where, [&] { push_mask(runs, r, instances.images[size_t(image)], box); });
       if (!box) result.box = runs.box(runs.size() - 1), result.area = double(runs.area(runs.size() - 1));
+      if (!keep) runs.drop_last();
     }
   });
-  if (read_masks == ReadMasks::kYes) {
-    int64_t bounds = 0;
-    for (const RunList& m : masks) bounds += m.bounds_total();
-    out.masks.reserve(n, bounds);
-    for (RunList& m : masks) out.masks.append(m), m = RunList();
+  if (read_masks != ReadMasks::kNo) {
+    out.masks.reserve(n);
+    for (RunList& m : masks) out.masks.append(std::move(m));
   }
   return out;
 }

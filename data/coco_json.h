@@ -67,10 +67,12 @@ struct CocoResult {
 struct CocoResults {
   std::string file;
   std::vector<CocoResult> records;  // in file order
-  RunList masks;                    // one per record when they were asked for: empty where the record has no segmentation
+  RunList masks;                    // one per record, when they were asked for
 };
 
-enum class ReadMasks { kNo, kYes };
+// kComparable keeps the masks of detections whose image holds an annotation of their category, the only ones an evaluation looks
+// at; the others are checked and left empty. A record without segmentation has the mask of its box, as in pycocotools.
+enum class ReadMasks { kNo, kComparable, kAll };
 
 // Reads a results file: [{"image_id", "category_id", "score", "bbox" and/or "segmentation"}, ...]. Image ids may be file stems
 // (spec 9.6). Segmentations are compressed or uncompressed run lengths or polygons. With kNo they are skipped where a bbox is

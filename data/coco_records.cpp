@@ -1,8 +1,12 @@
 #include "data/coco_records.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -314,17 +318,23 @@ class RecordHandler final : public Json::json_sax_t {
 }  // namespace
 
 JsonText::JsonText(const std::filesystem::path& file) : name_(file.string()) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> in(std::fopen(name_.c_str(), "rb"), &std::fclose);
-  std::error_code failed;
-  const auto bytes = in && !std::filesystem::is_directory(file) ? std::filesystem::file_size(file, failed) : 0;
-  if (!in || failed || std::filesystem::is_directory(file)) {
-    throw Error(ErrorCode::kIo, "cannot read this file", {name_}, "check the path and the permissions");
+  const int in = ::open(name_.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat info {};
+  const bool readable = in >= 0 && ::fstat(in, &info) == 0 && S_ISREG(info.st_mode);
+  void* bytes = MAP_FAILED;
+  if (readable && info.st_size > 0) bytes = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, in, 0);
+  if (in >= 0) ::close(in);
+  if (!readable || (info.st_size > 0 && bytes == MAP_FAILED)) {
+    throw Error(ErrorCode::kIo, "cannot read this file", {name_, 0, 0}, "check the path and the permissions");
   }
-  size_ = static_cast<size_t>(bytes);
-  bytes_ = std::make_unique_for_overwrite<char[]>(size_ + 1);
-  if (std::fread(bytes_.get(), 1, size_, in.get()) != size_) {
-    throw Error(ErrorCode::kIo, "reading stopped before the end of the file", {name_}, "the file changed or the disk failed");
-  }
+  if (info.st_size == 0) return;
+  size_ = static_cast<size_t>(info.st_size);
+  bytes_ = static_cast<const char*>(bytes);
+  ::madvise(bytes, size_, MADV_WILLNEED);
+}
+
+JsonText::~JsonText() {
+  if (bytes_) ::munmap(const_cast<char*>(bytes_), size_);
 }
 
 FileLocation JsonText::locate(size_t byte) const {
@@ -388,12 +398,49 @@ void Record::clear() {
   box.clear(), coordinates.clear(), ring_end.clear(), size.clear(), counts.clear();
 }
 
+namespace {
+
+// Most bytes of a results file are compressed masks. Their text needs no parser: find_counts returns the extent between the quotes
+// of a "counts" value when it holds no escapes but double backslashes; an empty extent sends it through the parser.
+Extent find_counts(std::string_view record) {
+  static constexpr std::string_view kKey = "\"counts\"";
+  size_t at = record.find(kKey);
+  if (at == record.npos) return {};
+  at += kKey.size();
+  const auto skip = [&](char c) {
+    while (at < record.size() && is_space(record[at])) ++at;
+    return at < record.size() && record[at++] == c;
+  };
+  if (!skip(':') || !skip('"')) return {};
+  const size_t begin = at;
+  for (; at < record.size() && record[at] != '"'; ++at) {
+    if (record[at] == '\\' && (++at == record.size() || record[at] != '\\')) return {};
+  }
+  return at == record.size() ? Extent{} : Extent{begin, at};
+}
+
+void append_unescaped(std::string_view text, std::string& out) {
+  for (size_t slash; (slash = text.find('\\')) != text.npos; text.remove_prefix(slash + 2)) out.append(text.substr(0, slash + 1));
+  out.append(text);
+}
+
+}  // namespace
+
 void parse_record(const JsonText& file, Extent where, Record& record) {
   record.clear();
   RecordHandler handler(record);
-  const char* base = file.text().data();
-  if (Json::sax_parse(base + where.begin, base + where.end, &handler)) return;
-  const size_t within = handler.problem_offset > 0 ? handler.problem_offset - 1 : 0;
+  const std::string_view text = file.text().substr(where.begin, where.end - where.begin);
+  const Extent cut = find_counts(text);
+  thread_local std::string rest;
+  rest.assign(text.substr(0, cut.begin)).append(text.substr(cut.end));
+  if (Json::sax_parse(rest.data(), rest.data() + rest.size(), &handler)) {
+    if (cut.end > cut.begin && record.segmentation == Segmentation::kString) {
+      append_unescaped(text.substr(cut.begin, cut.end - cut.begin), record.text);
+    }
+    return;
+  }
+  size_t within = handler.problem_offset > 0 ? handler.problem_offset - 1 : 0;
+  if (within >= cut.begin) within += cut.end - cut.begin;
   file.fail(where.begin + within, handler.problem);
 }
 

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,16 +15,19 @@ namespace tessera::coco {
 
 class JsonText {
  public:
-  explicit JsonText(const std::filesystem::path& file);  // throws kIo
+  explicit JsonText(const std::filesystem::path& file);  // maps the file; throws kIo
+  ~JsonText();
+  JsonText(const JsonText&) = delete;
+  JsonText& operator=(const JsonText&) = delete;
 
-  std::string_view text() const { return {bytes_.get(), size_}; }
+  std::string_view text() const { return {bytes_, size_}; }
   const std::string& name() const { return name_; }
   FileLocation locate(size_t byte) const;
   [[noreturn]] void fail(size_t byte, std::string message, std::string hint = {}) const;  // kData
 
  private:
   std::string name_;
-  std::unique_ptr<char[]> bytes_;
+  const char* bytes_ = nullptr;
   size_t size_ = 0;
 };
 

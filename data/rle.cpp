@@ -14,7 +14,8 @@ namespace tessera {
 namespace {
 
 constexpr double kMaxCoordinate = 1e6;
-constexpr int kFine = 5;  // sub-pixel grid of the polygon rule
+constexpr size_t kBlock = 1 << 16;  // boundaries in a block of a RunList
+constexpr int kFine = 5;            // sub-pixel grid of the polygon rule
 
 int64_t checked_pixels(int64_t height, int64_t width) {
   if (height < 0 || width < 0 || (height > 0 && width > int64_t{std::numeric_limits<uint32_t>::max()} / height)) {
@@ -30,37 +31,65 @@ int64_t checked_pixels(int64_t height, int64_t width) {
               {}, "the size [height, width] and the counts do not belong together");
 }
 
+// One signed number of the compressed text from `at` on, which then stands behind it.
+int64_t parse_number(std::string_view text, size_t& at) {
+  if constexpr (std::endian::native == std::endian::little) {
+    // All groups of up to seven at once. Most numbers have one or two, but which is unpredictable, so there is no branch on it.
+    if (at + 8 <= text.size()) {
+      uint64_t x;
+      std::memcpy(&x, text.data() + at, 8);
+      x -= 0x3030303030303030;
+      const uint64_t last = ~x & 0x2020202020202020;  // groups that end a number
+      const int groups = last == 0 ? 9 : std::countr_zero(last) / 8 + 1;
+      if (groups <= 7) {
+        const uint64_t used = (uint64_t{1} << (8 * groups)) - 1;
+        if ((x & 0xC0C0C0C0C0C0C0C0 & used) == 0) {
+          x &= 0x1F1F1F1F1F1F1F1F & used;
+          x = (x & 0x001F001F001F001F) | (x & 0x1F001F001F001F00) >> 3;
+          x = (x & 0x000003FF000003FF) | (x & 0x03FF000003FF0000) >> 6;
+          x = (x & 0x00000000000FFFFF) | (x & 0x000FFFFF00000000) >> 12;
+          at += static_cast<size_t>(groups);
+          const int unused = 64 - 5 * groups;
+          return static_cast<int64_t>(x << unused) >> unused;
+        }
+      }
+    }
+  }
+  int64_t value = 0;
+  int shift = 0;
+  for (bool more = true; more; shift += 5) {
+    if (at == text.size()) throw Error(ErrorCode::kData, "the run-length text ends in the middle of a number");
+    const unsigned group = static_cast<unsigned char>(text[at]) - 48u;
+    if (group > 63)
+      throw Error(ErrorCode::kData, fmt::format("character {} of the run-length text is not part of a COCO mask", at + 1));
+    if (shift > 30)
+      throw Error(ErrorCode::kData, fmt::format("the number before character {} of the run-length text is too long", at + 1));
+    ++at;
+    value |= int64_t(group & 0x1f) << shift;
+    more = group & 0x20;
+    if (!more && (group & 0x10)) value |= int64_t(~uint64_t{0} << (shift + 5));
+  }
+  return value;
+}
+
 // Calls run(count) for each run length of the compressed text and checks everything that can be wrong with it.
 template <class Run>
 void parse_counts(std::string_view text, int64_t height, int64_t width, Run run) {
   const int64_t pixels = checked_pixels(height, width);
-  int64_t before[3] = {0, 0, 0};  // the last three counts, newest first
+  int64_t before[2] = {0, 0};  // the last two counts, newest first
   int64_t sum = 0;
   size_t at = 0;
   for (int64_t index = 0; at < text.size(); ++index) {
-    int64_t value = 0;
-    int shift = 0;
-    for (bool more = true; more; shift += 5) {
-      if (at == text.size()) throw Error(ErrorCode::kData, "the run-length text ends in the middle of a number");
-      const unsigned group = static_cast<unsigned char>(text[at]) - 48u;
-      if (group > 63)
-        throw Error(ErrorCode::kData, fmt::format("character {} of the run-length text is not part of a COCO mask", at + 1));
-      if (shift > 35)
-        throw Error(ErrorCode::kData, fmt::format("the number before character {} of the run-length text is too long", at + 1));
-      ++at;
-      value |= int64_t(group & 0x1f) << shift;
-      more = group & 0x20;
-      if (!more && (group & 0x10)) value |= int64_t(~uint64_t{0} << (shift + 5));
-    }
-    if (index > 2) value += before[1];
+    int64_t value = parse_number(text, at);
+    value += index > 2 ? before[1] : 0;
     if (value < 0)
       throw Error(ErrorCode::kData, fmt::format("run {} of the run-length text has the negative length {}", index + 1, value));
     sum += value;
-    if (sum > pixels) bad_sum(sum, height, width);
-    before[2] = before[1], before[1] = before[0], before[0] = value;
+    if (sum > pixels) bad_sum(uint64_t(sum), height, width);
+    before[1] = before[0], before[0] = value;
     run(static_cast<uint32_t>(value));
   }
-  if (sum != pixels) bad_sum(sum, height, width);
+  if (sum != pixels) bad_sum(uint64_t(sum), height, width);
 }
 
 std::vector<uint32_t> bounds_to_counts(std::span<const uint32_t> bounds, int64_t pixels) {
@@ -371,58 +400,58 @@ std::vector<double> rle_iou(std::span<const Rle> detections, std::span<const Rle
   return iou;
 }
 
-void RunList::finish(int64_t height) {
-  const size_t begin = size_t(offset_.back());
+uint32_t* RunList::room(size_t bounds) {
+  if (bounds > left_) {
+    left_ = std::max(bounds, kBlock);
+    blocks_.push_back(std::make_unique_for_overwrite<uint32_t[]>(left_));
+    free_ = blocks_.back().get();
+  }
+  return free_;
+}
+
+void RunList::finish(const uint32_t* end, int64_t height) {
+  const size_t n = static_cast<size_t>(end - free_);
   int64_t area = 0;
-  for (size_t i = begin; i < bounds_.size(); i += 2) area += int64_t{bounds_[i + 1]} - bounds_[i];
-  area_.push_back(area);
-  box_.push_back(box_of_bounds(bounds_.data() + begin, bounds_.size() - begin, height));
-  offset_.push_back(int64_t(bounds_.size()));
+  for (size_t i = 0; i < n; i += 2) area += int64_t{free_[i + 1]} - free_[i];
+  masks_.push_back({free_, static_cast<uint32_t>(n), area, box_of_bounds(free_, n, height)});
+  free_ += n, left_ -= n;
 }
 
 void RunList::push_counts(std::span<const uint32_t> counts, int64_t height, int64_t width) {
   const int64_t pixels = checked_pixels(height, width);
+  uint32_t* out = room(counts.size() + 1);
   uint32_t at = 0;
   for (size_t i = 0; i < counts.size(); ++i) {
     if (counts[i] > uint64_t(pixels - at)) bad_sum(uint64_t{at} + counts[i], height, width);
-    if (i % 2 && counts[i] > 0) bounds_.push_back(at), bounds_.push_back(at + counts[i]);
+    if (i % 2 && counts[i] > 0) *out++ = at, *out++ = at + counts[i];
     at += counts[i];
   }
-  finish(height);
+  finish(out, height);
 }
 
 void RunList::push_string(std::string_view text, int64_t height, int64_t width) {
-  const size_t begin = bounds_.size();
+  uint32_t* out = room(text.size() + 2);
   uint32_t at = 0;
   bool set = false;
-  try {
-    parse_counts(text, height, width, [&](uint32_t count) {
-      if (set && count > 0) bounds_.push_back(at), bounds_.push_back(at + count);
-      at += count;
-      set = !set;
-    });
-  } catch (...) {
-    bounds_.resize(begin);
-    throw;
-  }
-  finish(height);
+  parse_counts(text, height, width, [&](uint32_t count) {
+    // Written always, kept when set: cheaper than a branch.
+    out[0] = at, out[1] = at += count;
+    out += set && count > 0 ? 2 : 0;
+    set = !set;
+  });
+  finish(out, height);
 }
 
-void RunList::push_empty() { finish(1); }
-
-void RunList::append(const RunList& other) {
-  const int64_t base = offset_.back();
-  bounds_.insert(bounds_.end(), other.bounds_.begin(), other.bounds_.end());
-  for (size_t i = 1; i < other.offset_.size(); ++i) offset_.push_back(base + other.offset_[i]);
-  area_.insert(area_.end(), other.area_.begin(), other.area_.end());
-  box_.insert(box_.end(), other.box_.begin(), other.box_.end());
+void RunList::drop_last() {
+  Mask& last = masks_.back();
+  free_ -= last.count, left_ += last.count;
+  last = {free_, 0, 0, {}};
 }
 
-void RunList::reserve(int64_t masks, int64_t bounds) {
-  bounds_.reserve(size_t(bounds));
-  offset_.reserve(size_t(masks) + 1);
-  area_.reserve(size_t(masks));
-  box_.reserve(size_t(masks));
+void RunList::append(RunList&& other) {
+  masks_.insert(masks_.end(), other.masks_.begin(), other.masks_.end());
+  for (auto& block : other.blocks_) blocks_.push_back(std::move(block));
+  other = RunList();
 }
 
 // The advance is arithmetic, not a branch: which

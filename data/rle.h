@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -60,33 +61,45 @@ double box_iou_ltwh(const BoxLtwh& detection, const BoxLtwh& ground_truth, bool 
 std::vector<double> box_iou_ltwh(std::span<const BoxLtwh> detections, std::span<const BoxLtwh> ground_truths,
                                  std::span<const uint8_t> crowd);
 
-// Many masks in one flat array, ready for intersections: mask i is the list of boundaries b0 < b1 <= b2 < b3 ... of its runs of set
-// pixels [b0, b1), [b2, b3), ... in column-major positions.
+// Many masks, ready for intersections: mask i is the list of boundaries b0 < b1 <= b2 < b3 ... of its runs of set pixels [b0, b1),
+// [b2, b3), ... in column-major positions. The lists lie in large blocks that are handed on, not copied, when lists are joined.
 class RunList {
  public:
-  int64_t size() const { return static_cast<int64_t>(area_.size()); }
+  RunList() = default;
+  RunList(RunList&&) = default;
+  RunList& operator=(RunList&&) = default;
+
+  int64_t size() const { return static_cast<int64_t>(masks_.size()); }
   std::span<const uint32_t> bounds(int64_t i) const {
-    return {bounds_.data() + offset_[i], static_cast<size_t>(offset_[i + 1] - offset_[i])};
+    const Mask& m = masks_[static_cast<size_t>(i)];
+    return {m.bounds, m.count};
   }
-  int64_t bounds_total() const { return offset_.back(); }
-  int64_t area(int64_t i) const { return area_[i]; }
-  const BoxLtwh& box(int64_t i) const { return box_[i]; }
+  int64_t area(int64_t i) const { return masks_[static_cast<size_t>(i)].area; }
+  const BoxLtwh& box(int64_t i) const { return masks_[static_cast<size_t>(i)].box; }
 
   void push(const Rle& rle) { push_counts(rle.counts, rle.height, rle.width); }
   void push_counts(std::span<const uint32_t> counts, int64_t height, int64_t width);
   // From the compressed text, without an Rle in between; errors as rle_from_string.
   void push_string(std::string_view text, int64_t height, int64_t width);
-  void push_empty();  // a place holder
-  void append(const RunList& other);
-  void reserve(int64_t masks, int64_t bounds);
+  void drop_last();  // makes the last mask empty and gives its space back
+  void append(RunList&& other);
+  void reserve(int64_t masks) { masks_.reserve(static_cast<size_t>(masks)); }
 
  private:
-  void finish(int64_t height);  // area and box of the boundaries added since the last mask
+  struct Mask {
+    const uint32_t* bounds;
+    uint32_t count;
+    int64_t area;
+    BoxLtwh box;
+  };
 
-  std::vector<uint32_t> bounds_;
-  std::vector<int64_t> offset_{0};
-  std::vector<int64_t> area_;
-  std::vector<BoxLtwh> box_;
+  uint32_t* room(size_t bounds);                     // space for that many boundaries
+  void finish(const uint32_t* end, int64_t height);  // what was written from room() up to end is the next mask
+
+  std::vector<Mask> masks_;
+  std::vector<std::unique_ptr<uint32_t[]>> blocks_;
+  uint32_t* free_ = nullptr;
+  size_t left_ = 0;
 };
 
 // Pixels that two boundary lists have in common.

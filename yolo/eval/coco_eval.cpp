@@ -1,0 +1,483 @@
+#include "yolo/eval/coco_eval.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "tensor/base/check.h"
+#include "tensor/base/parallel.h"
+
+namespace tessera {
+
+namespace {
+
+constexpr int kThresholds = 10, kAreas = 4, kRecalls = 101, kConfidences = 1001;
+constexpr int64_t kMaxDetections = 100;
+constexpr int64_t kLimits[3] = {1, 10, kMaxDetections};
+constexpr uint16_t kAllThresholds = (1 << kThresholds) - 1;
+constexpr double kAreaRange[kAreas][2] = {{0, 1e10}, {0, 32 * 32}, {32 * 32, 96 * 96}, {96 * 96, 1e10}};
+
+// linspace(0.5, 0.95, 10) and linspace(0, 1, 101) as NumPy rounds them.
+constexpr auto kIou = [] {
+  std::array<double, kThresholds> t{};
+  for (int i = 0; i < kThresholds; ++i) t[size_t(i)] = i * ((0.95 - 0.5) / (kThresholds - 1)) + 0.5;
+  t[kThresholds - 1] = 0.95;
+  return t;
+}();
+constexpr auto kRecall = [] {
+  std::array<double, kRecalls> r{};
+  for (int i = 0; i < kRecalls; ++i) r[size_t(i)] = i * 0.01;
+  r[kRecalls - 1] = 1;
+  return r;
+}();
+
+bool outside(double area, int range) { return area < kAreaRange[range][0] || area > kAreaRange[range][1]; }
+
+// Bit t: at IoU threshold t the detection is matched / left out of the count.
+struct Flags {
+  uint16_t matched[kAreas], ignored[kAreas];
+};
+
+// Detections and objects of one category in one image, as ranges of the sorted orders.
+struct Group {
+  int64_t detection_begin, detection_end, truth_begin, truth_end;
+};
+
+// Positions 0 .. n-1, sorted stably by key(i) in 0 .. keys-1.
+template <class Key>
+std::vector<uint32_t> counting_sort(const std::vector<uint32_t>& order, int64_t keys, Key key) {
+  std::vector<uint32_t> start(size_t(keys) + 1, 0), sorted(order.size());
+  for (uint32_t i : order) ++start[size_t(key(i)) + 1];
+  std::partial_sum(start.begin(), start.end(), start.begin());
+  for (uint32_t i : order) sorted[start[size_t(key(i))]++] = i;
+  return sorted;
+}
+
+template <class Item>
+std::vector<uint32_t> by_category_and_image(const std::vector<Item>& items, int64_t categories,
+                                            const std::vector<int64_t>& image_rank) {
+  std::vector<uint32_t> order(items.size());
+  std::iota(order.begin(), order.end(), 0u);
+  order = counting_sort(order, int64_t(image_rank.size()), [&](uint32_t i) { return image_rank[size_t(items[i].image)]; });
+  return counting_sort(order, categories, [&](uint32_t i) { return items[i].category; });
+}
+
+template <class Item>
+std::vector<int64_t> category_starts(const std::vector<Item>& items, const std::vector<uint32_t>& order, int64_t categories) {
+  std::vector<int64_t> start(size_t(categories) + 1, 0);
+  for (uint32_t i : order) ++start[size_t(items[i].category) + 1];
+  std::partial_sum(start.begin(), start.end(), start.begin());
+  return start;
+}
+
+// What one thread needs to match one group.
+struct Scratch {
+  std::vector<double> iou, best;
+  std::vector<uint8_t> ignore, crowd, taken;
+  std::vector<int> order;
+  std::vector<int64_t> id;
+  std::vector<double> sorted_iou;
+};
+
+// Greedy matching of one group (spec 9.7): iou is detections x truths, in score order and file order.
+template <class Truth, class Area>
+void match(int64_t nd, int64_t ng, Truth truth, Area detection_area, Scratch& s, Flags* flags) {
+  for (int a = 0; a < kAreas; ++a) {
+    for (int64_t d = 0; d < nd; ++d)
+      flags[d].matched[a] = 0, flags[d].ignored[a] = outside(detection_area(d), a) ? kAllThresholds : 0;
+  }
+  if (ng == 0) return;
+  s.best.assign(size_t(nd), 0);
+  double best_of_all = 0;
+  for (int64_t d = 0; d < nd; ++d) {
+    for (int64_t g = 0; g < ng; ++g) s.best[size_t(d)] = std::max(s.best[size_t(d)], s.iou[size_t(d * ng + g)]);
+    best_of_all = std::max(best_of_all, s.best[size_t(d)]);
+  }
+  if (best_of_all < kIou[0]) return;
+
+  s.order.resize(size_t(ng)), s.ignore.resize(size_t(ng)), s.crowd.resize(size_t(ng)), s.id.resize(size_t(ng));
+  s.sorted_iou.resize(size_t(nd * ng));
+  for (int a = 0; a < kAreas; ++a) {
+    // Objects that count come first.
+    int64_t n = 0, counted = 0;
+    for (int pass = 0; pass < 2; ++pass) {
+      for (int64_t g = 0; g < ng; ++g) {
+        const CocoTruth& t = truth(g);
+        const bool ignored = t.crowd || outside(t.area, a);
+        if (ignored != (pass == 1)) continue;
+        s.order[size_t(n)] = int(g), s.crowd[size_t(n)] = t.crowd, s.id[size_t(n)] = t.id;
+        ++n;
+      }
+      if (pass == 0) counted = n;
+    }
+    for (int64_t d = 0; d < nd; ++d) {
+      for (int64_t g = 0; g < ng; ++g) s.sorted_iou[size_t(d * ng + g)] = s.iou[size_t(d * ng + s.order[size_t(g)])];
+    }
+    for (int t = 0; t < kThresholds && kIou[size_t(t)] <= best_of_all; ++t) {
+      const uint16_t bit = uint16_t(1 << t);
+      s.taken.assign(size_t(ng), 0);
+      for (int64_t d = 0; d < nd; ++d) {
+        if (s.best[size_t(d)] < kIou[size_t(t)]) continue;
+        const double* iou = &s.sorted_iou[size_t(d * ng)];
+        double least = kIou[size_t(t)];
+        int64_t m = -1;
+        for (int64_t g = 0; g < ng; ++g) {
+          if (s.taken[size_t(g)] && !s.crowd[size_t(g)]) continue;
+          if (m >= 0 && m < counted && g >= counted) break;
+          if (iou[g] < least) continue;
+          least = iou[g], m = g;
+        }
+        if (m < 0) continue;
+        s.taken[size_t(m)] = 1;
+        const bool credited = s.id[size_t(m)] != 0;
+        const bool ignored = m >= counted || (!credited && outside(detection_area(d), a));
+        if (credited) flags[d].matched[a] |= bit;
+        flags[d].ignored[a] = uint16_t(ignored ? flags[d].ignored[a] | bit : flags[d].ignored[a] & ~bit);
+      }
+    }
+  }
+}
+
+// Figures of one category.
+struct CategoryFigures {
+  int64_t counted[kAreas] = {};                  // objects that count, for each area range
+  double precision[kAreas][kThresholds] = {};    // sum over the recall points
+  int64_t found[kAreas][3][kThresholds] = {};    // true positives within the detection limits
+  std::array<int32_t, kConfidences> tp{}, fp{};  // at IoU 0.50, by confidence
+};
+
+// Sum over the 101 recall points of the interpolated precision. Precision only rises at true positives, so they are all that is
+// looked at: fp_at[k] false positives stand before the k-th of them.
+double precision_sum(const std::vector<uint32_t>& fp_at, int64_t counted, std::vector<double>& envelope) {
+  const size_t n = fp_at.size();
+  envelope.resize(n);
+  double highest = 0;
+  for (size_t k = n; k-- > 0;) {
+    const double tp = double(k + 1);
+    highest = std::max(highest, tp / (double(fp_at[k]) + tp + 2.220446049250313e-16));
+    envelope[k] = highest;
+  }
+  double sum = 0;
+  size_t k = 0;
+  for (double recall : kRecall) {
+    while (k < n && double(k + 1) / double(counted) < recall) ++k;
+    if (k == n) break;
+    sum += envelope[k];
+  }
+  return sum;
+}
+
+int confidence_bin(double score) {
+  int bin = std::clamp(static_cast<int>(std::clamp(score, 0.0, 1.0) * 1000), 0, kConfidences - 1);
+  while (bin > 0 && score < bin * 0.001) --bin;
+  while (bin + 1 < kConfidences && score >= (bin + 1) * 0.001) ++bin;
+  return bin;
+}
+
+void operating_point(const std::vector<CategoryFigures>& figures, CocoReport& report) {
+  std::array<double, kConfidences> f1{};
+  const auto score = [](int64_t tp, int64_t fp, int64_t objects) { return 2.0 * double(tp) / double(tp + fp + objects); };
+  int64_t measured = 0;
+  for (const CategoryFigures& f : figures) {
+    if (f.counted[0] == 0) continue;
+    ++measured;
+    int64_t tp = 0, fp = 0;
+    for (int k = kConfidences; k-- > 0;) {
+      tp += f.tp[size_t(k)], fp += f.fp[size_t(k)];
+      f1[size_t(k)] += score(tp, fp, f.counted[0]);
+    }
+  }
+  if (measured == 0) return;
+  const int best = static_cast<int>(std::max_element(f1.begin(), f1.end()) - f1.begin());
+  report.confidence = best * 0.001;
+  for (size_t c = 0; c < figures.size(); ++c) {
+    const CategoryFigures& f = figures[c];
+    if (f.counted[0] == 0) continue;
+    const int64_t tp = std::accumulate(f.tp.begin() + best, f.tp.end(), int64_t{0});
+    const int64_t fp = std::accumulate(f.fp.begin() + best, f.fp.end(), int64_t{0});
+    CocoClassResult& r = report.classes[c];
+    r.precision = tp + fp > 0 ? double(tp) / double(tp + fp) : 0;
+    r.recall = double(tp) / double(f.counted[0]);
+    r.f1 = score(tp, fp, f.counted[0]);
+    report.precision += r.precision / double(measured), report.recall += r.recall / double(measured),
+        report.f1 += r.f1 / double(measured);
+  }
+}
+
+CocoSummary summarize(const std::vector<CategoryFigures>& figures) {
+  CocoSummary s;
+  const auto mean = [&](int area, auto value) {
+    double sum = 0;
+    int64_t n = 0;
+    for (const CategoryFigures& f : figures) {
+      if (f.counted[area] > 0) sum += value(f), ++n;
+    }
+    return n == 0 ? -1 : sum / double(n);
+  };
+  const auto ap = [&](int area, int first, int last) {
+    return mean(area, [&](const CategoryFigures& f) {
+      return std::accumulate(f.precision[area] + first, f.precision[area] + last, 0.0) / ((last - first) * kRecalls);
+    });
+  };
+  const auto ar = [&](int area, int limit) {
+    return mean(area, [&](const CategoryFigures& f) {
+      double sum = 0;
+      for (int64_t found : f.found[area][limit]) sum += double(found) / double(f.counted[area]);
+      return sum / kThresholds;
+    });
+  };
+  s.values[0] = ap(0, 0, kThresholds), s.values[1] = ap(0, 0, 1), s.values[2] = ap(0, 5, 6);
+  for (int a = 1; a < kAreas; ++a) s.values[2 + a] = ap(a, 0, kThresholds), s.values[8 + a] = ar(a, 2);
+  for (int limit = 0; limit < 3; ++limit) s.values[6 + limit] = ar(0, limit);
+  return s;
+}
+
+}  // namespace
+
+std::string to_string(const CocoSummary& summary) {
+  static constexpr const char* kIouText[12] = {"0.50:0.95", "0.50", "0.75"};
+  static constexpr const char* kArea[12] = {"all", "all", "all", "small", "medium", "large",
+                                            "all", "all", "all", "small", "medium", "large"};
+  static constexpr int kLimit[12] = {100, 100, 100, 100, 100, 100, 1, 10, 100, 100, 100, 100};
+  std::string text;
+  for (int i = 0; i < 12; ++i) {
+    text += fmt::format(" {:<18} {} @[ IoU={:<9} | area={:>6} | maxDets={:>3} ] = {:0.3f}\n",
+                        i < 6 ? "Average Precision" : "Average Recall", i < 6 ? "(AP)" : "(AR)",
+                        kIouText[i] ? kIouText[i] : kIouText[0], kArea[i], kLimit[i], summary.values[i]);
+  }
+  return text;
+}
+
+CocoEval::CocoEval(std::vector<CocoCategory> categories) : categories_(std::move(categories)) {
+  std::vector<int64_t> ids;
+  for (const auto& c : categories_) ids.push_back(c.id);
+  std::sort(ids.begin(), ids.end());
+  const auto twice = std::adjacent_find(ids.begin(), ids.end());
+  if (twice != ids.end()) throw Error(ErrorCode::kData, fmt::format("category id {} occurs twice", *twice));
+}
+
+CocoEval::CocoEval(const CocoInstances& instances, CocoResults results) : CocoEval(instances.categories) {
+  const bool masks = results.masks.size() > 0 || results.records.empty();
+  for (const CocoImage& image : instances.images) add_image(image.id, image.height, image.width);
+  std::unordered_map<int64_t, int32_t> category;
+  for (size_t c = 0; c < categories_.size(); ++c) category.emplace(categories_[c].id, int32_t(c));
+
+  const int64_t n = static_cast<int64_t>(instances.annotations.size());
+  std::vector<Rle> truth_rle(masks ? size_t(n) : 0);
+  if (masks) {
+    parallel_for(n, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const CocoAnnotation& a = instances.annotations[size_t(i)];
+        const CocoImage& image = *instances.find_image(a.image_id);
+        try {
+          truth_rle[size_t(i)] = coco_mask(a, image.height, image.width);
+        } catch (const Error& e) {
+          throw Error(e.code(), fmt::format("annotation {}: {}", a.id, e.message()), {instances.file}, e.hint());
+        }
+      }
+    });
+  }
+  truths_.reserve(size_t(n));
+  for (int64_t i = 0; i < n; ++i) {
+    const CocoAnnotation& a = instances.annotations[size_t(i)];
+    if (!a.area)
+      throw Error(ErrorCode::kData, fmt::format("annotation {} has no 'area'", a.id), {instances.file},
+                  "evaluation by object size needs it");
+    if (!a.box && !masks)
+      throw Error(ErrorCode::kData, fmt::format("annotation {} has no 'bbox'", a.id), {instances.file}, "box evaluation needs it");
+    const BoxLtwh box = a.box ? *a.box : rle_box(truth_rle[size_t(i)]);
+    add_truth({image_index_.at(a.image_id), category.at(a.category_id), a.crowd, *a.area, box, a.id},
+              masks ? &truth_rle[size_t(i)] : nullptr);
+  }
+
+  detection_masks_ = std::move(results.masks);
+  detections_.reserve(results.records.size());
+  for (const CocoResult& r : results.records) {
+    const auto c = category.find(r.category_id);
+    unknown_category_ += c == category.end();
+    // Unknown categories keep their place, so that masks and detections stay in step; category -1 is left out of the evaluation.
+    detections_.push_back({r.image, c == category.end() ? -1 : c->second, r.score, r.box, r.area});
+  }
+}
+
+int64_t CocoEval::add_image(int64_t id, int32_t height, int32_t width) {
+  const int64_t index = static_cast<int64_t>(images_.size());
+  if (!image_index_.emplace(id, index).second) throw Error(ErrorCode::kData, fmt::format("image id {} occurs twice", id));
+  images_.push_back({id, height, width});
+  return index;
+}
+
+void CocoEval::add_truth(const CocoTruth& truth, const Rle* mask) {
+  TESSERA_CHECK(truth.image >= 0 && truth.image < int64_t(images_.size()), "add_truth: image {} of {}", truth.image,
+                images_.size());
+  TESSERA_CHECK(truth.category >= 0 && truth.category < int64_t(categories_.size()), "add_truth: category {} of {}", truth.category,
+                categories_.size());
+  truths_.push_back(truth);
+  if (!mask) return;
+  const Image& image = images_[size_t(truth.image)];
+  TESSERA_CHECK(mask->height == image.height && mask->width == image.width, "add_truth: mask of {} x {} in an image of {} x {}",
+                mask->height, mask->width, image.height, image.width);
+  truth_masks_.push(*mask);
+}
+
+void CocoEval::add_detection(const CocoDetection& detection, const Rle* mask) {
+  TESSERA_CHECK(detection.image >= 0 && detection.image < int64_t(images_.size()), "add_detection: image {} of {}", detection.image,
+                images_.size());
+  TESSERA_CHECK(detection.category >= 0 && detection.category < int64_t(categories_.size()), "add_detection: category {} of {}",
+                detection.category, categories_.size());
+  if (std::isnan(detection.score)) throw Error(ErrorCode::kData, "a detection has a score that is not a number");
+  detections_.push_back(detection);
+  if (!mask) return;
+  const Image& image = images_[size_t(detection.image)];
+  TESSERA_CHECK(mask->height == image.height && mask->width == image.width, "add_detection: mask of {} x {} in an image of {} x {}",
+                mask->height, mask->width, image.height, image.width);
+  detection_masks_.push(*mask);
+}
+
+CocoReport CocoEval::evaluate(IouKind kind) const {
+  if (kind == IouKind::kMask) {
+    TESSERA_CHECK(truth_masks_.size() == truths() && detection_masks_.size() == detections(),
+                  "mask evaluation: {} masks for {} objects, {} masks for {} detections", truth_masks_.size(), truths(),
+                  detection_masks_.size(), detections());
+  }
+  const int64_t categories = static_cast<int64_t>(categories_.size());
+  std::vector<int64_t> by_id(images_.size()), rank(images_.size());
+  std::iota(by_id.begin(), by_id.end(), 0);
+  std::sort(by_id.begin(), by_id.end(), [&](int64_t a, int64_t b) { return images_[size_t(a)].id < images_[size_t(b)].id; });
+  for (size_t i = 0; i < by_id.size(); ++i) rank[size_t(by_id[i])] = int64_t(i);
+
+  // Sorted by category, image id, file order. Unknown categories (-1) get a drawer of their own behind the others.
+  std::vector<uint32_t> order(detections_.size());
+  std::iota(order.begin(), order.end(), 0u);
+  order = counting_sort(order, int64_t(images_.size()), [&](uint32_t i) { return rank[size_t(detections_[i].image)]; });
+  order = counting_sort(order, categories + 1, [&](uint32_t i) {
+    const int32_t c = detections_[i].category;
+    return c < 0 ? categories : int64_t{c};
+  });
+  order.resize(order.size() - size_t(unknown_category_));
+  const std::vector<uint32_t> truth_order = by_category_and_image(truths_, categories, rank);
+  const auto detection_start = category_starts(detections_, order, categories),
+             truth_start = category_starts(truths_, truth_order, categories);
+
+  std::vector<Group> groups;
+  for (int64_t c = 0; c < categories; ++c) {
+    int64_t d = detection_start[size_t(c)], g = truth_start[size_t(c)];
+    const int64_t d_end = detection_start[size_t(c) + 1], g_end = truth_start[size_t(c) + 1];
+    while (d < d_end) {
+      const int64_t image = detections_[order[size_t(d)]].image;
+      Group group{d, d, g, g};
+      while (group.detection_end < d_end && detections_[order[size_t(group.detection_end)]].image == image) ++group.detection_end;
+      const auto truth_rank = [&](int64_t i) { return rank[size_t(truths_[truth_order[size_t(i)]].image)]; };
+      while (group.truth_begin < g_end && truth_rank(group.truth_begin) < rank[size_t(image)]) ++group.truth_begin;
+      group.truth_end = group.truth_begin;
+      while (group.truth_end < g_end && truth_rank(group.truth_end) == rank[size_t(image)]) ++group.truth_end;
+      groups.push_back(group);
+      d = group.detection_end, g = group.truth_end;
+    }
+  }
+
+  // Matching. Each group sorts its part of `order` by score and leaves the flags of its first 100 detections.
+  std::vector<Flags> flags(order.size());
+  std::vector<uint8_t> limited(order.size(), 0);  // rank within the group; kMaxDetections and beyond are left out
+  parallel_for(static_cast<int64_t>(groups.size()), 256, [&](int64_t begin, int64_t end) {
+    thread_local Scratch s;
+    for (int64_t i = begin; i < end; ++i) {
+      const Group& group = groups[size_t(i)];
+      uint32_t* detection = order.data() + group.detection_begin;
+      const int64_t all = group.detection_end - group.detection_begin, ng = group.truth_end - group.truth_begin;
+      const int64_t nd = std::min(all, kMaxDetections);
+      std::stable_sort(detection, detection + all,
+                       [&](uint32_t a, uint32_t b) { return detections_[a].score > detections_[b].score; });
+      for (int64_t d = 0; d < all; ++d) limited[size_t(group.detection_begin + d)] = uint8_t(std::min(d, kMaxDetections));
+      const uint32_t* truth = truth_order.data() + group.truth_begin;
+      s.iou.resize(size_t(nd * ng));
+      for (int64_t d = 0; d < nd; ++d) {
+        for (int64_t g = 0; g < ng; ++g) {
+          const CocoTruth& t = truths_[truth[g]];
+          s.iou[size_t(d * ng + g)] = kind == IouKind::kMask
+                                          ? run_iou(detection_masks_, detection[d], truth_masks_, truth[g], t.crowd)
+                                          : box_iou_ltwh(detections_[detection[d]].box, t.box, t.crowd);
+        }
+      }
+      match(
+          nd, ng, [&](int64_t g) -> const CocoTruth& { return truths_[truth[g]]; },
+          [&](int64_t d) { return detections_[detection[d]].area; }, s, flags.data() + group.detection_begin);
+    }
+  });
+
+  // Counting, category by category.
+  std::vector<CategoryFigures> figures(size_t(categories), CategoryFigures{});
+  parallel_chunks(categories, [&](int64_t c) {
+    CategoryFigures& f = figures[size_t(c)];
+    for (int64_t g = truth_start[size_t(c)]; g < truth_start[size_t(c) + 1]; ++g) {
+      const CocoTruth& t = truths_[truth_order[size_t(g)]];
+      for (int a = 0; a < kAreas; ++a) f.counted[a] += !t.crowd && !outside(t.area, a);
+    }
+    struct Scored {
+      double score;
+      int64_t slot;
+    };
+    std::vector<Scored> scored;
+    for (int64_t slot = detection_start[size_t(c)]; slot < detection_start[size_t(c) + 1]; ++slot) {
+      if (limited[size_t(slot)] < kMaxDetections) scored.push_back({detections_[order[size_t(slot)]].score, slot});
+    }
+    std::sort(scored.begin(), scored.end(),
+              [](const Scored& a, const Scored& b) { return a.score > b.score || (a.score == b.score && a.slot < b.slot); });
+    std::vector<uint32_t> fp_at;
+    std::vector<double> envelope;
+    std::vector<std::array<uint16_t, 2>> hits(scored.size());  // bits of true and false positives
+    for (int a = 0; a < kAreas; ++a) {
+      if (f.counted[a] == 0) continue;
+      for (size_t i = 0; i < scored.size(); ++i) {
+        const Flags& flag = flags[size_t(scored[i].slot)];
+        const uint16_t valid = uint16_t(~flag.ignored[a] & kAllThresholds);
+        hits[i] = {uint16_t(flag.matched[a] & valid), uint16_t(~flag.matched[a] & valid)};
+        if (hits[i][0] == 0) continue;
+        for (int limit = 0; limit < 3; ++limit) {
+          if (limited[size_t(scored[i].slot)] >= kLimits[limit]) continue;
+          for (int t = 0; t < kThresholds; ++t) f.found[a][limit][t] += hits[i][0] >> t & 1;
+        }
+      }
+      for (int t = 0; t < kThresholds; ++t) {
+        fp_at.clear();
+        uint32_t fp = 0;
+        for (const auto& hit : hits) {
+          if (hit[0] >> t & 1) fp_at.push_back(fp);
+          fp += hit[1] >> t & 1;
+        }
+        f.precision[a][t] = precision_sum(fp_at, f.counted[a], envelope);
+      }
+      if (a > 0) continue;
+      for (size_t i = 0; i < scored.size(); ++i) {
+        const size_t bin = size_t(confidence_bin(scored[i].score));
+        f.tp[bin] += hits[i][0] & 1, f.fp[bin] += hits[i][1] & 1;
+      }
+    }
+  });
+
+  CocoReport report;
+  report.kind = kind;
+  report.summary = summarize(figures);
+  report.classes.resize(size_t(categories));
+  for (size_t c = 0; c < size_t(categories); ++c) {
+    CocoClassResult& r = report.classes[c];
+    r.category_id = categories_[c].id, r.name = categories_[c].name;
+    int64_t last_image = -1;
+    for (int64_t g = truth_start[c]; g < truth_start[c + 1]; ++g) {
+      const CocoTruth& t = truths_[truth_order[size_t(g)]];
+      if (t.crowd) continue;
+      ++r.instances;
+      r.images += t.image != last_image;
+      last_image = t.image;
+    }
+    if (figures[c].counted[0] == 0) continue;
+    r.ap = std::accumulate(figures[c].precision[0], figures[c].precision[0] + kThresholds, 0.0) / (kThresholds * kRecalls);
+    r.ap50 = figures[c].precision[0][0] / kRecalls;
+  }
+  operating_point(figures, report);
+  std::sort(report.classes.begin(), report.classes.end(),
+            [](const auto& a, const auto& b) { return a.category_id < b.category_id; });
+  return report;
+}
+
+}  // namespace tessera
