@@ -545,8 +545,11 @@ nlohmann::json to_json(const PickleValue& value, int depth, int64_t& budget) {
       json object = json::object();
       for (size_t i = 0; i + 1 < value.items.size(); i += 2) {
         const PickleValue& key = *value.items[i];
-        object[key.is(Kind::kString) ? key.text : dump(to_json(key, depth + 1, budget))] =
-            to_json(*value.items[i + 1], depth + 1, budget);
+        // Containers as keys would be texts inside texts, which grow with every level.
+        const std::string name = key.is(Kind::kString)              ? key.text
+                                 : key.is_number() || key.is_none() ? dump(to_json(key, depth + 1, budget))
+                                                                    : "<key>";
+        object[name] = to_json(*value.items[i + 1], depth + 1, budget);
       }
       return object;
     }

@@ -12,7 +12,6 @@
 
 namespace tessera {
 
-
 class StateDict {
  public:
   struct Entry {

@@ -1,0 +1,71 @@
+// Shared by the tests of the file formats.
+#pragma once
+
+#include <doctest/doctest.h>
+#include <stdlib.h>
+
+#include <cstring>
+#include <filesystem>
+#include <string>
+
+#include "nn/io/state_dict.h"
+#include "tensor/base/check.h"
+
+namespace tessera {
+
+// A folder of its own, removed at the end.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "tessera-io-XXXXXX").string();
+    REQUIRE(mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  const std::filesystem::path& path() const { return path_; }
+  int files() const {
+    int count = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(path_)) ++count;
+    return count;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// The error that `body` throws; fails the test when there is none.
+template <class Body>
+Error error_of(Body body) {
+  try {
+    body();
+  } catch (const Error& e) {
+    return e;
+  }
+  FAIL("no error was thrown");
+  return Error(ErrorCode::kBug, "");
+}
+
+inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// Same names, types, shapes and bits, in any order. The golden scripts store scalars as vectors of one element.
+inline void check_equal(const StateDict& a, const StateDict& b, bool scalars_are_vectors = false) {
+  CHECK(a.size() == b.size());
+  for (const auto& [name, tensor] : a) {
+    CAPTURE(name);
+    const Tensor* other = b.find(name);
+    REQUIRE(other != nullptr);
+    REQUIRE(describe(scalars_are_vectors && other->rank() == 0 ? other->view({1}) : *other) == describe(tensor));
+    const Tensor x = tensor.contiguous(), y = other->contiguous();
+    CHECK(std::memcmp(x.raw(), y.raw(), size_t(x.numel()) * size_of(x.dtype())) == 0);
+  }
+}
+
+inline std::filesystem::path golden(const std::string& name) {
+  return std::filesystem::path(TESSERA_SOURCE_DIR) / "tests" / "golden" / name;
+}
+
+}  // namespace tessera
