@@ -30,7 +30,6 @@ bool copy(const StridedView& x, const StridedView& y);
 
 // reduce.cpp
 bool reduce(ReduceOp op, const StridedView& x, const StridedView& y);
-void column_sums(RowsView x, float* sums, bool accumulate);  // sums[c] (+)= sum over rows of x[r, c]
 
 // norm.cpp
 void batch_norm_stats(RowsView x, float* mean, float* var);

@@ -1,0 +1,39 @@
+// Gather and scatter of rows.
+#include <algorithm>
+#include <cstring>
+
+#include "tensor/base/parallel.h"
+#include "tensor/cpu/kernels.h"
+
+namespace tessera::cpu {
+
+namespace {
+constexpr int64_t kGrain = 1 << 15;
+}
+
+void gather_rows(RowsView x, const int64_t* index, RowsView y) {
+  const auto size = int64_t(size_of(x.t));
+  const auto* from = data<const std::byte>(x);
+  auto* to = data<std::byte>(y);
+  parallel_for(y.rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, y.cols)), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) std::memcpy(to + i * y.pitch * size, from + index[i] * x.pitch * size, size_t(y.cols * size));
+  });
+}
+
+// Each part owns a range of the rows of y and goes through all of the index, so that repeated rows are summed in order of i.
+void scatter_add_rows(RowsView x, const int64_t* index, RowsView y) {
+  const int64_t parts = std::clamp<int64_t>(x.rows * x.cols / kGrain, 1, 8);
+  const int64_t share = (y.rows + parts - 1) / parts;
+  parallel_chunks(parts, [&](int64_t part) {
+    const int64_t begin = part * share;
+    const int64_t end = begin + share;
+    for (int64_t i = 0; i < x.rows; ++i) {
+      if (index[i] < begin || index[i] >= end) continue;
+      const float* from = data<const float>(x) + i * x.pitch;
+      float* to = data<float>(y) + index[i] * y.pitch;
+      for (int64_t c = 0; c < x.cols; ++c) to[c] += from[c];
+    }
+  });
+}
+
+}  // namespace tessera::cpu

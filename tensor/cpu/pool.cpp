@@ -1,0 +1,198 @@
+// Max pooling and 2x upsampling. Work is cut by rows of the written image; the channels of a pixel are the vectors.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/pool.cpp"
+#include "tensor/cpu/highway.h"
+
+#include <cstring>
+
+#include "tensor/cpu/kernels.h"
+#include "tensor/cpu/rows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tessera::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+using I32 = hn::RebindToSigned<F32>;
+using VI = hn::Vec<I32>;
+using U8 = hn::Rebind<uint8_t, F32>;
+
+float* pixel(const ImageView& v, int64_t n, int64_t y, int64_t x) { return data<float>(v) + ((n * v.h + y) * v.w + x) * v.pitch; }
+uint8_t* index_at(const ImageView& v, int64_t n, int64_t y, int64_t x) {
+  return data<uint8_t>(v) + ((n * v.h + y) * v.w + x) * v.pitch;
+}
+
+// Calls body(n, y) for each row of pixels of an image, in parallel.
+template <class F>
+void for_each_image_row(const ImageView& v, const F& body) {
+  const int64_t grain = std::max<int64_t>(1, RowCut::kGrain / std::max<int64_t>(1, v.w * v.c));
+  parallel_for(v.n * v.h, grain, [&](int64_t begin, int64_t end) HWY_ATTR {
+    for (int64_t row = begin; row < end; ++row) body(row / v.h, row % v.h);
+  });
+}
+
+// The part [begin, end) of a window that starts at `start` and lies inside [0, size).
+struct Window {
+  Window(int64_t start, int64_t kernel, int64_t size) : begin(std::max<int64_t>(start, 0)), end(std::min(start + kernel, size)) {}
+  int64_t begin, end;
+};
+
+// Memory has no masked loads of bytes before AVX-512: the last, incomplete vector of a pixel goes through a buffer.
+HWY_INLINE VI load_index(const uint8_t* p, size_t lanes) {
+  uint8_t buffer[kLanes] = {};
+  if (lanes < kLanes) {
+    std::memcpy(buffer, p, lanes);
+    p = buffer;
+  }
+  return hn::PromoteTo(I32(), hn::LoadU(U8(), p));
+}
+HWY_INLINE void store_index(VI v, uint8_t* p, size_t lanes) {
+  const auto bytes = hn::DemoteTo(U8(), v);
+  if (lanes == kLanes) {
+    hn::StoreU(bytes, U8(), p);
+  } else {
+    uint8_t buffer[kLanes];
+    hn::StoreU(bytes, U8(), buffer);
+    std::memcpy(p, buffer, lanes);
+  }
+}
+
+// The first maximum in scan order wins: only a larger value replaces the best.
+void pool_row_with_index(const ImageView& x, const ImageView& y, const ImageView& index, const PoolParams& p, int64_t n, int64_t oy) {
+  const int64_t top = oy * p.stride - p.pad;
+  const Window rows(top, p.kernel, x.h);
+  for (int64_t ox = 0; ox < y.w; ++ox) {
+    const int64_t left = ox * p.stride - p.pad;
+    const Window cols(left, p.kernel, x.w);
+    float* out = pixel(y, n, oy, ox);
+    uint8_t* taps = index_at(index, n, oy, ox);
+    const auto channels = size_t(y.c);
+    for_each_vector(channels, [&](size_t c, auto part) HWY_ATTR {
+      V best = part.get(pixel(x, n, rows.begin, cols.begin) + c);
+      VI tap = hn::Set(I32(), int32_t((rows.begin - top) * p.kernel + cols.begin - left));
+      for (int64_t iy = rows.begin; iy < rows.end; ++iy) {
+        const float* in = pixel(x, n, iy, cols.begin) + c;
+        for (int64_t ix = cols.begin; ix < cols.end; ++ix, in += x.pitch) {
+          const V v = part.get(in);
+          const M larger = hn::Gt(v, best);
+          best = hn::IfThenElse(larger, v, best);
+          tap = hn::IfThenElse(hn::RebindMask(I32(), larger), hn::Set(I32(), int32_t((iy - top) * p.kernel + ix - left)), tap);
+        }
+      }
+      part.put(best, out + c);
+      store_index(tap, taps + c, std::min(channels - c, kLanes));
+    });
+  }
+}
+
+// Down the columns into a scratch row, then along it: 2 k comparisons instead of k^2.
+void pool_row(const ImageView& x, const ImageView& y, const PoolParams& p, int64_t n, int64_t oy) {
+  thread_local std::vector<float> scratch;
+  scratch.resize(size_t(x.w * x.c));
+  const Window rows(oy * p.stride - p.pad, p.kernel, x.h);
+  const auto channels = size_t(x.c);
+  for (int64_t ix = 0; ix < x.w; ++ix) {
+    for_each_vector(channels, [&](size_t c, auto part) HWY_ATTR {
+      const float* in = pixel(x, n, rows.begin, ix) + c;
+      V best = part.get(in);
+      for (int64_t iy = rows.begin + 1; iy < rows.end; ++iy) best = hn::Max(part.get(in += x.w * x.pitch), best);
+      part.put(best, scratch.data() + size_t(ix) * channels + c);
+    });
+  }
+  for (int64_t ox = 0; ox < y.w; ++ox) {
+    const Window cols(ox * p.stride - p.pad, p.kernel, x.w);
+    float* out = pixel(y, n, oy, ox);
+    for_each_vector(channels, [&](size_t c, auto part) HWY_ATTR {
+      const float* in = scratch.data() + size_t(cols.begin) * channels + c;
+      V best = part.get(in);
+      for (int64_t ix = cols.begin + 1; ix < cols.end; ++ix) best = hn::Max(part.get(in += channels), best);
+      part.put(best, out + c);
+    });
+  }
+}
+
+void MaxPool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) {
+  for_each_image_row(y, [&](int64_t n, int64_t oy) HWY_ATTR {
+    if (index.p != nullptr) {
+      pool_row_with_index(x, y, index, p, n, oy);
+    } else {
+      pool_row(x, y, p, n, oy);
+    }
+  });
+}
+
+// Each input pixel asks the windows that cover it whether it was their maximum: no two threads write the same pixel.
+void MaxPool2dBackward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) {
+  for_each_image_row(dx, [&](int64_t n, int64_t iy) HWY_ATTR {
+    // Windows o with o * stride <= i + pad < o * stride + kernel.
+    const auto first_window = [&](int64_t i) { return std::max<int64_t>(0, (i + p.pad - p.kernel + p.stride) / p.stride); };
+    const int64_t y_begin = first_window(iy), y_end = std::min(dy.h, (iy + p.pad) / p.stride + 1);
+    const auto channels = size_t(dx.c);
+    for (int64_t ix = 0; ix < dx.w; ++ix) {
+      const int64_t x_begin = first_window(ix), x_end = std::min(dy.w, (ix + p.pad) / p.stride + 1);
+      float* out = pixel(dx, n, iy, ix);
+      for_each_vector(channels, [&](size_t c, auto part) HWY_ATTR {
+        V sum = accumulate ? part.get(out + c) : hn::Zero(F32());
+        for (int64_t oy = y_begin; oy < y_end; ++oy) {
+          for (int64_t ox = x_begin; ox < x_end; ++ox) {
+            const int64_t tap = (iy + p.pad - oy * p.stride) * p.kernel + ix + p.pad - ox * p.stride;
+            const VI taps = load_index(index_at(index, n, oy, ox) + c, std::min(channels - c, kLanes));
+            const M chosen = hn::RebindMask(F32(), hn::Eq(taps, hn::Set(I32(), int32_t(tap))));
+            sum = hn::Add(sum, hn::IfThenElseZero(chosen, part.get(pixel(dy, n, oy, ox) + c)));
+          }
+        }
+        part.put(sum, out + c);
+      });
+    }
+  });
+}
+
+void Upsample2xBackward(ImageView dy, ImageView dx, bool accumulate) {
+  for_each_image_row(dx, [&](int64_t n, int64_t iy) HWY_ATTR {
+    for (int64_t ix = 0; ix < dx.w; ++ix) {
+      const float* upper = pixel(dy, n, 2 * iy, 2 * ix);
+      const float* lower = pixel(dy, n, 2 * iy + 1, 2 * ix);
+      float* out = pixel(dx, n, iy, ix);
+      for_each_vector(size_t(dx.c), [&](size_t c, auto part) HWY_ATTR {
+        const V top = hn::Add(part.get(upper + c), part.get(upper + dy.pitch + c));
+        const V sum = hn::Add(top, hn::Add(part.get(lower + c), part.get(lower + dy.pitch + c)));
+        part.put(accumulate ? hn::Add(part.get(out + c), sum) : sum, out + c);
+      });
+    }
+  });
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace tessera::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tessera::cpu {
+
+HWY_EXPORT(MaxPool2d);
+HWY_EXPORT(MaxPool2dBackward);
+HWY_EXPORT(Upsample2xBackward);
+
+void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) { HWY_DYNAMIC_DISPATCH(MaxPool2d)(x, y, index, p); }
+void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) {
+  HWY_DYNAMIC_DISPATCH(MaxPool2dBackward)(dy, index, dx, p, accumulate);
+}
+void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) { HWY_DYNAMIC_DISPATCH(Upsample2xBackward)(dy, dx, accumulate); }
+
+void upsample2x(ImageView x, ImageView y) {
+  const auto bytes = size_t(x.c) * sizeof(float);
+  parallel_for(y.n * y.h, std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, y.w * y.c)), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {  // row / 2 is the input row: the height of y is even
+      const float* in = data<float>(x) + row / 2 * x.w * x.pitch;
+      float* out = data<float>(y) + row * y.w * y.pitch;
+      for (int64_t ix = 0; ix < x.w; ++ix, in += x.pitch, out += 2 * y.pitch) {
+        std::memcpy(out, in, bytes);
+        std::memcpy(out + y.pitch, in, bytes);
+      }
+    }
+  });
+}
+
+}  // namespace tessera::cpu
+#endif

@@ -1,0 +1,65 @@
+// Softmax and log-softmax of rows: maximum, sum of exponentials, result, while the row is in the L1 cache.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/softmax.cpp"
+#include "tensor/cpu/highway.h"
+
+#include "tensor/cpu/kernels.h"
+#include "tensor/cpu/softmax-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tessera::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+void softmax_row(const float* x, float* y, size_t n, bool log_form) {
+  const LogSum sum = log_sum(x, n);
+  if (log_form) {
+    const V shift = splat(sum.largest), log_of_sum = splat(sum.log_of_sum);
+    map_run(n, y, false, [=](V v) HWY_ATTR { return hn::Sub(hn::Sub(v, shift), log_of_sum); }, x);
+  } else {
+    const V shift = splat(sum.largest), factor = splat(1.0f / sum.sum);
+    map_run(n, y, false, [=](V v) HWY_ATTR { return hn::Mul(exp(hn::Sub(v, shift)), factor); }, x);
+  }
+}
+
+void softmax_row_backward(const float* y, const float* dy, float* dx, size_t n, bool log_form) {
+  if (log_form) {
+    const V sum = splat(float(sum_run(n, [](V g) HWY_ATTR { return g; }, dy)));
+    map_run(n, dx, false, [=](V v, V g) HWY_ATTR { return hn::NegMulAdd(exp(v), sum, g); }, y, dy);
+  } else {
+    const V sum = splat(float(sum_run(n, [](V v, V g) HWY_ATTR { return hn::Mul(v, g); }, y, dy)));
+    map_run(n, dx, false, [=](V v, V g) HWY_ATTR { return hn::Mul(v, hn::Sub(g, sum)); }, y, dy);
+  }
+}
+
+int64_t rows_per_chunk(int64_t cols) { return std::max<int64_t>(1, RowCut::kGrain / 4 / std::max<int64_t>(1, cols)); }
+
+void Softmax(RowsView x, RowsView y, bool log_form) {
+  if (x.cols == 0) return;
+  parallel_for(x.rows, rows_per_chunk(x.cols), [&](int64_t begin, int64_t end) HWY_ATTR {
+    for (int64_t r = begin; r < end; ++r) softmax_row(at(x, r), at(y, r), size_t(x.cols), log_form);
+  });
+}
+
+void SoftmaxBackward(RowsView y, RowsView dy, RowsView dx, bool log_form) {
+  parallel_for(y.rows, rows_per_chunk(y.cols), [&](int64_t begin, int64_t end) HWY_ATTR {
+    for (int64_t r = begin; r < end; ++r) softmax_row_backward(at(y, r), at(dy, r), at(dx, r), size_t(y.cols), log_form);
+  });
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace tessera::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tessera::cpu {
+
+HWY_EXPORT(Softmax);
+HWY_EXPORT(SoftmaxBackward);
+
+void softmax(RowsView x, RowsView y, bool log) { HWY_DYNAMIC_DISPATCH(Softmax)(x, y, log); }
+void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) { HWY_DYNAMIC_DISPATCH(SoftmaxBackward)(y, dy, dx, log); }
+
+}  // namespace tessera::cpu
+#endif

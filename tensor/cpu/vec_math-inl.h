@@ -1,0 +1,164 @@
+// Elementary functions on vectors of f32, for the target that is being compiled. NaN goes in, NaN comes out. Errors are measured in
+// tests/cpu/pointwise_test.cpp.
+#if defined(TESSERA_CPU_VEC_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TESSERA_CPU_VEC_MATH_INL_H_
+#undef TESSERA_CPU_VEC_MATH_INL_H_
+#else
+#define TESSERA_CPU_VEC_MATH_INL_H_
+#endif
+
+#include "tensor/cpu/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tessera::cpu {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using F32 = hn::ScalableTag<float>;
+using V = hn::Vec<F32>;
+using M = hn::Mask<F32>;
+inline constexpr size_t kLanes = HWY_LANES(float);
+
+HWY_INLINE V splat(float c) { return hn::Set(F32(), c); }
+HWY_INLINE V load(const float* p) { return hn::LoadU(F32(), p); }
+HWY_INLINE V load(M m, const float* p) { return hn::MaskedLoad(m, F32(), p); }
+HWY_INLINE void store(V v, float* p) { hn::StoreU(v, F32(), p); }
+HWY_INLINE void store(M m, V v, float* p) { hn::BlendedStore(v, m, F32(), p); }
+HWY_INLINE M first(size_t n) { return hn::FirstN(F32(), n); }
+
+// x86 returns the second operand when one is NaN, so these keep the NaN of x.
+HWY_INLINE V at_least(float low, V x) { return hn::Max(splat(low), x); }
+HWY_INLINE V at_most(float high, V x) { return hn::Min(splat(high), x); }
+
+// p * 2^n for whole n in [-150, 128].
+HWY_INLINE V scale_by_power(V p, V n) {
+#if HWY_TARGET <= HWY_AVX3
+  return V{_mm512_scalef_ps(p.raw, n.raw)};
+#else
+  // In two steps: 2^n itself may be out of range when the product is not.
+  const hn::RebindToSigned<F32> di;
+  const auto whole = hn::ConvertTo(di, n);
+  const auto half = hn::ShiftRight<1>(whole);
+  const auto power = [di](auto k) HWY_ATTR { return hn::BitCast(F32(), hn::ShiftLeft<23>(hn::Add(k, hn::Set(di, 127)))); };
+  return hn::Mul(hn::Mul(p, power(half)), power(hn::Sub(whole, half)));
+#endif
+}
+
+// p * 2^n for whole n in [-127, 0]; results below the normal numbers may become zero.
+HWY_INLINE V scale_down(V p, V n) {
+#if HWY_TARGET <= HWY_AVX3
+  return scale_by_power(p, n);
+#else
+  const hn::RebindToSigned<F32> di;
+  return hn::Mul(p, hn::BitCast(F32(), hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)))));
+#endif
+}
+
+// 1/d for normal, not too large d (1/d normal as well); error about 1 ulp.
+HWY_INLINE V reciprocal(V d) {
+#if HWY_TARGET <= HWY_AVX3
+  const V r{_mm512_rcp14_ps(d.raw)};
+  return hn::Mul(r, hn::NegMulAdd(d, r, splat(2.0f)));
+#else
+  return hn::Div(splat(1.0f), d);
+#endif
+}
+
+// e^x = p 2^n: x = n ln 2 + r, |r| <= ln 2 / 2, p a polynomial in r (Cephes expf). Error about 1 ulp.
+struct PowerOfTwo {
+  V p, n;
+};
+HWY_INLINE PowerOfTwo exp_parts(V x) {
+  const V n = hn::Round(hn::Mul(x, splat(1.44269504f)));
+  V r = hn::NegMulAdd(n, splat(0.693359375f), x);
+  r = hn::NegMulAdd(n, splat(-2.12194440e-4f), r);
+  V p = splat(1.9875691500e-4f);
+  p = hn::MulAdd(p, r, splat(1.3981999507e-3f));
+  p = hn::MulAdd(p, r, splat(8.3334519073e-3f));
+  p = hn::MulAdd(p, r, splat(4.1665795894e-2f));
+  p = hn::MulAdd(p, r, splat(1.6666665459e-1f));
+  p = hn::MulAdd(p, r, splat(5.0000001201e-1f));
+  return {hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), splat(1.0f)), n};
+}
+
+// e^x; overflows to infinity, underflows gradually to zero.
+HWY_INLINE V exp(V x) {
+  const PowerOfTwo e = exp_parts(at_least(-104.0f, at_most(89.0f, x)));
+  return scale_by_power(e.p, e.n);
+}
+
+// e^-|x|, zero from 88 on.
+HWY_INLINE V exp_minus_abs(V x) {
+  const PowerOfTwo e = exp_parts(at_least(-88.0f, hn::Or(x, splat(-0.0f))));
+  return scale_down(e.p, e.n);
+}
+
+// 1 / (1 + e^-x), as (x >= 0 ? 1 : e) / (1 + e) with e = e^-|x|: no step overflows and small values keep their accuracy.
+HWY_INLINE V sigmoid(V x) {
+  const V one = splat(1.0f);
+  const V e = exp_minus_abs(x);
+  return hn::Mul(hn::IfNegativeThenElse(x, e, one), reciprocal(hn::Add(one, e)));
+}
+
+// ln x as fdlibm: x = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt 2), s = f / (2 + f). Error <= 1 ulp; ln 0 = -inf, ln of a negative NaN.
+HWY_INLINE V log(V x) {
+  const hn::RebindToSigned<F32> di;
+  const M tiny = hn::Lt(x, splat(1.17549435e-38f));
+  const V scaled = hn::IfThenElse(tiny, hn::Mul(x, splat(8388608.0f)), x);
+  const auto bits = hn::BitCast(di, scaled);
+  const auto exponent = hn::ShiftRight<23>(hn::Sub(bits, hn::Set(di, 0x3f3504f3)));
+  const V k = hn::Add(hn::ConvertTo(F32(), exponent), hn::IfThenElseZero(tiny, splat(-23.0f)));
+  const V f = hn::Sub(hn::BitCast(F32(), hn::Sub(bits, hn::ShiftLeft<23>(exponent))), splat(1.0f));
+  const V s = hn::Div(f, hn::Add(f, splat(2.0f)));
+  const V z = hn::Mul(s, s);
+  V p = splat(0.24279078841f);
+  p = hn::MulAdd(p, z, splat(0.28498786688f));
+  p = hn::MulAdd(p, z, splat(0.40000972152f));
+  p = hn::Mul(hn::MulAdd(p, z, splat(0.66666662693f)), z);
+  const V half_square = hn::Mul(hn::Mul(f, f), splat(0.5f));
+  const V low = hn::MulAdd(s, hn::Add(half_square, p), hn::Mul(k, splat(9.0580006145e-6f)));
+  const V result = hn::MulAdd(k, splat(6.9313812256e-1f), hn::Sub(f, hn::Sub(half_square, low)));
+  const V infinity = splat(std::numeric_limits<float>::infinity());
+  const V at_zero = hn::IfThenElse(hn::Eq(x, hn::Zero(F32())), hn::Neg(infinity), splat(std::numeric_limits<float>::quiet_NaN()));
+  // Infinity and NaN pass through; zero and negative numbers get their special values.
+  const V normal = hn::IfThenElse(hn::Lt(x, infinity), result, x);
+  return hn::IfThenElse(hn::Le(x, hn::Zero(F32())), at_zero, normal);
+}
+
+// ln(1 + e) for e in [0, 1] = 2 artanh(s), s = e / (2 + e) <= 1/3; full relative accuracy for small e.
+HWY_INLINE V log1p_unit(V e) {
+  const V s = hn::Mul(e, reciprocal(hn::Add(e, splat(2.0f))));
+  const V z = hn::Mul(s, s);
+  V p = splat(1.0f / 13);
+  p = hn::MulAdd(p, z, splat(1.0f / 11));
+  p = hn::MulAdd(p, z, splat(1.0f / 9));
+  p = hn::MulAdd(p, z, splat(1.0f / 7));
+  p = hn::MulAdd(p, z, splat(1.0f / 5));
+  p = hn::MulAdd(p, z, splat(1.0f / 3));
+  const V twice = hn::Add(s, s);
+  return hn::MulAdd(hn::Mul(p, z), twice, twice);
+}
+
+// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|). Max returns its second operand, and so the NaN, in the first sum.
+HWY_INLINE V softplus(V x) { return hn::Add(hn::Max(hn::Zero(F32()), x), log1p_unit(exp_minus_abs(x))); }
+
+// tanh x: odd polynomial below 0.625 (Cephes tanhf), 1 - 2 / (e^2|x| + 1) above.
+HWY_INLINE V tanh(V x) {
+  const V a = hn::Abs(x);
+  const V z = hn::Mul(x, x);
+  V p = splat(-5.70498872745e-3f);
+  p = hn::MulAdd(p, z, splat(2.06390887954e-2f));
+  p = hn::MulAdd(p, z, splat(-5.37397155531e-2f));
+  p = hn::MulAdd(p, z, splat(1.33314422036e-1f));
+  p = hn::MulAdd(p, z, splat(-3.33332819422e-1f));
+  const V small = hn::MulAdd(hn::Mul(p, z), x, x);
+  const V e = exp(at_most(30.0f, hn::Add(a, a)));
+  const V large = hn::CopySign(hn::NegMulAdd(splat(2.0f), reciprocal(hn::Add(e, splat(1.0f))), splat(1.0f)), x);
+  return hn::IfThenElse(hn::Lt(a, splat(0.625f)), small, large);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tessera::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif
