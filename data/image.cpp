@@ -22,7 +22,8 @@ bool can_decode(ImageFormat format) { return format > ImageFormat::kUnknown && f
   if (bytes.empty()) throw Error(ErrorCode::kData, "the image file is empty", {name}, "replace or remove it");
   if (format == ImageFormat::kUnknown)
     throw Error(ErrorCode::kData, "not an image in a known format", {name}, "JPEG, PNG, BMP, GIF, PNM, PSD and HDR can be read");
-  throw Error(ErrorCode::kData, fmt::format("{} images cannot be read", name_of(format)), {name}, "convert the file to JPEG or PNG");
+  throw Error(ErrorCode::kData, fmt::format("{} images cannot be read", name_of(format)), {name},
+              "convert the file to JPEG or PNG");
 }
 
 }  // namespace
@@ -50,9 +51,12 @@ ImageFormat sniff_format(std::span<const uint8_t> b) {
 
 void detail::check_image_size(int64_t height, int64_t width, const std::string& name) {
   if (height <= 0 || width <= 0)
-    throw Error(ErrorCode::kData, fmt::format("the header gives a size of {} x {} pixels", width, height), {name}, "replace or remove the file");
+    throw Error(ErrorCode::kData, fmt::format("the header gives a size of {} x {} pixels", width, height), {name},
+                "replace or remove the file");
   if (height > kMaxImageSide || width > kMaxImageSide || height * width > kMaxImagePixels)
-    throw Error(ErrorCode::kData, fmt::format("the image has {} x {} pixels; at most {} a side and {} in all are read", width, height, kMaxImageSide, kMaxImagePixels),
+    throw Error(ErrorCode::kData,
+                fmt::format("the image has {} x {} pixels; at most {} a side and {} in all are read", width, height, kMaxImageSide,
+                            kMaxImagePixels),
                 {name}, "scale it down or cut it into tiles");
 }
 
@@ -142,7 +146,8 @@ void halve(const uint8_t* source, int source_width, uint8_t* target, int height,
 }  // namespace
 
 void resize_bilinear(const uint8_t* source, int sh, int sw, uint8_t* target, int th, int tw, int channels) {
-  TESSERA_CHECK(sh > 0 && sw > 0 && th > 0 && tw > 0 && (channels == 1 || channels == 3), "resize {}x{} to {}x{}, {} channels", sh, sw, th, tw, channels);
+  TESSERA_CHECK(sh > 0 && sw > 0 && th > 0 && tw > 0 && (channels == 1 || channels == 3), "resize {}x{} to {}x{}, {} channels", sh,
+                sw, th, tw, channels);
   if (sh == th && sw == tw) {
     std::memcpy(target, source, size_t(sh) * size_t(sw) * size_t(channels));
     return;
@@ -158,8 +163,10 @@ void resize_bilinear(const uint8_t* source, int sh, int sw, uint8_t* target, int
     for (int k = 0; k < 2; ++k) {
       if (held[k] == want[k]) continue;
       const uint8_t* row = source + size_t(want[k]) * size_t(sw) * size_t(channels);
-      if (channels == 3) resize_row<3>(row, columns, tw, buffers[k].data());
-      else resize_row<1>(row, columns, tw, buffers[k].data());
+      if (channels == 3)
+        resize_row<3>(row, columns, tw, buffers[k].data());
+      else
+        resize_row<1>(row, columns, tw, buffers[k].data());
       held[k] = want[k];
     }
     const int32_t b0 = rows.w0[size_t(y)], b1 = rows.w1[size_t(y)];

@@ -1,12 +1,13 @@
 // JPEG through libjpeg-turbo.
-#include <cstdio>  // jpeglib.h wants FILE
-
-#include <jerror.h>
-#include <jpeglib.h>
-
 #include <csetjmp>
+#include <cstdio>
 #include <cstring>
 #include <memory>
+
+// clang-format off: these two want FILE from above
+#include <jpeglib.h>
+#include <jerror.h>
+// clang-format on
 
 #include "data/image.h"
 #include "tensor/base/check.h"
@@ -32,7 +33,8 @@ void leave(j_common_ptr info) {
 // segments, odd Adobe codes) leave the pixels intact and are passed over.
 void on_message(j_common_ptr info, int level) {
   const int code = info->err->msg_code;
-  if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE || code == JWRN_MUST_RESYNC)) leave(info);
+  if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE || code == JWRN_MUST_RESYNC))
+    leave(info);
 }
 
 struct Decoder {
@@ -51,7 +53,8 @@ struct Decoder {
   [[noreturn]] void fail(const std::string& name) const {
     const int code = handler.base.msg_code;
     const bool cut = code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JERR_INPUT_EOF;
-    throw Error(ErrorCode::kData, fmt::format("{} ({})", cut ? "the JPEG file is cut short" : "the JPEG file is damaged", handler.text), {name},
+    throw Error(ErrorCode::kData,
+                fmt::format("{} ({})", cut ? "the JPEG file is cut short" : "the JPEG file is damaged", handler.text), {name},
                 "replace or remove the file");
   }
 
@@ -166,7 +169,8 @@ bool encode(Encoder& e, const Image& image, int quality) {
 }  // namespace
 
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
-  TESSERA_CHECK(!image.empty() && quality >= 1 && quality <= 100, "encode_jpeg: {}x{}, quality {}", image.height, image.width, quality);
+  TESSERA_CHECK(!image.empty() && quality >= 1 && quality <= 100, "encode_jpeg: {}x{}, quality {}", image.height, image.width,
+                quality);
   Encoder e;
   if (!encode(e, image, quality)) throw Error(ErrorCode::kData, fmt::format("JPEG encoding failed ({})", e.handler.text));
   return {e.buffer, e.buffer + e.size};

@@ -140,7 +140,8 @@ PixelBox fill_polygon(std::span<const PixelPoint> polygon, uint8_t* plane, int h
     const bool leaves = outside(edge.x1, edge.y1) || outside(edge.x2, edge.y2);
     if (!leaves || clip_edge(clipped, right, bottom)) {
       draw_line(clipped, plane, width, value);
-      cover(std::min(clipped.x1, clipped.x2), std::min(clipped.y1, clipped.y2), std::max(clipped.x1, clipped.x2), std::max(clipped.y1, clipped.y2));
+      cover(std::min(clipped.x1, clipped.x2), std::min(clipped.y1, clipped.y2), std::max(clipped.x1, clipped.x2),
+            std::max(clipped.y1, clipped.y2));
     }
     if (edge.y1 == edge.y2) continue;
     // The clipped ends define the slope and the point it goes through (spec 14.6, step 2).
@@ -319,8 +320,7 @@ Polygon merge_parts(std::span<const Polygon> all) {
     const int64_t span = middle ? std::abs(links[i][1] - links[i][0]) : int64_t(parts[i].size()) - 1;
     out.insert(out.end(), parts[i].begin(), parts[i].begin() + span + 1);
   }
-  for (size_t i = k - 1; i-- > 1;)
-    out.insert(out.end(), parts[i].begin() + std::abs(links[i][1] - links[i][0]), parts[i].end());
+  for (size_t i = k - 1; i-- > 1;) out.insert(out.end(), parts[i].begin() + std::abs(links[i][1] - links[i][0]), parts[i].end());
   return out;
 }
 

@@ -56,8 +56,8 @@ PixelBox fill_polygon(std::span<const Point> polygon, uint8_t* plane, int height
 // raster order, last component first; components inside a hole of another are left out (spec 14.7).
 std::vector<std::vector<PixelPoint>> external_contours(const uint8_t* plane, int height, int width);
 
-// Joins the parts of one object into one chain of vertices through their closest pairs, including the quirk of reversed middle parts
-// (spec 10.3). One part is returned as it is, parts without vertices are left out.
+// Joins the parts of one object into one chain of vertices through their closest pairs, including the quirk of reversed middle
+// parts (spec 10.3). One part is returned as it is, parts without vertices are left out.
 Polygon merge_parts(std::span<const Polygon> parts);
 
 }  // namespace tessera

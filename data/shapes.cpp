@@ -92,7 +92,8 @@ std::vector<uint8_t> coverage(const Polygon& polygon, int size) {
   for (Point& p : scaled) p = {p.x * float(fine), p.y * float(fine)};
   const PixelBox box = fill_polygon(scaled, plane.data(), fine, fine);
   for (int y = box.y0; y < box.y1; ++y)
-    for (int x = box.x0; x < box.x1; ++x) out[size_t(y / kOversample) * size_t(size) + size_t(x / kOversample)] += plane[size_t(y) * size_t(fine) + size_t(x)];
+    for (int x = box.x0; x < box.x1; ++x)
+      out[size_t(y / kOversample) * size_t(size) + size_t(x / kOversample)] += plane[size_t(y) * size_t(fine) + size_t(x)];
   return out;
 }
 
@@ -108,8 +109,8 @@ bool fits(const Disc& a, const std::vector<Disc>& placed) {
 }
 
 std::string yaml_text(const fs::path& folder, const ShapesOptions& o) {
-  std::string text = fmt::format("{} train={} val={} size={} seed={}\npath: \"{}\"\ntrain: images/train\nval: images/val\nnames:\n", kMark, o.train, o.val,
-                                 o.size, o.seed, folder.string());
+  std::string text = fmt::format("{} train={} val={} size={} seed={}\npath: \"{}\"\ntrain: images/train\nval: images/val\nnames:\n",
+                                 kMark, o.train, o.val, o.size, o.seed, folder.string());
   for (size_t i = 0; i < kNames.size(); ++i) text += fmt::format("  {}: {}\n", i, kNames[i]);
   return text;
 }
@@ -207,16 +208,19 @@ ShapesPicture draw_shapes(const ShapesOptions& options, int64_t index) {
 
 fs::path make_shapes(const fs::path& wanted_folder, const ShapesOptions& options) {
   if (options.train < 1 || options.val < 1 || options.size < 32 || options.size > 4096)
-    throw Error(ErrorCode::kUsage, fmt::format("shapes: {} train and {} val images of {} pixels", options.train, options.val, options.size), {},
+    throw Error(ErrorCode::kUsage,
+                fmt::format("shapes: {} train and {} val images of {} pixels", options.train, options.val, options.size), {},
                 "at least one image of each split, 32 to 4096 pixels");
   const fs::path folder = fs::absolute(wanted_folder).lexically_normal();
   const std::string yaml = yaml_text(folder, options);
   const std::string present = present_yaml(folder);
   if (present == yaml) return folder / "data.yaml";
   if (fs::exists(folder) && !fs::is_empty(folder) && !present.starts_with(kMark))
-    throw Error(ErrorCode::kUsage, "the folder for the shapes data set holds other files", {folder.string()}, "name another folder, or empty this one");
+    throw Error(ErrorCode::kUsage, "the folder for the shapes data set holds other files", {folder.string()},
+                "name another folder, or empty this one");
 
-  const fs::path scratch = folder.string() + fmt::format(".{}.tmp", getpid()), old = folder.string() + fmt::format(".{}.old", getpid());
+  const fs::path scratch = folder.string() + fmt::format(".{}.tmp", getpid()),
+                 old = folder.string() + fmt::format(".{}.old", getpid());
   std::error_code ignored;
   try {
     fs::remove_all(scratch);

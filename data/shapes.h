@@ -37,9 +37,9 @@ struct ShapesPicture {
 // Picture `index` of the set; training pictures come first. A function of its arguments alone.
 ShapesPicture draw_shapes(const ShapesOptions& options, int64_t index);
 
-// Makes the folder unless it already holds exactly this set, and returns the path of its data.yaml. The set is written beside it and
-// moved into place at the end: the folder is complete or absent. A set of other options is replaced; a folder that holds something
-// else is refused with Error(kUsage). Error(kUsage) for options out of range, Error(kIo) when the disk refuses.
+// Makes the folder unless it already holds exactly this set, and returns the path of its data.yaml. The set is written beside it
+// and moved into place at the end: the folder is complete or absent. A set of other options is replaced; a folder that holds
+// something else is refused with Error(kUsage). Error(kUsage) for options out of range, Error(kIo) when the disk refuses.
 std::filesystem::path make_shapes(const std::filesystem::path& folder, const ShapesOptions& options = {});
 
 }  // namespace tessera

@@ -41,7 +41,8 @@ int png_orientation(std::span<const uint8_t> b) {
 
 [[noreturn]] void fail(const std::string& name) {
   const char* reason = stbi_failure_reason();
-  throw Error(ErrorCode::kData, fmt::format("the image file is damaged or cut short ({})", reason != nullptr ? reason : "unknown reason"), {name},
+  throw Error(ErrorCode::kData,
+              fmt::format("the image file is damaged or cut short ({})", reason != nullptr ? reason : "unknown reason"), {name},
               "replace or remove the file");
 }
 
@@ -58,8 +59,8 @@ Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name
   if (bytes.size() > INT32_MAX) throw Error(ErrorCode::kData, "the image file is larger than 2 GiB", {name}, "scale it down");
   const ImageInfo info = probe_stb(bytes, name);
   int width = 0, height = 0, channels = 0;
-  const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(stbi_load_from_memory(bytes.data(), int(bytes.size()), &width, &height, &channels, 3),
-                                                         stbi_image_free);
+  const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
+      stbi_load_from_memory(bytes.data(), int(bytes.size()), &width, &height, &channels, 3), stbi_image_free);
   if (!pixels) fail(name);
   Image image(height, width);
   std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());

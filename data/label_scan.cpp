@@ -1,0 +1,227 @@
+// scan_labels: images and label files of a split, checked in parallel and summed up in order.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <set>
+#include <unordered_set>
+
+#include "data/dataset_yaml.h"
+#include "data/image.h"
+#include "data/yolo_txt.h"
+#include "tensor/base/file.h"
+#include "tensor/base/parallel.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int kMinSide = 10;
+constexpr size_t kHeadBytes = size_t(64) << 10;  // holds nearly every header
+constexpr size_t kMaxLabelBytes = size_t(256) << 20;
+
+// First and last bytes of a file.
+struct FileEnds {
+  std::vector<uint8_t> head;
+  std::array<uint8_t, 12> tail{};
+  size_t size = 0;
+};
+
+FileEnds read_ends(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw_file_error("read", path, errno);
+  struct stat info {};
+  FileEnds ends;
+  bool good = ::fstat(fd, &info) == 0 && !S_ISDIR(info.st_mode);
+  ends.size = good ? size_t(info.st_size) : 0;
+  ends.head.resize(std::min(ends.size, kHeadBytes));
+  good = good && ::pread(fd, ends.head.data(), ends.head.size(), 0) == ssize_t(ends.head.size());
+  if (good && ends.size >= ends.tail.size())
+    good = ::pread(fd, ends.tail.data(), ends.tail.size(), off_t(ends.size - ends.tail.size())) == ssize_t(ends.tail.size());
+  const int error = good ? 0 : S_ISDIR(info.st_mode) ? EISDIR : errno;
+  ::close(fd);
+  if (!good) throw_file_error("read", path, error);
+  return ends;
+}
+
+ImageInfo probe_file(const std::string& path, const FileEnds& ends) {
+  try {
+    return probe_image(ends.head, path);
+  } catch (const Error&) {
+    if (ends.size <= ends.head.size()) throw;
+    const std::string whole = read_file(path);  // a long EXIF or colour profile before the size
+    return probe_image({reinterpret_cast<const uint8_t*>(whole.data()), whole.size()}, path);
+  }
+}
+
+// A file that ends as its format ends is taken as complete; any other is decoded to see.
+bool ends_well(ImageFormat format, const FileEnds& ends) {
+  if (ends.size < ends.tail.size()) return false;
+  if (format == ImageFormat::kJpeg) return ends.tail[10] == 0xFF && ends.tail[11] == 0xD9;
+  if (format == ImageFormat::kPng) return std::string_view(reinterpret_cast<const char*>(ends.tail.data()) + 4, 4) == "IEND";
+  return false;
+}
+
+struct Slot {
+  ScanImage image;
+  std::vector<Finding> findings;
+  LabelFile labels;
+  bool usable = false, has_label_file = false;
+};
+
+Finding from_error(const char* code, const Error& e) {
+  return {Severity::kWarning, code, e.where(), e.message() + "; the image is left out", e.hint()};
+}
+
+void scan_one(const std::string& file, int64_t classes, const ScanOptions& options, Slot& slot) {
+  slot.image.file = file;
+  slot.image.label_file = label_path(file);
+  try {
+    const FileEnds ends = read_ends(file);
+    const ImageInfo info = probe_file(file, ends);
+    if (options.verify_pixels || !ends_well(info.format, ends)) read_image(file);
+    slot.image.height = info.height;
+    slot.image.width = info.width;
+    const bool scan_differs =
+        info.orientation == 5 || info.orientation == 7 || (info.format == ImageFormat::kPng && info.orientation > 4);
+    if (options.policy == LabelPolicy::kOriginal && scan_differs) std::swap(slot.image.height, slot.image.width);
+    if (info.height < kMinSide || info.width < kMinSide)
+      throw Error(ErrorCode::kData,
+                  fmt::format("the image has {} x {} pixels, a side needs at least {}", info.width, info.height, kMinSide), {file},
+                  "remove it");
+  } catch (const Error& e) {
+    const bool small = slot.image.height > 0 && std::min(slot.image.height, slot.image.width) < kMinSide;
+    if (options.policy == LabelPolicy::kStrict) throw;
+    slot.findings.push_back(from_error(small ? "image-small" : "image-unreadable", e));
+    return;
+  }
+  std::error_code ignored;
+  slot.has_label_file = fs::exists(slot.image.label_file, ignored);
+  if (slot.has_label_file) {
+    try {
+      slot.labels = parse_labels(read_file(slot.image.label_file, kMaxLabelBytes), slot.image.label_file, classes, options.policy,
+                                 options.single_cls);
+    } catch (const Error& e) {
+      if (options.policy == LabelPolicy::kStrict) throw;
+      slot.findings.push_back(from_error("file-unreadable", e));
+      return;
+    }
+    slot.findings = std::move(slot.labels.findings);
+  }
+  slot.usable = !slot.labels.unusable;
+  slot.image.objects = std::move(slot.labels.objects);
+}
+
+// Label files beside those of the images that belong to no image.
+std::vector<std::string> orphans(const std::vector<std::string>& images) {
+  std::set<fs::path> folders;
+  std::unordered_set<std::string> expected;
+  for (const std::string& image : images) {
+    const std::string label = label_path(image);
+    expected.insert(label);
+    folders.insert(fs::path(label).parent_path());
+  }
+  std::vector<std::string> out;
+  for (const fs::path& folder : folders) {
+    if (folder == fs::path(images[0]).parent_path()) continue;  // labels beside images: other text files may lie there
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(folder, ignored))
+      if (entry.path().extension() == ".txt" && !expected.contains(entry.path().generic_string()))
+        out.push_back(entry.path().generic_string());
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+}  // namespace
+
+LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options) {
+  TESSERA_CHECK(!images.empty() && classes > 0, "scan_labels: {} images, {} classes", images.size(), classes);
+  std::vector<Slot> slots(images.size());
+  std::vector<std::exception_ptr> errors(images.size());  // the first in order counts, not the first in time
+  parallel_for(int64_t(images.size()), 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      try {
+        scan_one(images[size_t(i)], classes, options, slots[size_t(i)]);
+      } catch (...) {
+        errors[size_t(i)] = std::current_exception();
+      }
+    }
+  });
+  for (const std::exception_ptr& e : errors)
+    if (e) std::rethrow_exception(e);
+
+  LabelScan scan;
+  int64_t usable_images = 0, box_files = 0;
+  for (Slot& slot : slots) {
+    scan.findings.insert(scan.findings.end(), std::make_move_iterator(slot.findings.begin()),
+                         std::make_move_iterator(slot.findings.end()));
+    scan.dropped_rows += slot.labels.dropped;
+    scan.duplicates += slot.labels.duplicates;
+    scan.box_rows += slot.labels.box_rows;
+    box_files += slot.labels.box_rows > 0;
+    if (!slot.usable) {
+      ++scan.left_out;
+      continue;
+    }
+    ++usable_images;
+    if (!slot.has_label_file)
+      ++scan.missing;
+    else if (slot.image.objects.empty())
+      ++scan.empty;
+    else
+      ++scan.found;
+    scan.objects += int64_t(slot.image.objects.size());
+    scan.images.push_back(std::move(slot.image));
+  }
+  const std::string place = fs::path(images[0]).parent_path().string();
+  const bool original = options.policy == LabelPolicy::kOriginal;
+  int64_t polygon_objects = 0;
+  for (const ScanImage& image : scan.images)
+    polygon_objects += std::count_if(image.objects.begin(), image.objects.end(), [](const LabelObject& o) { return !o.polygon.empty(); });
+  if (scan.box_rows > 0 && polygon_objects == 0)
+    throw Error(ErrorCode::kData,
+                fmt::format("all {} label rows are boxes: this is a detection set, segmentation needs polygons", scan.box_rows),
+                {slots[0].image.label_file}, "use segmentation labels: class x1 y1 x2 y2 x3 y3 ...");
+  if (original && scan.box_rows > 0)
+    throw Error(
+        ErrorCode::kData,
+        fmt::format("{} files hold boxes and others polygons; the original then discards all polygons and fails", box_files),
+        {place}, "use the lenient label policy, or remove the box files");
+  if (scan.images.empty())
+    throw Error(ErrorCode::kData,
+                fmt::format("none of the {} images can be used; the first reason: {}", images.size(),
+                            scan.findings.empty() ? "" : to_string(scan.findings[0])),
+                {place}, "correct the files named by tessera lint");
+  if (scan.missing > 0)
+    scan.findings.push_back(
+        {Severity::kNote,
+         "labels-missing",
+         {place},
+         fmt::format("{} images have no label file and count as background", scan.missing),
+         scan.missing == usable_images ? fmt::format("labels are sought at e.g. {}", slots[0].image.label_file) : ""});
+  const std::vector<std::string> lone = orphans(images);
+  scan.orphan_labels = int64_t(lone.size());
+  for (size_t i = 0; i < std::min<size_t>(lone.size(), size_t(kMaxFindings)); ++i)
+    scan.findings.push_back({Severity::kNote,
+                             "labels-orphan",
+                             {lone[i]},
+                             "there is no image for this label file",
+                             "add the image, or remove the file"});
+  return scan;
+}
+
+std::string summary(const LabelScan& s) {
+  std::string text = fmt::format("{} images ({} background), {} objects", s.images.size(), s.missing + s.empty, s.objects);
+  if (s.left_out > 0) text += fmt::format("; {} images left out", s.left_out);
+  if (s.dropped_rows > 0) text += fmt::format("; {} rows skipped", s.dropped_rows);
+  if (s.orphan_labels > 0) text += fmt::format("; {} label files without an image", s.orphan_labels);
+  return text;
+}
+
+}  // namespace tessera

@@ -1,0 +1,36 @@
+// Random rotation, scale, shear, shift and perspective of a picture and its objects (spec 6.2, 14.2).
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "data/augment_config.h"
+#include "data/instance.h"
+#include "tensor/base/rng.h"
+
+namespace tessera {
+
+// The random numbers of one transform, in the order in which they are drawn.
+struct AffineDraw {
+  double perspective_x = 0, perspective_y = 0;
+  double angle = 0;  // degrees, counter-clockwise on the screen
+  double scale = 1;
+  double shear_x = 0, shear_y = 0;              // degrees
+  double translate_x = 0.5, translate_y = 0.5;  // where the centre goes, in shares of the output
+};
+AffineDraw draw_affine(Rng& rng, const AugmentConfig& config);
+
+using Matrix3 = std::array<float, 9>;  // row-major
+
+// M = T S R P C, from pixels of a height x width picture to pixels of the output; float32 as in the original.
+Matrix3 affine_matrix(const AffineDraw& draw, int height, int width, int out_height, int out_width);
+
+// out(x, y) = source at M^-1 (x, y), bilinear in float32, rounded to nearest even; taps outside the source count as 114. `out` gets
+// out_height x out_width pixels; its memory is used again. The third row of M is obeyed when `perspective` is set.
+void warp(const Image& source, const Matrix3& m, bool perspective, int out_height, int out_width, Image& out);
+
+// Objects through M: boxes from the vertices that stay inside, vertices clamped to that box, objects that become too small, too
+// thin or lose more than 99 % of their area dropped (spec 6.2). `scale` is that of the draw.
+void transform_instances(std::vector<Instance>& instances, const Matrix3& m, double scale, int out_height, int out_width);
+
+}  // namespace tessera

@@ -1,0 +1,181 @@
+// warp(): rows are cut into border, edge and interior; the interior runs in SIMD lanes (Highway, chosen at run time). All lanes
+// round as the scalar code does, so every CPU gives the same picture.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "data/transforms/affine.h"
+#include "data/transforms/letterbox.h"
+#include "tensor/base/check.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "data/transforms/warp.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace tessera {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Output pixels [x0, x1) of one row, all of whose taps lie at least two pixels left of the right border: source position
+// (m00 x + cx, m10 x + cy). Four bytes are read for each tap, three are used.
+void warp_span(const uint8_t* source, int32_t pitch, int32_t x0, int32_t x1, float m00, float cx, float m10, float cy,
+               uint8_t* out) {
+  const hn::ScalableTag<int32_t> di;
+  const hn::Rebind<float, decltype(di)> df;
+  const hn::Rebind<uint8_t, decltype(di)> d8;
+  const int32_t lanes = int32_t(hn::Lanes(di));
+  const auto* base = reinterpret_cast<const int32_t*>(source);
+  const auto byte = hn::Set(di, 255);
+
+  for (int32_t x = x0; x < x1; x += lanes) {
+    const auto xi = hn::Min(hn::Iota(di, x), hn::Set(di, x1 - 1));  // lanes past the end repeat the last pixel
+    const auto xf = hn::ConvertTo(df, xi);
+    const auto sx = hn::Add(hn::Mul(hn::Set(df, m00), xf), hn::Set(df, cx));
+    const auto sy = hn::Add(hn::Mul(hn::Set(df, m10), xf), hn::Set(df, cy));
+    const auto floor_x = hn::Floor(sx), floor_y = hn::Floor(sy);
+    const auto fx = hn::Sub(sx, floor_x), fy = hn::Sub(sy, floor_y);
+    const auto ix = hn::ConvertTo(di, floor_x), iy = hn::ConvertTo(di, floor_y);
+    const auto at = hn::Add(hn::Mul(iy, hn::Set(di, pitch)), hn::Add(hn::Add(ix, ix), ix));
+    const auto below = hn::Add(at, hn::Set(di, pitch));
+    const auto three = hn::Set(di, 3);
+    const auto p00 = hn::GatherOffset(di, base, at), p01 = hn::GatherOffset(di, base, hn::Add(at, three));
+    const auto p10 = hn::GatherOffset(di, base, below), p11 = hn::GatherOffset(di, base, hn::Add(below, three));
+    const auto blend = [&](auto a, auto b, auto c, auto d) HWY_ATTR {
+      const auto fa = hn::ConvertTo(df, a), fb = hn::ConvertTo(df, b), fc = hn::ConvertTo(df, c), fd = hn::ConvertTo(df, d);
+      const auto top = hn::Add(fa, hn::Mul(fx, hn::Sub(fb, fa)));
+      const auto bottom = hn::Add(fc, hn::Mul(fx, hn::Sub(fd, fc)));
+      return hn::DemoteTo(d8, hn::NearestInt(hn::Add(top, hn::Mul(fy, hn::Sub(bottom, top)))));
+    };
+    const auto first = [&](auto v) HWY_ATTR { return hn::And(v, byte); };
+    const auto second = [&](auto v) HWY_ATTR { return hn::And(hn::ShiftRight<8>(v), byte); };
+    const auto third = [&](auto v) HWY_ATTR { return hn::And(hn::ShiftRight<16>(v), byte); };
+    const auto r = blend(first(p00), first(p01), first(p10), first(p11));
+    const auto g = blend(second(p00), second(p01), second(p10), second(p11));
+    const auto b = blend(third(p00), third(p01), third(p10), third(p11));
+    if (x + lanes <= x1) {
+      hn::StoreInterleaved3(r, g, b, d8, out + int64_t(x) * 3);
+    } else {
+      HWY_ALIGN uint8_t rest[3 * HWY_MAX_BYTES];
+      hn::StoreInterleaved3(r, g, b, d8, rest);
+      std::memcpy(out + int64_t(x) * 3, rest, size_t(x1 - x) * 3);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tessera
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tessera {
+
+namespace {
+
+HWY_EXPORT(warp_span);
+
+// One pixel with taps that may lie outside.
+void sample_with_border(const Image& source, float sx, float sy, uint8_t* out) {
+  // Far outside, also where the conversion to int would overflow or the position is not a number.
+  if (!(sx > -1 && sy > -1 && sx < float(source.width) && sy < float(source.height))) {
+    std::memset(out, kBorderValue, 3);
+    return;
+  }
+  const float floor_x = std::floor(sx), floor_y = std::floor(sy), fx = sx - floor_x, fy = sy - floor_y;
+  const int ix = int(floor_x), iy = int(floor_y);
+  const auto tap = [&](int x, int y, int c) {
+    return x < 0 || y < 0 || x >= source.width || y >= source.height ? float(kBorderValue) : float(source.row(y)[x * 3 + c]);
+  };
+  for (int c = 0; c < 3; ++c) {
+    const float a = tap(ix, iy, c), b = tap(ix + 1, iy, c), d = tap(ix, iy + 1, c), e = tap(ix + 1, iy + 1, c);
+    const float top = a + fx * (b - a), bottom = d + fx * (e - d);
+    out[c] = uint8_t(std::lrint(top + fy * (bottom - top)));
+  }
+}
+
+struct Range {
+  int begin, end;
+};
+
+// The x in [0, n) with low <= a x + c <= high, up to rounding.
+Range solve(float a, float c, double low, double high, int n) {
+  if (a == 0) return c >= low && c <= high ? Range{0, n} : Range{0, 0};
+  double x0 = (low - c) / a, x1 = (high - c) / a;
+  if (x0 > x1) std::swap(x0, x1);
+  if (!(x0 < n && x1 >= 0)) return {0, 0};
+  return {int(std::max(std::ceil(x0), 0.0)), int(std::min(std::floor(x1) + 1, double(n)))};
+}
+
+Range intersect(Range a, Range b) {
+  const Range r{std::max(a.begin, b.begin), std::min(a.end, b.end)};
+  return r.begin < r.end ? r : Range{0, 0};
+}
+
+void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
+  // Inverse of the upper two rows, in double.
+  const double a = forward[0], b = forward[1], c = forward[2], d = forward[3], e = forward[4], f = forward[5];
+  double det = a * e - b * d;
+  det = det != 0 ? 1 / det : 0;
+  const double i00 = e * det, i01 = -b * det, i10 = -d * det, i11 = a * det;
+  const float m00 = float(i00), m01 = float(i01), m02 = float(-i00 * c - i01 * f);
+  const float m10 = float(i10), m11 = float(i11), m12 = float(-i10 * c - i11 * f);
+  const int w = source.width, h = source.height;
+
+  for (int y = 0; y < out.height; ++y) {
+    uint8_t* row = out.row(y);
+    const float cx = m01 * float(y) + m02, cy = m11 * float(y) + m12;
+    const auto position_x = [&](int x) { return m00 * float(x) + cx; };
+    const auto position_y = [&](int x) { return m10 * float(x) + cy; };
+    const auto inside = [&](int x) {
+      const float sx = position_x(x), sy = position_y(x);
+      return sx >= 0 && sx < float(w - 2) && sy >= 0 && sy < float(h - 1);
+    };
+    // Solved in double, then corrected to what the float positions say; positions are monotone, so the ends decide.
+    Range inner = intersect(solve(m00, cx, 0, w - 2, out.width), solve(m10, cy, 0, h - 1, out.width));
+    while (inner.begin < inner.end && !inside(inner.begin)) ++inner.begin;
+    while (inner.begin < inner.end && !inside(inner.end - 1)) --inner.end;
+    Range touched = intersect(solve(m00, cx, -2, w + 1, out.width), solve(m10, cy, -2, h + 1, out.width));
+    if (inner.begin >= inner.end) inner = {touched.begin, touched.begin};
+    touched = {std::min(touched.begin, inner.begin), std::max(touched.end, inner.end)};
+
+    std::memset(row, kBorderValue, size_t(touched.begin) * 3);
+    std::memset(row + size_t(touched.end) * 3, kBorderValue, size_t(out.width - touched.end) * 3);
+    for (int x = touched.begin; x < inner.begin; ++x) sample_with_border(source, position_x(x), position_y(x), row + x * 3);
+    for (int x = inner.end; x < touched.end; ++x) sample_with_border(source, position_x(x), position_y(x), row + x * 3);
+    if (inner.begin < inner.end)
+      HWY_DYNAMIC_DISPATCH(warp_span)(source.pixels.data(), w * 3, inner.begin, inner.end, m00, cx, m10, cy, row);
+  }
+}
+
+void warp_perspective(const Image& source, const Matrix3& m, Image& out) {
+  const double a = m[0], b = m[1], c = m[2], d = m[3], e = m[4], f = m[5], g = m[6], h = m[7], i = m[8];
+  const double det = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g);
+  const double s = det != 0 ? 1 / det : 0;
+  const float inverse[9] = {float((e * i - f * h) * s), float((c * h - b * i) * s), float((b * f - c * e) * s),
+                            float((f * g - d * i) * s), float((a * i - c * g) * s), float((c * d - a * f) * s),
+                            float((d * h - e * g) * s), float((b * g - a * h) * s), float((a * e - b * d) * s)};
+  for (int y = 0; y < out.height; ++y)
+    for (int x = 0; x < out.width; ++x) {
+      const float fx = float(x), fy = float(y);
+      const float z = inverse[6] * fx + (inverse[7] * fy + inverse[8]);
+      sample_with_border(source, (inverse[0] * fx + (inverse[1] * fy + inverse[2])) / z,
+                         (inverse[3] * fx + (inverse[4] * fy + inverse[5])) / z, out.row(y) + x * 3);
+    }
+}
+
+}  // namespace
+
+void warp(const Image& source, const Matrix3& m, bool perspective, int out_height, int out_width, Image& out) {
+  TESSERA_CHECK(!source.empty() && &source != &out, "warp: source {}x{}", source.height, source.width);
+  out.height = out_height;
+  out.width = out_width;
+  out.pixels.resize(size_t(out_height) * size_t(out_width) * 3);
+  if (perspective)
+    warp_perspective(source, m, out);
+  else
+    warp_affine(source, m, out);
+}
+
+}  // namespace tessera
+#endif  // HWY_ONCE
