@@ -1,0 +1,126 @@
+// The one program. `tessera train ...`; called as train_seg, val_seg or predict_seg the verb is implied.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <iterator>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/base/check.h"
+#include "tensor/cpu/install.h"
+#include "tools/verbs/error_report.h"
+#include "tools/verbs/verbs.h"
+
+namespace {
+
+using namespace tessera;
+
+struct VerbEntry {
+  std::string_view name;
+  Verb verb;
+  int (*run)(const Config&);
+  std::string_view purpose;
+  std::string_view examples;
+};
+
+constexpr VerbEntry kVerbs[] = {
+    {"train", kTrain, run_train, "Trains YOLOv8-seg, validates after each epoch and leaves a run folder.",
+     "  train_seg --data coco128-seg.yaml --epochs 100 --imgsz 640\n"
+     "  train_seg --data shapes --epochs 40 --imgsz 160            # the embedded data set, nothing to download\n"
+     "  train_seg --model yolov8s-seg.pt --data my.yaml            # start from weights of the original\n"
+     "  train_seg --resume runs/segment/train                      # go on, bit for bit\n"},
+    {"val", kVal, run_val, "Box and mask mAP of a model on a split, or of any COCO result file.",
+     "  val_seg --model runs/segment/train/weights/best.safetensors --data coco128-seg.yaml\n"
+     "  val_seg --model yolov8n-seg.pt --data coco.yaml --map-style original\n"
+     "  val_seg --gt instances_val2017.json --predictions results.json\n"},
+    {"predict", kPredict, run_predict, "Masks, contours, classes and confidences of images.",
+     "  predict_seg --model best.safetensors --source photo.jpg\n"
+     "  predict_seg --model best.safetensors --source 'photos/*.jpg' --save-txt --save-json --conf 0.4\n"},
+    {"inspect", kInspect, run_inspect, "Layers, shapes, parameters, FLOP and bytes of a model.",
+     "  tessera inspect --model yolov8s-seg --imgsz 640\n  tessera inspect --model best.safetensors --json\n"},
+    {"bench", kBench, run_bench, "Times a training step, inference, single kernels, the loader or the evaluation, beside their bound.",
+     "  tessera bench step --model yolov8n-seg --imgsz 640 --batch 16\n  tessera bench infer --batch 1 --json\n"
+     "  tessera bench loader --data coco128-seg.yaml\n"},
+    {"selftest", kSelftest, run_selftest, "Checks kernels, gradients and determinism on this machine.", "  tessera selftest\n"},
+    {"info", kInfo, run_info, "Build, CPU, backends, libraries and environment switches.", "  tessera info --json\n"},
+};
+
+std::string overview() {
+  std::string text = "Tessera: trains, validates and runs YOLOv8 instance segmentation.\n\nUsage: tessera <verb> [arguments]\n\nVerbs:\n";
+  for (const VerbEntry& v : kVerbs) text += fmt::format("  {:<9} {}\n", v.name, v.purpose);
+  return text +
+         "\n  tessera <verb> --help lists the arguments of a verb. train_seg, val_seg and predict_seg are the same program.\n"
+         "\nExample:\n  train_seg --data coco128-seg.yaml --epochs 100 --imgsz 640\n";
+}
+
+const VerbEntry* find_verb(std::string_view name) {
+  const auto it = std::find_if(std::begin(kVerbs), std::end(kVerbs), [&](const VerbEntry& v) { return v.name == name; });
+  return it == std::end(kVerbs) ? nullptr : it;
+}
+
+int run(std::vector<std::string> arguments) {
+  std::string name = std::filesystem::path(arguments.front()).filename().string();
+  arguments.erase(arguments.begin());
+  if (name.ends_with("_seg")) {
+    name.resize(name.size() - 4);
+  } else {
+    if (arguments.empty() || arguments.front() == "--help" || arguments.front() == "-h" || arguments.front() == "help") {
+      fmt::print("{}", overview());
+      return arguments.empty() ? int(ErrorCode::kUsage) : 0;
+    }
+    if (arguments.front() == "--version") {
+      fmt::print("tessera {}\n", TESSERA_VERSION);
+      return 0;
+    }
+    name = arguments.front();
+    arguments.erase(arguments.begin());
+  }
+  const VerbEntry* entry = find_verb(name);
+  if (entry == nullptr) {
+    std::string list;
+    for (const VerbEntry& v : kVerbs) list += fmt::format(" {}", v.name);
+    throw Error(ErrorCode::kUsage, fmt::format("unknown verb '{}'", name), {}, fmt::format("known:{}", list));
+  }
+  if (std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) { return a == "--help" || a == "-h"; })) {
+    fmt::print("{}", verb_help(entry->verb, entry->name, entry->purpose, entry->examples));
+    return 0;
+  }
+  // bench takes what to time as its first word.
+  if (entry->verb == kBench && !arguments.empty() && arguments.front().find_first_of("-=") == std::string::npos) {
+    arguments.front() = "what=" + arguments.front();
+  }
+  Config config(entry->verb);
+  // The file stands below the environment and the command line, so it is looked for first.
+  Config given(entry->verb);
+  given.read_environment();
+  given.read_arguments(arguments);
+  if (given.is_set("cfg")) config.read_file(given.text("cfg"));
+  config.read_environment();
+  config.read_arguments(arguments);
+  if (config.flag("print_config")) {
+    fmt::print("{}", config.print());
+    return 0;
+  }
+  install_cpu_backends();
+  return entry->run(config);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv, argv + argc);
+  const bool json = std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) { return a == "--json" || a == "json=true"; });
+  try {
+    return run(arguments);
+  } catch (const Error& e) {
+    return report_error(e, json);
+  } catch (const std::bad_alloc&) {
+    return report_error(Error(ErrorCode::kMemory, "out of memory", {}, "use a smaller batch or image size"), json);
+  } catch (const std::exception& e) {
+    return report_error(Error(ErrorCode::kBug, e.what()), json);
+  }
+}
