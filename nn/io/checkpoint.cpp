@@ -33,6 +33,7 @@ std::string to_text(const CheckpointMeta& meta) {
   const json object = {{"format", kFormat},
                        {"task", meta.task},
                        {"scale", meta.scale},
+                       {"model_yaml", meta.model_yaml},
                        {"nc", meta.nc},
                        {"class_names", meta.class_names},
                        {"epoch", meta.epoch},
@@ -58,6 +59,7 @@ CheckpointMeta parse_meta(const std::string& text, const std::string& file) {
            "use the version that wrote it, or a newer one");
     meta.task = object.at("task").get<std::string>();
     meta.scale = object.at("scale").get<std::string>();
+    meta.model_yaml = object.value("model_yaml", std::string());
     meta.nc = object.at("nc").get<int64_t>();
     meta.class_names = object.at("class_names").get<std::vector<std::string>>();
     meta.epoch = object.at("epoch").get<int64_t>();

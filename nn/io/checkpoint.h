@@ -23,6 +23,7 @@ struct CheckpointMeta {
   // the model
   std::string task;   // "segment"
   std::string scale;  // "n", "s", "m", "l", "x"
+  std::string model_yaml;  // description of a network of the user's own; empty: the built-in one of this scale
   int64_t nc = 0;     // classes; 0: not stated
   std::vector<std::string> class_names;
   // progress

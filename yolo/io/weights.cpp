@@ -1,0 +1,149 @@
+#include "yolo/io/weights.h"
+
+#include <filesystem>
+
+#include "nn/io/torch_pt.h"
+#include "yolo/io/ultralytics_names.h"
+
+namespace tessera {
+
+namespace {
+
+// What a weight file says, whatever its form.
+struct Weights {
+  ModelSpec spec;
+  StateDict state;  // our layout
+  std::vector<std::string> names;
+};
+
+// Channels out of a convolution of the file (file layout); 0 when it is not there.
+int64_t channels_of(const StateDict& state, const std::string& name) {
+  for (const auto& [entry, tensor] : state) {
+    if (canonical_name(entry) == name && tensor.rank() == 4) return tensor.size(0);
+  }
+  return 0;
+}
+
+// The built-in network whose first widths and number of entries a bare state dict has. nc: as stated elsewhere, or 0.
+ModelSpec spec_from_shapes(const StateDict& state, int64_t nc, const std::string& file) {
+  if (nc <= 0) nc = channels_of(state, "model.22.cv3.0.2.weight");
+  for (const char* scale : {"n", "s", "m", "l", "x"}) {
+    if (nc <= 0) break;
+    ModelSpec spec = parse_model_yaml("yolov8-seg", scale, nc);
+    bool fits = true;
+    for (int64_t layer : {0, 1, 3}) {  // nc may hide the scale in one of them (spec 1.1)
+      fits = fits && channels_of(state, fmt::format("model.{}.conv.weight", layer)) == spec.layers[size_t(layer)].out;
+    }
+    if (fits) return spec;
+  }
+  throw Error(ErrorCode::kData, "the weights are of no YOLOv8 segmentation model", {file},
+              "give a model file of this program or a YOLOv8-seg .pt of the original");
+}
+
+// A description that says the same as the built-in one is the built-in one.
+ModelSpec prefer_builtin(ModelSpec spec) {
+  if (spec.scale.size() != 1 || std::string_view("nsmlx").find(spec.scale) == std::string_view::npos) return spec;
+  ModelSpec builtin = parse_model_yaml("yolov8-seg", spec.scale, spec.nc);
+  bool same = builtin.layers.size() == spec.layers.size();
+  for (size_t i = 0; same && i < spec.layers.size(); ++i) {
+    const LayerSpec &a = spec.layers[i], &b = builtin.layers[i];
+    same = a.module == b.module && a.from == b.from && a.arguments == b.arguments;
+  }
+  return same ? builtin : spec;
+}
+
+Weights read_pt(const std::string& path) {
+  const TorchFile file = read_torch_pt(path, {.to_f32 = true});
+  if (!file.head_class.empty() && !file.head_class.ends_with(".Segment")) {
+    throw Error(ErrorCode::kData, fmt::format("the model's head is {}, not Segment", file.head_class), {path},
+                "only YOLOv8 segmentation models can be read");
+  }
+  Weights w;
+  const int64_t nc = file.nc.value_or(0);
+  // JSON is YAML, so the description inside the file reads like a model yaml.
+  w.spec = file.yaml.empty() ? spec_from_shapes(file.tensors, nc, path)
+                             : prefer_builtin(parse_model_text(file.yaml, path + " (yaml)", file.scale, nc));
+  w.state = from_file_layout(file.tensors);
+  for (int64_t i = 0; i < w.spec.nc; ++i) {
+    const auto name = file.names.find(i);
+    w.names.push_back(name == file.names.end() ? std::to_string(i) : name->second);
+  }
+  return w;
+}
+
+Weights read_native(const std::string& path) {
+  const Checkpoint checkpoint = load_checkpoint(path);
+  return {spec_of_checkpoint(checkpoint, path), from_file_layout(checkpoint.model), checkpoint.meta.class_names};
+}
+
+LoadedModel build(Weights weights, const std::string& path, const ModelOptions& options) {
+  LoadedModel out;
+  out.pretrained = true;
+  out.names = weights.names.empty() ? numbered_names(weights.spec.nc) : weights.names;
+  if (options.nc <= 0 || options.nc == weights.spec.nc) {
+    out.model = std::make_unique<YoloSeg>(weights.spec);
+    out.report = load_strict(weights.state, out.model->state_dict(), path);
+    return out;
+  }
+  const ModelSpec& from = weights.spec;
+  ModelSpec spec = parse_model_text(from.text, from.name, from.scale, options.nc);
+  spec.builtin = from.builtin;
+  out.model = std::make_unique<YoloSeg>(std::move(spec));
+  out.model->init(options.seed);
+  out.report = out.model->load(weights.state);
+  for (LoadReport::Mismatch& m : out.report.mismatched) {
+    m.in_file = to_file_shape(m.name, m.in_file);
+    m.in_model = to_file_shape(m.name, m.in_model);
+  }
+  out.names = numbered_names(options.nc);
+  return out;
+}
+
+}  // namespace
+
+LoadedModel load_model(const std::string& name_or_path, const ModelOptions& options) {
+  const std::string extension = std::filesystem::path(name_or_path).extension().string();
+  if (extension == ".safetensors") return build(read_native(name_or_path), name_or_path, options);
+  if (extension == ".pt" || extension == ".pth") return build(read_pt(name_or_path), name_or_path, options);
+  LoadedModel out;
+  ModelSpec spec = parse_model_yaml(name_or_path, options.scale, options.nc);
+  out.warnings = spec.warnings;
+  out.model = std::make_unique<YoloSeg>(std::move(spec));
+  out.model->init(options.seed);
+  out.names = numbered_names(out.model->nc());
+  return out;
+}
+
+void describe_model(const YoloSeg& model, const std::vector<std::string>& names, CheckpointMeta& meta) {
+  TESSERA_CHECK(int64_t(names.size()) == model.nc(), "{} names for {} classes", names.size(), model.nc());
+  meta.task = "segment";
+  meta.scale = model.spec().scale;
+  meta.nc = model.nc();
+  meta.class_names = names;
+  meta.model_yaml = model.spec().builtin ? "" : model.spec().text;
+}
+
+ModelSpec spec_of_checkpoint(const Checkpoint& checkpoint, const std::string& file) {
+  const CheckpointMeta& meta = checkpoint.meta;
+  if (!meta.task.empty() && meta.task != "segment") {
+    throw Error(ErrorCode::kData, fmt::format("holds a model for '{}', not for segmentation", meta.task), {file});
+  }
+  if (!meta.model_yaml.empty()) return parse_model_text(meta.model_yaml, file + " (yaml)", meta.scale, meta.nc);
+  if (!meta.scale.empty()) return parse_model_yaml("yolov8-seg", meta.scale, meta.nc);
+  return spec_from_shapes(checkpoint.model, meta.nc, file);
+}
+
+void save_model(const std::string& path, YoloSeg& model, const std::vector<std::string>& names) {
+  Checkpoint checkpoint;
+  describe_model(model, names, checkpoint.meta);
+  checkpoint.model = to_file_layout(model.state_dict());
+  save_checkpoint(path, checkpoint);
+}
+
+std::vector<std::string> numbered_names(int64_t nc) {
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < nc; ++i) names.push_back(std::to_string(i));
+  return names;
+}
+
+}  // namespace tessera
