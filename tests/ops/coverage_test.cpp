@@ -4,6 +4,7 @@
 #include <regex>
 #include <set>
 
+#include "tensor/ref/ref_backend.h"
 #include "tests/support/op_case.h"
 
 namespace tessera::testing {
@@ -32,6 +33,51 @@ TEST_CASE("every method of Backend has a case") {
     }
   }
   for (const auto& method : methods) CHECK_MESSAGE(covered.contains(method), method, " has no OpCase");
+}
+
+// Each of these mistakes must show: a harness that cannot fail proves nothing.
+class Faulty : public RefBackend {
+ public:
+  enum class Fault { kNone, kValue, kNeighbour, kReadsGap, kIgnoresAccumulate };
+  explicit Faulty(Fault fault) : fault_(fault) {}
+
+  void unary_backward(UnaryOp op, RowsView x, RowsView dy, RowsView dx, bool accumulate) override {
+    if (fault_ == Fault::kNeighbour) dx.cols = x.cols = dy.cols = dx.cols + 1;
+    if (fault_ == Fault::kReadsGap) x = {data<float>(x) + 1, x.t, x.rows, x.cols, x.pitch};
+    if (fault_ == Fault::kIgnoresAccumulate) accumulate = false;
+    RefBackend::unary_backward(op, x, dy, dx, accumulate);
+    if (fault_ == Fault::kValue) data<float>(dx)[0] += 1e-4f;
+  }
+
+ private:
+  Fault fault_;
+};
+
+TEST_CASE("the harness notices faulty kernels") {
+  using namespace op_case;
+  const OpCase c{.method = "unary_backward",
+                 .detail = "square",
+                 .slots = {{"x", {3, 5}}, {"dy", {3, 5}}, {"dx", {3, 5}, Role::kOut}},
+                 .run = [](Backend& b, const Bound& t, bool accumulate) {
+                   return b.unary_backward(UnaryOp::kSquare, t.rows("x"), t.rows("dy"), t.rows("dx"), accumulate), 0.0;
+                 },
+                 .accumulates = true};
+  const Reference reference(c, DType::kF32);
+  auto passes = [&](Faulty::Fault fault, const Plan& plan) {
+    Faulty backend(fault);
+    const Outcome got = execute(c, backend, plan);
+    return difference(c, DType::kF32, got, plan.accumulate_first ? reference.accumulated : reference.once).empty() && got.disturbed == 0;
+  };
+  const Plan dense{.type = DType::kF32, .value_type = DType::kF32};
+  const Plan pitched{.type = DType::kF32, .value_type = DType::kF32, .placement = Placement::kPitchedAligned};
+  const Plan accumulating{.type = DType::kF32, .value_type = DType::kF32, .accumulate_first = true};
+  CHECK(passes(Faulty::Fault::kNone, dense));
+  CHECK(passes(Faulty::Fault::kNone, pitched));
+  CHECK(passes(Faulty::Fault::kNone, accumulating));
+  CHECK_FALSE(passes(Faulty::Fault::kValue, dense));
+  CHECK_FALSE(passes(Faulty::Fault::kNeighbour, pitched));
+  CHECK_FALSE(passes(Faulty::Fault::kReadsGap, pitched));
+  CHECK_FALSE(passes(Faulty::Fault::kIgnoresAccumulate, accumulating));
 }
 
 TEST_CASE("op rates" * doctest::skip()) {

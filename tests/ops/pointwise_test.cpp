@@ -17,6 +17,7 @@ std::vector<OpCase> cases() {
   for (const Shape& shape : {Shape{0, 7}, Shape{3, 5, 19}, Shape{2, 33, 257}}) {
     for (int i = 0; i <= int(UnaryOp::kSoftplus); ++i) {
       const UnaryOp op = UnaryOp(i);
+      if (shape[0] == 2 && op != UnaryOp::kSilu) continue;  // one op is enough for the size
       const auto [low, high] = range_of(op);
       const std::string detail = std::string(name_of(op)) + " " + to_string(shape);
       const std::vector<DType> types = shape[0] == 3 ? kFloats : std::vector{DType::kF32};
