@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""ONNX files of untrained models through the original's exporter: export_onnx.py SCALES OUT [IMGSZ [BATCH]], e.g. `ns models` writes models/yolov8n-seg.onnx.
+"""ONNX files of untrained models through the original's exporter: export_onnx.py SCALES OUT [IMGSZ [BATCH]], e.g. `ns models`
+writes models/yolov8n-seg.onnx.
 
 Opset 20: with the pinned torch a file made for opset 17 is rejected by ONNX Runtime.
 """

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Training samples of the original's data set on one core: loader.py DATA_YAML [IMGSZ [SAMPLES]]
 
-Decode, augment (mosaic, then without), format; the second pass over the same images, so files are cached by the system. Two JSON lines.
+Decode, augment (mosaic, then without), format; the second pass over the same images, so files are cached by the system. Two JSON
+lines.
 """
 
 import sys

@@ -26,17 +26,23 @@ if engine == "onnxruntime":
 
     def run():
         session.run(None, {source.name: image})
+
 else:
     import openvino
 
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": engine.split("-")[1], "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"})
+    compiled = core.compile_model(
+        core.read_model(path),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": engine.split("-")[1], "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"},
+    )
     shape = list(compiled.input(0).shape)
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     request = compiled.create_infer_request()
 
     def run():
         request.infer({0: image})
+
 
 run()
 run()

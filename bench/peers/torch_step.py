@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Training step of the original model in plain PyTorch, set up as an expert would: forward, loss, backward, SGD step, no data loading.
+"""Training step of the original model in plain PyTorch, set up as an expert would: forward, loss, backward, SGD step, no data
+loading.
 
-torch_step.py SCALE BATCH [--dtype fp32|bf16] [--imgsz 640] [--steps 5] [--threads 2] [--device cpu|cuda] [--layout nhwc|nchw] [--compile] [--objects 7]
-Untrained weights, 80 classes. Prints one JSON line. The original is only imported: its network and its loss run as they are.
+torch_step.py SCALE BATCH [--dtype fp32|bf16] [--imgsz 640] [--steps 5] [--threads 2] [--device cpu|cuda] [--layout nhwc|nchw]
+[--compile] [--objects 7] Untrained weights, 80 classes. Prints one JSON line. The original is only imported: its network and its
+loss run as they are.
 """
 
 import argparse
@@ -41,8 +43,13 @@ if args.layout == "nhwc":
     model = model.to(memory_format=torch.channels_last)
     image = image.to(memory_format=torch.channels_last)
 count = args.objects * args.batch
-target = {"img": image, "batch_idx": torch.arange(args.batch).repeat_interleave(args.objects).float(), "cls": torch.randint(0, 80, (count, 1)).float(), "bboxes": torch.rand(count, 4) * 0.3 + 0.3,
-          "masks": torch.randint(0, args.objects + 1, (args.batch, args.imgsz // 4, args.imgsz // 4)).float()}
+target = {
+    "img": image,
+    "batch_idx": torch.arange(args.batch).repeat_interleave(args.objects).float(),
+    "cls": torch.randint(0, 80, (count, 1)).float(),
+    "bboxes": torch.rand(count, 4) * 0.3 + 0.3,
+    "masks": torch.randint(0, args.objects + 1, (args.batch, args.imgsz // 4, args.imgsz // 4)).float(),
+}
 target = {key: value.to(args.device) for key, value in target.items()}
 optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, nesterov=True)
 criterion = model.init_criterion()
@@ -67,4 +74,16 @@ for _ in range(args.steps):
     step()
     times.append(time.perf_counter() - start)
 extra = {"device_peak_mib": torch.cuda.max_memory_allocated() >> 20} if cuda else {}
-report("train_step", "torch" + ("+compile" if args.compile else ""), times, args.batch, scale=args.scale, batch=args.batch, dtype=args.dtype, imgsz=args.imgsz, device=args.device, layout=args.layout, **extra)
+report(
+    "train_step",
+    "torch" + ("+compile" if args.compile else ""),
+    times,
+    args.batch,
+    scale=args.scale,
+    batch=args.batch,
+    dtype=args.dtype,
+    imgsz=args.imgsz,
+    device=args.device,
+    layout=args.layout,
+    **extra,
+)

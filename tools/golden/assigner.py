@@ -1,16 +1,17 @@
 """assigner.safetensors, assigner.json: TaskAlignedAssigner of the original (topk 10, alpha 0.5, beta 6) on 200 random cases.
 
-84 anchors of a 64 x 64 image (strides 8, 16, 32), 1-3 images, 0-8 ground truths, 1-5 classes. Entries of case k (N images, G padded):
-"k.scores" (N,84,nc) f16, "k.boxes" (N,84,4) f16 predicted xyxy pixels, "k.labels" (N,G) u8, "k.gts" (N,G,4) f16, "k.valid" (N,G) u8;
-results "k.fg" (N,84) u8, "k.gt_index" (N,84) u8 (0 where not fg), "k.weight" (N,84) f32: the target score at the class of the assigned
-ground truth (all others are 0). Target boxes are gts[gt_index]. "anchors" (84,2) f32 pixels. Inputs are exact in float16.
+84 anchors of a 64 x 64 image (strides 8, 16, 32), 1-3 images, 0-8 ground truths, 1-5 classes. Entries of case k (N images, G
+padded): "k.scores" (N,84,nc) f16, "k.boxes" (N,84,4) f16 predicted xyxy pixels, "k.labels" (N,G) u8, "k.gts" (N,G,4) f16,
+"k.valid" (N,G) u8; results "k.fg" (N,84) u8, "k.gt_index" (N,84) u8 (0 where not fg), "k.weight" (N,84) f32: the target score at
+the class of the assigned ground truth (all others are 0). Target boxes are gts[gt_index]. "anchors" (84,2) f32 pixels. Inputs are
+exact in float16.
 
-Kinds of case: "plain"; "duplicates" (ground truths with the same box, same or other class: every anchor they share has equal overlaps, the
-lowest index wins); "equal_metrics" (groups of anchors with identical predicted boxes and scores, so equal metrics inside the top ten).
-Rejected while drawing, because the outcome would be arbitrary or a matter of rounding: ties or near ties (relative 1e-4) of the metric
-at rank 10/11; overlaps of different boxes closer than 1e-5 where two ground truths compete; and ground truths with fewer than ten positive metrics that also
-hold an anchor with zero metric inside (spec 7.2 step 6). Zero-metric picks that lie outside the ground truth do happen: they never become
-positives; assigner.json counts them per case ("zero_picks").
+Kinds of case: "plain"; "duplicates" (ground truths with the same box, same or other class: every anchor they share has equal
+overlaps, the lowest index wins); "equal_metrics" (groups of anchors with identical predicted boxes and scores, so equal metrics
+inside the top ten). Rejected while drawing, because the outcome would be arbitrary or a matter of rounding: ties or near ties
+(relative 1e-4) of the metric at rank 10/11; overlaps of different boxes closer than 1e-5 where two ground truths compete; and
+ground truths with fewer than ten positive metrics that also hold an anchor with zero metric inside (spec 7.2 step 6). Zero-metric
+picks that lie outside the ground truth do happen: they never become positives; assigner.json counts them per case ("zero_picks").
 """
 
 import sys
@@ -63,13 +64,23 @@ def draw(rng, kind):
             boxes[i, a] = quantised(box, 0.125)
         if kind == "equal_metrics":
             for j in range(count):
-                inside = [a for a in range(84) if gts[i, j, 0] < anchors[a, 0] < gts[i, j, 2] and gts[i, j, 1] < anchors[a, 1] < gts[i, j, 3]]
+                inside = [
+                    a
+                    for a in range(84)
+                    if gts[i, j, 0] < anchors[a, 0] < gts[i, j, 2] and gts[i, j, 1] < anchors[a, 1] < gts[i, j, 3]
+                ]
                 if len(inside) >= 3:
                     group = rng.choice(inside, min(len(inside), int(rng.integers(2, 6))), replace=False)
                     boxes[i, group] = boxes[i, group[0]]
                     scores[i, group] = scores[i, group[0]]
     as_tensor = lambda v: torch.from_numpy(np.asarray(v, dtype=np.float32))
-    return as_tensor(scores), as_tensor(boxes), torch.from_numpy(labels).long()[..., None], as_tensor(gts), torch.from_numpy(valid).bool()[..., None]
+    return (
+        as_tensor(scores),
+        as_tensor(boxes),
+        torch.from_numpy(labels).long()[..., None],
+        as_tensor(gts),
+        torch.from_numpy(valid).bool()[..., None],
+    )
 
 
 def well_defined(scores, boxes, labels, gts, valid):
@@ -122,12 +133,40 @@ while len(table) < CASES:
     if gts.shape[1]:
         assert torch.equal(target_boxes[fg], gts[torch.arange(len(gts))[:, None].expand_as(index)[fg], index[fg]])
     k = len(table)
-    tensors.update({f"{k}.scores": scores.half(), f"{k}.boxes": boxes.half(), f"{k}.labels": labels[..., 0].to(torch.uint8), f"{k}.gts": gts.half(),
-                    f"{k}.valid": valid[..., 0].to(torch.uint8), f"{k}.fg": fg.to(torch.uint8), f"{k}.gt_index": index.to(torch.uint8), f"{k}.weight": weight})
+    tensors.update(
+        {
+            f"{k}.scores": scores.half(),
+            f"{k}.boxes": boxes.half(),
+            f"{k}.labels": labels[..., 0].to(torch.uint8),
+            f"{k}.gts": gts.half(),
+            f"{k}.valid": valid[..., 0].to(torch.uint8),
+            f"{k}.fg": fg.to(torch.uint8),
+            f"{k}.gt_index": index.to(torch.uint8),
+            f"{k}.weight": weight,
+        }
+    )
     assert all(torch.equal(t.half().float(), t) for t in (scores, boxes, gts))
-    table.append({"kind": kind, "images": len(gts), "nc": scores.shape[2], "gts": int(valid.sum()), "positives": int(fg.sum()), "zero_picks": zero_picks, "ties": ties})
+    table.append(
+        {
+            "kind": kind,
+            "images": len(gts),
+            "nc": scores.shape[2],
+            "gts": int(valid.sum()),
+            "positives": int(fg.sum()),
+            "zero_picks": zero_picks,
+            "ties": ties,
+        }
+    )
 folder = output_folder(sys.argv)
 save_tensors(folder / "assigner.safetensors", tensors)
 with_zero = sum(1 for t in table if t["zero_picks"])
 save_json(folder / "assigner.json", {"topk": 10, "alpha": 0.5, "beta": 6, "cases_with_zero_picks": with_zero, "cases": table})
-print(with_zero, "cases with zero picks;", sum(t["positives"] for t in table), "positives;", sum(t["gts"] for t in table), "gts; empty", sum(t["gts"] == 0 for t in table))
+print(
+    with_zero,
+    "cases with zero picks;",
+    sum(t["positives"] for t in table),
+    "positives;",
+    sum(t["gts"] for t in table),
+    "gts; empty",
+    sum(t["gts"] == 0 for t in table),
+)

@@ -1,15 +1,16 @@
 """augment.safetensors, augment.json, letterbox.json: the original's image and label transforms with known random numbers.
 
-letterbox.json: "letterbox" rows [w, h, target h, target w, auto, scaleup, result h, result w, top, bottom, left, right] observed on black images (the
-border shows); "dataset" rows of the validation data set at one image per batch (rect): [w, h, imgsz, resized h, resized w, batch h, batch w,
-left, top, ratio h, ratio w].
+letterbox.json: "letterbox" rows [w, h, target h, target w, auto, scaleup, result h, result w, top, bottom, left, right] observed
+on black images (the border shows); "dataset" rows of the validation data set at one image per batch (rect): [w, h, imgsz, resized
+h, resized w, batch h, batch w, left, top, ratio h, ratio w].
 
-augment.safetensors (images u8 H,W,3 BGR, or H,W): "resize.<k>.x/.y" (cv2.resize, bilinear), "letterbox.<k>.x/.y", "hsv.<k>.x/.y", "flip_*.x/.y",
-"warp.<k>.x/.y", "mosaic.<k>.*", "copy_paste.<k>.*", "mixup.*", "raster.<k>.*", "hsv_forward.*". Labels: cls (n) i32, boxes (n,4) f32 xyxy pixels, polygons (n,P,2) f32 pixels.
-augment.json gives the parameters and every random number the transform asked for, in order. Draws are U(a, b) results, not
-unit-interval numbers, except where "unit" is said. "polygons": resampling, contours and multi-part merge, with vertices in full.
-Warped images come from OpenCV 5 (float32 coordinates, spec 14.2): allow +-1 on a few pixels. HSV: the last w mod 16 columns may differ by 1
-(spec 14.4). Everything else is exact, polygons within 1e-4 pixel.
+augment.safetensors (images u8 H,W,3 BGR, or H,W): "resize.<k>.x/.y" (cv2.resize, bilinear), "letterbox.<k>.x/.y", "hsv.<k>.x/.y",
+"flip_*.x/.y", "warp.<k>.x/.y", "mosaic.<k>.*", "copy_paste.<k>.*", "mixup.*", "raster.<k>.*", "hsv_forward.*". Labels: cls (n)
+i32, boxes (n,4) f32 xyxy pixels, polygons (n,P,2) f32 pixels. augment.json gives the parameters and every random number the
+transform asked for, in order. Draws are U(a, b) results, not unit-interval numbers, except where "unit" is said. "polygons":
+resampling, contours and multi-part merge, with vertices in full. Warped images come from OpenCV 5 (float32 coordinates, spec
+14.2): allow +-1 on a few pixels. HSV: the last w mod 16 columns may differ by 1 (spec 14.4). Everything else is exact, polygons
+within 1e-4 pixel.
 """
 
 import pathlib
@@ -41,7 +42,7 @@ def noise(name, h, w, c=3):
 
 
 class Draws:
-    """Replaces random.uniform, random.random, random.choices, random.randint and NumPy's by recorded numbers of one formula stream."""
+    """Replaces random.uniform, random.random, random.choices, random.randint and NumPy's by one recorded stream."""
 
     def __init__(self, name):
         self.name, self.count, self.log = name, 0, []
@@ -84,7 +85,14 @@ class Draws:
         return value
 
     def __enter__(self):
-        self.kept = [(m, n, getattr(m, n)) for m, names in ((random, ("uniform", "random", "randint", "choices", "choice", "sample")), (np.random, ("uniform", "random", "beta"))) for n in names]
+        self.kept = [
+            (m, n, getattr(m, n))
+            for m, names in (
+                (random, ("uniform", "random", "randint", "choices", "choice", "sample")),
+                (np.random, ("uniform", "random", "beta")),
+            )
+            for n in names
+        ]
         for module, name, _ in self.kept:
             setattr(module, name, getattr(self, name))
         return self
@@ -103,18 +111,49 @@ def labels_of(image, polygons, classes, points):
     """Label dictionary with normalised xywh boxes and resampled polygons, as the original's data set hands it on."""
     h, w = image.shape[:2]
     boxes = np.array([[p[:, 0].min(), p[:, 1].min(), p[:, 0].max(), p[:, 1].max()] for p in polygons], np.float32).reshape(-1, 4)
-    segments = np.stack(ops.resample_segments([p.copy() for p in polygons], n=points)) if polygons else np.zeros((0, points, 2), np.float32)
-    xywh = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2 / w, (boxes[:, 1] + boxes[:, 3]) / 2 / h, (boxes[:, 2] - boxes[:, 0]) / w, (boxes[:, 3] - boxes[:, 1]) / h], 1)
-    instances = Instances(xywh.astype(np.float32), (segments / np.array([w, h], np.float32)).astype(np.float32), None, bbox_format="xywh", normalized=True)
-    return {"img": image.copy(), "cls": np.array(classes, np.float32).reshape(-1, 1), "instances": instances, "im_file": "x.jpg", "ori_shape": (h, w),
-            "resized_shape": (h, w), "ratio_pad": (1.0, 1.0)}
+    segments = (
+        np.stack(ops.resample_segments([p.copy() for p in polygons], n=points))
+        if polygons
+        else np.zeros((0, points, 2), np.float32)
+    )
+    xywh = np.stack(
+        [
+            (boxes[:, 0] + boxes[:, 2]) / 2 / w,
+            (boxes[:, 1] + boxes[:, 3]) / 2 / h,
+            (boxes[:, 2] - boxes[:, 0]) / w,
+            (boxes[:, 3] - boxes[:, 1]) / h,
+        ],
+        1,
+    )
+    instances = Instances(
+        xywh.astype(np.float32),
+        (segments / np.array([w, h], np.float32)).astype(np.float32),
+        None,
+        bbox_format="xywh",
+        normalized=True,
+    )
+    return {
+        "img": image.copy(),
+        "cls": np.array(classes, np.float32).reshape(-1, 1),
+        "instances": instances,
+        "im_file": "x.jpg",
+        "ori_shape": (h, w),
+        "resized_shape": (h, w),
+        "ratio_pad": (1.0, 1.0),
+    }
 
 
 def store_labels(prefix, labels):
     """Image, classes, boxes (xyxy pixels) and polygons (pixels) of a label dictionary."""
     image, instances = labels["img"], labels["instances"]
     h, w = image.shape[:2]
-    copy = Instances(instances.bboxes.copy(), instances.segments.copy(), None, bbox_format=instances._bboxes.format, normalized=instances.normalized)
+    copy = Instances(
+        instances.bboxes.copy(),
+        instances.segments.copy(),
+        None,
+        bbox_format=instances._bboxes.format,
+        normalized=instances.normalized,
+    )
     copy.convert_bbox("xyxy")
     copy.denormalize(w, h)
     tensors[prefix + ".img"] = image
@@ -124,20 +163,81 @@ def store_labels(prefix, labels):
 
 def letterbox_sizes():
     rows = []
-    sizes = [(810, 1080), (1280, 720), (640, 427), (333, 500), (100, 37), (64, 64), (640, 640), (424, 318), (116, 87), (641, 480), (1000, 20), (31, 57), (427, 640),
-             (500, 375), (375, 500), (33, 32), (1920, 1080), (639, 639), (10, 10), (200, 1), (160, 120), (57, 31)]
+    sizes = [
+        (810, 1080),
+        (1280, 720),
+        (640, 427),
+        (333, 500),
+        (100, 37),
+        (64, 64),
+        (640, 640),
+        (424, 318),
+        (116, 87),
+        (641, 480),
+        (1000, 20),
+        (31, 57),
+        (427, 640),
+        (500, 375),
+        (375, 500),
+        (33, 32),
+        (1920, 1080),
+        (639, 639),
+        (10, 10),
+        (200, 1),
+        (160, 120),
+        (57, 31),
+    ]
     for w, h in sizes:
-        for target, auto, scaleup in (((640, 640), True, True), ((640, 640), False, True), ((640, 640), False, False), ((384, 672), False, False), ((160, 160), True, True), ((320, 640), False, True)):
+        for target, auto, scaleup in (
+            ((640, 640), True, True),
+            ((640, 640), False, True),
+            ((640, 640), False, False),
+            ((384, 672), False, False),
+            ((160, 160), True, True),
+            ((320, 640), False, True),
+        ):
             result = augment.LetterBox(target, auto=auto, scaleup=scaleup, stride=32)(image=np.zeros((h, w, 3), np.uint8))
             inside = np.argwhere(result[..., 0] != 114)
             (top, left), (bottom, right) = inside.min(0), inside.max(0)
-            rows.append([w, h, *target, auto, scaleup, *result.shape[:2], top, result.shape[0] - 1 - bottom, left, result.shape[1] - 1 - right])
+            rows.append(
+                [
+                    w,
+                    h,
+                    *target,
+                    auto,
+                    scaleup,
+                    *result.shape[:2],
+                    top,
+                    result.shape[0] - 1 - bottom,
+                    left,
+                    result.shape[1] - 1 - right,
+                ]
+            )
     return rows
 
 
 def dataset_sizes():
-    sizes = [(640, 427), (333, 500), (500, 333), (424, 318), (116, 87), (641, 480), (1280, 720), (810, 1080), (1000, 20), (64, 2000), (31, 57), (100, 37), (232, 174),
-             (476, 357), (572, 429), (640, 640), (160, 160), (33, 40), (12, 10)]
+    sizes = [
+        (640, 427),
+        (333, 500),
+        (500, 333),
+        (424, 318),
+        (116, 87),
+        (641, 480),
+        (1280, 720),
+        (810, 1080),
+        (1000, 20),
+        (64, 2000),
+        (31, 57),
+        (100, 37),
+        (232, 174),
+        (476, 357),
+        (572, 429),
+        (640, 640),
+        (160, 160),
+        (33, 40),
+        (12, 10),
+    ]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder) / "images"
@@ -146,7 +246,9 @@ def dataset_sizes():
             cv2.imwrite(str(root / f"{k:02d}.png"), np.zeros((h, w, 3), np.uint8))
         for imgsz in (640, 160):
             data = {"names": {0: "a"}, "nc": 1, "channels": 3}
-            dataset = build_yolo_dataset(get_cfg(overrides=dict(task="segment", imgsz=imgsz)), str(root), 1, data, mode="val", rect=True, stride=32)
+            dataset = build_yolo_dataset(
+                get_cfg(overrides=dict(task="segment", imgsz=imgsz)), str(root), 1, data, mode="val", rect=True, stride=32
+            )
             for k in range(len(dataset)):
                 item = dataset[k]
                 w, h = sizes[int(pathlib.Path(item["im_file"]).stem)]
@@ -157,16 +259,43 @@ def dataset_sizes():
 
 
 def resizes():
-    cases = [(3, 4, 5, 6, 1), (3, 4, 2, 3, 1), (7, 9, 20, 13, 3), (20, 31, 11, 17, 3), (16, 24, 8, 12, 3), (16, 24, 4, 6, 1), (37, 100, 19, 51, 3), (5, 5, 5, 5, 3), (1, 7, 3, 14, 3),
-             (30, 20, 29, 21, 3), (64, 48, 16, 12, 1), (9, 1, 4, 2, 3), (33, 65, 64, 64, 3)]
+    cases = [
+        (3, 4, 5, 6, 1),
+        (3, 4, 2, 3, 1),
+        (7, 9, 20, 13, 3),
+        (20, 31, 11, 17, 3),
+        (16, 24, 8, 12, 3),
+        (16, 24, 4, 6, 1),
+        (37, 100, 19, 51, 3),
+        (5, 5, 5, 5, 3),
+        (1, 7, 3, 14, 3),
+        (30, 20, 29, 21, 3),
+        (64, 48, 16, 12, 1),
+        (9, 1, 4, 2, 3),
+        (33, 65, 64, 64, 3),
+    ]
     for k, (h, w, nh, nw, c) in enumerate(cases):
-        x = np.array([[0, 20, 40, 60], [80, 100, 120, 140], [160, 180, 200, 220]], np.uint8) if k < 2 else noise(f"resize{k}", h, w, c)
+        x = (
+            np.array([[0, 20, 40, 60], [80, 100, 120, 140], [160, 180, 200, 220]], np.uint8)
+            if k < 2
+            else noise(f"resize{k}", h, w, c)
+        )
         tensors[f"resize.{k}.x"], tensors[f"resize.{k}.y"] = x, cv2.resize(x, (nw, nh), interpolation=cv2.INTER_LINEAR)
     parameters["resize"] = [{"from": [h, w], "to": [nh, nw], "channels": c} for h, w, nh, nw, c in cases]
     parameters["letterbox"] = []
-    for k, (h, w, target, auto, scaleup) in enumerate([(37, 50, (64, 64), True, True), (50, 37, (64, 64), False, True), (20, 30, (64, 64), False, False), (90, 41, (64, 64), True, True), (33, 64, (64, 96), False, False)]):
+    for k, (h, w, target, auto, scaleup) in enumerate(
+        [
+            (37, 50, (64, 64), True, True),
+            (50, 37, (64, 64), False, True),
+            (20, 30, (64, 64), False, False),
+            (90, 41, (64, 64), True, True),
+            (33, 64, (64, 96), False, False),
+        ]
+    ):
         x = noise(f"letterbox{k}", h, w)
-        tensors[f"letterbox.{k}.x"], tensors[f"letterbox.{k}.y"] = x, augment.LetterBox(target, auto=auto, scaleup=scaleup, stride=32)(image=x)
+        tensors[f"letterbox.{k}.x"], tensors[f"letterbox.{k}.y"] = x, augment.LetterBox(
+            target, auto=auto, scaleup=scaleup, stride=32
+        )(image=x)
         parameters["letterbox"].append({"target": target, "auto": auto, "scaleup": scaleup})
 
 
@@ -185,7 +314,11 @@ def hsv():
 
 def scene(k, points, size=None):
     h, w = size or [(48, 64), (64, 40), (64, 64), (30, 64), (64, 57)][k % 5]
-    polygons = [polygon(w * 0.35, h * 0.4, w * 0.22, h * 0.27, 7 + k), polygon(w * 0.7, h * 0.62, w * 0.25, h * 0.3, 5, 0.9), polygon(w * 0.1, h * 0.9, w * 0.08, h * 0.09, 4, 0.1)]
+    polygons = [
+        polygon(w * 0.35, h * 0.4, w * 0.22, h * 0.27, 7 + k),
+        polygon(w * 0.7, h * 0.62, w * 0.25, h * 0.3, 5, 0.9),
+        polygon(w * 0.1, h * 0.9, w * 0.08, h * 0.09, 4, 0.1),
+    ]
     polygons = [np.clip(p, 0, [w, h]).astype(np.float32) for p in polygons][: 1 + (k + 2) % 3]
     return labels_of(noise(f"scene{k}", h, w), polygons, [(k + j) % 4 for j in range(len(polygons))], points)
 
@@ -200,8 +333,14 @@ def flips():
 
 def warps():
     parameters["warp"] = []
-    settings = [dict(translate=0.1, scale=0.5), dict(degrees=30.0, translate=0.1, scale=0.5, shear=10.0), dict(degrees=10.0, perspective=0.0005),
-                dict(translate=0.4, scale=0.9), dict(degrees=0.0, translate=0.0, scale=0.0), dict(translate=0.3, scale=0.2)]
+    settings = [
+        dict(translate=0.1, scale=0.5),
+        dict(degrees=30.0, translate=0.1, scale=0.5, shear=10.0),
+        dict(degrees=10.0, perspective=0.0005),
+        dict(translate=0.4, scale=0.9),
+        dict(degrees=0.0, translate=0.0, scale=0.0),
+        dict(translate=0.3, scale=0.2),
+    ]
     for k, options in enumerate(settings):
         labels = scene(k, 30 if k % 2 else 100, (64, 64) if k != 5 else (48, 64))
         full = {"degrees": 0.0, "translate": 0.1, "scale": 0.5, "shear": 0.0, "perspective": 0.0, **options}
@@ -241,7 +380,16 @@ def mosaics():
             after_mosaic = len(draws.log)
             labels = perspective(labels)
         store_labels(f"mosaic.{k}.out", labels)
-        parameters["mosaic"].append({"first": k, "imgsz": 64, "buffer": store.buffer, "border": border, "draws": draws.log[:after_mosaic], "warp_draws": draws.log[after_mosaic:]})
+        parameters["mosaic"].append(
+            {
+                "first": k,
+                "imgsz": 64,
+                "buffer": store.buffer,
+                "border": border,
+                "draws": draws.log[:after_mosaic],
+                "warp_draws": draws.log[after_mosaic:],
+            }
+        )
 
 
 def copy_paste_and_mixup():
@@ -267,19 +415,29 @@ def copy_paste_and_mixup():
 def rasters():
     """Single polygons, and overlap index maps of several (no equal non-zero areas, whose order would be arbitrary)."""
     parameters["raster"] = []
-    special = [np.array([[2.9, 1.2], [20.7, 3.9], [15.1, 14.8], [4.4, 11]], np.float32), np.array([[0, 0], [24, 0], [24, 16], [0, 16]], np.float32),
-               np.array([[5, 5], [5, 5], [5, 5]], np.float32), np.array([[0, 0], [23, 15], [23, 0], [0, 15]], np.float32), np.array([[10, 2], [12, 2], [12, 3], [10, 3]], np.float32),
-               np.array([[23.99, 4], [24, 12], [17, 16], [16.5, 8]], np.float32)]
+    special = [
+        np.array([[2.9, 1.2], [20.7, 3.9], [15.1, 14.8], [4.4, 11]], np.float32),
+        np.array([[0, 0], [24, 0], [24, 16], [0, 16]], np.float32),
+        np.array([[5, 5], [5, 5], [5, 5]], np.float32),
+        np.array([[0, 0], [23, 15], [23, 0], [0, 15]], np.float32),
+        np.array([[10, 2], [12, 2], [12, 3], [10, 3]], np.float32),
+        np.array([[23.99, 4], [24, 12], [17, 16], [16.5, 8]], np.float32),
+    ]
     for k, p in enumerate(special):
         for ratio in (1, 2, 4):
             tensors[f"raster.{k}.r{ratio}"] = polygon2mask((16, 24), [p.reshape(-1)], 1, ratio)
         parameters["raster"].append({"h": 16, "w": 24, "polygon": p})
     parameters["overlap"] = []
-    for k, (h, w, count, ratio) in enumerate([(64, 64, 6, 4), (96, 64, 20, 4), (64, 96, 9, 2), (48, 48, 5, 1), (64, 64, 1, 4), (640, 640, 5, 4)]):
+    for k, (h, w, count, ratio) in enumerate(
+        [(64, 64, 6, 4), (96, 64, 20, 4), (64, 96, 9, 2), (48, 48, 5, 1), (64, 64, 1, 4), (640, 640, 5, 4)]
+    ):
         attempt = 0
         while True:
             f = fraction(f"overlap{k}.{attempt}", count * 6).reshape(count, 6)
-            polygons = [polygon(w * a, h * b, w * (0.02 + 0.3 * c * c), h * (0.02 + 0.3 * d * d), 3 + int(e * 8), g * 6) for a, b, c, d, e, g in f]
+            polygons = [
+                polygon(w * a, h * b, w * (0.02 + 0.3 * c * c), h * (0.02 + 0.3 * d * d), 3 + int(e * 8), g * 6)
+                for a, b, c, d, e, g in f
+            ]
             if k == 5:
                 square = lambda a, b: np.array([[a, a], [b, a], [b, b], [a, b]], np.float32)
                 polygons = [polygon(320, 320, 0, 0, 4), square(100, 201), square(300, 400), square(10, 500), square(50, 90)]
@@ -313,14 +471,24 @@ def polygons():
             mask[2:5, 2:6] = 0
             mask[3, 3] = 1
         contours = [c.reshape(-1, 2) for c in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]]
-        out["contours"].append({"h": h, "w": w, "rows": ["".join(map(str, r)) for r in mask.tolist()], "contours": contours,
-                                "all": ops.masks2segments(torch.from_numpy(mask[None]), strategy="all")[0], "largest": ops.masks2segments(torch.from_numpy(mask[None]), strategy="largest")[0]})
+        out["contours"].append(
+            {
+                "h": h,
+                "w": w,
+                "rows": ["".join(map(str, r)) for r in mask.tolist()],
+                "contours": contours,
+                "all": ops.masks2segments(torch.from_numpy(mask[None]), strategy="all")[0],
+                "largest": ops.masks2segments(torch.from_numpy(mask[None]), strategy="largest")[0],
+            }
+        )
     square = [np.array([[5.0 * k, 0], [5.0 * k + 2, 0], [5.0 * k + 2, 2], [5.0 * k, 2]]) for k in range(3)]
     for k in range(12):
         parts = square if k == 0 else [formula_points(f"merge{k}.{j}", 3 + (k + j) % 6, 10) + 8 * j for j in range(2 + k % 4)]
         parts = [np.asarray(p, np.float64) for p in parts]
         merged = converter.merge_multi_segment([p.reshape(-1).tolist() for p in parts])
-        out["merge"].append({"parts": parts, "merged": [np.asarray(m).tolist() for m in merged], "result": np.concatenate(merged, 0)})
+        out["merge"].append(
+            {"parts": parts, "merged": [np.asarray(m).tolist() for m in merged], "result": np.concatenate(merged, 0)}
+        )
     return out
 
 

@@ -1,11 +1,13 @@
-"""checkpoint/*.pt, checkpoint/*.safetensors, checkpoint/index.json: small checkpoints as the original and PyTorch write them, and hostile ones.
+"""checkpoint/*.pt, checkpoint/*.safetensors, checkpoint/index.json: small checkpoints as the original and PyTorch write them, and
+hostile ones.
 
-stripped.pt: a checkpoint as training leaves it (spec 1.8): `model` is a SegmentationModel object with a short stack of the original's Conv, C2f
-and SPPF modules and a plain Conv2d with bias, fp16; `optimizer`, `ema` None, `epoch` -1. running.pt: as written during training: `model` None, `ema` the fp16 module,
-`optimizer` a state dict with fp16 moments, `epoch` 3. fp32.pt: stripped, but in fp32. state_dict.pt: a bare dictionary of tensors of all types,
-with a scalar, an empty tensor, a non-contiguous view and two tensors in one storage. The tensors of each are beside it as .safetensors.
-legacy.pt: PyTorch's old, non-zip format. bad_*.pt: broken or malicious files; a reader must refuse each with an error, create no file
-named tessera_was_here, and not take more than a moment or a few megabytes. index.json says what each one is.
+stripped.pt: a checkpoint as training leaves it (spec 1.8): `model` is a SegmentationModel object with a short stack of the
+original's Conv, C2f and SPPF modules and a plain Conv2d with bias, fp16; `optimizer`, `ema` None, `epoch` -1. running.pt: as
+written during training: `model` None, `ema` the fp16 module, `optimizer` a state dict with fp16 moments, `epoch` 3. fp32.pt:
+stripped, but in fp32. state_dict.pt: a bare dictionary of tensors of all types, with a scalar, an empty tensor, a non-contiguous
+view and two tensors in one storage. The tensors of each are beside it as .safetensors. legacy.pt: PyTorch's old, non-zip format.
+bad_*.pt: broken or malicious files; a reader must refuse each with an error, create no file named tessera_was_here, and not take
+more than a moment or a few megabytes. index.json says what each one is.
 """
 
 import io
@@ -39,9 +41,22 @@ def small_model():
 
 
 def checkpoint(**changes):
-    return {"epoch": -1, "best_fitness": None, "model": None, "ema": None, "updates": None, "optimizer": None, "train_args": {"imgsz": 160, "task": "segment", "lr0": 0.01, "data": "pets.yaml"},
-            "train_metrics": {"metrics/mAP50(B)": 0.25, "fitness": 0.125}, "train_results": {"epoch": [1, 2], "train/box_loss": [1.5, 1.25]}, "date": "2025-06-01T00:00:00", "version": "8.3.159",
-            "license": "AGPL-3.0 License", "docs": "x", **changes}
+    return {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": None,
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": {"imgsz": 160, "task": "segment", "lr0": 0.01, "data": "pets.yaml"},
+        "train_metrics": {"metrics/mAP50(B)": 0.25, "fitness": 0.125},
+        "train_results": {"epoch": [1, 2], "train/box_loss": [1.5, 1.25]},
+        "date": "2025-06-01T00:00:00",
+        "version": "8.3.159",
+        "license": "AGPL-3.0 License",
+        "docs": "x",
+        **changes,
+    }
 
 
 def good_files(folder, notes):
@@ -53,8 +68,15 @@ def good_files(folder, notes):
     torch.save(checkpoint(model=half), folder / "stripped.pt")
     keep("stripped", half.state_dict(), "stripped checkpoint, fp16 module object in 'model', names kitten and pup")
     model = small_model()
-    optimizer = torch.optim.SGD([{"params": [p for n, p in model.named_parameters() if "bias" in n]}, {"params": [p for n, p in model.named_parameters() if "bias" not in n], "weight_decay": 0.0005}],
-                                lr=0.01, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(
+        [
+            {"params": [p for n, p in model.named_parameters() if "bias" in n]},
+            {"params": [p for n, p in model.named_parameters() if "bias" not in n], "weight_decay": 0.0005},
+        ],
+        lr=0.01,
+        momentum=0.9,
+        nesterov=True,
+    )
     for name, p in model.named_parameters():
         p.grad = formula("grad." + name, tuple(p.shape))
     optimizer.step()
@@ -62,14 +84,30 @@ def good_files(folder, notes):
     for entry in state["state"].values():
         entry["momentum_buffer"] = entry["momentum_buffer"].half()
     torch.save(checkpoint(ema=half, optimizer=state, epoch=3, updates=17, best_fitness=0.125), folder / "running.pt")
-    keep("running", half.state_dict(), "running checkpoint: 'model' None, module in 'ema', optimizer state with fp16 moments, epoch 3, updates 17")
+    keep(
+        "running",
+        half.state_dict(),
+        "running checkpoint: 'model' None, module in 'ema', optimizer state with fp16 moments, epoch 3, updates 17",
+    )
     single = small_model()
     torch.save(checkpoint(model=single), folder / "fp32.pt")
     keep("fp32", single.state_dict(), "stripped checkpoint in fp32")
     base = formula("base", (6, 4))
-    tensors = {"f32": formula("f32", (3, 2)), "f16": formula("f16", (5,)).half(), "bf16": formula("bf16", (4,)).bfloat16(), "f64": torch.tensor([1.5, 2.0**-40 + 1], dtype=torch.float64),
-               "i64": torch.tensor([2**40, -3]), "i32": torch.tensor([[7, -8]], dtype=torch.int32), "u8": torch.arange(5, dtype=torch.uint8), "bool": torch.tensor([True, False, True]),
-               "scalar": torch.tensor(42), "empty": torch.zeros(0, 3), "rows": base[2:4], "transposed": base.t(), "every_second": base[::2, 1::2]}
+    tensors = {
+        "f32": formula("f32", (3, 2)),
+        "f16": formula("f16", (5,)).half(),
+        "bf16": formula("bf16", (4,)).bfloat16(),
+        "f64": torch.tensor([1.5, 2.0**-40 + 1], dtype=torch.float64),
+        "i64": torch.tensor([2**40, -3]),
+        "i32": torch.tensor([[7, -8]], dtype=torch.int32),
+        "u8": torch.arange(5, dtype=torch.uint8),
+        "bool": torch.tensor([True, False, True]),
+        "scalar": torch.tensor(42),
+        "empty": torch.zeros(0, 3),
+        "rows": base[2:4],
+        "transposed": base.t(),
+        "every_second": base[::2, 1::2],
+    }
     torch.save(tensors, folder / "state_dict.pt")
     from safetensors.torch import save_file
 
@@ -92,6 +130,7 @@ def archive(path, pickled, storages=None, extra=None):
 
 def tensor_pickle(size=(2, 3), stride=(3, 1), offset=0, count=6, kind="FloatStorage", key="0"):
     """Pickle of {"w": tensor} in the form torch.save writes, with free numbers."""
+
     def text(s):
         return b"X" + struct.pack("<I", len(s)) + s.encode()
 
@@ -122,10 +161,32 @@ def bad_files(folder, notes):
     bad("system", "REDUCE of os.system", call(b"os", b"system", command))
     bad("posix", "REDUCE of posix.system", call(b"posix", b"system", command))
     bad("eval", "REDUCE of builtins.eval", call(b"builtins", b"eval", f"__import__('os').system('{command}')"))
-    bad("inst", "INST opcode calling os.system", b"\x80\x02(X" + struct.pack("<I", len(command)) + command.encode() + b"ios\nsystem\n.")
-    bad("obj", "OBJ opcode calling os.system", b"\x80\x02(cos\nsystem\nX" + struct.pack("<I", len(command)) + command.encode() + b"o.")
-    bad("stack_global", "STACK_GLOBAL subprocess.getoutput", b"\x80\x04\x8c\x0asubprocess\x8c\x09getoutput\x93\x8c" + bytes([len(command)]) + command.encode() + b"\x85R.")
-    bad("nested", "os.system hidden as a value beside a good tensor", tensor_pickle()[:-2] + b"X\x01\x00\x00\x00vcos\nsystem\n(X" + struct.pack("<I", len(command)) + command.encode() + b"tRs" + b"s.", floats)
+    bad(
+        "inst",
+        "INST opcode calling os.system",
+        b"\x80\x02(X" + struct.pack("<I", len(command)) + command.encode() + b"ios\nsystem\n.",
+    )
+    bad(
+        "obj",
+        "OBJ opcode calling os.system",
+        b"\x80\x02(cos\nsystem\nX" + struct.pack("<I", len(command)) + command.encode() + b"o.",
+    )
+    bad(
+        "stack_global",
+        "STACK_GLOBAL subprocess.getoutput",
+        b"\x80\x04\x8c\x0asubprocess\x8c\x09getoutput\x93\x8c" + bytes([len(command)]) + command.encode() + b"\x85R.",
+    )
+    bad(
+        "nested",
+        "os.system hidden as a value beside a good tensor",
+        tensor_pickle()[:-2]
+        + b"X\x01\x00\x00\x00vcos\nsystem\n(X"
+        + struct.pack("<I", len(command))
+        + command.encode()
+        + b"tRs"
+        + b"s.",
+        floats,
+    )
     bad("setstate", "BUILD with a state that names a function", b"\x80\x02cos\nsystem\n)\x81}X\x01\x00\x00\x00ccposix\nsystem\nsb.")
     bad("no_pickle", "archive without data.pkl", None, floats)
     bad("no_storage", "tensor whose storage record is missing", tensor_pickle(key="9"), floats)
@@ -158,9 +219,17 @@ def bad_files(folder, notes):
     torch.save({"w": torch.arange(300.0)}, buffer)
     whole = buffer.getvalue()
     flip = whole.find(struct.pack("<2f", 150.0, 151.0))
-    for name, data, what in (("truncated", whole[: len(whole) * 6 // 10], "good file cut at 60 %"), ("truncated_tail", whole[:-10], "good file without its last ten bytes"), ("empty", b"", "no bytes"),
-                             ("text", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 6\n", "a text file"),
-                             ("bit_flip", whole[:flip] + bytes([whole[flip] ^ 0x10]) + whole[flip + 1:], "good file with one bit changed: checksum mismatch")):
+    for name, data, what in (
+        ("truncated", whole[: len(whole) * 6 // 10], "good file cut at 60 %"),
+        ("truncated_tail", whole[:-10], "good file without its last ten bytes"),
+        ("empty", b"", "no bytes"),
+        ("text", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 6\n", "a text file"),
+        (
+            "bit_flip",
+            whole[:flip] + bytes([whole[flip] ^ 0x10]) + whole[flip + 1 :],
+            "good file with one bit changed: checksum mismatch",
+        ),
+    ):
         (folder / f"bad_{name}.pt").write_bytes(data)
         notes[f"bad_{name}.pt"] = {"ok": False, "what": what}
 

@@ -1,9 +1,10 @@
 """coco_eval.json: generated ground truths and detections with the twelve statistics of pycocotools for bbox and segm.
 
-Each case: "gt" (COCO instances dictionary: images, categories, annotations with polygons, uncompressed RLE and crowds), "dt" (results list: bbox
-ltwh, score, compressed RLE) and "bbox"/"segm" (12 doubles in full precision). Images are 64 x 48 (a few larger for the medium and large area
-ranges). Coordinates in quarters, areas as COCO has them (mask area), scores with many ties. Cases without detections are evaluated with
-an empty result set. Expect equality to about 1e-12: same order of sums or not, nothing else differs.
+Each case: "gt" (COCO instances dictionary: images, categories, annotations with polygons, uncompressed RLE and crowds), "dt"
+(results list: bbox ltwh, score, compressed RLE) and "bbox"/"segm" (12 doubles in full precision). Images are 64 x 48 (a few
+larger for the medium and large area ranges). Coordinates in quarters, areas as COCO has them (mask area), scores with many ties.
+Cases without detections are evaluated with an empty result set. Expect equality to about 1e-12: same order of sums or not,
+nothing else differs.
 """
 
 import contextlib
@@ -71,11 +72,32 @@ def uncompressed(rle):
     return {"size": [int(s) for s in rle["size"]], "counts": counts}
 
 
-def make(k, rng, images=3, per_image=(0, 6), categories=2, crowd=0.0, missed=0.15, false=0.4, tie=False, size=(64, 48), noise=0.12, many=0, rle=0.15, parts=0.2, no_detections=False,
-         perfect=False, radius=(0.05, 1.0)):
+def make(
+    k,
+    rng,
+    images=3,
+    per_image=(0, 6),
+    categories=2,
+    crowd=0.0,
+    missed=0.15,
+    false=0.4,
+    tie=False,
+    size=(64, 48),
+    noise=0.12,
+    many=0,
+    rle=0.15,
+    parts=0.2,
+    no_detections=False,
+    perfect=False,
+    radius=(0.05, 1.0),
+):
     w, h = size
     ids = [7 * (j + 1) for j in range(images)]
-    gt = {"images": [{"id": i, "width": w, "height": h, "file_name": f"{i}.jpg"} for i in ids], "categories": [{"id": 1 + 3 * c, "name": f"c{c}"} for c in range(categories)], "annotations": []}
+    gt = {
+        "images": [{"id": i, "width": w, "height": h, "file_name": f"{i}.jpg"} for i in ids],
+        "categories": [{"id": 1 + 3 * c, "name": f"c{c}"} for c in range(categories)],
+        "annotations": [],
+    }
     dt = []
 
     def score():
@@ -88,8 +110,18 @@ def make(k, rng, images=3, per_image=(0, 6), categories=2, crowd=0.0, missed=0.1
             return
         box = [round(float(v), 3) for v in mask_api.toBbox(encoded)]
         if not perfect:
-            box = [round(b + float(rng.uniform(-1, 1)) * noise * 4, 3) for b in box[:2]] + [round(max(b + float(rng.uniform(-1, 1)) * noise * 6, 0.5), 3) for b in box[2:]]
-        dt.append({"image_id": image, "category_id": category, "bbox": box, "score": score(), "segmentation": {"size": [h, w], "counts": encoded["counts"].decode()}})
+            box = [round(b + float(rng.uniform(-1, 1)) * noise * 4, 3) for b in box[:2]] + [
+                round(max(b + float(rng.uniform(-1, 1)) * noise * 6, 0.5), 3) for b in box[2:]
+            ]
+        dt.append(
+            {
+                "image_id": image,
+                "category_id": category,
+                "bbox": box,
+                "score": score(),
+                "segmentation": {"size": [h, w], "counts": encoded["counts"].decode()},
+            }
+        )
 
     for image in ids:
         for _ in range(int(rng.integers(per_image[0], per_image[1] + 1))):
@@ -105,8 +137,17 @@ def make(k, rng, images=3, per_image=(0, 6), categories=2, crowd=0.0, missed=0.1
                 continue
             is_crowd = int(rng.random() < crowd)
             as_rle = is_crowd or rng.random() < rle
-            gt["annotations"].append({"id": len(gt["annotations"]) + 1, "image_id": image, "category_id": category, "iscrowd": is_crowd, "area": area,
-                                      "bbox": [float(v) for v in mask_api.toBbox(encoded)], "segmentation": uncompressed(encoded) if as_rle else polygons})
+            gt["annotations"].append(
+                {
+                    "id": len(gt["annotations"]) + 1,
+                    "image_id": image,
+                    "category_id": category,
+                    "iscrowd": is_crowd,
+                    "area": area,
+                    "bbox": [float(v) for v in mask_api.toBbox(encoded)],
+                    "segmentation": uncompressed(encoded) if as_rle else polygons,
+                }
+            )
             if no_detections:
                 continue
             if perfect:
@@ -114,21 +155,58 @@ def make(k, rng, images=3, per_image=(0, 6), categories=2, crowd=0.0, missed=0.1
                 continue
             for _ in range(0 if rng.random() < missed else (int(rng.integers(1, 4)) if is_crowd else 1 + int(rng.random() < 0.25))):
                 moved = [[quarter(v + float(rng.normal()) * noise * (rx, ry)[i % 2]) for i, v in enumerate(p)] for p in polygons]
-                detect(image, category if rng.random() < 0.9 else 1 + 3 * int(rng.integers(categories)), 0, 0, 0, 0, [clipped(p, w, h) for p in moved])
+                detect(
+                    image,
+                    category if rng.random() < 0.9 else 1 + 3 * int(rng.integers(categories)),
+                    0,
+                    0,
+                    0,
+                    0,
+                    [clipped(p, w, h) for p in moved],
+                )
         if not no_detections and not perfect:
             for _ in range(int(rng.poisson(false * 2)) + many):
-                detect(image, 1 + 3 * int(rng.integers(categories)), rng.uniform(0, w), rng.uniform(0, h), rng.uniform(2, 14), rng.uniform(2, 14))
+                detect(
+                    image,
+                    1 + 3 * int(rng.integers(categories)),
+                    rng.uniform(0, w),
+                    rng.uniform(0, h),
+                    rng.uniform(2, 14),
+                    rng.uniform(2, 14),
+                )
     order = rng.permutation(len(dt))
     return gt, [dt[int(i)] for i in order]
 
 
 SETTINGS = [
-    dict(), dict(tie=True), dict(crowd=0.4), dict(crowd=0.4, tie=True), dict(no_detections=True), dict(perfect=True), dict(images=5, per_image=(0, 1)), dict(images=1, per_image=(0, 0), false=2.0),
-    dict(images=1, per_image=(5, 5), many=110, categories=1), dict(images=2, per_image=(3, 6), many=105, categories=1, tie=True), dict(size=(160, 120), per_image=(2, 6)),
-    dict(size=(160, 120), crowd=0.3, radius=(0.4, 1.1)), dict(categories=5, images=6, per_image=(0, 3)), dict(missed=0.9), dict(missed=0.0, false=0.0, noise=0.03), dict(noise=0.3), dict(crowd=1.0, per_image=(1, 3)),
-    dict(rle=1.0), dict(parts=1.0), dict(categories=1, images=1, per_image=(1, 1), false=0.0, missed=0.0), dict(images=8, per_image=(0, 3), tie=True, crowd=0.2), dict(images=4, per_image=(4, 12), categories=1),
-    dict(size=(280, 200), tie=True, parts=0.6, radius=(0.1, 1.4)), dict(categories=3, false=3.0), dict(images=4, per_image=(3, 5), size=(300, 220), noise=0.05, radius=(0.1, 1.3)), dict(categories=4, missed=0.5, crowd=0.15, tie=True),
-    dict(images=2, per_image=(3, 5), many=12, tie=True), dict(size=(33, 97), per_image=(1, 5)),
+    dict(),
+    dict(tie=True),
+    dict(crowd=0.4),
+    dict(crowd=0.4, tie=True),
+    dict(no_detections=True),
+    dict(perfect=True),
+    dict(images=5, per_image=(0, 1)),
+    dict(images=1, per_image=(0, 0), false=2.0),
+    dict(images=1, per_image=(5, 5), many=110, categories=1),
+    dict(images=2, per_image=(3, 6), many=105, categories=1, tie=True),
+    dict(size=(160, 120), per_image=(2, 6)),
+    dict(size=(160, 120), crowd=0.3, radius=(0.4, 1.1)),
+    dict(categories=5, images=6, per_image=(0, 3)),
+    dict(missed=0.9),
+    dict(missed=0.0, false=0.0, noise=0.03),
+    dict(noise=0.3),
+    dict(crowd=1.0, per_image=(1, 3)),
+    dict(rle=1.0),
+    dict(parts=1.0),
+    dict(categories=1, images=1, per_image=(1, 1), false=0.0, missed=0.0),
+    dict(images=8, per_image=(0, 3), tie=True, crowd=0.2),
+    dict(images=4, per_image=(4, 12), categories=1),
+    dict(size=(280, 200), tie=True, parts=0.6, radius=(0.1, 1.4)),
+    dict(categories=3, false=3.0),
+    dict(images=4, per_image=(3, 5), size=(300, 220), noise=0.05, radius=(0.1, 1.3)),
+    dict(categories=4, missed=0.5, crowd=0.15, tie=True),
+    dict(images=2, per_image=(3, 5), many=12, tie=True),
+    dict(size=(33, 97), per_image=(1, 5)),
 ]
 
 if __name__ == "__main__":
@@ -136,5 +214,7 @@ if __name__ == "__main__":
     for k, setting in enumerate(SETTINGS):
         gt, dt = make(k, np.random.Generator(np.random.PCG64(100 + k)), **setting)
         cases.append({"setting": setting, "gt": gt, "dt": dt, "bbox": evaluate(gt, dt, "bbox"), "segm": evaluate(gt, dt, "segm")})
-        print(k, len(gt["annotations"]), len(dt), [round(v, 3) for v in cases[-1]["bbox"]], [round(v, 3) for v in cases[-1]["segm"]])
+        print(
+            k, len(gt["annotations"]), len(dt), [round(v, 3) for v in cases[-1]["bbox"]], [round(v, 3) for v in cases[-1]["segm"]]
+        )
     save_json(output_folder(sys.argv) / "coco_eval.json", cases, digits=17)

@@ -1,14 +1,16 @@
 """coco_tiny.json: twenty-four pycocotools figures of made-up detections on real annotations: coco_tiny.py [OUT] DATA
 
-DATA is the folder with annotations/instances_{train,val}2017.json (80 images each; not part of the repository). The detections need no file, they follow
-from the annotations by this recipe (all arithmetic in double, f = common.fraction("coco_tiny", 8, 8 * j) for annotation number j of the file):
+DATA is the folder with annotations/instances_{train,val}2017.json (80 images each; not part of the repository). The detections
+need no file, they follow from the annotations by this recipe (all arithmetic in double, f = common.fraction("coco_tiny", 8, 8 *
+j) for annotation number j of the file):
 
-  f[0] < 0.12: no detection. Category: that of the annotation, but where f[1] < 0.08 the next one in the file's category list (cyclic).
-  Scale s = 0.85 + 0.3 f[2], shift dx = (f[3] - 0.5) * 0.3 * bw, dy = (f[4] - 0.5) * 0.3 * bh of the annotation's bbox (bx, by, bw, bh), centre (cx, cy) =
-  (bx + bw / 2, by + bh / 2). A coordinate x becomes floor((cx + (x - cx) * s + dx) * 100 + 0.5) / 100, y likewise.
-  Polygons: every vertex so moved; segmentations that are not polygon lists (crowds): the four corners of the bbox
-  (bx, by) (bx + bw, by) (bx + bw, by + bh) (bx, by + bh), so moved. bbox: x, y of the moved corner (bx, by); width floor(bw * s * 100 + 0.5) / 100, height likewise.
-  Score floor((0.05 + 0.9 f[5]) * 1000 + 0.5) / 1000 (ties happen). Where f[6] < 0.2 the same detection follows once more with half the score.
+  f[0] < 0.12: no detection. Category: that of the annotation, but where f[1] < 0.08 the next one in the file's category list
+  (cyclic). Scale s = 0.85 + 0.3 f[2], shift dx = (f[3] - 0.5) * 0.3 * bw, dy = (f[4] - 0.5) * 0.3 * bh of the annotation's bbox
+  (bx, by, bw, bh), centre (cx, cy) = (bx + bw / 2, by + bh / 2). A coordinate x becomes floor((cx + (x - cx) * s + dx) * 100 +
+  0.5) / 100, y likewise. Polygons: every vertex so moved; segmentations that are not polygon lists (crowds): the four corners of
+  the bbox (bx, by) (bx + bw, by) (bx + bw, by + bh) (bx, by + bh), so moved. bbox: x, y of the moved corner (bx, by); width
+  floor(bw * s * 100 + 0.5) / 100, height likewise. Score floor((0.05 + 0.9 f[5]) * 1000 + 0.5) / 1000 (ties happen). Where f[6] <
+  0.2 the same detection follows once more with half the score.
 
 Polygons may leave the image; the evaluator rasterises them with the image size. Detections are in annotation order.
 """
@@ -45,8 +47,13 @@ def detections(truth):
         if not isinstance(polygons, list):
             polygons = [[bx, by, bx + bw, by, bx + bw, by + bh, bx, by + bh]]
         moved = [[y_of(v) if i % 2 else x_of(v) for i, v in enumerate(p)] for p in polygons]
-        record = {"image_id": annotation["image_id"], "category_id": category, "bbox": [x_of(bx), y_of(by), rounded(bw * s, 100), rounded(bh * s, 100)],
-                  "score": rounded(0.05 + 0.9 * f[5], 1000), "segmentation": moved}
+        record = {
+            "image_id": annotation["image_id"],
+            "category_id": category,
+            "bbox": [x_of(bx), y_of(by), rounded(bw * s, 100), rounded(bh * s, 100)],
+            "score": rounded(0.05 + 0.9 * f[5], 1000),
+            "segmentation": moved,
+        }
         out.append(record)
         if f[6] < 0.2:
             out.append({**record, "score": record["score"] / 2})
@@ -68,7 +75,15 @@ if __name__ == "__main__":
         results = detections(truth)
         with_masks = encoded(truth, results)
         area = sum(int(mask_api.area(r["segmentation"])) for r in with_masks)
-        out[split] = {"annotations": len(truth["annotations"]), "detections": len(results), "score_sum": sum(r["score"] for r in results), "bbox_sum": sum(sum(r["bbox"]) for r in results),
-                      "mask_area_sum": area, "first": results[0], "bbox": evaluate(truth, with_masks, "bbox"), "segm": evaluate(truth, with_masks, "segm")}
+        out[split] = {
+            "annotations": len(truth["annotations"]),
+            "detections": len(results),
+            "score_sum": sum(r["score"] for r in results),
+            "bbox_sum": sum(sum(r["bbox"]) for r in results),
+            "mask_area_sum": area,
+            "first": results[0],
+            "bbox": evaluate(truth, with_masks, "bbox"),
+            "segm": evaluate(truth, with_masks, "segm"),
+        }
         print(split, out[split]["detections"], out[split]["bbox"][:3], out[split]["segm"][:3])
     save_json(folder / "coco_tiny.json", out, digits=17)

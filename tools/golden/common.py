@@ -1,7 +1,8 @@
 """Shared parts of the golden scripts: formula numbers, layout changes, and writers of fixtures.
 
 The original (ultralytics) is only called through its public classes and functions: a black box whose outputs are recorded.
-Formula numbers need no stored weights: the value of entry i of a tensor named s comes from splitmix64(FNV-1a(s) + i), see `fraction`.
+Formula numbers need no stored weights: the value of entry i of a tensor named s comes from splitmix64(FNV-1a(s) + i), see
+`fraction`.
 """
 
 import json

@@ -1,12 +1,12 @@
 """loss.safetensors, loss.json: the original's segmentation loss as a black box on raw head outputs.
 
 Each case holds raw maps (N,h,w,64+nc), coefficients (N,A,32), prototypes (N,mh,mw,32), targets (batch_idx, cls, bboxes xywh
-normalised) and masks (overlap: N,H,W index maps; else objects,H,W), the gradient of the total loss (items times batch size) with respect
-to the first three ("d..."), the four gained items (box, seg, cls, dfl; spec 7.3) and the assigner's outputs. fp32 on CPU.
+normalised) and masks (overlap: N,H,W index maps; else objects,H,W), the gradient of the total loss (items times batch size) with
+respect to the first three ("d..."), the four gained items (box, seg, cls, dfl; spec 7.3) and the assigner's outputs. fp32 on CPU.
 
-Cases other than "example" tilt the box logits (later bins weighed down) so that predicted boxes are about 30 pixels wide. No case has
-an anchor inside a ground truth with zero metric while that ground truth has fewer than ten positive metrics: there the original's top-k
-resolves ties arbitrarily and the mask term depends on it (spec 7.2 step 6). The script stops if one does.
+Cases other than "example" tilt the box logits (later bins weighed down) so that predicted boxes are about 30 pixels wide. No case
+has an anchor inside a ground truth with zero metric while that ground truth has fewer than ten positive metrics: there the
+original's top-k resolves ties arbitrarily and the mask term depends on it (spec 7.2 step 6). The script stops if one does.
 "decode": DFL expectation and boxes in grid units.
 """
 
@@ -40,7 +40,7 @@ def box_masks(targets, n, size, overlap):
     planes = []
     for _, _, x, y, bw, bh in targets:
         m = torch.zeros(h, w)
-        m[max(round((y - bh / 2) * h), 0):round((y + bh / 2) * h), max(round((x - bw / 2) * w), 0):round((x + bw / 2) * w)] = 1
+        m[max(round((y - bh / 2) * h), 0) : round((y + bh / 2) * h), max(round((x - bw / 2) * w), 0) : round((x + bw / 2) * w)] = 1
         planes.append(m)
     if not overlap:
         return torch.stack(planes) if planes else torch.zeros(0, h, w)
@@ -70,16 +70,40 @@ def run(case, n, nc, size, targets, inputs, masks, overlap=True, check=True):
         raise SystemExit(f"{case}: {doubtful} ground truths with an arbitrary top-k")
     _, boxes, scores, fg, gt_index = recorder.outputs
     zero_weight = int((fg.bool() & (scores.sum(-1) == 0)).sum())
-    out = {"coefficients": coefficients.permute(0, 2, 1), "dcoefficients": coefficients.grad.permute(0, 2, 1), "prototypes": nhwc(protos),
-           "dprototypes": nhwc(protos.grad), "masks": masks.to(torch.int32), "batch_idx": t[:, 0].int(), "cls": t[:, 1].int(), "bboxes": t[:, 2:],
-           "items": items, "total": total.sum().reshape(1), "fg": fg.to(torch.uint8), "gt_index": gt_index.int() * fg.int(), "target_scores": scores}
+    out = {
+        "coefficients": coefficients.permute(0, 2, 1),
+        "dcoefficients": coefficients.grad.permute(0, 2, 1),
+        "prototypes": nhwc(protos),
+        "dprototypes": nhwc(protos.grad),
+        "masks": masks.to(torch.int32),
+        "batch_idx": t[:, 0].int(),
+        "cls": t[:, 1].int(),
+        "bboxes": t[:, 2:],
+        "items": items,
+        "total": total.sum().reshape(1),
+        "fg": fg.to(torch.uint8),
+        "gt_index": gt_index.int() * fg.int(),
+        "target_scores": scores,
+    }
     for level, m in enumerate(maps):
         out[f"map{level}"], out[f"dmap{level}"] = nhwc(m), nhwc(m.grad)
     tensors.update({f"{case}.{key}": value for key, value in out.items()})
     norms = [m.grad.norm().item() for m in maps] + [coefficients.grad.norm().item(), protos.grad.norm().item()]
-    cases[case] = {"n": n, "nc": nc, "height": size[0], "width": size[1], "overlap": overlap, "objects": len(targets), "items": items.tolist(),
-                   "total": total.sum().item(), "positives": int(fg.sum()), "zero_metric_positives": zero_weight, "arbitrary_topk": doubtful,
-                   "target_score_sum": scores.sum().item(), "gradient_norms": norms}
+    cases[case] = {
+        "n": n,
+        "nc": nc,
+        "height": size[0],
+        "width": size[1],
+        "overlap": overlap,
+        "objects": len(targets),
+        "items": items.tolist(),
+        "total": total.sum().item(),
+        "positives": int(fg.sum()),
+        "zero_metric_positives": zero_weight,
+        "arbitrary_topk": doubtful,
+        "target_score_sum": scores.sum().item(),
+        "gradient_norms": norms,
+    }
     print(case, cases[case]["items"], cases[case]["positives"], zero_weight, doubtful)
 
 
@@ -110,20 +134,47 @@ def decode():
     for a in range(4):  # one-hot rows: known distances
         for side in range(4):
             logits[0, a, side * 16 + (a + 4 * side) % 16] = 60.0
-    tensors.update({"decode.logits": logits, "decode.anchors": anchors, "decode.strides": strides.reshape(-1),
-                    "decode.boxes": criterion.bbox_decode(anchors, logits)})
+    tensors.update(
+        {
+            "decode.logits": logits,
+            "decode.anchors": anchors,
+            "decode.strides": strides.reshape(-1),
+            "decode.boxes": criterion.bbox_decode(anchors, logits),
+        }
+    )
     cases["decode"] = {"maps": [[8, 4], [4, 2], [2, 1]], "boxes": "xyxy, grid units"}
 
 
 example()
-simple("mixed_counts", 3, 3, [[1, 2, 0.45, 0.52, 0.62, 0.58]] + [[2, k % 3, 0.27 + 0.16 * (k % 4), 0.33 + 0.31 * (k // 4), 0.41, 0.47] for k in range(8)])
+simple(
+    "mixed_counts",
+    3,
+    3,
+    [[1, 2, 0.45, 0.52, 0.62, 0.58]] + [[2, k % 3, 0.27 + 0.16 * (k % 4), 0.33 + 0.31 * (k // 4), 0.41, 0.47] for k in range(8)],
+)
 simple("no_objects", 2, 2, [], phase=0.01)
 simple("single_class", 2, 1, [[0, 0, 0.4, 0.4, 0.55, 0.6], [0, 0, 0.66, 0.58, 0.5, 0.7], [1, 0, 0.5, 0.5, 0.95, 0.9]], phase=0.02)
 simple("corners", 1, 2, [[0, 0, 0.25, 0.2, 0.5, 0.4], [0, 1, 0.75, 0.8, 0.5, 0.4], [0, 1, 0.5, 0.5, 1.0, 1.0]], phase=0.03)
-simple("mask_size_differs", 2, 2, [[0, 0, 0.42, 0.45, 0.6, 0.5], [1, 1, 0.55, 0.5, 0.7, 0.8], [1, 0, 0.3, 0.4, 0.45, 0.5]], mask_size=(24, 24), phase=0.04)
-simple("separate_masks", 2, 2, [[0, 1, 0.4, 0.4, 0.55, 0.6], [0, 0, 0.6, 0.55, 0.5, 0.6], [1, 1, 0.5, 0.5, 0.8, 0.7]], overlap=False, phase=0.05)
+simple(
+    "mask_size_differs",
+    2,
+    2,
+    [[0, 0, 0.42, 0.45, 0.6, 0.5], [1, 1, 0.55, 0.5, 0.7, 0.8], [1, 0, 0.3, 0.4, 0.45, 0.5]],
+    mask_size=(24, 24),
+    phase=0.04,
+)
+simple(
+    "separate_masks",
+    2,
+    2,
+    [[0, 1, 0.4, 0.4, 0.55, 0.6], [0, 0, 0.6, 0.55, 0.5, 0.6], [1, 1, 0.5, 0.5, 0.8, 0.7]],
+    overlap=False,
+    phase=0.05,
+)
 simple("wide_image", 1, 4, [[0, 3, 0.3, 0.5, 0.4, 0.7], [0, 1, 0.7, 0.45, 0.35, 0.6]], size=(32, 96), phase=0.06)
-simple("degenerate_boxes", 2, 2, [[0, 0, 0.5, 0.5, 0.0, 0.0], [0, 1, 0.45, 0.5, 0.6, 0.6], [1, 0, 0.4, 0.6, 0.05, 0.05]], phase=0.07)
+simple(
+    "degenerate_boxes", 2, 2, [[0, 0, 0.5, 0.5, 0.0, 0.0], [0, 1, 0.45, 0.5, 0.6, 0.6], [1, 0, 0.4, 0.6, 0.05, 0.05]], phase=0.07
+)
 simple("image_order", 2, 2, [[1, 0, 0.4, 0.5, 0.6, 0.6], [0, 1, 0.55, 0.45, 0.6, 0.55], [1, 1, 0.62, 0.55, 0.5, 0.6]], phase=0.08)
 decode()
 folder = output_folder(sys.argv)

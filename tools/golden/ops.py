@@ -70,11 +70,21 @@ conv("conv_one_pixel", 1, 1, 1, 5, 3, 3, 1, 1, True)
 for case, n, h, w, i, o in (("conv_transpose", 2, 3, 4, 5, 6), ("conv_transpose_wide", 1, 5, 3, 16, 16)):
     x, weight, bias = leaf(case + ".x", (n, i, h, w)), leaf(case + ".w", (i, o, 2, 2)), leaf(case + ".bias", (o,))
     y = F.conv_transpose2d(x, weight, bias, stride=2)
-    record(case, "conv_transpose2x2", {"stride": 2, "kernel": 2}, {"x": x, "w": weight, "bias": bias}, y,
-           layout={"w": lambda t: t.permute(1, 2, 3, 0)})
+    record(
+        case,
+        "conv_transpose2x2",
+        {"stride": 2, "kernel": 2},
+        {"x": x, "w": weight, "bias": bias},
+        y,
+        layout={"w": lambda t: t.permute(1, 2, 3, 0)},
+    )
     tensors[case + ".w_iohw"] = weight.detach().float()
 
-for case, shape, offset in (("batch_norm", (3, 5, 4, 3), 0.0), ("batch_norm_offset", (2, 4, 3, 3), 50.0), ("batch_norm_silu", (2, 6, 3, 4), 0.0)):
+for case, shape, offset in (
+    ("batch_norm", (3, 5, 4, 3), 0.0),
+    ("batch_norm_offset", (2, 4, 3, 3), 50.0),
+    ("batch_norm_silu", (2, 6, 3, 4), 0.0),
+):
     c = shape[1]
     x = leaf(case + ".x", shape, offset - 1, offset + 1)
     gamma, beta = leaf(case + ".gamma", (c,), 0.5, 1.5), leaf(case + ".beta", (c,))
@@ -92,11 +102,27 @@ case = "batch_norm_eval"
 x, gamma, beta = leaf(case + ".x", (2, 5, 3, 2)), leaf(case + ".gamma", (5,), 0.5, 1.5), leaf(case + ".beta", (5,))
 running_mean, running_var = formula(case + ".running_mean", (5,)), formula(case + ".running_var", (5,), 0.5, 1.5)
 y = F.batch_norm(x, running_mean.double(), running_var.double(), gamma, beta, training=False, eps=1e-3)
-record(case, "batch_norm", {"eps": 1e-3, "train": False}, {"x": x, "gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}, y)
+record(
+    case,
+    "batch_norm",
+    {"eps": 1e-3, "train": False},
+    {"x": x, "gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var},
+    y,
+)
 
 unary = {
-    "silu": F.silu, "sigmoid": torch.sigmoid, "relu": F.relu, "tanh": torch.tanh, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt,
-    "square": torch.square, "negate": torch.neg, "abs": torch.abs, "softplus": lambda t: F.softplus(t, threshold=1e9), "atan": torch.atan,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "square": torch.square,
+    "negate": torch.neg,
+    "abs": torch.abs,
+    "softplus": lambda t: F.softplus(t, threshold=1e9),
+    "atan": torch.atan,
 }
 for name, function in unary.items():
     low, high = (0.05, 6.0) if name in ("log", "sqrt") else (-6.0, 6.0)
@@ -107,7 +133,14 @@ for name in ("silu", "sigmoid", "tanh", "softplus"):
     t = x.clone().requires_grad_()
     record(name + "_extreme", name, {}, {"x": t}, unary[name](t))
 
-binary = {"add": torch.add, "subtract": torch.sub, "multiply": torch.mul, "divide": torch.div, "maximum": torch.maximum, "minimum": torch.minimum}
+binary = {
+    "add": torch.add,
+    "subtract": torch.sub,
+    "multiply": torch.mul,
+    "divide": torch.div,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+}
 for name, function in binary.items():
     low = 0.5 if name == "divide" else -2.0
     a, b = leaf(name + ".a", (4, 3, 5)), leaf(name + ".b", (4, 3, 5), low, 2.0)
@@ -115,7 +148,11 @@ for name, function in binary.items():
     a, b = leaf(name + "_broadcast.a", (4, 3, 5)), leaf(name + "_broadcast.b", (3, 1), low, 2.0)
     record(name + "_broadcast", name, {}, {"a": a, "b": b}, function(a, b))
 
-for case, shape, k, s, p in (("max_pool5", (2, 3, 6, 7), 5, 1, 2), ("max_pool2", (2, 4, 6, 8), 2, 2, 0), ("max_pool2_odd", (1, 2, 5, 7), 2, 2, 0)):
+for case, shape, k, s, p in (
+    ("max_pool5", (2, 3, 6, 7), 5, 1, 2),
+    ("max_pool2", (2, 4, 6, 8), 2, 2, 0),
+    ("max_pool2_odd", (1, 2, 5, 7), 2, 2, 0),
+):
     x = leaf(case + ".x", shape)
     record(case, "max_pool2d", {"kernel": k, "stride": s, "pad": p}, {"x": x}, F.max_pool2d(x, k, s, p))
 x = leaf("upsample.x", (2, 3, 3, 4))
@@ -150,12 +187,24 @@ index = torch.tensor([5, 0, 0, 3, 2, 5, 5], dtype=torch.int64)
 record("gather_rows", "gather_rows", {}, {"x": x, "index": index}, x[index])
 
 x, target = leaf("bce_with_logits.x", (5, 7), -5.0, 5.0), formula("bce_with_logits.target", (5, 7), 0.0, 1.0)
-record("bce_with_logits", "bce_with_logits_sum", {"y": "sum over all elements"}, {"x": x, "target": target},
-       F.binary_cross_entropy_with_logits(x, target.double(), reduction="sum"), scalar=True)
+record(
+    "bce_with_logits",
+    "bce_with_logits_sum",
+    {"y": "sum over all elements"},
+    {"x": x, "target": target},
+    F.binary_cross_entropy_with_logits(x, target.double(), reduction="sum"),
+    scalar=True,
+)
 x = torch.tensor([-200.0, -20.0, 0.0, 20.0, 200.0] * 2, dtype=torch.float64).requires_grad_()
 target = torch.tensor([0.0] * 5 + [1.0] * 5)
-record("bce_with_logits_extreme", "bce_with_logits_sum", {}, {"x": x, "target": target},
-       F.binary_cross_entropy_with_logits(x, target.double(), reduction="sum"), scalar=True)
+record(
+    "bce_with_logits_extreme",
+    "bce_with_logits_sum",
+    {},
+    {"x": x, "target": target},
+    F.binary_cross_entropy_with_logits(x, target.double(), reduction="sum"),
+    scalar=True,
+)
 
 
 def ciou_case():
@@ -171,8 +220,14 @@ def ciou_case():
     boxes, target = torch.cat([special, boxes]).double().requires_grad_(), torch.cat([special_target, target])
     weight = formula("ciou.weight", (16,), 0.1, 1.0)
     ciou = bbox_iou(boxes, target.double(), xywh=False, CIoU=True).reshape(-1)
-    record("ciou", "ciou_loss_sum", {"y": "sum of weight * (1 - CIoU)", "eps": 1e-7}, {"boxes": boxes, "target": target, "weight": weight},
-           (weight.double() * (1 - ciou)).sum(), scalar=True)
+    record(
+        "ciou",
+        "ciou_loss_sum",
+        {"y": "sum of weight * (1 - CIoU)", "eps": 1e-7},
+        {"boxes": boxes, "target": target, "weight": weight},
+        (weight.double() * (1 - ciou)).sum(),
+        scalar=True,
+    )
     tensors["ciou.ciou"] = ciou.detach().float()
 
 
@@ -184,8 +239,14 @@ def dfl_case():
     target[0] = torch.tensor([0.0, 1.0, 7.0, 14.99])  # whole numbers and the clamp value
     weight = formula("dfl.weight", (9,), 0.1, 1.0)
     loss = DFLoss(16)(x.view(-1, 16), target.double()).reshape(-1)
-    record("dfl", "dfl_loss_sum", {"y": "sum of weight * mean of 4 sides", "bins": 16}, {"x": x, "target": target, "weight": weight},
-           (weight.double() * loss).sum(), scalar=True)
+    record(
+        "dfl",
+        "dfl_loss_sum",
+        {"y": "sum of weight * mean of 4 sides", "bins": 16},
+        {"x": x, "target": target, "weight": weight},
+        (weight.double() * loss).sum(),
+        scalar=True,
+    )
     tensors["dfl.per_row"] = loss.detach().float()
     expectation = (F.softmax(x.detach().view(9, 4, 16), -1) * torch.arange(16)).sum(-1)
     tensors["dfl.expectation"] = expectation.float()
@@ -212,8 +273,22 @@ def mask_case():
         inside = (xs >= b[0]) & (xs < b[2]) & (ys >= b[1]) & (ys < b[3])
         bce = F.binary_cross_entropy_with_logits(logits, gt, reduction="none")
         total = total + (bce * inside).mean() / area[j].double()
-    record("mask_loss", "mask_loss_sum", {"overlap": True},
-           {"coefficients": coeff, "prototypes": protos, "masks": masks, "image": image, "target": target, "boxes": boxes, "area": area}, total, scalar=True)
+    record(
+        "mask_loss",
+        "mask_loss_sum",
+        {"overlap": True},
+        {
+            "coefficients": coeff,
+            "prototypes": protos,
+            "masks": masks,
+            "image": image,
+            "target": target,
+            "boxes": boxes,
+            "area": area,
+        },
+        total,
+        scalar=True,
+    )
 
 
 ciou_case()
