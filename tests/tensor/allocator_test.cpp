@@ -1,0 +1,189 @@
+#include "tensor/caching_allocator.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include <doctest/doctest.h>
+
+#include "tensor/base/check.h"
+#include "tensor/base/rng.h"
+
+namespace tessera {
+namespace {
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+// A system with `limit` bytes that counts what is asked of it.
+struct System {
+  size_t limit = 1024 * kMiB;
+  size_t held = 0;
+  int allocations = 0;
+  int releases = 0;
+
+  CachingAllocator::Raw raw() {
+    return {[this](size_t bytes) -> void* {
+              if (held + bytes > limit) return nullptr;
+              held += bytes;
+              ++allocations;
+              return std::aligned_alloc(64, bytes);
+            },
+            [this](void* p, size_t bytes) {
+              held -= bytes;
+              ++releases;
+              std::free(p);
+            }};
+  }
+};
+
+TEST_CASE("freed blocks are used again") {
+  System system;
+  CachingAllocator a(system.raw());
+  void* p = a.allocate(3 * kMiB);
+  CHECK(size_t(p) % 64 == 0);
+  a.release(p);
+  CHECK(a.allocate(3 * kMiB) == p);
+  CHECK(system.allocations == 1);
+  CHECK(a.stats().allocations == 2);
+  CHECK(a.stats().cache_hits == 1);
+  a.release(p);
+  a.release(nullptr);
+}
+
+TEST_CASE("small requests share a segment, its parts merge again") {
+  System system;
+  CachingAllocator a(system.raw());
+  std::vector<void*> parts;
+  for (int i = 0; i < 100; ++i) parts.push_back(a.allocate(size_t(i) * 30));
+  CHECK(system.allocations == 1);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    CHECK(size_t(parts[i]) % 64 == 0);
+    for (size_t j = 0; j < i; ++j) CHECK(parts[i] != parts[j]);
+  }
+  for (size_t i = 0; i < parts.size(); i += 2) a.release(parts[i]);  // neighbours of used blocks
+  for (size_t i = 1; i < parts.size(); i += 2) a.release(parts[i]);  // join both sides
+  CHECK(a.stats().bytes_in_use == 0);
+  a.trim();  // works only if everything merged into one block
+  CHECK(a.stats().bytes_reserved == 0);
+  CHECK(system.held == 0);
+}
+
+TEST_CASE("a large block is split when the rest is useful, and merges again") {
+  System system;
+  CachingAllocator a(system.raw());
+  void* whole = a.allocate(16 * kMiB);
+  a.release(whole);
+  void* left = a.allocate(4 * kMiB);
+  void* right = a.allocate(8 * kMiB);
+  CHECK(system.allocations == 1);
+  CHECK(left == whole);
+  CHECK(static_cast<char*>(right) == static_cast<char*>(left) + 4 * kMiB);
+  a.release(left);
+  a.release(right);
+  CHECK(a.allocate(16 * kMiB) == whole);
+  CHECK(system.allocations == 1);
+  a.release(whole);
+}
+
+TEST_CASE("a small request does not pin a large block") {
+  System system;
+  CachingAllocator a(system.raw());
+  a.release(a.allocate(64 * kMiB));
+  void* small = a.allocate(100);
+  CHECK(system.allocations == 2);
+  a.trim();
+  CHECK(a.stats().bytes_reserved < int64_t(64 * kMiB));
+  a.release(small);
+}
+
+TEST_CASE("statistics") {
+  System system;
+  CachingAllocator a(system.raw());
+  void* p = a.allocate(2 * kMiB);
+  void* q = a.allocate(4 * kMiB);
+  CHECK(a.stats().bytes_in_use == int64_t(6 * kMiB));
+  CHECK(a.stats().bytes_reserved == int64_t(system.held));
+  a.release(p);
+  CHECK(a.stats().bytes_in_use == int64_t(4 * kMiB));
+  CHECK(a.stats().peak_in_use == int64_t(6 * kMiB));
+  a.reset_peaks();
+  CHECK(a.stats().peak_in_use == int64_t(4 * kMiB));
+  a.release(q);
+  a.trim();
+  CHECK(a.stats().bytes_reserved == 0);
+  CHECK(a.stats().peak_reserved >= int64_t(6 * kMiB));
+}
+
+TEST_CASE("without memory: the cache goes back first, then the error names the sizes") {
+  System system;
+  system.limit = 10 * kMiB;
+  CachingAllocator a(system.raw());
+  a.release(a.allocate(8 * kMiB));
+  void* p = a.allocate(10 * kMiB);  // fits only after the cached 8 MiB are given back
+  CHECK(p != nullptr);
+  CHECK(system.releases == 1);
+  try {
+    a.allocate(5 * kMiB);
+    FAIL("no error");
+  } catch (const Error& e) {
+    CHECK(e.code() == ErrorCode::kMemory);
+    CHECK(e.message().find("5.0 MiB asked for, 10.0 MiB in use") != std::string::npos);
+    CHECK_FALSE(e.hint().empty());
+  }
+  CHECK(a.stats().bytes_in_use == int64_t(10 * kMiB));
+  a.release(p);
+  a.release(a.allocate(5 * kMiB));  // and it goes on working
+}
+
+TEST_CASE("everything goes back at the end") {
+  System system;
+  {
+    CachingAllocator a(system.raw());
+    a.release(a.allocate(kMiB));
+    a.release(a.allocate(9 * kMiB));
+  }
+  CHECK(system.held == 0);
+  CHECK(system.allocations == system.releases);
+}
+
+// Random traffic from three threads: blocks never overlap (each holds a pattern of its own) and nothing is lost.
+TEST_CASE("blocks stay apart under random traffic") {
+  System system;
+  CachingAllocator a(system.raw());
+  std::atomic<int> spoiled{0};
+  auto traffic = [&](uint64_t seed) {
+    Rng rng(seed, RngPurpose::kTest);
+    struct Held {
+      unsigned char* p;
+      size_t bytes;
+      unsigned char mark;
+    };
+    std::vector<Held> held;
+    for (int i = 0; i < 2000; ++i) {
+      if (held.size() < 20 && rng.uniform() < 0.6) {
+        const size_t bytes = rng.uniform() < 0.8 ? size_t(rng.below(5000)) : size_t(rng.below(int64_t(kMiB) * 3));
+        const unsigned char mark = static_cast<unsigned char>(rng.below(256));
+        auto* p = static_cast<unsigned char*>(a.allocate(bytes));
+        if (bytes > 0) p[0] = p[bytes - 1] = mark;
+        held.push_back({p, bytes, mark});
+      } else if (!held.empty()) {
+        std::swap(held[size_t(rng.below(int64_t(held.size())))], held.back());
+        const Held h = held.back();
+        if (h.bytes > 0 && (h.p[0] != h.mark || h.p[h.bytes - 1] != h.mark)) ++spoiled;
+        a.release(h.p);
+        held.pop_back();
+      }
+    }
+    for (const Held& h : held) a.release(h.p);
+  };
+  std::vector<std::thread> threads;
+  for (uint64_t seed : {1, 2, 3}) threads.emplace_back(traffic, seed);
+  for (auto& t : threads) t.join();
+  CHECK(spoiled == 0);
+  CHECK(a.stats().bytes_in_use == 0);
+  a.trim();
+  CHECK(system.held == 0);
+}
+
+}  // namespace
+}  // namespace tessera
