@@ -47,6 +47,7 @@ TEST_CASE("checkpoint: everything comes back") {
   Checkpoint c = generation(5, 10);
   c.meta.task = "segment";
   c.meta.nc = 2;
+  c.meta.model_yaml = "nc: 2\n";
   c.meta.class_names = {"cat", "dög"};
   c.meta.epoch = 3;
   c.meta.best_fitness = 0.1 + 0.2;
@@ -61,6 +62,7 @@ TEST_CASE("checkpoint: everything comes back") {
   CHECK(back.meta.task == "segment");
   CHECK(back.meta.scale == "n");
   CHECK(back.meta.nc == 2);
+  CHECK(back.meta.model_yaml == "nc: 2\n");
   CHECK(back.meta.class_names == c.meta.class_names);
   CHECK(back.meta.epoch == 3);
   CHECK(back.meta.step == 5);

@@ -215,7 +215,7 @@ TEST_CASE(".pt: random damage of the pickle never crashes") {
     TorchArchive archive = read_torch_archive(golden(name));
     const std::string good = archive.pickle;
     int loaded = 0, refused = 0;
-    for (int round = 0; round < 2000; ++round) {
+    for (int round = 0; round < 1000; ++round) {
       archive.pickle = good;
       for (unsigned flips = 1 + random() % 3; flips > 0; --flips) archive.pickle[random() % good.size()] = char(random());
       if (round % 10 == 0) archive.pickle.resize(random() % good.size());
@@ -231,8 +231,8 @@ TEST_CASE(".pt: random damage of the pickle never crashes") {
         ++refused;
       }
     }
-    CHECK(loaded > 20);
-    CHECK(refused > 500);
+    CHECK(loaded > 10);
+    CHECK(refused > 300);
   }
 }
 
