@@ -19,6 +19,7 @@
 #include "yolo/report/progress.h"
 #include "yolo/train/loss.h"
 #include "yolo/train/results_csv.h"
+#include "yolo/train/train_log.h"
 #include "yolo/train/train_options.h"
 
 namespace tessera {
@@ -76,11 +77,11 @@ class Trainer {
   ValidationResult validate();
   void finish_epoch(const ValidationResult* result);
   bool should_stop() const;
-  void draw_train_batch(const Batch& batch, int64_t index) const;
 
   Checkpoint checkpoint() const;
+  StateDict averaged_weights() const;  // a copy, in file layout
   void save_last() const;
-  void save_best(const std::filesystem::path& path);
+  void save_weights(const std::filesystem::path& path) const;
 
   Config config_;
   TrainOptions options_;
@@ -91,7 +92,6 @@ class Trainer {
   std::unique_ptr<SegDataset> train_set_, val_set_;
   std::unique_ptr<Loader> train_loader_, val_loader_;
   std::vector<std::string> class_names_;
-  std::string data_name_;
 
   std::unique_ptr<YoloSeg> model_;
   std::unique_ptr<ParameterArena> arena_;
@@ -105,8 +105,8 @@ class Trainer {
   TrainProgress at_;
   ScheduleValues now_;
   int64_t non_finite_in_a_row_ = 0;
-  bool mosaic_closed_ = false;
   std::unique_ptr<ResultsCsv> csv_;
+  std::unique_ptr<TrainLog> run_log_;
   std::vector<double> epoch_rates_;
 };
 

@@ -1,0 +1,124 @@
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "data/coco_json.h"
+#include "tensor/base/file.h"
+#include "tensor/base/interrupt.h"
+#include "tensor/base/memory.h"
+#include "tools/verbs/verbs.h"
+#include "yolo/eval/coco_eval.h"
+#include "yolo/eval/evaluator.h"
+#include "yolo/io/weights.h"
+#include "yolo/metrics_json.h"
+#include "yolo/train/run_folder.h"
+#include "yolo/train/training_data.h"
+
+namespace tessera {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+nlohmann::ordered_json report_json(const CocoReport& r) {
+  const CocoSummary& s = r.summary;
+  return {{"map", s.map()},       {"map50", s.map50()},         {"map75", s.map75()},   {"maps", s.maps()}, {"mapm", s.mapm()},
+          {"mapl", s.mapl()},     {"ar1", s.ar1()},             {"ar10", s.ar10()},     {"ar100", s.ar100()}, {"ars", s.ars()},
+          {"arm", s.arm()},       {"arl", s.arl()},             {"precision", r.precision}, {"recall", r.recall}, {"f1", r.f1}};
+}
+
+// A result file against its truth, without a model: what pycocotools prints.
+int score_files(const Config& config) {
+  const CocoInstances truth = read_coco_instances(config.text("gt"));
+  CocoResults results = read_coco_results(config.text("predictions"), truth, ReadMasks::kComparable);
+  bool masks = !results.records.empty();
+  for (const CocoResult& r : results.records) masks = masks && r.has_mask;
+  const CocoEval eval(truth, std::move(results));
+  const CocoReport box = eval.evaluate(IouKind::kBox);
+  nlohmann::ordered_json j = {{"command", "val"}, {"map_style", "coco"}, {"images", truth.images.size()},
+                              {"instances", eval.truths()}, {"box", report_json(box)}};
+  std::string text = "boxes\n" + to_string(box.summary);
+  if (masks) {
+    const CocoReport mask = eval.evaluate(IouKind::kMask);
+    j["mask"] = report_json(mask);
+    text += "masks\n" + to_string(mask.summary);
+  }
+  fmt::print("{}", config.flag("json") ? j.dump() + "\n" : text);
+  return 0;
+}
+
+}  // namespace
+
+int run_val(const Config& config) {
+  const LogStyle log = prepare(config);
+  if (config.is_set("gt") != config.is_set("predictions")) {
+    throw Error(ErrorCode::kUsage, "--gt and --predictions belong together", {}, "--gt instances.json --predictions results.json");
+  }
+  if (config.is_set("gt")) return score_files(config);
+
+  LoadedModel loaded = load_model(config.text("model"));
+  for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
+  if (!loaded.pretrained) {
+    throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", config.text("model")), {},
+                "give a .safetensors file of a run or a .pt of the original");
+  }
+  const auto data = open_split(config, config.text("split"), false, log);
+  if (int64_t(data->names().size()) != loaded.model->nc() && !config.flag("single_cls")) {
+    throw Error(ErrorCode::kData, fmt::format("the model has {} classes, the data {}", loaded.model->nc(), data->names().size()),
+                {config.text("model")}, "validate on the data set that it was trained for");
+  }
+  LoaderOptions loader_options;
+  loader_options.batch = config.integer("batch");
+  loader_options.threads = int(config.integer("workers"));
+  Loader loader(*data, loader_options);
+
+  EvaluatorOptions options;
+  if (config.is_set("conf")) options.confidence = float(config.number("conf"));
+  options.iou = config.number("iou");
+  options.max_detections = config.integer("max_det");
+  options.agnostic = config.flag("agnostic_nms") || config.flag("single_cls");
+  options.style = config.text("map_style") == "original" ? MapStyle::kOriginal : MapStyle::kCoco;
+  const Evaluator evaluator(data->names(), options);
+
+  Progress progress(log, data->size());
+  EvaluatorHooks hooks;
+  hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
+  hooks.stop = interrupt_requested;
+  fs::path folder;
+  std::unique_ptr<CocoResultsWriter> writer;
+  if (config.flag("save_json")) {
+    folder = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "val", config.flag("exist_ok"));
+    writer = std::make_unique<CocoResultsWriter>(folder / "predictions.json");
+    const bool coco = data->names().size() == 80 && config.text("data").find("coco.yaml") != std::string::npos;
+    hooks.detections = [&, coco](const std::vector<ScoredDetection>& detections) {
+      for (const ScoredDetection& d : detections) {
+        const int64_t category = coco ? coco_category_of_class(d.class_id) : d.class_id + 1;
+        writer->add(fs::path(data->image(d.image).file).stem().string(), category, to_ltwh(d.box), double(d.score), &d.mask);
+      }
+    };
+  }
+  const ValidationResult r = evaluator.run(*loaded.model, *data, loader, hooks);
+  progress.finish("");
+  if (writer) writer->close();
+
+  nlohmann::ordered_json j = {{"command", "val"}, {"model", config.text("model")}, {"data", config.text("data")}};
+  j.update(to_json(r));
+  j["images_per_s"] = double(r.images) / r.seconds;
+  j["peak_rss_mib"] = peak_resident_bytes() >> 20;
+  j["seconds"] = r.seconds;
+  if (!folder.empty()) {
+    j["run_dir"] = folder.string();
+    write_file_atomic(folder / "metrics.json", j.dump(2) + "\n");
+  }
+  if (config.flag("json")) {
+    fmt::print("{}\n", j.dump());
+    return 0;
+  }
+  fmt::print("{}", format_table(r, r.classes.size() > 1));
+  fmt::print("\nmilliseconds an image: {:.1f} load, {:.1f} preprocess, {:.1f} inference, {:.1f} postprocess, {:.1f} evaluate ({} style)\n", r.speed.load,
+             r.speed.preprocess, r.speed.inference, r.speed.postprocess, r.speed.evaluate, r.map_style);
+  if (!folder.empty()) fmt::print("predictions  {}\n", (folder / "predictions.json").string());
+  return 0;
+}
+
+}  // namespace tessera

@@ -1,0 +1,342 @@
+#include "yolo/eval/evaluator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <optional>
+
+#include "autograd/grad_mode.h"
+#include "tensor/base/parallel.h"
+#include "yolo/eval/coco_eval.h"
+#include "yolo/eval/decode.h"
+#include "yolo/eval/masks.h"
+#include "yolo/eval/original_ap.h"
+
+namespace tessera {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
+
+// Evaluation mode with folded weights for one scope.
+class EvaluationMode {
+ public:
+  explicit EvaluationMode(YoloSeg& model) : model_(model), was_training_(model.training()) {
+    model_.train(false);
+    model_.fold();
+  }
+  ~EvaluationMode() {
+    model_.unfold();
+    model_.train(was_training_);
+  }
+  EvaluationMode(const EvaluationMode&) = delete;
+  EvaluationMode& operator=(const EvaluationMode&) = delete;
+
+ private:
+  YoloSeg& model_;
+  bool was_training_;
+  NoGrad no_grad_;
+};
+
+ResultGeometry result_geometry(const Batch& batch, int64_t image) {
+  const ImageGeometry& g = batch.geometry[size_t(image)];
+  ResultGeometry r;
+  r.network_height = int(batch.images.size(1));
+  r.network_width = int(batch.images.size(2));
+  r.original_height = g.original_height;
+  r.original_width = g.original_width;
+  r.has_ratio = true;
+  r.gain = g.ratio_height;
+  r.pad_left = g.pad_left;
+  r.pad_top = g.pad_top;
+  return r;
+}
+
+// What one image contributes.
+struct ImageResult {
+  Detections detections;                  // network-input pixels
+  std::vector<uint16_t> box_tp, mask_tp;  // original style
+  std::vector<int32_t> label_classes;
+  std::vector<ScoredDetection> scored;    // original-image pixels, when the style or a hook wants them
+  double decode_ms = 0, match_ms = 0;
+};
+
+void match_as_original(const Batch& batch, int64_t image, const RawOutputs& outputs, ImageResult& out) {
+  const ResultGeometry geometry = result_geometry(batch, image);
+  const float width = float(geometry.network_width), height = float(geometry.network_height);
+  std::vector<BoxXyxy> labels;
+  std::vector<size_t> positions;
+  for (size_t t = 0; t < batch.targets.size(); ++t) {
+    if (batch.target_image[t] != image) continue;
+    const auto& b = batch.targets[t].box;
+    const float cx = b[0] * width, cy = b[1] * height, w = b[2] * width, h = b[3] * height;
+    labels.push_back(scale_box({cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2}, geometry));
+    out.label_classes.push_back(batch.targets[t].class_id);
+    positions.push_back(t);
+  }
+  const Detections& d = out.detections;
+  out.box_tp.assign(size_t(d.size()), 0);
+  out.mask_tp.assign(size_t(d.size()), 0);
+  if (labels.empty() || d.size() == 0) return;
+  std::vector<BoxXyxy> boxes;
+  for (const BoxXyxy& b : d.boxes) boxes.push_back(scale_box(b, geometry));
+  out.box_tp = match_detections(box_iou(labels, boxes), out.label_classes, d.classes);
+
+  const Prototypes prototypes = image_prototypes(outputs, image);
+  const RunList predicted = detection_masks(prototypes, d, geometry.network_height, geometry.network_width, MaskSize::kPrototype);
+  const int mh = int(batch.masks.size(1)), mw = int(batch.masks.size(2));
+  const int64_t plane = batch.overlap ? image : int64_t(positions.front());
+  const int32_t* masks = batch.masks.data<int32_t>() + plane * mh * mw;
+  const RunList truth = label_masks(masks, batch.overlap ? LabelMasks::kOverlap : LabelMasks::kSeparate, int64_t(labels.size()), mh, mw,
+                                    prototypes.height, prototypes.width);
+  out.mask_tp = match_detections(mask_iou(truth, predicted), out.label_classes, d.classes);
+}
+
+void to_original_image(const Batch& batch, int64_t image, const RawOutputs& outputs, ImageResult& out) {
+  const ResultGeometry geometry = result_geometry(batch, image);
+  std::vector<Rle> masks = json_masks(image_prototypes(outputs, image), out.detections, geometry);
+  for (int64_t i = 0; i < out.detections.size(); ++i) {
+    const size_t k = size_t(i);
+    out.scored.push_back({batch.indices[size_t(image)], out.detections.classes[k], out.detections.scores[k],
+                          scale_box(out.detections.boxes[k], geometry), std::move(masks[k])});
+  }
+}
+
+std::vector<ImageResult> process_batch(const Batch& batch, const RawOutputs& outputs, const YoloSeg& model, const EvaluatorOptions& options,
+                                       bool original_size) {
+  std::vector<ImageResult> results(size_t(batch.size()));
+  const int64_t nc = model.nc(), nm = model.masks();
+  const int64_t anchors = model.anchor_count(batch.images.size(1), batch.images.size(2));
+  parallel_chunks(batch.size(), [&](int64_t image) {
+    ImageResult& out = results[size_t(image)];
+    const auto start = Clock::now();
+    const int64_t pitch = 4 + nc + nm;
+    std::vector<float> rows(size_t(anchors * pitch));
+    decode_head(head_levels(outputs, image, model.strides()), nc, nm, rows.data(), pitch, options.confidence);
+    NmsOptions nms;
+    nms.confidence = options.confidence;
+    nms.iou = options.iou;
+    nms.multi_label = nc > 1;
+    nms.agnostic = options.agnostic;
+    nms.max_detections = options.max_detections;
+    out.detections = non_max_suppression(rows.data(), anchors, nc, nm, pitch, nms);
+    out.decode_ms = ms_since(start);
+    const auto matching = Clock::now();
+    if (options.style == MapStyle::kOriginal) match_as_original(batch, image, outputs, out);
+    if (original_size) to_original_image(batch, image, outputs, out);
+    out.match_ms = ms_since(matching);
+  });
+  return results;
+}
+
+// Truth at original size straight from the polygons of the labels.
+void add_truth(CocoEval& eval, int64_t image, const ScanImage& labels) {
+  for (const LabelObject& object : labels.objects) {
+    std::vector<double> xy;
+    double x1 = labels.width, y1 = labels.height, x2 = 0, y2 = 0;
+    for (const Point& p : object.polygon) {
+      const double x = double(p.x) * labels.width, y = double(p.y) * labels.height;
+      xy.insert(xy.end(), {x, y});
+      x1 = std::min(x1, x), y1 = std::min(y1, y), x2 = std::max(x2, x), y2 = std::max(y2, y);
+    }
+    const Rle mask = rle_from_polygon(xy, labels.height, labels.width);
+    CocoTruth truth;
+    truth.image = image;
+    truth.category = object.class_id;
+    truth.area = double(rle_area(mask));
+    truth.box = {x1, y1, x2 - x1, y2 - y1};
+    eval.add_truth(truth, &mask);
+  }
+}
+
+MetricSet metric_set(const CocoReport& r) {
+  const auto known = [](double x) { return std::max(x, 0.0); };
+  MetricSet m;
+  m.map = known(r.summary.map()), m.map50 = known(r.summary.map50()), m.map75 = known(r.summary.map75());
+  m.maps = r.summary.maps(), m.mapm = r.summary.mapm(), m.mapl = r.summary.mapl();
+  m.precision = r.precision, m.recall = r.recall, m.f1 = r.f1;
+  return m;
+}
+
+MetricSet metric_set(const OriginalAp& r) {
+  MetricSet m;
+  m.map = r.map, m.map50 = r.map50, m.map75 = r.map75;
+  m.precision = r.precision, m.recall = r.recall, m.f1 = r.f1;
+  return m;
+}
+
+// Gathers images in order and scores them at the end.
+class Scorer {
+ public:
+  Scorer(const std::vector<std::string>& names, MapStyle style, const SegDataset& data) : names_(names), style_(style), data_(data) {
+    if (style != MapStyle::kCoco) return;
+    std::vector<CocoCategory> categories;
+    for (size_t i = 0; i < names.size(); ++i) categories.push_back({int64_t(i), names[i]});
+    coco_.emplace(std::move(categories));
+  }
+
+  void add(const Batch& batch, int64_t image, const ImageResult& result) {
+    const ScanImage& labels = data_.image(batch.indices[size_t(image)]);
+    ++images_;
+    instances_ += int64_t(labels.objects.size());
+    for (const LabelObject& o : labels.objects) {
+      ClassCount& c = counts_[o.class_id];
+      ++c.instances;
+      if (c.last_image != images_) ++c.images, c.last_image = images_;
+    }
+    if (coco_) {
+      const int64_t id = coco_->add_image(images_, labels.height, labels.width);
+      add_truth(*coco_, id, labels);
+      for (const ScoredDetection& d : result.scored) {
+        CocoDetection detection;
+        detection.image = id;
+        detection.category = d.class_id;
+        detection.score = double(d.score);
+        detection.box = {double(d.box.x1), double(d.box.y1), double(d.box.x2) - double(d.box.x1), double(d.box.y2) - double(d.box.y1)};
+        detection.area = detection.box[2] * detection.box[3];
+        coco_->add_detection(detection, &d.mask);
+      }
+      return;
+    }
+    label_classes_.insert(label_classes_.end(), result.label_classes.begin(), result.label_classes.end());
+    const Detections& d = result.detections;
+    for (size_t i = 0; i < d.scores.size(); ++i) {
+      box_.push_back({d.scores[i], d.classes[i], result.box_tp[i]});
+      mask_.push_back({d.scores[i], d.classes[i], result.mask_tp[i]});
+    }
+  }
+
+  void finish(ValidationResult& r) const {
+    r.images = images_;
+    r.instances = instances_;
+    r.map_style = coco_ ? "coco" : "original";
+    std::map<int32_t, ClassMetrics> classes;
+    for (const auto& [id, count] : counts_) {
+      classes[id].name = names_[size_t(id)];
+      classes[id].images = count.images;
+      classes[id].instances = count.instances;
+    }
+    if (coco_) {
+      const CocoReport box = coco_->evaluate(IouKind::kBox), mask = coco_->evaluate(IouKind::kMask);
+      r.box = metric_set(box);
+      r.mask = metric_set(mask);
+      for (const CocoClassResult& c : box.classes) {
+        if (const auto it = classes.find(int32_t(c.category_id)); it != classes.end()) it->second.box_map = c.ap, it->second.box_map50 = c.ap50;
+      }
+      for (const CocoClassResult& c : mask.classes) {
+        if (const auto it = classes.find(int32_t(c.category_id)); it != classes.end()) it->second.mask_map = c.ap, it->second.mask_map50 = c.ap50;
+      }
+    } else {
+      const OriginalAp box = original_ap(box_, label_classes_), mask = original_ap(mask_, label_classes_);
+      r.box = metric_set(box);
+      r.mask = metric_set(mask);
+      for (const OriginalClassAp& c : box.classes) classes[c.class_id].box_map = c.map(), classes[c.class_id].box_map50 = c.ap[0];
+      for (const OriginalClassAp& c : mask.classes) classes[c.class_id].mask_map = c.map(), classes[c.class_id].mask_map50 = c.ap[0];
+    }
+    for (auto& [id, metrics] : classes) r.classes.push_back(std::move(metrics));
+  }
+
+ private:
+  struct ClassCount {
+    int64_t images = 0, instances = 0, last_image = 0;
+  };
+  const std::vector<std::string>& names_;
+  MapStyle style_;
+  const SegDataset& data_;
+  std::optional<CocoEval> coco_;
+  std::vector<ApDetection> box_, mask_;
+  std::vector<int32_t> label_classes_;
+  std::map<int32_t, ClassCount> counts_;
+  int64_t images_ = 0, instances_ = 0;
+};
+
+void add_items(LossItems& sum, const LossItems& x) {
+  sum.box += x.box, sum.seg += x.seg, sum.cls += x.cls, sum.dfl += x.dfl;
+}
+
+}  // namespace
+
+std::vector<HeadLevel> head_levels(const RawOutputs& outputs, int64_t image, const std::array<int64_t, kLevels>& strides) {
+  std::vector<HeadLevel> levels;
+  for (size_t l = 0; l < size_t(kLevels); ++l) {
+    const ImageView box = outputs.box[l].data().image(), cls = outputs.cls[l].data().image(), k = outputs.coefficients[l].data().image();
+    const int64_t first = image * box.h * box.w;
+    HeadLevel level;
+    level.box = data<float>(box) + first * box.pitch;
+    level.box_pitch = box.pitch;
+    level.cls = data<float>(cls) + first * cls.pitch;
+    level.cls_pitch = cls.pitch;
+    level.coefficients = data<float>(k) + first * k.pitch;
+    level.coefficients_pitch = k.pitch;
+    level.height = int(box.h);
+    level.width = int(box.w);
+    level.stride = int(strides[l]);
+    levels.push_back(level);
+  }
+  return levels;
+}
+
+Prototypes image_prototypes(const RawOutputs& outputs, int64_t image) {
+  const ImageView p = outputs.prototypes.data().image();
+  return {data<float>(p) + image * p.h * p.w * p.pitch, int(p.h), int(p.w), int(p.c), p.pitch};
+}
+
+Evaluator::Evaluator(std::vector<std::string> class_names, EvaluatorOptions options)
+    : class_names_(std::move(class_names)), options_(options) {}
+
+ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks) const {
+  const auto start = Clock::now();
+  const EvaluationMode mode(model);
+  Scorer scorer(class_names_, options_.style, data);
+  ValidationResult result;
+  const bool original_size = options_.style == MapStyle::kCoco || bool(hooks.detections);
+  double load = 0, preprocess = 0, inference = 0, loss = 0, postprocess = 0, evaluate = 0;
+  int64_t batches = 0, done = 0;
+  loader.start_epoch(0);
+  for (Batch batch;;) {
+    const auto t0 = Clock::now();
+    if (!loader.next(batch)) break;
+    load += ms_since(t0);
+    const auto t1 = Clock::now();
+    const Variable images = normalize(batch.images);
+    preprocess += ms_since(t1);
+    const auto t2 = Clock::now();
+    const RawOutputs outputs = model.forward(images);
+    inference += ms_since(t2);
+    if (hooks.loss) {
+      const auto t3 = Clock::now();
+      add_items(result.loss, hooks.loss(outputs, batch));
+      loss += ms_since(t3);
+    }
+    const auto t4 = Clock::now();
+    std::vector<ImageResult> images_done = process_batch(batch, outputs, model, options_, original_size);
+    postprocess += ms_since(t4);
+    const auto t5 = Clock::now();
+    std::vector<Detections> all;
+    for (size_t i = 0; i < images_done.size(); ++i) {
+      scorer.add(batch, int64_t(i), images_done[i]);
+      if (hooks.detections) hooks.detections(images_done[i].scored);
+      if (hooks.batch_done) all.push_back(std::move(images_done[i].detections));
+    }
+    evaluate += ms_since(t5);
+    if (hooks.batch_done) hooks.batch_done(batches, batch, all, outputs);
+    ++batches;
+    done += batch.size();
+    if (hooks.progress) hooks.progress(done, data.size());
+    if (hooks.stop && hooks.stop()) throw Error(ErrorCode::kInterrupted, "validation was interrupted");
+  }
+  const auto t6 = Clock::now();
+  scorer.finish(result);
+  evaluate += ms_since(t6);
+  if (batches > 0) {
+    for (double* x : {&result.loss.box, &result.loss.seg, &result.loss.cls, &result.loss.dfl}) *x /= double(batches);
+  }
+  const double n = std::max<double>(1.0, double(done));
+  result.speed = {load / n, preprocess / n, inference / n, loss / n, postprocess / n, evaluate / n};
+  result.seconds = ms_since(start) / 1e3;
+  return result;
+}
+
+}  // namespace tessera

@@ -1,0 +1,66 @@
+// Runs a model over a validation loader and scores boxes and masks, as COCO does or as the original does. Work on the images of a batch
+// is spread over the compute threads; results do not depend on their number.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "data/rle.h"
+#include "yolo/eval/decode.h"
+#include "yolo/eval/masks.h"
+#include "yolo/eval/nms.h"
+#include "yolo/metrics.h"
+#include "yolo/model.h"
+
+namespace tessera {
+
+enum class MapStyle { kCoco, kOriginal };
+
+struct EvaluatorOptions {
+  float confidence = 0.001f;
+  double iou = 0.7;
+  int64_t max_detections = 300;
+  bool agnostic = false;
+  MapStyle style = MapStyle::kCoco;
+};
+
+// One detection in pixels of the original image.
+struct ScoredDetection {
+  int64_t image = 0;  // index in the data set
+  int32_t class_id = 0;
+  float score = 0;
+  BoxXyxy box;
+  Rle mask;           // of the size of the original image; only when masks were asked for
+};
+
+struct EvaluatorHooks {
+  // Loss of a batch, to be averaged over batches; empty: not computed.
+  std::function<LossItems(const RawOutputs&, const Batch&)> loss;
+  std::function<void(int64_t done, int64_t total)> progress;
+  // Detections of a batch in network-input pixels, image by image, with what is needed to draw them.
+  std::function<void(int64_t batch_index, const Batch&, const std::vector<Detections>&, const RawOutputs&)> batch_done;
+  // Every detection with its mask at original size, image by image in order (predictions.json).
+  std::function<void(const std::vector<ScoredDetection>&)> detections;
+  std::function<bool()> stop;  // true: leave after this batch
+};
+
+class Evaluator {
+ public:
+  Evaluator(std::vector<std::string> class_names, EvaluatorOptions options);
+
+  // Puts the model into evaluation mode, folded, and back into the mode it had. Error(kInterrupted) when stop() said so.
+  ValidationResult run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks = {}) const;
+
+ private:
+  std::vector<std::string> class_names_;
+  EvaluatorOptions options_;
+};
+
+// Views of one image of a batch's outputs, for decode_head and process_mask.
+std::vector<HeadLevel> head_levels(const RawOutputs& outputs, int64_t image, const std::array<int64_t, kLevels>& strides);
+Prototypes image_prototypes(const RawOutputs& outputs, int64_t image);
+
+}  // namespace tessera

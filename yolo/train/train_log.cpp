@@ -1,0 +1,49 @@
+#include "yolo/train/train_log.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tensor/base/file.h"
+#include "tensor/base/memory.h"
+#include "yolo/metrics_json.h"
+
+namespace tessera {
+
+namespace {
+nlohmann::ordered_json loss_json(const LossItems& l) { return {{"box", l.box}, {"seg", l.seg}, {"cls", l.cls}, {"dfl", l.dfl}}; }
+}  // namespace
+
+TrainLog::TrainLog(std::filesystem::path file, LogStyle style) : file_(std::move(file)), style_(style) {}
+
+void TrainLog::append(const std::string& line) {
+  std::ofstream out(file_, std::ios::app);
+  out << line << '\n';
+  if (!out.flush()) throw_file_error("write", file_, errno);
+}
+
+void TrainLog::step(int64_t epoch, int64_t batch, const LossItems& items, const ScheduleValues& values) {
+  nlohmann::ordered_json j = {{"event", "step"}, {"epoch", epoch}, {"batch", batch}, {"loss", loss_json(items)}};
+  j["lr"] = values.lr;
+  j["momentum"] = values.momentum;
+  j["accumulate"] = values.accumulate;
+  append(j.dump());
+}
+
+void TrainLog::epoch(const EpochRow& row, const ValidationResult* result, double images_per_s) {
+  nlohmann::ordered_json j = {{"event", "epoch"}, {"epoch", row.epoch}, {"seconds", row.seconds}, {"loss", loss_json(row.train)}};
+  if (result != nullptr) {
+    j["val_loss"] = loss_json(row.val);
+    auto metrics = to_json(*result);
+    metrics.erase("classes");
+    j["val"] = metrics;
+  }
+  j["images_per_s"] = images_per_s;
+  j["rss_mib"] = resident_bytes() >> 20;
+  j["peak_rss_mib"] = peak_resident_bytes() >> 20;
+  append(j.dump());
+  if (style_ == LogStyle::kJson) fmt::print(stderr, "{}\n", j.dump());
+}
+
+}  // namespace tessera

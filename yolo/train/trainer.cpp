@@ -1,0 +1,448 @@
+#include "yolo/train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "tensor/base/file.h"
+#include "tensor/base/interrupt.h"
+#include "tensor/base/memory.h"
+#include "yolo/eval/evaluator.h"
+#include "yolo/io/ultralytics_names.h"
+#include "yolo/io/weights.h"
+#include "yolo/report/pictures.h"
+#include "yolo/train/results_plot.h"
+#include "yolo/train/run_folder.h"
+#include "yolo/train/training_data.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+
+constexpr double kMaxGradNorm = 10.0;         // spec 8.6
+constexpr int64_t kNonFiniteLimit = 20;       // updates in a row that may be skipped before the run gives up
+constexpr int64_t kPictures = 3;           // batches of each kind that are drawn
+
+// Detections worth showing, with their masks, for the pictures of validation batches.
+std::vector<std::vector<PredictedObject>> predicted_objects(const Batch& batch, const std::vector<Detections>& detections,
+                                                            const RawOutputs& outputs) {
+  constexpr float kShown = 0.25f;
+  const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
+  std::vector<std::vector<PredictedObject>> objects(detections.size());
+  for (size_t i = 0; i < detections.size(); ++i) {
+    const Detections& d = detections[i];
+    for (int64_t k = 0; k < d.size() && d.scores[size_t(k)] > kShown; ++k) {
+      MaskPatch mask = process_mask(image_prototypes(outputs, int64_t(i)), d.coefficients_of(k), d.boxes[size_t(k)], height, width, MaskSize::kNetwork);
+      objects[i].push_back({d.classes[size_t(k)], d.scores[size_t(k)], d.boxes[size_t(k)], mask.where.x0, mask.where.y0,
+                            mask.where.x1 - mask.where.x0, mask.where.y1 - mask.where.y0, std::move(mask.pixels)});
+    }
+  }
+  return objects;
+}
+
+double median(std::vector<double> v) {
+  if (v.empty()) return 0;
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
+
+fs::path resume_file(const Config& config) {
+  const std::string& given = config.text("resume");
+  if (given == "auto" || given == "true") return newest_checkpoint(config.text("project"));
+  const fs::path path = given;
+  return fs::is_directory(path) ? path / "weights" / "last.safetensors" : path;
+}
+
+// A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
+// only extend the run.
+constexpr const char* kFreeOnResume[] = {"resume", "threads", "workers", "quiet", "json", "log", "epochs", "patience", "time", "plots",
+                                         "save_period", "data_root", "cache", "device"};
+
+Config resumed_config(const Config& given, const Checkpoint& checkpoint, const fs::path& file) {
+  Config config(kTrain);
+  for (const auto& [name, value] : checkpoint.meta.args) {
+    if (find_option(name) != nullptr && !value.empty()) config.set(name, value, file.string());
+  }
+  for (const std::string& name : given.names()) {
+    if (!given.is_explicit(name)) continue;
+    const bool free = std::find(std::begin(kFreeOnResume), std::end(kFreeOnResume), name) != std::end(kFreeOnResume);
+    if (!free && given.text(name) != config.text(name)) {
+      throw Error(ErrorCode::kUsage, fmt::format("--{} cannot change in a resumed run (it is '{}' there)", name, config.text(name)), {},
+                  "start a new run from its weights: --model <run>/weights/last.safetensors");
+    }
+    config.set(name, given.text(name), given.origin(name));
+  }
+  return config;
+}
+
+}  // namespace
+
+Trainer::Trainer(Config config, LogStyle log) : config_(std::move(config)), log_(log) {
+  if (config_.is_set("resume")) {
+    const fs::path file = resume_file(config_);
+    resume_ = load_checkpoint(file);
+    if (resume_->meta.format == 0 || resume_->sections.empty()) {
+      throw Error(ErrorCode::kData, "this file holds weights only, no training state", {file.string()},
+                  "resume from the run's weights/last.safetensors, or start a new run with --model");
+    }
+    config_ = resumed_config(config_, *resume_, file);
+    folder_ = file.parent_path().parent_path();
+  }
+  options_ = train_options(config_);
+  open_data();
+  build_model(resume_);
+  build_optimizer();
+  if (!resume_) folder_ = create_run_folder(options_.project, options_.name, options_.exist_ok);
+  std::error_code failed;
+  fs::create_directories(folder_ / "weights", failed);
+  if (resume_) {
+    restore(*resume_);
+    resume_.reset();
+  } else {
+    write_file_atomic(folder_ / "args.yaml", config_.to_yaml());
+  }
+  csv_ = std::make_unique<ResultsCsv>(folder_ / "results.csv", at_.epoch);
+  run_log_ = std::make_unique<TrainLog>(folder_ / "log.jsonl", log_);
+  announce();
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::open_data() {
+  train_set_ = open_split(config_, "train", true, log_);
+  val_set_ = open_split(config_, "val", false, log_);
+  class_names_ = train_set_->names();
+  LoaderOptions train;
+  train.batch = options_.batch;
+  train.threads = int(options_.workers);
+  train.seed = uint64_t(options_.seed);
+  train.shuffle = true;
+  train_loader_ = std::make_unique<Loader>(*train_set_, train);
+  LoaderOptions val = train;
+  val.batch = 2 * options_.batch;
+  val.shuffle = false;
+  val_loader_ = std::make_unique<Loader>(*val_set_, val);
+}
+
+void Trainer::build_model(const std::optional<Checkpoint>& resume) {
+  const int64_t nc = config_.flag("single_cls") ? 1 : int64_t(class_names_.size());
+  if (resume) {
+    model_ = std::make_unique<YoloSeg>(spec_of_checkpoint(*resume, config_.text("resume")));
+    if (model_->nc() != nc) {
+      throw Error(ErrorCode::kData, fmt::format("the checkpoint has {} classes, the data {}", model_->nc(), nc), {config_.text("resume")},
+                  "resume with the data set that the run began with");
+    }
+    return;
+  }
+  const bool named_weights = config_.is_set("pretrained");
+  LoadedModel loaded = load_model(named_weights ? config_.text("pretrained") : config_.text("model"), {nc, "", uint64_t(options_.seed)});
+  for (const std::string& w : loaded.warnings) log_line(log_, "warning: " + w);
+  if (loaded.pretrained) log_line(log_, "weights: " + loaded.report.summary());
+  model_ = std::move(loaded.model);
+}
+
+void Trainer::build_optimizer() {
+  if (options_.freeze > 0) {
+    model_->for_each_parameter([&](const std::string& name, Variable& p) {
+      const int64_t layer = std::stoll(name.substr(name.find('.') + 1));
+      if (layer < options_.freeze) p.set_requires_grad(false);
+    });
+  }
+  arena_ = std::make_unique<ParameterArena>(*model_);
+  choice_ = choose_optimizer(config_, train_set_->size(), int64_t(class_names_.size()));
+  switch (choice_.rule) {
+    case UpdateRule::kSgd: optimizer_ = std::make_unique<Sgd>(*arena_, true); break;
+    case UpdateRule::kAdam: optimizer_ = std::make_unique<Adam>(*arena_, false, choice_.momentum); break;
+    case UpdateRule::kAdamW: optimizer_ = std::make_unique<Adam>(*arena_, true, choice_.momentum); break;
+  }
+  ema_ = std::make_unique<Ema>(*arena_);
+  schedule_ = std::make_unique<Schedule>(schedule_config(config_, choice_, train_loader_->batches()));
+  const double accumulate = std::max(std::nearbyint(double(options_.nbs) / double(options_.batch)), 1.0);
+  weight_decay_ = options_.weight_decay * double(options_.batch) * accumulate / double(options_.nbs);
+  loss_ = std::make_unique<SegmentationLoss>(LossGains{options_.gain_box, options_.gain_cls, options_.gain_dfl}, model_->strides());
+}
+
+void Trainer::announce() const {
+  const ScheduleConfig s = schedule_config(config_, choice_, train_loader_->batches());
+  log_line(log_, fmt::format("{}: {} parameters, {} classes; {}: {} training and {} validation images", model_->spec().name,
+                             model_->counts().parameters, class_names_.size(), config_.text("data"), train_set_->size(), val_set_->size()));
+  log_line(log_, fmt::format("{}: lr0 {:g}, momentum {:g}, weight decay {:g}{}; batch {}, {} batches an epoch; run folder {}",
+                             optimizer_->name(), s.lr0, choice_.momentum, weight_decay_,
+                             choice_.reason.empty() ? "" : " (" + choice_.reason + ")", options_.batch, train_loader_->batches(),
+                             folder_.string()));
+  if (at_.epoch > 0 || at_.batch > 0) log_line(log_, fmt::format("resuming at epoch {}, batch {}", at_.epoch + 1, at_.batch));
+}
+
+// --- one step ------------------------------------------------------------------------------------------------------------------
+
+LossItems Trainer::step(const Batch& batch) {
+  const int64_t index = at_.batch + train_loader_->batches() * at_.epoch;
+  now_ = schedule_->at(at_.epoch, at_.batch);
+  LossItems items;
+  {
+    const LossResult loss = (*loss_)(model_->forward(normalize(batch.images)), batch);
+    items = loss.items;
+    loss.total.backward();
+  }
+  if (index - at_.last_step >= now_.accumulate) {
+    update_weights(now_);
+    at_.last_step = index;
+  }
+  return items;
+}
+
+void Trainer::update_weights(const ScheduleValues& values) {
+  const double norm = arena_->grad_norm();
+  if (!std::isfinite(norm)) {
+    // The update is left out, the gradients are dropped, and the weights stay as they were.
+    const std::string where = arena_->first_non_finite();
+    ++at_.skipped_steps;
+    log_line(log_, fmt::format("epoch {}, batch {}: gradient of '{}' is not finite; update skipped ({} so far)", at_.epoch + 1,
+                               at_.batch + 1, where, at_.skipped_steps));
+    if (++non_finite_in_a_row_ >= kNonFiniteLimit) {
+      throw Error(ErrorCode::kNonFinite,
+                  fmt::format("{} updates in a row had a gradient that is not finite (first bad tensor: {}), epoch {}", kNonFiniteLimit, where,
+                              at_.epoch + 1),
+                  {}, "lower lr0; the last good state is in weights/last.safetensors");
+    }
+    arena_->zero_grad();
+    return;
+  }
+  non_finite_in_a_row_ = 0;
+  StepInfo info;
+  info.lr = values.lr;
+  info.weight_decay[size_t(ParamGroup::kWeight)] = weight_decay_;
+  info.momentum = values.momentum;
+  info.grad_scale = std::min(1.0, kMaxGradNorm / (norm + 1e-6));
+  optimizer_->step(info);
+  arena_->zero_grad();
+  ema_->update();
+}
+
+// --- epochs --------------------------------------------------------------------------------------------------------------------
+
+bool Trainer::train_epoch() {
+  model_->train(true);
+  const int64_t batches = train_loader_->batches();
+  const auto start = Clock::now();
+  const int64_t first = at_.batch;
+  int64_t images = 0;
+  Progress progress(log_, batches);
+  train_loader_->start_epoch(at_.epoch, at_.batch);
+  for (Batch batch; at_.batch < batches && train_loader_->next(batch);) {
+    if (options_.plots && at_.batch < kPictures && at_.epoch == 0) {
+      draw_label_batch(folder_ / fmt::format("train_batch{}.png", at_.batch), batch, class_names_);
+    }
+    const LossItems items = step(batch);
+    const double n = double(at_.batch);
+    LossItems& r = at_.running;
+    r.box = (r.box * n + items.box) / (n + 1), r.seg = (r.seg * n + items.seg) / (n + 1);
+    r.cls = (r.cls * n + items.cls) / (n + 1), r.dfl = (r.dfl * n + items.dfl) / (n + 1);
+    images += batch.size();
+    ++at_.batch;
+    progress.update(at_.batch, fmt::format("epoch {}/{}  box {:.4g}  seg {:.4g}  cls {:.4g}  dfl {:.4g}", at_.epoch + 1, options_.epochs,
+                                           r.box, r.seg, r.cls, r.dfl));
+    run_log_->step(at_.epoch + 1, at_.batch, items, now_);
+    if (interrupt_requested()) break;
+  }
+  progress.finish("");
+  const double seconds = seconds_since(start);
+  at_.seconds += seconds;
+  if (at_.batch > first && seconds > 0) epoch_rates_.push_back(double(images) / seconds);
+  return !interrupt_requested();
+}
+
+ValidationResult Trainer::validate() {
+  EvaluatorOptions options;
+  options.iou = options_.iou;
+  options.max_detections = options_.max_det;
+  options.style = options_.original_map ? MapStyle::kOriginal : MapStyle::kCoco;
+  const Evaluator evaluator(class_names_, options);
+  Progress progress(log_, val_set_->size());
+  EvaluatorHooks hooks;
+  hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return (*loss_)(outputs, batch).items; };
+  hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
+  hooks.stop = interrupt_requested;
+  const bool last = at_.epoch + 1 >= options_.epochs;
+  if (options_.plots && (last || at_.epoch == 0)) {
+    hooks.batch_done = [&](int64_t index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs) {
+      if (index >= kPictures) return;
+      draw_label_batch(folder_ / fmt::format("val_batch{}_labels.png", index), batch, class_names_);
+      draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", index), batch, predicted_objects(batch, detections, outputs), class_names_);
+    };
+  }
+  ema_->swap();
+  struct SwapBack {
+    Ema& ema;
+    ~SwapBack() { ema.swap(); }
+  } const swap_back{*ema_};
+  ValidationResult result = evaluator.run(*model_, *val_set_, *val_loader_, hooks);
+  progress.finish("");
+  return result;
+}
+
+void Trainer::finish_epoch(const ValidationResult* result) {
+  EpochRow row;
+  row.epoch = at_.epoch + 1;
+  row.seconds = at_.seconds;
+  row.train = at_.running;
+  row.lr = now_.lr;
+  row.validated = result != nullptr;
+  bool improved = false;
+  if (result != nullptr) {
+    row.val = result->loss;
+    row.box = result->box;
+    row.mask = result->mask;
+    const double f = fitness(*result);
+    // Ties go to the later epoch, as in the original (spec 8.8); patience counts strict improvements only.
+    improved = at_.best_epoch < 0 || f >= at_.best_fitness;
+    if (at_.best_epoch < 0 || f > at_.best_fitness || at_.best_fitness == 0) at_.best_epoch = at_.epoch;
+    at_.best_fitness = std::max(at_.best_fitness, f);
+  }
+  const double rate = epoch_rates_.empty() ? 0 : epoch_rates_.back();
+  const double left = at_.seconds / double(at_.epoch + 1) * double(options_.epochs - at_.epoch - 1);
+  std::string line = fmt::format("epoch {}/{}  box {:.4g}  seg {:.4g}  cls {:.4g}  dfl {:.4g}", row.epoch, options_.epochs, row.train.box,
+                                 row.train.seg, row.train.cls, row.train.dfl);
+  if (result != nullptr) {
+    line += fmt::format("  |  box mAP50 {:.3f} mAP {:.3f}  mask mAP50 {:.3f} mAP {:.3f}{}", row.box.map50, row.box.map, row.mask.map50,
+                        row.mask.map, improved ? " *" : "");
+  }
+  line += fmt::format("  |  {:.1f} img/s, {} left, {} MiB", rate, format_duration(left), peak_resident_bytes() >> 20);
+  if (log_ == LogStyle::kTerminal || log_ == LogStyle::kLines) log_line(log_, line);
+  run_log_->epoch(row, result, rate);
+
+  ++at_.epoch;
+  at_.batch = 0;
+  at_.running = {};
+  csv_->append(row);
+  if (!options_.save) return;
+  save_last();
+  if (improved || !options_.validate) save_weights(folder_ / "weights" / "best.safetensors");
+  if (options_.save_period > 0 && (row.epoch - 1) % options_.save_period == 0) {
+    save_weights(folder_ / "weights" / fmt::format("epoch{}.safetensors", row.epoch - 1));
+  }
+}
+
+bool Trainer::should_stop() const {
+  if (options_.hours > 0 && at_.seconds > options_.hours * 3600) return true;
+  return options_.validate && options_.patience > 0 && at_.best_epoch >= 0 && at_.epoch - (at_.best_epoch + 1) >= options_.patience;
+}
+
+TrainSummary Trainer::fit() {
+  TrainSummary summary;
+  summary.run_folder = folder_;
+  summary.last = folder_ / "weights" / "last.safetensors";
+  summary.best = folder_ / "weights" / "best.safetensors";
+  summary.train_images = train_set_->size();
+  const auto interrupted = [&] {
+    if (options_.save) save_last();
+    summary.interrupted = true;
+  };
+  while (at_.epoch < options_.epochs && !summary.interrupted && !summary.stopped_early) {
+    if (!train_epoch()) {
+      interrupted();
+      break;
+    }
+    if (options_.validate || at_.epoch + 1 == options_.epochs) {
+      try {
+        summary.validation = validate();
+      } catch (const Error& e) {
+        if (e.code() != ErrorCode::kInterrupted) throw;
+        interrupted();  // the epoch's training is in the checkpoint; a resume validates first
+        break;
+      }
+      finish_epoch(&summary.validation);
+    } else {
+      finish_epoch(nullptr);
+    }
+    summary.stopped_early = should_stop();
+  }
+  summary.epochs_done = at_.epoch;
+  summary.seconds = at_.seconds;
+  summary.images_per_s = median(epoch_rates_);
+  if (!summary.interrupted && options_.plots) draw_results(folder_, csv_->rows());
+  return summary;
+}
+
+// --- checkpoints ---------------------------------------------------------------------------------------------------------------
+
+Checkpoint Trainer::checkpoint() const {
+  Checkpoint c;
+  describe_model(*model_, class_names_, c.meta);
+  c.meta.epoch = at_.epoch - 1;
+  c.meta.best_fitness = at_.best_fitness;
+  c.meta.best_epoch = at_.best_epoch;
+  for (const std::string& name : config_.names()) c.meta.args[name] = config_.text(name);
+  c.meta.counters = {{"progress.batch", at_.batch}, {"progress.last_step", at_.last_step}, {"progress.skipped", at_.skipped_steps}};
+  c.meta.numbers = {{"progress.seconds", at_.seconds}, {"progress.box", at_.running.box}, {"progress.seg", at_.running.seg},
+                    {"progress.cls", at_.running.cls}, {"progress.dfl", at_.running.dfl}};
+  return c;
+}
+
+StateDict Trainer::averaged_weights() const {
+  ema_->swap();
+  StateDict copy;
+  for (const auto& [name, tensor] : to_file_layout(model_->state_dict())) copy.add(name, tensor.clone());
+  ema_->swap();
+  return copy;
+}
+
+void Trainer::save_last() const {
+  Checkpoint c = checkpoint();
+  // Plain names: the averaged weights, so that the file is a model; the rest is what a resume needs.
+  c.model = averaged_weights();
+  StateDict& arena = c.sections["arena"];
+  for (int g = 0; g < kAllGroups; ++g) {
+    arena.add(fmt::format("values.{}", g), arena_->values(ParamGroup(g)));
+    if (g < kTrainedGroups) arena.add(fmt::format("grads.{}", g), arena_->grads(ParamGroup(g)));
+  }
+  optimizer_->save(c.sections["optimizer"]);
+  ema_->save(c.sections["ema"]);
+  save_checkpoint(folder_ / "weights" / "last.safetensors", c);
+}
+
+void Trainer::save_weights(const fs::path& path) const {
+  Checkpoint c = checkpoint();
+  c.model = averaged_weights();
+  save_checkpoint(path, c);
+}
+
+void Trainer::restore(const Checkpoint& c) {
+  const std::string file = (folder_ / "weights" / "last.safetensors").string();
+  load_matching(from_file_layout(c.model), model_->state_dict());  // what lies outside the arena: counters, frozen layers
+  const StateDict& arena = c.section("arena", file);
+  const auto copy = [&](const std::string& name, const Tensor& into) {
+    const Tensor* saved = arena.find(name);
+    if (saved == nullptr || saved->shape() != into.shape()) {
+      throw Error(ErrorCode::kData, fmt::format("entry arena/{} does not fit this model", name), {file}, "the file is damaged; start a new run");
+    }
+    into.copy_from(*saved);
+  };
+  for (int g = 0; g < kAllGroups; ++g) {
+    copy(fmt::format("values.{}", g), arena_->values(ParamGroup(g)));
+    if (g < kTrainedGroups) copy(fmt::format("grads.{}", g), arena_->grads(ParamGroup(g)));
+  }
+  optimizer_->restore(c.section("optimizer", file));
+  ema_->restore(c.section("ema", file));
+  at_.epoch = c.meta.epoch + 1;
+  at_.best_fitness = c.meta.best_fitness;
+  at_.best_epoch = c.meta.best_epoch;
+  const auto counter = [&](const char* name) { return c.meta.counters.contains(name) ? c.meta.counters.at(name) : 0; };
+  const auto number = [&](const char* name) { return c.meta.numbers.contains(name) ? c.meta.numbers.at(name) : 0.0; };
+  at_.batch = counter("progress.batch");
+  at_.last_step = counter("progress.last_step");
+  at_.skipped_steps = counter("progress.skipped");
+  at_.seconds = number("progress.seconds");
+  at_.running = {number("progress.box"), number("progress.seg"), number("progress.cls"), number("progress.dfl")};
+  if (at_.epoch >= options_.epochs) {
+    throw Error(ErrorCode::kUsage, fmt::format("the run is complete: {} of {} epochs", at_.epoch, options_.epochs), {},
+                "give a larger --epochs to go on");
+  }
+}
+
+}  // namespace tessera

@@ -1,0 +1,111 @@
+#include "yolo/train/training_data.h"
+
+#include <charconv>
+#include <filesystem>
+
+#include "data/shapes.h"
+#include "tensor/base/env.h"
+#include "tensor/base/memory.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr size_t kShownFindings = 10;
+
+// "shapes" is made on first use, below the data folder when there is one.
+std::string data_source(const Config& config) {
+  const std::string& name = config.text("data");
+  if (name.empty()) {
+    throw Error(ErrorCode::kUsage, "--data is missing", {},
+                "give a data yaml (coco128-seg.yaml, my/data.yaml), or 'shapes' for the embedded data set");
+  }
+  if (name != "shapes" && name != "shapes.yaml") return name;
+  fs::path root = "datasets";
+  if (const auto data = env("TESSERA_DATA")) root = *data;
+  if (config.is_set("data_root")) root = config.text("data_root");
+  ShapesOptions options;
+  return make_shapes(root / "shapes", options).string();
+}
+
+std::vector<int32_t> class_list(const std::string& text) {
+  std::vector<int32_t> out;
+  const char* p = text.data();
+  const char* end = p + text.size();
+  while (p < end) {
+    int32_t id = 0;
+    const auto [next, failed] = std::from_chars(p, end, id);
+    if (failed != std::errc() || (next < end && *next != ',' && *next != ' ')) {
+      throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", text), {}, "for example --classes 0,2,5");
+    }
+    out.push_back(id);
+    p = next < end ? next + 1 : end;
+  }
+  return out;
+}
+
+void report(const LabelScan& scan, const std::string& split, LogStyle log) {
+  log_line(log, fmt::format("{}: {}", split, summary(scan)));
+  size_t shown = 0;
+  for (const Finding& f : scan.findings) {
+    if (shown++ == kShownFindings) break;
+    log_line(log, fmt::format("  {}: {}", f.severity == Severity::kWarning ? "warning" : "note", to_string(f)));
+  }
+  if (scan.findings.size() > kShownFindings) log_line(log, fmt::format("  ... and {} more", scan.findings.size() - kShownFindings));
+}
+
+AugmentConfig augment_config(const Config& c) {
+  AugmentConfig a;
+  a.mosaic = c.number("mosaic");
+  a.copy_paste = c.number("copy_paste");
+  a.degrees = c.number("degrees");
+  a.translate = c.number("translate");
+  a.scale = c.number("scale");
+  a.shear = c.number("shear");
+  a.perspective = c.number("perspective");
+  a.mixup = c.number("mixup");
+  a.hsv_h = c.number("hsv_h");
+  a.hsv_s = c.number("hsv_s");
+  a.hsv_v = c.number("hsv_v");
+  a.flipud = c.number("flipud");
+  a.fliplr = c.number("fliplr");
+  a.bgr = c.number("bgr");
+  return a;
+}
+
+}  // namespace
+
+std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split, bool train, LogStyle log) {
+  DatasetConfig d;
+  d.imgsz = int(c.integer("imgsz"));
+  d.train = train;
+  // Validation batches are twice as large, as in the original (spec 8.1), which also decides the rectangles.
+  d.batch = train || c.verb() != kTrain ? c.integer("batch") : 2 * c.integer("batch");
+  const bool validating = c.verb() == kVal || c.verb() == kTrain;
+  if (validating) {
+    d.policy = c.flag("strict") ? LabelPolicy::kStrict : LabelPolicy::kLenient;
+    d.single_cls = c.flag("single_cls");
+    d.classes = class_list(c.text("classes"));
+    d.overlap_mask = c.flag("overlap_mask");
+    d.mask_ratio = int(c.integer("mask_ratio"));
+  }
+  d.rect = !train && (c.verb() != kVal || !c.is_set("rect") || c.flag("rect"));
+  if (c.verb() == kTrain) {
+    d.seed = uint64_t(c.integer("seed"));
+    if (train) {
+      d.augment = augment_config(c);
+      d.fraction = c.number("fraction");
+      const int64_t epochs = c.integer("epochs"), close = c.integer("close_mosaic");
+      // A run shorter than close_mosaic keeps its mosaic throughout (spec 6.9).
+      if (close > 0 && epochs >= close) d.close_mosaic_at = int(epochs - close);
+      if (c.text("cache") != "false") d.cache_bytes = std::max<int64_t>(available_memory_bytes() / 2, d.cache_bytes);
+    }
+  }
+  auto set = open_dataset(data_source(c), split, d, c.text("data_root"));
+  report(set->scan(), split, log);
+  return set;
+}
+
+}  // namespace tessera

@@ -1,0 +1,18 @@
+// Opens the data sets that the arguments name, the embedded one ("shapes") included.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "yolo/config.h"
+#include "yolo/report/progress.h"
+
+namespace tessera {
+
+// The data set of one split, with the label findings written to the log. `train`: augmentation as the arguments say; else letterbox
+// in rectangular batches (or square with rect=false). Verbs: train, val, bench.
+std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log);
+
+}  // namespace tessera
