@@ -40,7 +40,8 @@ CachingAllocator::Block* CachingAllocator::take_free(size_t bytes) {
     // A small block may not pin a large segment, and a large one is cut only when the rest stays useful.
     if (small && block->bytes > kSmallSegment) return nullptr;
     const bool splits = rest >= (small ? kAlign : kLarge);
-    if (!splits && rest > bytes / 4) continue;
+    // A block no larger than the segment that grow() would make is taken in any case, or every such request would grow.
+    if (!splits && rest > bytes / 4 && block->bytes > round_up(bytes, kHugePage)) continue;
     free_.erase(it);
     if (splits) {
       char* tail = block->begin + bytes;

@@ -50,6 +50,17 @@ TEST_CASE("freed blocks are used again") {
   a.release(nullptr);
 }
 
+TEST_CASE("every size is served from the cache the second time") {
+  System system;
+  CachingAllocator a(system.raw());
+  for (size_t bytes = 1000; bytes < 20 * kMiB; bytes += bytes / 7) {
+    a.release(a.allocate(bytes));
+    const int before = system.allocations;
+    a.release(a.allocate(bytes));
+    CHECK(system.allocations == before);
+  }
+}
+
 TEST_CASE("small requests share a segment, its parts merge again") {
   System system;
   CachingAllocator a(system.raw());
