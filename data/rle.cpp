@@ -158,17 +158,18 @@ std::vector<uint32_t> union_of(std::span<const uint32_t> a, std::span<const uint
 }  // namespace
 
 Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch) {
-  return rle_encode(mask, height, width, pitch, {0, 0, width, height});
+  return rle_encode(mask, PixelBox{0, 0, width, height}, height, width, pitch);
 }
 
 // Boundaries inside a column lie where a pixel differs from the one above it. They are found row by row, eight pixels at a time,
 // and counted into columns; most eights are equal.
-Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch, const PixelRect& where) {
+Rle rle_encode(const uint8_t* rectangle, const PixelBox& where, int height, int width, int64_t pitch) {
   const int64_t pixels = checked_pixels(height, width);
-  if (pitch == 0) pitch = width;
-  const int x0 = std::clamp(where.x0, 0, width), x1 = std::clamp(where.x1, x0, width);
-  const int y0 = std::clamp(where.y0, 0, height), y1 = std::clamp(where.y1, y0, height);
-  const int columns = x1 - x0;
+  const bool nothing = where.empty();
+  TESSERA_CHECK(nothing || (where.x0 >= 0 && where.y0 >= 0 && where.x1 <= width && where.y1 <= height),
+                "rle_encode: columns {} to {}, rows {} to {} of {} x {}", where.x0, where.x1, where.y0, where.y1, height, width);
+  const int columns = nothing ? 0 : where.x1 - where.x0, rows = nothing ? 0 : where.y1 - where.y0;
+  if (pitch == 0) pitch = columns;
   struct Change {
     uint32_t column, y;
   };
@@ -183,9 +184,9 @@ Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch, const 
     changes.push_back({uint32_t(x), uint32_t(y)});
     ++start[size_t(x) + 1];
   };
-  for (int y = y0; y <= y1; ++y) {  // row y1 is outside: it closes what is open
-    const uint8_t* above = y == y0 ? zeros.data() : mask + (y - 1) * pitch + x0;
-    const uint8_t* row = y == y1 ? zeros.data() : mask + y * pitch + x0;
+  for (int y = 0; y <= rows; ++y) {  // the row behind the last closes what is open
+    const uint8_t* above = y == 0 ? zeros.data() : rectangle + (y - 1) * pitch;
+    const uint8_t* row = y == rows ? zeros.data() : rectangle + y * pitch;
     int x = 0;
     for (; x + 8 <= columns; x += 8) {
       uint64_t a, b;
@@ -201,7 +202,7 @@ Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch, const 
   }
   for (int x = 0; x < columns; ++x) start[size_t(x) + 1] += start[size_t(x)];
   std::vector<uint32_t> sorted(changes.size());
-  for (const Change& c : changes) sorted[start[c.column]++] = uint32_t(int64_t(c.column + x0) * height + c.y);
+  for (const Change& c : changes) sorted[start[c.column]++] = uint32_t((int64_t{c.column} + where.x0) * height + c.y + where.y0);
 
   std::vector<uint32_t> bounds;
   bounds.reserve(sorted.size());

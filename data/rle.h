@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/polygon.h"
+
 namespace tessera {
 
 // counts[0] zeros, counts[1] ones, counts[2] zeros, ... in column-major order; they sum to height * width.
@@ -25,11 +27,9 @@ using BoxLtwh = std::array<double, 4>;  // left, top, width, height
 
 // mask: row-major height x width, any non-zero byte is set; `pitch` bytes from row to row (0 = width).
 Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch = 0);
-// As above for a mask whose set pixels all lie in columns [x0, x1) and rows [y0, y1): only those are read.
-struct PixelRect {
-  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;
-};
-Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch, const PixelRect& where);
+// The same of a mask that is zero outside of `where`: `pixels` holds that rectangle alone, its rows `pitch` bytes apart (0 = its
+// width).
+Rle rle_encode(const uint8_t* pixels, const PixelBox& where, int height, int width, int64_t pitch = 0);
 // Writes height * width bytes 0/1, row-major.
 void rle_decode(const Rle& rle, uint8_t* mask);
 

@@ -1,0 +1,206 @@
+#include "yolo/eval/masks.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <random>
+
+#include "data/image.h"
+#include "tensor/base/parallel.h"
+#include "tests/support/golden.h"
+#include "yolo/eval/original_ap.h"
+
+using namespace tessera;
+using tessera::testing::golden_dir;
+using tessera::testing::read_json;
+using tessera::testing::read_safetensors;
+
+namespace {
+
+struct Case {
+  std::vector<float> prototypes, coefficients;
+  Prototypes view;
+  Detections detections;
+
+  Case(int height, int width, const std::vector<BoxXyxy>& boxes) {
+    for (int y = 0; y < height; ++y) {
+      for (int x = 0; x < width; ++x) {
+        for (int c = 0; c < 32; ++c) prototypes.push_back(float(std::sin(0.31 * ((c * height + y) * width + x))));
+      }
+    }
+    view = {prototypes.data(), height, width, 32, 32};
+    detections.masks = 32;
+    for (size_t i = 0; i < boxes.size(); ++i) {
+      detections.boxes.push_back(boxes[i]), detections.scores.push_back(1), detections.classes.push_back(0),
+          detections.anchors.push_back(0);
+      for (size_t c = 0; c < 32; ++c) detections.coefficients.push_back(float(std::sin(0.7 * double(i * 32 + c))));
+    }
+  }
+};
+
+std::vector<uint8_t> painted(const MaskPatch& patch) {
+  std::vector<uint8_t> mask(size_t(patch.height) * size_t(patch.width), 9);
+  patch.paint(mask.data());
+  return mask;
+}
+
+int64_t different(const std::vector<uint8_t>& mask, const uint8_t* expected) {
+  int64_t n = 0;
+  for (size_t i = 0; i < mask.size(); ++i) n += mask[i] != expected[i];
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("masks: pixel counts of the specification") {
+  const Case c(16, 16, {{4, 6, 40, 50}, {10.5f, 3.2f, 63.9f, 30.7f}, {-5, 20, 20, 70}});
+  const int64_t small[] = {56, 42, 29}, large[] = {1106, 793, 531}, native[] = {824, 657, 452}, other[] = {1335, 1679, 429};
+  for (int64_t i = 0; i < 3; ++i) {
+    const float* k = c.detections.coefficients_of(i);
+    const BoxXyxy& b = c.detections.boxes[size_t(i)];
+    CHECK(rle_area(process_mask(c.view, k, b, 64, 64, MaskSize::kPrototype).rle()) == small[i]);
+    CHECK(rle_area(process_mask(c.view, k, b, 64, 64, MaskSize::kNetwork).rle()) == large[i]);
+    CHECK(rle_area(process_mask(c.view, k, b, 64, 64, MaskSize::kNative).rle()) == native[i]);
+    const BoxXyxy wide{b.x1 * 1.5f, b.y1 * 1.5f, b.x2 * 1.5f, b.y2 * 1.5f};
+    CHECK(rle_area(process_mask_native(c.view, k, wide, 60, 96).rle()) == other[i]);
+  }
+}
+
+TEST_CASE("masks: golden pixels") {
+  const auto info = read_json(golden_dir() / "masks.json");
+  const auto tensors = read_safetensors(golden_dir() / "masks.safetensors");
+  for (const auto& [name, entry] : info.items()) {
+    const Tensor& p = tensors.at(name + ".prototypes");
+    const Tensor &k = tensors.at(name + ".coefficients"), &boxes = tensors.at(name + ".boxes");
+    const Prototypes view{p.data<float>(), int(p.size(0)), int(p.size(1)), int(p.size(2)), p.size(2)};
+    const int height = entry.at("network")[0], width = entry.at("network")[1];
+    for (int64_t i = 0; i < boxes.size(0); ++i) {
+      const float* b = boxes.data<float>() + i * 4;
+      const BoxXyxy box{b[0], b[1], b[2], b[3]};
+      const float* coefficients = k.data<float>() + i * k.size(1);
+      const auto check = [&](const Tensor& expected, const MaskPatch& patch) {
+        CHECK(expected.numel() == expected.size(0) * patch.height * patch.width);
+        // A logit within rounding of zero may fall on either side.
+        CHECK(different(painted(patch), expected.data<uint8_t>() + i * patch.height * patch.width) <= 1);
+      };
+      check(tensors.at(name + ".small"), process_mask(view, coefficients, box, height, width, MaskSize::kPrototype));
+      check(tensors.at(name + ".upsampled"), process_mask(view, coefficients, box, height, width, MaskSize::kNetwork));
+      for (size_t j = 0; j < entry.at("native").size(); ++j) {
+        const auto& n = entry.at("native")[j];
+        const float f = n.at("boxes_times");
+        check(tensors.at(name + ".native." + std::to_string(j)),
+              process_mask_native(view, coefficients, {b[0] * f, b[1] * f, b[2] * f, b[3] * f}, n.at("size")[0], n.at("size")[1]));
+      }
+    }
+  }
+}
+
+TEST_CASE("masks: all detections at once, any number of threads") {
+  const Case c(16, 24,
+               {{4, 6, 40, 50},
+                {10.5f, 3.2f, 63.9f, 30.7f},
+                {-5, 20, 20, 70},
+                {30, 30, 30.2f, 30.3f},
+                {200, 200, 300, 300},
+                {50, 5, 40, 60}});
+  for (MaskSize size : {MaskSize::kPrototype, MaskSize::kNetwork, MaskSize::kNative}) {
+    const RunList runs = detection_masks(c.view, c.detections, 64, 96, size);
+    set_compute_threads(1);
+    const RunList alone = detection_masks(c.view, c.detections, 64, 96, size);
+    set_compute_threads(3);
+    REQUIRE(runs.size() == c.detections.size());
+    for (int64_t i = 0; i < runs.size(); ++i) {
+      const MaskPatch patch = process_mask(c.view, c.detections.coefficients_of(i), c.detections.boxes[size_t(i)], 64, 96, size);
+      RunList one;
+      one.push(patch.rle());
+      CHECK(std::vector(one.bounds(0).begin(), one.bounds(0).end()) == std::vector(runs.bounds(i).begin(), runs.bounds(i).end()));
+      CHECK(std::vector(alone.bounds(i).begin(), alone.bounds(i).end()) ==
+            std::vector(runs.bounds(i).begin(), runs.bounds(i).end()));
+      CHECK(patch.any() == (runs.area(i) > 0));
+    }
+    CHECK(runs.area(4) == 0);  // outside
+    CHECK(runs.area(5) == 0);  // inside out
+  }
+}
+
+TEST_CASE("masks: truth at the size of the prediction") {
+  const int h = 10, w = 12;
+  std::vector<int32_t> index(size_t(h * w)), planes(size_t(3 * h * w));
+  std::mt19937 rng(2);
+  for (int y = 0; y < h; ++y) {
+    for (int x = 0; x < w; ++x) {
+      const int32_t v = (y / 3 + x / 4) % 3 == 2 && rng() % 5 ? 1 : x > 6 && y > 4 ? 2 : 0;  // label 3 is hidden
+      index[size_t(y * w + x)] = v;
+      if (v > 0) planes[size_t((v - 1) * h * w + y * w + x)] = 1;
+    }
+  }
+  for (const auto& [th, tw] : {std::pair{h, w}, {40, 48}, {20, 36}, {25, 31}}) {
+    const RunList a = label_masks(index.data(), LabelMasks::kOverlap, 3, h, w, th, tw);
+    const RunList b = label_masks(planes.data(), LabelMasks::kSeparate, 3, h, w, th, tw);
+    CHECK(a.area(2) == 0);
+    for (int64_t j = 0; j < 3; ++j) {
+      std::vector<uint8_t> mask(size_t(th * tw));
+      for (int y = 0; y < th; ++y) {
+        for (int x = 0; x < tw; ++x) {  // the definition of spec 14.3
+          const auto tap = [](int o, int in, int out) {
+            const float at = std::max((float(in) / float(out)) * (float(o) + 0.5f) - 0.5f, 0.0f);
+            return std::pair{int(at), at - float(int(at))};
+          };
+          const auto [y0, fy] = tap(y, h, th);
+          const auto [x0, fx] = tap(x, w, tw);
+          const auto at = [&](int yy, int xx) {
+            return float(index[size_t(std::min(yy, h - 1) * w + std::min(xx, w - 1))] == j + 1);
+          };
+          const float v =
+              (1 - fy) * ((1 - fx) * at(y0, x0) + fx * at(y0, x0 + 1)) + fy * ((1 - fx) * at(y0 + 1, x0) + fx * at(y0 + 1, x0 + 1));
+          mask[size_t(y * tw + x)] = v > 0.5f;
+        }
+      }
+      RunList expected;
+      expected.push(rle_encode(mask.data(), th, tw));
+      const std::vector<uint32_t> want(expected.bounds(0).begin(), expected.bounds(0).end());
+      CHECK(std::vector(a.bounds(j).begin(), a.bounds(j).end()) == want);
+      CHECK(std::vector(b.bounds(j).begin(), b.bounds(j).end()) == want);
+    }
+    const auto iou = mask_iou(a, b);
+    CHECK(iou[0] == doctest::Approx(1));
+    CHECK(iou[1] < 1);
+  }
+}
+
+TEST_CASE("masks: JSON masks are the 8-bit resize of the native ones") {
+  const Case c(16, 24, {{4, 6, 40, 50}, {10.5f, 3.2f, 93.9f, 30.7f}, {-5, 20, 20, 70}, {0, 0, 96, 64}, {40, 20, 44, 60}});
+  for (const auto& [oh, ow, left, top] : {std::tuple{64, 96, 0, 0},
+                                          {111, 173, 3, 5},
+                                          {48, 80, 8, 8},
+                                          {24, 40, 8, 8},
+                                          {29, 33, 2, 9},
+                                          {200, 300, 0, 0},
+                                          {27, 44, 4, 5}}) {
+    ResultGeometry g{64, 96, oh, ow, true, 1.0, left, top};
+    const auto masks = json_masks(c.view, c.detections, g);
+    for (int64_t i = 0; i < c.detections.size(); ++i) {
+      const auto full =
+          painted(process_mask_native(c.view, c.detections.coefficients_of(i), c.detections.boxes[size_t(i)], 64, 96));
+      const int h = 64 - 2 * top, w = 96 - 2 * left;
+      std::vector<uint8_t> inner, expected(size_t(oh * ow));
+      for (int y = top; y < top + h; ++y) inner.insert(inner.end(), full.begin() + y * 96 + left, full.begin() + y * 96 + left + w);
+      resize_bilinear(inner.data(), h, w, expected.data(), oh, ow, 1);
+      CHECK(masks[size_t(i)] == rle_encode(expected.data(), oh, ow));
+    }
+  }
+}
+
+TEST_CASE("masks: boxes of the JSON file, polygons") {
+  const BoxLtwh b = to_ltwh({10, 20, 30.5f, 60});
+  CHECK(b == BoxLtwh{10, 20, 20.5, 40});
+  MaskPatch patch{20, 30, {5, 4, 9, 7}, std::vector<uint8_t>(12, 1)};
+  const auto rings = mask_rings(patch);
+  REQUIRE(rings.size() == 1);
+  CHECK(rings[0] == Polygon{{5, 4}, {5, 6}, {8, 6}, {8, 4}});
+  CHECK(mask_polygon(patch) == rings[0]);
+  CHECK(mask_polygon({20, 30, {}, {}}).empty());
+  Polygon p{{0, 0}, {5, 4}, {29, 19}};
+  scale_polygon(p, 20, 30, 40, 50);  // gain 0.5, padding 2.5 left and right
+  CHECK(p == Polygon{{0, 0}, {5, 8}, {50, 38}});
+}

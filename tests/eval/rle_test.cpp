@@ -1,0 +1,176 @@
+#include "data/rle.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <random>
+
+#include "tensor/base/check.h"
+
+using namespace tessera;
+
+namespace {
+
+std::vector<uint8_t> random_mask(int h, int w, double density, uint32_t seed) {
+  std::mt19937 rng(seed);
+  std::vector<uint8_t> mask(size_t(h) * size_t(w));
+  // Blobs of a few pixels: runs of all lengths.
+  for (int k = 0; k < density * h * w / 9; ++k) {
+    const int x = int(rng() % unsigned(w)), y = int(rng() % unsigned(h)), r = int(rng() % 4);
+    for (int yy = y; yy < std::min(h, y + r); ++yy) {
+      for (int xx = x; xx < std::min(w, x + r); ++xx) mask[size_t(yy * w + xx)] = 1;
+    }
+  }
+  return mask;
+}
+
+ErrorCode code_of(auto call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    return e.code();
+  }
+  return ErrorCode(0);
+}
+
+}  // namespace
+
+TEST_CASE("rle: the compressed text of the specification") {
+  std::vector<uint8_t> mask(24);
+  for (int y = 1; y <= 2; ++y) {
+    for (int x = 2; x <= 4; ++x) mask[size_t(y * 6 + x)] = 1;
+  }
+  const Rle rle = rle_encode(mask.data(), 4, 6);
+  CHECK(rle_to_string(rle) == "9220003");
+  CHECK(rle_from_string("9220003", 4, 6) == rle);
+  CHECK(rle_area(rle) == 6);
+  CHECK(rle_box(rle) == BoxLtwh{2, 1, 3, 2});
+}
+
+TEST_CASE("rle: polygons of the specification") {
+  const auto set = [](const Rle& r, int y, int x) {
+    std::vector<uint8_t> mask(30);
+    rle_decode(r, mask.data());
+    return mask[size_t(y * 6 + x)] == 1;
+  };
+  const double square[] = {1, 1, 4, 1, 4, 3, 1, 3};
+  const Rle a = rle_from_polygon(square, 5, 6);
+  CHECK(rle_area(a) == 6);
+  for (int y = 1; y <= 2; ++y) {
+    for (int x = 1; x <= 3; ++x) CHECK(set(a, y, x));
+  }
+  const double triangle[] = {.5, .5, 4.2, 1, 3, 3.6};
+  const Rle b = rle_from_polygon(triangle, 5, 6);
+  CHECK(rle_area(b) == 4);
+  CHECK((set(b, 1, 1) && set(b, 1, 2) && set(b, 1, 3) && set(b, 2, 2)));
+  CHECK(rle_from_box({1, 1, 3, 2}, 5, 6) == a);
+}
+
+TEST_CASE("rle: encoding, decoding, text and boxes agree with pixel loops") {
+  const int sizes[][2] = {{1, 1}, {5, 7}, {64, 48}, {17, 130}, {100, 3}};
+  uint32_t seed = 1;
+  for (const auto& [h, w] : sizes) {
+    for (double density : {0.0, 0.1, 0.5, 2.0, 40.0}) {
+      const auto mask = random_mask(h, w, density, ++seed);
+      const Rle rle = rle_encode(mask.data(), h, w);
+      std::vector<uint8_t> back(mask.size(), 7);
+      rle_decode(rle, back.data());
+      CHECK(back == mask);
+      CHECK(rle_from_string(rle_to_string(rle), h, w) == rle);
+      CHECK(rle_from_counts(std::vector<int64_t>(rle.counts.begin(), rle.counts.end()), h, w) == rle);
+      for (size_t i = 1; i < rle.counts.size(); ++i) CHECK(rle.counts[i] > 0);
+
+      int64_t area = 0;
+      int x0 = w, y0 = h, x1 = -1, y1 = -1;
+      for (int y = 0; y < h; ++y) {
+        for (int x = 0; x < w; ++x) {
+          if (!mask[size_t(y * w + x)]) continue;
+          ++area, x0 = std::min(x0, x), x1 = std::max(x1, x), y0 = std::min(y0, y), y1 = std::max(y1, y);
+        }
+      }
+      CHECK(rle_area(rle) == area);
+      RunList runs;
+      runs.push_string(rle_to_string(rle), h, w);
+      runs.push(rle);
+      CHECK(runs.area(0) == area);
+      CHECK(std::vector(runs.bounds(0).begin(), runs.bounds(0).end()) == std::vector(runs.bounds(1).begin(), runs.bounds(1).end()));
+      if (area == 0) {
+        CHECK(rle_box(rle) == BoxLtwh{0, 0, 0, 0});
+        continue;
+      }
+      // A run that crosses into the next column makes the box full height, as in the COCO code; otherwise it is tight.
+      const BoxLtwh box = rle_box(rle);
+      CHECK((box[0] == x0 && box[2] == x1 - x0 + 1));
+      CHECK((box[1] <= y0 && box[1] + box[3] >= y1 + 1));
+      // A rectangle of the mask gives the same runs.
+      const PixelBox where{x0, y0, x1 + 1, y1 + 1};
+      CHECK(rle_encode(mask.data() + y0 * w + x0, where, h, w, w) == rle);
+    }
+  }
+}
+
+TEST_CASE("rle: union and intersection over union agree with pixel loops") {
+  const int h = 40, w = 33;
+  std::vector<Rle> rles;
+  std::vector<std::vector<uint8_t>> masks;
+  for (uint32_t i = 0; i < 8; ++i) {
+    masks.push_back(random_mask(h, w, i == 7 ? 0 : 0.05 * (i + 1), 77 + i));
+    rles.push_back(rle_encode(masks.back().data(), h, w));
+  }
+  const std::vector<uint8_t> crowd{0, 1, 0, 1, 0, 0, 1, 0};
+  const auto iou = rle_iou(rles, rles, crowd);
+  for (size_t d = 0; d < 8; ++d) {
+    for (size_t g = 0; g < 8; ++g) {
+      double both = 0, either = 0, area = 0;
+      for (size_t i = 0; i < masks[d].size(); ++i) {
+        both += masks[d][i] & masks[g][i], either += masks[d][i] | masks[g][i], area += masks[d][i];
+      }
+      CHECK(iou[d * 8 + g] == (both == 0 ? 0 : both / (crowd[g] ? area : either)));
+    }
+  }
+  std::vector<uint8_t> all(masks[0].size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    for (const auto& m : masks) all[i] |= m[i];
+  }
+  CHECK(rle_union(rles) == rle_encode(all.data(), h, w));
+  CHECK(rle_union({}).counts.empty());
+}
+
+TEST_CASE("rle: boxes") {
+  CHECK(box_iou_ltwh({0, 0, 10, 10}, {5, 0, 10, 10}, false) == doctest::Approx(1.0 / 3));
+  CHECK(box_iou_ltwh({0, 0, 10, 10}, {5, 0, 10, 10}, true) == 0.5);
+  CHECK(box_iou_ltwh({0, 0, 10, 10}, {10, 0, 10, 10}, false) == 0);
+}
+
+TEST_CASE("rle: damaged masks are refused") {
+  CHECK(code_of([] { rle_from_string("922000", 4, 6); }) == ErrorCode::kData);    // too few pixels
+  CHECK(code_of([] { rle_from_string("922000V1", 4, 6); }) == ErrorCode::kData);  // too many pixels
+  CHECK(code_of([] { rle_from_string("9220003 ", 4, 6); }) == ErrorCode::kData);  // foreign character
+  CHECK(code_of([] { rle_from_string("922000S", 4, 6); }) == ErrorCode::kData);   // ends inside a number
+  CHECK(code_of([] { rle_from_string("oooooooooooooooooooooo", 4, 6); }) == ErrorCode::kData);
+  CHECK(code_of([] { rle_from_string("O", 4, 6); }) == ErrorCode::kData);  // -1
+  CHECK(code_of([] { rle_from_string("", 4, 6); }) == ErrorCode::kData);
+  CHECK(code_of([] { rle_from_string("0", 1 << 20, 1 << 20); }) == ErrorCode::kData);  // more pixels than 32 bits count
+  const int64_t negative[] = {10, -2, 16}, enormous[] = {INT64_MAX, INT64_MAX};
+  CHECK(code_of([&] { rle_from_counts(negative, 4, 6); }) == ErrorCode::kData);
+  CHECK(code_of([&] { rle_from_counts(enormous, 4, 6); }) == ErrorCode::kData);
+  const double odd[] = {1, 1, 4}, wild[] = {1, 1, 4, 1, 1e300, 3}, nan[] = {1, 1, std::nan(""), 1, 4, 3};
+  CHECK(code_of([&] { rle_from_polygon(odd, 5, 6); }) == ErrorCode::kData);
+  CHECK(code_of([&] { rle_from_polygon(wild, 5, 6); }) == ErrorCode::kData);
+  CHECK(code_of([&] { rle_from_polygon(nan, 5, 6); }) == ErrorCode::kData);
+  std::vector<Rle> unequal{{2, 3, {6}}, {3, 2, {6}}};
+  CHECK(code_of([&] { rle_union(unequal); }) == ErrorCode::kData);
+  std::mt19937 rng(3);
+  for (int k = 0; k < 2000; ++k) {  // any text either decodes to exactly its size or is refused
+    std::string text(rng() % 12, ' ');
+    for (char& c : text) c = char(45 + rng() % 70);
+    try {
+      const Rle r = rle_from_string(text, 6, 5);
+      int64_t sum = 0;
+      for (uint32_t c : r.counts) sum += c;
+      CHECK(sum == 30);
+    } catch (const Error& e) {
+      CHECK(e.code() == ErrorCode::kData);
+    }
+  }
+}
