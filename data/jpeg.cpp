@@ -115,12 +115,13 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
   check_image_size(d.info.image_height, d.info.image_width, name);
   const bool four = d.info.jpeg_color_space == JCS_CMYK || d.info.jpeg_color_space == JCS_YCCK;
   d.info.out_color_space = four ? JCS_CMYK : JCS_RGB;
+  const int orientation = d.orientation();  // libjpeg drops the markers with the last line
   Image image(int(d.info.image_height), int(d.info.image_width));
   PixelBuffer cmyk;
   if (four) cmyk.resize(image.pixels.size() / 3 * 4);
   if (!read_pixels(d, four ? cmyk.data() : image.pixels.data(), size_t(image.width) * (four ? 4 : 3))) d.fail(name);
   if (four) cmyk_to_rgb(cmyk, d.info.saw_Adobe_marker != 0, image.pixels);
-  return apply_orientation(std::move(image), d.orientation());
+  return apply_orientation(std::move(image), orientation);
 }
 
 }  // namespace tessera::detail

@@ -49,6 +49,8 @@ int png_orientation(std::span<const uint8_t> b) {
 }  // namespace
 
 ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& name) {
+  if (sniff_format(bytes) == ImageFormat::kPng && bytes.size() >= 24)  // a clearer message than stb's for giants
+    check_image_size(big_endian(bytes.data() + 20), big_endian(bytes.data() + 16), name);
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), int(std::min<size_t>(bytes.size(), INT32_MAX)), &width, &height, &channels)) fail(name);
   check_image_size(height, width, name);

@@ -66,8 +66,14 @@ class Parser {
         report(Severity::kWarning, "file-unusable", 0, 0, "no row of this file can be used; its image is left out",
                "correct the rows, or empty the file to make it a background image");
     }
-    if (suppressed_ > 0)
-      out_.findings.push_back({Severity::kNote, "more", {file_}, fmt::format("{} further findings in this file", suppressed_), ""});
+    if (suppressed_ > 0) {
+      Finding more;
+      more.severity = Severity::kNote;
+      more.code = "more";
+      more.where.file = file_;
+      more.message = fmt::format("{} further findings in this file", suppressed_);
+      out_.findings.push_back(std::move(more));
+    }
     return std::move(out_);
   }
 
@@ -195,20 +201,21 @@ LabelFile parse_as_original(std::string_view text, const std::string& file, int6
     return out;
   };
   if (!valid_utf8(text)) return corrupt("not UTF-8 text");
-  const auto strip = [](std::string_view s) {
-    while (!s.empty() && (is_blank(s.front()) || s.front() == '\n')) s.remove_prefix(1);
-    while (!s.empty() && (is_blank(s.back()) || s.back() == '\n')) s.remove_suffix(1);
-    return s;
+  constexpr std::string_view kLineEnds = "\n\r\v\f\x1C\x1D\x1E";  // all that Python's splitlines takes for one
+  const auto strip = [&](std::string_view s) {
+    const size_t first = s.find_first_not_of(std::string(" \t") + std::string(kLineEnds));
+    if (first == std::string_view::npos) return std::string_view();
+    return s.substr(first, s.find_last_not_of(std::string(" \t") + std::string(kLineEnds)) - first + 1);
   };
   text = strip(text);
   std::vector<std::vector<float>> rows;
   size_t longest = 0;
   for (size_t at = 0; at < text.size();) {
-    size_t end = text.find('\n', at);
+    size_t end = text.find_first_of(kLineEnds, at);
     if (end == std::string_view::npos) end = text.size();
     std::string_view row = text.substr(at, end - at);
     at = end + 1;
-    if (row.empty() || row == "\r") continue;
+    if (row.empty()) continue;
     std::vector<float> values;
     for (size_t i = 0; i < row.size();) {
       while (i < row.size() && is_blank(row[i])) ++i;

@@ -1,0 +1,14 @@
+// Samples of one size joined into a Batch.
+#pragma once
+
+#include <vector>
+
+#include "data/sample.h"
+
+namespace tessera {
+
+// Images become u8 (N, H, W, 3); targets follow image by image; masks i32 (N, mh, mw) in overlap form, (targets, mh, mw) in
+// separate form. All samples must agree in size, mask size and form, and there must be at least one.
+Batch collate(std::vector<Sample>&& samples);
+
+}  // namespace tessera

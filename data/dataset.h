@@ -1,0 +1,130 @@
+// Data sets: an index in, one finished Sample out. SegDataset joins images, labels and augmentation as sections 3, 5 and 6 of the
+// specification lay them down.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/augment_config.h"
+#include "data/image_cache.h"
+#include "data/instance.h"
+#include "data/sample.h"
+#include "data/transforms/letterbox.h"
+#include "data/yolo_txt.h"
+#include "tensor/base/rng.h"
+
+namespace tessera {
+
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+  virtual int64_t size() const = 0;
+  // Item `index` as it is in `epoch`. Called from many threads; a function of its arguments alone.
+  virtual Sample get(int64_t index, int epoch) const = 0;
+};
+
+// The order of an epoch: 0 .. n-1 shuffled by the stream (seed, epoch).
+std::vector<int64_t> shuffled_order(int64_t n, uint64_t seed, int epoch);
+
+// Where the three partners of a mosaic come from. The original draws them from a rolling buffer of recently loaded images, which
+// depends on its worker processes; both forms here depend on (seed, epoch, index) alone.
+enum class MosaicPartners {
+  kAuto,     // kUniform when all pictures fit into the cache, else kWindow
+  kUniform,  // any image of the set
+  kWindow,   // the current image and those before it in the shuffled order, min(N, 8 batch, 1000) in all: they are still decoded
+};
+
+struct DatasetConfig {
+  int imgsz = 640;
+  bool train = true;   // augmentation; otherwise letterbox only (spec 6.11)
+  bool rect = false;   // batches of equal shape by aspect ratio (spec 3.5): the set is in the order of rising height / width
+  int64_t batch = 16;  // for rect shapes and the partner window
+  int stride = 32;
+  bool overlap_mask = true;
+  int mask_ratio = 4;
+  AugmentConfig augment;
+  int close_mosaic_at = -1;  // first epoch without mosaic, copy-paste and mixup (spec 6.9); -1: never
+  uint64_t seed = 0;
+  MosaicPartners partners = MosaicPartners::kAuto;
+  int64_t cache_bytes = int64_t(1) << 30;  // decoded pictures kept in memory
+
+  // Reading of labels, used by open_dataset.
+  LabelPolicy policy = LabelPolicy::kLenient;
+  bool single_cls = false;
+  std::vector<int32_t> classes;  // keep these only; empty: all
+  double fraction = 1;           // of the images, train only
+};
+
+class SegDataset : public Dataset {
+ public:
+  // `scan` as scan_labels returns it; its images may be empty of objects, not of vertices. Error(kUsage) for values out of range.
+  SegDataset(LabelScan scan, std::vector<std::string> names, DatasetConfig config);
+
+  int64_t size() const override { return int64_t(images_.size()); }
+  Sample get(int64_t index, int epoch) const override;
+
+  // No mosaic, copy-paste and mixup from `epoch` on. Not while a loader is reading.
+  void close_mosaic(int epoch) { config_.close_mosaic_at = epoch; }
+
+  const DatasetConfig& config() const { return config_; }
+  const std::vector<std::string>& names() const { return names_; }
+  const ScanImage& image(int64_t index) const { return images_[size_t(index)]; }  // file, size, labels in fractions
+  const LabelScan& scan() const { return scan_; }           // counters and findings; its images have moved here
+  MosaicPartners partners() const { return partners_; }     // never kAuto
+  int64_t decoded_bytes() const { return decoded_bytes_; }  // all pictures as the cache would hold them
+  ImageCache::Statistics cache_statistics() const { return cache_->statistics(); }
+  std::vector<int64_t> objects_by_class() const;
+  Size input_size(int64_t index) const;  // of the network input
+
+  // Where the time of get() goes, summed over all threads since the last call, in seconds of wall time; for the loader bench.
+  struct Timing {
+    double decode = 0, compose = 0, warp = 0, hsv = 0, rasterize = 0, other = 0;
+    int64_t samples = 0;
+  };
+  Timing take_timing() const;
+
+ private:
+  struct Clock;
+  DecodedPtr decoded(int64_t index) const;
+  std::vector<Instance> instances(int64_t index, const Image& image) const;
+  int64_t partner(int64_t index, int epoch, Rng& rng) const;
+  void augment(int64_t index, int epoch, Rng& rng, LabeledImage& out, Clock& clock) const;
+  Sample get_train(int64_t index, int epoch) const;
+  Sample get_plain(int64_t index) const;
+  void finish(LabeledImage& picture, Sample& sample, Clock& clock) const;
+
+  struct EpochOrder {
+    int epoch = -1;
+    std::vector<int64_t> order, position;
+  };
+  std::shared_ptr<const EpochOrder> epoch_order(int epoch) const;
+
+  std::vector<ScanImage> images_;
+  LabelScan scan_;
+  std::vector<std::string> names_;
+  DatasetConfig config_;
+  MosaicPartners partners_ = MosaicPartners::kUniform;
+  int64_t window_ = 0, decoded_bytes_ = 0;
+  std::vector<Size> rect_shapes_;  // of each batch
+  std::unique_ptr<ImageCache> cache_;
+  mutable std::mutex order_mutex_;
+  mutable std::vector<std::shared_ptr<const EpochOrder>> orders_;  // of the last epochs asked for
+  struct AtomicTiming;
+  std::unique_ptr<AtomicTiming> timing_;
+
+ public:
+  ~SegDataset() override;
+};
+
+// Reads the data yaml (load_dataset_yaml), lists and scans the split and makes the data set. Findings are in its scan().
+// Errors: those of load_dataset_yaml, list_images and scan_labels; Error(kUsage) for an unknown class in `classes`.
+std::unique_ptr<SegDataset> open_dataset(const std::string& data, std::string_view split, const DatasetConfig& config,
+                                         const std::filesystem::path& data_root = {});
+
+}  // namespace tessera

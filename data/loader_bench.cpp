@@ -1,0 +1,62 @@
+#include "data/loader_bench.h"
+
+#include <chrono>
+#include <ctime>
+
+#include "data/loader.h"
+
+namespace tessera {
+
+namespace {
+double process_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+}
+}  // namespace
+
+LoaderBench run_loader_bench(const SegDataset& dataset, const LoaderBenchOptions& options) {
+  LoaderOptions loader_options;
+  loader_options.batch = options.batch;
+  loader_options.threads = options.threads;
+  loader_options.shuffle = true;
+  loader_options.seed = dataset.config().seed;
+  Loader loader(dataset, loader_options);
+  int epoch = 0;
+  loader.start_epoch(0);
+  Batch batch;
+  const auto pull = [&](int64_t wanted) {
+    int64_t made = 0;
+    while (made < wanted) {
+      if (loader.next(batch))
+        made += batch.size();
+      else
+        loader.start_epoch(++epoch);
+    }
+    return made;
+  };
+  pull(options.warmup);
+  dataset.take_timing();
+  const int64_t misses = dataset.cache_statistics().misses;
+  const double cpu = process_seconds();
+  const auto begin = std::chrono::steady_clock::now();
+  const int64_t made = pull(options.samples);
+  const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  LoaderBench b;
+  b.samples = made;
+  b.threads = options.threads;
+  b.images_per_s = double(made) / wall;
+  b.core_ms = (process_seconds() - cpu) * 1e3 / double(made);
+  const SegDataset::Timing t = dataset.take_timing();
+  const double sum = t.decode + t.compose + t.warp + t.hsv + t.rasterize + t.other;
+  const auto share = [&](double part) { return sum > 0 ? b.core_ms * part / sum : 0.0; };
+  b.decode_ms = share(t.decode), b.compose_ms = share(t.compose), b.warp_ms = share(t.warp);
+  b.hsv_ms = share(t.hsv), b.rasterize_ms = share(t.rasterize), b.other_ms = share(t.other);
+  const ImageCache::Statistics cache = dataset.cache_statistics();
+  b.decodes = cache.misses - misses;
+  b.decoded_pictures = cache.pictures;
+  b.decoded_bytes = cache.bytes;
+  return b;
+}
+
+}  // namespace tessera

@@ -1,0 +1,32 @@
+// How fast the loader makes training samples, and where the time goes.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace tessera {
+
+struct LoaderBench {
+  int64_t samples = 0;
+  int threads = 1;
+  double images_per_s = 0;  // all threads together, by the clock
+  double core_ms = 0;       // CPU time of one sample
+  double decode_ms = 0, compose_ms = 0, warp_ms = 0, hsv_ms = 0, rasterize_ms = 0,
+         other_ms = 0;                              // of core_ms, by wall-clock shares
+  int64_t decodes = 0;                              // pictures decoded while measuring
+  int64_t decoded_pictures = 0, decoded_bytes = 0;  // in the cache at the end
+};
+
+struct LoaderBenchOptions {
+  int64_t samples = 256;
+  int64_t warmup = 64;  // samples before measuring: fills the partner window
+  int64_t batch = 16;
+  int threads = 1;
+};
+
+// Runs the data set through a Loader, epoch after epoch, until `samples` are made.
+LoaderBench run_loader_bench(const SegDataset& dataset, const LoaderBenchOptions& options = {});
+
+}  // namespace tessera

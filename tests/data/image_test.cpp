@@ -1,0 +1,156 @@
+#include "data/image.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+
+#include "tensor/base/check.h"
+#include "tests/data/support.h"
+
+using namespace tessera;
+using namespace tessera::test;
+
+namespace {
+
+std::vector<uint8_t> resized(const std::vector<uint8_t>& source, int h, int w, int th, int tw) {
+  std::vector<uint8_t> out(size_t(th) * size_t(tw));
+  resize_bilinear(source.data(), h, w, out.data(), th, tw, 1);
+  return out;
+}
+
+Error error_of(const std::vector<uint8_t>& bytes) {
+  try {
+    decode_image(bytes, "file.jpg");
+  } catch (const Error& e) {
+    return e;
+  }
+  return Error(ErrorCode::kBug, "nothing was thrown");
+}
+
+// A JPEG with an EXIF block that holds the orientation.
+std::vector<uint8_t> with_orientation(const std::vector<uint8_t>& jpeg, uint8_t orientation) {
+  const std::vector<uint8_t> exif = {0xFF, 0xE1, 0, 34,  'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8,
+                                     0,    1,    1, 18,  0,   3,   0,   0,   0, 1, 0,   orientation, 0, 0, 0, 0, 0, 0};
+  std::vector<uint8_t> out(jpeg.begin(), jpeg.begin() + 2);
+  out.insert(out.end(), exif.begin(), exif.end());
+  out.insert(out.end(), jpeg.begin() + 2, jpeg.end());
+  return out;
+}
+
+// Left half red, right half blue, upper quarter of it green: tells all eight orientations apart.
+Image marked_image() {
+  Image image(32, 64);
+  for (int y = 0; y < 32; ++y)
+    for (int x = 0; x < 64; ++x) {
+      const std::array<uint8_t, 3> c = x >= 32 ? std::array<uint8_t, 3>{0, 0, 250} : y < 16 ? std::array<uint8_t, 3>{0, 250, 0} : std::array<uint8_t, 3>{250, 0, 0};
+      std::memcpy(image.row(y) + x * 3, c.data(), 3);
+    }
+  return image;
+}
+
+char colour_at(const Image& image, int y, int x) {
+  const uint8_t* p = image.row(y) + x * 3;
+  return p[0] > 128 ? 'r' : p[1] > 128 ? 'g' : 'b';
+}
+
+}  // namespace
+
+TEST_CASE("resize: the numbers of the specification") {
+  const std::vector<uint8_t> source = {0, 20, 40, 60, 80, 100, 120, 140, 160, 180, 200, 220};
+  CHECK(resized(source, 3, 4, 5, 6) == std::vector<uint8_t>{0,   10,  23,  37,  50,  60,  32,  42,  55,  69,  82,  92,  80,  90,  103,
+                                                            117, 130, 140, 128, 138, 151, 165, 178, 188, 160, 170, 183, 197, 210, 220});
+  CHECK(resized(source, 3, 4, 2, 3) == std::vector<uint8_t>{23, 50, 76, 143, 170, 196});
+  CHECK(resized(source, 3, 4, 3, 4) == source);
+  CHECK(resized({0, 1, 2, 4}, 2, 2, 1, 1) == std::vector<uint8_t>{2});  // exact halves average with rounding
+}
+
+TEST_CASE("resize: three channels are three planes") {
+  const Image image = noise_image(13, 17);
+  const Image out = resize_bilinear(image, 29, 8);
+  for (size_t c = 0; c < 3; ++c) {
+    std::vector<uint8_t> plane;
+    for (size_t i = c; i < image.pixels.size(); i += 3) plane.push_back(image.pixels[i]);
+    const std::vector<uint8_t> expected = resized(plane, 13, 17, 29, 8);
+    for (size_t i = 0; i < expected.size(); ++i) REQUIRE(out.pixels[3 * i + c] == expected[i]);
+  }
+}
+
+TEST_CASE("PNG keeps every bit, whatever the file is called") {
+  const TempFolder folder;
+  const Image image = noise_image(21, 34);
+  write_png(folder.path() / "picture.jpg", image);
+  const Image back = read_image(folder.path() / "picture.jpg");
+  CHECK(back.height == 21);
+  CHECK(back.width == 34);
+  CHECK(back.pixels == image.pixels);
+}
+
+TEST_CASE("JPEG: colours, sizes, header") {
+  const std::vector<uint8_t> jpeg = encode_jpeg(marked_image(), 95);
+  const Image back = decode_image(jpeg, "a.jpg");
+  CHECK(colour_at(back, 8, 8) == 'g');
+  CHECK(colour_at(back, 28, 8) == 'r');
+  CHECK(colour_at(back, 8, 50) == 'b');
+  const ImageInfo info = probe_image(jpeg, "a.jpg");
+  CHECK(info.format == ImageFormat::kJpeg);
+  CHECK(info.height == 32);
+  CHECK(info.width == 64);
+  CHECK(info.orientation == 1);
+}
+
+TEST_CASE("EXIF orientation 1 to 8 is applied and swaps the sides from 5 on") {
+  // Corners of the upright picture: top left, top right, bottom left, bottom right; stored: g b / r b.
+  const std::array<std::string, 8> expected = {"gbrb", "bgbr", "brbg", "rbgb", "grbb", "rgbb", "bbrg", "bbgr"};
+  const std::vector<uint8_t> plain = encode_jpeg(marked_image(), 95);
+  for (uint8_t o = 1; o <= 8; ++o) {
+    CAPTURE(int(o));
+    const std::vector<uint8_t> jpeg = with_orientation(plain, o);
+    const ImageInfo info = probe_image(jpeg, "a.jpg");
+    const Image image = decode_image(jpeg, "a.jpg");
+    CHECK(info.orientation == o);
+    CHECK(info.height == image.height);
+    CHECK(info.width == image.width);
+    CHECK(image.height == (o >= 5 ? 64 : 32));
+    const int y = image.height - 6, x = image.width - 6;
+    CHECK(std::string{colour_at(image, 5, 5), colour_at(image, 5, x), colour_at(image, y, 5), colour_at(image, y, x)} == expected[size_t(o - 1)]);
+  }
+}
+
+TEST_CASE("a damaged EXIF block is passed over") {
+  CHECK(exif_orientation({}) == 1);
+  const std::vector<uint8_t> endless = {'I', 'I', 42, 0, 8, 0, 0, 0, 0xFF, 0xFF, 1, 2};
+  CHECK(exif_orientation(endless) == 1);
+  const std::vector<uint8_t> far = {'M', 'M', 0, 42, 0xFF, 0xFF, 0xFF, 0xF0};
+  CHECK(exif_orientation(far) == 1);
+}
+
+TEST_CASE("cut and damaged files are errors that name the file") {
+  const Image image = noise_image(64, 64);
+  const std::vector<uint8_t> jpeg = encode_jpeg(image, 90), png = encode_png(image);
+  for (const double share : {0.02, 0.3, 0.7, 0.98}) {
+    const Error e = error_of({jpeg.begin(), jpeg.begin() + std::ptrdiff_t(double(jpeg.size()) * share)});
+    CHECK(e.code() == ErrorCode::kData);
+    CHECK(e.where().file == "file.jpg");
+    CHECK(error_of({png.begin(), png.begin() + std::ptrdiff_t(double(png.size()) * share)}).code() == ErrorCode::kData);
+  }
+  CHECK(error_of({jpeg.begin(), jpeg.end() - 2}).code() == ErrorCode::kData);  // without its end mark
+  CHECK(error_of({}).message().find("empty") != std::string::npos);
+  CHECK(error_of({'h', 'e', 'l', 'l', 'o', ' ', 'w', 'o', 'r', 'l', 'd'}).code() == ErrorCode::kData);
+  CHECK(error_of({'R', 'I', 'F', 'F', 0, 0, 0, 0, 'W', 'E', 'B', 'P'}).message().find("WebP") != std::string::npos);
+}
+
+TEST_CASE("bytes after the end mark of a JPEG do no harm") {
+  std::vector<uint8_t> jpeg = encode_jpeg(noise_image(16, 16), 90);
+  const Image image = decode_image(jpeg, "a.jpg");
+  jpeg.insert(jpeg.end(), 100, 0);
+  CHECK(decode_image(jpeg, "a.jpg").pixels == image.pixels);
+}
+
+TEST_CASE("sizes are limited before memory is taken") {
+  // A PNG header that promises 60000 x 60000 pixels.
+  std::vector<uint8_t> png = encode_png(noise_image(16, 16));
+  png[18] = png[22] = 0xEA, png[19] = png[23] = 0x60;
+  const Error e = error_of(png);
+  CHECK(e.code() == ErrorCode::kData);
+  CHECK(e.message().find("60000") != std::string::npos);
+}
