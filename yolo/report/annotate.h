@@ -1,0 +1,44 @@
+// Masks, boxes and labels drawn into an image. Nothing outside of the annotations is touched: a mask changes its own pixels, a box
+// those of its lines, a label its rectangle above (or, without room there, inside) the box.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+#include "data/polygon.h"
+
+namespace tessera {
+
+// A mask is the rectangle [x0, x0 + width) x [y0, y0 + height) of the image, non-zero bytes row by row; parts that lie outside of the
+// image are left out.
+struct MaskArea {
+  int x0 = 0, y0 = 0, width = 0, height = 0;
+  std::vector<uint8_t> bytes;
+};
+
+struct Annotation {
+  int32_t class_id = 0;  // decides the colour
+  std::string label;     // may be empty
+  BoxXyxy box;           // image pixels
+  MaskArea mask;         // may be empty
+};
+
+struct AnnotateOptions {
+  bool masks = true, boxes = true, labels = true;
+  double alpha = 0.5;   // of masks
+  int line_width = 0;   // 0: max(round((height + width + 3) / 2 * 0.003), 2) (spec 4.5); 1 below 200 pixels
+  double font_size = 0; // 0: by the size of the image, 9 to 28
+};
+
+// Annotations in order of importance: the first ends up on top.
+void annotate(Image& image, std::span<const Annotation> annotations, const AnnotateOptions& options = {});
+
+// Every pixel repeated factor x factor times, for pictures that are too small to be written on.
+Image enlarge(const Image& image, int factor);
+// The annotation for an image `factor` times as large; masks take the nearest pixel.
+Annotation scaled(const Annotation& annotation, double factor);
+
+}  // namespace tessera

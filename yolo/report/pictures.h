@@ -1,0 +1,31 @@
+// Pictures of batches as the network sees them: what it is told (labels after augmentation) and what it answers.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/polygon.h"
+#include "data/sample.h"
+
+namespace tessera {
+
+// At most 16 images of the batch on one sheet with their file names, boxes, class names and masks; the masks at the resolution of the
+// loss. Written atomically as PNG. Error(kIo) when the disk refuses.
+void draw_label_batch(const std::filesystem::path& file, const Batch& batch, const std::vector<std::string>& class_names);
+
+// A detection in network-input pixels; the mask is a rectangle of that image, non-zero bytes row by row.
+struct PredictedObject {
+  int32_t class_id = 0;
+  float score = 0;
+  BoxXyxy box;
+  int mask_x0 = 0, mask_y0 = 0, mask_w = 0, mask_h = 0;
+  std::vector<uint8_t> mask;
+};
+
+// The same sheet with detections, in falling score, those above 0.25 only. objects: one list for each image of the batch.
+void draw_prediction_batch(const std::filesystem::path& file, const Batch& batch,
+                           const std::vector<std::vector<PredictedObject>>& objects, const std::vector<std::string>& class_names);
+
+}  // namespace tessera
