@@ -2,10 +2,10 @@
 // at the speed of memory. The one conversion that a training step makes, u8 images to f32, is written out.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/copy.cpp"
-#include "tensor/cpu/highway.h"
-
 #include <cstring>
 
+#include "tensor/cpu/highway.h"
+// After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/rows-inl.h"
 #include "tensor/cpu/strided.h"
@@ -119,7 +119,8 @@ bool copy(const StridedView& x, const StridedView& y) {
   const auto step = shape.inner_stride();
   if (x.t != DType::kU8 || y.t != DType::kF32 || (shape.inner() > 1 && (step[0] != 1 || step[1] != 1))) return false;
   for_each_piece(shape, [&](const auto& offset, int64_t n) {
-    HWY_DYNAMIC_DISPATCH(FloatFromU8)(data<uint8_t>(x) + offset[0], data<float>(y) + offset[1], size_t(n), elements >= kStreamElements);
+    HWY_DYNAMIC_DISPATCH(FloatFromU8)
+    (data<uint8_t>(x) + offset[0], data<float>(y) + offset[1], size_t(n), elements >= kStreamElements);
   });
   return true;
 }

@@ -75,7 +75,8 @@ void CpuBackend::reduce(ReduceOp op, const StridedView& x, const StridedView& y)
 }
 
 void CpuBackend::argmax(RowsView x, RowsView index) {
-  parallel_for(x.rows, kRowsPerChunk, [&](int64_t begin, int64_t end) { RefBackend::argmax(slice(x, begin, end), slice(index, begin, end)); });
+  parallel_for(x.rows, kRowsPerChunk,
+               [&](int64_t begin, int64_t end) { RefBackend::argmax(slice(x, begin, end), slice(index, begin, end)); });
 }
 
 void CpuBackend::topk(RowsView x, RowsView values, RowsView indices) {

@@ -58,8 +58,8 @@ class CpuBackend : public RefBackend {
   void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
                          bool accumulate) override;
   double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) override;
-  void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, double scale,
-                          RowsView dcoefficients, ImageView dprototypes) override;
+  void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                          double scale, RowsView dcoefficients, ImageView dprototypes) override;
 
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;
   void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) override;

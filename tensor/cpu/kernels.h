@@ -1,6 +1,6 @@
-// The vectorised kernels of the CPU backend as free functions; conv.h has those of convolution and matrix products. They take f32 views
-// and have the contracts of the methods of the same name in tensor/ops/*.h. Those that return bool do nothing and return false
-// for layouts or types that they do not handle; the backend then runs the reference.
+// The vectorised kernels of the CPU backend as free functions; conv.h has those of convolution and matrix products. They take f32
+// views and have the contracts of the methods of the same name in tensor/ops/*.h. Those that return bool do nothing and return
+// false for layouts or types that they do not handle; the backend then runs the reference.
 //
 // All cut their work by the problem alone (tensor/base/parallel.h), so results are bitwise equal for any number of threads.
 #pragma once
@@ -48,7 +48,7 @@ void softmax(RowsView x, RowsView y, bool log);
 void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log);
 
 // index.cpp
-void gather_rows(RowsView x, const int64_t* index, RowsView y);       // any type
+void gather_rows(RowsView x, const int64_t* index, RowsView y);  // any type
 void scatter_add_rows(RowsView x, const int64_t* index, RowsView y);
 
 // losses.cpp

@@ -2,7 +2,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/losses.cpp"
 #include "tensor/cpu/highway.h"
-
+// After highway.h, once per target:
 #include "tensor/cpu/cross_entropy-inl.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/softmax-inl.h"
@@ -19,9 +19,11 @@ double BceWithLogits(RowsView x, RowsView target) {
 void BceWithLogitsBackward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) {
   const V k = splat(float(scale));
   if (accumulate) {
-    map_rows(dx, [=](V v, V t, V old) HWY_ATTR { return hn::MulAdd(hn::Sub(sigmoid(v), t), k, old); }, x, target, dx);
+    map_rows(
+        dx, [=](V v, V t, V old) HWY_ATTR { return hn::MulAdd(hn::Sub(sigmoid(v), t), k, old); }, x, target, dx);
   } else {
-    map_rows(dx, [=](V v, V t) HWY_ATTR { return hn::Mul(hn::Sub(sigmoid(v), t), k); }, x, target);
+    map_rows(
+        dx, [=](V v, V t) HWY_ATTR { return hn::Mul(hn::Sub(sigmoid(v), t), k); }, x, target);
   }
 }
 
@@ -70,9 +72,11 @@ void DflLossBackward(RowsView logits, RowsView target, const float* weight, doub
         const LogSum s = log_sum(x, bins);
         const V shift = splat(s.largest), share = splat(factor / s.sum);
         if (accumulate) {
-          map_run(bins, dx, false, [=](V v, V old) HWY_ATTR { return hn::MulAdd(exp(hn::Sub(v, shift)), share, old); }, x, dx);
+          map_run(
+              bins, dx, false, [=](V v, V old) HWY_ATTR { return hn::MulAdd(exp(hn::Sub(v, shift)), share, old); }, x, dx);
         } else {
-          map_run(bins, dx, false, [=](V v) HWY_ATTR { return hn::Mul(exp(hn::Sub(v, shift)), share); }, x);
+          map_run(
+              bins, dx, false, [=](V v) HWY_ATTR { return hn::Mul(exp(hn::Sub(v, shift)), share); }, x);
         }
         dx[side.low] -= factor * (1.0f - side.share);
         dx[side.low + 1] -= factor * side.share;

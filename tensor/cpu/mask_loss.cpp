@@ -1,10 +1,10 @@
 // Mask loss: the logits of an object are formed only inside its box, row by row, and never stored as an image.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/mask_loss.cpp"
-#include "tensor/cpu/highway.h"
-
 #include <cmath>
 
+#include "tensor/cpu/highway.h"
+// After highway.h, once per target:
 #include "tensor/cpu/cross_entropy-inl.h"
 #include "tensor/cpu/kernels.h"
 
@@ -21,7 +21,9 @@ int64_t first_pixel(float v, int64_t size, int64_t if_nan) {
 
 struct Box {
   Box(const float* corners, int64_t w, int64_t h)
-      : x0(first_pixel(corners[0], w, 0)), y0(first_pixel(corners[1], h, 0)), x1(first_pixel(corners[2], w, w)),
+      : x0(first_pixel(corners[0], w, 0)),
+        y0(first_pixel(corners[1], h, 0)),
+        x1(first_pixel(corners[2], w, w)),
         y1(first_pixel(corners[3], h, h)) {}
   size_t width() const { return size_t(x1 - x0); }
   bool empty() const { return x1 <= x0 || y1 <= y0; }
@@ -100,8 +102,9 @@ double MaskLoss(RowsView coefficients, ImageView prototypes, const int32_t* mask
     double sum = 0;
     for (int64_t y = b.y0; y < b.y1; ++y) {
       problem.logits_and_targets(i, b, y, row.logit.data(), row.target.data());
-      sum += sum_run(b.width(), [](V x, V t) HWY_ATTR { return cross_entropy(x, t); }, std::as_const(row.logit).data(),
-                     std::as_const(row.target).data());
+      sum += sum_run(
+          b.width(), [](V x, V t) HWY_ATTR { return cross_entropy(x, t); }, std::as_const(row.logit).data(),
+          std::as_const(row.target).data());
     }
     of_item[size_t(i)] = sum / double(prototypes.h * prototypes.w) / double(items.area[i]);
   });
@@ -140,8 +143,9 @@ void MaskLossBackward(RowsView coefficients, ImageView prototypes, const int32_t
       for (int64_t y = begin; y < end; ++y) {
         float* gradient = row.logit.data();
         problem.logits_and_targets(i, b, y, gradient, row.target.data());
-        map_run(b.width(), gradient, false, [=](V x, V t) HWY_ATTR { return hn::Mul(hn::Sub(sigmoid(x), t), factor); },
-                std::as_const(row.logit).data(), std::as_const(row.target).data());
+        map_run(
+            b.width(), gradient, false, [=](V x, V t) HWY_ATTR { return hn::Mul(hn::Sub(sigmoid(x), t), factor); },
+            std::as_const(row.logit).data(), std::as_const(row.target).data());
         const float* p = problem.prototype(image, y, b.x0);
         float* dp = data<float>(dprototypes) + ((image * prototypes.h + y) * prototypes.w + b.x0) * dprototypes.pitch;
         for_each_vector(k, [&](size_t c, auto part) HWY_ATTR {

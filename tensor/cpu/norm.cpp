@@ -2,7 +2,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/norm.cpp"
 #include "tensor/cpu/highway.h"
-
+// After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/wide_rows-inl.h"
 
@@ -11,8 +11,9 @@ namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Sums and squares of a strip of kVectors vectors over one block of rows, relative to `shift`: the mean first, then the squares about it while
-// the block is still in the L1 cache, then joined to the chunk's mean and m2 by Chan's formula (n rows so far, block.rows new ones).
+// Sums and squares of a strip of kVectors vectors over one block of rows, relative to `shift`: the mean first, then the squares
+// about it while the block is still in the L1 cache, then joined to the chunk's mean and m2 by Chan's formula (n rows so far,
+// block.rows new ones).
 template <size_t kVectors, class Part>
 HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, float n, const float* shift, float* mean, float* m2) {
   V k[kVectors], sum[kVectors], square[kVectors];
@@ -52,9 +53,8 @@ void chunk_stats(const RowsView& x, float* mean, float* m2) {
   const int64_t block_rows = std::clamp<int64_t>(4096 / std::max<int64_t>(1, x.cols), 8, kBlockRows);
   for (int64_t r = 0; r < x.rows; r += block_rows) {
     const RowsView block = block_of(x, r, block_rows);
-    for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part) HWY_ATTR {
-      join_block<vectors()>(block, c, part, float(r), shift, mean, m2);
-    });
+    for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
+                               HWY_ATTR { join_block<vectors()>(block, c, part, float(r), shift, mean, m2); });
   }
 }
 
@@ -171,7 +171,8 @@ HWY_INLINE V grad_z(V dy, V centred, V scale, V beta) {
 
 // Sums of dz and dz * (x - mean) over a block of rows for kVectors vectors, added to db and dg.
 template <bool kSilu, size_t kVectors, class Part>
-HWY_INLINE void sum_block(const RowsView& x, const RowsView& dy, int64_t column, Part part, const Constants& k, float* db, float* dg) {
+HWY_INLINE void sum_block(const RowsView& x, const RowsView& dy, int64_t column, Part part, const Constants& k, float* db,
+                          float* dg) {
   const auto get = [part](const float* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
   V sum[kVectors], dot[kVectors];
   for (size_t v = 0; v < kVectors; ++v) sum[v] = dot[v] = hn::Zero(F32());
@@ -195,15 +196,15 @@ template <bool kSilu>
 void chunk_sums(const RowsView& x, const RowsView& dy, const Constants& k, float* db, float* dg) {
   for (int64_t r = 0; r < x.rows; r += kBlockRows) {
     const RowsView block_x = block_of(x, r, kBlockRows), block_dy = block_of(dy, r, kBlockRows);
-    for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part) HWY_ATTR {
-      sum_block<kSilu, vectors()>(block_x, block_dy, c, part, k, db, dg);
-    });
+    for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
+                               HWY_ATTR { sum_block<kSilu, vectors()>(block_x, block_dy, c, part, k, db, dg); });
   }
 }
 
 // dx = scale * dz + (x - mean) * slope + offset.
 template <bool kSilu, bool kStream>
-void dx_rows(const RowsView& x, const RowsView& dy, const RowsView& dx, const Constants& k, const float* slope, const float* offset) {
+void dx_rows(const RowsView& x, const RowsView& dy, const RowsView& dx, const Constants& k, const float* slope,
+             const float* offset) {
   for (int64_t r = 0; r < x.rows; ++r) {
     const float* px = at(x, r);
     const float* pd = at(dy, r);

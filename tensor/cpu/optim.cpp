@@ -1,11 +1,11 @@
 // Optimizer updates of whole arenas: every buffer is read and written once.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/optim.cpp"
-#include "tensor/cpu/highway.h"
-
 #include <atomic>
 #include <cmath>
 
+#include "tensor/cpu/highway.h"
+// After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/rows-inl.h"
 
@@ -20,7 +20,8 @@ void update_rows(const F& update, const RowsView& first_view, const Views&... vi
   const RowCut cut(first_view, views...);
   parallel_chunks(cut.chunks(), [&](int64_t chunk) HWY_ATTR {
     cut.for_each_run(chunk, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
-      const auto run = [&](auto*... p) HWY_ATTR { for_each_vector(n, [&](size_t i, auto part) HWY_ATTR { update(part, p + i...); }); };
+      const auto run = [&](auto*... p)
+                           HWY_ATTR { for_each_vector(n, [&](size_t i, auto part) HWY_ATTR { update(part, p + i...); }); };
       run(at(first_view, row, column), at(views, row, column)...);
     });
   });
@@ -74,7 +75,8 @@ void Adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, con
 
 void Lerp(RowsView y, RowsView x, double weight) {
   const V keep = splat(float(1.0 - weight)), take = splat(float(weight));
-  map_rows(y, [=](V v, V old) HWY_ATTR { return hn::MulAdd(v, take, hn::Mul(old, keep)); }, x, y);
+  map_rows(
+      y, [=](V v, V old) HWY_ATTR { return hn::MulAdd(v, take, hn::Mul(old, keep)); }, x, y);
 }
 
 // Squares and sums in double: gradients span many orders of magnitude.

@@ -2,7 +2,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/pointwise.cpp"
 #include "tensor/cpu/highway.h"
-
+// After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/rows-inl.h"
 #include "tensor/cpu/strided.h"
@@ -88,15 +88,20 @@ void with_functor(UnaryOp op, const Body& body) {
 }
 
 void Unary(UnaryOp op, RowsView x, RowsView y) {
-  with_functor(op, [&](auto functor) HWY_ATTR { map_rows(y, [=](V v) HWY_ATTR { return functor.f(v); }, x); });
+  with_functor(op, [&](auto functor) HWY_ATTR {
+    map_rows(
+        y, [=](V v) HWY_ATTR { return functor.f(v); }, x);
+  });
 }
 
 void UnaryBackward(UnaryOp op, RowsView x, RowsView dy, RowsView dx, bool accumulate) {
   with_functor(op, [&](auto functor) HWY_ATTR {
     if (accumulate) {
-      map_rows(dx, [=](V v, V g, V old) HWY_ATTR { return hn::MulAdd(g, functor.df(v), old); }, x, dy, dx);
+      map_rows(
+          dx, [=](V v, V g, V old) HWY_ATTR { return hn::MulAdd(g, functor.df(v), old); }, x, dy, dx);
     } else {
-      map_rows(dx, [=](V v, V g) HWY_ATTR { return hn::Mul(g, functor.df(v)); }, x, dy);
+      map_rows(
+          dx, [=](V v, V g) HWY_ATTR { return hn::Mul(g, functor.df(v)); }, x, dy);
     }
   });
 }
@@ -129,11 +134,14 @@ void binary_runs(const float* a, const float* b, float* y, const JointShape<3>& 
     if (step[0] == 0 && step[1] == 0) {
       map_run(n, py, stream, [va = splat(*pa), vb = splat(*pb)]() HWY_ATTR { return Op::f(va, vb); });
     } else if (step[0] == 0) {
-      map_run(n, py, stream, [va = splat(*pa)](V vb) HWY_ATTR { return Op::f(va, vb); }, pb);
+      map_run(
+          n, py, stream, [va = splat(*pa)](V vb) HWY_ATTR { return Op::f(va, vb); }, pb);
     } else if (step[1] == 0) {
-      map_run(n, py, stream, [vb = splat(*pb)](V va) HWY_ATTR { return Op::f(va, vb); }, pa);
+      map_run(
+          n, py, stream, [vb = splat(*pb)](V va) HWY_ATTR { return Op::f(va, vb); }, pa);
     } else {
-      map_run(n, py, stream, [](V va, V vb) HWY_ATTR { return Op::f(va, vb); }, pa, pb);
+      map_run(
+          n, py, stream, [](V va, V vb) HWY_ATTR { return Op::f(va, vb); }, pa, pb);
     }
   };
   const int64_t inner = shape.inner();
@@ -173,11 +181,13 @@ bool Binary(BinaryOp op, const StridedView& a, const StridedView& b, const Strid
 }
 
 void AddScaled(RowsView x, double alpha, RowsView y) {
-  map_rows(y, [k = splat(float(alpha))](V v, V old) HWY_ATTR { return hn::MulAdd(v, k, old); }, x, y);
+  map_rows(
+      y, [k = splat(float(alpha))](V v, V old) HWY_ATTR { return hn::MulAdd(v, k, old); }, x, y);
 }
 
 void Scale(RowsView x, double alpha, RowsView y) {
-  map_rows(y, [k = splat(float(alpha))](V v) HWY_ATTR { return hn::Mul(v, k); }, x);
+  map_rows(
+      y, [k = splat(float(alpha))](V v) HWY_ATTR { return hn::Mul(v, k); }, x);
 }
 
 }  // namespace

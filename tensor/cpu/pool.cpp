@@ -1,10 +1,10 @@
 // Max pooling and 2x upsampling. Work is cut by rows of the written image; the channels of a pixel are the vectors.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/pool.cpp"
-#include "tensor/cpu/highway.h"
-
 #include <cstring>
 
+#include "tensor/cpu/highway.h"
+// After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/rows-inl.h"
 
@@ -58,7 +58,8 @@ HWY_INLINE void store_index(VI v, uint8_t* p, size_t lanes) {
 }
 
 // The first maximum in scan order wins: only a larger value replaces the best.
-void pool_row_with_index(const ImageView& x, const ImageView& y, const ImageView& index, const PoolParams& p, int64_t n, int64_t oy) {
+void pool_row_with_index(const ImageView& x, const ImageView& y, const ImageView& index, const PoolParams& p, int64_t n,
+                         int64_t oy) {
   const int64_t top = oy * p.stride - p.pad;
   const Window rows(top, p.kernel, x.h);
   for (int64_t ox = 0; ox < y.w; ++ox) {
@@ -178,7 +179,9 @@ void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) 
 void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) {
   HWY_DYNAMIC_DISPATCH(MaxPool2dBackward)(dy, index, dx, p, accumulate);
 }
-void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) { HWY_DYNAMIC_DISPATCH(Upsample2xBackward)(dy, dx, accumulate); }
+void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) {
+  HWY_DYNAMIC_DISPATCH(Upsample2xBackward)(dy, dx, accumulate);
+}
 
 void upsample2x(ImageView x, ImageView y) {
   const auto bytes = size_t(x.c) * sizeof(float);

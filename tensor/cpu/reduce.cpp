@@ -1,11 +1,11 @@
-// Sum, mean and max over all axes, over the last ones (row by row) or over the leading ones (column by column); other combinations of
-// axes are left to the reference.
+// Sum, mean and max over all axes, over the last ones (row by row) or over the leading ones (column by column); other combinations
+// of axes are left to the reference.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/reduce.cpp"
-#include "tensor/cpu/highway.h"
-
 #include <limits>
 
+#include "tensor/cpu/highway.h"
+// After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/strided.h"
 #include "tensor/cpu/wide_rows-inl.h"
@@ -20,7 +20,8 @@ struct SumOp {
   static HWY_INLINE V join(V a, V b) { return hn::Add(a, b); }
   static double join(double a, double b) { return a + b; }
   static double of_run(const float* x, size_t n) {
-    return sum_run(n, [](V v) HWY_ATTR { return v; }, x);
+    return sum_run(
+        n, [](V v) HWY_ATTR { return v; }, x);
   }
 };
 // The first operand wins unless the second is larger: a NaN is passed over, as the reference does.
@@ -94,7 +95,8 @@ void reduce_columns(const RowsView& x, float* y, double factor) {
     float* result = partial.data() + size_t(chunk) * width;
     for (int64_t r = 0; r < part.rows; r += kBlockRows) {
       const RowsView block = block_of(part, r, kBlockRows);
-      for_each_strip(part.cols, [&](int64_t c, auto vectors, auto lanes) HWY_ATTR { join_block<Op, vectors()>(block, c, lanes, result); });
+      for_each_strip(part.cols,
+                     [&](int64_t c, auto vectors, auto lanes) HWY_ATTR { join_block<Op, vectors()>(block, c, lanes, result); });
     }
   });
   const auto channels = size_t(cut.channels);
@@ -129,7 +131,8 @@ bool reduce_as(const JointShape<2>& shape, const float* x, float* y, double fact
   if (pitch < inner) return false;  // a broadcast input
   for (int64_t i = 0; i < (last == 2 ? shape.size[0] : 1); ++i) {
     float* p = const_cast<float*>(x) + (last == 2 ? i * step(0) : 0);
-    reduce_columns<Op>({p, DType::kF32, shape.size[size_t(last - 1)], inner, pitch}, y + (last == 2 ? i * shape.stride[0][1] : 0), factor);
+    reduce_columns<Op>({p, DType::kF32, shape.size[size_t(last - 1)], inner, pitch}, y + (last == 2 ? i * shape.stride[0][1] : 0),
+                       factor);
   }
   return true;
 }

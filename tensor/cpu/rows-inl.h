@@ -105,8 +105,8 @@ void map_rows(const RowsView& y, const F& f, const Views&... x) {
   });
 }
 
-// Sum of f(x[i]...) over a run, f a function of vectors: f32 sums of at most 32 values in each of the two times kLanes lanes, in double
-// from there, always in the same order.
+// Sum of f(x[i]...) over a run, f a function of vectors: f32 sums of at most 32 values in each of the two times kLanes lanes, in
+// double from there, always in the same order.
 template <class F, class... In>
 HWY_INLINE double sum_run(size_t n, const F& f, const In*... x) {
   constexpr size_t kPair = 2 * kLanes;

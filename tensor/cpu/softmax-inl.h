@@ -30,7 +30,8 @@ HWY_INLINE LogSum log_sum(const float* x, size_t n) {
   }
   const float largest = hn::GetLane(hn::MaxOfLanes(F32(), top));
   const V shift = splat(largest);
-  const auto sum = float(sum_run(n, [=](V v) HWY_ATTR { return exp(hn::Sub(v, shift)); }, x));
+  const auto sum = float(sum_run(
+      n, [=](V v) HWY_ATTR { return exp(hn::Sub(v, shift)); }, x));
   return {largest, sum, std::log(sum)};
 }
 

@@ -2,7 +2,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/softmax.cpp"
 #include "tensor/cpu/highway.h"
-
+// After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/softmax-inl.h"
 
@@ -15,20 +15,26 @@ void softmax_row(const float* x, float* y, size_t n, bool log_form) {
   const LogSum sum = log_sum(x, n);
   if (log_form) {
     const V shift = splat(sum.largest), log_of_sum = splat(sum.log_of_sum);
-    map_run(n, y, false, [=](V v) HWY_ATTR { return hn::Sub(hn::Sub(v, shift), log_of_sum); }, x);
+    map_run(
+        n, y, false, [=](V v) HWY_ATTR { return hn::Sub(hn::Sub(v, shift), log_of_sum); }, x);
   } else {
     const V shift = splat(sum.largest), factor = splat(1.0f / sum.sum);
-    map_run(n, y, false, [=](V v) HWY_ATTR { return hn::Mul(exp(hn::Sub(v, shift)), factor); }, x);
+    map_run(
+        n, y, false, [=](V v) HWY_ATTR { return hn::Mul(exp(hn::Sub(v, shift)), factor); }, x);
   }
 }
 
 void softmax_row_backward(const float* y, const float* dy, float* dx, size_t n, bool log_form) {
   if (log_form) {
-    const V sum = splat(float(sum_run(n, [](V g) HWY_ATTR { return g; }, dy)));
-    map_run(n, dx, false, [=](V v, V g) HWY_ATTR { return hn::NegMulAdd(exp(v), sum, g); }, y, dy);
+    const V sum = splat(float(sum_run(
+        n, [](V g) HWY_ATTR { return g; }, dy)));
+    map_run(
+        n, dx, false, [=](V v, V g) HWY_ATTR { return hn::NegMulAdd(exp(v), sum, g); }, y, dy);
   } else {
-    const V sum = splat(float(sum_run(n, [](V v, V g) HWY_ATTR { return hn::Mul(v, g); }, y, dy)));
-    map_run(n, dx, false, [=](V v, V g) HWY_ATTR { return hn::Mul(v, hn::Sub(g, sum)); }, y, dy);
+    const V sum = splat(float(sum_run(
+        n, [](V v, V g) HWY_ATTR { return hn::Mul(v, g); }, y, dy)));
+    map_run(
+        n, dx, false, [=](V v, V g) HWY_ATTR { return hn::Mul(v, hn::Sub(g, sum)); }, y, dy);
   }
 }
 

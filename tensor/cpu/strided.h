@@ -1,4 +1,5 @@
-// Strided views seen with as few dimensions as possible: sizes of 1 are dropped and neighbours that lie in memory as one are merged.
+// Strided views seen with as few dimensions as possible: sizes of 1 are dropped and neighbours that lie in memory as one are
+// merged.
 #pragma once
 
 #include <array>

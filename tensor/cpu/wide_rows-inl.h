@@ -1,8 +1,8 @@
 // Work along the columns of a matrix: per-channel constants and per-channel sums.
 //
-// A channel's constants repeat from row to row. Dense rows that do not fill whole vectors are therefore taken several at a time as one
-// wide row of W = g C columns, with the constants repeated g times in a table that stays in the L1 cache: 16 or 3 channels run as fast
-// as 64.
+// A channel's constants repeat from row to row. Dense rows that do not fill whole vectors are therefore taken several at a time as
+// one wide row of W = g C columns, with the constants repeated g times in a table that stays in the L1 cache: 16 or 3 channels run
+// as fast as 64.
 #if defined(TESSERA_CPU_WIDE_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TESSERA_CPU_WIDE_ROWS_INL_H_
 #undef TESSERA_CPU_WIDE_ROWS_INL_H_
@@ -20,9 +20,9 @@ HWY_BEFORE_NAMESPACE();
 namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 
-inline constexpr size_t kStrip = 4;                  // vectors whose sums are kept in registers
-inline constexpr int64_t kBlockRows = 64;            // wide rows summed in f32 before they join the sums of the chunk
-inline constexpr int64_t kChunkElements = 1 << 16;   // fits the L2 cache
+inline constexpr size_t kStrip = 4;                 // vectors whose sums are kept in registers
+inline constexpr int64_t kBlockRows = 64;           // wide rows summed in f32 before they join the sums of the chunk
+inline constexpr int64_t kChunkElements = 1 << 16;  // fits the L2 cache
 
 // How the rows are regrouped: `wide` rows of `width` columns, then `rest` rows of the original width.
 struct WideRows {
@@ -63,7 +63,8 @@ template <class F>
 HWY_INLINE void for_each_strip(int64_t cols, const F& strip) {
   int64_t c = 0;
   for (; c + int64_t(kStrip * kLanes) <= cols; c += kStrip * kLanes) strip(c, std::integral_constant<size_t, kStrip>(), Whole());
-  for_each_vector(size_t(cols - c), [&](size_t i, auto part) HWY_ATTR { strip(c + int64_t(i), std::integral_constant<size_t, 1>(), part); });
+  for_each_vector(size_t(cols - c),
+                  [&](size_t i, auto part) HWY_ATTR { strip(c + int64_t(i), std::integral_constant<size_t, 1>(), part); });
 }
 
 // The rows [begin, begin + count) of a view, fewer at its end.

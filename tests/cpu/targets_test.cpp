@@ -1,0 +1,51 @@
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+
+#include "tensor/base/check.h"
+#include "tensor/cpu/install.h"
+#include "tests/cpu/support.h"
+
+using namespace tessera;
+using namespace tessera::testing;
+
+TEST_CASE("targets: best first, forcing one changes what runs and the backend's name") {
+  const auto targets = cpu::runnable_targets();
+  if (targets.empty()) {
+    MESSAGE("skipped: this CPU has no AVX2");
+    return;
+  }
+  const Restore restore;
+  CHECK(targets.back() == "avx2");
+  CpuBackend backend;
+  for (auto t : targets) {
+    cpu::force_target(t);
+    CHECK(cpu::current_target() == t);
+    CHECK(backend.name() == t);
+  }
+  CHECK_THROWS_AS(cpu::force_target("sse2"), Error);
+}
+
+TEST_CASE("installed backends: reference and vectorised, the vectorised one runs") {
+  CHECK(find_backend("ref") != nullptr);
+  if (cpu::runnable_targets().empty() || std::getenv("TESSERA_CPU_BACKEND") != nullptr) return;
+  CHECK(backend_for(Device::cpu()).name() == cpu::current_target());
+}
+
+TEST_CASE("TESSERA_CPU_BACKEND: a value that this CPU cannot run is a usage error that lists the values") {
+  const char* before = std::getenv("TESSERA_CPU_BACKEND");
+  const std::string kept = before != nullptr ? before : "";
+  setenv("TESSERA_CPU_BACKEND", "neon", 1);
+  try {
+    install_cpu_backends();
+    FAIL_CHECK("no error");
+  } catch (const Error& e) {
+    CHECK(e.code() == ErrorCode::kUsage);
+    CHECK(std::string(e.what()).find("ref") != std::string::npos);
+  }
+  if (before != nullptr) {
+    setenv("TESSERA_CPU_BACKEND", kept.c_str(), 1);
+  } else {
+    unsetenv("TESSERA_CPU_BACKEND");
+  }
+}
