@@ -1,0 +1,390 @@
+// The data set and the loader: equal results for any cache, any number of threads and any place to resume; the drawn default set.
+#include "data/dataset.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "data/batch.h"
+#include "data/dataset_yaml.h"
+#include "data/loader.h"
+#include "data/loader_bench.h"
+#include "data/shapes.h"
+#include "tests/data/support.h"
+
+using namespace tessera;
+using namespace tessera::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+// One small drawn set for all tests of this file.
+const std::string& shapes_yaml() {
+  static const TempFolder folder;
+  static const std::string yaml = [] {
+    ShapesOptions options;
+    options.train = 20;
+    options.val = 7;
+    options.size = 64;
+    return make_shapes(folder.path() / "shapes", options).string();
+  }();
+  return yaml;
+}
+
+std::unique_ptr<SegDataset> shapes_set(DatasetConfig config, std::string_view split = "train") {
+  if (config.imgsz == 640) config.imgsz = 64;
+  config.batch = 4;
+  return open_dataset(shapes_yaml(), split, config);
+}
+
+AugmentConfig everything() {
+  AugmentConfig a;
+  a.copy_paste = 0.5;
+  a.degrees = 20;
+  a.shear = 5;
+  a.mixup = 0.5;
+  a.flipud = 0.5;
+  a.bgr = 0.3;
+  return a;
+}
+
+bool same(const Sample& a, const Sample& b) {
+  if (a.targets.size() != b.targets.size()) return false;
+  for (size_t i = 0; i < a.targets.size(); ++i)
+    if (a.targets[i].class_id != b.targets[i].class_id || a.targets[i].box != b.targets[i].box) return false;
+  return a.index == b.index && a.height == b.height && a.width == b.width && a.pixels == b.pixels && a.masks == b.masks;
+}
+
+void mix(uint64_t& hash, const void* data, size_t bytes) {
+  for (size_t i = 0; i < bytes; ++i) hash = (hash ^ static_cast<const uint8_t*>(data)[i]) * 0x100000001b3u;
+}
+
+uint64_t digest(const Batch& b) {
+  uint64_t h = 0xcbf29ce484222325u;
+  mix(h, b.images.raw(), size_t(b.images.numel()));
+  mix(h, b.masks.raw(), size_t(b.masks.numel()) * 4);
+  for (const Target& t : b.targets) mix(h, &t.class_id, 4), mix(h, t.box.data(), 16);
+  mix(h, b.target_image.data(), b.target_image.size() * 4);
+  mix(h, b.indices.data(), b.indices.size() * 8);
+  return h;
+}
+
+std::vector<uint64_t> digests(Loader& loader, int epoch, int64_t first = 0) {
+  loader.start_epoch(epoch, first);
+  std::vector<uint64_t> out;
+  Batch batch;
+  while (loader.next(batch)) out.push_back(digest(batch));
+  return out;
+}
+
+LoaderOptions loader_options(int threads, bool shuffle = true) {
+  LoaderOptions o;
+  o.batch = 4;
+  o.threads = threads;
+  o.shuffle = shuffle;
+  o.seed = 3;
+  return o;
+}
+
+// Fails on the items named.
+class FaultySet : public Dataset {
+ public:
+  std::set<int64_t> bad;
+  int64_t size() const override { return 40; }
+  Sample get(int64_t index, int) const override {
+    if (bad.contains(index)) throw Error(ErrorCode::kData, fmt::format("item {}", index));
+    Sample s;
+    s.index = index;
+    s.height = s.width = 2;
+    s.pixels.assign(12, uint8_t(index));
+    s.mask_height = s.mask_width = 1;
+    s.masks.assign(1, 0);
+    return s;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("shapes: a function of the seed, complete labels, made once") {
+  const TempFolder folder;
+  ShapesOptions options;
+  options.train = 6;
+  options.val = 2;
+  options.size = 48;
+  const fs::path yaml = make_shapes(folder.path() / "s", options);
+  const fs::file_time_type made = fs::last_write_time(yaml);
+  CHECK(make_shapes(folder.path() / "s", options) == yaml);
+  CHECK(fs::last_write_time(yaml) == made);
+  CHECK(draw_shapes(options, 3).image.pixels == draw_shapes(options, 3).image.pixels);
+  CHECK(draw_shapes(options, 3).image.pixels != draw_shapes(options, 4).image.pixels);
+  options.seed = 1;
+  CHECK(make_shapes(folder.path() / "s", options) == yaml);  // another set takes its place
+  CHECK(scan_labels(list_images(load_dataset_yaml(yaml.string()), "train"), 5, {LabelPolicy::kStrict, false, true}).images.size() == 6);
+  CHECK(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()) == 1);  // nothing is left beside it
+  folder.write("t/file.txt", "mine");
+  CHECK_THROWS_AS(make_shapes(folder.path() / "t", options), Error);
+  options.size = 8;
+  CHECK_THROWS_AS(make_shapes(folder.path() / "u", options), Error);
+}
+
+TEST_CASE("training items: a function of (seed, epoch, index), in range, with matching masks") {
+  DatasetConfig config;
+  config.augment = everything();
+  const auto set = shapes_set(config);
+  REQUIRE(set->size() == 20);
+  int64_t objects = 0;
+  for (int64_t i = 0; i < set->size(); ++i) {
+    const Sample a = set->get(i, 1);
+    CHECK(same(a, set->get(i, 1)));
+    CHECK_FALSE(same(a, set->get(i, 2)));
+    CHECK(a.height == 64);
+    CHECK(a.mask_height == 16);
+    objects += int64_t(a.targets.size());
+    for (const int32_t v : a.masks) REQUIRE((v >= 0 && v <= int32_t(a.targets.size())));
+    for (const Target& t : a.targets) {
+      CHECK((t.class_id >= 0 && t.class_id < 5));
+      CHECK((t.box[0] - t.box[2] / 2 >= -1e-5f && t.box[0] + t.box[2] / 2 <= 1 + 1e-5f));
+      CHECK((t.box[1] - t.box[3] / 2 >= -1e-5f && t.box[1] + t.box[3] / 2 <= 1 + 1e-5f));
+    }
+  }
+  CHECK(objects > 20);
+}
+
+TEST_CASE("the boxes of unoccluded objects enclose their masks") {
+  DatasetConfig config;
+  config.mask_ratio = 1;
+  config.overlap_mask = false;
+  config.augment.degrees = 30;
+  const auto set = shapes_set(config);
+  for (int64_t i = 0; i < set->size(); ++i) {
+    const Sample s = set->get(i, 0);
+    for (size_t j = 0; j < s.targets.size(); ++j) {
+      const std::array<float, 4> b = s.targets[j].box;
+      for (int y = 0; y < 64; ++y)
+        for (int x = 0; x < 64; ++x) {
+          if (s.masks[(j * 64 + size_t(y)) * 64 + size_t(x)] == 0) continue;
+          REQUIRE((x + 1.01f >= (b[0] - b[2] / 2) * 64 && x - 0.01f <= (b[0] + b[2] / 2) * 64));
+          REQUIRE((y + 1.01f >= (b[1] - b[3] / 2) * 64 && y - 0.01f <= (b[1] + b[3] / 2) * 64));
+        }
+    }
+  }
+}
+
+TEST_CASE("the cache changes no result") {
+  for (const MosaicPartners partners : {MosaicPartners::kUniform, MosaicPartners::kWindow}) {
+    DatasetConfig config;
+    config.augment = everything();
+    config.partners = partners;
+    const auto cached = shapes_set(config);
+    config.cache_bytes = 0;
+    const auto uncached = shapes_set(config);
+    config.cache_bytes = 40000;  // three pictures
+    const auto small = shapes_set(config);
+    for (int epoch = 0; epoch < 2; ++epoch)
+      for (int64_t i = 0; i < cached->size(); ++i) {
+        const Sample s = cached->get(i, epoch);
+        REQUIRE(same(s, uncached->get(i, epoch)));
+        REQUIRE(same(s, small->get(i, epoch)));
+      }
+    CHECK(cached->cache_statistics().misses == 20);
+    CHECK(small->cache_statistics().bytes <= 40000);
+    CHECK(uncached->cache_statistics().bytes == 0);
+  }
+}
+
+TEST_CASE("partners follow the size of the set and of the cache") {
+  DatasetConfig config;
+  CHECK(shapes_set(config)->partners() == MosaicPartners::kUniform);
+  config.cache_bytes = 1000;
+  CHECK(shapes_set(config)->partners() == MosaicPartners::kWindow);
+}
+
+TEST_CASE("close_mosaic switches mosaic, copy-paste and mixup off from its epoch on") {
+  DatasetConfig config;
+  config.augment = everything();
+  config.augment.degrees = config.augment.shear = config.augment.translate = config.augment.scale = 0;
+  config.augment.flipud = config.augment.fliplr = config.augment.bgr = config.augment.hsv_h = config.augment.hsv_s = config.augment.hsv_v = 0;
+  config.close_mosaic_at = 2;
+  const auto set = shapes_set(config);
+  for (int64_t i = 0; i < 5; ++i) {
+    const Image plain = read_image(set->image(i).file);
+    const Sample open = set->get(i, 1), closed = set->get(i, 2);
+    CHECK_FALSE(std::equal(plain.pixels.begin(), plain.pixels.end(), open.pixels.begin()));
+    int worst = 0;  // the way to HSV and back loses a little
+    for (size_t k = 0; k < plain.pixels.size(); ++k) worst = std::max(worst, std::abs(int(plain.pixels[k]) - int(closed.pixels[k])));
+    CHECK(worst <= 4);
+    CHECK(closed.targets.size() == set->image(i).objects.size());
+  }
+}
+
+TEST_CASE("validation: letterbox only, geometry that leads back, rect batches of equal shape") {
+  const TempFolder folder;
+  const std::vector<std::pair<int, int>> sizes = {{40, 80}, {80, 40}, {64, 64}, {30, 90}, {100, 20}, {64, 48}, {50, 50}};
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    fs::create_directories(folder.path() / "images");
+    write_png(folder.path() / "images" / (std::to_string(i) + ".png"), noise_image(sizes[i].first, sizes[i].second));
+    folder.write("labels/" + std::to_string(i) + ".txt", "1 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n");
+  }
+  const std::string yaml = folder.write("data.yaml", "train: images\nval: images\nnames: [a, b]\n").string();
+  DatasetConfig config;
+  config.train = false;
+  config.rect = true;
+  config.imgsz = 64;
+  config.batch = 3;
+  const auto set = open_dataset(yaml, "val", config);
+  REQUIRE(set->size() == 7);
+  Size shape;
+  for (int64_t i = 0; i < set->size(); ++i) {
+    const Sample s = set->get(i, 0);
+    if (i % 3 == 0) shape = {s.height, s.width};
+    CHECK(Size{s.height, s.width} == shape);
+    CHECK(s.height % 32 == 0);
+    const ImageGeometry& g = s.geometry;
+    REQUIRE(s.targets.size() == 1);
+    const std::array<float, 4> b = s.targets[0].box;
+    const double cx = (double(b[0]) * s.width - g.pad_left) / g.ratio_width, cy = (double(b[1]) * s.height - g.pad_top) / g.ratio_height;
+    CHECK(cx == doctest::Approx(g.original_width / 2.0).epsilon(0.02));
+    CHECK(cy == doctest::Approx(g.original_height / 2.0).epsilon(0.02));
+    CHECK(s.pixels[0] == kBorderValue);
+  }
+  config.rect = false;
+  const auto square = open_dataset(yaml, "val", config);
+  CHECK(square->get(0, 0).height == 64);
+  CHECK(square->get(0, 0).width == 64);
+}
+
+TEST_CASE("class filter, single class, fraction, and values out of range") {
+  DatasetConfig config;
+  config.classes = {1, 3};
+  auto set = shapes_set(config);
+  const std::vector<int64_t> counts = set->objects_by_class();
+  CHECK(counts[0] + counts[2] + counts[4] == 0);
+  CHECK(counts[1] + counts[3] > 0);
+  config.classes = {5};
+  CHECK_THROWS_AS(shapes_set(config), Error);
+  config.classes = {};
+  config.single_cls = true;
+  config.fraction = 0.5;
+  set = shapes_set(config);
+  CHECK(set->names() == std::vector<std::string>{"item"});
+  CHECK(set->size() == 10);
+  config.augment.mosaic = 1.5;
+  CHECK_THROWS_AS(shapes_set(config), Error);
+}
+
+TEST_CASE("loader: the same batches for 0, 1 and 3 threads, run after run, and when resumed") {
+  DatasetConfig config;
+  config.augment = everything();
+  const auto set = shapes_set(config);
+  Loader none(*set, loader_options(0)), one(*set, loader_options(1)), three(*set, loader_options(3));
+  CHECK(none.batches() == 5);
+  for (int epoch = 0; epoch < 2; ++epoch) {
+    const std::vector<uint64_t> expected = digests(none, epoch);
+    CHECK(expected.size() == 5);
+    CHECK(digests(one, epoch) == expected);
+    CHECK(digests(three, epoch) == expected);
+    CHECK(digests(three, epoch) == expected);
+    const std::vector<uint64_t> rest = digests(three, epoch, 3);
+    CHECK(rest == std::vector<uint64_t>(expected.begin() + 3, expected.end()));
+  }
+  CHECK(digests(one, 0) != digests(one, 1));
+  const auto again = shapes_set(config);
+  Loader other(*again, loader_options(2));
+  CHECK(digests(other, 1) == digests(one, 1));
+}
+
+TEST_CASE("loader: an epoch may be left at any time, and the loader destroyed with work in hand") {
+  DatasetConfig config;
+  const auto set = shapes_set(config);
+  Batch batch;
+  for (int k = 0; k < 20; ++k) {
+    Loader loader(*set, loader_options(3));
+    loader.start_epoch(k);
+    if (k % 2 == 0) loader.next(batch);
+    if (k % 3 == 0) loader.start_epoch(k + 1, 1), loader.next(batch);
+  }
+  Loader idle(*set, loader_options(2));
+  CHECK_FALSE(idle.next(batch));  // no epoch was started
+}
+
+TEST_CASE("loader: every item once, the last batch short, ranks share the items") {
+  FaultySet set;
+  LoaderOptions options = loader_options(2);
+  options.batch = 7;
+  std::multiset<int64_t> seen;
+  Batch batch;
+  for (int rank = 0; rank < 3; ++rank) {
+    options.world = 3;
+    options.rank = rank;
+    Loader loader(set, options);
+    CHECK(loader.items() == 14);
+    loader.start_epoch(0);
+    while (loader.next(batch)) seen.insert(batch.indices.begin(), batch.indices.end());
+  }
+  CHECK(seen.size() == 42);
+  CHECK(std::set<int64_t>(seen.begin(), seen.end()).size() == 40);
+  options.world = 1;
+  options.rank = 0;
+  Loader all(set, options);
+  all.start_epoch(0);
+  int64_t batches = 0, last = 0;
+  while (all.next(batch)) ++batches, last = batch.size();
+  CHECK(batches == 6);
+  CHECK(last == 5);
+}
+
+TEST_CASE("loader: an exception arrives with its batch, that of the first item, and the loader lives on") {
+  FaultySet set;
+  set.bad = {13, 14, 22};
+  for (const int threads : {0, 3}) {
+    LoaderOptions options = loader_options(threads, false);
+    Loader loader(set, options);
+    loader.start_epoch(0);
+    Batch batch;
+    for (int k = 0; k < 3; ++k) CHECK(loader.next(batch));
+    std::string message;
+    try {
+      loader.next(batch);
+    } catch (const Error& e) {
+      message = e.message();
+    }
+    CHECK(message == "item 13");
+    CHECK_FALSE(loader.next(batch));
+    loader.start_epoch(0, 6);
+    CHECK(loader.next(batch));
+    CHECK(batch.indices[0] == 24);
+  }
+}
+
+TEST_CASE("collate: shapes, owners and both forms of masks") {
+  DatasetConfig config;
+  for (const bool overlap : {true, false}) {
+    config.overlap_mask = overlap;
+    const auto set = shapes_set(config, "val");
+    std::vector<Sample> samples;
+    int64_t targets = 0;
+    for (int64_t i = 0; i < 3; ++i) {
+      samples.push_back(set->get(i, 0));
+      targets += int64_t(samples.back().targets.size());
+    }
+    const std::vector<uint8_t> second = samples[1].pixels;
+    const Batch batch = collate(std::move(samples));
+    CHECK(batch.images.shape() == Shape{3, 64, 64, 3});
+    CHECK(batch.masks.shape() == Shape{overlap ? 3 : targets, 16, 16});
+    CHECK(int64_t(batch.targets.size()) == targets);
+    CHECK(std::equal(second.begin(), second.end(), batch.images.data<uint8_t>() + 64 * 64 * 3));
+    CHECK(std::is_sorted(batch.target_image.begin(), batch.target_image.end()));
+  }
+}
+
+TEST_CASE("loader bench: counts samples and splits their time") {
+  DatasetConfig config;
+  const auto set = shapes_set(config);
+  LoaderBenchOptions options;
+  options.samples = 24;
+  options.warmup = 4;
+  const LoaderBench b = run_loader_bench(*set, options);
+  CHECK(b.samples >= 24);
+  CHECK(b.core_ms > 0);
+  CHECK(b.decode_ms + b.compose_ms + b.warp_ms + b.hsv_ms + b.rasterize_ms + b.other_ms == doctest::Approx(b.core_ms));
+}
