@@ -165,21 +165,23 @@ ModelCounts YoloSeg::counts() {
 }
 
 std::string format_layer_table(YoloSeg& model, int64_t h, int64_t w) {
-  std::string text = fmt::format("{:>3}  {:<14}{:>2} {:>11}  {:<9}{:<34}{:>18}{:>9}{:>9}\n", "", "from", "n", "parameters", "module", "arguments",
-                                 "output", "GFLOP", "MiB");
+  std::string text = fmt::format("{:>3}  {:<14}{:>2} {:>11}  {:<9}{:<34}{:>18}{:>9}{:>9}\n", "", "from", "n", "parameters",
+                                 "module", "arguments", "output", "GFLOP", "MiB");
   double flops = 0;
   for (const LayerSummary& row : model.layer_table(h, w)) {
     std::string from, output;
     for (int64_t f : row.from) from += (from.empty() ? "" : ", ") + std::to_string(f);
     const Shape& s = row.outputs.back();
-    output = fmt::format("{}x{}x{}{}", s[0], s[1], s[2], row.outputs.size() > 1 ? fmt::format(" + {}", row.outputs.size() - 1) : "");
-    text += fmt::format("{:>3}  {:<14}{:>2} {:>11}  {:<9}{:<34}{:>18}{:>9.3f}{:>9.2f}\n", row.index, from, row.repeats, row.parameters,
-                        row.module, row.arguments, output, row.flops / 1e9, double(row.bytes) / double(1 << 20));
+    output =
+        fmt::format("{}x{}x{}{}", s[0], s[1], s[2], row.outputs.size() > 1 ? fmt::format(" + {}", row.outputs.size() - 1) : "");
+    text += fmt::format("{:>3}  {:<14}{:>2} {:>11}  {:<9}{:<34}{:>18}{:>9.3f}{:>9.2f}\n", row.index, from, row.repeats,
+                        row.parameters, row.module, row.arguments, output, row.flops / 1e9, double(row.bytes) / double(1 << 20));
     flops += row.flops;
   }
   const ModelCounts c = model.counts();
   return text + fmt::format("{}: {} layers, {} parameters, {} gradients, {:.1f} GFLOP at {}x{} ({} layers, {} parameters folded)\n",
-                            model.spec().name, c.layers, c.parameters, c.trainable, flops / 1e9, h, w, c.fused_layers, c.fused_parameters);
+                            model.spec().name, c.layers, c.parameters, c.trainable, flops / 1e9, h, w, c.fused_layers,
+                            c.fused_parameters);
 }
 
 }  // namespace tessera

@@ -1,4 +1,5 @@
-// YoloSeg: the network of a model yaml (spec 1): its layers in order, the wiring between them, and what is known of it without running.
+// YoloSeg: the network of a model yaml (spec 1): its layers in order, the wiring between them, and what is known of it without
+// running.
 #pragma once
 
 #include <memory>
@@ -40,14 +41,15 @@ class YoloSeg : public Module {
   // Parameters are zeros and ones until init() or a load.
   explicit YoloSeg(ModelSpec spec);
 
-  // Images f32 (N, H, W, 3) in [0, 1] (u8 images are normalised), H and W multiples of max_stride(). A feature map is let go as soon as no
-  // later layer reads it. Without recording and in eval mode the folded weights are used when fold() was called.
+  // Images f32 (N, H, W, 3) in [0, 1] (u8 images are normalised), H and W multiples of max_stride(). A feature map is let go as
+  // soon as no later layer reads it. Without recording and in eval mode the folded weights are used when fold() was called.
   RawOutputs forward(const Variable& images);
 
   // Framework defaults for every weight, then the head's biases (spec 1.5). Batch norm statistics and gains start anew.
   void init(uint64_t seed);
 
-  // Batch norm inside the convolutions, for prediction and validation. Valid until a parameter or a statistic changes: fold anew then.
+  // Batch norm inside the convolutions, for prediction and validation. Valid until a parameter or a statistic changes: fold anew
+  // then.
   void fold();
   void unfold();
   bool folded() const { return folded_; }

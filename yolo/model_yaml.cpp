@@ -41,7 +41,7 @@ class Reader {
   double positive(const YAML::Node& node, const char* what) const;
   bool truth(const YAML::Node& node) const;
   const YAML::Node need(const YAML::Node& args, size_t i, const char* what) const;
-  int64_t width(const YAML::Node& args, const char* module) const;
+  int64_t width(const YAML::Node& args) const;
   int64_t count(const YAML::Node& node, const char* what) const;  // a number or the word nc
   const std::map<std::string, Build>& modules();
   void single_input(const LayerSpec& layer, const YAML::Node& at) const;
@@ -92,8 +92,8 @@ const YAML::Node Reader::need(const YAML::Node& args, size_t i, const char* what
   return args[i];
 }
 
-int64_t Reader::width(const YAML::Node& args, const char* module) const {
-  const int64_t base = count(need(args, 0, "channels"), module);
+int64_t Reader::width(const YAML::Node& args) const {
+  const int64_t base = count(need(args, 0, "channels"), "channels");
   return scaled_channels(base, spec_.width, spec_.max_channels, spec_.nc);
 }
 
@@ -195,7 +195,7 @@ void Reader::single_input(const LayerSpec& layer, const YAML::Node& at) const {
 // [channels, kernel = 1, stride = 1]
 void Reader::conv(LayerSpec& layer, const YAML::Node& args) {
   single_input(layer, args);
-  layer.out = width(args, "channels");
+  layer.out = width(args);
   if (args.size() > 1) layer.kernel = whole(args[1], "kernel", 1, 15);
   if (args.size() > 2) layer.stride = whole(args[2], "stride", 1, 8);
   if (args.size() > 3) fail(args[3], "Conv takes channels, kernel and stride");
@@ -205,7 +205,7 @@ void Reader::conv(LayerSpec& layer, const YAML::Node& args) {
 // [channels, shortcut = False]
 void Reader::c2f(LayerSpec& layer, const YAML::Node& args) {
   single_input(layer, args);
-  layer.out = width(args, "channels");
+  layer.out = width(args);
   if (args.size() > 1) layer.shortcut = truth(args[1]);
   if (args.size() > 2) fail(args[2], "C2f takes channels and shortcut");
   layer.arguments = fmt::format("[{}, {}, {}{}]", layer.in[0], layer.out, layer.repeats, layer.shortcut ? ", True" : "");
@@ -214,7 +214,7 @@ void Reader::c2f(LayerSpec& layer, const YAML::Node& args) {
 // [channels, kernel = 5]
 void Reader::sppf(LayerSpec& layer, const YAML::Node& args) {
   single_input(layer, args);
-  layer.out = width(args, "channels");
+  layer.out = width(args);
   layer.kernel = args.size() > 1 ? whole(args[1], "kernel", 1, 15) : 5;
   if (layer.kernel % 2 == 0) fail(args[1], "the kernel of SPPF must be odd");
   layer.arguments = fmt::format("[{}, {}, {}]", layer.in[0], layer.out, layer.kernel);
@@ -245,8 +245,8 @@ void Reader::segment(LayerSpec& layer, const YAML::Node& args) {
   layer.masks = args.size() > 1 ? whole(args[1], "masks", 1, 1024) : 32;
   const int64_t base = args.size() > 2 ? whole(args[2], "prototype width", 1, kMaxChannels) : 256;
   layer.prototype_width = scaled_channels(base, spec_.width, spec_.max_channels, 0);
-  layer.arguments = fmt::format("[{}, {}, {}, [{}, {}, {}]]", layer.nc, layer.masks, layer.prototype_width, layer.in[0], layer.in[1],
-                                layer.in[2]);
+  layer.arguments = fmt::format("[{}, {}, {}, [{}, {}, {}]]", layer.nc, layer.masks, layer.prototype_width, layer.in[0],
+                                layer.in[1], layer.in[2]);
 }
 
 // "yolov8s-seg" -> "s"; empty without a letter.
@@ -269,7 +269,9 @@ int64_t scaled_channels(int64_t base, double width, int64_t max_channels, int64_
   return int64_t(std::ceil(double(capped) * width / 8)) * 8;
 }
 
-int64_t scaled_repeats(int64_t n, double depth) { return n > 1 ? std::max(int64_t(std::nearbyint(double(n) * depth)), int64_t{1}) : n; }
+int64_t scaled_repeats(int64_t n, double depth) {
+  return n > 1 ? std::max(int64_t(std::nearbyint(double(n) * depth)), int64_t{1}) : n;
+}
 
 bool is_builtin_model(std::string_view name) { return std::regex_match(std::string(name), builtin_pattern()); }
 
@@ -289,7 +291,8 @@ ModelSpec parse_model_yaml(const std::string& name_or_path, const std::string& s
   // dir/yolov8s-seg.yaml: scale s of dir/yolov8-seg.yaml
   const std::string letter = scale_of_name(path.stem().string());
   if (!letter.empty() && path.has_extension()) {
-    const fs::path common = path.parent_path() / std::regex_replace(path.filename().string(), std::regex("(yolov?[0-9]+)[nsmlx]"), "$1");
+    const fs::path common =
+        path.parent_path() / std::regex_replace(path.filename().string(), std::regex("(yolov?[0-9]+)[nsmlx]"), "$1");
     if (fs::is_regular_file(common)) {
       return parse_model_text(read_file(common, size_t{1} << 20), common.string(), scale.empty() ? letter : scale, nc);
     }

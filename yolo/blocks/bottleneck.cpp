@@ -2,7 +2,8 @@
 
 namespace tessera {
 
-Bottleneck::Bottleneck(int64_t channels, bool shortcut) : cv1(channels, channels, 3), cv2(channels, channels, 3), shortcut_(shortcut) {
+Bottleneck::Bottleneck(int64_t channels, bool shortcut)
+    : cv1(channels, channels, 3), cv2(channels, channels, 3), shortcut_(shortcut) {
   child("cv1", cv1);
   child("cv2", cv2);
 }

@@ -2,12 +2,15 @@
 
 namespace tessera {
 
-HeadBranch::HeadBranch(int64_t in, int64_t hidden, int64_t out) : conv0(in, hidden, 3), conv1(hidden, hidden, 3), predict(hidden, out, 1) {
+HeadBranch::HeadBranch(int64_t in, int64_t hidden, int64_t out)
+    : conv0(in, hidden, 3), conv1(hidden, hidden, 3), predict(hidden, out, 1) {
   child("0", conv0);
   child("1", conv1);
   child("2", predict);
 }
 
-Variable HeadBranch::forward(const Variable& x, const Tensor& into) { return predict.forward(conv1.forward(conv0.forward(x)), into); }
+Variable HeadBranch::forward(const Variable& x, const Tensor& into) {
+  return predict.forward(conv1.forward(conv0.forward(x)), into);
+}
 
 }  // namespace tessera

@@ -1,5 +1,5 @@
-// Mask prototypes (spec 1.3): Conv 3x3, transposed convolution to twice the size, Conv 3x3, Conv 1x1; a mask is a linear combination
-// of the results. The last Conv has its SiLU, so values are above -0.2785.
+// Mask prototypes (spec 1.3): Conv 3x3, transposed convolution to twice the size, Conv 3x3, Conv 1x1; a mask is a linear
+// combination of the results. The last Conv has its SiLU, so values are above -0.2785.
 #pragma once
 
 #include "nn/layers/conv_bn_act.h"

@@ -1,5 +1,5 @@
-// The segmentation head (spec 1.4): on each of three levels a box branch (64 = 4 sides x 16 distance bins), a class branch and a branch
-// of mask coefficients; and the mask prototypes, from the finest level.
+// The segmentation head (spec 1.4): on each of three levels a box branch (64 = 4 sides x 16 distance bins), a class branch and a
+// branch of mask coefficients; and the mask prototypes, from the finest level.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@
 namespace tessera {
 
 inline constexpr int kLevels = 3;
-inline constexpr int64_t kDistanceBins = 16;             // reg_max
+inline constexpr int64_t kDistanceBins = 16;              // reg_max
 inline constexpr int64_t kBoxLogits = 4 * kDistanceBins;  // channel side * 16 + bin; sides left, top, right, bottom
 
 // What the network gives, finest level first. Box and class logits stay apart (the original joins them to 64 + nc channels), which
@@ -24,8 +24,8 @@ struct RawOutputs {
   Variable prototypes;                         // (N, 2 h0, 2 w0, masks), h0 and w0 of level 0
 };
 
-// Distribution focal loss projection: the expectation over bins 0..15 (spec 1.3). Holds the frozen parameter of the original's files;
-// decoding uses the constants.
+// Distribution focal loss projection: the expectation over bins 0..15 (spec 1.3). Holds the frozen parameter of the original's
+// files; decoding uses the constants.
 class Dfl : public Module {
  public:
   Dfl();

@@ -1,5 +1,5 @@
-// Between our state dict and the files of the original and everything that reads them: names, and the order of filter axes. Files hold
-// PyTorch's order, (O, I, kH, kW) and (I, O, 2, 2) for the transposed convolution; memory holds (O, kH, kW, I).
+// Between our state dict and the files of the original and everything that reads them: names, and the order of filter axes. Files
+// hold PyTorch's order, (O, I, kH, kW) and (I, O, 2, 2) for the transposed convolution; memory holds (O, kH, kW, I).
 #pragma once
 
 #include <string>

@@ -18,14 +18,14 @@ struct ModelOptions {
 
 struct LoadedModel {
   std::unique_ptr<YoloSeg> model;
-  std::vector<std::string> names;     // of the classes; "0", "1", ... when the file has none or nc was changed
-  bool pretrained = false;            // weights came from a file
-  LoadReport report;                  // what was transferred; complete unless nc was changed
+  std::vector<std::string> names;  // of the classes; "0", "1", ... when the file has none or nc was changed
+  bool pretrained = false;         // weights came from a file
+  LoadReport report;               // what was transferred; complete unless nc was changed
   std::vector<std::string> warnings;
 };
 
-// Reads and builds. With options.nc other than the file's, entries whose shapes fit are transferred into a fresh model of that many classes
-// (spec 1.8) and `report` tells which; else all must fit. The scale of a bare weight file is told by its shapes.
+// Reads and builds. With options.nc other than the file's, entries whose shapes fit are transferred into a fresh model of that many
+// classes (spec 1.8) and `report` tells which; else all must fit. The scale of a bare weight file is told by its shapes.
 // Error(kUsage): no such model. Error(kData) with the file: damaged, another task (a detector), weights that do not fit.
 LoadedModel load_model(const std::string& name_or_path, const ModelOptions& options = {});
 

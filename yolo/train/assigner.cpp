@@ -95,8 +95,8 @@ class ImageAssigner {
     s_.inside.resize(count);
   }
 
-  // The topk largest metrics of all anchors, lowest index first among equals. Anchors outside the box have metric 0 and never become
-  // positive, but take places when fewer than topk metrics are above 0.
+  // The topk largest metrics of all anchors, lowest index first among equals. Anchors outside the box have metric 0 and never
+  // become positive, but take places when fewer than topk metrics are above 0.
   void pick(int64_t g) {
     auto& c = s_.candidates;
     const auto zeros = std::partition(c.begin(), c.end(), [](const Candidate& x) { return x.metric > 0; });
@@ -162,7 +162,8 @@ float box_angle(const std::array<float, 4>& box) { return std::atan((box[2] - bo
 float ciou(const std::array<float, 4>& a, const std::array<float, 4>& b, float atan_a, float atan_b) {
   const float w1 = a[2] - a[0], h1 = a[3] - a[1] + kEps;
   const float w2 = b[2] - b[0], h2 = b[3] - b[1] + kEps;
-  const float inter = std::max(std::min(a[2], b[2]) - std::max(a[0], b[0]), 0.0f) * std::max(std::min(a[3], b[3]) - std::max(a[1], b[1]), 0.0f);
+  const float inter =
+      std::max(std::min(a[2], b[2]) - std::max(a[0], b[0]), 0.0f) * std::max(std::min(a[3], b[3]) - std::max(a[1], b[1]), 0.0f);
   const float iou = inter / (w1 * h1 + w2 * h2 - inter + kEps);
   const float cw = std::max(a[2], b[2]) - std::min(a[0], b[0]);
   const float ch = std::max(a[3], b[3]) - std::min(a[1], b[1]);

@@ -1,6 +1,6 @@
-// Task-aligned assignment of anchors to ground truths (spec 7.2; Feng et al. 2021, "TOOD"): an anchor is good for an object when it lies in
-// its box, gives its class a high score and predicts a box that overlaps it well: metric = score^0.5 * CIoU^6. The ten best anchors of
-// each object learn it.
+// Task-aligned assignment of anchors to ground truths (spec 7.2; Feng et al. 2021, "TOOD"): an anchor is good for an object when it
+// lies in its box, gives its class a high score and predicts a box that overlaps it well: metric = score^0.5 * CIoU^6. The ten best
+// anchors of each object learn it.
 //
 // Where the original leaves ties to its top-k, here the anchor with the lowest index is chosen; among ground truths that overlap an
 // anchor equally, as there, the lowest index.
@@ -30,8 +30,8 @@ struct Positive {
 
 // What the assigner asks the network; called from several threads, for anchors inside valid boxes only.
 struct Predictions {
-  std::function<float(int64_t image, int64_t anchor, int32_t class_id)> score;          // sigma(class logit)
-  std::function<std::array<float, 4>(int64_t image, int64_t anchor)> box;               // x1 y1 x2 y2, pixels
+  std::function<float(int64_t image, int64_t anchor, int32_t class_id)> score;  // sigma(class logit)
+  std::function<std::array<float, 4>(int64_t image, int64_t anchor)> box;       // x1 y1 x2 y2, pixels
 };
 
 // Positives ordered by (image, anchor). Images are worked on in parallel; the result does not depend on the number of threads.

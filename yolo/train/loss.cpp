@@ -74,7 +74,8 @@ void assign(Context& c) {
       }};
   c.positives = assign_targets(c.targets, c.anchors, predictions);
   const auto level_of = [&c](const Positive& p) { return c.anchors.level(p.anchor); };
-  std::stable_sort(c.positives.begin(), c.positives.end(), [&](const Positive& a, const Positive& b) { return level_of(a) < level_of(b); });
+  std::stable_sort(c.positives.begin(), c.positives.end(),
+                   [&](const Positive& a, const Positive& b) { return level_of(a) < level_of(b); });
   for (const Positive& p : c.positives) ++c.level_first[size_t(level_of(p)) + 1];
   for (size_t i = 0; i < kLevels; ++i) c.level_first[i + 1] += c.level_first[i];
 }
@@ -194,7 +195,8 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const Batch& 
   if (c.positives.empty()) return result;
   const BoxTargets targets = box_targets(c);
   const Variable logits = gather(c, outputs.box);
-  result.items.box = term(ag::ciou_loss(predicted_boxes(logits, targets.anchors), targets.corners, targets.weights), gains_.box, norm);
+  result.items.box =
+      term(ag::ciou_loss(predicted_boxes(logits, targets.anchors), targets.corners, targets.weights), gains_.box, norm);
   result.items.dfl = term(ag::dfl_loss(logits, targets.distances, targets.weights), gains_.dfl, norm);
   result.items.seg = term(mask_sum(c), gains_.box, double(result.positives));
   return result;

@@ -1,5 +1,5 @@
-// The loss of the original (spec 7): box (CIoU), mask (cross-entropy inside the box), class (cross-entropy over all anchors) and distance
-// bins (DFL), on the anchors that the task-aligned assigner chose.
+// The loss of the original (spec 7): box (CIoU), mask (cross-entropy inside the box), class (cross-entropy over all anchors) and
+// distance bins (DFL), on the anchors that the task-aligned assigner chose.
 #pragma once
 
 #include "yolo/metrics.h"
@@ -14,10 +14,10 @@ struct LossGains {
 };
 
 struct LossResult {
-  Variable total;                // scalar to differentiate: sum of the four items times the batch size
-  LossItems items;               // gained, not times the batch size
+  Variable total;   // scalar to differentiate: sum of the four items times the batch size
+  LossItems items;  // gained, not times the batch size
   int64_t positives = 0;
-  double target_score_sum = 0;   // before it is held at 1 or more
+  double target_score_sum = 0;  // before it is held at 1 or more
 };
 
 class SegmentationLoss {

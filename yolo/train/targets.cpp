@@ -4,8 +4,8 @@
 
 namespace tessera {
 
-PaddedTargets pad_targets(const std::vector<Target>& targets, const std::vector<int32_t>& target_image, int64_t images, int64_t height,
-                          int64_t width) {
+PaddedTargets pad_targets(const std::vector<Target>& targets, const std::vector<int32_t>& target_image, int64_t images,
+                          int64_t height, int64_t width) {
   TESSERA_CHECK(targets.size() == target_image.size(), "{} targets with {} image numbers", targets.size(), target_image.size());
   std::vector<int64_t> filled(size_t(images), 0);
   for (int32_t image : target_image) {

@@ -1,0 +1,100 @@
+// One whole training step of the n network against the original in float64: loss items, every gradient, running statistics.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "nn/parameter_arena.h"
+#include "tensor/backend.h"
+#include "tests/support/golden.h"
+#include "tests/yolo/formula_model.h"
+#include "yolo/train/loss.h"
+
+using namespace tessera;
+
+namespace {
+
+Batch batch_of(const testing::TensorMap& golden) {
+  Batch batch;
+  const auto image = golden.at("batch_idx").to_vector<int32_t>();
+  const auto cls = golden.at("cls").to_vector<int32_t>();
+  const auto boxes = golden.at("bboxes").to_vector<float>();
+  for (size_t i = 0; i < image.size(); ++i) {
+    batch.target_image.push_back(image[i]);
+    batch.targets.push_back({cls[i], {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]}});
+  }
+  batch.masks = golden.at("masks");
+  return batch;
+}
+
+// Gradient in PyTorch's order.
+std::vector<float> torch_order(const std::string& name, const Tensor& g) {
+  if (g.rank() != 4) return g.to_vector<float>();
+  return (name.ends_with("upsample.weight") ? g.permute({3, 0, 1, 2}) : g.permute({0, 3, 1, 2})).to_vector<float>();
+}
+
+}  // namespace
+
+TEST_CASE("a training step of n equals the original's") {
+  const auto golden = testing::read_safetensors(testing::golden_dir() / "train_step_n.safetensors");
+  const nlohmann::json about = testing::read_json(testing::golden_dir() / "train_step_n.json");
+  YoloSeg model(parse_model_yaml("yolov8n-seg", "", 3));
+  testing::set_formula_weights(model);
+  const ParameterArena arena(model);
+  arena.zero_grad();
+  const LossResult loss = SegmentationLoss()(model.forward(Variable(testing::formula_image(3, 96, 96))), batch_of(golden));
+  loss.total.backward();
+
+  const auto items = golden.at("items").to_vector<double>();
+  CHECK(loss.positives == about.at("positives"));
+  CHECK(std::abs(loss.items.box / items[0] - 1) <= 1e-5);
+  CHECK(std::abs(loss.items.seg / items[1] - 1) <= 1e-5);
+  CHECK(std::abs(loss.items.cls / items[2] - 1) <= 1e-5);
+  CHECK(std::abs(loss.items.dfl / items[3] - 1) <= 1e-5);
+  CHECK(arena.grad_norm() == doctest::Approx(about.at("gradient_norm").get<double>()).epsilon(1e-4));
+
+  const auto norms = golden.at("grad_norm").to_vector<double>(), sums = golden.at("grad_sum").to_vector<double>();
+  const auto samples = golden.at("grad_samples").to_vector<float>();
+  std::map<std::string, Tensor> gradients;
+  model.for_each_parameter([&](const std::string& name, Variable& p) {
+    if (p.requires_grad()) gradients[name] = p.grad();
+  });
+  double worst = 0;
+  size_t i = 0;
+  for (const auto& entry : about.at("parameters")) {
+    const std::string name = entry;
+    CAPTURE(name);
+    const std::vector<float> g = torch_order(name, gradients.at(name));
+    double square = 0, sum = 0, sample_error = 0;
+    for (float v : g) {
+      square += double(v) * v;
+      sum += v;
+    }
+    for (size_t j = 0; j < 16; ++j)
+      sample_error = std::max(sample_error, std::abs(double(g[j * g.size() / 16]) - samples[i * 16 + j]));
+    CHECK(std::abs(std::sqrt(square) - norms[i]) <= 1e-3 * norms[i]);  // zero where a level has no positives
+    CHECK(std::abs(sum - sums[i]) <= 1e-3 * norms[i] * std::sqrt(double(g.size())));
+    CHECK(sample_error <= 1e-3 * norms[i]);
+    if (const auto full = golden.find("grad." + name); full != golden.end()) {
+      const auto expected = full->second.to_vector<float>();
+      double difference = 0;
+      for (size_t j = 0; j < g.size(); ++j) difference += std::pow(double(g[j]) - expected[j], 2);
+      CHECK(std::sqrt(difference) <= 1e-3 * norms[i]);
+      if (norms[i] > 0) worst = std::max(worst, std::sqrt(difference) / norms[i]);
+    }
+    ++i;
+  }
+  MESSAGE("largest relative difference of a gradient: ", worst);
+
+  for (const auto& [name, tensor] : model.state_dict()) {
+    const auto expected = golden.find("stat." + name);
+    if (expected == golden.end()) continue;
+    CAPTURE(name);
+    const auto got = tensor.to_vector<float>(), want = expected->second.to_vector<float>();
+    double difference = 0, norm = 0;
+    for (size_t j = 0; j < got.size(); ++j) {
+      difference += std::pow(double(got[j]) - want[j], 2);
+      norm += double(want[j]) * want[j];
+    }
+    CHECK(std::sqrt(difference / norm) <= 1e-5);
+  }
+}
