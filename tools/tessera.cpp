@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <iterator>
@@ -114,6 +115,7 @@ int run(std::vector<std::string> arguments) {
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv, argv + argc);
   const bool json = std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) { return a == "--json" || a == "json=true"; });
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes an error of write(), with a message, instead of a death
   try {
     return run(arguments);
   } catch (const Error& e) {

@@ -1,0 +1,81 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/peak.cpp"
+
+#include "tensor/cpu/peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "tensor/base/parallel.h"
+#include "tensor/cpu/highway.h"
+
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace tessera::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Twelve independent chains hide the latency of the multiply-add on every CPU met so far. Returns floating-point operations done.
+double fma_loop(int64_t rounds, float* sink) {
+  const hn::ScalableTag<float> d;
+  const auto a = hn::Set(d, 0.999f), b = hn::Set(d, 1e-3f);
+  auto c0 = hn::Zero(d), c1 = c0, c2 = c0, c3 = c0, c4 = c0, c5 = c0, c6 = c0, c7 = c0, c8 = c0, c9 = c0, c10 = c0, c11 = c0;
+  for (int64_t i = 0; i < rounds; ++i) {
+    c0 = hn::MulAdd(c0, a, b), c1 = hn::MulAdd(c1, a, b), c2 = hn::MulAdd(c2, a, b), c3 = hn::MulAdd(c3, a, b);
+    c4 = hn::MulAdd(c4, a, b), c5 = hn::MulAdd(c5, a, b), c6 = hn::MulAdd(c6, a, b), c7 = hn::MulAdd(c7, a, b);
+    c8 = hn::MulAdd(c8, a, b), c9 = hn::MulAdd(c9, a, b), c10 = hn::MulAdd(c10, a, b), c11 = hn::MulAdd(c11, a, b);
+  }
+  const auto s = hn::Add(hn::Add(hn::Add(c0, c1), hn::Add(c2, c3)), hn::Add(hn::Add(c4, c5), hn::Add(c6, c7)));
+  hn::StoreU(hn::Add(s, hn::Add(hn::Add(c8, c9), hn::Add(c10, c11))), d, sink);
+  return 2.0 * 12.0 * double(hn::Lanes(d)) * double(rounds);
+}
+
+}  // namespace tessera::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tessera {
+
+namespace cpu {
+HWY_EXPORT(fma_loop);
+}
+
+namespace {
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+}  // namespace
+
+double measure_fma_gflops() {
+  const int threads = compute_threads();
+  std::vector<double> flops(static_cast<size_t>(threads));
+  double best = 0;
+  for (int run = 0; run < 7; ++run) {
+    const double start = seconds();
+    parallel_chunks(threads, [&](int64_t i) {
+      alignas(64) float sink[64];
+      flops[size_t(i)] = HWY_DYNAMIC_DISPATCH(cpu::fma_loop)(3'000'000, sink);
+    });
+    double sum = 0;
+    for (double f : flops) sum += f;
+    best = std::max(best, sum / (seconds() - start) / 1e9);
+  }
+  return best;
+}
+
+double measure_copy_gbytes() {
+  constexpr int64_t kBytes = int64_t{256} << 20, kChunk = int64_t{4} << 20;
+  std::vector<char> from(static_cast<size_t>(kBytes), 1), to(static_cast<size_t>(kBytes), 2);
+  double best = 0;
+  for (int run = 0; run < 5; ++run) {
+    const double start = seconds();
+    parallel_for(kBytes, kChunk, [&](int64_t begin, int64_t end) { std::memcpy(to.data() + begin, from.data() + begin, size_t(end - begin)); });
+    best = std::max(best, 2.0 * double(kBytes) / (seconds() - start) / 1e9);
+  }
+  return best;
+}
+
+}  // namespace tessera
+#endif

@@ -1,0 +1,266 @@
+#include "tools/verbs/benchmarks.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "autograd/grad_mode.h"
+#include "data/loader_bench.h"
+#include "nn/layers/conv_bn_act.h"
+#include "nn/optim/ema.h"
+#include "nn/optim/optimizer.h"
+#include "tensor/backend.h"
+#include "tensor/base/memory.h"
+#include "tensor/base/parallel.h"
+#include "tensor/cpu/peak.h"
+#include "tensor/ops/random.h"
+#include "yolo/eval/eval_bench.h"
+#include "yolo/io/weights.h"
+#include "yolo/train/loss.h"
+#include "yolo/train/training_data.h"
+
+namespace tessera {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double median_of(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
+
+// Median seconds of `runs` calls after one that warms caches and allocator.
+double time_median(int64_t runs, const std::function<void()>& f) {
+  f();
+  std::vector<double> times;
+  for (int64_t i = 0; i < runs; ++i) {
+    const double start = seconds();
+    f();
+    times.push_back(seconds() - start);
+  }
+  return median_of(times);
+}
+
+// A batch like COCO's: random pixels, seven objects an image of various sizes.
+Batch random_batch(int64_t images, int64_t size, int64_t nc, uint64_t seed) {
+  Batch b;
+  const Tensor noise = Tensor::empty({images, size, size, 3});
+  ops::uniform(noise, {seed, RngPurpose::kTest, 1}, 0.0, 256.0);
+  b.images = noise.to(DType::kU8);
+  const int64_t m = size / 4;
+  b.masks = Tensor::zeros({images, m, m}, DType::kI32);
+  Rng rng(seed, RngPurpose::kTest, 2);
+  for (int64_t i = 0; i < images; ++i) {
+    for (int32_t k = 0; k < 7; ++k) {
+      const double w = rng.uniform(0.05, 0.5), h = rng.uniform(0.05, 0.5);
+      const double cx = rng.uniform(w / 2, 1 - w / 2), cy = rng.uniform(h / 2, 1 - h / 2);
+      b.targets.push_back({int32_t(rng.below(nc)), {float(cx), float(cy), float(w), float(h)}});
+      b.target_image.push_back(int32_t(i));
+      int32_t* mask = b.masks.data<int32_t>() + i * m * m;
+      for (int64_t y = int64_t((cy - h / 2) * double(m)); y < int64_t((cy + h / 2) * double(m)); ++y) {
+        for (int64_t x = int64_t((cx - w / 2) * double(m)); x < int64_t((cx + w / 2) * double(m)); ++x) mask[y * m + x] = k + 1;
+      }
+    }
+  }
+  return b;
+}
+
+Json header(const Config& c, const std::string& model) {
+  return {{"command", "bench"}, {"what", c.text("what")}, {"model", model}, {"imgsz", c.integer("imgsz")}, {"batch", c.integer("batch")},
+          {"precision", c.text("precision")}, {"device", "cpu"}, {"backend", backend_for(Device::cpu()).name()}, {"threads", compute_threads()}};
+}
+
+double forward_flops(const YoloSeg& model, int64_t size) {
+  double flops = 0;
+  for (const LayerSummary& l : model.layer_table(size, size)) flops += l.flops;
+  return flops;
+}
+
+void add_rates(Json& j, double step_seconds, int64_t batch, double flops_an_image, double peak, int64_t runs) {
+  const double rate = double(batch) / step_seconds;
+  j["images_per_s"] = rate;
+  j["ms"] = step_seconds * 1e3;
+  j["gflops"] = flops_an_image * rate / 1e9;
+  j["peak_gflops"] = peak;
+  // Arithmetic alone: multiply-adds of the convolutions at the peak measured in this run.
+  j["bound_images_per_s"] = peak * 1e9 / flops_an_image;
+  j["of_bound"] = rate / (peak * 1e9 / flops_an_image);
+  j["peak_rss_mib"] = peak_resident_bytes() >> 20;
+  j["runs"] = runs;
+}
+
+Json bench_step(const Config& c) {
+  LoadedModel loaded = load_model(c.text("model"));
+  YoloSeg& model = *loaded.model;
+  const int64_t size = c.integer("imgsz"), batch = c.integer("batch"), runs = c.integer("runs");
+  const ParameterArena arena(model);
+  Sgd optimizer(arena, true);
+  Ema ema(arena);
+  const SegmentationLoss criterion({}, model.strides());
+  const Batch data = random_batch(batch, size, model.nc(), uint64_t(c.integer("seed")));
+  Json j = header(c, model.spec().name);
+  double forward = 0, loss_time = 0, backward = 0, update = 0;
+  const double peak = measure_fma_gflops();
+  const double median = time_median(runs, [&] {
+    const double t0 = seconds();
+    RawOutputs outputs = model.forward(normalize(data.images));
+    const double t1 = seconds();
+    LossResult loss = criterion(outputs, data);
+    outputs = {};
+    const double t2 = seconds();
+    loss.total.backward();
+    const double t3 = seconds();
+    StepInfo info;
+    info.lr.fill(1e-5);
+    info.grad_scale = std::min(1.0, 10.0 / (arena.grad_norm() + 1e-6));
+    optimizer.step(info);
+    arena.zero_grad();
+    ema.update();
+    const double t4 = seconds();
+    forward = t1 - t0, loss_time = t2 - t1, backward = t3 - t2, update = t4 - t3;
+  });
+  add_rates(j, median, batch, 3 * forward_flops(model, size), peak, runs);
+  j["last_ms"] = {{"forward", forward * 1e3}, {"loss", loss_time * 1e3}, {"backward", backward * 1e3}, {"update", update * 1e3}};
+  return j;
+}
+
+Json bench_infer(const Config& c) {
+  LoadedModel loaded = load_model(c.text("model"));
+  YoloSeg& model = *loaded.model;
+  const int64_t size = c.integer("imgsz"), batch = c.is_explicit("batch") ? c.integer("batch") : 1, runs = std::max<int64_t>(c.integer("runs"), 10);
+  model.train(false);
+  model.fold();
+  const NoGrad guard;
+  const Variable images = normalize(random_batch(batch, size, model.nc(), 0).images);
+  Json j = header(c, model.spec().name);
+  j["batch"] = batch;
+  const double peak = measure_fma_gflops();
+  const double median = time_median(runs, [&] { model.forward(images); });
+  add_rates(j, median, batch, forward_flops(model, size), peak, runs);
+  return j;
+}
+
+// Every convolution of the model, each distinct shape once: what runs, as it runs.
+Json bench_op(const Config& c) {
+  LoadedModel loaded = load_model(c.text("model"));
+  YoloSeg& model = *loaded.model;
+  const int64_t size = c.integer("imgsz"), batch = c.integer("batch"), runs = c.integer("runs");
+  struct Case {
+    Shape x, w;
+    ConvParams p;
+  };
+  std::vector<Case> cases;
+  {
+    // The layer table gives the map size of each layer's output; inside the head it follows from level and branch.
+    std::map<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>, bool> seen;
+    const auto table = model.layer_table(size, size);
+    model.for_each_module([&](const std::string& name, Module& m) {
+      auto* conv = dynamic_cast<Conv2d*>(&m);
+      if (conv == nullptr || name.find("dfl") != std::string::npos) return;
+      const size_t dot = name.find('.');
+      const int64_t layer = std::stoll(name.substr(dot + 1));
+      const Shape& w = conv->weight.shape();
+      int64_t out = table[size_t(layer)].outputs.front()[0];
+      if (table[size_t(layer)].module == "Segment") {
+        const bool proto = name.find("proto") != std::string::npos;
+        const size_t branch = name.find(".cv");
+        const int64_t level = proto ? 0 : std::stoll(name.substr(branch + 5, 1));
+        out = size / model.strides()[size_t(level)];
+        if (proto && name.find("cv1") == std::string::npos) out *= 2;
+      }
+      const int64_t in = out * conv->params.stride;
+      if (!seen.emplace(std::tuple{w[3], w[0], w[1], conv->params.stride, in}, true).second) return;
+      cases.push_back({{batch, in, in, w[3]}, w, conv->params});
+    });
+  }
+  Json list = Json::array();
+  const double copy = measure_copy_gbytes();
+  for (const Case& k : cases) {
+    const Tensor x = Tensor::full(k.x, 0.5), w = Tensor::full(k.w, 0.01), dw = Tensor::zeros(k.w);
+    const Tensor y = ops::conv2d(x, w, k.p);
+    const double flops = 2.0 * double(y.numel()) * double(k.w[1] * k.w[2] * k.w[3]);
+    const double bytes = 4.0 * double(x.numel() + y.numel() + w.numel());
+    const std::string shape = fmt::format("{}>{} {}x{}/{} @{}", k.w[3], k.w[0], k.w[1], k.w[2], k.p.stride, k.x[1]);
+    const std::pair<const char*, std::function<void()>> directions[] = {
+        {"forward", [&] { ops::conv2d(x, w, k.p, {}, Activation::kNone, {}, y); }},
+        {"backward_data", [&] { ops::conv2d_backward_data(y, w, k.x, k.p, x); }},
+        {"backward_weight", [&] { ops::conv2d_backward_weight(x, y, dw, k.p, false); }},
+    };
+    for (const auto& [direction, run] : directions) {
+      const double peak = measure_fma_gflops();
+      const double t = time_median(runs, run);
+      list.push_back({{"op", "conv2d"}, {"shape", shape}, {"direction", direction}, {"ms", t * 1e3}, {"gflops", flops / t / 1e9},
+                      {"gbytes_per_s", bytes / t / 1e9}, {"peak", peak}, {"of_peak", flops / t / 1e9 / peak}});
+    }
+  }
+  Json j = header(c, model.spec().name);
+  j["copy_gbytes_per_s"] = copy;
+  j["ops"] = list;
+  return j;
+}
+
+Json bench_loader(const Config& c, LogStyle log) {
+  const auto set = open_split(c, "train", true, log);
+  LoaderBenchOptions options;
+  options.batch = c.integer("batch");
+  options.threads = int(std::max<int64_t>(1, c.integer("workers")));
+  const LoaderBench r = run_loader_bench(*set, options);
+  Json j = header(c, "");
+  j.erase("model");
+  j["data"] = c.text("data");
+  j["samples"] = r.samples;
+  j["images_per_s"] = r.images_per_s;
+  j["core_ms"] = r.core_ms;
+  j["split_ms"] = {{"decode", r.decode_ms}, {"compose", r.compose_ms}, {"warp", r.warp_ms}, {"hsv", r.hsv_ms},
+                   {"rasterize", r.rasterize_ms}, {"other", r.other_ms}};
+  j["decodes"] = r.decodes;
+  return j;
+}
+
+Json bench_eval(const Config& c) {
+  EvalBenchOptions options;
+  options.seed = uint64_t(c.integer("seed"));
+  const EvalBenchResult r = run_eval_bench(options);
+  const auto times = [](const EvalBenchTimes& t) {
+    return Json{{"load_truth_s", t.load_truth}, {"load_results_s", t.load_results}, {"prepare_s", t.prepare}, {"evaluate_s", t.evaluate},
+                {"total_s", t.total()}, {"map", t.summary.map()}};
+  };
+  return {{"command", "bench"}, {"what", "eval"}, {"threads", compute_threads()}, {"images", r.images}, {"objects", r.objects},
+          {"detections", r.detections}, {"bytes", r.bytes}, {"box", times(r.box)}, {"mask", times(r.mask)},
+          {"peak_rss_mib", peak_resident_bytes() >> 20}};
+}
+
+}  // namespace
+
+Json run_benchmark(const Config& config, LogStyle log) {
+  const std::string& what = config.text("what");
+  if (what == "step") return bench_step(config);
+  if (what == "infer") return bench_infer(config);
+  if (what == "op") return bench_op(config);
+  if (what == "loader") return bench_loader(config, log);
+  return bench_eval(config);
+}
+
+std::string format_benchmark(const Json& result) {
+  std::string text;
+  for (const auto& [key, value] : result.items()) {
+    if (key == "command" || key == "ops") continue;
+    text += fmt::format("{:<20} {}\n", key, value.is_string() ? value.get<std::string>() : value.is_number_float() ? fmt::format("{:.4g}", value.get<double>()) : value.dump());
+  }
+  if (!result.contains("ops")) return text;
+  text += fmt::format("\n{:<26}{:<17}{:>9}{:>10}{:>9}{:>9}{:>8}\n", "shape", "direction", "ms", "GFLOP/s", "GB/s", "peak", "of peak");
+  for (const auto& o : result["ops"]) {
+    text += fmt::format("{:<26}{:<17}{:>9.3f}{:>10.1f}{:>9.1f}{:>9.1f}{:>7.0f}%\n", o["shape"].get<std::string>(), o["direction"].get<std::string>(),
+                        o["ms"].get<double>(), o["gflops"].get<double>(), o["gbytes_per_s"].get<double>(), o["peak"].get<double>(),
+                        o["of_peak"].get<double>() * 100);
+  }
+  return text;
+}
+
+}  // namespace tessera

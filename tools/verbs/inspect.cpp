@@ -1,0 +1,37 @@
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "tools/verbs/verbs.h"
+#include "yolo/io/weights.h"
+
+namespace tessera {
+
+int run_inspect(const Config& config) {
+  LoadedModel loaded = load_model(config.text("model"));
+  YoloSeg& model = *loaded.model;
+  const int64_t size = config.integer("imgsz");
+  if (size % model.max_stride() != 0) {
+    throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of {}", size, model.max_stride()));
+  }
+  if (!config.flag("json")) {
+    fmt::print("{}", format_layer_table(model, size, size));
+    return 0;
+  }
+  const ModelCounts counts = model.counts();
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+  double flops = 0;
+  for (const LayerSummary& l : model.layer_table(size, size)) {
+    nlohmann::ordered_json outputs = nlohmann::ordered_json::array();
+    for (const Shape& s : l.outputs) outputs.push_back(std::vector<int64_t>(s.begin(), s.end()));
+    layers.push_back({{"index", l.index}, {"from", l.from}, {"repeats", l.repeats}, {"module", l.module}, {"arguments", l.arguments},
+                      {"parameters", l.parameters}, {"outputs", outputs}, {"flops", l.flops}, {"bytes", l.bytes}});
+    flops += l.flops;
+  }
+  const nlohmann::ordered_json j = {{"command", "inspect"}, {"model", model.spec().name}, {"imgsz", size}, {"nc", model.nc()},
+                                    {"names", loaded.names}, {"parameters", counts.parameters}, {"fused_parameters", counts.fused_parameters},
+                                    {"state_entries", counts.state_entries}, {"gflops", flops / 1e9}, {"layers", layers}};
+  fmt::print("{}\n", j.dump());
+  return 0;
+}
+
+}  // namespace tessera

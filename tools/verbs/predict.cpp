@@ -1,0 +1,270 @@
+// predict: every image through the model, then drawn, as label text and as JSON. An image that cannot be read is reported and the rest
+// goes on.
+#include <glob.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+#include "tensor/base/file.h"
+#include "tensor/base/interrupt.h"
+#include "tools/verbs/verbs.h"
+#include "yolo/eval/prediction_text.h"
+#include "yolo/eval/predictor.h"
+#include "yolo/io/weights.h"
+#include "yolo/report/annotate.h"
+#include "yolo/train/run_folder.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
+
+// Kinds that cannot be decoded are listed too: they are reported by name instead of silently left out.
+constexpr std::string_view kImageSuffixes[] = {"bmp", "gif", "hdr", "jpeg", "jpg",  "png",  "pgm", "pnm",
+                                               "ppm", "psd", "tif", "tiff", "webp", "heic", "avif"};
+
+bool is_image_name(const fs::path& path) {
+  std::string suffix = path.extension().string();
+  std::transform(suffix.begin(), suffix.end(), suffix.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  return !suffix.empty() && std::find(std::begin(kImageSuffixes), std::end(kImageSuffixes), std::string_view(suffix).substr(1)) !=
+                                std::end(kImageSuffixes);
+}
+
+std::vector<fs::path> matches_of(const std::string& pattern) {
+  std::vector<fs::path> files;
+  glob_t found{};
+  const int failed = ::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
+  for (size_t i = 0; failed == 0 && i < found.gl_pathc; ++i) {
+    std::error_code ignored;
+    if (!fs::is_directory(found.gl_pathv[i], ignored)) files.emplace_back(found.gl_pathv[i]);
+  }
+  globfree(&found);
+  return files;
+}
+
+// The images that --source means, sorted by path.
+std::vector<fs::path> source_images(const Config& config) {
+  if (!config.is_set("source")) {
+    throw Error(ErrorCode::kUsage, "--source is missing", {}, "give an image, a folder of images or a glob: --source 'photos/*.jpg'");
+  }
+  const std::string& source = config.text("source");
+  std::error_code failed;
+  std::vector<fs::path> files;
+  if (fs::is_directory(source, failed)) {
+    for (fs::directory_iterator entry(source, failed), end; !failed && entry != end; entry.increment(failed)) {
+      std::error_code ignored;
+      if (is_image_name(entry->path()) && entry->is_regular_file(ignored)) files.push_back(entry->path());
+    }
+    if (failed) throw_file_error("read the folder", source, failed.value());
+    if (files.empty()) {
+      throw Error(ErrorCode::kData, "no image in this folder", {source}, "names end in jpg, jpeg, png or bmp; folders inside are not searched");
+    }
+  } else if (fs::exists(source, failed)) {
+    files.emplace_back(source);
+  } else if (source.find_first_of("*?[") != std::string::npos) {
+    files = matches_of(source);
+    if (files.empty()) throw Error(ErrorCode::kData, "no file matches", {source}, "quote the pattern, so that the shell hands it on as it is");
+  } else {
+    throw Error(ErrorCode::kData, "no such file or folder", {source}, "--source takes an image, a folder of images or a glob");
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+PredictorOptions predictor_options(const Config& config) {
+  PredictorOptions o;
+  o.imgsz = int(config.integer("imgsz"));
+  if (config.is_set("conf")) o.confidence = float(config.number("conf"));
+  o.iou = config.number("iou");
+  o.max_detections = config.integer("max_det");
+  o.agnostic = config.flag("agnostic_nms");
+  o.retina_masks = config.flag("retina_masks");
+  o.rect = !config.is_set("rect") || config.flag("rect");
+  o.polygons = config.flag("save_txt");
+  const std::string& list = config.text("classes");
+  for (const char *p = list.data(), *end = p + list.size(); p < end;) {
+    int32_t id = 0;
+    const auto [next, failed] = std::from_chars(p, end, id);
+    if (failed != std::errc() || (next < end && *next != ',' && *next != ' ')) {
+      throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", list), {}, "for example --classes 0,2,5");
+    }
+    o.classes.push_back(id);
+    p = next < end ? next + 1 : end;
+  }
+  return o;
+}
+
+// Images of a few pixels are drawn larger, so that the labels can be read.
+Image drawn(const Image& image, const Prediction& prediction, const std::vector<std::string>& names) {
+  const int longest = std::max(image.height, image.width);
+  const int factor = longest < 320 ? std::clamp(640 / longest, 1, 8) : 1;
+  std::vector<Annotation> annotations;
+  for (const ObjectPrediction& o : prediction.objects) {
+    const PixelBox& w = o.mask.where;
+    annotations.push_back(scaled({o.class_id, fmt::format("{} {:.2f}", names[size_t(o.class_id)], o.confidence), o.box,
+                                  {w.x0, w.y0, w.x1 - w.x0, w.y1 - w.y0, o.mask.pixels}},
+                                 factor));
+  }
+  Image out = enlarge(image, factor);
+  annotate(out, annotations);
+  return out;
+}
+
+// "2 person, 1 dog", in the order of the classes.
+std::string counts_of(const Prediction& prediction, const std::vector<std::string>& names) {
+  std::map<int32_t, int> counts;
+  for (const ObjectPrediction& o : prediction.objects) ++counts[o.class_id];
+  std::string text;
+  for (const auto& [id, n] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", n, names[size_t(id)]);
+  return text.empty() ? "nothing found" : text;
+}
+
+struct Work {
+  fs::path file;
+  Image image;
+};
+
+// Everything that is written and printed.
+class Output {
+ public:
+  Output(const Config& config, size_t total, LogStyle log, const std::vector<std::string>& names)
+      : config_(config), names_(names), total_(total), json_(config.flag("json")), progress_(json_ ? log : LogStyle::kQuiet, int64_t(total)) {
+    if (!config.flag("save") && !config.flag("save_txt") && !config.flag("save_json")) return;
+    folder_ = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "predict", config.flag("exist_ok"));
+    if (!config.flag("save_txt")) return;
+    std::error_code failed;
+    fs::create_directories(folder_ / "labels", failed);
+    if (failed) throw_file_error("create", folder_ / "labels", failed.value());
+  }
+
+  void add(const Work& work, const Prediction& p) {
+    const std::string stem = unique_stem(work.file);
+    if (config_.flag("save")) write_png(folder_ / (stem + ".png"), drawn(work.image, p, names_));
+    if (config_.flag("save_txt")) {
+      const fs::path file = folder_ / "labels" / (stem + ".txt");
+      const std::string text = prediction_labels(p, config_.flag("save_conf"));
+      std::error_code ignored;
+      if (text.empty()) fs::remove(file, ignored);  // of an earlier run into this folder
+      if (!text.empty()) write_file_atomic(file, text);
+    }
+    if (json_ || config_.flag("save_json")) results_ += (results_.empty() ? "" : ",\n") + prediction_json(work.file.string(), p, names_);
+    objects_ += p.objects.size();
+    preprocess_ += p.preprocess_ms, inference_ += p.inference_ms, postprocess_ += p.postprocess_ms;
+    ++done_;
+    progress_.update(int64_t(done_ + failures_.size()), "predicting");
+    if (json_) return;
+    fmt::print("{}/{} {}: {}x{}, {}, {:.1f} ms\n", done_ + failures_.size(), total_, work.file.string(), p.width, p.height,
+               counts_of(p, names_), p.preprocess_ms + p.inference_ms + p.postprocess_ms);
+    std::fflush(stdout);
+  }
+
+  void fail(const fs::path& file, const Error& e) {
+    nlohmann::ordered_json j = {{"code", int(e.code())}, {"message", e.message()}, {"file", file.string()}};
+    if (!e.hint().empty()) j["hint"] = e.hint();
+    failures_.push_back(j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    progress_.finish("");
+    fmt::print(stderr, "error: {}\n", e.what());
+  }
+
+  int finish(double read_ms) {
+    progress_.finish("");
+    const double n = double(std::max<size_t>(done_, 1));
+    if (json_ || config_.flag("save_json")) {
+      nlohmann::ordered_json head = {{"command", "predict"}, {"model", config_.text("model")}, {"images", done_}};
+      const auto rounded = [&](double ms) { return std::round(ms / n * 1e3) / 1e3; };
+      head["speed_ms"] = {{"load", rounded(read_ms)},
+                          {"preprocess", rounded(preprocess_)},
+                          {"inference", rounded(inference_)},
+                          {"postprocess", rounded(postprocess_)}};
+      if (!folder_.empty()) head["run_dir"] = folder_.string();
+      std::string text = head.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+      text.back() = ',';
+      text += "\"results\":[" + results_ + "]";
+      if (!failures_.empty()) text += fmt::format(",\"errors\":[{}]", fmt::join(failures_, ",\n"));
+      text += "}\n";
+      if (config_.flag("save_json")) write_file_atomic(folder_ / "predictions.json", text);
+      if (json_) fmt::print("{}", text);
+    }
+    if (!json_) {
+      fmt::print("{} images, {} objects{}; ms an image: read {:.1f}, preprocess {:.1f}, inference {:.1f}, postprocess {:.1f}{}\n", done_,
+                 objects_, failures_.empty() ? "" : fmt::format(", {} images could not be read", failures_.size()), read_ms / n,
+                 preprocess_ / n, inference_ / n, postprocess_ / n, folder_.empty() ? "" : "; results in " + folder_.string());
+    }
+    return failures_.empty() ? 0 : int(ErrorCode::kData);
+  }
+
+ private:
+  std::string unique_stem(const fs::path& file) {
+    const std::string stem = file.stem().string();
+    std::string name = stem;
+    for (int n = 2; !stems_.insert(name).second; ++n) name = fmt::format("{}_{}", stem, n);
+    return name;
+  }
+
+  const Config& config_;
+  const std::vector<std::string>& names_;
+  size_t total_, done_ = 0, objects_ = 0;
+  bool json_;
+  Progress progress_;
+  fs::path folder_;
+  std::set<std::string> stems_;
+  std::string results_;
+  std::vector<std::string> failures_;
+  double preprocess_ = 0, inference_ = 0, postprocess_ = 0;
+};
+
+}  // namespace
+
+int run_predict(const Config& config) {
+  const LogStyle log = prepare(config);
+  const std::vector<fs::path> files = source_images(config);
+  LoadedModel loaded = load_model(config.text("model"));
+  for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
+  if (!loaded.pretrained) {
+    log_line(log, fmt::format("warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
+                              config.text("model")));
+  }
+  Predictor predictor(*loaded.model, loaded.names, predictor_options(config));
+  Output output(config, files.size(), log, predictor.names());
+  // One image at a time unless told otherwise: the result of an image is out as soon as it can be.
+  const size_t batch = config.is_explicit("batch") ? size_t(config.integer("batch")) : 1;
+  double read_ms = 0;
+  for (size_t first = 0; first < files.size(); first += batch) {
+    std::vector<Work> work;
+    for (size_t i = first; i < std::min(first + batch, files.size()); ++i) {
+      if (interrupt_requested()) throw Error(ErrorCode::kInterrupted, fmt::format("interrupted after {} of {} images", first, files.size()));
+      const auto start = Clock::now();
+      try {
+        work.push_back({files[i], read_image(files[i])});
+        read_ms += ms_since(start);
+      } catch (const Error& e) {
+        if (e.code() != ErrorCode::kData && e.code() != ErrorCode::kIo) throw;
+        output.fail(files[i], e);
+      }
+    }
+    std::vector<Image> images;
+    for (Work& w : work) images.push_back(std::move(w.image));
+    const std::vector<Prediction> predictions = predictor.run(images);
+    for (size_t i = 0; i < work.size(); ++i) {
+      work[i].image = std::move(images[i]);
+      output.add(work[i], predictions[i]);
+    }
+  }
+  return output.finish(read_ms);
+}
+
+}  // namespace tessera
