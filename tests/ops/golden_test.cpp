@@ -14,6 +14,7 @@
 #include "tensor/ops/pool.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/softmax.h"
+#include "tests/support/formula.h"
 #include "tests/support/golden.h"
 
 namespace tessera::testing {
@@ -177,6 +178,13 @@ void check_other(const Golden& g) {
     ops::scatter_add_rows(g["dy"], g["index"], dx);
     g.expect("dx", dx);
   }
+}
+
+// The fixture's inputs are formula numbers: ours must be the same, or no fixture of a whole model can be.
+TEST_CASE("formula numbers are those of the fixtures") {
+  const Tensor x = read_safetensors(golden_dir() / "ops.safetensors").at("silu.x");
+  const uint64_t hash = fnv1a("silu.x");
+  for (int64_t i = 0; i < x.numel(); ++i) REQUIRE(x.data<float>()[i] == float(-6 + 12 * formula_fraction(hash, i)));
 }
 
 TEST_CASE("ops against PyTorch") {
