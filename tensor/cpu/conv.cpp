@@ -19,12 +19,7 @@ struct PackSource {
 template <class Offset>
 void pack_part(const TileKernels& k, const std::vector<ChannelGroup>& groups, int64_t kh, int64_t kw, int64_t depth, PackSource source,
                float* out, const Offset& offset) {
-  std::vector<int64_t> start;
-  int64_t width = 0;
-  for (const ChannelGroup& g : groups) {
-    start.push_back(width);
-    width += g.vectors * k.lanes;
-  }
+  const std::vector<int64_t> start = packed_starts(groups, k);
   parallel_chunks(static_cast<int64_t>(groups.size()), [&](int64_t chunk) {
     const ChannelGroup& g = groups[static_cast<size_t>(chunk)];
     const int64_t columns = g.vectors * k.lanes;

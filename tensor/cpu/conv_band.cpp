@@ -34,4 +34,12 @@ void copy_band(const ImageView& x, const BandWindow& window, float* out, int64_t
   }
 }
 
+Ahead ahead_of(const ImageView& x, int64_t pixel, int64_t pixels, int64_t channel, int64_t channels) {
+  pixels = std::clamp<int64_t>(x.n * x.h * x.w - pixel, 0, pixels);
+  const float* p = data<const float>(x) + pixel * x.pitch + channel;
+  if (x.pitch != channels) return {p, pixels, channels, x.pitch};
+  constexpr int64_t kLine = 16;  // dense: by cache lines, however few channels there are
+  return {p, (pixels * channels + kLine - 1) / kLine, kLine, kLine};
+}
+
 }  // namespace tessera::cpu

@@ -1,6 +1,7 @@
 // Copies a band of image rows into scratch memory with a zero border, so that the kernels need no bounds and no pitch.
 #pragma once
 
+#include "tensor/cpu/conv_tile.h"
 #include "tensor/views.h"
 
 namespace tessera::cpu {
@@ -12,5 +13,8 @@ struct BandWindow {
 
 // out[r * row_pitch + (c * channels) + i]; row_pitch >= columns * channels.
 void copy_band(const ImageView& x, const BandWindow& window, float* out, int64_t row_pitch);
+
+// `pixels` pixels from `pixel` on, counted over all images and cut at the end of the last, channels [channel, channel + channels).
+Ahead ahead_of(const ImageView& x, int64_t pixel, int64_t pixels, int64_t channel, int64_t channels);
 
 }  // namespace tessera::cpu

@@ -34,21 +34,23 @@ Reach reach_of(const std::vector<ConvPart>& parts) {
   return u;
 }
 
-// A task takes `rows` grid rows of an image and every `splits`-th part of the groups.
+// A task takes `rows` grid rows of an image and one of `splits` shares of the groups; it works on `band` rows at a time.
 struct Cut {
-  int64_t bands, rows, splits;
+  int64_t tasks, rows, band, splits;  // tasks per image
 };
 
-// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `floats` floats of input, into tasks.
+// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `floats` floats of input.
 Cut cut(int64_t images, int64_t rows, int64_t work, int64_t floats, int64_t groups) {
-  int64_t height = std::clamp<int64_t>(kBandFloats / std::max<int64_t>(floats, 1), 1, rows);
-  height = std::min(height, std::max(ceil_div(kLeastWork, std::max<int64_t>(work, 1)), ceil_div(images * rows, kEnoughTasks)));
-  const int64_t bands = ceil_div(rows, height);
-  height = ceil_div(rows, bands);
-  const int64_t tasks = images * ceil_div(rows, height);
-  int64_t splits = std::min(groups, ceil_div(kEnoughTasks, tasks));
-  splits = std::clamp<int64_t>(std::min(splits, height * work / kLeastWork), 1, groups);
-  return {ceil_div(rows, height), height, splits};
+  const int64_t least = ceil_div(kLeastWork, std::max<int64_t>(work, 1));
+  const int64_t height = std::clamp<int64_t>(std::max(least, ceil_div(images * rows, kEnoughTasks)), 1, rows);
+  Cut c;
+  c.tasks = ceil_div(rows, height);
+  c.rows = ceil_div(rows, c.tasks);
+  c.tasks = ceil_div(rows, c.rows);
+  const int64_t bands = ceil_div(c.rows, std::clamp<int64_t>(kBandFloats / std::max<int64_t>(floats, 1), 1, c.rows));
+  c.band = ceil_div(c.rows, bands);
+  c.splits = std::clamp<int64_t>(std::min(ceil_div(kEnoughTasks, images * c.tasks), c.rows * work / kLeastWork), 1, groups);
+  return c;
 }
 
 void set_group(RowJob& job, const RowJob& epilogue, const ChannelGroup& group, int64_t packed_start) {
@@ -83,6 +85,16 @@ std::vector<ChannelGroup> channel_groups(int64_t channels, const TileKernels& k)
   return groups;
 }
 
+std::vector<int64_t> packed_starts(const std::vector<ChannelGroup>& groups, const TileKernels& k) {
+  std::vector<int64_t> starts;
+  int64_t width = 0;
+  for (const ChannelGroup& g : groups) {
+    starts.push_back(width);
+    width += g.vectors * k.lanes;
+  }
+  return starts;
+}
+
 int64_t packed_width(const std::vector<ChannelGroup>& groups, const TileKernels& k) {
   int64_t width = 0;
   for (const ChannelGroup& g : groups) width += g.vectors * k.lanes;
@@ -110,54 +122,55 @@ void run(const ConvPlan& plan) {
   int64_t work = 0;
   for (const ConvPart& p : plan.parts) work += p.columns * p.kh * p.kw * x.c * y.c;
   const Cut tasks = cut(x.n, reach.rows, work, row_pitch * plan.stride, static_cast<int64_t>(plan.groups.size()));
-  std::vector<int64_t> packed_start;
-  int64_t width = 0;
-  for (const ChannelGroup& g : plan.groups) {
-    packed_start.push_back(width);
-    width += g.vectors * plan.kernels.lanes;
-  }
-
-  parallel_chunks(x.n * tasks.bands * tasks.splits, [&](int64_t chunk) {
+  const std::vector<int64_t> packed_start = packed_starts(plan.groups, plan.kernels);
+  const auto groups = static_cast<int64_t>(plan.groups.size());
+  parallel_chunks(x.n * tasks.tasks * tasks.splits, [&](int64_t chunk) {
     const int64_t split = chunk % tasks.splits;
-    const int64_t band = chunk / tasks.splits % tasks.bands;
-    const int64_t n = chunk / tasks.splits / tasks.bands;
-    const int64_t first = band * tasks.rows;
-    const int64_t last = std::min(reach.rows, first + tasks.rows);
-    RowJob job = plan.epilogue;
-    const float* origin = nullptr;  // input of (first, column 0) at the reach's corner
-    if (direct) {
-      origin = data<const float>(x) + (n * x.h + first) * x.w * x.pitch;
-      job.a_row = x.w * x.pitch;
-      job.a_step = x.pitch;
-    } else {
-      const int64_t rows = (last - first - 1) * plan.stride + reach.row_end - reach.row;
-      float* band_memory = thread_scratch(rows * row_pitch + 16);
-      copy_band(x, {n, first * plan.stride + reach.row, rows, reach.column, band_columns}, band_memory, row_pitch);
-      origin = band_memory;
-      job.a_row = row_pitch;
-      job.a_step = plan.stride * x.c;
-    }
-    const int64_t pixel = direct ? x.pitch : x.c;
-    const auto groups = static_cast<int64_t>(plan.groups.size());
-    for (int64_t g = split * groups / tasks.splits; g < (split + 1) * groups / tasks.splits; ++g) {
-      const ChannelGroup& group = plan.groups[static_cast<size_t>(g)];
-      const int64_t start = packed_start[static_cast<size_t>(g)];
-      set_group(job, plan.epilogue, group, start);
-      for (const ConvPart& part : plan.parts) {
-        job.kernel_rows = part.kh;
-        job.run = part.kw * x.c;
-        job.w = part.weights + start * part.kh * job.run;
-        job.pixels = part.columns;
-        job.y_step = plan.out_step * y.pitch;
-        for (int64_t j = first; j < std::min(last, part.rows); ++j) {
-          job.a = origin + ((j - first) * plan.stride + part.row - reach.row) * job.a_row + (part.column - reach.column) * pixel;
-          const int64_t out = (n * y.h + part.out_row + j * plan.out_step) * y.w + part.out_column;
-          job.y = data<float>(y) + out * y.pitch + group.start;
-          if (plan.epilogue.residual) {
-            job.residual_step = plan.out_step * plan.epilogue.residual_step;
-            job.residual = plan.epilogue.residual + out * plan.epilogue.residual_step + group.start;
+    const int64_t task = chunk / tasks.splits % tasks.tasks;
+    const int64_t n = chunk / tasks.splits / tasks.tasks;
+    const int64_t first_group = split * groups / tasks.splits;
+    const int64_t end = std::min(reach.rows, (task + 1) * tasks.rows);
+    for (int64_t first = task * tasks.rows; first < end; first += tasks.band) {
+      const int64_t last = std::min(end, first + tasks.band);
+      RowJob job = plan.epilogue;
+      job.next_tile_ahead = direct;
+      const float* origin = nullptr;  // input of (first, column 0) at the reach's corner
+      if (direct) {
+        origin = data<const float>(x) + (n * x.h + first) * x.w * x.pitch;
+        job.a_row = x.w * x.pitch;
+        job.a_step = x.pitch;
+      } else {
+        const int64_t rows = (last - first - 1) * plan.stride + reach.row_end - reach.row;
+        float* band = thread_scratch(((tasks.band - 1) * plan.stride + reach.row_end - reach.row) * row_pitch + 16);
+        copy_band(x, {n, first * plan.stride + reach.row, rows, reach.column, band_columns}, band, row_pitch);
+        origin = band;
+        job.a_row = row_pitch;
+        job.a_step = plan.stride * x.c;
+      }
+      const int64_t pixel = direct ? x.pitch : x.c;
+      for (int64_t g = first_group; g < (split + 1) * groups / tasks.splits; ++g) {
+        const ChannelGroup& group = plan.groups[static_cast<size_t>(g)];
+        const int64_t start = packed_start[static_cast<size_t>(g)];
+        set_group(job, plan.epilogue, group, start);
+        for (const ConvPart& part : plan.parts) {
+          job.kernel_rows = part.kh;
+          job.run = part.kw * x.c;
+          job.w = part.weights + start * part.kh * job.run;
+          job.pixels = part.columns;
+          job.y_step = plan.out_step * y.pitch;
+          const bool fetch = !direct && g == first_group && &part == plan.parts.data() && last < end;
+          for (int64_t j = first; j < std::min(last, part.rows); ++j) {
+            job.a = origin + ((j - first) * plan.stride + part.row - reach.row) * job.a_row + (part.column - reach.column) * pixel;
+            const int64_t out = (n * y.h + part.out_row + j * plan.out_step) * y.w + part.out_column;
+            job.y = data<float>(y) + out * y.pitch + group.start;
+            if (plan.epilogue.residual) {
+              job.residual_step = plan.out_step * plan.epilogue.residual_step;
+              job.residual = plan.epilogue.residual + out * plan.epilogue.residual_step + group.start;
+            }
+            const int64_t next = (j + last - first) * plan.stride + reach.row_end - plan.stride;  // input row
+            job.ahead = fetch ? ahead_of(x, (n * x.h + next) * x.w, plan.stride * x.w, 0, x.c) : Ahead();
+            plan.kernels.row(job);
           }
-          plan.kernels.row(job);
         }
       }
     }
@@ -171,27 +184,29 @@ void run(const RowsProduct& product, const std::vector<ChannelGroup>& groups, co
   const int64_t work = kUnit * product.depth * packed_width(groups, kernels);
   const auto count = static_cast<int64_t>(groups.size());
   const Cut tasks = cut(1, units, work, kUnit * product.depth, count);
-  parallel_chunks(tasks.bands * tasks.splits, [&](int64_t chunk) {
+  const std::vector<int64_t> packed_start = packed_starts(groups, kernels);
+  parallel_chunks(tasks.tasks * tasks.splits, [&](int64_t chunk) {
     const int64_t split = chunk % tasks.splits;
-    const int64_t first = chunk / tasks.splits * tasks.rows * kUnit;
+    const int64_t task = chunk / tasks.splits;
+    const int64_t end = std::min(product.rows, (task + 1) * tasks.rows * kUnit);
     RowJob job = product.epilogue;
     job.kernel_rows = 1;
+    job.next_tile_ahead = true;
     job.run = product.depth;
-    job.a = product.a + first * product.a_pitch;
     job.a_step = product.a_pitch;
-    job.pixels = std::min(product.rows - first, tasks.rows * kUnit);
     job.y_step = product.y_pitch;
-    int64_t start = 0;
-    for (int64_t g = 0; g < (split + 1) * count / tasks.splits; ++g) {
-      const ChannelGroup& group = groups[static_cast<size_t>(g)];
-      if (g >= split * count / tasks.splits) {
+    for (int64_t first = task * tasks.rows * kUnit; first < end; first += tasks.band * kUnit) {
+      job.a = product.a + first * product.a_pitch;
+      job.pixels = std::min(end - first, tasks.band * kUnit);
+      for (int64_t g = split * count / tasks.splits; g < (split + 1) * count / tasks.splits; ++g) {
+        const ChannelGroup& group = groups[static_cast<size_t>(g)];
+        const int64_t start = packed_start[static_cast<size_t>(g)];
         set_group(job, product.epilogue, group, start);
         job.w = product.weights + start * product.depth;
         job.y = product.y + first * product.y_pitch + group.start;
         if (product.epilogue.residual) job.residual = product.epilogue.residual + first * job.residual_step + group.start;
         kernels.row(job);
       }
-      start += group.vectors * kernels.lanes;
     }
   });
 }

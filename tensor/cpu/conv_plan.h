@@ -52,7 +52,8 @@ struct RowsProduct {
 };
 void run(const RowsProduct& product, const std::vector<ChannelGroup>& groups, const TileKernels& kernels);
 
-// Floats of packed weights per unit of depth, all groups together.
+// Floats of packed weights per unit of depth, before each group and all together.
+std::vector<int64_t> packed_starts(const std::vector<ChannelGroup>& groups, const TileKernels& k);
 int64_t packed_width(const std::vector<ChannelGroup>& groups, const TileKernels& k);
 
 // Per-channel values padded with zeros to the packed width.

@@ -58,6 +58,16 @@ HWY_NOINLINE void finish_tile(const RowJob& j, int64_t first, int64_t count) {
   }
 }
 
+constexpr int64_t kLineFloats = 16;
+
+// Share `part` of `parts` of what `ahead` names.
+HWY_INLINE void fetch(const Ahead& ahead, int64_t part, int64_t parts) {
+  const int64_t end = (part + 1) * ahead.pixels / parts;
+  for (int64_t p = part * ahead.pixels / parts; p < end; ++p) {
+    for (int64_t c = 0; c < ahead.channels; c += kLineFloats) __builtin_prefetch(ahead.p + p * ahead.pitch + c, 0, 2);
+  }
+}
+
 // Note [Addresses]: the pixels of a tile are a run-time stride apart, which asks for more address registers than x86 has: compilers keep
 // one pointer per pixel and spill them in the inner loop. Five pixels share a base pointer here: +0, +step, +2 step, +4 step are
 // addressing modes and +3 step costs one register for all bases. opaque() keeps the compiler from undoing this.
@@ -71,6 +81,12 @@ template <int MR, int NV>
 HWY_NOINLINE void tile(const RowJob& j, int64_t first) {
   constexpr int kBases = (MR + kRowsOfBase - 1) / kRowsOfBase;
   const F32 d;
+  float* y = j.y + first * j.y_step;
+#pragma GCC unroll 1
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 32
+    for (int v = 0; v < NV; v += kLineFloats / kWidth) __builtin_prefetch(y + m * j.y_step + v * kWidth, 1);
+  }
   V c[MR][NV];
 #pragma GCC unroll 32
   for (int v = 0; v < NV; ++v) {
@@ -88,23 +104,31 @@ HWY_NOINLINE void tile(const RowJob& j, int64_t first) {
     const float* a[kBases];
 #pragma GCC unroll 32
     for (int g = 0; g < kBases; ++g) a[g] = row + kRowsOfBase * g * step;
-    for (int64_t k = 0; k < j.run; ++k, w += NV * kWidth) {
-      V b[NV];
-#pragma GCC unroll 32
-      for (int v = 0; v < NV; ++v) b[v] = hn::Load(d, w + v * kWidth);
-#pragma GCC unroll 32
-      for (int m = 0; m < MR; ++m) {
-        const float* p = a[m / kRowsOfBase];
-        const int of = m % kRowsOfBase;
-        const V x = hn::Set(d, of == 3 ? p[step3] : p[of * step]);
-#pragma GCC unroll 32
-        for (int v = 0; v < NV; ++v) c[m][v] = hn::MulAdd(x, b[v], c[m][v]);
+    for (int64_t k = 0; k < j.run;) {
+      int64_t end = j.run;
+      if (j.next_tile_ahead) {
+        end = std::min(j.run, k + kLineFloats);
+        const float* next = row + MR * step + k;
+#pragma GCC unroll 1
+        for (int m = 0; m < MR; ++m, next += step) __builtin_prefetch(next);
       }
+      for (; k < end; ++k, w += NV * kWidth) {
+        V b[NV];
 #pragma GCC unroll 32
-      for (int g = 0; g < kBases; ++g) opaque(++a[g]);
+        for (int v = 0; v < NV; ++v) b[v] = hn::Load(d, w + v * kWidth);
+#pragma GCC unroll 32
+        for (int m = 0; m < MR; ++m) {
+          const float* p = a[m / kRowsOfBase];
+          const int of = m % kRowsOfBase;
+          const V x = hn::Set(d, of == 3 ? p[step3] : p[of * step]);
+#pragma GCC unroll 32
+          for (int v = 0; v < NV; ++v) c[m][v] = hn::MulAdd(x, b[v], c[m][v]);
+        }
+#pragma GCC unroll 32
+        for (int g = 0; g < kBases; ++g) opaque(++a[g]);
+      }
     }
   }
-  float* y = j.y + first * j.y_step;
   const int64_t last = j.channels - (NV - 1) * kWidth;
 #pragma GCC unroll 32
   for (int m = 0; m < MR; ++m, y += j.y_step) {
@@ -126,6 +150,7 @@ void run_row(const RowJob& j) {
   const int64_t tiles = (j.pixels + max_rows(NV) - 1) / max_rows(NV);
   for (int64_t t = 0, p = 0; t < tiles; ++t) {
     const int64_t rows = (j.pixels - p) / (tiles - t);
+    fetch(j.ahead, t, tiles);
     kTiles[static_cast<size_t>(rows - 1)](j, p);
     if (j.silu || j.residual) finish_tile(j, p, rows);
     p += rows;

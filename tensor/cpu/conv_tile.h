@@ -6,12 +6,21 @@
 
 namespace tessera::cpu {
 
+// Memory that a later job reads: fetched into L2 between the tiles of this one. Copying a band costs next to nothing when its source is
+// in L2, and several per cent of a convolution when it is not.
+struct Ahead {
+  const float* p = nullptr;
+  int64_t pixels = 0, channels = 0, pitch = 0;
+};
+
 // y[p, c] (+)= bias[c] + sum over r < kernel_rows, k < run of a[p * a_step + r * a_row + k] * w[r, k, c], then activation and residual,
 // for p < pixels and c < channels. In NHWC the (kx, channel) range of one kernel row is adjacent, hence the single run.
 struct RowJob {
   const float* a = nullptr;
   int64_t a_step = 0, a_row = 0;  // elements from pixel to pixel, and from kernel row to kernel row
   int64_t kernel_rows = 1, run = 0;
+  bool next_tile_ahead = false;   // fetch the input of the next tile, because nobody has read a before
+  Ahead ahead;
   const float* w = nullptr;       // packed [kernel_rows][run][vectors * lanes], 64-byte aligned, zero beyond `channels`
   int vectors = 1;                // 1 .. max_vectors
   int64_t channels = 0;           // valid ones of vectors * lanes; only the last vector may be partial
@@ -35,6 +44,10 @@ struct WeightJob {
   float* dw = nullptr;
   int64_t dw_step = 0;
   bool accumulate = false;
+  // What the next job will read, fetched during this one: for every pixel, the cache lines that start at x + x_ahead and
+  // d + d_ahead. Each tile of the job fetches one line per pixel.
+  int64_t x_ahead = 0, x_ahead_lines = 0;
+  int64_t d_ahead = 0, d_ahead_lines = 0;
 };
 
 // The kernels of the CPU target that runs now.

@@ -15,87 +15,120 @@ namespace tessera::cpu {
 
 namespace {
 
-constexpr int64_t kEnoughTasks = 96;
+constexpr int64_t kEnoughTasks = 32;
+constexpr int64_t kCheapPixels = 1600;               // per partition: its sums are written and read once more, then about 4 % of the time
+constexpr int64_t kLeastPixels = 400;                // the same when there would be too few tasks
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;      // multiply-adds of a task
-constexpr int64_t kLeastPixels = 400;                // per partition: its sums are written and read once more
 constexpr int64_t kPartialFloats = 4 * 1024 * 1024;  // all partitions together
-constexpr int64_t kRangeChannels = 64;
 constexpr int64_t kJobPixels = 96;                   // enough to hide loading and storing the accumulators, few enough for L1
 constexpr int64_t kBandFloats = 48 * 1024;
 constexpr int64_t kBiasRows = 512;  // of a task of bias_backward, at least
 constexpr int64_t kBiasChunks = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t lines(int64_t floats) { return ceil_div(floats, 16); }
 
-struct Partition {
-  int64_t parts, ranges;
+struct Range {
+  int64_t begin, end;
 };
-
-Partition partition(int64_t pixels, int64_t rows, const FilterView& dw) {
-  const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
-  const int64_t ranges = ceil_div(dw.o, kRangeChannels);
-  int64_t parts = ceil_div(kEnoughTasks, ranges);
-  parts = std::min({parts, rows, pixels / kLeastPixels, kPartialFloats / std::max<int64_t>(size, 1), pixels * size / kLeastWork});
-  return {std::max<int64_t>(parts, 1), ranges};
+// Part `i` of `parts` of [0, size), cut at multiples of `unit`.
+Range share(int64_t size, int64_t parts, int64_t i, int64_t unit = 1) {
+  const int64_t units = ceil_div(size, unit);
+  return {std::min(size, i * units / parts * unit), std::min(size, (i + 1) * units / parts * unit)};
 }
 
-// Sums rows [first, last) of all output rows (n, oy) for output channels [o, o_end) into dw.
-void sum_rows(const TileKernels& k, const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, int64_t first,
-              int64_t last, int64_t o, int64_t o_end, float* out, bool accumulate) {
+// Tasks are parts of the pixels x ranges of output channels x ranges of input channels (1x1 only).
+struct Partition {
+  int64_t parts, outputs, inputs;
+};
+
+Partition partition(int64_t pixels, int64_t units, const FilterView& dw, bool direct) {
+  const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
+  // Blocks of dw that stay in L2 next to the pixels of a job; nearly square ones read each pixel's channels least often.
+  Partition p{1, ceil_div(dw.o, direct ? 128 : 96), direct ? ceil_div(dw.i, 256) : 1};
+  const int64_t most = std::max<int64_t>(1, std::min({units, kPartialFloats / std::max<int64_t>(size, 1), pixels * size / kLeastWork}));
+  const auto choose_parts = [&](int64_t least_pixels) {
+    p.parts = std::clamp<int64_t>(std::min(pixels / least_pixels, ceil_div(kEnoughTasks, p.outputs * p.inputs)), 1, most);
+  };
+  choose_parts(kCheapPixels);
+  if (p.parts * p.outputs * p.inputs < kEnoughTasks) {
+    p.outputs = ceil_div(dw.o, 32);
+    choose_parts(kCheapPixels);
+  }
+  if (p.parts * p.outputs * p.inputs < kEnoughTasks) choose_parts(kLeastPixels);
+  return p;
+}
+
+struct WeightGradient {
+  TileKernels k;
+  ImageView x, dy;
+  FilterView dw;
+  ConvParams p;
+};
+
+// Sums the output rows `at` (counted over all images) for the output channels `o` into `out`, laid out as dw.
+void sum_rows(const WeightGradient& g, Range at, Range o, float* out, bool accumulate) {
+  const auto& [k, x, dy, dw, p] = g;
   const int64_t columns = (dy.w - 1) * p.stride + dw.kw;
   const int64_t row_pitch = ceil_div(columns * x.c, 16) * 16 + 16;
   WeightJob job;
   job.pixels = dy.w;
-  job.outputs = o_end - o;
+  job.outputs = o.end - o.begin;
   job.run = dw.kw * x.c;
   job.dw_step = dw.kh * job.run;
   job.x_row = p.stride * row_pitch;
   job.x_step = p.stride * x.c;
   job.d_row = dy.w * dy.pitch;
   job.d_step = dy.pitch;
-  const int64_t band = std::max<int64_t>(1, kBandFloats / (p.stride * row_pitch));
-  const int64_t chunk = ceil_div(kJobPixels, dy.w);
   job.accumulate = accumulate;
-  for (int64_t row = first; row < last;) {
+  const int64_t band = std::max<int64_t>(1, kBandFloats / (p.stride * row_pitch));
+  for (int64_t row = at.begin; row < at.end;) {
     const int64_t n = row / dy.h;
     const int64_t y = row % dy.h;
-    const int64_t rows = std::min({band, last - row, dy.h - y});
+    const int64_t rows = std::min({band, at.end - row, dy.h - y});
     const int64_t in_rows = (rows - 1) * p.stride + dw.kh;
     float* memory = thread_scratch(in_rows * row_pitch + 64);
     copy_band(x, {n, y * p.stride - p.pad, in_rows, -p.pad, columns}, memory, row_pitch);
-    const int64_t chunks = ceil_div(rows, chunk);
-    for (int64_t c = 0, at = 0; c < chunks; ++c) {
-      job.rows = (rows - at) / (chunks - c);
-      job.d = data<const float>(dy) + (row + at) * job.d_row + o;
+    const int64_t jobs = ceil_div(rows, ceil_div(kJobPixels, dy.w));
+    for (int64_t i = 0; i < jobs; ++i) {
+      const Range r = share(rows, jobs, i);
+      job.rows = r.end - r.begin;
+      job.d = data<const float>(dy) + (row + r.begin) * job.d_row + o.begin;
+      job.d_ahead = job.rows * job.d_row;
       for (int64_t ky = 0; ky < dw.kh; ++ky) {
-        job.x = memory + (at * p.stride + ky) * row_pitch;
-        job.dw = out + o * job.dw_step + ky * job.run;
+        job.d_ahead_lines = ky == 0 ? lines(job.outputs) : 0;
+        job.x = memory + (r.begin * p.stride + ky) * row_pitch;
+        job.dw = out + o.begin * job.dw_step + ky * job.run;
         k.weight(job);
       }
       job.accumulate = true;
-      at += job.rows;
     }
     row += rows;
   }
 }
 
-// The same for 1x1: pixels [first, last), x read as it lies. Needs whole vectors of input channels.
-void sum_pixels(const TileKernels& k, const ImageView& x, const ImageView& dy, int64_t first, int64_t last, int64_t o, int64_t o_end,
-                float* out, bool accumulate) {
+// The same for 1x1, for the pixels `at` and the input channels `q`: x is read as it lies. Needs whole vectors of input channels.
+void sum_pixels(const WeightGradient& g, Range at, Range o, Range q, float* out, bool accumulate) {
+  const auto& [k, x, dy, dw, p] = g;
   WeightJob job;
   job.rows = 1;
-  job.outputs = o_end - o;
-  job.run = x.c;
+  job.outputs = o.end - o.begin;
+  job.run = q.end - q.begin;
   job.dw_step = x.c;
   job.x_step = x.pitch;
   job.d_step = dy.pitch;
-  job.dw = out + o * x.c;
+  job.dw = out + o.begin * x.c + q.begin;
+  job.x_ahead_lines = lines(job.run);
+  job.d_ahead_lines = lines(job.outputs);
   job.accumulate = accumulate;
-  const int64_t chunks = ceil_div(last - first, kJobPixels);
-  for (int64_t c = 0; c < chunks; ++c, first += job.pixels) {
-    job.pixels = (last - first) / (chunks - c);
-    job.x = data<const float>(x) + first * x.pitch;
-    job.d = data<const float>(dy) + first * dy.pitch + o;
+  const int64_t jobs = ceil_div(at.end - at.begin, kJobPixels);
+  for (int64_t i = 0; i < jobs; ++i) {
+    const Range r = share(at.end - at.begin, jobs, i);
+    job.pixels = r.end - r.begin;
+    job.x = data<const float>(x) + (at.begin + r.begin) * x.pitch + q.begin;
+    job.d = data<const float>(dy) + (at.begin + r.begin) * dy.pitch + o.begin;
+    job.x_ahead = job.pixels * x.pitch;
+    job.d_ahead = job.pixels * dy.pitch;
     k.weight(job);
     job.accumulate = true;
   }
@@ -104,30 +137,27 @@ void sum_pixels(const TileKernels& k, const ImageView& x, const ImageView& dy, i
 }  // namespace
 
 void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
-  const TileKernels k = tile_kernels();
+  const WeightGradient g{tile_kernels(), x, dy, dw, p};
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
-  const bool direct = dw.kh == 1 && dw.kw == 1 && p.stride == 1 && p.pad == 0 && dw.i % k.lanes == 0;
   const int64_t pixels = dy.n * dy.h * dy.w;
   if (pixels == 0) {
     if (!accumulate) std::fill_n(data<float>(dw), size, 0.0f);
     return;
   }
+  const bool direct = dw.kh == 1 && dw.kw == 1 && p.stride == 1 && p.pad == 0 && dw.i % g.k.lanes == 0;
   const int64_t units = direct ? pixels : dy.n * dy.h;
-  const Partition cut = partition(pixels, units, dw);
+  const Partition cut = partition(pixels, units, dw, direct);
   const HostScratch partial(cut.parts > 1 ? cut.parts * size : 0);
-  parallel_chunks(cut.parts * cut.ranges, [&](int64_t task) {
-    const int64_t part = task / cut.ranges;
-    const int64_t range = task % cut.ranges;
-    const int64_t first = part * units / cut.parts;
-    const int64_t last = (part + 1) * units / cut.parts;
-    const int64_t o = range * dw.o / cut.ranges;
-    const int64_t o_end = (range + 1) * dw.o / cut.ranges;
+  parallel_chunks(cut.parts * cut.outputs * cut.inputs, [&](int64_t task) {
+    const int64_t part = task / (cut.outputs * cut.inputs);
+    const Range at = share(units, cut.parts, part);
+    const Range o = share(dw.o, cut.outputs, task / cut.inputs % cut.outputs);
     float* out = cut.parts > 1 ? partial.get() + part * size : data<float>(dw);
     const bool add = cut.parts == 1 && accumulate;
     if (direct) {
-      sum_pixels(k, x, dy, first, last, o, o_end, out, add);
+      sum_pixels(g, at, o, share(dw.i, cut.inputs, task % cut.inputs, g.k.lanes), out, add);
     } else {
-      sum_rows(k, x, dy, dw, p, first, last, o, o_end, out, add);
+      sum_rows(g, at, o, out, add);
     }
   });
   if (cut.parts == 1) return;

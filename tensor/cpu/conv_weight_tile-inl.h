@@ -20,14 +20,23 @@ constexpr int max_outputs(int vectors) {
 }
 
 template <int MR, int NV>
-HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q) {
+HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q, int64_t number) {
   const F32 d;
+  float* out = j.dw + o * j.dw_step + q;
+#pragma GCC unroll 1
+  for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 32
+    for (int v = 0; v < NV; v += kLineFloats / kWidth) __builtin_prefetch(out + m * j.dw_step + v * kWidth, 1);
+  }
   V c[MR][NV];
 #pragma GCC unroll 32
   for (int m = 0; m < MR; ++m) {
 #pragma GCC unroll 32
     for (int v = 0; v < NV; ++v) c[m][v] = hn::Zero(d);
   }
+  // Without a line to fetch, one that is there already.
+  const int64_t x_ahead = number < j.x_ahead_lines ? j.x_ahead + number * kLineFloats - q : 0;
+  const int64_t d_ahead = number < j.d_ahead_lines ? j.d_ahead + number * kLineFloats - o : 0;
   for (int64_t y = 0; y < j.rows; ++y) {
     const float* HWY_RESTRICT x = j.x + y * j.x_row + q;
     const float* HWY_RESTRICT g = j.d + y * j.d_row + o;
@@ -35,6 +44,8 @@ HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q) {
       V b[NV];
 #pragma GCC unroll 32
       for (int v = 0; v < NV; ++v) b[v] = hn::LoadU(d, x + v * kWidth);
+      __builtin_prefetch(x + x_ahead);
+      __builtin_prefetch(g + d_ahead);
 #pragma GCC unroll 32
       for (int m = 0; m < MR; ++m) {
         const V s = hn::Set(d, g[m]);
@@ -43,7 +54,6 @@ HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q) {
       }
     }
   }
-  float* out = j.dw + o * j.dw_step + q;
   const int64_t last = j.run - q - (NV - 1) * kWidth;
 #pragma GCC unroll 32
   for (int m = 0; m < MR; ++m, out += j.dw_step) {
@@ -57,15 +67,15 @@ HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q) {
 }
 
 template <int NV>
-void run_weight_columns(const WeightJob& j, int64_t q) {
-  using Tile = void (*)(const WeightJob&, int64_t, int64_t);
+void run_weight_columns(const WeightJob& j, int64_t q, int64_t block) {
+  using Tile = void (*)(const WeightJob&, int64_t, int64_t, int64_t);
   static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
     return std::array<Tile, sizeof...(M)>{&weight_tile<M + 1, NV>...};
   }(std::make_integer_sequence<int, max_outputs(NV)>());
   const int64_t tiles = (j.outputs + max_outputs(NV) - 1) / max_outputs(NV);
   for (int64_t t = 0, o = 0; t < tiles; ++t) {
     const int64_t rows = (j.outputs - o) / (tiles - t);
-    kTiles[static_cast<size_t>(rows - 1)](j, o, q);
+    kTiles[static_cast<size_t>(rows - 1)](j, o, q, block * tiles + t);
     o += rows;
   }
 }
@@ -76,11 +86,11 @@ void run_weight_job(const WeightJob& j) {
   for (int64_t b = 0, v = 0; b < blocks; ++b) {
     const int64_t count = (vectors - v) / (blocks - b);
     switch (count) {
-      case 1: run_weight_columns<1>(j, v * kWidth); break;
-      case 2: run_weight_columns<2>(j, v * kWidth); break;
-      case 3: run_weight_columns<3>(j, v * kWidth); break;
+      case 1: run_weight_columns<1>(j, v * kWidth, b); break;
+      case 2: run_weight_columns<2>(j, v * kWidth, b); break;
+      case 3: run_weight_columns<3>(j, v * kWidth, b); break;
 #if HWY_TARGET <= HWY_AVX3
-      case 4: run_weight_columns<4>(j, v * kWidth); break;
+      case 4: run_weight_columns<4>(j, v * kWidth, b); break;
 #endif
       default: break;
     }

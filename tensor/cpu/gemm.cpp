@@ -25,6 +25,7 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
   }
   const TileKernels k = tile_kernels();
   const std::vector<ChannelGroup> groups = channel_groups(b.cols, k);
+  const std::vector<int64_t> starts = packed_starts(groups, k);
   const int64_t width = packed_width(groups, k);
   const bool copy_a = a.col_stride != 1 && depth > 1;
   const bool copy_c = c.col_stride != 1 && c.cols > 1;
@@ -35,10 +36,8 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
   for (int64_t i = 0; i < c.batch; ++i) {
     if (i == 0 || b.batch_stride != 0) {
       parallel_chunks(static_cast<int64_t>(groups.size()), [&](int64_t g) {
-        int64_t start = 0;
-        for (int64_t before = 0; before < g; ++before) start += groups[static_cast<size_t>(before)].vectors * k.lanes;
         const ChannelGroup& group = groups[static_cast<size_t>(g)];
-        k.pack(packed.get() + start * depth, group.vectors * k.lanes, matrix(b, i) + group.start * b.col_stride, b.col_stride, b.row_stride,
+        k.pack(packed.get() + starts[static_cast<size_t>(g)] * depth, group.vectors * k.lanes, matrix(b, i) + group.start * b.col_stride, b.col_stride, b.row_stride,
                group.channels, depth);
       });
     }
