@@ -261,10 +261,17 @@ CocoResults read_coco_results(const std::filesystem::path& path, const CocoInsta
       result.has_box = box.has_value(), result.has_mask = has_mask;
       if (box) result.box = *box, result.area = (*box)[2] * (*box)[3];
       if (read_masks == ReadMasks::kNo && box) continue;
-      const bool keep = read_masks != ReadMasks::kComparable || annotated.contains(pair(image, r.category_id));
-      at_record(file, where, [&] { push_mask(runs, r, instances.images[size_t(image)], box); });
+      const bool compared = read_masks != ReadMasks::kComparable || annotated.contains(pair(image, r.category_id));
+      at_record(file, where, [&] {
+        if (!compared && box && r.segmentation == Segmentation::kString) {
+          check_size(r, instances.images[size_t(image)]);
+          rle_check_string(r.text, r.size[0], r.size[1]);
+          runs.push_empty();
+        } else {
+          push_mask(runs, r, instances.images[size_t(image)], box);
+        }
+      });
       if (!box) result.box = runs.box(runs.size() - 1), result.area = double(runs.area(runs.size() - 1));
-      if (!keep) runs.drop_last();
     }
   });
   if (read_masks != ReadMasks::kNo) {

@@ -71,7 +71,8 @@ struct CocoResults {
 };
 
 // kComparable keeps the masks of detections whose image holds an annotation of their category, the only ones an evaluation looks
-// at; the others are checked and left empty. A record without segmentation has the mask of its box, as in pycocotools.
+// at; of the others, compressed ones are checked and left empty. A record without segmentation has the mask of its box, as in
+// pycocotools.
 enum class ReadMasks { kNo, kComparable, kAll };
 
 // Reads a results file: [{"image_id", "category_id", "score", "bbox" and/or "segmentation"}, ...]. Image ids may be file stems

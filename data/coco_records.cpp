@@ -413,10 +413,19 @@ Extent find_counts(std::string_view record) {
   };
   if (!skip(':') || !skip('"')) return {};
   const size_t begin = at;
-  for (; at < record.size() && record[at] != '"'; ++at) {
-    if (record[at] == '\\' && (++at == record.size() || record[at] != '\\')) return {};
+  for (;;) {
+    at = record.find('"', at);
+    if (at == record.npos) return {};
+    size_t slashes = 0;
+    while (record[at - 1 - slashes] == '\\') ++slashes;
+    if (slashes % 2 == 0) break;
+    ++at;
   }
-  return at == record.size() ? Extent{} : Extent{begin, at};
+  const std::string_view text = record.substr(begin, at - begin);
+  for (size_t slash = 0; (slash = text.find('\\', slash)) != text.npos; slash += 2) {
+    if (text[slash + 1] != '\\') return {};
+  }
+  return {begin, at};
 }
 
 void append_unescaped(std::string_view text, std::string& out) {

@@ -31,10 +31,28 @@ int64_t checked_pixels(int64_t height, int64_t width) {
               {}, "the size [height, width] and the counts do not belong together");
 }
 
-// One signed number of the compressed text from `at` on, which then stands behind it.
-int64_t parse_number(std::string_view text, size_t& at) {
+// One signed number of the compressed text from `at` on, which then stands behind it, group by group.
+[[gnu::noinline]] int64_t parse_number_slowly(std::string_view text, size_t& at) {
+  int64_t value = 0;
+  int shift = 0;
+  for (bool more = true; more; shift += 5) {
+    if (at == text.size()) throw Error(ErrorCode::kData, "the run-length text ends in the middle of a number");
+    const unsigned group = static_cast<unsigned char>(text[at]) - 48u;
+    if (group > 63)
+      throw Error(ErrorCode::kData, fmt::format("character {} of the run-length text is not part of a COCO mask", at + 1));
+    if (shift > 30)
+      throw Error(ErrorCode::kData, fmt::format("the number before character {} of the run-length text is too long", at + 1));
+    ++at;
+    value |= int64_t(group & 0x1f) << shift;
+    more = group & 0x20;
+    if (!more && (group & 0x10)) value |= int64_t(~uint64_t{0} << (shift + 5));
+  }
+  return value;
+}
+
+// The same, up to seven groups at once. Most numbers have one or two, but which is unpredictable, so there is no branch on it.
+[[gnu::always_inline]] inline int64_t parse_number(std::string_view text, size_t& at) {
   if constexpr (std::endian::native == std::endian::little) {
-    // All groups of up to seven at once. Most numbers have one or two, but which is unpredictable, so there is no branch on it.
     if (at + 8 <= text.size()) {
       uint64_t x;
       std::memcpy(&x, text.data() + at, 8);
@@ -55,21 +73,7 @@ int64_t parse_number(std::string_view text, size_t& at) {
       }
     }
   }
-  int64_t value = 0;
-  int shift = 0;
-  for (bool more = true; more; shift += 5) {
-    if (at == text.size()) throw Error(ErrorCode::kData, "the run-length text ends in the middle of a number");
-    const unsigned group = static_cast<unsigned char>(text[at]) - 48u;
-    if (group > 63)
-      throw Error(ErrorCode::kData, fmt::format("character {} of the run-length text is not part of a COCO mask", at + 1));
-    if (shift > 30)
-      throw Error(ErrorCode::kData, fmt::format("the number before character {} of the run-length text is too long", at + 1));
-    ++at;
-    value |= int64_t(group & 0x1f) << shift;
-    more = group & 0x20;
-    if (!more && (group & 0x10)) value |= int64_t(~uint64_t{0} << (shift + 5));
-  }
-  return value;
+  return parse_number_slowly(text, at);
 }
 
 // Calls run(count) for each run length of the compressed text and checks everything that can be wrong with it.
@@ -279,6 +283,10 @@ Rle rle_from_string(std::string_view text, int64_t height, int64_t width) {
   return rle;
 }
 
+void rle_check_string(std::string_view text, int64_t height, int64_t width) {
+  parse_counts(text, height, width, [](uint32_t) {});
+}
+
 Rle rle_from_counts(std::span<const int64_t> counts, int64_t height, int64_t width) {
   const int64_t pixels = checked_pixels(height, width);
   Rle rle{static_cast<int32_t>(height), static_cast<int32_t>(width), {}};
@@ -310,37 +318,32 @@ Rle rle_from_polygon(std::span<const double> xy, int64_t height, int64_t width) 
   }
   x[k] = x[0], y[k] = y[0];
 
-  // A boundary lies where the fine x changes; of the fine columns only every fifth is a pixel column, (u + 0.5) / 5 - 0.5 =
-  // integer.
+  // A boundary lies where the fine x changes from f to f + 1, in the upper of the two rows; of the fine columns only every fifth is
+  // a pixel column, (f + 0.5) / 5 - 0.5 = integer.
+  constexpr int32_t kMiddle = kFine / 2;
   std::vector<uint32_t> positions;
-  int32_t last_u = x[0], last_v = y[0];
-  const auto visit = [&](int32_t u, int32_t v) {
-    if (u != last_u) {
-      const int32_t fine = u < last_u ? u : u - 1;
-      if (fine >= 0 && fine % kFine == kFine / 2 && fine / kFine < width) {
-        const int32_t low = std::min(v, last_v);
-        const double row = std::ceil(std::clamp((low + 0.5) / kFine - 0.5, 0.0, double(height)));
-        positions.push_back(uint32_t(int64_t{fine / kFine} * height + int64_t(row)));
-      }
-    }
-    last_u = u, last_v = v;
+  const auto boundary = [&](int32_t f, int32_t v, int32_t w) {
+    const double row = std::ceil(std::clamp((std::min(v, w) + 0.5) / kFine - 0.5, 0.0, double(height)));
+    positions.push_back(uint32_t(int64_t{f / kFine} * height + int64_t(row)));
   };
+  const int64_t last_fine = kFine * (width - 1) + kMiddle;
   for (size_t i = 0; i < k; ++i) {
     int32_t xs = x[i], xe = x[i + 1], ys = y[i], ye = y[i + 1];
     const int32_t dx = std::abs(xe - xs), dy = std::abs(ye - ys);
-    const bool flip = (dx >= dy && xs > xe) || (dx < dy && ys > ye);
-    if (flip) std::swap(xs, xe), std::swap(ys, ye);
+    if ((dx >= dy && xs > xe) || (dx < dy && ys > ye)) std::swap(xs, xe), std::swap(ys, ye);
     if (dx >= dy) {
       const double slope = dx == 0 ? 0.0 : double(ye - ys) / dx;
-      for (int32_t d = 0; d <= dx; ++d) {
-        const int32_t t = flip ? dx - d : d;
-        visit(t + xs, static_cast<int32_t>(ys + slope * t + 0.5));
-      }
+      const auto row = [&](int32_t u) { return static_cast<int32_t>(ys + slope * (u - xs) + 0.5); };
+      const int32_t first = xs <= kMiddle ? kMiddle : xs + (kFine + kMiddle - xs % kFine) % kFine;
+      for (int32_t f = first; f < xe && f <= last_fine; f += kFine) boundary(f, row(f), row(f + 1));
     } else {
       const double slope = double(xe - xs) / dy;
-      for (int32_t d = 0; d <= dy; ++d) {
-        const int32_t t = flip ? dy - d : d;
-        visit(static_cast<int32_t>(xs + slope * t + 0.5), t + ys);
+      int32_t last_u = static_cast<int32_t>(xs + 0.5);
+      for (int32_t d = 1; d <= dy; ++d) {
+        const int32_t u = static_cast<int32_t>(xs + slope * d + 0.5);
+        const int32_t f = std::min(u, last_u);
+        if (u != last_u && f >= 0 && f <= last_fine && f % kFine == kMiddle) boundary(f, ys + d - 1, ys + d);
+        last_u = u;
       }
     }
   }
@@ -443,11 +446,7 @@ void RunList::push_string(std::string_view text, int64_t height, int64_t width) 
   finish(out, height);
 }
 
-void RunList::drop_last() {
-  Mask& last = masks_.back();
-  free_ -= last.count, left_ += last.count;
-  last = {free_, 0, 0, {}};
-}
+void RunList::push_empty() { finish(room(0), 1); }
 
 void RunList::append(RunList&& other) {
   masks_.insert(masks_.end(), other.masks_.begin(), other.masks_.end());

@@ -43,6 +43,8 @@ Rle rle_union(std::span<const Rle> masks);
 std::string rle_to_string(const Rle& rle);
 // Throws kData when the text is cut, holds foreign characters, or its runs do not sum to height * width.
 Rle rle_from_string(std::string_view text, int64_t height, int64_t width);
+// The same checks, without a result.
+void rle_check_string(std::string_view text, int64_t height, int64_t width);
 // Uncompressed counts, checked the same way.
 Rle rle_from_counts(std::span<const int64_t> counts, int64_t height, int64_t width);
 
@@ -81,7 +83,7 @@ class RunList {
   void push_counts(std::span<const uint32_t> counts, int64_t height, int64_t width);
   // From the compressed text, without an Rle in between; errors as rle_from_string.
   void push_string(std::string_view text, int64_t height, int64_t width);
-  void drop_last();  // makes the last mask empty and gives its space back
+  void push_empty();  // a place holder
   void append(RunList&& other);
   void reserve(int64_t masks) { masks_.reserve(static_cast<size_t>(masks)); }
 
