@@ -1,8 +1,8 @@
 #include "data/dataset.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
+#include <ctime>
 #include <numeric>
 
 #include "data/dataset_yaml.h"
@@ -30,14 +30,18 @@ struct SegDataset::AtomicTiming {
   std::atomic<int64_t> decode{0}, compose{0}, warp{0}, hsv{0}, rasterize{0}, other{0}, samples{0};  // nanoseconds
 };
 
-// Books the time since the last mark on one part.
+// Books the CPU time of this thread since the last mark on one part.
 struct SegDataset::Clock {
-  using Source = std::chrono::steady_clock;
-  Source::time_point last = Source::now();
+  static int64_t now() {
+    timespec t{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return int64_t(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+  }
+  int64_t last = now();
   void mark(std::atomic<int64_t>& part) {
-    const Source::time_point now = Source::now();
-    part.fetch_add(std::chrono::duration_cast<std::chrono::nanoseconds>(now - last).count(), std::memory_order_relaxed);
-    last = now;
+    const int64_t current = now();
+    part.fetch_add(current - last, std::memory_order_relaxed);
+    last = current;
   }
 };
 
@@ -192,6 +196,8 @@ void SegDataset::augment(int64_t index, int epoch, Rng& rng, LabeledImage& out, 
   const int s = config_.imgsz;
   const Size target = input_size(index);
   const bool with_mosaic = !(rng.uniform() > (closed ? 0.0 : c.mosaic)) && !closed && c.mosaic > 0;
+  AffineDraw draw;
+  Matrix3 m{};
 
   if (with_mosaic) {
     std::array<int64_t, 4> members = {index};
@@ -203,7 +209,13 @@ void SegDataset::augment(int64_t index, int epoch, Rng& rng, LabeledImage& out, 
     clock.mark(timing_->decode);
     std::array<MosaicPart, 4> parts;
     for (size_t k = 0; k < 4; ++k) parts[k] = {&pictures[k]->image, instances(members[k], pictures[k]->image)};
-    canvas.instances = mosaic(parts, s, xc, yc, canvas.image);
+    // The affine draws follow those of the mosaic whether or not the canvas is complete.
+    draw = draw_affine(rng, c);
+    m = affine_matrix(draw, 2 * s, 2 * s, s, s);
+    const bool whole = c.perspective > 0 || c.copy_paste > 0;
+    canvas.instances =
+        mosaic(parts, s, xc, yc, canvas.image, whole ? PixelBox{0, 0, 2 * s, 2 * s} : warp_footprint(m, 2 * s, 2 * s, s, s));
+    if (c.copy_paste > 0) copy_paste_flip(canvas, c.copy_paste);
   } else {
     const DecodedPtr picture = decoded(index);
     clock.mark(timing_->decode);
@@ -218,12 +230,10 @@ void SegDataset::augment(int64_t index, int epoch, Rng& rng, LabeledImage& out, 
       canvas.image = letterbox(picture->image, plan);
     }
     letterbox(canvas.instances, plan);
+    draw = draw_affine(rng, c);
+    m = affine_matrix(draw, canvas.image.height, canvas.image.width, target.height, target.width);
   }
-  if (with_mosaic && c.copy_paste > 0) copy_paste_flip(canvas, c.copy_paste);
   clock.mark(timing_->compose);
-
-  const AffineDraw draw = draw_affine(rng, c);
-  const Matrix3 m = affine_matrix(draw, canvas.image.height, canvas.image.width, target.height, target.width);
   warp(canvas.image, m, c.perspective > 0, target.height, target.width, out.image);
   clock.mark(timing_->warp);
   out.instances = std::move(canvas.instances);

@@ -82,7 +82,7 @@ class SegDataset : public Dataset {
   std::vector<int64_t> objects_by_class() const;
   Size input_size(int64_t index) const;  // of the network input
 
-  // Where the time of get() goes, summed over all threads since the last call, in seconds of wall time; for the loader bench.
+  // Where the time of get() goes, summed over all threads since the last call, in seconds of CPU time; for the loader bench.
   struct Timing {
     double decode = 0, compose = 0, warp = 0, hsv = 0, rasterize = 0, other = 0;
     int64_t samples = 0;

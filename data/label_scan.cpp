@@ -217,7 +217,7 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
 }
 
 std::string summary(const LabelScan& s) {
-  std::string text = fmt::format("{} images ({} background), {} objects", s.images.size(), s.missing + s.empty, s.objects);
+  std::string text = fmt::format("{} images ({} background), {} objects", s.found + s.missing + s.empty, s.missing + s.empty, s.objects);
   if (s.left_out > 0) text += fmt::format("; {} images left out", s.left_out);
   if (s.dropped_rows > 0) text += fmt::format("; {} rows skipped", s.dropped_rows);
   if (s.orphan_labels > 0) text += fmt::format("; {} label files without an image", s.orphan_labels);

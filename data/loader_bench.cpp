@@ -48,8 +48,7 @@ LoaderBench run_loader_bench(const SegDataset& dataset, const LoaderBenchOptions
   b.images_per_s = double(made) / wall;
   b.core_ms = (process_seconds() - cpu) * 1e3 / double(made);
   const SegDataset::Timing t = dataset.take_timing();
-  const double sum = t.decode + t.compose + t.warp + t.hsv + t.rasterize + t.other;
-  const auto share = [&](double part) { return sum > 0 ? b.core_ms * part / sum : 0.0; };
+  const auto share = [&](double part) { return part * 1e3 / double(made); };
   b.decode_ms = share(t.decode), b.compose_ms = share(t.compose), b.warp_ms = share(t.warp);
   b.hsv_ms = share(t.hsv), b.rasterize_ms = share(t.rasterize), b.other_ms = share(t.other);
   const ImageCache::Statistics cache = dataset.cache_statistics();

@@ -68,6 +68,20 @@ Matrix3 affine_matrix(const AffineDraw& d, int height, int width, int out_height
   return multiply(multiply(multiply(multiply(translation, shear), rotation), perspective), centre);
 }
 
+PixelBox warp_footprint(const Matrix3& m, int height, int width, int out_height, int out_width) {
+  const double det = double(m[0]) * m[4] - double(m[1]) * m[3];
+  if (det == 0) return {0, 0, width, height};
+  double x0 = 1e30, y0 = 1e30, x1 = -1e30, y1 = -1e30;
+  for (const int corner : {0, 1, 2, 3}) {
+    const double u = (corner & 1 ? out_width - 1 : 0) - double(m[2]), v = (corner & 2 ? out_height - 1 : 0) - double(m[5]);
+    const double x = (m[4] * u - m[1] * v) / det, y = (m[0] * v - m[3] * u) / det;
+    x0 = std::min(x0, x), y0 = std::min(y0, y), x1 = std::max(x1, x), y1 = std::max(y1, y);
+  }
+  constexpr double kMargin = 3;  // the second tap, the bytes read beyond it, and rounding
+  const auto within = [](double v, int last) { return int(std::clamp(v, 0.0, double(last))); };
+  return {within(x0 - kMargin, width), within(y0 - kMargin, height), within(x1 + kMargin, width), within(y1 + kMargin, height)};
+}
+
 void transform_instances(std::vector<Instance>& instances, const Matrix3& m, double scale, int out_height, int out_width) {
   std::vector<Instance> kept;
   kept.reserve(instances.size());

@@ -29,6 +29,9 @@ Matrix3 affine_matrix(const AffineDraw& draw, int height, int width, int out_hei
 // out_height x out_width pixels; its memory is used again. The third row of M is obeyed when `perspective` is set.
 void warp(const Image& source, const Matrix3& m, bool perspective, int out_height, int out_width, Image& out);
 
+// The pixels of a height x width source that warp() without perspective may look at.
+PixelBox warp_footprint(const Matrix3& m, int height, int width, int out_height, int out_width);
+
 // Objects through M: boxes from the vertices that stay inside, vertices clamped to that box, objects that become too small, too
 // thin or lose more than 99 % of their area dropped (spec 6.2). `scale` is that of the draw.
 void transform_instances(std::vector<Instance>& instances, const Matrix3& m, double scale, int out_height, int out_width);

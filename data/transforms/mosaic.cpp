@@ -16,7 +16,7 @@ void clip_instances(std::vector<Instance>& instances, int height, int width) {
   }
 }
 
-std::vector<Instance> mosaic(std::array<MosaicPart, 4>& parts, int s, int xc, int yc, Image& canvas) {
+std::vector<Instance> mosaic(std::array<MosaicPart, 4>& parts, int s, int xc, int yc, Image& canvas, PixelBox needed) {
   const int side = 2 * s;
   canvas.height = canvas.width = side;
   canvas.pixels.resize(size_t(side) * size_t(side) * 3);
@@ -38,18 +38,19 @@ std::vector<Instance> mosaic(std::array<MosaicPart, 4>& parts, int s, int xc, in
   }
 
   // Row by row, upper and lower pair: border, left picture, right picture, border; each byte is written once.
-  for (int y = 0; y < side; ++y) {
+  for (int y = needed.y0; y < needed.y1; ++y) {
     uint8_t* row = canvas.row(y);
-    int x = 0;
+    int x = needed.x0;
     const size_t pair = y < yc ? 0 : 2;
     for (size_t k = pair; k < pair + 2; ++k) {
       const Placed& p = placed[k];
-      if (y < p.y1 || y >= p.y2 || p.x1 >= p.x2) continue;
-      std::memset(row + x * 3, kBorderValue, size_t(p.x1 - x) * 3);
-      std::memcpy(row + p.x1 * 3, parts[k].image->row(y - p.shift_y) + size_t(p.x1 - p.shift_x) * 3, size_t(p.x2 - p.x1) * 3);
-      x = p.x2;
+      const int x1 = std::max(p.x1, needed.x0), x2 = std::min(p.x2, needed.x1);
+      if (y < p.y1 || y >= p.y2 || x1 >= x2) continue;
+      std::memset(row + x * 3, kBorderValue, size_t(x1 - x) * 3);
+      std::memcpy(row + x1 * 3, parts[k].image->row(y - p.shift_y) + size_t(x1 - p.shift_x) * 3, size_t(x2 - x1) * 3);
+      x = x2;
     }
-    std::memset(row + x * 3, kBorderValue, size_t(side - x) * 3);
+    std::memset(row + x * 3, kBorderValue, size_t(needed.x1 - x) * 3);
   }
 
   std::vector<Instance> out;
