@@ -45,7 +45,7 @@ struct WeightJob {
   int64_t dw_step = 0;
   bool accumulate = false;
   // What the next job will read, fetched during this one: for every pixel, the cache lines that start at x + x_ahead and
-  // d + d_ahead. Each tile of the job fetches one line per pixel.
+  // d + d_ahead. Each tile of the job fetches at most one line of either.
   int64_t x_ahead = 0, x_ahead_lines = 0;
   int64_t d_ahead = 0, d_ahead_lines = 0;
 };

@@ -52,7 +52,7 @@ Partition partition(int64_t pixels, int64_t units, const FilterView& dw, bool di
   };
   choose_parts(kCheapPixels);
   if (p.parts * p.outputs * p.inputs < kEnoughTasks) {
-    p.outputs = ceil_div(dw.o, 32);
+    p.outputs = ceil_div(dw.o, direct ? 64 : 32);
     choose_parts(kCheapPixels);
   }
   if (p.parts * p.outputs * p.inputs < kEnoughTasks) choose_parts(kLeastPixels);

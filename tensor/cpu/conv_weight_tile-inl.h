@@ -20,7 +20,7 @@ constexpr int max_outputs(int vectors) {
 }
 
 template <int MR, int NV>
-HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q, int64_t number) {
+HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q, int64_t x_ahead, int64_t d_ahead) {
   const F32 d;
   float* out = j.dw + o * j.dw_step + q;
 #pragma GCC unroll 1
@@ -34,9 +34,6 @@ HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q, int64_t 
 #pragma GCC unroll 32
     for (int v = 0; v < NV; ++v) c[m][v] = hn::Zero(d);
   }
-  // Without a line to fetch, one that is there already.
-  const int64_t x_ahead = number < j.x_ahead_lines ? j.x_ahead + number * kLineFloats - q : 0;
-  const int64_t d_ahead = number < j.d_ahead_lines ? j.d_ahead + number * kLineFloats - o : 0;
   for (int64_t y = 0; y < j.rows; ++y) {
     const float* HWY_RESTRICT x = j.x + y * j.x_row + q;
     const float* HWY_RESTRICT g = j.d + y * j.d_row + o;
@@ -66,16 +63,26 @@ HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q, int64_t 
   }
 }
 
+// The one of `lines` that tile `number` of `tiles` fetches, or -1.
+inline int64_t line_of(int64_t lines, int64_t number, int64_t tiles) {
+  const int64_t line = number * lines / tiles;
+  return line < (number + 1) * lines / tiles ? line : -1;
+}
+
 template <int NV>
-void run_weight_columns(const WeightJob& j, int64_t q, int64_t block) {
-  using Tile = void (*)(const WeightJob&, int64_t, int64_t, int64_t);
+void run_weight_columns(const WeightJob& j, int64_t q, int64_t block, int64_t blocks) {
+  using Tile = void (*)(const WeightJob&, int64_t, int64_t, int64_t, int64_t);
   static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
     return std::array<Tile, sizeof...(M)>{&weight_tile<M + 1, NV>...};
   }(std::make_integer_sequence<int, max_outputs(NV)>());
   const int64_t tiles = (j.outputs + max_outputs(NV) - 1) / max_outputs(NV);
   for (int64_t t = 0, o = 0; t < tiles; ++t) {
     const int64_t rows = (j.outputs - o) / (tiles - t);
-    kTiles[static_cast<size_t>(rows - 1)](j, o, q, block * tiles + t);
+    // The lines of x and of d are spread over the tiles; a tile without one fetches what is there already.
+    const int64_t x_line = line_of(j.x_ahead_lines, block * tiles + t, blocks * tiles);
+    const int64_t d_line = line_of(j.d_ahead_lines, (block * tiles + t + blocks * tiles / 2) % (blocks * tiles), blocks * tiles);
+    kTiles[static_cast<size_t>(rows - 1)](j, o, q, x_line < 0 ? 0 : j.x_ahead + x_line * kLineFloats - q,
+                                          d_line < 0 ? 0 : j.d_ahead + d_line * kLineFloats - o);
     o += rows;
   }
 }
@@ -86,11 +93,11 @@ void run_weight_job(const WeightJob& j) {
   for (int64_t b = 0, v = 0; b < blocks; ++b) {
     const int64_t count = (vectors - v) / (blocks - b);
     switch (count) {
-      case 1: run_weight_columns<1>(j, v * kWidth, b); break;
-      case 2: run_weight_columns<2>(j, v * kWidth, b); break;
-      case 3: run_weight_columns<3>(j, v * kWidth, b); break;
+      case 1: run_weight_columns<1>(j, v * kWidth, b, blocks); break;
+      case 2: run_weight_columns<2>(j, v * kWidth, b, blocks); break;
+      case 3: run_weight_columns<3>(j, v * kWidth, b, blocks); break;
 #if HWY_TARGET <= HWY_AVX3
-      case 4: run_weight_columns<4>(j, v * kWidth, b); break;
+      case 4: run_weight_columns<4>(j, v * kWidth, b, blocks); break;
 #endif
       default: break;
     }
