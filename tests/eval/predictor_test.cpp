@@ -42,9 +42,13 @@ LetterboxPlan predict_plan(int width, int height) {
   return plan_letterbox({height, width}, {640, 640}, options);
 }
 
-std::vector<uint8_t> rectangle(int height, int width, const PixelBox& box) {
+// Set within the box but for squares of side `corner` in its corners.
+std::vector<uint8_t> rectangle(int height, int width, const PixelBox& box, int corner) {
   std::vector<uint8_t> mask(size_t(height) * size_t(width));
-  for (int y = box.y0; y < box.y1; ++y) std::fill_n(mask.begin() + int64_t(y) * width + box.x0, box.x1 - box.x0, uint8_t(1));
+  for (int y = box.y0; y < box.y1; ++y) {
+    const int inset = y < box.y0 + corner || y >= box.y1 - corner ? corner : 0;
+    std::fill_n(mask.begin() + int64_t(y) * width + box.x0 + inset, box.x1 - box.x0 - 2 * inset, uint8_t(1));
+  }
   return mask;
 }
 
@@ -98,12 +102,13 @@ TEST_CASE("a mask painted at a known place comes back there, pixel by pixel") {
   struct Row {
     int width, height;
     PixelBox cells, expected;  // cells of four network pixels; pixels of the original
+    int corner;                // side of the squares that bilinear enlargement cuts off the corners: one network pixel
   };
   const Row rows[] = {
-      {640, 427, {20, 10, 60, 50}, {80, 30, 240, 190}},    // padding 10 above, 11 below; no scaling
-      {1280, 720, {20, 13, 70, 53}, {160, 80, 560, 400}},  // 12 above and below, twice as large
-      {810, 1080, {10, 20, 40, 60}, {68, 135, 270, 405}},  // no padding; 1.6875 times as large
-      {320, 214, {20, 10, 60, 50}, {40, 15, 120, 95}},     // the image was enlarged
+      {640, 427, {20, 10, 60, 50}, {80, 30, 240, 190}, 1},    // padding 10 above, 11 below; no scaling
+      {1280, 720, {20, 13, 70, 53}, {160, 80, 560, 400}, 2},  // 12 above and below, twice as large
+      {810, 1080, {10, 20, 40, 60}, {68, 135, 270, 405}, 0},  // no padding; 1.6875 times as large
+      {320, 214, {20, 10, 60, 50}, {40, 15, 120, 95}, 0},     // the image was enlarged
   };
   for (const Row& r : rows) {
     INFO(r.width << " x " << r.height);
@@ -118,7 +123,7 @@ TEST_CASE("a mask painted at a known place comes back there, pixel by pixel") {
     CHECK(o.confidence == 0.9f);
     CHECK(o.mask.height == r.height);
     CHECK(o.mask.width == r.width);
-    const std::vector<uint8_t> expected = rectangle(r.height, r.width, r.expected);
+    const std::vector<uint8_t> expected = rectangle(r.height, r.width, r.expected, r.corner);
     const int64_t border = r.width == 810 ? 2 * (202 + 270) : 0;  // of a pixel, where the borders fall between pixels
     CHECK(different(plane(o.mask), expected) <= border);
     REQUIRE(o.rings.size() == 1);
@@ -287,8 +292,8 @@ TEST_CASE("the JSON of an image has exactly the documented keys, and its masks a
   const Rle rle = rle_from_string(d["rle"]["counts"].get<std::string>(), 427, 640);
   std::vector<uint8_t> mask(size_t(427 * 640));
   rle_decode(rle, mask.data());
-  CHECK(different(mask, rectangle(427, 640, {80, 30, 240, 190})) == 0);
-  CHECK(d["rings"] == nlohmann::json{{{80.0, 30.0}, {80.0, 189.0}, {239.0, 189.0}, {239.0, 30.0}}});
+  CHECK(different(mask, rectangle(427, 640, {80, 30, 240, 190}, 1)) == 0);
+  CHECK(d["rings"] == nlohmann::json::parse("[[[81,30],[80,31],[80,188],[81,189],[238,189],[239,188],[239,31],[238,30]]]"));
   CHECK(nlohmann::json::parse(prediction_json("x", {5, 6, {}, 0, 0, 0}, names))["detections"] == nlohmann::json::array());
 }
 
@@ -297,9 +302,9 @@ TEST_CASE("label lines hold class, fractions and, on demand, the confidence") {
   ObjectPrediction o;
   o.class_id = 7;
   o.confidence = 0.8125f;
-  o.polygon = {{20, 10}, {100, 10}, {66.6667f, 100}};
+  o.polygon = {{20, 10}, {100, 10}, {25, 100}};
   p.objects = {o, ObjectPrediction{}, o};
-  const std::string line = "7 0.1 0.1 0.5 0.1 0.333333 1";
+  const std::string line = "7 0.1 0.1 0.5 0.1 0.125 1";
   CHECK(prediction_labels(p, false) == line + "\n" + line + "\n");
   CHECK(prediction_labels(p, true) == line + " 0.8125\n" + line + " 0.8125\n");
   CHECK(prediction_labels({100, 200, {}, 0, 0, 0}, true).empty());

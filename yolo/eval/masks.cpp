@@ -394,6 +394,12 @@ std::vector<Rle> json_masks(const Prototypes& p, const Detections& detections, c
   return out;
 }
 
+MaskPatch to_original(const MaskPatch& mask, const PixelBox& inner, int original_height, int original_width) {
+  const int height = inner.y1 - inner.y0, width = inner.x1 - inner.x0;
+  TESSERA_CHECK(height > 0 && width > 0, "to_original: an image of {} x {}", height, width);
+  return ByteResize(height, width, original_height, original_width)(cut(mask, inner.x0, inner.y0, height, width));
+}
+
 std::vector<Polygon> mask_rings(const MaskPatch& mask) {
   std::vector<Polygon> rings;
   if (mask.where.empty()) return rings;

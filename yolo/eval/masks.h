@@ -75,6 +75,10 @@ BoxLtwh to_ltwh(const BoxXyxy& box);
 // (spec 9.6, 14.1). `detections` still have their network-input boxes. geometry.has_ratio is required.
 std::vector<Rle> json_masks(const Prototypes& prototypes, const Detections& detections, const ResultGeometry& geometry);
 
+// A network-size mask in the original image: `inner` is the part of the network input that the image fills, the rest is padding and
+// is cut off; then resized as an 8-bit image (spec 14.1), but only where set pixels can arise.
+MaskPatch to_original(const MaskPatch& mask, const PixelBox& inner, int original_height, int original_width);
+
 // Outer contours of a mask, each a ring in mask pixels; the last component in raster order first.
 std::vector<Polygon> mask_rings(const MaskPatch& mask);
 // The original's single polygon of a mask: its rings joined (spec 4.4, strategy "all"). Empty for an empty mask.

@@ -13,7 +13,7 @@ constexpr double kTickSize = 10.5, kTitleSize = 13;
 }  // namespace
 
 std::vector<double> tick_values(const ValueRange& range, int wanted, bool whole) {
-  const double span = range.high - range.low;
+  const double low = std::min(range.low, range.high), high = std::max(range.low, range.high), span = high - low;
   if (!(span > 0) || !std::isfinite(span)) return {};
   const double rough = span / std::max(1, wanted), power = std::pow(10, std::floor(std::log10(rough)));
   double step = 10 * power;
@@ -25,7 +25,7 @@ std::vector<double> tick_values(const ValueRange& range, int wanted, bool whole)
   }
   if (whole) step = std::max(1.0, std::ceil(step));
   std::vector<double> out;
-  for (double k = std::ceil(range.low / step - 1e-9); k * step <= range.high + 1e-9 * span; ++k) out.push_back(k == 0 ? 0.0 : k * step);
+  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * span; ++k) out.push_back(k == 0 ? 0.0 : k * step);
   return out;
 }
 
@@ -45,7 +45,7 @@ ValueRange padded_range(std::span<const double> values, double margin) {
 void Axes::draw(Canvas& canvas) const {
   canvas.fill_rect(left, top, width, height, {252, 252, 252});
   const auto crisp = [](double v) { return std::floor(v) + 0.5; };  // one-pixel lines fall onto pixels
-  for (const double v : tick_values(y, std::max(2, int(height / 45)))) {
+  for (const double v : tick_values(y, std::max(2, int(height / 36)))) {
     canvas.line(left, crisp(to_y(v)), left + width, crisp(to_y(v)), kGrid, 1);
     canvas.text(left - 6, to_y(v), tick_label(v), {kTickSize, kText, Align::kEnd});
   }

@@ -10,7 +10,7 @@
 namespace tessera {
 
 struct ValueRange {
-  double low = 0, high = 1;
+  double low = 0, high = 1;  // of the left and right, or lower and upper end; may fall
 };
 
 // Multiples of 1, 2, 2.5 or 5 times a power of ten inside the range, about `wanted` of them; `whole`: whole numbers only.

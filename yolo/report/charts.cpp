@@ -86,7 +86,7 @@ void draw_curve_grid(const std::filesystem::path& file, std::span<const Curve> c
     if (x.size() <= 60) {
       for (size_t k = 0; k < x.size(); ++k) canvas.fill_circle(axes.to_x(x[k]), axes.to_y(y[k]), 2.6, kBlue);
     }
-    if (x.size() >= 3) axes.plot(canvas, x, gaussian_smooth(y, 3), kOrange, 2, 1, true);
+    if (x.size() >= 3) axes.plot(canvas, x, gaussian_smooth(y, 3), kOrange, 3, 1, true);
     if (x.empty()) canvas.text(axes.left + axes.width / 2, axes.top + axes.height / 2, "no values", {12, kGray, Align::kMiddle});
   }
   write_png(file, canvas.image());
@@ -115,8 +115,8 @@ void draw_class_curves(const std::filesystem::path& file, const ClassCurves& cur
   }
   if (!named) entry(fmt::format("{} classes", curves.classes.size()), kGray, 1);
   if (!curves.mean.y.empty()) {
-    axes.plot(canvas, curves.x, curves.mean.y, kBlue, 3.5);
-    entry(curves.mean.title, kBlue, 3.5);
+    axes.plot(canvas, curves.x, curves.mean.y, kText, 3.5);
+    entry(curves.mean.title, kText, 3.5);
   }
   write_png(file, canvas.image());
 }
@@ -238,19 +238,21 @@ void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<
       canvas.text(x + cell / 2, y + cell / 2, text, {std::min(13.0, cell * 0.32), text_color_on(color), Align::kMiddle});
     }
   }
+  double longest = 0;
   for (size_t i = 0; i < n; ++i) {
-    const std::string name = i + 1 < n ? names[i] : "background";
+    const std::string name = fitted(canvas, i + 1 < n ? names[i] : "background", name_size, 108);
     const double at = (double(i) + 0.5) * cell;
-    canvas.text(left - 6, top + at, fitted(canvas, name, name_size, 108), {name_size, kText, Align::kEnd});
-    canvas.text(left + at, top + side + 6, fitted(canvas, name, name_size, 108), {name_size, kText, Align::kEnd, 90});
+    canvas.text(left - 6, top + at, name, {name_size, kText, Align::kEnd});
+    canvas.text(left + at, top + side + 6, name, {name_size, kText, Align::kEnd, 90});
+    longest = std::max(longest, canvas.text_width(name, name_size));
     if (numbers && i > 0) {
       canvas.line(left + double(i) * cell, top, left + double(i) * cell, top + side, {230, 230, 230}, 1);
       canvas.line(left, top + double(i) * cell, left + side, top + double(i) * cell, {230, 230, 230}, 1);
     }
   }
   canvas.stroke_rect(left, top, side, side, {120, 120, 120}, 1);
-  canvas.text(left + side / 2, top + side + 130, "true", {14, kText, Align::kMiddle});
-  canvas.text(20, top + side / 2, "predicted", {14, kText, Align::kMiddle, 90});
+  canvas.text(left + side / 2, top + side + longest + 22, "true", {14, kText, Align::kMiddle});
+  canvas.text(left - longest - 24, top + side / 2, "predicted", {14, kText, Align::kMiddle, 90});
   const double bar = left + side + 24;
   for (int i = 0; i < 100; ++i) canvas.fill_rect(bar, top + side * (99 - i) / 100.0, 18, side / 100 + 0.5, heat((i + 0.5) / 100));
   for (const double v : tick_values({0, largest}, 5)) canvas.text(bar + 24, top + side * (1 - v / largest), tick_label(v), {10.5, kText});

@@ -38,7 +38,8 @@ Image tile_images(std::span<const Image> images, std::span<const std::string> ca
   columns = std::min(columns, std::max(1, int(images.size())));
   const int rows = (int(images.size()) + columns - 1) / columns;
   const auto side = [&](int cells, int cell) { return cells * cell + (cells + 1) * kGap; };
-  const double shrink = std::min(1.0, double(max_side) / std::max(side(columns, width), side(rows, height)));
+  const auto fit = [&](int cells, int cell) { return double(std::max(1, max_side - (cells + 1) * kGap)) / std::max(1, cells * cell); };
+  const double shrink = std::min({1.0, fit(columns, width), fit(rows, height)});
   if (shrink < 1) height = std::max(1, int(height * shrink)), width = std::max(1, int(width * shrink));
   Image sheet(std::max(1, side(rows, height)), side(columns, width));
   std::memset(sheet.pixels.data(), 255, sheet.pixels.size());
@@ -60,7 +61,7 @@ GridPlan plan_grid(int count, int height, int width, int side) {
   int64_t best = INT64_MAX;
   for (int c = 1; c <= count; ++c) {
     const int64_t longer = std::max(int64_t(c) * width, int64_t((count + c - 1) / c) * height);
-    if (longer < best) best = longer, columns = c;
+    if (longer <= best) best = longer, columns = c;  // rather wide than high
   }
   const double fit = double(side) / double(best);
   return {columns, fit >= 1 ? std::min(std::floor(fit), 8.0) : fit};

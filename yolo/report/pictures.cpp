@@ -14,7 +14,7 @@ namespace tessera {
 namespace {
 
 constexpr int kMaxImages = 16;
-constexpr int kSheetSide = 1920;
+constexpr int kSheetSide = 1440;
 constexpr float kShownScore = 0.25f;
 
 std::string class_name(const std::vector<std::string>& names, int32_t id) {
