@@ -1,6 +1,8 @@
 // Binary cross-entropy and distribution focal loss.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/losses.cpp"
+#include <cmath>
+
 #include "tensor/cpu/highway.h"
 // After highway.h, once per target:
 #include "tensor/cpu/cross_entropy-inl.h"
@@ -46,9 +48,9 @@ double DflLoss(RowsView logits, RowsView target, const float* weight) {
       for (size_t k = 0; k < 4; ++k) {
         const float* x = at(logits, r) + k * bins;
         const Side side(at(target, r)[k]);
-        const LogSum s = log_sum(x, bins);
+        const RowSum s = exp_row(x, nullptr, bins);
         const double expected = (1.0 - double(side.share)) * double(x[side.low]) + double(side.share) * double(x[side.low + 1]);
-        of_box += double(s.largest) - expected + double(s.log_of_sum);
+        of_box += double(s.largest) - expected + std::log(double(s.sum));
       }
       total += double(weight[r]) * of_box / 4;
     }
@@ -69,7 +71,7 @@ void DflLossBackward(RowsView logits, RowsView target, const float* weight, doub
         const float* x = at(logits, r) + k * bins;
         float* dx = at(dlogits, r) + k * bins;
         const Side side(at(target, r)[k]);
-        const LogSum s = log_sum(x, bins);
+        const RowSum s = exp_row(x, nullptr, bins);
         const V shift = splat(s.largest), share = splat(factor / s.sum);
         if (accumulate) {
           map_run(

@@ -92,81 +92,103 @@ struct RowBuffers {
   std::vector<float> logit, target;
 };
 
+// The work is cut into bands of rows of one image. A band is done for all items that reach into it, in order, while its prototypes
+// are in the L2 cache; each item and band has a slot for its sums, and the slots are joined in order at the end.
+class Bands {
+ public:
+  static constexpr int64_t kRows = 8;
+
+  explicit Bands(const Problem& problem)
+      : problem_(problem),
+        per_image_((problem.prototypes.h + kRows - 1) / kRows),
+        of_image_(size_t(problem.prototypes.n)),
+        slot_(size_t(problem.items.count) + 1) {
+    for (int64_t i = 0; i < problem.items.count; ++i) {
+      const Box b = problem.box(i);
+      const int64_t touched = b.empty() ? 0 : (b.y1 - 1) / kRows - b.y0 / kRows + 1;
+      slot_[size_t(i) + 1] = slot_[size_t(i)] + size_t(touched);
+      if (touched != 0) of_image_[size_t(problem.items.image[i])].push_back(i);
+    }
+  }
+
+  size_t slots() const { return slot_.back(); }
+  size_t first_slot(int64_t item) const { return slot_[size_t(item)]; }
+
+  // Calls body(item, box, y, slot, buffers) for each row of each item's box; different bands in parallel.
+  template <class F>
+  void for_each_row(const F& body) const {
+    parallel_chunks(problem_.prototypes.n * per_image_, [&](int64_t chunk) HWY_ATTR {
+      const int64_t image = chunk / per_image_, band = chunk % per_image_;
+      RowBuffers buffers(problem_.prototypes.w);
+      for (int64_t i : of_image_[size_t(image)]) {
+        const Box b = problem_.box(i);
+        const int64_t begin = std::max(b.y0, band * kRows), end = std::min(b.y1, (band + 1) * kRows);
+        const size_t slot = first_slot(i) + size_t(band - b.y0 / kRows);
+        for (int64_t y = begin; y < end; ++y) body(i, b, y, slot, buffers);
+      }
+    });
+  }
+
+ private:
+  const Problem& problem_;
+  int64_t per_image_;
+  std::vector<std::vector<int64_t>> of_image_;
+  std::vector<size_t> slot_;
+};
+
 double MaskLoss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) {
   const Problem problem{coefficients, prototypes, masks, items};
-  std::vector<double> of_item(size_t(items.count));
-  parallel_chunks(items.count, [&](int64_t i) HWY_ATTR {
-    const Box b = problem.box(i);
-    if (b.empty()) return;
-    RowBuffers row(prototypes.w);
-    double sum = 0;
-    for (int64_t y = b.y0; y < b.y1; ++y) {
-      problem.logits_and_targets(i, b, y, row.logit.data(), row.target.data());
-      sum += sum_run(
-          b.width(), [](V x, V t) HWY_ATTR { return cross_entropy(x, t); }, std::as_const(row.logit).data(),
-          std::as_const(row.target).data());
-    }
-    of_item[size_t(i)] = sum / double(prototypes.h * prototypes.w) / double(items.area[i]);
+  const Bands bands(problem);
+  std::vector<double> sums(bands.slots());
+  bands.for_each_row([&](int64_t i, const Box& b, int64_t y, size_t slot, RowBuffers& row) HWY_ATTR {
+    problem.logits_and_targets(i, b, y, row.logit.data(), row.target.data());
+    sums[slot] += sum_run(
+        b.width(), [](V x, V t) HWY_ATTR { return cross_entropy(x, t); }, std::as_const(row.logit).data(),
+        std::as_const(row.target).data());
   });
   double total = 0;
-  for (double v : of_item) total += v;
+  for (int64_t i = 0; i < items.count; ++i) {
+    double of_item = 0;
+    for (size_t s = bands.first_slot(i); s < bands.first_slot(i + 1); ++s) of_item += sums[s];
+    if (of_item != 0) total += of_item / double(prototypes.h * prototypes.w) / double(items.area[i]);
+  }
   return total;
 }
 
-// A thread works on one band of rows of one image, for all items that reach into it in order: it alone writes the gradient of these
-// prototypes. The coefficients' gradient is summed per item and band and the bands are joined at the end.
-constexpr int64_t kBand = 16;
-
+// A band belongs to one thread, which alone writes the gradient of its prototypes.
 void MaskLossBackward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, double scale,
                       RowsView dcoefficients, ImageView dprototypes) {
   const Problem problem{coefficients, prototypes, masks, items};
+  const Bands bands(problem);
   const auto k = size_t(prototypes.c);
-  const int64_t bands = (prototypes.h + kBand - 1) / kBand;
-  std::vector<std::vector<int64_t>> of_image(size_t(prototypes.n));
-  std::vector<int64_t> slot(size_t(items.count) + 1);  // where the band sums of an item start; one slot for each band it touches
-  for (int64_t i = 0; i < items.count; ++i) {
-    const Box b = problem.box(i);
-    const int64_t touched = b.empty() ? 0 : (b.y1 - 1) / kBand - b.y0 / kBand + 1;
-    slot[size_t(i) + 1] = slot[size_t(i)] + touched;
-    if (touched != 0) of_image[size_t(items.image[i])].push_back(i);
-  }
-  std::vector<float> sums(size_t(slot.back()) * k);
-  parallel_chunks(prototypes.n * bands, [&](int64_t chunk) HWY_ATTR {
-    const int64_t image = chunk / bands, band = chunk % bands;
-    RowBuffers row(prototypes.w);
-    for (int64_t i : of_image[size_t(image)]) {
-      const Box b = problem.box(i);
-      const int64_t begin = std::max(b.y0, band * kBand), end = std::min(b.y1, (band + 1) * kBand);
-      if (begin >= end) continue;
-      float* sum = sums.data() + size_t(slot[size_t(i)] + band - b.y0 / kBand) * k;
-      const V factor = splat(float(scale / double(prototypes.h * prototypes.w) / double(items.area[i])));
-      for (int64_t y = begin; y < end; ++y) {
-        float* gradient = row.logit.data();
-        problem.logits_and_targets(i, b, y, gradient, row.target.data());
-        map_run(
-            b.width(), gradient, false, [=](V x, V t) HWY_ATTR { return hn::Mul(hn::Sub(sigmoid(x), t), factor); },
-            std::as_const(row.logit).data(), std::as_const(row.target).data());
-        const float* p = problem.prototype(image, y, b.x0);
-        float* dp = data<float>(dprototypes) + ((image * prototypes.h + y) * prototypes.w + b.x0) * dprototypes.pitch;
-        for_each_vector(k, [&](size_t c, auto part) HWY_ATTR {
-          const V weight = part.get(at(coefficients, i) + c);
-          V of_row = hn::Zero(F32());
-          for (size_t x = 0; x < b.width(); ++x) {
-            const V g = splat(gradient[x]);
-            float* out = dp + int64_t(x) * dprototypes.pitch + c;
-            of_row = hn::MulAdd(g, part.get(p + int64_t(x) * prototypes.pitch + c), of_row);
-            part.put(hn::MulAdd(g, weight, part.get(out)), out);
-          }
-          part.put(hn::Add(part.get(sum + c), of_row), sum + c);
-        });
+  std::vector<float> sums(bands.slots() * k);
+  bands.for_each_row([&](int64_t i, const Box& b, int64_t y, size_t slot, RowBuffers& row) HWY_ATTR {
+    float* gradient = row.logit.data();
+    problem.logits_and_targets(i, b, y, gradient, row.target.data());
+    const V factor = splat(float(scale / double(prototypes.h * prototypes.w) / double(items.area[i])));
+    map_run(
+        b.width(), gradient, false, [=](V x, V t) HWY_ATTR { return hn::Mul(hn::Sub(sigmoid(x), t), factor); },
+        std::as_const(row.logit).data(), std::as_const(row.target).data());
+    const float* p = problem.prototype(items.image[i], y, b.x0);
+    float* dp = data<float>(dprototypes) + ((items.image[i] * prototypes.h + y) * prototypes.w + b.x0) * dprototypes.pitch;
+    for_each_vector(k, [&](size_t c, auto part) HWY_ATTR {
+      const V weight = part.get(at(coefficients, i) + c);
+      V of_row = hn::Zero(F32());
+      for (size_t x = 0; x < b.width(); ++x) {
+        const V g = splat(gradient[x]);
+        float* out = dp + int64_t(x) * dprototypes.pitch + c;
+        of_row = hn::MulAdd(g, part.get(p + int64_t(x) * prototypes.pitch + c), of_row);
+        part.put(hn::MulAdd(g, weight, part.get(out)), out);
       }
-    }
+      float* sum = sums.data() + slot * k + c;
+      part.put(hn::Add(part.get(sum), of_row), sum);
+    });
   });
   for (int64_t i = 0; i < items.count; ++i) {
     float* out = at(dcoefficients, i);
     for (size_t c = 0; c < k; ++c) {
       double total = double(out[c]);
-      for (int64_t s = slot[size_t(i)]; s < slot[size_t(i) + 1]; ++s) total += double(sums[size_t(s) * k + c]);
+      for (size_t s = bands.first_slot(i); s < bands.first_slot(i + 1); ++s) total += double(sums[s * k + c]);
       out[c] = float(total);
     }
   }

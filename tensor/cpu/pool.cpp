@@ -37,22 +37,24 @@ struct Window {
   int64_t begin, end;
 };
 
-// Memory has no masked loads of bytes before AVX-512: the last, incomplete vector of a pixel goes through a buffer.
-HWY_INLINE VI load_index(const uint8_t* p, size_t lanes) {
-  uint8_t buffer[kLanes] = {};
-  if (lanes < kLanes) {
+// Before AVX-512 there are no masked loads of bytes: the last, incomplete vector of a pixel goes through a buffer.
+template <class Part>
+HWY_INLINE VI load_index(Part, const uint8_t* p, size_t lanes) {
+  if constexpr (std::is_same_v<Part, Whole>) {
+    return hn::PromoteTo(I32(), hn::LoadU(U8(), p));
+  } else {
+    uint8_t buffer[kLanes] = {};
     std::memcpy(buffer, p, lanes);
-    p = buffer;
+    return hn::PromoteTo(I32(), hn::LoadU(U8(), buffer));
   }
-  return hn::PromoteTo(I32(), hn::LoadU(U8(), p));
 }
-HWY_INLINE void store_index(VI v, uint8_t* p, size_t lanes) {
-  const auto bytes = hn::DemoteTo(U8(), v);
-  if (lanes == kLanes) {
-    hn::StoreU(bytes, U8(), p);
+template <class Part>
+HWY_INLINE void store_index(Part, VI v, uint8_t* p, size_t lanes) {
+  if constexpr (std::is_same_v<Part, Whole>) {
+    hn::StoreU(hn::DemoteTo(U8(), v), U8(), p);
   } else {
     uint8_t buffer[kLanes];
-    hn::StoreU(bytes, U8(), buffer);
+    hn::StoreU(hn::DemoteTo(U8(), v), U8(), buffer);
     std::memcpy(p, buffer, lanes);
   }
 }
@@ -81,7 +83,7 @@ void pool_row_with_index(const ImageView& x, const ImageView& y, const ImageView
         }
       }
       part.put(best, out + c);
-      store_index(tap, taps + c, std::min(channels - c, kLanes));
+      store_index(part, tap, taps + c, channels - c);
     });
   }
 }
@@ -135,11 +137,13 @@ void MaxPool2dBackward(ImageView dy, ImageView index, ImageView dx, const PoolPa
       for_each_vector(channels, [&](size_t c, auto part) HWY_ATTR {
         V sum = accumulate ? part.get(out + c) : hn::Zero(F32());
         for (int64_t oy = y_begin; oy < y_end; ++oy) {
-          for (int64_t ox = x_begin; ox < x_end; ++ox) {
-            const int64_t tap = (iy + p.pad - oy * p.stride) * p.kernel + ix + p.pad - ox * p.stride;
-            const VI taps = load_index(index_at(index, n, oy, ox) + c, std::min(channels - c, kLanes));
-            const M chosen = hn::RebindMask(F32(), hn::Eq(taps, hn::Set(I32(), int32_t(tap))));
-            sum = hn::Add(sum, hn::IfThenElseZero(chosen, part.get(pixel(dy, n, oy, ox) + c)));
+          const uint8_t* taps = index_at(index, n, oy, x_begin) + c;
+          const float* gradient = pixel(dy, n, oy, x_begin) + c;
+          VI tap = hn::Set(I32(), int32_t((iy + p.pad - oy * p.stride) * p.kernel + ix + p.pad - x_begin * p.stride));
+          for (int64_t ox = x_begin; ox < x_end; ++ox, taps += index.pitch, gradient += dy.pitch) {
+            const M chosen = hn::RebindMask(F32(), hn::Eq(load_index(part, taps, channels - c), tap));
+            sum = hn::Add(sum, hn::IfThenElseZero(chosen, part.get(gradient)));
+            tap = hn::Sub(tap, hn::Set(I32(), int32_t(p.stride)));
           }
         }
         part.put(sum, out + c);

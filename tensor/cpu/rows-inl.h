@@ -63,12 +63,14 @@ struct Whole {
   HWY_INLINE V get(const float* p) const { return load(p); }
   HWY_INLINE void put(V v, float* p) const { store(v, p); }
   HWY_INLINE V only(V v) const { return v; }
+  HWY_INLINE V or_else(V v, V) const { return v; }
 };
 struct Part {
   M m;
   HWY_INLINE V get(const float* p) const { return load(m, p); }
   HWY_INLINE void put(V v, float* p) const { store(m, v, p); }
   HWY_INLINE V only(V v) const { return hn::IfThenElseZero(m, v); }  // zero in the other lanes
+  HWY_INLINE V or_else(V v, V other) const { return hn::IfThenElse(m, v, other); }
 };
 
 // Calls body(i, part) for each vector of a run of n elements, i its first element.

@@ -1,4 +1,4 @@
-// The sum of exponentials of a row, shared by softmax and the distribution focal loss.
+// Exponentials of a row and their sum, shared by softmax and the distribution focal loss.
 #if defined(TESSERA_CPU_SOFTMAX_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TESSERA_CPU_SOFTMAX_INL_H_
 #undef TESSERA_CPU_SOFTMAX_INL_H_
@@ -6,7 +6,6 @@
 #define TESSERA_CPU_SOFTMAX_INL_H_
 #endif
 
-#include <cmath>
 #include <limits>
 
 #include "tensor/cpu/rows-inl.h"
@@ -15,24 +14,23 @@ HWY_BEFORE_NAMESPACE();
 namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 
-struct LogSum {
-  float largest, sum, log_of_sum;  // sum of exp(x - largest); NaN in the row gives NaN
+struct RowSum {
+  float largest, sum;  // sum of exp(x - largest); NaN in the row gives NaN
 };
 
-HWY_INLINE LogSum log_sum(const float* x, size_t n) {
+// y = exp(x - largest) unless y is null; y may be x.
+HWY_INLINE RowSum exp_row(const float* x, float* y, size_t n) {
   const V lowest = splat(-std::numeric_limits<float>::infinity());
   V top = lowest;
-  size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) top = hn::Max(load(x + i), top);
-  if (i < n) {
-    const M m = first(n - i);
-    top = hn::Max(hn::IfThenElse(m, load(m, x + i), lowest), top);
-  }
-  const float largest = hn::GetLane(hn::MaxOfLanes(F32(), top));
-  const V shift = splat(largest);
-  const auto sum = float(sum_run(
-      n, [=](V v) HWY_ATTR { return exp(hn::Sub(v, shift)); }, x));
-  return {largest, sum, std::log(sum)};
+  for_each_vector(n, [&](size_t i, auto part) HWY_ATTR { top = hn::Max(part.or_else(part.get(x + i), lowest), top); });
+  const V shift = hn::MaxOfLanes(F32(), top);
+  V sum = hn::Zero(F32());
+  for_each_vector(n, [&](size_t i, auto part) HWY_ATTR {
+    const V e = exp(hn::Sub(part.get(x + i), shift));
+    sum = hn::Add(sum, part.only(e));
+    if (y != nullptr) part.put(e, y + i);
+  });
+  return {hn::GetLane(shift), hn::GetLane(hn::SumOfLanes(F32(), sum))};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -1,6 +1,8 @@
 // Softmax and log-softmax of rows: maximum, sum of exponentials, result, while the row is in the L1 cache.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/softmax.cpp"
+#include <cmath>
+
 #include "tensor/cpu/highway.h"
 // After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
@@ -12,15 +14,15 @@ namespace HWY_NAMESPACE {
 namespace {
 
 void softmax_row(const float* x, float* y, size_t n, bool log_form) {
-  const LogSum sum = log_sum(x, n);
   if (log_form) {
-    const V shift = splat(sum.largest), log_of_sum = splat(sum.log_of_sum);
+    const RowSum s = exp_row(x, nullptr, n);
+    const V shift = splat(s.largest), log_of_sum = splat(std::log(s.sum));
     map_run(
         n, y, false, [=](V v) HWY_ATTR { return hn::Sub(hn::Sub(v, shift), log_of_sum); }, x);
   } else {
-    const V shift = splat(sum.largest), factor = splat(1.0f / sum.sum);
+    const V factor = splat(1.0f / exp_row(x, y, n).sum);
     map_run(
-        n, y, false, [=](V v) HWY_ATTR { return hn::Mul(exp(hn::Sub(v, shift)), factor); }, x);
+        n, y, false, [=](V v) HWY_ATTR { return hn::Mul(v, factor); }, static_cast<const float*>(y));
   }
 }
 
