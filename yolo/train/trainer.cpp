@@ -349,8 +349,10 @@ TrainSummary Trainer::fit() {
       break;
     }
     if (options_.validate || at_.epoch + 1 == options_.epochs) {
+      const auto start = Clock::now();
       try {
         summary.validation = validate();
+        at_.seconds += seconds_since(start);
       } catch (const Error& e) {
         if (e.code() != ErrorCode::kInterrupted) throw;
         interrupted();  // the epoch's training is in the checkpoint; a resume validates first

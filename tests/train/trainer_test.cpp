@@ -1,0 +1,183 @@
+// The training loop on a handful of drawn pictures: resume bit for bit, thread independence, faults, files.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "data/shapes.h"
+#include "nn/io/checkpoint.h"
+#include "tensor/base/interrupt.h"
+#include "tensor/base/parallel.h"
+#include "yolo/io/weights.h"
+#include "yolo/train/trainer.h"
+
+#include <unistd.h>
+
+using namespace tessera;
+namespace fs = std::filesystem;
+
+namespace {
+
+// A folder of this test's own, removed at the end; with a tiny data set in it.
+struct Workshop {
+  fs::path root = fs::temp_directory_path() / fmt::format("tessera-trainer-{}-{}", getpid(), counter()++);
+  std::string data;
+  Workshop() {
+    fs::create_directories(root);
+    ShapesOptions options;
+    options.train = 10;
+    options.val = 4;
+    options.size = 64;
+    data = make_shapes(root / "shapes", options).string();
+  }
+  ~Workshop() {
+    std::error_code ignored;
+    fs::remove_all(root, ignored);
+  }
+  static int& counter() {
+    static int n = 0;
+    return n;
+  }
+  Config config(const std::string& name, std::vector<std::string> more = {}) const {
+    Config c(kTrain);
+    std::vector<std::string> arguments = {"data=" + data, "imgsz=64",   "batch=4",     "epochs=3", "project=" + (root / "runs").string(),
+                                          "name=" + name, "plots=false", "workers=1", "nbs=8",    "close_mosaic=1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    c.read_arguments(arguments);
+    return c;
+  }
+};
+
+bool same_tensors(const StateDict& a, const StateDict& b) {
+  if (a.size() != b.size()) return false;
+  for (const auto& [name, tensor] : a) {
+    const Tensor* other = b.find(name);
+    if (other == nullptr || other->shape() != tensor.shape() || other->dtype() != tensor.dtype()) return false;
+    if (std::memcmp(tensor.contiguous().raw(), other->contiguous().raw(), size_t(tensor.numel()) * size_of(tensor.dtype())) != 0) {
+      MESSAGE("differs: " << name);
+      return false;
+    }
+  }
+  return true;
+}
+
+bool same_state(const fs::path& a, const fs::path& b) {
+  const Checkpoint x = load_checkpoint(a), y = load_checkpoint(b);
+  bool same = same_tensors(x.model, y.model) && x.sections.size() == y.sections.size();
+  for (const auto& [name, section] : x.sections) same = same && same_tensors(section, y.sections.at(name));
+  return same;
+}
+
+// results.csv without the time column.
+std::string results(const fs::path& folder) {
+  std::ifstream in(folder / "results.csv");
+  std::string text;
+  for (std::string line; std::getline(in, line);) {
+    const size_t first = line.find(','), second = line.find(',', first + 1);
+    text += line.substr(0, first) + line.substr(second) + "\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("a run that is interrupted and resumed ends with the same bits as one that is not") {
+  const Workshop shop;
+  Trainer whole(shop.config("whole"), LogStyle::kQuiet);
+  const TrainSummary summary = whole.fit();
+  CHECK(summary.epochs_done == 3);
+  CHECK(fs::exists(summary.best));
+
+  // Stopped after the first batch of the first epoch, then in the middle of each epoch again.
+  fs::path folder;
+  {
+    Trainer broken(shop.config("broken"), LogStyle::kQuiet);
+    folder = broken.run_folder();
+    request_interrupt();
+    CHECK(broken.fit().interrupted);
+    clear_interrupt();
+  }
+  for (int sitting = 0; sitting < 12; ++sitting) {
+    Config config(kTrain);
+    config.read_arguments({"resume=" + folder.string()});
+    Trainer resumed(config, LogStyle::kQuiet);
+    if (sitting < 11) request_interrupt();
+    const TrainSummary s = resumed.fit();
+    clear_interrupt();
+    if (!s.interrupted) break;
+  }
+  CHECK(same_state(summary.last, folder / "weights" / "last.safetensors"));
+  CHECK(results(summary.run_folder) == results(folder));
+}
+
+TEST_CASE("results do not depend on compute threads or loader workers") {
+  const Workshop shop;
+  const int threads = compute_threads();
+  set_compute_threads(1);
+  Trainer one(shop.config("one", {"epochs=1", "workers=0"}), LogStyle::kQuiet);
+  const TrainSummary a = one.fit();
+  set_compute_threads(3);
+  Trainer three(shop.config("three", {"epochs=1", "workers=3"}), LogStyle::kQuiet);
+  const TrainSummary b = three.fit();
+  set_compute_threads(threads);
+  CHECK(same_state(a.last, b.last));
+  CHECK(results(a.run_folder) == results(b.run_folder));
+}
+
+TEST_CASE("the averaged weights are a model of their own, and a complete run cannot be resumed by mistake") {
+  const Workshop shop;
+  Trainer trainer(shop.config("run", {"epochs=1"}), LogStyle::kQuiet);
+  const TrainSummary s = trainer.fit();
+  const LoadedModel best = load_model(s.best.string());
+  CHECK(best.pretrained);
+  CHECK(best.names.size() == 5);
+  CHECK(best.model->nc() == 5);
+  Config again(kTrain);
+  again.read_arguments({"resume=" + s.run_folder.string()});
+  CHECK_THROWS_WITH_AS(Trainer(again, LogStyle::kQuiet), doctest::Contains("complete"), Error);
+  again.read_arguments({"epochs=2"});
+  CHECK(Trainer(again, LogStyle::kQuiet).fit().epochs_done == 2);
+  again.read_arguments({"epochs=3", "batch=2"});
+  CHECK_THROWS_WITH_AS(Trainer(again, LogStyle::kQuiet), doctest::Contains("cannot change"), Error);
+  Config from_best(kTrain);
+  from_best.read_arguments({"resume=" + s.best.string()});
+  CHECK_THROWS_WITH_AS(Trainer(from_best, LogStyle::kQuiet), doctest::Contains("weights only"), Error);
+}
+
+TEST_CASE("gradients that are not finite: updates are skipped, then the run gives up and says where") {
+  const Workshop shop;
+  Trainer trainer(shop.config("nan", {"epochs=40", "val=false", "warmup_epochs=0"}), LogStyle::kQuiet);
+  const Tensor weights = trainer.arena().values(ParamGroup::kWeight);
+  const std::vector<float> before = weights.to_vector<float>();
+  weights.data<float>()[0] = std::nanf("");
+  try {
+    trainer.fit();
+    FAIL("expected an error");
+  } catch (const Error& e) {
+    CHECK(e.code() == ErrorCode::kNonFinite);
+    CHECK(std::string(e.what()).find("first bad tensor: model.0.conv.weight") != std::string::npos);
+  }
+  const std::vector<float> after = weights.to_vector<float>();
+  CHECK(std::equal(before.begin() + 1, before.end(), after.begin() + 1));
+}
+
+TEST_CASE("the run folder holds what the documentation promises") {
+  const Workshop shop;
+  Trainer trainer(shop.config("files", {"epochs=2", "plots=true"}), LogStyle::kQuiet);
+  const TrainSummary s = trainer.fit();
+  for (const char* name : {"args.yaml", "results.csv", "log.jsonl", "weights/last.safetensors", "weights/best.safetensors", "train_batch0.png",
+                           "val_batch0_labels.png", "val_batch0_pred.png", "results.png"}) {
+    CAPTURE(name);
+    CHECK(fs::exists(s.run_folder / name));
+  }
+  // args.yaml runs the run again.
+  Config config(kTrain);
+  config.read_file(s.run_folder / "args.yaml");
+  CHECK(config.integer("imgsz") == 64);
+  CHECK(config.text("data") == shop.data);
+  // A second run of the same name gets a folder of its own.
+  Trainer second(shop.config("files", {"epochs=1"}), LogStyle::kQuiet);
+  CHECK(second.run_folder().filename() == "files2");
+}
