@@ -148,8 +148,11 @@ void run_row(const RowJob& j) {
     return std::array<Tile, sizeof...(M)>{&tile<M + 1, NV>...};
   }(std::make_integer_sequence<int, max_rows(NV)>());
   const int64_t tiles = (j.pixels + max_rows(NV) - 1) / max_rows(NV);
+  if (tiles == 0) return;
+  const int64_t low = j.pixels / tiles;
+  const int64_t short_tiles = tiles - j.pixels % tiles;
   for (int64_t t = 0, p = 0; t < tiles; ++t) {
-    const int64_t rows = (j.pixels - p) / (tiles - t);
+    const int64_t rows = low + (t >= short_tiles);
     fetch(j.ahead, t, tiles);
     kTiles[static_cast<size_t>(rows - 1)](j, p);
     if (j.silu || j.residual) finish_tile(j, p, rows);

@@ -16,6 +16,8 @@ namespace tessera::cpu {
 namespace {
 
 constexpr int64_t kEnoughTasks = 32;
+constexpr int64_t kFewTasks = 12;
+constexpr int64_t kTileOutputs = 6;  // ranges of output channels are multiples of the tile's height
 constexpr int64_t kCheapPixels = 1600;               // per partition: its sums are written and read once more, then about 4 % of the time
 constexpr int64_t kLeastPixels = 400;                // the same when there would be too few tasks
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;      // multiply-adds of a task
@@ -42,20 +44,19 @@ struct Partition {
   int64_t parts, outputs, inputs;
 };
 
-Partition partition(int64_t pixels, int64_t units, const FilterView& dw, bool direct) {
+Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t stride, bool direct) {
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
-  // Blocks of dw that stay in L2 next to the pixels of a job; nearly square ones read each pixel's channels least often.
-  Partition p{1, ceil_div(dw.o, direct ? 128 : 96), direct ? ceil_div(dw.i, 256) : 1};
+  // Blocks of dw that stay in L2 next to the pixels of a job. For 1x1, nearly square ones read each pixel's channels least often; else
+  // every range of outputs copies the band of x again, which costs more the larger the stride is.
+  Partition p{1, ceil_div(dw.o, direct ? 126 : 96 * stride), direct ? ceil_div(dw.i, 256) : 1};
   const int64_t most = std::max<int64_t>(1, std::min({units, kPartialFloats / std::max<int64_t>(size, 1), pixels * size / kLeastWork}));
-  const auto choose_parts = [&](int64_t least_pixels) {
+  const auto tasks = [&](int64_t least_pixels) {
     p.parts = std::clamp<int64_t>(std::min(pixels / least_pixels, ceil_div(kEnoughTasks, p.outputs * p.inputs)), 1, most);
+    return p.parts * p.outputs * p.inputs;
   };
-  choose_parts(kCheapPixels);
-  if (p.parts * p.outputs * p.inputs < kEnoughTasks) {
-    p.outputs = ceil_div(dw.o, direct ? 64 : 32);
-    choose_parts(kCheapPixels);
-  }
-  if (p.parts * p.outputs * p.inputs < kEnoughTasks) choose_parts(kLeastPixels);
+  if (tasks(kCheapPixels) >= kFewTasks) return p;
+  p.outputs = ceil_div(dw.o, direct ? 66 : 48 * stride);
+  if (tasks(kCheapPixels) < kFewTasks) tasks(kLeastPixels);
   return p;
 }
 
@@ -146,12 +147,12 @@ void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
   }
   const bool direct = dw.kh == 1 && dw.kw == 1 && p.stride == 1 && p.pad == 0 && dw.i % g.k.lanes == 0;
   const int64_t units = direct ? pixels : dy.n * dy.h;
-  const Partition cut = partition(pixels, units, dw, direct);
+  const Partition cut = partition(pixels, units, dw, p.stride, direct);
   const HostScratch partial(cut.parts > 1 ? cut.parts * size : 0);
   parallel_chunks(cut.parts * cut.outputs * cut.inputs, [&](int64_t task) {
     const int64_t part = task / (cut.outputs * cut.inputs);
     const Range at = share(units, cut.parts, part);
-    const Range o = share(dw.o, cut.outputs, task / cut.inputs % cut.outputs);
+    const Range o = share(dw.o, cut.outputs, task / cut.inputs % cut.outputs, kTileOutputs);
     float* out = cut.parts > 1 ? partial.get() + part * size : data<float>(dw);
     const bool add = cut.parts == 1 && accumulate;
     if (direct) {

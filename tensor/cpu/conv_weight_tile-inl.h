@@ -63,26 +63,30 @@ HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q, int64_t 
   }
 }
 
-// The one of `lines` that tile `number` of `tiles` fetches, or -1.
-inline int64_t line_of(int64_t lines, int64_t number, int64_t tiles) {
-  const int64_t line = number * lines / tiles;
-  return line < (number + 1) * lines / tiles ? line : -1;
-}
+// Hands out `lines` cache lines to `tiles` tiles, evenly spread; division-free per tile.
+struct LineSpread {
+  int64_t lines, tiles, sum, line = 0;
+  // Offset of the next tile's line from x or d, or 0 when it has none: then the tile fetches what is there already.
+  int64_t next(int64_t ahead, int64_t column) {
+    sum += lines;
+    if (sum < tiles || line >= lines) return 0;
+    sum -= tiles;
+    return ahead + line++ * kLineFloats - column;
+  }
+};
 
 template <int NV>
-void run_weight_columns(const WeightJob& j, int64_t q, int64_t block, int64_t blocks) {
+void run_weight_columns(const WeightJob& j, int64_t q, LineSpread& x_lines, LineSpread& d_lines) {
   using Tile = void (*)(const WeightJob&, int64_t, int64_t, int64_t, int64_t);
   static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
     return std::array<Tile, sizeof...(M)>{&weight_tile<M + 1, NV>...};
   }(std::make_integer_sequence<int, max_outputs(NV)>());
   const int64_t tiles = (j.outputs + max_outputs(NV) - 1) / max_outputs(NV);
+  const int64_t low = j.outputs / tiles;
+  const int64_t short_tiles = tiles - j.outputs % tiles;
   for (int64_t t = 0, o = 0; t < tiles; ++t) {
-    const int64_t rows = (j.outputs - o) / (tiles - t);
-    // The lines of x and of d are spread over the tiles; a tile without one fetches what is there already.
-    const int64_t x_line = line_of(j.x_ahead_lines, block * tiles + t, blocks * tiles);
-    const int64_t d_line = line_of(j.d_ahead_lines, (block * tiles + t + blocks * tiles / 2) % (blocks * tiles), blocks * tiles);
-    kTiles[static_cast<size_t>(rows - 1)](j, o, q, x_line < 0 ? 0 : j.x_ahead + x_line * kLineFloats - q,
-                                          d_line < 0 ? 0 : j.d_ahead + d_line * kLineFloats - o);
+    const int64_t rows = low + (t >= short_tiles);
+    kTiles[static_cast<size_t>(rows - 1)](j, o, q, x_lines.next(j.x_ahead, q), d_lines.next(j.d_ahead, o));
     o += rows;
   }
 }
@@ -90,14 +94,22 @@ void run_weight_columns(const WeightJob& j, int64_t q, int64_t block, int64_t bl
 void run_weight_job(const WeightJob& j) {
   const int64_t vectors = (j.run + kWidth - 1) / kWidth;
   const int64_t blocks = (vectors + kWeightVectors - 1) / kWeightVectors;
+  int64_t tiles = 0;
+  for (int64_t b = 0, v = 0; b < blocks; ++b) {
+    const int64_t count = (vectors - v) / (blocks - b);
+    tiles += (j.outputs + max_outputs(static_cast<int>(count)) - 1) / max_outputs(static_cast<int>(count));
+    v += count;
+  }
+  LineSpread x_lines{j.x_ahead_lines, tiles, 0};
+  LineSpread d_lines{j.d_ahead_lines, tiles, tiles / 2};
   for (int64_t b = 0, v = 0; b < blocks; ++b) {
     const int64_t count = (vectors - v) / (blocks - b);
     switch (count) {
-      case 1: run_weight_columns<1>(j, v * kWidth, b, blocks); break;
-      case 2: run_weight_columns<2>(j, v * kWidth, b, blocks); break;
-      case 3: run_weight_columns<3>(j, v * kWidth, b, blocks); break;
+      case 1: run_weight_columns<1>(j, v * kWidth, x_lines, d_lines); break;
+      case 2: run_weight_columns<2>(j, v * kWidth, x_lines, d_lines); break;
+      case 3: run_weight_columns<3>(j, v * kWidth, x_lines, d_lines); break;
 #if HWY_TARGET <= HWY_AVX3
-      case 4: run_weight_columns<4>(j, v * kWidth, b, blocks); break;
+      case 4: run_weight_columns<4>(j, v * kWidth, x_lines, d_lines); break;
 #endif
       default: break;
     }
