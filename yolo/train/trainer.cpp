@@ -12,6 +12,7 @@
 #include "yolo/io/weights.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
+#include "yolo/train/run_pictures.h"
 #include "yolo/train/run_folder.h"
 #include "yolo/train/training_data.h"
 
@@ -26,24 +27,6 @@ double seconds_since(Clock::time_point t) { return std::chrono::duration<double>
 
 constexpr double kMaxGradNorm = 10.0;         // spec 8.6
 constexpr int64_t kNonFiniteLimit = 20;       // updates in a row that may be skipped before the run gives up
-constexpr int64_t kPictures = 3;           // batches of each kind that are drawn
-
-// Detections worth showing, with their masks, for the pictures of validation batches.
-std::vector<std::vector<PredictedObject>> predicted_objects(const Batch& batch, const std::vector<Detections>& detections,
-                                                            const RawOutputs& outputs) {
-  constexpr float kShown = 0.25f;
-  const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
-  std::vector<std::vector<PredictedObject>> objects(detections.size());
-  for (size_t i = 0; i < detections.size(); ++i) {
-    const Detections& d = detections[i];
-    for (int64_t k = 0; k < d.size() && d.scores[size_t(k)] > kShown; ++k) {
-      MaskPatch mask = process_mask(image_prototypes(outputs, int64_t(i)), d.coefficients_of(k), d.boxes[size_t(k)], height, width, MaskSize::kNetwork);
-      objects[i].push_back({d.classes[size_t(k)], d.scores[size_t(k)], d.boxes[size_t(k)], mask.where.x0, mask.where.y0,
-                            mask.where.x1 - mask.where.x0, mask.where.y1 - mask.where.y0, std::move(mask.pixels)});
-    }
-  }
-  return objects;
-}
 
 double median(std::vector<double> v) {
   if (v.empty()) return 0;
@@ -105,6 +88,7 @@ Trainer::Trainer(Config config, LogStyle log) : config_(std::move(config)), log_
     resume_.reset();
   } else {
     write_file_atomic(folder_ / "args.yaml", config_.to_yaml());
+    if (options_.plots) draw_dataset_labels(folder_, *train_set_);
   }
   csv_ = std::make_unique<ResultsCsv>(folder_ / "results.csv", at_.epoch);
   run_log_ = std::make_unique<TrainLog>(folder_ / "log.jsonl", log_);
@@ -235,7 +219,7 @@ bool Trainer::train_epoch() {
   Progress progress(log_, batches);
   train_loader_->start_epoch(at_.epoch, at_.batch);
   for (Batch batch; at_.batch < batches && train_loader_->next(batch);) {
-    if (options_.plots && at_.batch < kPictures && at_.epoch == 0) {
+    if (options_.plots && at_.batch < kPicturedBatches && at_.epoch == 0) {
       draw_label_batch(folder_ / fmt::format("train_batch{}.png", at_.batch), batch, class_names_);
     }
     const LossItems items = step(batch);
@@ -268,12 +252,12 @@ ValidationResult Trainer::validate() {
   hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return (*loss_)(outputs, batch).items; };
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
+  ValidationPictures pictures(folder_, class_names_);
   const bool last = at_.epoch + 1 >= options_.epochs;
-  if (options_.plots && (last || at_.epoch == 0)) {
+  const bool draw = options_.plots && (last || at_.epoch == 0);
+  if (draw) {
     hooks.batch_done = [&](int64_t index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs) {
-      if (index >= kPictures) return;
-      draw_label_batch(folder_ / fmt::format("val_batch{}_labels.png", index), batch, class_names_);
-      draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", index), batch, predicted_objects(batch, detections, outputs), class_names_);
+      pictures.add(index, batch, detections, outputs);
     };
   }
   ema_->swap();
@@ -283,6 +267,7 @@ ValidationResult Trainer::validate() {
   } const swap_back{*ema_};
   ValidationResult result = evaluator.run(*model_, *val_set_, *val_loader_, hooks);
   progress.finish("");
+  if (draw) pictures.finish();
   return result;
 }
 

@@ -1,0 +1,66 @@
+#include "yolo/train/run_pictures.h"
+
+#include "yolo/report/charts.h"
+#include "yolo/report/pictures.h"
+
+namespace tessera {
+
+namespace {
+
+constexpr float kShownConfidence = 0.25f;
+
+std::vector<PredictedObject> shown_objects(const Batch& batch, int64_t image, const Detections& d, const RawOutputs& outputs) {
+  std::vector<PredictedObject> objects;
+  const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
+  for (int64_t k = 0; k < d.size() && d.scores[size_t(k)] > kShownConfidence; ++k) {
+    MaskPatch mask = process_mask(image_prototypes(outputs, image), d.coefficients_of(k), d.boxes[size_t(k)], height, width, MaskSize::kNetwork);
+    objects.push_back({d.classes[size_t(k)], d.scores[size_t(k)], d.boxes[size_t(k)], mask.where.x0, mask.where.y0,
+                       mask.where.x1 - mask.where.x0, mask.where.y1 - mask.where.y0, std::move(mask.pixels)});
+  }
+  return objects;
+}
+
+}  // namespace
+
+ValidationPictures::ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names)
+    : folder_(std::move(folder)), class_names_(std::move(class_names)), confusion_(int32_t(class_names_.size())) {}
+
+void ValidationPictures::add(int64_t batch_index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs) {
+  const float height = float(batch.images.size(1)), width = float(batch.images.size(2));
+  for (size_t i = 0; i < detections.size(); ++i) {
+    std::vector<BoxXyxy> labels;
+    std::vector<int32_t> classes;
+    for (size_t t = 0; t < batch.targets.size(); ++t) {
+      if (batch.target_image[t] != int32_t(i)) continue;
+      const auto& b = batch.targets[t].box;
+      labels.push_back({(b[0] - b[2] / 2) * width, (b[1] - b[3] / 2) * height, (b[0] + b[2] / 2) * width, (b[1] + b[3] / 2) * height});
+      classes.push_back(batch.targets[t].class_id);
+    }
+    confusion_.add(labels, classes, detections[i].boxes, detections[i].classes, detections[i].scores);
+  }
+  if (batch_index >= kPicturedBatches) return;
+  std::vector<std::vector<PredictedObject>> objects;
+  for (size_t i = 0; i < detections.size(); ++i) objects.push_back(shown_objects(batch, int64_t(i), detections[i], outputs));
+  draw_label_batch(folder_ / fmt::format("val_batch{}_labels.png", batch_index), batch, class_names_);
+  draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", batch_index), batch, objects, class_names_);
+}
+
+void ValidationPictures::finish() const {
+  const int32_t n = confusion_.classes() + 1;
+  std::vector<double> counts;
+  for (int32_t predicted = 0; predicted < n; ++predicted) {
+    for (int32_t actual = 0; actual < n; ++actual) counts.push_back(double(confusion_.at(predicted, actual)));
+  }
+  draw_confusion_matrix(folder_ / "confusion_matrix.png", class_names_, counts, false);
+  draw_confusion_matrix(folder_ / "confusion_matrix_normalized.png", class_names_, confusion_.normalized(), true);
+}
+
+void draw_dataset_labels(const std::filesystem::path& folder, const SegDataset& data) {
+  std::vector<std::array<float, 4>> boxes;
+  for (int64_t i = 0; i < data.size(); ++i) {
+    for (const LabelObject& object : data.image(i).objects) boxes.push_back(object.box);
+  }
+  draw_label_statistics(folder / "labels.png", data.names(), data.objects_by_class(), boxes);
+}
+
+}  // namespace tessera
