@@ -7,6 +7,11 @@
 
 #include "tensor/base/check.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+// fontconfig keeps about a kilobyte for the life of the process.
+extern "C" const char* __lsan_default_suppressions() { return "leak:libfontconfig\n"; }
+#endif
+
 namespace tessera {
 
 namespace {
