@@ -39,8 +39,8 @@ inline void check_vector(std::string_view op, std::string_view what, const Tenso
 // A tensor that the op writes and that already exists: rows must be readable as such. Marks it as changed.
 inline const Tensor& written(std::string_view op, std::string_view what, const Tensor& t) {
   check_defined(op, what, t);
-  TESSERA_CHECK(t.layout() != Layout::kGeneral, "{}: got {} {} with strides {}, expected dense or pitched rows", op, what, describe(t),
-                to_string(t.strides()));
+  TESSERA_CHECK(t.layout() != Layout::kGeneral, "{}: got {} {} with strides {}, expected dense or pitched rows", op, what,
+                describe(t), to_string(t.strides()));
   t.bump_version();
   return t;
 }

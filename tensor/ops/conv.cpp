@@ -31,11 +31,12 @@ Shape transpose_shape(const Shape& x, const Shape& w) {
 }  // namespace
 
 Shape conv2d_shape(const Shape& x, const Shape& w, const ConvParams& p) {
-  TESSERA_CHECK(x.rank() == 4 && w.rank() == 4 && x[3] == w[3], "conv2d: got x {} and w {}, expected (N, H, W, I) and (O, kH, kW, I)",
-                to_string(x), to_string(w));
-  TESSERA_CHECK(p.stride >= 1 && p.pad >= 0, "conv2d: got stride {} and pad {}, expected stride >= 1 and pad >= 0", p.stride, p.pad);
-  TESSERA_CHECK(x[1] + 2 * p.pad >= w[1] && x[2] + 2 * p.pad >= w[2], "conv2d: got x {} with pad {}, expected at least the filter {}",
-                to_string(x), p.pad, to_string(w));
+  TESSERA_CHECK(x.rank() == 4 && w.rank() == 4 && x[3] == w[3],
+                "conv2d: got x {} and w {}, expected (N, H, W, I) and (O, kH, kW, I)", to_string(x), to_string(w));
+  TESSERA_CHECK(p.stride >= 1 && p.pad >= 0, "conv2d: got stride {} and pad {}, expected stride >= 1 and pad >= 0", p.stride,
+                p.pad);
+  TESSERA_CHECK(x[1] + 2 * p.pad >= w[1] && x[2] + 2 * p.pad >= w[2],
+                "conv2d: got x {} with pad {}, expected at least the filter {}", to_string(x), p.pad, to_string(w));
   return {x[0], (x[1] + 2 * p.pad - w[1]) / p.stride + 1, (x[2] + 2 * p.pad - w[2]) / p.stride + 1, w[0]};
 }
 

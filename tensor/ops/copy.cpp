@@ -13,8 +13,9 @@ void fill(const Tensor& y, double value) {
 void copy(const Tensor& x, const Tensor& y) {
   check_defined("copy", "x", x);
   check_defined("copy", "y", y);
-  TESSERA_CHECK(x.shape() == y.shape() && x.device() == y.device(), "copy: got {} on {} to {} on {}, expected equal shapes on one device",
-                describe(x), to_string(x.device()), describe(y), to_string(y.device()));
+  TESSERA_CHECK(x.shape() == y.shape() && x.device() == y.device(),
+                "copy: got {} on {} to {} on {}, expected equal shapes on one device", describe(x), to_string(x.device()),
+                describe(y), to_string(y.device()));
   y.bump_version();
   backend_for(y.device()).copy(x.strided(), y.strided());
 }

@@ -34,8 +34,8 @@ void check_mask(std::string_view op, const Tensor& coefficients, const Tensor& p
   check_type_and_device(op, "masks", masks, DType::kI32, prototypes.device());
   TESSERA_CHECK(masks.rank() == 3 && masks.is_dense() && masks.shape()[1] == s[1] && masks.shape()[2] == s[2] &&
                     (!items.overlap || masks.shape()[0] == s[0]),
-                "{}: got masks {}, expected dense ({}, {}, {})", op, describe(masks), items.overlap ? std::to_string(s[0]) : "planes", s[1],
-                s[2]);
+                "{}: got masks {}, expected dense ({}, {}, {})", op, describe(masks),
+                items.overlap ? std::to_string(s[0]) : "planes", s[1], s[2]);
   if (prototypes.device().kind != Device::Kind::kCpu) return;
   for (int64_t i = 0; i < items.count; ++i) {
     TESSERA_CHECK(items.image[i] >= 0 && items.image[i] < s[0], "{}: got image[{}] = {}, expected 0 <= image < {}", op, i,

@@ -23,8 +23,8 @@ MatrixView matrix(const Tensor& t, bool transpose) {
 Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
   check_floating("matmul", "a", a);
   check_type_and_device("matmul", "b", b, a.dtype(), a.device());
-  TESSERA_CHECK((a.rank() == 2 || a.rank() == 3) && (b.rank() == 2 || b.rank() == 3), "matmul: got a {} and b {}, expected rank 2 or 3",
-                describe(a), describe(b));
+  TESSERA_CHECK((a.rank() == 2 || a.rank() == 3) && (b.rank() == 2 || b.rank() == 3),
+                "matmul: got a {} and b {}, expected rank 2 or 3", describe(a), describe(b));
   MatrixView ma = matrix(a, transpose_a);
   MatrixView mb = matrix(b, transpose_b);
   TESSERA_CHECK(ma.cols == mb.rows, "matmul: got {} x {} times {} x {} (a {}, b {}), expected equal inner sizes", ma.rows, ma.cols,

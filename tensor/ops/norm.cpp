@@ -65,7 +65,8 @@ Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean
   const Tensor in = readable(x);
   const Tensor gradient = readable(dy);
   Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
-  backend_for(x.device()).batch_norm_backward(in.rows(), gradient.rows(), bn, act, dx.rows(), dgamma.raw(), dbeta.raw(), accumulate);
+  backend_for(x.device())
+      .batch_norm_backward(in.rows(), gradient.rows(), bn, act, dx.rows(), dgamma.raw(), dbeta.raw(), accumulate);
   return dx;
 }
 

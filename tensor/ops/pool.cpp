@@ -8,8 +8,8 @@ namespace {
 Shape pool_shape(const Shape& x, const PoolParams& p) {
   TESSERA_CHECK(x.rank() == 4, "max_pool2d: got x {}, expected (N, H, W, C)", to_string(x));
   TESSERA_CHECK(p.kernel >= 1 && p.kernel <= 15 && p.stride >= 1 && p.pad >= 0 && 2 * p.pad <= p.kernel,
-                "max_pool2d: got kernel {}, stride {}, pad {}, expected kernel in 1..15, stride >= 1, pad <= kernel / 2", p.kernel, p.stride,
-                p.pad);
+                "max_pool2d: got kernel {}, stride {}, pad {}, expected kernel in 1..15, stride >= 1, pad <= kernel / 2", p.kernel,
+                p.stride, p.pad);
   TESSERA_CHECK(x[1] + 2 * p.pad >= p.kernel && x[2] + 2 * p.pad >= p.kernel,
                 "max_pool2d: got x {} with pad {}, expected at least the kernel {}", to_string(x), p.pad, p.kernel);
   return {x[0], (x[1] + 2 * p.pad - p.kernel) / p.stride + 1, (x[2] + 2 * p.pad - p.kernel) / p.stride + 1, x[3]};
@@ -35,8 +35,8 @@ Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, const Shape& x
   check_floating("max_pool2d_backward", "dy", dy);
   check_like("max_pool2d_backward", "dy", dy, pool_shape(x_shape, p), dy);
   check_type_and_device("max_pool2d_backward", "index", index, DType::kU8, dy.device());
-  TESSERA_CHECK(index.shape() == dy.shape() && index.is_dense(), "max_pool2d_backward: got index {}, expected dense {}", describe(index),
-                to_string(dy.shape()));
+  TESSERA_CHECK(index.shape() == dy.shape() && index.is_dense(), "max_pool2d_backward: got index {}, expected dense {}",
+                describe(index), to_string(dy.shape()));
   const Tensor gradient = readable(dy);
   Tensor dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
   backend_for(dy.device()).max_pool2d_backward(gradient.image(), index.image(), dx.image(), p, /*accumulate=*/false);

@@ -8,8 +8,8 @@ namespace {
 const Tensor& checked(std::string_view op, const Tensor& y) {
   check_floating(op, "y", y);
   // A stream has 2^32 blocks of four numbers.
-  TESSERA_CHECK(y.is_dense() && y.numel() <= int64_t{1} << 34, "{}: got y {} with strides {}, expected a dense tensor of at most 2^34", op,
-                describe(y), to_string(y.strides()));
+  TESSERA_CHECK(y.is_dense() && y.numel() <= int64_t{1} << 34,
+                "{}: got y {} with strides {}, expected a dense tensor of at most 2^34", op, describe(y), to_string(y.strides()));
   y.bump_version();
   return y;
 }

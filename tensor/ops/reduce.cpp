@@ -18,8 +18,8 @@ namespace ops {
 Tensor reduce(ReduceOp op, const Tensor& x, const std::vector<int>& axes, bool keep_dims) {
   check_defined(name_of(op), "x", x);
   const bool integral = x.dtype() == DType::kI64 || x.dtype() == DType::kI32;
-  TESSERA_CHECK(is_floating(x.dtype()) || (integral && op != ReduceOp::kMean), "{}: got x {}, expected a floating type{}", name_of(op),
-                describe(x), op == ReduceOp::kMean ? "" : ", i64 or i32");
+  TESSERA_CHECK(is_floating(x.dtype()) || (integral && op != ReduceOp::kMean), "{}: got x {}, expected a floating type{}",
+                name_of(op), describe(x), op == ReduceOp::kMean ? "" : ", i64 or i32");
   std::array<bool, kMaxRank> reduced{};
   for (int axis : axes) reduced[size_t(normalize_axis(axis, x.rank()))] = true;
   if (axes.empty()) reduced.fill(true);
@@ -52,8 +52,8 @@ Tensor argmax(const Tensor& x) {
 
 std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k) {
   check_defined("topk", "x", x);
-  TESSERA_CHECK(x.rank() >= 1 && k >= 1 && k <= x.size(-1), "topk: got k = {} for x {}, expected 1 <= k <= size of the last axis", k,
-                describe(x));
+  TESSERA_CHECK(x.rank() >= 1 && k >= 1 && k <= x.size(-1), "topk: got k = {} for x {}, expected 1 <= k <= size of the last axis",
+                k, describe(x));
   const Tensor in = readable(x);
   Shape shape = x.shape();
   shape[x.rank() - 1] = k;

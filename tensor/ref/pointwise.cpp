@@ -81,7 +81,8 @@ void RefBackend::binary(BinaryOp op, const StridedView& a, const StridedView& b,
 void RefBackend::add_scaled(RowsView x, double alpha, RowsView y) {
   ref::for_floating(x.t, [&]<class T>() {
     for (int64_t r = 0; r < x.rows; ++r) {
-      for (int64_t c = 0; c < x.cols; ++c) ref::put(ref::row<T>(y, r)[c], alpha * ref::load(ref::row<T>(x, r)[c]), /*accumulate=*/true);
+      for (int64_t c = 0; c < x.cols; ++c)
+        ref::put(ref::row<T>(y, r)[c], alpha * ref::load(ref::row<T>(x, r)[c]), /*accumulate=*/true);
     }
   });
 }

@@ -48,7 +48,8 @@ void RefBackend::max_pool2d_backward(ImageView dy, ImageView index, ImageView dx
                 const int64_t oy = sy / p.stride;
                 const int64_t ox = sx / p.stride;
                 if (oy >= dy.h || ox >= dy.w) continue;
-                if (ref::pixel<uint8_t>(index, n, oy, ox)[c] == ky * p.kernel + kx) sum += ref::load(ref::pixel<T>(dy, n, oy, ox)[c]);
+                if (ref::pixel<uint8_t>(index, n, oy, ox)[c] == ky * p.kernel + kx)
+                  sum += ref::load(ref::pixel<T>(dy, n, oy, ox)[c]);
               }
             }
             ref::put(ref::pixel<T>(dx, n, iy, ix)[c], sum, accumulate);

@@ -71,8 +71,8 @@ class RefBackend : public Backend {
   void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
                          bool accumulate) override;
   double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) override;
-  void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, double scale,
-                          RowsView dcoefficients, ImageView dprototypes) override;
+  void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                          double scale, RowsView dcoefficients, ImageView dprototypes) override;
 
   // optim.cpp
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;

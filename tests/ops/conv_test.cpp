@@ -15,9 +15,9 @@ struct Sizes {
 
 // Widths that fill vectors and that do not, odd images, the stem, the 1x1 of the heads, images smaller than the filter.
 const std::vector<Sizes> kSizes = {
-    {2, 5, 6, 3, 4, 3, 1, 1},   {1, 9, 11, 16, 32, 3, 1, 1}, {2, 13, 10, 3, 16, 3, 2, 1},  {1, 7, 9, 33, 17, 3, 2, 1}, {2, 4, 5, 6, 7, 1, 1, 0},
-    {1, 12, 13, 48, 80, 1, 1, 0}, {1, 1, 1, 5, 3, 3, 1, 1},  {1, 8, 8, 64, 64, 3, 1, 1}, {1, 6, 7, 4, 5, 5, 1, 2},  {2, 6, 6, 8, 9, 1, 2, 0},
-    {1, 20, 3, 1, 1, 3, 1, 0},  {1, 17, 33, 24, 40, 3, 1, 1},
+    {2, 5, 6, 3, 4, 3, 1, 1}, {1, 9, 11, 16, 32, 3, 1, 1},  {2, 13, 10, 3, 16, 3, 2, 1}, {1, 7, 9, 33, 17, 3, 2, 1},
+    {2, 4, 5, 6, 7, 1, 1, 0}, {1, 12, 13, 48, 80, 1, 1, 0}, {1, 1, 1, 5, 3, 3, 1, 1},    {1, 8, 8, 64, 64, 3, 1, 1},
+    {1, 6, 7, 4, 5, 5, 1, 2}, {2, 6, 6, 8, 9, 1, 2, 0},     {1, 20, 3, 1, 1, 3, 1, 0},   {1, 17, 33, 24, 40, 3, 1, 1},
 };
 
 std::vector<OpCase> cases() {
@@ -29,8 +29,11 @@ std::vector<OpCase> cases() {
     auto forward = [&](std::string detail, bool bias, Activation act, bool residual) {
       list.push_back({.method = "conv2d",
                       .detail = s.text() + detail,
-                      .slots = {{"x", s.x()}, {"w", s.filter(), Role::kIn, Fit::kDense}, {"bias", {s.o}, Role::kIn, Fit::kDense},
-                                {"residual", s.y()}, {"y", s.y(), Role::kOut}},
+                      .slots = {{"x", s.x()},
+                                {"w", s.filter(), Role::kIn, Fit::kDense},
+                                {"bias", {s.o}, Role::kIn, Fit::kDense},
+                                {"residual", s.y()},
+                                {"y", s.y(), Role::kOut}},
                       .run =
                           [=](Backend& b, const Bound& t, bool) {
                             ConvEpilogue e{.activation = act};
@@ -49,9 +52,10 @@ std::vector<OpCase> cases() {
     list.push_back({.method = "conv2d_backward_data",
                     .detail = s.text(),
                     .slots = {{"dy", s.y()}, {"w", s.filter(), Role::kIn, Fit::kDense}, {"dx", s.x(), Role::kOut}},
-                    .run = [p](Backend& b, const Bound& t, bool accumulate) {
-                      return b.conv2d_backward_data(t.image("dy"), t.filter("w"), t.image("dx"), p, accumulate), 0.0;
-                    },
+                    .run =
+                        [p](Backend& b, const Bound& t, bool accumulate) {
+                          return b.conv2d_backward_data(t.image("dy"), t.filter("w"), t.image("dx"), p, accumulate), 0.0;
+                        },
                     .types = types,
                     .length = double(s.k * s.k * s.o),
                     .accumulates = true,
@@ -59,9 +63,10 @@ std::vector<OpCase> cases() {
     list.push_back({.method = "conv2d_backward_weight",
                     .detail = s.text(),
                     .slots = {{"x", s.x()}, {"dy", s.y()}, {"dw", s.filter(), Role::kOut, Fit::kDense}},
-                    .run = [p](Backend& b, const Bound& t, bool accumulate) {
-                      return b.conv2d_backward_weight(t.image("x"), t.image("dy"), t.filter("dw"), p, accumulate), 0.0;
-                    },
+                    .run =
+                        [p](Backend& b, const Bound& t, bool accumulate) {
+                          return b.conv2d_backward_weight(t.image("x"), t.image("dy"), t.filter("dw"), p, accumulate), 0.0;
+                        },
                     .types = types,
                     .length = double(numel(s.y()) / s.o),
                     .accumulates = true,
@@ -69,9 +74,8 @@ std::vector<OpCase> cases() {
     list.push_back({.method = "bias_backward",
                     .detail = s.text(),
                     .slots = {{"dy", s.y()}, {"dbias", {s.o}, Role::kOut, Fit::kDense}},
-                    .run = [](Backend& b, const Bound& t, bool accumulate) {
-                      return b.bias_backward(t.rows("dy"), t.raw("dbias"), accumulate), 0.0;
-                    },
+                    .run = [](Backend& b, const Bound& t,
+                              bool accumulate) { return b.bias_backward(t.rows("dy"), t.raw("dbias"), accumulate), 0.0; },
                     .types = types,
                     .length = double(numel(s.y()) / s.o),
                     .accumulates = true});
@@ -86,28 +90,32 @@ std::vector<OpCase> cases() {
     const Shape w{s.o, 2, 2, s.i};
     const std::string text = fmt::format("{}x{}x{} {}->{}", s.n, s.h, s.w, s.i, s.o);
     for (bool bias : {false, true}) {
-      list.push_back({.method = "conv_transpose2x2",
-                      .detail = text + (bias ? " bias" : ""),
-                      .slots = {{"x", x}, {"w", w, Role::kIn, Fit::kDense}, {"bias", {s.o}, Role::kIn, Fit::kDense}, {"y", y, Role::kOut}},
-                      .run = [bias](Backend& b, const Bound& t, bool) {
-                        return b.conv_transpose2x2(t.image("x"), t.filter("w"), t.image("y"), bias ? t.raw("bias") : nullptr), 0.0;
-                      },
-                      .length = double(s.i)});
+      list.push_back(
+          {.method = "conv_transpose2x2",
+           .detail = text + (bias ? " bias" : ""),
+           .slots = {{"x", x}, {"w", w, Role::kIn, Fit::kDense}, {"bias", {s.o}, Role::kIn, Fit::kDense}, {"y", y, Role::kOut}},
+           .run =
+               [bias](Backend& b, const Bound& t, bool) {
+                 return b.conv_transpose2x2(t.image("x"), t.filter("w"), t.image("y"), bias ? t.raw("bias") : nullptr), 0.0;
+               },
+           .length = double(s.i)});
     }
     list.push_back({.method = "conv_transpose2x2_backward_data",
                     .detail = text,
                     .slots = {{"dy", y}, {"w", w, Role::kIn, Fit::kDense}, {"dx", x, Role::kOut}},
-                    .run = [](Backend& b, const Bound& t, bool accumulate) {
-                      return b.conv_transpose2x2_backward_data(t.image("dy"), t.filter("w"), t.image("dx"), accumulate), 0.0;
-                    },
+                    .run =
+                        [](Backend& b, const Bound& t, bool accumulate) {
+                          return b.conv_transpose2x2_backward_data(t.image("dy"), t.filter("w"), t.image("dx"), accumulate), 0.0;
+                        },
                     .length = double(4 * s.o),
                     .accumulates = true});
     list.push_back({.method = "conv_transpose2x2_backward_weight",
                     .detail = text,
                     .slots = {{"x", x}, {"dy", y}, {"dw", w, Role::kOut, Fit::kDense}},
-                    .run = [](Backend& b, const Bound& t, bool accumulate) {
-                      return b.conv_transpose2x2_backward_weight(t.image("x"), t.image("dy"), t.filter("dw"), accumulate), 0.0;
-                    },
+                    .run =
+                        [](Backend& b, const Bound& t, bool accumulate) {
+                          return b.conv_transpose2x2_backward_weight(t.image("x"), t.image("dy"), t.filter("dw"), accumulate), 0.0;
+                        },
                     .length = double(s.n * s.h * s.w),
                     .accumulates = true});
   }
@@ -121,7 +129,8 @@ std::vector<OpCase> cases() {
       for (bool transpose_b : {false, true}) {
         const int64_t batch = std::max(s.batch_a, s.batch_b);
         auto matrix = [batch](const Tensor& t, bool transpose) {
-          MatrixView m{t.raw(), t.dtype(), batch, t.size(1), t.size(2), t.size(0) == 1 ? 0 : t.strides()[0], t.strides()[1], t.strides()[2]};
+          MatrixView m{t.raw(),        t.dtype(),     batch, t.size(1), t.size(2), t.size(0) == 1 ? 0 : t.strides()[0],
+                       t.strides()[1], t.strides()[2]};
           if (transpose) {
             std::swap(m.rows, m.cols);
             std::swap(m.row_stride, m.col_stride);
@@ -130,13 +139,16 @@ std::vector<OpCase> cases() {
         };
         list.push_back(
             {.method = "matmul",
-             .detail = fmt::format("{}x{} batch {}x{}x{}{}{}", s.batch_a, s.batch_b, s.m, s.k, s.n, transpose_a ? " At" : "", transpose_b ? " Bt" : ""),
+             .detail = fmt::format("{}x{} batch {}x{}x{}{}{}", s.batch_a, s.batch_b, s.m, s.k, s.n, transpose_a ? " At" : "",
+                                   transpose_b ? " Bt" : ""),
              .slots = {{"a", transpose_a ? Shape{s.batch_a, s.k, s.m} : Shape{s.batch_a, s.m, s.k}, Role::kIn, Fit::kStrided},
                        {"b", transpose_b ? Shape{s.batch_b, s.n, s.k} : Shape{s.batch_b, s.k, s.n}, Role::kIn, Fit::kStrided},
                        {"c", {batch, s.m, s.n}, Role::kOut, Fit::kStrided}},
-             .run = [=](Backend& b, const Bound& t, bool accumulate) {
-               return b.matmul(matrix(t["a"], transpose_a), matrix(t["b"], transpose_b), matrix(t["c"], false), accumulate), 0.0;
-             },
+             .run =
+                 [=](Backend& b, const Bound& t, bool accumulate) {
+                   return b.matmul(matrix(t["a"], transpose_a), matrix(t["b"], transpose_b), matrix(t["c"], false), accumulate),
+                          0.0;
+                 },
              .length = double(s.k),
              .accumulates = true,
              .flops = 2.0 * double(batch * s.m * s.n * s.k)});

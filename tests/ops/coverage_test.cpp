@@ -58,15 +58,17 @@ TEST_CASE("the harness notices faulty kernels") {
   const OpCase c{.method = "unary_backward",
                  .detail = "square",
                  .slots = {{"x", {3, 5}}, {"dy", {3, 5}}, {"dx", {3, 5}, Role::kOut}},
-                 .run = [](Backend& b, const Bound& t, bool accumulate) {
-                   return b.unary_backward(UnaryOp::kSquare, t.rows("x"), t.rows("dy"), t.rows("dx"), accumulate), 0.0;
-                 },
+                 .run =
+                     [](Backend& b, const Bound& t, bool accumulate) {
+                       return b.unary_backward(UnaryOp::kSquare, t.rows("x"), t.rows("dy"), t.rows("dx"), accumulate), 0.0;
+                     },
                  .accumulates = true};
   const Reference reference(c, DType::kF32);
   auto passes = [&](Faulty::Fault fault, const Plan& plan) {
     Faulty backend(fault);
     const Outcome got = execute(c, backend, plan);
-    return difference(c, DType::kF32, got, plan.accumulate_first ? reference.accumulated : reference.once).empty() && got.disturbed == 0;
+    return difference(c, DType::kF32, got, plan.accumulate_first ? reference.accumulated : reference.once).empty() &&
+           got.disturbed == 0;
   };
   const Plan dense{.type = DType::kF32, .value_type = DType::kF32};
   const Plan pitched{.type = DType::kF32, .value_type = DType::kF32, .placement = Placement::kPitchedAligned};

@@ -29,10 +29,10 @@ std::string refusal(F&& call) {
   return {};
 }
 
-#define CHECK_REFUSED(call, part)                                                                          \
-  do {                                                                                                     \
-    const std::string text = refusal([&] { (void)(call); });                                               \
-    CHECK_MESSAGE(text.find(part) != std::string::npos, #call, " says '", text, "', expected '", part, "'"); \
+#define CHECK_REFUSED(call, part)                                                                               \
+  do {                                                                                                          \
+    const std::string text = refusal([&] { (void)(call); });                                                    \
+    CHECK_MESSAGE(text.find(part) != std::string::npos, #call, " says '", text, "', expected '", part, "'");    \
     CHECK_MESSAGE(text.find("expected") != std::string::npos, #call, " does not say what it expected: ", text); \
   } while (false)
 
@@ -79,7 +79,8 @@ TEST_CASE("entry points refuse what does not fit and say so") {
   CHECK_REFUSED(ops::max_pool2d_backward(image, f32({1, 4, 4, 3}), {1, 4, 4, 3}, {1, 1, 0}), "max_pool2d_backward: got index f32");
   CHECK_REFUSED(ops::upsample2x_backward(f32({1, 3, 4, 3})), "upsample2x_backward: got dy");
   CHECK_REFUSED(ops::batch_norm_stats(rank2, 0), "eps = 0");
-  CHECK_REFUSED(ops::batch_norm_apply(rank2, f32({3}), f32({3}), f32({2}), f32({3}), Activation::kNone), "batch_norm_apply: got gamma f32[2]");
+  CHECK_REFUSED(ops::batch_norm_apply(rank2, f32({3}), f32({3}), f32({2}), f32({3}), Activation::kNone),
+                "batch_norm_apply: got gamma f32[2]");
   CHECK_REFUSED(ops::softmax(none), "softmax: got an undefined x");
   CHECK_REFUSED(ops::gather_rows(rank2, Tensor::from_vector<int64_t>({0, 2}, {2})), "index[1] = 2");
   CHECK_REFUSED(ops::gather_rows(rank2, Tensor::from_vector<int32_t>({0}, {1})), "gather_rows: got index i32[1]");
@@ -100,7 +101,8 @@ TEST_CASE("entry points refuse what does not fit and say so") {
   const float area = 0.5f;
   const MaskLossItems items{1, &image_index, &object, box, &area, true};
   CHECK_REFUSED(ops::mask_loss(f32({1, 3}), f32({2, 4, 4, 3}), Tensor::zeros({2, 4, 4}, DType::kI32), items), "image[0] = 2");
-  CHECK_REFUSED(ops::mask_loss(f32({1, 3}), f32({2, 4, 4, 3}), Tensor::zeros({1, 4, 4}, DType::kI32), items), "mask_loss: got masks i32[1, 4, 4]");
+  CHECK_REFUSED(ops::mask_loss(f32({1, 3}), f32({2, 4, 4, 3}), Tensor::zeros({1, 4, 4}, DType::kI32), items),
+                "mask_loss: got masks i32[1, 4, 4]");
 }
 
 TEST_CASE("into receives the result in a slice and leaves the neighbours") {
@@ -146,7 +148,9 @@ TEST_CASE("General inputs are copied once") {
   const Tensor x = stored.permute({0, 2, 3, 1});
   REQUIRE(x.layout() == Layout::kGeneral);
   const Tensor dense = x.contiguous();
-  auto same = [](const Tensor& a, const Tensor& b) { return a.shape() == b.shape() && a.to_vector<float>() == b.to_vector<float>(); };
+  auto same = [](const Tensor& a, const Tensor& b) {
+    return a.shape() == b.shape() && a.to_vector<float>() == b.to_vector<float>();
+  };
   const Tensor w = f32({2, 3, 3, 3});
   CHECK(same(ops::unary(UnaryOp::kSilu, x), ops::unary(UnaryOp::kSilu, dense)));
   CHECK(same(ops::scale(x, 2), ops::scale(dense, 2)));

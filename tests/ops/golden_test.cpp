@@ -1,7 +1,9 @@
 // Every op against PyTorch's results and gradients (tests/golden/ops.*, made by tools/golden/ops.py), on every backend.
-#include <cmath>
+#include "tests/support/golden.h"
 
 #include <doctest/doctest.h>
+
+#include <cmath>
 
 #include "tensor/backend.h"
 #include "tensor/ops/conv.h"
@@ -15,7 +17,6 @@
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/softmax.h"
 #include "tests/support/formula.h"
-#include "tests/support/golden.h"
 
 namespace tessera::testing {
 namespace {
@@ -25,7 +26,8 @@ using Json = nlohmann::json;
 // One stored case: inputs by name, and a check that says which case and backend differ.
 class Golden {
  public:
-  Golden(const TensorMap& tensors, std::string name, Json info) : tensors_(tensors), name_(std::move(name)), info_(std::move(info)) {}
+  Golden(const TensorMap& tensors, std::string name, Json info)
+      : tensors_(tensors), name_(std::move(name)), info_(std::move(info)) {}
 
   bool has(const std::string& key) const { return tensors_.contains(name_ + "." + key); }
   const Tensor& operator[](const std::string& key) const {
@@ -92,7 +94,8 @@ void check_batch_norm(const Golden& g) {
   g.expect("y", ops::batch_norm_apply(g["x"], s.mean, s.rstd, g["gamma"], g["beta"], act), tolerance);
   const Tensor dgamma = Tensor::empty(s.mean.shape());
   const Tensor dbeta = Tensor::empty(s.mean.shape());
-  g.expect("dx", ops::batch_norm_backward(g["x"], g["dy"], s.mean, s.rstd, g["gamma"], g["beta"], act, dgamma, dbeta, false), tolerance);
+  g.expect("dx", ops::batch_norm_backward(g["x"], g["dy"], s.mean, s.rstd, g["gamma"], g["beta"], act, dgamma, dbeta, false),
+           tolerance);
   g.expect("dgamma", dgamma, tolerance);
   g.expect("dbeta", dbeta, tolerance);
 }
@@ -119,7 +122,7 @@ void check_loss(const Golden& g) {
     g.expect("y", ops::dfl_loss(g["x"], g["target"], g["weight"]));
     g.expect("dx", ops::dfl_loss_backward(g["x"], g["target"], g["weight"], 1));
   } else {
-    const MaskLossItems items{g["image"].numel(),        g["image"].data<int32_t>(), g["target"].data<int32_t>(),
+    const MaskLossItems items{g["image"].numel(),       g["image"].data<int32_t>(), g["target"].data<int32_t>(),
                               g["boxes"].data<float>(), g["area"].data<float>(),    g.info()["overlap"]};
     g.expect("y", ops::mask_loss(g["coefficients"], g["prototypes"], g["masks"], items));
     const Tensor dc = Tensor::zeros(g["coefficients"].shape());

@@ -1,9 +1,9 @@
 // The gradient of every backward op, against four-point central differences of its forward, in f64 on the reference backend:
 //   f'(x) ~ (f(x - 2h) - 8 f(x - h) + 8 f(x + h) - f(x + 2h)) / 12h, error of order h^4.
+#include <doctest/doctest.h>
+
 #include <cmath>
 #include <functional>
-
-#include <doctest/doctest.h>
 
 #include "tensor/backend.h"
 #include "tensor/ops/conv.h"
@@ -81,7 +81,8 @@ TEST_CASE("gradients of convolutions") {
     Shape x, w;
     ConvParams p;
   };
-  for (const Sizes& s : {Sizes{{2, 4, 5, 3}, {4, 3, 3, 3}, {1, 1}}, Sizes{{1, 5, 6, 2}, {3, 3, 3, 2}, {2, 1}}, Sizes{{1, 3, 4, 5}, {2, 1, 1, 5}, {1, 0}}}) {
+  for (const Sizes& s : {Sizes{{2, 4, 5, 3}, {4, 3, 3, 3}, {1, 1}}, Sizes{{1, 5, 6, 2}, {3, 3, 3, 2}, {2, 1}},
+                         Sizes{{1, 3, 4, 5}, {2, 1, 1, 5}, {1, 0}}}) {
     const Tensor dy = numbers(ops::conv2d_shape(s.x, s.w, s.p), 9);
     check_gradients(
         "conv2d " + to_string(s.w), {numbers(s.x, 0), numbers(s.w, 1), numbers({s.w[0]}, 2)},
@@ -199,14 +200,16 @@ TEST_CASE("gradients of losses") {
 // of spec 7.4.
 TEST_CASE("gradient of CIoU with alpha held constant") {
   const Tensor boxes = Tensor::from_vector<double>({1, 2, 5, 9, 0, 0, 2, 2, 0.5, 0.25, 4, 4, 1, 1, 2, 2.5}, {4, 4});
-  const Tensor target = Tensor::from_vector<double>({2, 1, 8, 6, 5, 6, 9, 8, 1, 1, 2, 3, 0, 0, 6, 8}, {4, 4});  // crossed, apart, inside, around
+  const Tensor target =
+      Tensor::from_vector<double>({2, 1, 8, 6, 5, 6, 9, 8, 1, 1, 2, 3, 0, 0, 6, 8}, {4, 4});  // crossed, apart, inside, around
   const Tensor weight = Tensor::from_vector<double>({1, 0.5, 2, 0.7}, {4});
   constexpr double kEps = 1e-7;
   auto alpha_and_v = [&](const Tensor& b, int64_t row) {
     const double* p = b.data<double>() + 4 * row;
     const double* t = target.data<double>() + 4 * row;
     const double w1 = p[2] - p[0], h1 = p[3] - p[1] + kEps, w2 = t[2] - t[0], h2 = t[3] - t[1] + kEps;
-    const double inter = std::max(0.0, std::min(p[2], t[2]) - std::max(p[0], t[0])) * std::max(0.0, std::min(p[3], t[3]) - std::max(p[1], t[1]));
+    const double inter =
+        std::max(0.0, std::min(p[2], t[2]) - std::max(p[0], t[0])) * std::max(0.0, std::min(p[3], t[3]) - std::max(p[1], t[1]));
     const double iou = inter / (w1 * h1 + w2 * h2 - inter + kEps);
     const double angle = std::atan(w2 / h2) - std::atan(w1 / h1);
     const double v = 4 / (M_PI * M_PI) * angle * angle;

@@ -19,9 +19,8 @@ void pool_cases(std::vector<OpCase>& list) {
                     .slots = {{"x", s.x, Role::kIn, Fit::kRows, whole(-4, 4)},
                               {"y", s.y, Role::kOut},
                               {"index", s.y, Role::kOut, Fit::kDense, {}, DType::kU8}},
-                    .run = [p](Backend& b, const Bound& t, bool) {
-                      return b.max_pool2d(t.image("x"), t.image("y"), t.image("index"), p), 0.0;
-                    },
+                    .run = [p](Backend& b, const Bound& t,
+                               bool) { return b.max_pool2d(t.image("x"), t.image("y"), t.image("index"), p), 0.0; },
                     .types = {DType::kF32, DType::kBF16}});
     list.push_back({.method = "max_pool2d",
                     .detail = text + " without index",
@@ -51,9 +50,8 @@ void pool_cases(std::vector<OpCase>& list) {
     list.push_back({.method = "upsample2x_backward",
                     .detail = to_string(x),
                     .slots = {{"dy", y}, {"dx", x, Role::kOut}},
-                    .run = [](Backend& b, const Bound& t, bool accumulate) {
-                      return b.upsample2x_backward(t.image("dy"), t.image("dx"), accumulate), 0.0;
-                    },
+                    .run = [](Backend& b, const Bound& t,
+                              bool accumulate) { return b.upsample2x_backward(t.image("dy"), t.image("dx"), accumulate), 0.0; },
                     .length = 4,
                     .accumulates = true});
   }
@@ -66,9 +64,11 @@ void norm_cases(std::vector<OpCase>& list) {
     for (double center : {0.0, 100.0}) {
       const std::string text = to_string(shape) + (center > 0 ? " far from 0" : "");
       const Values x = uniform(center - 1, center + 1);
-      auto vector = [&](const char* name, double low, double high) { return Slot{name, {c}, Role::kIn, Fit::kDense, uniform(low, high)}; };
-      const std::vector<Slot> parameters = {vector("mean", center - 0.1, center + 0.1), vector("rstd", 1, 2), vector("gamma", 0.5, 1.5),
-                                            vector("beta", -1, 1)};
+      auto vector = [&](const char* name, double low, double high) {
+        return Slot{name, {c}, Role::kIn, Fit::kDense, uniform(low, high)};
+      };
+      const std::vector<Slot> parameters = {vector("mean", center - 0.1, center + 0.1), vector("rstd", 1, 2),
+                                            vector("gamma", 0.5, 1.5), vector("beta", -1, 1)};
       auto view = [](const Bound& t) { return BatchNormView{t.raw("mean"), t.raw("rstd"), t.raw("gamma"), t.raw("beta")}; };
       auto with_parameters = [&](std::vector<Slot> slots) {
         slots.insert(slots.end(), parameters.begin(), parameters.end());
@@ -76,32 +76,40 @@ void norm_cases(std::vector<OpCase>& list) {
       };
       list.push_back({.method = "batch_norm_stats",
                       .detail = text,
-                      .slots = {{"x", shape, Role::kIn, Fit::kRows, x}, {"mean", {c}, Role::kOut, Fit::kDense}, {"var", {c}, Role::kOut, Fit::kDense}},
-                      .run = [](Backend& b, const Bound& t, bool) { return b.batch_norm_stats(t.rows("x"), t.raw("mean"), t.raw("var")), 0.0; },
+                      .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
+                                {"mean", {c}, Role::kOut, Fit::kDense},
+                                {"var", {c}, Role::kOut, Fit::kDense}},
+                      .run = [](Backend& b, const Bound& t,
+                                bool) { return b.batch_norm_stats(t.rows("x"), t.raw("mean"), t.raw("var")), 0.0; },
                       .length = std::sqrt(rows),
                       .magnitude = 1});
       for (Activation act : {Activation::kNone, Activation::kSilu}) {
         const std::string name = text + (act == Activation::kSilu ? " silu" : "");
         for (bool residual : {false, true}) {
-          list.push_back({.method = "batch_norm_apply",
-                          .detail = name + (residual ? " residual" : ""),
-                          .slots = with_parameters({{"x", shape, Role::kIn, Fit::kRows, x}, {"residual", shape}, {"y", shape, Role::kOut}}),
-                          .run =
-                              [=](Backend& b, const Bound& t, bool) {
-                                b.batch_norm_apply(t.rows("x"), view(t), act, residual ? t.rows("residual") : RowsView{}, t.rows("y"));
-                                return 0.0;
-                              },
-                          .magnitude = 1 + center});  // x * scale + shift, where a kernel folds the mean into the shift
+          list.push_back(
+              {.method = "batch_norm_apply",
+               .detail = name + (residual ? " residual" : ""),
+               .slots = with_parameters({{"x", shape, Role::kIn, Fit::kRows, x}, {"residual", shape}, {"y", shape, Role::kOut}}),
+               .run =
+                   [=](Backend& b, const Bound& t, bool) {
+                     b.batch_norm_apply(t.rows("x"), view(t), act, residual ? t.rows("residual") : RowsView{}, t.rows("y"));
+                     return 0.0;
+                   },
+               .magnitude = 1 + center});  // x * scale + shift, where a kernel folds the mean into the shift
         }
         for (bool accumulate : {false, true}) {
           const Role role = accumulate ? Role::kInOut : Role::kOut;
           list.push_back({.method = "batch_norm_backward",
                           .detail = name + (accumulate ? " accumulate" : ""),
-                          .slots = with_parameters({{"x", shape, Role::kIn, Fit::kRows, x}, {"dy", shape}, {"dx", shape, Role::kOut},
-                                                    {"dgamma", {c}, role, Fit::kDense}, {"dbeta", {c}, role, Fit::kDense}}),
+                          .slots = with_parameters({{"x", shape, Role::kIn, Fit::kRows, x},
+                                                    {"dy", shape},
+                                                    {"dx", shape, Role::kOut},
+                                                    {"dgamma", {c}, role, Fit::kDense},
+                                                    {"dbeta", {c}, role, Fit::kDense}}),
                           .run =
                               [=](Backend& b, const Bound& t, bool) {
-                                b.batch_norm_backward(t.rows("x"), t.rows("dy"), view(t), act, t.rows("dx"), t.raw("dgamma"), t.raw("dbeta"), accumulate);
+                                b.batch_norm_backward(t.rows("x"), t.rows("dy"), view(t), act, t.rows("dx"), t.raw("dgamma"),
+                                                      t.raw("dbeta"), accumulate);
                                 return 0.0;
                               },
                           .length = rows,

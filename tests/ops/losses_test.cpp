@@ -18,18 +18,21 @@ Values corners() {
 struct MaskItems {
   std::vector<int32_t> image{0, 1, 1, 0, 1};
   std::vector<int32_t> target;
-  std::vector<float> boxes{1, 1, 6, 5, 2.5f, 1.2f, 9, 4.4f, 2, 0, 5, 7, -3, 1.75f, 4, 99, 3.1f, 3.1f, 3.9f, 3.9f};  // the last holds no pixel
+  std::vector<float> boxes{1, 1, 6,  5,     2.5f, 1.2f, 9,    4.4f, 2,    0,
+                           5, 7, -3, 1.75f, 4,    99,   3.1f, 3.1f, 3.9f, 3.9f};  // the last holds no pixel
   std::vector<float> area{0.4f, 0.35f, 0.375f, 0.3f, 0.01f};
   bool overlap;
 
-  explicit MaskItems(bool overlapping) : target(overlapping ? std::vector<int32_t>{1, 2, 1, 2, 1} : std::vector<int32_t>{0, 3, 2, 1, 2}), overlap(overlapping) {}
+  explicit MaskItems(bool overlapping)
+      : target(overlapping ? std::vector<int32_t>{1, 2, 1, 2, 1} : std::vector<int32_t>{0, 3, 2, 1, 2}), overlap(overlapping) {}
   MaskLossItems view() const { return {int64_t(image.size()), image.data(), target.data(), boxes.data(), area.data(), overlap}; }
 };
 
 std::vector<OpCase> cases() {
   std::vector<OpCase> list;
   for (const Shape& shape : {Shape{0, 80}, Shape{5, 7}, Shape{129, 80}, Shape{1, 3000}}) {
-    const std::vector<Slot> slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(-8, 8)}, {"target", shape, Role::kIn, Fit::kRows, uniform(0, 1)}};
+    const std::vector<Slot> slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(-8, 8)},
+                                     {"target", shape, Role::kIn, Fit::kRows, uniform(0, 1)}};
     list.push_back({.method = "bce_with_logits",
                     .detail = to_string(shape),
                     .slots = slots,
@@ -40,9 +43,10 @@ std::vector<OpCase> cases() {
     list.push_back({.method = "bce_with_logits_backward",
                     .detail = to_string(shape),
                     .slots = backward,
-                    .run = [](Backend& b, const Bound& t, bool accumulate) {
-                      return b.bce_with_logits_backward(t.rows("x"), t.rows("target"), 0.37, t.rows("dx"), accumulate), 0.0;
-                    },
+                    .run =
+                        [](Backend& b, const Bound& t, bool accumulate) {
+                          return b.bce_with_logits_backward(t.rows("x"), t.rows("target"), 0.37, t.rows("dx"), accumulate), 0.0;
+                        },
                     .accumulates = true});
   }
   for (int64_t n : {1, 7, 100}) {
@@ -54,41 +58,47 @@ std::vector<OpCase> cases() {
     list.push_back({.method = "ciou_loss",
                     .detail = fmt::format("{} boxes", n),
                     .slots = with_value,
-                    .run = [](Backend& b, const Bound& t, bool) {
-                      return b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), t.raw("ciou"));
-                    },
+                    .run = [](Backend& b, const Bound& t,
+                              bool) { return b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), t.raw("ciou")); },
                     .length = 8});
     list.push_back({.method = "ciou_loss",
                     .detail = fmt::format("{} boxes, sum only", n),
                     .slots = boxes,
-                    .run = [](Backend& b, const Bound& t, bool) { return b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), nullptr); },
+                    .run = [](Backend& b, const Bound& t,
+                              bool) { return b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), nullptr); },
                     .length = 8});
     std::vector<Slot> gradient = boxes;
     gradient.push_back({"dboxes", {n, 4}, Role::kOut});
     list.push_back({.method = "ciou_loss_backward",
                     .detail = fmt::format("{} boxes", n),
                     .slots = gradient,
-                    .run = [](Backend& b, const Bound& t, bool) {
-                      return b.ciou_loss_backward(t.rows("boxes"), t.rows("target"), t.raw("weight"), 1.7, t.rows("dboxes")), 0.0;
-                    },
+                    .run =
+                        [](Backend& b, const Bound& t, bool) {
+                          return b.ciou_loss_backward(t.rows("boxes"), t.rows("target"), t.raw("weight"), 1.7, t.rows("dboxes")),
+                                 0.0;
+                        },
                     .length = 64});
     for (int64_t bins : {2, 16, 33}) {
       const std::vector<Slot> slots = {{"logits", {n, 4 * bins}, Role::kIn, Fit::kRows, uniform(-6, 6)},
                                        {"target", {n, 4}, Role::kIn, Fit::kRows, uniform(0, double(bins) - 1.01)},
                                        {"weight", {n}, Role::kIn, Fit::kDense, uniform(0, 1)}};
-      list.push_back({.method = "dfl_loss",
-                      .detail = fmt::format("{} boxes, {} bins", n, bins),
-                      .slots = slots,
-                      .run = [](Backend& b, const Bound& t, bool) { return b.dfl_loss(t.rows("logits"), t.rows("target"), t.raw("weight")); },
-                      .length = double(bins)});
+      list.push_back(
+          {.method = "dfl_loss",
+           .detail = fmt::format("{} boxes, {} bins", n, bins),
+           .slots = slots,
+           .run = [](Backend& b, const Bound& t, bool) { return b.dfl_loss(t.rows("logits"), t.rows("target"), t.raw("weight")); },
+           .length = double(bins)});
       std::vector<Slot> backward = slots;
       backward.push_back({"dlogits", {n, 4 * bins}, Role::kOut});
       list.push_back({.method = "dfl_loss_backward",
                       .detail = fmt::format("{} boxes, {} bins", n, bins),
                       .slots = backward,
-                      .run = [](Backend& b, const Bound& t, bool accumulate) {
-                        return b.dfl_loss_backward(t.rows("logits"), t.rows("target"), t.raw("weight"), 0.6, t.rows("dlogits"), accumulate), 0.0;
-                      },
+                      .run =
+                          [](Backend& b, const Bound& t, bool accumulate) {
+                            return b.dfl_loss_backward(t.rows("logits"), t.rows("target"), t.raw("weight"), 0.6, t.rows("dlogits"),
+                                                       accumulate),
+                                   0.0;
+                          },
                       .length = double(bins),
                       .accumulates = true});
     }
@@ -98,15 +108,18 @@ std::vector<OpCase> cases() {
       const MaskItems items(overlap);
       const int64_t n = int64_t(items.image.size());
       const std::string detail = fmt::format("{}, {} prototypes", overlap ? "overlap" : "separate", k);
-      const std::vector<Slot> slots = {{"coefficients", {n, k}},
-                                       {"prototypes", {2, 7, 9, k}},
-                                       {"masks", {overlap ? 2 : 4, 7, 9}, Role::kIn, Fit::kDense, overlap ? whole(0, 2) : whole(0, 1), DType::kI32}};
+      const std::vector<Slot> slots = {
+          {"coefficients", {n, k}},
+          {"prototypes", {2, 7, 9, k}},
+          {"masks", {overlap ? 2 : 4, 7, 9}, Role::kIn, Fit::kDense, overlap ? whole(0, 2) : whole(0, 1), DType::kI32}};
       list.push_back({.method = "mask_loss",
                       .detail = detail,
                       .slots = slots,
-                      .run = [items](Backend& b, const Bound& t, bool) {
-                        return b.mask_loss(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(), items.view());
-                      },
+                      .run =
+                          [items](Backend& b, const Bound& t, bool) {
+                            return b.mask_loss(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
+                                               items.view());
+                          },
                       .length = double(k)});
       std::vector<Slot> backward = slots;
       backward.push_back({"dcoefficients", {n, k}, Role::kInOut});
@@ -116,8 +129,8 @@ std::vector<OpCase> cases() {
                       .slots = backward,
                       .run =
                           [items](Backend& b, const Bound& t, bool) {
-                            b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(), items.view(), 0.8,
-                                                 t.rows("dcoefficients"), t.image("dprototypes"));
+                            b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
+                                                 items.view(), 0.8, t.rows("dcoefficients"), t.image("dprototypes"));
                             return 0.0;
                           },
                       .length = 63});

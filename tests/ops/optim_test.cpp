@@ -1,7 +1,7 @@
 // Optimizer and random kernels on every backend.
-#include "tests/support/op_case.h"
-
 #include "tensor/ops/optim.h"
+
+#include "tests/support/op_case.h"
 
 namespace tessera::testing {
 namespace {
@@ -17,15 +17,17 @@ std::vector<OpCase> cases() {
     for (bool nesterov : {false, true}) {
       for (bool first : {false, true}) {
         const SgdParams s{.lr = 0.01, .momentum = 0.937, .weight_decay = 5e-4, .nesterov = nesterov, .first_step = first};
-        list.push_back({.method = "sgd",
-                        .detail = size + (nesterov ? " nesterov" : "") + (first ? " first" : ""),
-                        .slots = {p, g, v},
-                        .run = [s](Backend& b, const Bound& t, bool) { return b.sgd(t.rows("p"), t.rows("g"), t.rows("v"), 0.5, s), 0.0; }});
+        list.push_back(
+            {.method = "sgd",
+             .detail = size + (nesterov ? " nesterov" : "") + (first ? " first" : ""),
+             .slots = {p, g, v},
+             .run = [s](Backend& b, const Bound& t, bool) { return b.sgd(t.rows("p"), t.rows("g"), t.rows("v"), 0.5, s), 0.0; }});
       }
     }
     for (bool decoupled : {false, true}) {
       for (int64_t step : {1, 100}) {
-        const AdamParams a{.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.05, .decoupled = decoupled, .step = step};
+        const AdamParams a{
+            .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.05, .decoupled = decoupled, .step = step};
         list.push_back({.method = "adam",
                         .detail = fmt::format("{}{} step {}", size, decoupled ? " decoupled" : "", step),
                         .slots = {p, g, m, v},
@@ -38,14 +40,13 @@ std::vector<OpCase> cases() {
                     .detail = size,
                     .slots = {{"y", shape, Role::kInOut}, {"x", shape}},
                     .run = [](Backend& b, const Bound& t, bool) { return b.lerp(t.rows("y"), t.rows("x"), 0.003), 0.0; }});
-    list.push_back({.method = "sum_of_squares",
-                    .detail = size,
-                    .slots = {{"x", shape}},
-                    .run = [](Backend& b, const Bound& t, bool) { return b.sum_of_squares(t.rows("x")); }});
-    list.push_back({.method = "all_finite",
-                    .detail = size,
-                    .slots = {{"x", shape}},
-                    .run = [](Backend& b, const Bound& t, bool) { return b.all_finite(t.rows("x")) ? 1.0 : 0.0; }});
+    list.push_back(
+        {.method = "sum_of_squares", .detail = size, .slots = {{"x", shape}}, .run = [](Backend& b, const Bound& t, bool) {
+           return b.sum_of_squares(t.rows("x"));
+         }});
+    list.push_back({.method = "all_finite", .detail = size, .slots = {{"x", shape}}, .run = [](Backend& b, const Bound& t, bool) {
+                      return b.all_finite(t.rows("x")) ? 1.0 : 0.0;
+                    }});
     for (RngPurpose purpose : {RngPurpose::kInit, RngPurpose::kTest}) {
       const RandomStream s{.seed = 0x123456789abcdef0, .purpose = purpose, .index = 7};
       list.push_back({.method = "uniform",

@@ -27,15 +27,15 @@ std::vector<OpCase> cases() {
                       .run = [op](Backend& b, const Bound& t, bool) { return b.unary(op, t.rows("x"), t.rows("y")), 0.0; },
                       .types = types,
                       .in_place = {{"y", "x"}}});
-      list.push_back({.method = "unary_backward",
-                      .detail = detail,
-                      .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(low, high)}, {"dy", shape}, {"dx", shape, Role::kOut}},
-                      .run = [op](Backend& b, const Bound& t, bool accumulate) {
-                        return b.unary_backward(op, t.rows("x"), t.rows("dy"), t.rows("dx"), accumulate), 0.0;
-                      },
-                      .types = types,
-                      .accumulates = true,
-                      .in_place = {{"dx", "dy"}}});
+      list.push_back(
+          {.method = "unary_backward",
+           .detail = detail,
+           .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(low, high)}, {"dy", shape}, {"dx", shape, Role::kOut}},
+           .run = [op](Backend& b, const Bound& t,
+                       bool accumulate) { return b.unary_backward(op, t.rows("x"), t.rows("dy"), t.rows("dx"), accumulate), 0.0; },
+           .types = types,
+           .accumulates = true,
+           .in_place = {{"dx", "dy"}}});
     }
     list.push_back({.method = "add_scaled",
                     .detail = to_string(shape),
@@ -53,8 +53,9 @@ std::vector<OpCase> cases() {
   struct Pair {
     Shape a, b, y;
   };
-  for (const Pair& s : {Pair{{4, 3, 37}, {4, 3, 37}, {4, 3, 37}}, Pair{{4, 3, 37}, {37}, {4, 3, 37}}, Pair{{4, 3, 5}, {3, 1}, {4, 3, 5}},
-                        Pair{{1, 1}, {2, 6, 7, 33}, {2, 6, 7, 33}}, Pair{{6, 1}, {1, 9}, {6, 9}}}) {
+  for (const Pair& s :
+       {Pair{{4, 3, 37}, {4, 3, 37}, {4, 3, 37}}, Pair{{4, 3, 37}, {37}, {4, 3, 37}}, Pair{{4, 3, 5}, {3, 1}, {4, 3, 5}},
+        Pair{{1, 1}, {2, 6, 7, 33}, {2, 6, 7, 33}}, Pair{{6, 1}, {1, 9}, {6, 9}}}) {
     for (int i = 0; i <= int(BinaryOp::kMinimum); ++i) {
       const BinaryOp op = BinaryOp(i);
       const bool divides = op == BinaryOp::kDivide;

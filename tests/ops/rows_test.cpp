@@ -11,9 +11,10 @@ std::vector<OpCase> cases() {
   struct Sizes {
     Shape x, y;
   };
-  for (const Sizes& s : {Sizes{{4, 5, 6}, {1, 5, 6}}, Sizes{{4, 5, 6}, {4, 1, 6}}, Sizes{{4, 5, 6}, {4, 5, 1}}, Sizes{{4, 5, 6}, {1, 1, 1}},
-                         Sizes{{37, 65}, {1, 65}}, Sizes{{37, 65}, {37, 1}}, Sizes{{2, 9, 7, 33}, {1, 1, 1, 33}},
-                         Sizes{{2, 9, 7, 33}, {2, 1, 1, 33}}, Sizes{{3000}, {1}}, Sizes{{}, {}}}) {
+  for (const Sizes& s :
+       {Sizes{{4, 5, 6}, {1, 5, 6}}, Sizes{{4, 5, 6}, {4, 1, 6}}, Sizes{{4, 5, 6}, {4, 5, 1}}, Sizes{{4, 5, 6}, {1, 1, 1}},
+        Sizes{{37, 65}, {1, 65}}, Sizes{{37, 65}, {37, 1}}, Sizes{{2, 9, 7, 33}, {1, 1, 1, 33}},
+        Sizes{{2, 9, 7, 33}, {2, 1, 1, 33}}, Sizes{{3000}, {1}}, Sizes{{}, {}}}) {
     for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMean, ReduceOp::kMax}) {
       list.push_back({.method = "reduce",
                       .detail = fmt::format("{} {} to {}", name_of(op), to_string(s.x), to_string(s.y)),
@@ -22,27 +23,30 @@ std::vector<OpCase> cases() {
                       .types = kFloats,
                       .length = double(numel(s.x)) / double(numel(s.y))});
     }
-    list.push_back({.method = "reduce",
-                    .detail = fmt::format("integer sum {} to {}", to_string(s.x), to_string(s.y)),
-                    .slots = {{"x", s.x, Role::kIn, Fit::kStrided, whole(-9, 9)}, {"y", s.y, Role::kOut, Fit::kStrided}},
-                    .run = [](Backend& b, const Bound& t, bool) { return b.reduce(ReduceOp::kSum, t.strided("x"), t.strided("y")), 0.0; },
-                    .types = {DType::kI64, DType::kI32}});
+    list.push_back(
+        {.method = "reduce",
+         .detail = fmt::format("integer sum {} to {}", to_string(s.x), to_string(s.y)),
+         .slots = {{"x", s.x, Role::kIn, Fit::kStrided, whole(-9, 9)}, {"y", s.y, Role::kOut, Fit::kStrided}},
+         .run = [](Backend& b, const Bound& t, bool) { return b.reduce(ReduceOp::kSum, t.strided("x"), t.strided("y")), 0.0; },
+         .types = {DType::kI64, DType::kI32}});
   }
   for (const Shape& shape : {Shape{1, 1}, Shape{7, 80}, Shape{65, 33}}) {
     const int64_t rows = shape[0];
     list.push_back({.method = "argmax",
                     .detail = to_string(shape),
-                    .slots = {{"x", shape, Role::kIn, Fit::kRows, whole(-3, 3)}, {"index", {rows, 1}, Role::kOut, Fit::kRows, {}, DType::kI64}},
+                    .slots = {{"x", shape, Role::kIn, Fit::kRows, whole(-3, 3)},
+                              {"index", {rows, 1}, Role::kOut, Fit::kRows, {}, DType::kI64}},
                     .run = [](Backend& b, const Bound& t, bool) { return b.argmax(t.rows("x"), t.rows("index")), 0.0; },
                     .types = {DType::kF32, DType::kBF16, DType::kI32, DType::kU8}});
     for (int64_t k : {int64_t{1}, std::min<int64_t>(10, shape[1]), shape[1]}) {
-      list.push_back({.method = "topk",
-                      .detail = fmt::format("{} of {}", k, to_string(shape)),
-                      .slots = {{"x", shape, Role::kIn, Fit::kRows, whole(-9, 9)},
-                                {"values", {rows, k}, Role::kOut},
-                                {"indices", {rows, k}, Role::kOut, Fit::kRows, {}, DType::kI64}},
-                      .run = [](Backend& b, const Bound& t, bool) { return b.topk(t.rows("x"), t.rows("values"), t.rows("indices")), 0.0; },
-                      .types = {DType::kF32, DType::kI32}});
+      list.push_back(
+          {.method = "topk",
+           .detail = fmt::format("{} of {}", k, to_string(shape)),
+           .slots = {{"x", shape, Role::kIn, Fit::kRows, whole(-9, 9)},
+                     {"values", {rows, k}, Role::kOut},
+                     {"indices", {rows, k}, Role::kOut, Fit::kRows, {}, DType::kI64}},
+           .run = [](Backend& b, const Bound& t, bool) { return b.topk(t.rows("x"), t.rows("values"), t.rows("indices")), 0.0; },
+           .types = {DType::kF32, DType::kI32}});
     }
     for (bool log : {false, true}) {
       const char* name = log ? "log " : "";
@@ -55,10 +59,11 @@ std::vector<OpCase> cases() {
                       .in_place = {{"y", "x"}}});
       list.push_back({.method = "softmax_backward",
                       .detail = name + to_string(shape),
-                      .slots = {{"y", shape, Role::kIn, Fit::kRows, log ? uniform(-5, 0) : uniform(0, 0.2)}, {"dy", shape}, {"dx", shape, Role::kOut}},
-                      .run = [log](Backend& b, const Bound& t, bool) {
-                        return b.softmax_backward(t.rows("y"), t.rows("dy"), t.rows("dx"), log), 0.0;
-                      },
+                      .slots = {{"y", shape, Role::kIn, Fit::kRows, log ? uniform(-5, 0) : uniform(0, 0.2)},
+                                {"dy", shape},
+                                {"dx", shape, Role::kOut}},
+                      .run = [log](Backend& b, const Bound& t,
+                                   bool) { return b.softmax_backward(t.rows("y"), t.rows("dy"), t.rows("dx"), log), 0.0; },
                       .types = kFloats,
                       .length = double(shape[1]),
                       .magnitude = 4});
@@ -71,11 +76,12 @@ std::vector<OpCase> cases() {
   for (int64_t cols : {1, 5, 64}) {
     const std::vector<int64_t> index = {5, 0, 0, 3, 2, 5, 5, 1};
     const int64_t n = int64_t(index.size());
-    list.push_back({.method = "gather_rows",
-                    .detail = fmt::format("{} columns", cols),
-                    .slots = {{"x", {6, cols}, Role::kIn, Fit::kRows, whole(0, 100)}, {"y", {n, cols}, Role::kOut}},
-                    .run = [index](Backend& b, const Bound& t, bool) { return b.gather_rows(t.rows("x"), index.data(), t.rows("y")), 0.0; },
-                    .types = {DType::kF32, DType::kBF16, DType::kI64, DType::kI32, DType::kU8}});
+    list.push_back(
+        {.method = "gather_rows",
+         .detail = fmt::format("{} columns", cols),
+         .slots = {{"x", {6, cols}, Role::kIn, Fit::kRows, whole(0, 100)}, {"y", {n, cols}, Role::kOut}},
+         .run = [index](Backend& b, const Bound& t, bool) { return b.gather_rows(t.rows("x"), index.data(), t.rows("y")), 0.0; },
+         .types = {DType::kF32, DType::kBF16, DType::kI64, DType::kI32, DType::kU8}});
     list.push_back({.method = "scatter_add_rows",
                     .detail = fmt::format("{} columns", cols),
                     .slots = {{"x", {n, cols}}, {"y", {6, cols}, Role::kInOut}},

@@ -40,7 +40,7 @@ inline double formula_value(std::string_view name, int64_t i, const Shape& shape
     return u * std::sqrt(9.0 / double(fan_in));
   }
   if (name.find(".cv3.") != std::string_view::npos && ends(".2.bias")) return -2 + 0.5 * u;  // class branch, last layer
-  return 0.1 * u;                                                                           // other biases, running_mean
+  return 0.1 * u;                                                                            // other biases, running_mean
 }
 
 // The f32 tensor of a state-dict entry, in PyTorch's shape.

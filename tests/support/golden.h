@@ -1,15 +1,14 @@
-// Reads the fixtures of tests/golden: a small safetensors reader of its own, so that tests of the lower layers need nothing of nn/io
-// and the reader of nn/io is tested against a second one.
+// Reads the fixtures of tests/golden: a small safetensors reader of its own, so that tests of the lower layers need nothing of
+// nn/io and the reader of nn/io is tested against a second one.
 #pragma once
 
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "tensor/tensor.h"
 
@@ -20,8 +19,8 @@ using TensorMap = std::map<std::string, Tensor>;
 inline std::filesystem::path golden_dir() { return std::filesystem::path(TESSERA_SOURCE_DIR) / "tests" / "golden"; }
 
 inline DType safetensors_type(const std::string& name) {
-  static const std::map<std::string, DType> types = {{"F64", DType::kF64}, {"F32", DType::kF32},   {"BF16", DType::kBF16},
-                                                     {"F16", DType::kF16}, {"I64", DType::kI64},   {"I32", DType::kI32},
+  static const std::map<std::string, DType> types = {{"F64", DType::kF64}, {"F32", DType::kF32},  {"BF16", DType::kBF16},
+                                                     {"F16", DType::kF16}, {"I64", DType::kI64},  {"I32", DType::kI32},
                                                      {"U8", DType::kU8},   {"BOOL", DType::kBool}};
   const auto it = types.find(name);
   TESSERA_CHECK(it != types.end(), "safetensors: got type {}, which no tensor has", name);
@@ -47,8 +46,8 @@ inline TensorMap read_safetensors(const std::filesystem::path& path) {
     Tensor t = Tensor::empty(shape, safetensors_type(entry.at("dtype").get<std::string>()));
     const size_t begin = entry.at("data_offsets").at(0).get<size_t>();
     const size_t end = entry.at("data_offsets").at(1).get<size_t>();
-    TESSERA_CHECK(begin <= end && end <= data.size() && end - begin == size_t(t.numel()) * size_of(t.dtype()), "{}: {} is cut short",
-                  path.string(), name);
+    TESSERA_CHECK(begin <= end && end <= data.size() && end - begin == size_t(t.numel()) * size_of(t.dtype()),
+                  "{}: {} is cut short", path.string(), name);
     if (end > begin) std::memcpy(t.raw(), data.data() + begin, end - begin);
     tensors.emplace(name, t);
   }

@@ -7,8 +7,11 @@
 //   strided        memory order reversed, where the contract takes any strides
 //   in place       where an output may be an input
 //   accumulate     adds to what was there; twice gives twice
-// Every byte around an input is 0xff (NaN): reading it spoils the result. Every byte around an output is 0xa5: writing it is reported.
+// Every byte around an input is 0xff (NaN): reading it spoils the result. Every byte around an output is 0xa5: writing it is
+// reported.
 #pragma once
+
+#include <doctest/doctest.h>
 
 #include <bit>
 #include <chrono>
@@ -19,8 +22,6 @@
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <doctest/doctest.h>
 
 #include "tensor/backend.h"
 #include "tensor/base/parallel.h"
@@ -186,8 +187,8 @@ inline Placed place(const Slot& slot, DType type, Placement placement) {
 }
 
 struct Plan {
-  DType type;                    // of the slots that have none of their own
-  DType value_type;              // inputs are rounded to this type first
+  DType type;        // of the slots that have none of their own
+  DType value_type;  // inputs are rounded to this type first
   Placement placement = Placement::kDense;
   bool in_place = false;
   bool accumulate_first = false;  // add to the initial values of the outputs
@@ -348,7 +349,8 @@ inline void run_on(const OpCase& c, const Row& row, DType type, const Reference&
   }
   if (c.accumulates) {
     compare("accumulate", {.type = type, .value_type = type, .accumulate_first = true});
-    compare("accumulate, pitched", {.type = type, .value_type = type, .placement = Placement::kPitchedOdd, .accumulate_first = true});
+    compare("accumulate, pitched",
+            {.type = type, .value_type = type, .placement = Placement::kPitchedOdd, .accumulate_first = true});
     compare("accumulated twice", {.type = type, .value_type = type, .runs = 2}, 2);
   }
 }

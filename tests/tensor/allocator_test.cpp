@@ -1,13 +1,12 @@
-#include "tensor/caching_allocator.h"
+#include <doctest/doctest.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <thread>
 
-#include <doctest/doctest.h>
-
 #include "tensor/base/check.h"
 #include "tensor/base/rng.h"
+#include "tensor/caching_allocator.h"
 
 namespace tessera {
 namespace {

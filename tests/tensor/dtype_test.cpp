@@ -1,10 +1,10 @@
 // Element types: sizes, and the conversions of the 16-bit floats against their definitions, for every bit pattern.
 #include "tensor/dtype.h"
 
+#include <doctest/doctest.h>
+
 #include <cmath>
 #include <limits>
-
-#include <doctest/doctest.h>
 
 namespace tessera {
 namespace {

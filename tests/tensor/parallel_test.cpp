@@ -1,13 +1,13 @@
 #include "tensor/base/parallel.h"
 
+#include <doctest/doctest.h>
+
 #include <atomic>
 #include <mutex>
 #include <set>
 #include <stdexcept>
 #include <thread>
 #include <vector>
-
-#include <doctest/doctest.h>
 
 #include "tensor/base/check.h"
 

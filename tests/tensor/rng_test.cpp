@@ -1,11 +1,11 @@
 #include "tensor/base/rng.h"
 
+#include <doctest/doctest.h>
+
 #include <cmath>
 #include <functional>
 #include <map>
 #include <set>
-
-#include <doctest/doctest.h>
 
 #include "tensor/base/check.h"
 

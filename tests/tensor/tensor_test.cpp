@@ -1,9 +1,9 @@
 // The tensor handle: views, layouts, joins, conversions, versions.
 #include "tensor/tensor.h"
 
-#include <numeric>
-
 #include <doctest/doctest.h>
+
+#include <numeric>
 
 #include "tensor/backend.h"
 
@@ -166,8 +166,10 @@ TEST_CASE("copies and conversions") {
   CHECK_FALSE(t.clone().shares_storage(t));
   CHECK_FALSE(t.permute({1, 0}).contiguous().shares_storage(t));
   CHECK(t.to(DType::kF32).shares_storage(t));
-  CHECK(Tensor::from_floats({1.9f, -1.9f, 0, 300}, {4}).to(DType::kI32).to_vector<int32_t>() == std::vector<int32_t>{1, -1, 0, 300});
-  CHECK(floats(Tensor::from_floats({1.00390625f}, {1}).to(DType::kBF16).to(DType::kF32)) == std::vector<float>{1.0f});  // ties to even
+  CHECK(Tensor::from_floats({1.9f, -1.9f, 0, 300}, {4}).to(DType::kI32).to_vector<int32_t>() ==
+        std::vector<int32_t>{1, -1, 0, 300});
+  CHECK(floats(Tensor::from_floats({1.00390625f}, {1}).to(DType::kBF16).to(DType::kF32)) ==
+        std::vector<float>{1.0f});  // ties to even
   CHECK(floats(Tensor::from_floats({0.1f}, {1}).to(DType::kF16).to(DType::kF32)) == std::vector<float>{0.0999755859375f});
   const auto truth = Tensor::from_floats({0.25f, 0, -3}, {3}).to(DType::kBool).to_vector<bool>();
   CHECK(truth == std::vector<bool>{true, false, true});
