@@ -34,7 +34,7 @@ train: images/train
 val: images/val
 download: https://github.com/ultralytics/assets/releases/download/v0.0.0/coco8-seg.zip
 )"},
-    Builtin{"coco.yaml", R"(# COCO 2017: images from cocodataset.org, labels converted from its instances JSON (tessera convert).
+    Builtin{"coco.yaml", R"(# COCO 2017: images from cocodataset.org, labels converted from its instances JSON.
 path: coco
 train: train2017.txt
 val: val2017.txt

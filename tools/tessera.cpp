@@ -1,9 +1,12 @@
 // The one program. `tessera train ...`; called as train_seg, val_seg or predict_seg the verb is implied.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <iterator>
 #include <new>
@@ -12,6 +15,7 @@
 #include <vector>
 
 #include "tensor/base/check.h"
+#include "tensor/base/file.h"
 #include "tensor/cpu/install.h"
 #include "tools/verbs/error_report.h"
 #include "tools/verbs/verbs.h"
@@ -58,6 +62,28 @@ std::string overview() {
          "\nExample:\n  train_seg --data coco128-seg.yaml --epochs 100 --imgsz 640\n";
 }
 
+std::vector<std::string_view> verb_names() {
+  std::vector<std::string_view> names;
+  for (const VerbEntry& v : kVerbs) names.push_back(v.name);
+  return names;
+}
+
+// Whether errors are to be JSON. Looked for apart from the other arguments, since reading those may be what fails.
+bool wants_json(const std::vector<std::string>& arguments) {
+  Config config(kInfo);
+  try {
+    if (const char* value = std::getenv("TESSERA_ARG_JSON")) config.set("json", value, "environment");
+    for (std::string_view a : arguments) {
+      while (a.starts_with("-")) a.remove_prefix(1);
+      if (a == "json") config.set("json", "true", "command line");
+      if (a.starts_with("json=")) config.set("json", a.substr(5), "command line");
+    }
+  } catch (const Error&) {
+    return false;  // no boolean: the run itself says so
+  }
+  return config.flag("json");
+}
+
 const VerbEntry* find_verb(std::string_view name) {
   const auto it = std::find_if(std::begin(kVerbs), std::end(kVerbs), [&](const VerbEntry& v) { return v.name == name; });
   return it == std::end(kVerbs) ? nullptr : it;
@@ -82,9 +108,9 @@ int run(std::vector<std::string> arguments) {
   }
   const VerbEntry* entry = find_verb(name);
   if (entry == nullptr) {
-    std::string list;
-    for (const VerbEntry& v : kVerbs) list += fmt::format(" {}", v.name);
-    throw Error(ErrorCode::kUsage, fmt::format("unknown verb '{}'", name), {}, fmt::format("known:{}", list));
+    const auto nearest = nearest_name(name, verb_names());
+    throw Error(ErrorCode::kUsage, fmt::format("unknown verb '{}'", name), {},
+                nearest ? fmt::format("did you mean {}?", *nearest) : fmt::format("known: {}", fmt::join(verb_names(), ", ")));
   }
   if (std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) { return a == "--help" || a == "-h"; })) {
     fmt::print("{}", verb_help(entry->verb, entry->name, entry->purpose, entry->examples));
@@ -114,15 +140,21 @@ int run(std::vector<std::string> arguments) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv, argv + argc);
-  const bool json = std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) { return a == "--json" || a == "json=true"; });
+  const bool json = wants_json(arguments);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes an error of write(), with a message, instead of a death
   try {
-    return run(arguments);
+    const int code = run(arguments);
+    // Without this a full disk behind stdout would go unnoticed.
+    if (std::fflush(stdout) != 0) throw_file_error("write", "standard output", errno);
+    return code;
   } catch (const Error& e) {
     return report_error(e, json);
+  } catch (const std::filesystem::filesystem_error& e) {
+    return report_error(Error(ErrorCode::kIo, e.code().message(), {e.path1().string()}, "check the path and its permissions"), json);
   } catch (const std::bad_alloc&) {
     return report_error(Error(ErrorCode::kMemory, "out of memory", {}, "use a smaller batch or image size"), json);
   } catch (const std::exception& e) {
-    return report_error(Error(ErrorCode::kBug, e.what()), json);
+    const bool output_failed = std::ferror(stdout) != 0;
+    return report_error(Error(output_failed ? ErrorCode::kIo : ErrorCode::kBug, e.what()), json);
   }
 }

@@ -6,15 +6,19 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 
+#include <unistd.h>
+
 #include "tensor/base/check.h"
+#include "tensor/base/file.h"
 
 namespace tessera {
 
 namespace {
 
+constexpr size_t kMaxFileBytes = size_t(1) << 20;
+constexpr std::string_view kEnvironmentPrefix = "TESSERA_ARG_";
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr unsigned kTV = kTrain | kVal, kTVP = kTrain | kVal | kPredict;
 constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo;
@@ -173,7 +177,8 @@ std::string checked_value(const OptionSpec& o, std::string_view given) {
     case kFloat: {
       double x = 0;
       const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), x);
-      if (failed != std::errc() || end != text.data() + text.size() || !(x >= o.low && x <= o.high)) throw refuse();
+      const bool whole = failed == std::errc() && end == text.data() + text.size();
+      if (!whole || !std::isfinite(x) || x < o.low || x > o.high) throw refuse();
       return text;
     }
   }
@@ -203,19 +208,25 @@ const OptionSpec* find_option(std::string_view name) {
   return nullptr;
 }
 
-std::optional<std::string> nearest_option(std::string_view name, unsigned verb) {
-  const OptionSpec* best = nullptr;
+std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string_view> known) {
+  std::optional<std::string> best;
   int best_distance = std::max(2, int(name.size()) / 3) + 1;
-  for (const OptionSpec& o : kOptions) {
-    if (!(o.verbs & verb)) continue;
-    const int d = edit_distance(name, o.name);
+  for (const std::string_view candidate : known) {
+    const int d = edit_distance(name, candidate);
     if (d < best_distance) {
       best_distance = d;
-      best = &o;
+      best = candidate;
     }
   }
-  if (best == nullptr) return std::nullopt;
-  return std::string(best->name);
+  return best;
+}
+
+std::optional<std::string> nearest_option(std::string_view name, unsigned verb) {
+  std::vector<std::string_view> known;
+  for (const OptionSpec& o : kOptions) {
+    if (o.verbs & verb) known.push_back(o.name);
+  }
+  return nearest_name(name, known);
 }
 
 Config::Config(Verb verb) : verb_(verb) {
@@ -238,35 +249,43 @@ void Config::set(std::string_view given, std::string_view text, std::string_view
 }
 
 void Config::read_file(const std::filesystem::path& path) {
+  constexpr const char* kForm = "the file holds lines of 'name: value', as args.yaml of a run";
+  const auto place = [&](const YAML::Mark& mark) { return FileLocation{path.string(), mark.line + 1, mark.column + 1}; };
   YAML::Node root;
   try {
-    root = YAML::LoadFile(path.string());
-  } catch (const YAML::BadFile&) {
-    throw Error(ErrorCode::kData, "the configuration file cannot be read", {path.string()}, "give the path of a yaml file of arguments");
-  } catch (const YAML::ParserException& e) {
-    throw Error(ErrorCode::kData, e.msg, {path.string(), e.mark.line + 1, e.mark.column + 1}, "expected 'name: value' lines");
+    root = YAML::Load(tessera::read_file(path, kMaxFileBytes));
+  } catch (const YAML::Exception& e) {
+    throw Error(ErrorCode::kData, fmt::format("this is not valid yaml: {}", e.msg), place(e.mark), kForm);
   }
-  if (!root.IsMap()) throw Error(ErrorCode::kData, "expected 'name: value' lines", {path.string(), 1, 0});
+  if (!root.IsMap()) throw Error(ErrorCode::kData, "this is not a file of arguments", {path.string()}, kForm);
   for (const auto& item : root) {
-    const std::string name = item.first.as<std::string>();
-    if (!item.second.IsScalar() && !item.second.IsNull()) {
-      throw Error(ErrorCode::kData, fmt::format("'{}' must be a single value", name), {path.string(), item.second.Mark().line + 1});
-    }
+    if (!item.first.IsScalar()) throw Error(ErrorCode::kData, "a name must be plain text", place(item.first.Mark()), kForm);
+    const std::string& name = item.first.Scalar();
     if (item.second.IsNull()) continue;
+    if (!item.second.IsScalar()) {
+      throw Error(ErrorCode::kData, fmt::format("'{}' must be a single value", name), place(item.second.Mark()), "lists are written 0,2,5");
+    }
     try {
-      set(name, item.second.as<std::string>(), path.string());
+      set(name, item.second.Scalar(), path.string());
     } catch (const Error& e) {
-      throw Error(ErrorCode::kUsage, e.message(), {path.string(), item.first.Mark().line + 1, item.first.Mark().column + 1}, e.hint());
+      throw Error(ErrorCode::kUsage, e.message(), place(item.first.Mark()), e.hint());
     }
   }
 }
 
 void Config::read_environment() {
-  for (const OptionSpec& o : kOptions) {
-    if (!(o.verbs & verb_)) continue;
-    std::string name = "TESSERA_ARG_";
-    for (char c : o.name) name += char(std::toupper(static_cast<unsigned char>(c)));
-    if (const char* value = std::getenv(name.c_str())) set(o.name, value, name);
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    const size_t equals = text.find('=');
+    if (!text.starts_with(kEnvironmentPrefix) || equals == std::string_view::npos) continue;
+    const std::string name = normalize_option_name(text.substr(kEnvironmentPrefix.size(), equals - kEnvironmentPrefix.size()));
+    const OptionSpec* o = find_option(name);
+    if (o != nullptr && !(o->verbs & verb_)) continue;  // meant for another verb
+    try {
+      set(name, text.substr(equals + 1), text.substr(0, equals));
+    } catch (const Error& e) {
+      throw Error(e.code(), fmt::format("{}: {}", text.substr(0, equals), e.message()), {}, e.hint());
+    }
   }
 }
 
@@ -288,7 +307,8 @@ void Config::read_arguments(const std::vector<std::string>& arguments) {
     if (o != nullptr && o->type == kBool) {
       // A boolean takes a value only when the next word is one.
       const std::string next = has_next ? lower(arguments[i + 1]) : "";
-      const bool value_follows = next == "true" || next == "false" || next == "0" || next == "1" || next == "yes" || next == "no";
+      const bool value_follows = next == "true" || next == "false" || next == "1" || next == "0" || next == "yes" || next == "no" ||
+                                 next == "on" || next == "off";
       set(a, value_follows ? next : "true", "command line");
       i += value_follows;
       continue;

@@ -35,8 +35,9 @@ const OptionSpec* find_option(std::string_view name);
 
 // "conv-f" and "CONV_F" are "conv_f".
 std::string normalize_option_name(std::string_view name);
-// The known name (of `verb`) with the smallest edit distance, when it is close enough to be meant.
+// The known name with the smallest edit distance, when it is close enough to be meant; of a verb's options, or of any list.
 std::optional<std::string> nearest_option(std::string_view name, unsigned verb);
+std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string_view> known);
 
 class Config {
  public:
@@ -45,7 +46,7 @@ class Config {
   // Error(kUsage) for an unknown name (with the nearest one), a value of another type or out of range.
   void set(std::string_view name, std::string_view value, std::string_view origin);
   void read_file(const std::filesystem::path& path);  // YAML map; Error(kData) with file and line
-  void read_environment();                            // TESSERA_ARG_<NAME>
+  void read_environment();                            // TESSERA_ARG_<NAME>; Error(kUsage) for a name that no verb knows
   // Arguments after the verb: --key value, --key=value, key=value, and --key alone for a true boolean.
   void read_arguments(const std::vector<std::string>& arguments);
 

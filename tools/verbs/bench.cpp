@@ -1,9 +1,8 @@
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
-#include "tensor/base/check.h"
-#include "tools/verbs/verbs.h"
 #include "tools/verbs/benchmarks.h"
+#include "tools/verbs/json_text.h"
+#include "tools/verbs/verbs.h"
 
 namespace tessera {
 
@@ -11,7 +10,7 @@ int run_bench(const Config& config) {
   const LogStyle log = prepare(config);
   const nlohmann::ordered_json result = run_benchmark(config, log);
   if (config.flag("json")) {
-    fmt::print("{}\n", result.dump());
+    fmt::print("{}", json_text(result));
   } else {
     fmt::print("{}", format_benchmark(result));
   }

@@ -2,12 +2,12 @@
 
 #include <cstdio>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "tensor/backend.h"
 #include "tensor/base/env.h"
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
+#include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 
 namespace tessera {
@@ -59,7 +59,7 @@ int run_info(const Config& config) {
                                     {"cuda", "not in this build"},
                                     {"environment", switches}};
   if (config.flag("json")) {
-    fmt::print("{}\n", j.dump());
+    fmt::print("{}", json_text(j));
     return 0;
   }
   for (const auto& [key, value] : j.items()) {

@@ -1,7 +1,7 @@
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "tensor/base/check.h"
+#include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/train/self_test.h"
 
@@ -17,7 +17,7 @@ int run_selftest(const Config& config) {
     list.push_back({{"name", c.name}, {"ok", c.ok}, {"detail", c.detail}});
     if (!config.flag("json")) fmt::print("{}  {}{}\n", c.ok ? "ok    " : "FAILED", c.name, c.detail.empty() ? "" : ": " + c.detail);
   }
-  if (config.flag("json")) fmt::print("{}\n", nlohmann::ordered_json{{"command", "selftest"}, {"ok", ok}, {"checks", list}}.dump());
+  if (config.flag("json")) fmt::print("{}", json_text({{"command", "selftest"}, {"ok", ok}, {"checks", list}}));
   return ok ? 0 : int(ErrorCode::kBug);
 }
 

@@ -1,8 +1,9 @@
 #include <cstdio>
-#include <nlohmann/json.hpp>
+#include <filesystem>
 
 #include "tensor/base/file.h"
 #include "tensor/base/memory.h"
+#include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/metrics_json.h"
 #include "yolo/train/trainer.h"
@@ -11,30 +12,35 @@ namespace tessera {
 
 namespace {
 
-nlohmann::ordered_json summary_json(const Config& config, Trainer& trainer, const TrainSummary& s) {
-  nlohmann::ordered_json j = {{"command", "train"}, {"model", trainer.model().spec().name}, {"data", config.text("data")}};
-  j.update(to_json(s.validation));
+nlohmann::ordered_json summary_json(Trainer& trainer, const TrainSummary& s) {
+  nlohmann::ordered_json j = {{"command", "train"}, {"model", trainer.model().spec().name}, {"data", trainer.config().text("data")}};
+  if (s.validation.images > 0) j.update(to_json(s.validation));  // nothing was measured when interrupted before
   j["epoch"] = s.epochs_done;
   j["images_per_s"] = s.images_per_s;
   j["peak_rss_mib"] = peak_resident_bytes() >> 20;
   j["seconds"] = s.seconds;
   j["run_dir"] = s.run_folder.string();
-  j["weights"] = s.best.string();
+  if (std::filesystem::exists(s.best)) j["weights"] = s.best.string();
   return j;
 }
 
 }  // namespace
 
-int run_train(const Config& config) {
-  const LogStyle log = prepare(config);
-  Trainer trainer(config, log);
+int run_train(const Config& given) {
+  const LogStyle log = prepare(given);
+  Trainer trainer(given, log);
+  const Config& config = trainer.config();
   const TrainSummary s = trainer.fit();
-  const nlohmann::ordered_json j = summary_json(config, trainer, s);
-  write_file_atomic(s.run_folder / "metrics.json", j.dump(2) + "\n");
-  const bool json = config.flag("json");
-  if (json) fmt::print("{}\n", j.dump());
+  const nlohmann::ordered_json j = summary_json(trainer, s);
+  write_file_atomic(s.run_folder / "metrics.json", json_text(j, 2));
+  const bool json = given.flag("json");
+  if (json) fmt::print("{}", json_text(j));
   if (s.interrupted) {
-    fmt::print(stderr, "interrupted in epoch {}; state saved. Go on with:\n  train_seg --resume {}\n", s.epochs_done + 1, s.run_folder.string());
+    if (config.flag("save")) {
+      fmt::print(stderr, "interrupted in epoch {}; state saved. Go on with:\n  train_seg --resume {}\n", s.epochs_done + 1, s.run_folder.string());
+    } else {
+      fmt::print(stderr, "interrupted in epoch {}; nothing is saved because of --save false\n", s.epochs_done + 1);
+    }
     return int(ErrorCode::kInterrupted);
   }
   if (json) return 0;
@@ -44,7 +50,9 @@ int run_train(const Config& config) {
              peak_resident_bytes() >> 20);
   fmt::print("box  mAP50-95 {:.4f}  mAP50 {:.4f}\nmask mAP50-95 {:.4f}  mAP50 {:.4f}   ({} style, last epoch)\n", s.validation.box.map,
              s.validation.box.map50, s.validation.mask.map, s.validation.mask.map50, s.validation.map_style);
-  fmt::print("weights   {}\npictures  {} (train_batch*.png, val_batch*.png, results.png)\n", s.best.string(), s.run_folder.string());
+  fmt::print("run       {}\n", s.run_folder.string());
+  if (config.flag("save")) fmt::print("weights   {}\n", s.best.string());
+  if (config.flag("plots")) fmt::print("pictures  {}/train_batch*.png, val_batch*.png, results.png\n", s.run_folder.string());
   return 0;
 }
 

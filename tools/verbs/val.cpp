@@ -1,11 +1,11 @@
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "data/coco_json.h"
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/memory.h"
+#include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/evaluator.h"
@@ -43,7 +43,7 @@ int score_files(const Config& config) {
     j["mask"] = report_json(mask);
     text += "masks\n" + to_string(mask.summary);
   }
-  fmt::print("{}", config.flag("json") ? j.dump() + "\n" : text);
+  fmt::print("{}", config.flag("json") ? json_text(j) : text);
   return 0;
 }
 
@@ -108,10 +108,10 @@ int run_val(const Config& config) {
   j["seconds"] = r.seconds;
   if (!folder.empty()) {
     j["run_dir"] = folder.string();
-    write_file_atomic(folder / "metrics.json", j.dump(2) + "\n");
+    write_file_atomic(folder / "metrics.json", json_text(j, 2));
   }
   if (config.flag("json")) {
-    fmt::print("{}\n", j.dump());
+    fmt::print("{}", json_text(j));
     return 0;
   }
   fmt::print("{}", format_table(r, r.classes.size() > 1));

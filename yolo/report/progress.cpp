@@ -65,7 +65,7 @@ void Progress::finish(const std::string& line) {
 void log_line(LogStyle style, const std::string& text) {
   if (style == LogStyle::kQuiet) return;
   if (style == LogStyle::kJson) {
-    fmt::print(stderr, "{}\n", nlohmann::json{{"event", "message"}, {"text", text}}.dump());
+    fmt::print(stderr, "{}\n", nlohmann::json{{"event", "message"}, {"text", text}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   } else {
     fmt::print(stderr, "{}\n", text);
   }

@@ -57,6 +57,7 @@ class Trainer {
 
   TrainSummary fit();
 
+  const Config& config() const { return config_; }  // of a resumed run: that of the run, with what was given anew
   const std::filesystem::path& run_folder() const { return folder_; }
   YoloSeg& model() { return *model_; }
   const ParameterArena& arena() const { return *arena_; }
