@@ -24,7 +24,8 @@ struct Painted {
   Painted(const LetterboxPlan& plan, const PixelBox& cells) {
     const int height = plan.height() / 4, width = plan.width() / 4;
     for (int y = 0; y < height; ++y) {
-      for (int x = 0; x < width; ++x) values.push_back(x >= cells.x0 && x < cells.x1 && y >= cells.y0 && y < cells.y1 ? 1.0f : -1.0f);
+      for (int x = 0; x < width; ++x)
+        values.push_back(x >= cells.x0 && x < cells.x1 && y >= cells.y0 && y < cells.y1 ? 1.0f : -1.0f);
     }
     prototypes = {values.data(), height, width, 1, 1};
     detections.masks = 1;
@@ -91,8 +92,8 @@ bool same(const Prediction& a, const Prediction& b) {
   return a.height == b.height && a.width == b.width &&
          std::equal(a.objects.begin(), a.objects.end(), b.objects.begin(), b.objects.end(),
                     [](const ObjectPrediction& p, const ObjectPrediction& q) {
-                      return p.class_id == q.class_id && p.confidence == q.confidence && p.box == q.box && p.mask.rle() == q.mask.rle() &&
-                             p.rings == q.rings && p.polygon == q.polygon;
+                      return p.class_id == q.class_id && p.confidence == q.confidence && p.box == q.box &&
+                             p.mask.rle() == q.mask.rle() && p.rings == q.rings && p.polygon == q.polygon;
                     });
 }
 
@@ -140,7 +141,8 @@ TEST_CASE("a mask painted at a known place comes back there, pixel by pixel") {
     const auto native = original_objects(painted.prototypes, painted.detections, plan, r.height, r.width, options);
     REQUIRE(native.size() == 1);
     // Prototypes cover whole cells only, so that native masks may be shifted by part of a cell.
-    CHECK(different(plane(native[0].mask), expected) <= int64_t(4 / plan.ratio * 2 * (r.expected.x1 - r.expected.x0 + r.expected.y1 - r.expected.y0)));
+    CHECK(different(plane(native[0].mask), expected) <=
+          int64_t(4 / plan.ratio * 2 * (r.expected.x1 - r.expected.x0 + r.expected.y1 - r.expected.y0)));
   }
 }
 

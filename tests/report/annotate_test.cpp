@@ -52,7 +52,8 @@ TEST_CASE("a mask blends its own pixels, outlines them, and leaves the others al
         REQUIRE(same_pixel(before, after, y, x));
       } else if (set(y - 1, x) && set(y + 1, x) && set(y, x - 1) && set(y, x + 1)) {
         const Rgb p = pixel(before, y, x);
-        REQUIRE(pixel(after, y, x) == Rgb{uint8_t((p.r + c.r + 1) / 2), uint8_t((p.g + c.g + 1) / 2), uint8_t((p.b + c.b + 1) / 2)});
+        REQUIRE(pixel(after, y, x) ==
+                Rgb{uint8_t((p.r + c.r + 1) / 2), uint8_t((p.g + c.g + 1) / 2), uint8_t((p.b + c.b + 1) / 2)});
         ++blended;
       } else {
         REQUIRE(pixel(after, y, x) == c);
@@ -78,8 +79,9 @@ TEST_CASE("a box changes its lines only, as wide as the image asks for") {
     for (int y = 0; y < side; ++y) {
       for (int x = 0; x < side; ++x) {
         const double reach = expected / 2.0 + 0.5;
-        const bool near_line = (std::abs(x - 40) <= reach || std::abs(x - 120) <= reach || std::abs(y - 50) <= reach || std::abs(y - 130) <= reach) &&
-                               x >= 40 - reach && x <= 120 + reach && y >= 50 - reach && y <= 130 + reach;
+        const bool near_line =
+            (std::abs(x - 40) <= reach || std::abs(x - 120) <= reach || std::abs(y - 50) <= reach || std::abs(y - 130) <= reach) &&
+            x >= 40 - reach && x <= 120 + reach && y >= 50 - reach && y <= 130 + reach;
         if (!near_line && drawn(y, x)) FAIL("row " << y << " column " << x << " was drawn on");
       }
     }

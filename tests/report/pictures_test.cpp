@@ -5,9 +5,9 @@
 #include <filesystem>
 
 #include "data/image.h"
+#include "yolo/report/axes.h"
 #include "yolo/report/canvas.h"
 #include "yolo/report/charts.h"
-#include "yolo/report/axes.h"
 
 using namespace tessera;
 namespace fs = std::filesystem;

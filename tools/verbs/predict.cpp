@@ -1,11 +1,11 @@
-// predict: every image through the model, then drawn, as label text and as JSON. An image that cannot be read is reported and the rest
-// goes on.
+// predict: every image through the model, then drawn, as label text and as JSON. An image that cannot be read is reported and the
+// rest goes on.
 #include <glob.h>
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -59,7 +59,8 @@ std::vector<fs::path> matches_of(const std::string& pattern) {
 // The images that --source means, sorted by path.
 std::vector<fs::path> source_images(const Config& config) {
   if (!config.is_set("source")) {
-    throw Error(ErrorCode::kUsage, "--source is missing", {}, "give an image, a folder of images or a glob: --source 'photos/*.jpg'");
+    throw Error(ErrorCode::kUsage, "--source is missing", {},
+                "give an image, a folder of images or a glob: --source 'photos/*.jpg'");
   }
   const std::string& source = config.text("source");
   std::error_code failed;
@@ -71,13 +72,15 @@ std::vector<fs::path> source_images(const Config& config) {
     }
     if (failed) throw_file_error("read the folder", source, failed.value());
     if (files.empty()) {
-      throw Error(ErrorCode::kData, "no image in this folder", {source}, "names end in jpg, jpeg, png or bmp; folders inside are not searched");
+      throw Error(ErrorCode::kData, "no image in this folder", {source},
+                  "names end in jpg, jpeg, png or bmp; folders inside are not searched");
     }
   } else if (fs::exists(source, failed)) {
     files.emplace_back(source);
   } else if (source.find_first_of("*?[") != std::string::npos) {
     files = matches_of(source);
-    if (files.empty()) throw Error(ErrorCode::kData, "no file matches", {source}, "quote the pattern, so that the shell hands it on as it is");
+    if (files.empty())
+      throw Error(ErrorCode::kData, "no file matches", {source}, "quote the pattern, so that the shell hands it on as it is");
   } else {
     throw Error(ErrorCode::kData, "no such file or folder", {source}, "--source takes an image, a folder of images or a glob");
   }
@@ -100,7 +103,8 @@ PredictorOptions predictor_options(const Config& config) {
     int32_t id = 0;
     const auto [next, failed] = std::from_chars(p, end, id);
     if (failed != std::errc() || (next < end && *next != ',' && *next != ' ')) {
-      throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", list), {}, "for example --classes 0,2,5");
+      throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", list), {},
+                  "for example --classes 0,2,5");
     }
     o.classes.push_back(id);
     p = next < end ? next + 1 : end;
@@ -115,7 +119,9 @@ Image drawn(const Image& image, const Prediction& prediction, const std::vector<
   std::vector<Annotation> annotations;
   for (const ObjectPrediction& o : prediction.objects) {
     const PixelBox& w = o.mask.where;
-    annotations.push_back(scaled({o.class_id, fmt::format("{} {:.2f}", names[size_t(o.class_id)], o.confidence), o.box,
+    annotations.push_back(scaled({o.class_id,
+                                  fmt::format("{} {:.2f}", names[size_t(o.class_id)], o.confidence),
+                                  o.box,
                                   {w.x0, w.y0, w.x1 - w.x0, w.y1 - w.y0, o.mask.pixels}},
                                  factor));
   }
@@ -142,9 +148,14 @@ struct Work {
 class Output {
  public:
   Output(const Config& config, size_t total, LogStyle log, const std::vector<std::string>& names)
-      : config_(config), names_(names), total_(total), json_(config.flag("json")), progress_(json_ ? log : LogStyle::kQuiet, int64_t(total)) {
+      : config_(config),
+        names_(names),
+        total_(total),
+        json_(config.flag("json")),
+        progress_(json_ ? log : LogStyle::kQuiet, int64_t(total)) {
     if (!config.flag("save") && !config.flag("save_txt") && !config.flag("save_json")) return;
-    folder_ = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "predict", config.flag("exist_ok"));
+    folder_ =
+        create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "predict", config.flag("exist_ok"));
     if (!config.flag("save_txt")) return;
     std::error_code failed;
     fs::create_directories(folder_ / "labels", failed);
@@ -161,7 +172,8 @@ class Output {
       if (text.empty()) fs::remove(file, ignored);  // of an earlier run into this folder
       if (!text.empty()) write_file_atomic(file, text);
     }
-    if (json_ || config_.flag("save_json")) results_ += (results_.empty() ? "" : ",\n") + prediction_json(work.file.string(), p, names_);
+    if (json_ || config_.flag("save_json"))
+      results_ += (results_.empty() ? "" : ",\n") + prediction_json(work.file.string(), p, names_);
     objects_ += p.objects.size();
     preprocess_ += p.preprocess_ms, inference_ += p.inference_ms, postprocess_ += p.postprocess_ms;
     ++done_;
@@ -200,9 +212,10 @@ class Output {
       if (json_) fmt::print("{}", text);
     }
     if (!json_) {
-      fmt::print("{} images, {} objects{}; ms an image: read {:.1f}, preprocess {:.1f}, inference {:.1f}, postprocess {:.1f}{}\n", done_,
-                 objects_, failures_.empty() ? "" : fmt::format(", {} images could not be read", failures_.size()), read_ms / n,
-                 preprocess_ / n, inference_ / n, postprocess_ / n, folder_.empty() ? "" : "; results in " + folder_.string());
+      fmt::print("{} images, {} objects{}; ms an image: read {:.1f}, preprocess {:.1f}, inference {:.1f}, postprocess {:.1f}{}\n",
+                 done_, objects_, failures_.empty() ? "" : fmt::format(", {} images could not be read", failures_.size()),
+                 read_ms / n, preprocess_ / n, inference_ / n, postprocess_ / n,
+                 folder_.empty() ? "" : "; results in " + folder_.string());
     }
     return failures_.empty() ? 0 : int(ErrorCode::kData);
   }
@@ -235,8 +248,9 @@ int run_predict(const Config& config) {
   LoadedModel loaded = load_model(config.text("model"));
   for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
   if (!loaded.pretrained) {
-    log_line(log, fmt::format("warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
-                              config.text("model")));
+    log_line(log,
+             fmt::format("warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
+                         config.text("model")));
   }
   Predictor predictor(*loaded.model, loaded.names, predictor_options(config));
   Output output(config, files.size(), log, predictor.names());
@@ -246,7 +260,8 @@ int run_predict(const Config& config) {
   for (size_t first = 0; first < files.size(); first += batch) {
     std::vector<Work> work;
     for (size_t i = first; i < std::min(first + batch, files.size()); ++i) {
-      if (interrupt_requested()) throw Error(ErrorCode::kInterrupted, fmt::format("interrupted after {} of {} images", first, files.size()));
+      if (interrupt_requested())
+        throw Error(ErrorCode::kInterrupted, fmt::format("interrupted after {} of {} images", first, files.size()));
       const auto start = Clock::now();
       try {
         work.push_back({files[i], read_image(files[i])});

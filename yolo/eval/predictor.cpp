@@ -32,8 +32,9 @@ Detections detect(const YoloSeg& model, const RawOutputs& outputs, int64_t image
 
 }  // namespace
 
-std::vector<ObjectPrediction> original_objects(const Prototypes& prototypes, const Detections& detections, const LetterboxPlan& plan,
-                                               int original_height, int original_width, const PredictorOptions& options) {
+std::vector<ObjectPrediction> original_objects(const Prototypes& prototypes, const Detections& detections,
+                                               const LetterboxPlan& plan, int original_height, int original_width,
+                                               const PredictorOptions& options) {
   ResultGeometry geometry;
   geometry.network_height = plan.height(), geometry.network_width = plan.width();
   geometry.original_height = original_height, geometry.original_width = original_width;
@@ -67,11 +68,13 @@ Predictor::Predictor(YoloSeg& model, std::vector<std::string> names, PredictorOp
   const auto refuse = [](std::string message, std::string hint = {}) {
     throw Error(ErrorCode::kUsage, std::move(message), {}, std::move(hint));
   };
-  if (int64_t(names_.size()) != model_.nc()) refuse(fmt::format("{} class names for a model of {} classes", names_.size(), model_.nc()));
+  if (int64_t(names_.size()) != model_.nc())
+    refuse(fmt::format("{} class names for a model of {} classes", names_.size(), model_.nc()));
   if (options_.imgsz < 1 || options_.imgsz % model_.max_stride() != 0) {
     refuse(fmt::format("imgsz={} is not a multiple of {}", options_.imgsz, model_.max_stride()));
   }
-  if (!(options_.confidence >= 0 && options_.confidence <= 1)) refuse(fmt::format("conf={} is not within 0 to 1", options_.confidence));
+  if (!(options_.confidence >= 0 && options_.confidence <= 1))
+    refuse(fmt::format("conf={} is not within 0 to 1", options_.confidence));
   if (!(options_.iou >= 0 && options_.iou <= 1)) refuse(fmt::format("iou={} is not within 0 to 1", options_.iou));
   for (const int32_t id : options_.classes) {
     if (id < 0 || id >= model_.nc()) {
@@ -130,7 +133,8 @@ std::vector<Prediction> Predictor::run(std::span<const Image> images) {
       const size_t k = group[size_t(i)];
       const Detections detections = detect(model_, outputs, i, height, width, options_);
       out[k].height = images[k].height, out[k].width = images[k].width;
-      out[k].objects = original_objects(image_prototypes(outputs, i), detections, plans[k], images[k].height, images[k].width, options_);
+      out[k].objects =
+          original_objects(image_prototypes(outputs, i), detections, plans[k], images[k].height, images[k].width, options_);
     });
     const double postprocess_ms = ms_since(postprocessing) / double(n);
     for (const size_t k : group) {

@@ -67,9 +67,10 @@ class Predictor {
   bool was_training_;
 };
 
-// Detections of one network input back in the image of original_height x original_width that `plan` letterboxed. Those whose mask is
-// empty at the size where it was computed are dropped (spec 4.3).
-std::vector<ObjectPrediction> original_objects(const Prototypes& prototypes, const Detections& detections, const LetterboxPlan& plan,
-                                               int original_height, int original_width, const PredictorOptions& options);
+// Detections of one network input back in the image of original_height x original_width that `plan` letterboxed. Those whose mask
+// is empty at the size where it was computed are dropped (spec 4.3).
+std::vector<ObjectPrediction> original_objects(const Prototypes& prototypes, const Detections& detections,
+                                               const LetterboxPlan& plan, int original_height, int original_width,
+                                               const PredictorOptions& options);
 
 }  // namespace tessera

@@ -20,8 +20,8 @@ void put(uint8_t* pixel, Rgb c) { pixel[0] = c.r, pixel[1] = c.g, pixel[2] = c.b
 
 // Blends the mask, and draws its outline in full colour, `outline` pixels wide, inside the mask.
 void draw_mask(Image& image, const MaskArea& mask, Rgb color, double alpha, int outline) {
-  TESSERA_CHECK(mask.bytes.size() == size_t(mask.width) * size_t(mask.height), "mask of {} x {} with {} bytes", mask.height, mask.width,
-                mask.bytes.size());
+  TESSERA_CHECK(mask.bytes.size() == size_t(mask.width) * size_t(mask.height), "mask of {} x {} with {} bytes", mask.height,
+                mask.width, mask.bytes.size());
   const auto inside = [&](int y, int x) {
     return x >= 0 && x < mask.width && y >= 0 && y < mask.height && mask.bytes[size_t(y) * size_t(mask.width) + size_t(x)] != 0;
   };
@@ -94,7 +94,8 @@ void draw_label(Image& image, const Annotation& a, Rgb color, int line_width, do
 void annotate(Image& image, std::span<const Annotation> annotations, const AnnotateOptions& options) {
   if (image.empty()) return;
   const int line_width = options.line_width > 0 ? options.line_width : automatic_line_width(image);
-  const double font_size = options.font_size > 0 ? options.font_size : std::clamp((image.height + image.width) / 2.0 * 0.02, 9.0, 28.0);
+  const double font_size =
+      options.font_size > 0 ? options.font_size : std::clamp((image.height + image.width) / 2.0 * 0.02, 9.0, 28.0);
   const auto back_to_front = [&](auto draw) {
     for (auto a = annotations.rbegin(); a != annotations.rend(); ++a) draw(*a, class_color(a->class_id));
   };

@@ -12,8 +12,8 @@
 
 namespace tessera {
 
-// A mask is the rectangle [x0, x0 + width) x [y0, y0 + height) of the image, non-zero bytes row by row; parts that lie outside of the
-// image are left out.
+// A mask is the rectangle [x0, x0 + width) x [y0, y0 + height) of the image, non-zero bytes row by row; parts that lie outside of
+// the image are left out.
 struct MaskArea {
   int x0 = 0, y0 = 0, width = 0, height = 0;
   std::vector<uint8_t> bytes;
@@ -28,9 +28,9 @@ struct Annotation {
 
 struct AnnotateOptions {
   bool masks = true, boxes = true, labels = true;
-  double alpha = 0.5;   // of masks
-  int line_width = 0;   // 0: max(round((height + width + 3) / 2 * 0.003), 2) (spec 4.5); 1 below 200 pixels
-  double font_size = 0; // 0: by the size of the image, 9 to 28
+  double alpha = 0.5;    // of masks
+  int line_width = 0;    // 0: max(round((height + width + 3) / 2 * 0.003), 2) (spec 4.5); 1 below 200 pixels
+  double font_size = 0;  // 0: by the size of the image, 9 to 28
 };
 
 // Annotations in order of importance: the first ends up on top.

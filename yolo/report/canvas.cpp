@@ -17,9 +17,9 @@ namespace tessera {
 namespace {
 
 constexpr Rgb kPalette[20] = {
-    {230, 57, 70},   {29, 122, 243}, {46, 178, 80},   {255, 140, 26}, {145, 70, 220}, {0, 184, 200},  {240, 82, 170},
-    {150, 190, 30},  {120, 80, 50},  {255, 200, 20},  {20, 130, 120}, {100, 110, 255}, {255, 115, 105}, {90, 40, 140},
-    {130, 215, 255}, {180, 30, 100}, {110, 140, 60},  {200, 150, 255}, {40, 80, 140},  {160, 160, 160},
+    {230, 57, 70},   {29, 122, 243}, {46, 178, 80},  {255, 140, 26},  {145, 70, 220},  {0, 184, 200},   {240, 82, 170},
+    {150, 190, 30},  {120, 80, 50},  {255, 200, 20}, {20, 130, 120},  {100, 110, 255}, {255, 115, 105}, {90, 40, 140},
+    {130, 215, 255}, {180, 30, 100}, {110, 140, 60}, {200, 150, 255}, {40, 80, 140},   {160, 160, 160},
 };
 
 // Cairo stops drawing for good after invalid UTF-8, so nothing else may reach it.
@@ -62,7 +62,8 @@ struct Canvas::Impl {
   cairo_t* cairo;
   int width, height;
 
-  Impl(int w, int h) : surface(cairo_image_surface_create(CAIRO_FORMAT_RGB24, w, h)), cairo(cairo_create(surface)), width(w), height(h) {
+  Impl(int w, int h)
+      : surface(cairo_image_surface_create(CAIRO_FORMAT_RGB24, w, h)), cairo(cairo_create(surface)), width(w), height(h) {
     cairo_font_options_t* options = cairo_font_options_create();
     cairo_font_options_set_antialias(options, CAIRO_ANTIALIAS_GRAY);
     cairo_font_options_set_hint_metrics(options, CAIRO_HINT_METRICS_OFF);

@@ -63,7 +63,8 @@ void draw_curve_grid(const std::filesystem::path& file, std::span<const Curve> c
   const int rows = (int(curves.size()) + columns - 1) / columns;
   Canvas canvas(columns * kWidth + 20, rows * kHeight + kTop + kBottom);
   canvas.text(20, 20, "values", {12, kBlue, Align::kStart, 0, true});
-  canvas.text(20 + canvas.text_width("values   ", 12, true), 20, "smoothed (Gaussian, sigma 3)", {12, kOrange, Align::kStart, 0, true});
+  canvas.text(20 + canvas.text_width("values   ", 12, true), 20, "smoothed (Gaussian, sigma 3)",
+              {12, kOrange, Align::kStart, 0, true});
   for (size_t i = 0; i < curves.size(); ++i) {
     const Curve& c = curves[i];
     TESSERA_CHECK(c.x.size() == c.y.size(), "curve '{}': {} x for {} y", c.title, c.x.size(), c.y.size());
@@ -134,7 +135,8 @@ void draw_histogram(Canvas& canvas, const Axes& frame, const std::vector<std::st
   // The numbers of an axis say nothing here: classes are named instead.
   canvas.text(axes.left + axes.width / 2, axes.top - 12, axes.title, {13, kText, Align::kMiddle, 0, true});
   for (const double v : tick_values(axes.y, 6, true)) {
-    canvas.line(axes.left, std::floor(axes.to_y(v)) + 0.5, axes.left + axes.width, std::floor(axes.to_y(v)) + 0.5, {226, 226, 226}, 1);
+    canvas.line(axes.left, std::floor(axes.to_y(v)) + 0.5, axes.left + axes.width, std::floor(axes.to_y(v)) + 0.5, {226, 226, 226},
+                1);
     canvas.text(axes.left - 6, axes.to_y(v), tick_label(v), {10.5, kText, Align::kEnd});
   }
   const double slot = axes.width / n;
@@ -180,8 +182,8 @@ void draw_density(Canvas& canvas, Axes axes, std::span<const std::array<float, 4
 
 }  // namespace
 
-void draw_label_statistics(const std::filesystem::path& file, const std::vector<std::string>& names, std::span<const int64_t> counts,
-                           std::span<const std::array<float, 4>> boxes) {
+void draw_label_statistics(const std::filesystem::path& file, const std::vector<std::string>& names,
+                           std::span<const int64_t> counts, std::span<const std::array<float, 4>> boxes) {
   constexpr int kCell = 500, kPlot = 400;
   Canvas canvas(2 * kCell, 2 * kCell);
   const auto frame = [&](int column, int row) {
@@ -202,7 +204,8 @@ void draw_label_statistics(const std::filesystem::path& file, const std::vector<
   for (size_t i = 0; i < boxes.size(); i += step) {
     const double w = double(boxes[i][2]) * all.width, h = double(boxes[i][3]) * all.height;
     if (!std::isfinite(w) || !std::isfinite(h)) continue;
-    canvas.stroke_rect(all.left + (all.width - w) / 2, all.top + (all.height - h) / 2, w, h, class_color(int32_t(i / step)), 1, 0.35);
+    canvas.stroke_rect(all.left + (all.width - w) / 2, all.top + (all.height - h) / 2, w, h, class_color(int32_t(i / step)), 1,
+                       0.35);
   }
   canvas.unclip();
 
@@ -226,7 +229,8 @@ void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<
   for (const double v : values) {
     if (std::isfinite(v)) largest = std::max(largest, v);
   }
-  canvas.text(left + side / 2, 22, normalized ? "confusion matrix, columns normalised" : "confusion matrix", {15, kText, Align::kMiddle, 0, true});
+  canvas.text(left + side / 2, 22, normalized ? "confusion matrix, columns normalised" : "confusion matrix",
+              {15, kText, Align::kMiddle, 0, true});
   for (size_t r = 0; r < n; ++r) {
     for (size_t c = 0; c < n; ++c) {
       const double v = values[r * n + c], x = left + double(c) * cell, y = top + double(r) * cell;
@@ -255,7 +259,8 @@ void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<
   canvas.text(left - longest - 24, top + side / 2, "predicted", {14, kText, Align::kMiddle, 90});
   const double bar = left + side + 24;
   for (int i = 0; i < 100; ++i) canvas.fill_rect(bar, top + side * (99 - i) / 100.0, 18, side / 100 + 0.5, heat((i + 0.5) / 100));
-  for (const double v : tick_values({0, largest}, 5)) canvas.text(bar + 24, top + side * (1 - v / largest), tick_label(v), {10.5, kText});
+  for (const double v : tick_values({0, largest}, 5))
+    canvas.text(bar + 24, top + side * (1 - v / largest), tick_label(v), {10.5, kText});
   write_png(file, canvas.image());
 }
 

@@ -15,9 +15,10 @@ struct Curve {
   std::vector<double> x, y;  // of equal length
 };
 
-// A grid of small charts, row by row: the values with dots and, from three points on, their Gaussian-smoothed course (sigma 3 points)
-// as a dotted line (results.png, spec 8.10). `x_label` stands below the last row.
-void draw_curve_grid(const std::filesystem::path& file, std::span<const Curve> curves, int columns, const std::string& x_label = "epoch");
+// A grid of small charts, row by row: the values with dots and, from three points on, their Gaussian-smoothed course (sigma 3
+// points) as a dotted line (results.png, spec 8.10). `x_label` stands below the last row.
+void draw_curve_grid(const std::filesystem::path& file, std::span<const Curve> curves, int columns,
+                     const std::string& x_label = "epoch");
 
 // y filtered by a Gaussian of `sigma` points, cut off at 4 sigma, the ends mirrored (d c b a | a b c d | d c b a).
 std::vector<double> gaussian_smooth(std::span<const double> y, double sigma);
@@ -34,11 +35,11 @@ void draw_class_curves(const std::filesystem::path& file, const ClassCurves& cur
 
 // Objects of each class, all boxes drawn on one another, and where centres and sizes lie (labels.png). boxes: centre x, centre y,
 // width, height in fractions of their image.
-void draw_label_statistics(const std::filesystem::path& file, const std::vector<std::string>& names, std::span<const int64_t> counts,
-                           std::span<const std::array<float, 4>> boxes);
+void draw_label_statistics(const std::filesystem::path& file, const std::vector<std::string>& names,
+                           std::span<const int64_t> counts, std::span<const std::array<float, 4>> boxes);
 
-// values: (names + 1)^2, row-major, rows predicted, columns true, the last of each is background. `normalized`: fractions, shown with
-// two digits from 0.005 on (spec 9.5); else counts.
+// values: (names + 1)^2, row-major, rows predicted, columns true, the last of each is background. `normalized`: fractions, shown
+// with two digits from 0.005 on (spec 9.5); else counts.
 void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<std::string>& names, std::span<const double> values,
                            bool normalized = true);
 

@@ -38,7 +38,9 @@ Image tile_images(std::span<const Image> images, std::span<const std::string> ca
   columns = std::min(columns, std::max(1, int(images.size())));
   const int rows = (int(images.size()) + columns - 1) / columns;
   const auto side = [&](int cells, int cell) { return cells * cell + (cells + 1) * kGap; };
-  const auto fit = [&](int cells, int cell) { return double(std::max(1, max_side - (cells + 1) * kGap)) / std::max(1, cells * cell); };
+  const auto fit = [&](int cells, int cell) {
+    return double(std::max(1, max_side - (cells + 1) * kGap)) / std::max(1, cells * cell);
+  };
   const double shrink = std::min({1.0, fit(columns, width), fit(rows, height)});
   if (shrink < 1) height = std::max(1, int(height * shrink)), width = std::max(1, int(width * shrink));
   Image sheet(std::max(1, side(rows, height)), side(columns, width));
@@ -47,8 +49,10 @@ Image tile_images(std::span<const Image> images, std::span<const std::string> ca
     const int left = kGap + int(i) % columns * (width + kGap), top = kGap + int(i) / columns * (height + kGap);
     if (images[i].empty()) continue;
     const auto smaller = [&](int v, int limit) { return std::clamp(int(v * shrink), 1, limit); };
-    copy_into(sheet, shrink < 1 ? resize_bilinear(images[i], smaller(images[i].height, height), smaller(images[i].width, width)) : images[i],
-              left, top);
+    copy_into(
+        sheet,
+        shrink < 1 ? resize_bilinear(images[i], smaller(images[i].height, height), smaller(images[i].width, width)) : images[i],
+        left, top);
     if (!captions.empty()) draw_caption(sheet, captions[i], left, top, width);
   }
   return sheet;

@@ -8,8 +8,8 @@
 
 namespace tessera {
 
-// `columns` images a row, each in a cell of the largest image's size, top left aligned, thin white lines between them. A sheet whose
-// longer side would exceed max_side is made smaller. captions: one for each image, or none; drawn onto the upper left corner.
+// `columns` images a row, each in a cell of the largest image's size, top left aligned, thin white lines between them. A sheet
+// whose longer side would exceed max_side is made smaller. captions: one for each image, or none; drawn onto the upper left corner.
 // No images give a small blank sheet.
 Image tile_images(std::span<const Image> images, std::span<const std::string> captions, int columns, int max_side);
 

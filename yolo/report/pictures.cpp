@@ -29,7 +29,8 @@ Image network_image(const Tensor& images, int64_t index) {
 }
 
 // annotations(i): those of image i in network-input pixels.
-void draw_sheet(const std::filesystem::path& file, const Batch& batch, const std::function<std::vector<Annotation>(int)>& annotations) {
+void draw_sheet(const std::filesystem::path& file, const Batch& batch,
+                const std::function<std::vector<Annotation>(int)>& annotations) {
   const int count = int(std::min<int64_t>(batch.size(), kMaxImages));
   if (count == 0) return;
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
@@ -103,12 +104,15 @@ void draw_label_batch(const std::filesystem::path& file, const Batch& batch, con
 
 void draw_prediction_batch(const std::filesystem::path& file, const Batch& batch,
                            const std::vector<std::vector<PredictedObject>>& objects, const std::vector<std::string>& class_names) {
-  TESSERA_CHECK(int64_t(objects.size()) == batch.size(), "draw_prediction_batch: {} lists for {} images", objects.size(), batch.size());
+  TESSERA_CHECK(int64_t(objects.size()) == batch.size(), "draw_prediction_batch: {} lists for {} images", objects.size(),
+                batch.size());
   draw_sheet(file, batch, [&](int image) {
     std::vector<Annotation> list;
     for (const PredictedObject& o : objects[size_t(image)]) {
       if (!(o.score > kShownScore)) continue;
-      list.push_back({o.class_id, fmt::format("{} {:.2f}", class_name(class_names, o.class_id), o.score), o.box,
+      list.push_back({o.class_id,
+                      fmt::format("{} {:.2f}", class_name(class_names, o.class_id), o.score),
+                      o.box,
                       {o.mask_x0, o.mask_y0, o.mask_w, o.mask_h, o.mask}});
     }
     return list;

@@ -11,8 +11,8 @@
 
 namespace tessera {
 
-// At most 16 images of the batch on one sheet with their file names, boxes, class names and masks; the masks at the resolution of the
-// loss. Written atomically as PNG. Error(kIo) when the disk refuses.
+// At most 16 images of the batch on one sheet with their file names, boxes, class names and masks; the masks at the resolution of
+// the loss. Written atomically as PNG. Error(kIo) when the disk refuses.
 void draw_label_batch(const std::filesystem::path& file, const Batch& batch, const std::vector<std::string>& class_names);
 
 // A detection in network-input pixels; the mask is a rectangle of that image, non-zero bytes row by row.
