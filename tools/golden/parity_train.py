@@ -1,7 +1,8 @@
 """Trains the original from scratch for the comparison of training curves: parity_train.py DATA_YAML OUT EPOCHS [SEEDS]
+[NAME=VALUE ...]
 
 yolov8n-seg.yaml, imgsz 160, batch 16, AdamW lr0 0.001 momentum 0.9, workers 0, amp off, plots off, all else at the original's
-defaults; SEEDS is a comma list (0,1,2). Writes OUT/seed<k>.csv (the original's results.csv, also while running) and
+defaults; SEEDS is a comma list (0,1,2), NAME=VALUE changes an argument (nbs=16 lr0=0.002). Writes OUT/seed<k>.csv (the original's results.csv, also while running) and
 OUT/seed<k>/weights/{best,last}.pt. OUT/args.json keeps the arguments. A seed with a finished csv is skipped. Run it niced:
 OMP_NUM_THREADS=1 nice -n 19 python ...
 """
@@ -33,6 +34,7 @@ arguments = dict(
     close_mosaic=10,
     verbose=False,
 )
+arguments |= {name: json.loads(value) for name, value in (a.split("=", 1) for a in sys.argv[5:])}
 (out / "args.json").write_text(json.dumps(arguments, indent=1) + "\n")
 for seed in seeds:
     target = out / f"seed{seed}.csv"
