@@ -65,6 +65,7 @@ class SegDataset : public Dataset {
  public:
   // `scan` as scan_labels returns it; its images may be empty of objects, not of vertices. Error(kUsage) for values out of range.
   SegDataset(LabelScan scan, std::vector<std::string> names, DatasetConfig config);
+  ~SegDataset() override;
 
   int64_t size() const override { return int64_t(images_.size()); }
   Sample get(int64_t index, int epoch) const override;
@@ -117,9 +118,6 @@ class SegDataset : public Dataset {
   mutable std::vector<std::shared_ptr<const EpochOrder>> orders_;  // of the last epochs asked for
   struct AtomicTiming;
   std::unique_ptr<AtomicTiming> timing_;
-
- public:
-  ~SegDataset() override;
 };
 
 // Reads the data yaml (load_dataset_yaml), lists and scans the split and makes the data set. Findings are in its scan().

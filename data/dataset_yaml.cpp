@@ -42,21 +42,25 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-// yaml-cpp parses by recursion; text nested deeper than any data yaml would overflow the stack.
+// yaml-cpp parses by recursion; text nested deeper than any data yaml would overflow the stack. Counts open brackets, and the
+// dashes at the head of a line ("- - - x" nests too).
 void check_nesting(std::string_view text, const std::string& file) {
   constexpr int kMaxDepth = 100;
-  int depth = 0, dashes = 0;
+  int brackets = 0, dashes = 0;
+  bool at_head = true;
   int64_t line = 1, column = 0;
   for (const char c : text) {
     ++column;
-    if (c == '\n') ++line, column = 0, dashes = 0;
-    if (c == '[' || c == '{') ++depth;
-    if (c == ']' || c == '}') depth = std::max(depth - 1, 0);
-    if (c == '-' || c == '?')
-      ++dashes;
-    else if (c != ' ')
-      dashes = c == '\n' ? dashes : -1000000;
-    if (depth > kMaxDepth || dashes > kMaxDepth)
+    if (c == '[' || c == '{') ++brackets;
+    if (c == ']' || c == '}') brackets = std::max(brackets - 1, 0);
+    if (at_head && (c == '-' || c == '?')) ++dashes;
+    if (c == '\n') {
+      ++line, column = 0, dashes = 0;
+      at_head = true;
+    } else if (c != ' ' && c != '-' && c != '?') {
+      at_head = false;
+    }
+    if (brackets > kMaxDepth || dashes > kMaxDepth)
       fail("the yaml is nested too deeply", {file, line, column}, "a data yaml has two levels");
   }
 }
@@ -260,7 +264,8 @@ DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root
           for (const std::string& e : entries[std::string(split)])
             if (const std::string p = resolve(candidate, e).string(); !is_there(p)) paths.push_back(p);
       std::string hint = "correct 'path:', or say where the data is with --data-root or TESSERA_DATA";
-      if (!out.download.empty()) hint += fmt::format("; to get it: tessera download --data {}", name);
+      const bool address = out.download.starts_with("http") && out.download.find('\n') == std::string::npos;  // else: a script
+      if (address) hint += fmt::format("; its archive is at {}", out.download);
       fail(fmt::format("the images are not there; tried {}", join(paths)),
            root["path"] ? place(out.source, root["path"].Mark()) : FileLocation{out.source}, hint);
     }

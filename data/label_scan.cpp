@@ -183,7 +183,8 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
   const bool original = options.policy == LabelPolicy::kOriginal;
   int64_t polygon_objects = 0;
   for (const ScanImage& image : scan.images)
-    polygon_objects += std::count_if(image.objects.begin(), image.objects.end(), [](const LabelObject& o) { return !o.polygon.empty(); });
+    polygon_objects +=
+        std::count_if(image.objects.begin(), image.objects.end(), [](const LabelObject& o) { return !o.polygon.empty(); });
   if (scan.box_rows > 0 && polygon_objects == 0)
     throw Error(ErrorCode::kData,
                 fmt::format("all {} label rows are boxes: this is a detection set, segmentation needs polygons", scan.box_rows),
@@ -197,7 +198,7 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
     throw Error(ErrorCode::kData,
                 fmt::format("none of the {} images can be used; the first reason: {}", images.size(),
                             scan.findings.empty() ? "" : to_string(scan.findings[0])),
-                {place}, "correct the files named by tessera lint");
+                {place}, "correct or remove that file, then the next one that is named");
   if (scan.missing > 0)
     scan.findings.push_back(
         {Severity::kNote,
@@ -217,7 +218,8 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
 }
 
 std::string summary(const LabelScan& s) {
-  std::string text = fmt::format("{} images ({} background), {} objects", s.found + s.missing + s.empty, s.missing + s.empty, s.objects);
+  std::string text =
+      fmt::format("{} images ({} background), {} objects", s.found + s.missing + s.empty, s.missing + s.empty, s.objects);
   if (s.left_out > 0) text += fmt::format("; {} images left out", s.left_out);
   if (s.dropped_rows > 0) text += fmt::format("; {} rows skipped", s.dropped_rows);
   if (s.orphan_labels > 0) text += fmt::format("; {} label files without an image", s.orphan_labels);

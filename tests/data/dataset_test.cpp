@@ -119,7 +119,8 @@ TEST_CASE("shapes: a function of the seed, complete labels, made once") {
   CHECK(draw_shapes(options, 3).image.pixels != draw_shapes(options, 4).image.pixels);
   options.seed = 1;
   CHECK(make_shapes(folder.path() / "s", options) == yaml);  // another set takes its place
-  CHECK(scan_labels(list_images(load_dataset_yaml(yaml.string()), "train"), 5, {LabelPolicy::kStrict, false, true}).images.size() == 6);
+  CHECK(scan_labels(list_images(load_dataset_yaml(yaml.string()), "train"), 5, {LabelPolicy::kStrict, false, true}).images.size() ==
+        6);
   CHECK(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()) == 1);  // nothing is left beside it
   folder.write("t/file.txt", "mine");
   CHECK_THROWS_AS(make_shapes(folder.path() / "t", options), Error);
@@ -203,7 +204,8 @@ TEST_CASE("close_mosaic switches mosaic, copy-paste and mixup off from its epoch
   DatasetConfig config;
   config.augment = everything();
   config.augment.degrees = config.augment.shear = config.augment.translate = config.augment.scale = 0;
-  config.augment.flipud = config.augment.fliplr = config.augment.bgr = config.augment.hsv_h = config.augment.hsv_s = config.augment.hsv_v = 0;
+  config.augment.flipud = config.augment.fliplr = config.augment.bgr = config.augment.hsv_h = config.augment.hsv_s =
+      config.augment.hsv_v = 0;
   config.close_mosaic_at = 2;
   const auto set = shapes_set(config);
   for (int64_t i = 0; i < 5; ++i) {
@@ -211,7 +213,8 @@ TEST_CASE("close_mosaic switches mosaic, copy-paste and mixup off from its epoch
     const Sample open = set->get(i, 1), closed = set->get(i, 2);
     CHECK_FALSE(std::equal(plain.pixels.begin(), plain.pixels.end(), open.pixels.begin()));
     int worst = 0;  // the way to HSV and back loses a little
-    for (size_t k = 0; k < plain.pixels.size(); ++k) worst = std::max(worst, std::abs(int(plain.pixels[k]) - int(closed.pixels[k])));
+    for (size_t k = 0; k < plain.pixels.size(); ++k)
+      worst = std::max(worst, std::abs(int(plain.pixels[k]) - int(closed.pixels[k])));
     CHECK(worst <= 4);
     CHECK(closed.targets.size() == set->image(i).objects.size());
   }
@@ -242,7 +245,8 @@ TEST_CASE("validation: letterbox only, geometry that leads back, rect batches of
     const ImageGeometry& g = s.geometry;
     REQUIRE(s.targets.size() == 1);
     const std::array<float, 4> b = s.targets[0].box;
-    const double cx = (double(b[0]) * s.width - g.pad_left) / g.ratio_width, cy = (double(b[1]) * s.height - g.pad_top) / g.ratio_height;
+    const double cx = (double(b[0]) * s.width - g.pad_left) / g.ratio_width,
+                 cy = (double(b[1]) * s.height - g.pad_top) / g.ratio_height;
     CHECK(cx == doctest::Approx(g.original_width / 2.0).epsilon(0.02));
     CHECK(cy == doctest::Approx(g.original_height / 2.0).epsilon(0.02));
     CHECK(s.pixels[0] == kBorderValue);

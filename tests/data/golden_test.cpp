@@ -1,4 +1,6 @@
 // The transforms against what the original does with the same random numbers (tests/golden, made by tools/golden).
+#include "tests/support/golden.h"
+
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -14,7 +16,6 @@
 #include "data/transforms/mixup.h"
 #include "data/transforms/mosaic.h"
 #include "data/yolo_txt.h"
-#include "tests/support/golden.h"
 
 using namespace tessera;
 using namespace tessera::testing;
@@ -42,7 +43,8 @@ struct Golden {
     return out;
   }
   std::vector<Instance> instances(const std::string& prefix) const {
-    const Tensor &cls = tensors.at(prefix + ".cls"), &boxes = tensors.at(prefix + ".boxes"), &polygons = tensors.at(prefix + ".polygons");
+    const Tensor &cls = tensors.at(prefix + ".cls"), &boxes = tensors.at(prefix + ".boxes"),
+                 &polygons = tensors.at(prefix + ".polygons");
     std::vector<Instance> out(size_t(cls.numel()));
     const int64_t points = polygons.rank() == 3 ? polygons.size(1) : 0;
     for (size_t i = 0; i < out.size(); ++i) {
@@ -195,8 +197,10 @@ TEST_CASE("golden flips") {
     options.vertical = !horizontal;
     copy_flipped(in.image.pixels.data(), in.image.height, in.image.width, pixels.pixels.data(), options);
     CHECK(pixels.pixels == out.image.pixels);
-    if (horizontal) flip_horizontal(in.instances, in.image.width);
-    else flip_vertical(in.instances, in.image.height);
+    if (horizontal)
+      flip_horizontal(in.instances, in.image.width);
+    else
+      flip_vertical(in.instances, in.image.height);
     check_instances(in.instances, out.instances);
   }
 }
@@ -277,7 +281,8 @@ TEST_CASE("golden copy-paste and mixup") {
   CHECK(in.image.pixels == expected.image.pixels);
   // The file holds the partner's coordinates in another unit; their classes count.
   const auto own = std::ptrdiff_t(expected.instances.size() - partner_instances.size());
-  check_instances({in.instances.begin(), in.instances.begin() + own}, {expected.instances.begin(), expected.instances.begin() + own});
+  check_instances({in.instances.begin(), in.instances.begin() + own},
+                  {expected.instances.begin(), expected.instances.begin() + own});
   for (size_t i = 0; i < in.instances.size(); ++i) CHECK(in.instances[i].class_id == expected.instances[i].class_id);
 }
 
@@ -359,7 +364,8 @@ TEST_CASE("golden label scan: the original's outcome under its own policy") {
     if (c["content"].is_null()) continue;  // no file: seen by scan_labels, not by the parser
     CAPTURE(c["name"].get<std::string>());
     CAPTURE(c["single_cls"].get<bool>());
-    const LabelFile f = parse_labels(c["content"].get<std::string>(), "image.txt", c["nc"], LabelPolicy::kOriginal, c["single_cls"]);
+    const LabelFile f =
+        parse_labels(c["content"].get<std::string>(), "image.txt", c["nc"], LabelPolicy::kOriginal, c["single_cls"]);
     const std::string status = f.unusable ? "corrupt" : f.objects.empty() ? "empty" : "ok";
     CHECK(status == c["status"].get<std::string>());
     if (status != "ok" || c["status"] != "ok") continue;

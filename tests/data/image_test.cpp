@@ -29,8 +29,8 @@ Error error_of(const std::vector<uint8_t>& bytes) {
 
 // A JPEG with an EXIF block that holds the orientation.
 std::vector<uint8_t> with_orientation(const std::vector<uint8_t>& jpeg, uint8_t orientation) {
-  const std::vector<uint8_t> exif = {0xFF, 0xE1, 0, 34,  'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8,
-                                     0,    1,    1, 18,  0,   3,   0,   0,   0, 1, 0,   orientation, 0, 0, 0, 0, 0, 0};
+  const std::vector<uint8_t> exif = {0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M',         0, 42, 0, 0, 0, 8,
+                                     0,    1,    1, 18, 0,   3,   0,   0,   0, 1, 0,   orientation, 0, 0,  0, 0, 0, 0};
   std::vector<uint8_t> out(jpeg.begin(), jpeg.begin() + 2);
   out.insert(out.end(), exif.begin(), exif.end());
   out.insert(out.end(), jpeg.begin() + 2, jpeg.end());
@@ -42,7 +42,9 @@ Image marked_image() {
   Image image(32, 64);
   for (int y = 0; y < 32; ++y)
     for (int x = 0; x < 64; ++x) {
-      const std::array<uint8_t, 3> c = x >= 32 ? std::array<uint8_t, 3>{0, 0, 250} : y < 16 ? std::array<uint8_t, 3>{0, 250, 0} : std::array<uint8_t, 3>{250, 0, 0};
+      const std::array<uint8_t, 3> c = x >= 32  ? std::array<uint8_t, 3>{0, 0, 250}
+                                       : y < 16 ? std::array<uint8_t, 3>{0, 250, 0}
+                                                : std::array<uint8_t, 3>{250, 0, 0};
       std::memcpy(image.row(y) + x * 3, c.data(), 3);
     }
   return image;
@@ -57,8 +59,9 @@ char colour_at(const Image& image, int y, int x) {
 
 TEST_CASE("resize: the numbers of the specification") {
   const std::vector<uint8_t> source = {0, 20, 40, 60, 80, 100, 120, 140, 160, 180, 200, 220};
-  CHECK(resized(source, 3, 4, 5, 6) == std::vector<uint8_t>{0,   10,  23,  37,  50,  60,  32,  42,  55,  69,  82,  92,  80,  90,  103,
-                                                            117, 130, 140, 128, 138, 151, 165, 178, 188, 160, 170, 183, 197, 210, 220});
+  CHECK(resized(source, 3, 4, 5, 6) == std::vector<uint8_t>{0,   10,  23,  37,  50,  60,  32,  42,  55,  69,
+                                                            82,  92,  80,  90,  103, 117, 130, 140, 128, 138,
+                                                            151, 165, 178, 188, 160, 170, 183, 197, 210, 220});
   CHECK(resized(source, 3, 4, 2, 3) == std::vector<uint8_t>{23, 50, 76, 143, 170, 196});
   CHECK(resized(source, 3, 4, 3, 4) == source);
   CHECK(resized({0, 1, 2, 4}, 2, 2, 1, 1) == std::vector<uint8_t>{2});  // exact halves average with rounding
@@ -112,7 +115,8 @@ TEST_CASE("EXIF orientation 1 to 8 is applied and swaps the sides from 5 on") {
     CHECK(info.width == image.width);
     CHECK(image.height == (o >= 5 ? 64 : 32));
     const int y = image.height - 6, x = image.width - 6;
-    CHECK(std::string{colour_at(image, 5, 5), colour_at(image, 5, x), colour_at(image, y, 5), colour_at(image, y, x)} == expected[size_t(o - 1)]);
+    CHECK(std::string{colour_at(image, 5, 5), colour_at(image, 5, x), colour_at(image, y, 5), colour_at(image, y, x)} ==
+          expected[size_t(o - 1)]);
   }
 }
 

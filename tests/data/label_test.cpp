@@ -15,7 +15,9 @@ namespace {
 
 constexpr const char* kGood = "0 .1 .1 .6 .2 .5 .8\n";
 
-LabelFile parse(std::string_view text, LabelPolicy policy = LabelPolicy::kLenient) { return parse_labels(text, "label.txt", 3, policy); }
+LabelFile parse(std::string_view text, LabelPolicy policy = LabelPolicy::kLenient) {
+  return parse_labels(text, "label.txt", 3, policy);
+}
 
 const Finding* finding(const std::vector<Finding>& all, std::string_view code) {
   const auto it = std::find_if(all.begin(), all.end(), [&](const Finding& f) { return f.code == code; });
@@ -57,8 +59,10 @@ TEST_CASE("a good row") {
 }
 
 TEST_CASE("forms of the same row that are accepted") {
-  for (const char* text : {"0 .1 .1 .6 .2 .5 .8", "0\t.1\t.1  .6 .2 .5 .8 \r\n\r\n", "\n\n  0 1e-1 +.1 6E-1 .2 .5 .8\n", "0.0 .1 .1 .6 .2 .5 .8", "\xEF\xBB\xBF"
-                                                                                                                                           "0 .1 .1 .6 .2 .5 .8"}) {
+  for (const char* text :
+       {"0 .1 .1 .6 .2 .5 .8", "0\t.1\t.1  .6 .2 .5 .8 \r\n\r\n", "\n\n  0 1e-1 +.1 6E-1 .2 .5 .8\n", "0.0 .1 .1 .6 .2 .5 .8",
+        "\xEF\xBB\xBF"
+        "0 .1 .1 .6 .2 .5 .8"}) {
     CAPTURE(text);
     const LabelFile f = parse(text);
     REQUIRE(f.objects.size() == 1);
@@ -125,7 +129,10 @@ TEST_CASE("a coordinate a little outside is clipped with a note") {
 }
 
 TEST_CASE("files that are no text, and files of which no row can be used") {
-  for (const std::string& text : {std::string("\xFF\xFE" "0\0 \0", 6), std::string("0 .1\0 .1", 8), std::string("\x89PNG\r\n\x1a\n"), std::string("\xC3(")}) {
+  for (const std::string& text : {std::string("\xFF\xFE"
+                                              "0\0 \0",
+                                              6),
+                                  std::string("0 .1\0 .1", 8), std::string("\x89PNG\r\n\x1a\n"), std::string("\xC3(")}) {
     const LabelFile f = parse(text);
     CHECK(f.unusable);
     CHECK(finding(f.findings, "file-text") != nullptr);
@@ -156,7 +163,7 @@ TEST_CASE("built-in data yamls, found by bare name; missing images list every pa
   CHECK(e.code() == ErrorCode::kData);
   CHECK(says(e, "/nowhere/coco128-seg/images/train2017"));
   CHECK(says(e, "TESSERA_DATA"));
-  CHECK(says(e, "tessera download --data coco128-seg.yaml"));
+  CHECK(says(e, "its archive is at https://"));
 }
 
 TEST_CASE("an unknown data yaml lists what was tried and what there is") {
@@ -200,11 +207,14 @@ TEST_CASE("data yaml: faults with place") {
   }
   const std::string deep = folder.write("deep.yaml", "names: " + std::string(100000, '[')).string();
   CHECK(says(error_of([&] { load_dataset_yaml(deep); }), "nested"));
-  const std::string dashes = folder.write("dashes.yaml", [] {
-    std::string s;
-    for (int i = 0; i < 100000; ++i) s += "- ";
-    return s;
-  }()).string();
+  const std::string dashes = folder
+                                 .write("dashes.yaml",
+                                        [] {
+                                          std::string s;
+                                          for (int i = 0; i < 100000; ++i) s += "- ";
+                                          return s;
+                                        }())
+                                 .string();
   CHECK(says(error_of([&] { load_dataset_yaml(dashes); }), "nested"));
   CHECK(says(error_of([&] { load_dataset_yaml(folder.write("zero.yaml", std::string("a\0b", 3)).string()); }), "not a text file"));
 }
@@ -213,7 +223,8 @@ TEST_CASE("data yaml: roots, splits, lists and names in all their forms") {
   const TempFolder folder;
   const fs::path yaml_file = make_set(folder);
   const std::string_view needed[] = {"train"};
-  const std::vector<std::string> expected = {(folder.path() / "set/images/train/a.png").string(), (folder.path() / "set/images/train/b.png").string(),
+  const std::vector<std::string> expected = {(folder.path() / "set/images/train/a.png").string(),
+                                             (folder.path() / "set/images/train/b.png").string(),
                                              (folder.path() / "set/images/train/c.png").string()};
   CHECK(list_images(load_dataset_yaml(yaml_file.string(), {}, needed), "train") == expected);
   CHECK(list_images(load_dataset_yaml((folder.path() / "set").string(), {}, needed), "train") == expected);  // the folder itself
@@ -231,7 +242,8 @@ TEST_CASE("data yaml: roots, splits, lists and names in all their forms") {
   folder.write("set/list.txt", "./images/train/b.png\r\n\n" + expected[0] + "\nimages/train/c.png\nreadme.md\n");
   CHECK(images_of("path: ../set\ntrain: list.txt\nval: list.txt\n" + names) == expected);
   CHECK(load_dataset_yaml((folder.path() / "other/x.yaml").string()).names == std::vector<std::string>{"cat", "dog", "7"});
-  CHECK(load_dataset_yaml(folder.write("nc.yaml", "train: a\nval: b\nnc: 2\n").string()).names == std::vector<std::string>{"class_0", "class_1"});
+  CHECK(load_dataset_yaml(folder.write("nc.yaml", "train: a\nval: b\nnc: 2\n").string()).names ==
+        std::vector<std::string>{"class_0", "class_1"});
 
   CHECK(says(error_of([&] { list_images(load_dataset_yaml(yaml_file.string()), "test"); }), "'test'"));
   fs::create_directories(folder.path() / "set/images/empty");
@@ -240,7 +252,8 @@ TEST_CASE("data yaml: roots, splits, lists and names in all their forms") {
 
 TEST_CASE("image lists: suffixes in any case, hidden files, code-point order, fraction") {
   const TempFolder folder;
-  for (const char* name : {"b.JPG", "a.jpeg", "Z.png", ".hidden.png", "sub/c.bmp", ".git/d.png", "readme.txt", "noext"}) folder.write(std::string("i/") + name, "x");
+  for (const char* name : {"b.JPG", "a.jpeg", "Z.png", ".hidden.png", "sub/c.bmp", ".git/d.png", "readme.txt", "noext"})
+    folder.write(std::string("i/") + name, "x");
   const std::string yaml = folder.write("d.yaml", "train: i\nval: i\nnames: [a]\n").string();
   std::vector<std::string> images = list_images(load_dataset_yaml(yaml), "train");
   std::vector<std::string> stems;
@@ -310,7 +323,8 @@ TEST_CASE("scan: one bad file costs its image, one bad row its object") {
 TEST_CASE("scan: a detection set is an error that says so, under every policy") {
   const TempFolder folder;
   make_set(folder);
-  for (const char* stem : {"a", "b", "c"}) folder.write(std::string("set/labels/train/") + stem + ".txt", "0 .5 .5 .2 .2\n1 .4 .4 .2 .2\n");
+  for (const char* stem : {"a", "b", "c"})
+    folder.write(std::string("set/labels/train/") + stem + ".txt", "0 .5 .5 .2 .2\n1 .4 .4 .2 .2\n");
   const std::vector<std::string> images = list_images(load_dataset_yaml((folder.path() / "set/data.yaml").string()), "train");
   for (const LabelPolicy policy : {LabelPolicy::kLenient, LabelPolicy::kOriginal}) {
     ScanOptions options;

@@ -37,7 +37,8 @@ TEST_CASE("fill: points, lines, and polygons wholly or far outside") {
   CHECK(filled({{2, 1}}, 3, 4) == std::vector<std::string>{"0000", "0010", "0000"});
   CHECK(filled({{0, 2}, {3, 2}}, 3, 4) == std::vector<std::string>{"0000", "0000", "1111"});
   CHECK(filled({{10, 10}, {20, 10}, {15, 20}}, 3, 4) == std::vector<std::string>{"0000", "0000", "0000"});
-  CHECK(filled({{-9000000, -9000000}, {9000000, -9000000}, {9000000, 9000000}, {-9000000, 9000000}}, 2, 3) == std::vector<std::string>{"111", "111"});
+  CHECK(filled({{-9000000, -9000000}, {9000000, -9000000}, {9000000, 9000000}, {-9000000, 9000000}}, 2, 3) ==
+        std::vector<std::string>{"111", "111"});
 }
 
 TEST_CASE("fill reports the rectangle that it drew in") {
@@ -67,9 +68,24 @@ TEST_CASE("resample keeps the vertices and repeats the closing one") {
 }
 
 TEST_CASE("merge of three squares") {
-  const std::vector<Polygon> parts = {{{0, 0}, {2, 0}, {2, 2}, {0, 2}}, {{5, 0}, {7, 0}, {7, 2}, {5, 2}}, {{10, 0}, {12, 0}, {12, 2}, {10, 2}}};
-  CHECK(merge_parts(parts) == Polygon{{2, 0}, {2, 2}, {0, 2}, {0, 0}, {2, 0}, {5, 0}, {7, 0}, {10, 0}, {12, 0}, {12, 2}, {10, 2}, {10, 0},
-                                      {7, 0}, {7, 2}, {5, 2}, {5, 0}});
+  const std::vector<Polygon> parts = {
+      {{0, 0}, {2, 0}, {2, 2}, {0, 2}}, {{5, 0}, {7, 0}, {7, 2}, {5, 2}}, {{10, 0}, {12, 0}, {12, 2}, {10, 2}}};
+  CHECK(merge_parts(parts) == Polygon{{2, 0},
+                                      {2, 2},
+                                      {0, 2},
+                                      {0, 0},
+                                      {2, 0},
+                                      {5, 0},
+                                      {7, 0},
+                                      {10, 0},
+                                      {12, 0},
+                                      {12, 2},
+                                      {10, 2},
+                                      {10, 0},
+                                      {7, 0},
+                                      {7, 2},
+                                      {5, 2},
+                                      {5, 0}});
   CHECK(merge_parts(std::span(parts).first(1)) == parts[0]);
 }
 
@@ -93,15 +109,21 @@ TEST_CASE("raster of one polygon, full and reduced") {
   const std::vector<Instance> one = {instance(polygon)};
   const MaskTargets full = separate_masks(one, 16, 24, 1);
   const std::vector<int> per_row = {0, 5, 14, 19, 18, 17, 17, 16, 16, 14, 14, 13, 11, 6, 2, 0};
-  for (size_t y = 0; y < 16; ++y) CHECK(std::accumulate(full.values.begin() + int64_t(y) * 24, full.values.begin() + int64_t(y + 1) * 24, 0) == per_row[y]);
+  for (size_t y = 0; y < 16; ++y)
+    CHECK(std::accumulate(full.values.begin() + int64_t(y) * 24, full.values.begin() + int64_t(y + 1) * 24, 0) == per_row[y]);
   const MaskTargets reduced = separate_masks(one, 16, 24, 4);
   std::string text;
   for (const int32_t v : reduced.values) text += char('0' + v);
-  CHECK(text == "111100" "011110" "011110" "000100");
+  CHECK(text ==
+        "111100"
+        "011110"
+        "011110"
+        "000100");
 }
 
 TEST_CASE("overlap map: zero areas first, then falling area, smaller ones in front") {
-  const std::vector<Instance> objects = {instance({{3, 3}}), instance(square(100, 200)), instance(square(300, 400)), instance(square(10, 500)), instance({{9, 9}})};
+  const std::vector<Instance> objects = {instance({{3, 3}}), instance(square(100, 200)), instance(square(300, 400)),
+                                         instance(square(10, 500)), instance({{9, 9}})};
   const MaskTargets m = overlap_masks(objects, 640, 640, 4);
   CHECK(m.order == std::vector<int64_t>{0, 4, 3, 1, 2});
   std::vector<int64_t> counts(6, 0);

@@ -19,7 +19,8 @@ class TempFolder {
  public:
   TempFolder() {
     static std::atomic<int> count{0};
-    path_ = std::filesystem::temp_directory_path() / ("tessera_data_test_" + std::to_string(getpid()) + "_" + std::to_string(count++));
+    path_ =
+        std::filesystem::temp_directory_path() / ("tessera_data_test_" + std::to_string(getpid()) + "_" + std::to_string(count++));
     std::filesystem::create_directories(path_);
   }
   ~TempFolder() {
@@ -45,8 +46,12 @@ inline Image noise_image(int height, int width, uint64_t seed = 1) {
   return image;
 }
 
-inline std::string_view text_of(const std::vector<uint8_t>& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+inline std::string_view text_of(const std::vector<uint8_t>& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
-inline std::filesystem::path shared_data(const char* name) { return std::filesystem::path(TESSERA_SOURCE_DIR) / "../shared/data" / name; }
+inline std::filesystem::path shared_data(const char* name) {
+  return std::filesystem::path(TESSERA_SOURCE_DIR) / "../shared/data" / name;
+}
 
 }  // namespace tessera::test
