@@ -14,6 +14,7 @@ constexpr int64_t kEnoughTasks = 96;           // keeps 64 threads busy and 2 th
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;  // multiply-adds that are worth a task of their own
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
 // The window of input that all parts read for grid rows [first, last).
 struct Reach {
@@ -109,70 +110,190 @@ void pad_bias(const float* bias, const std::vector<ChannelGroup>& groups, const 
   }
 }
 
-void run(const ConvPlan& plan) {
-  const ImageView& x = plan.x;
-  const ImageView& y = plan.y;
-  const Reach reach = reach_of(plan.parts);
-  if (x.n == 0 || reach.rows == 0 || reach.columns == 0 || plan.groups.empty()) return;
-  // 1x1 parts read the image as it lies.
-  const bool direct = plan.stride == 1 && reach.row == 0 && reach.column == 0 && reach.row_end == 1 && reach.column_end == 1 &&
-                      reach.rows <= x.h && reach.columns <= x.w;
-  const int64_t band_columns = (reach.columns - 1) * plan.stride + reach.column_end - reach.column;
-  const int64_t row_pitch = ceil_div(band_columns * x.c, 16) * 16 + 16;
-  int64_t work = 0;
-  for (const ConvPart& p : plan.parts) work += p.columns * p.kh * p.kw * x.c * y.c;
-  const Cut tasks = cut(x.n, reach.rows, work, row_pitch * plan.stride, static_cast<int64_t>(plan.groups.size()));
-  const std::vector<int64_t> packed_start = packed_starts(plan.groups, plan.kernels);
-  const auto groups = static_cast<int64_t>(plan.groups.size());
-  parallel_chunks(x.n * tasks.tasks * tasks.splits, [&](int64_t chunk) {
-    const int64_t split = chunk % tasks.splits;
-    const int64_t task = chunk / tasks.splits % tasks.tasks;
-    const int64_t n = chunk / tasks.splits / tasks.tasks;
-    const int64_t first_group = split * groups / tasks.splits;
-    const int64_t end = std::min(reach.rows, (task + 1) * tasks.rows);
-    for (int64_t first = task * tasks.rows; first < end; first += tasks.band) {
-      const int64_t last = std::min(end, first + tasks.band);
-      RowJob job = plan.epilogue;
-      job.next_tile_ahead = direct;
-      const float* origin = nullptr;  // input of (first, column 0) at the reach's corner
-      if (direct) {
-        origin = data<const float>(x) + (n * x.h + first) * x.w * x.pitch;
-        job.a_row = x.w * x.pitch;
-        job.a_step = x.pitch;
+namespace {
+
+// Runs one image's bands of a plan.
+//
+// Note [Reading in place]: grid points whose window lies inside the image read x as it lies, one run per tap where pixels have a pitch.
+// Those of the first and last columns are few: their windows are copied, one after the other, and form a column of the output. Rows
+// at the top and bottom, narrow images and large kernels copy the whole band with a zero border instead.
+class ImageBands {
+ public:
+  ImageBands(const ConvPlan& plan, const Reach& reach, const std::vector<int64_t>& packed_start, int64_t n)
+      : plan_(plan), reach_(reach), packed_start_(packed_start), n_(n) {
+    const int64_t s = plan.stride;
+    inner_row_ = ceil_div(std::max<int64_t>(0, -reach.row), s);
+    inner_row_end_ = std::max(inner_row_, floor_div(plan.x.h - reach.row_end, s) + 1);
+    inner_column_ = ceil_div(std::max<int64_t>(0, -reach.column), s);
+    inner_column_end_ = std::max(inner_column_, floor_div(plan.x.w - reach.column_end, s) + 1);
+    const int64_t outer = inner_column_ + std::max<int64_t>(0, reach.columns - inner_column_end_);
+    // Several parts read each pixel several times, which a compact copy in L2 serves better.
+    in_place_ = reach.columns - outer >= kLeastColumns * outer && (plan.parts.size() == 1 || outer == 0);
+  }
+
+  // Grid rows [first, end) for the groups [group, group_end); `next` is the row after them that comes next, or end.
+  void run(int64_t first, int64_t end, int64_t next, int64_t group, int64_t group_end) {
+    while (first < end) {
+      const bool in_place = in_place_ && first >= inner_row_ && first < inner_row_end_;
+      const int64_t stop = in_place ? inner_row_end_ : in_place_ && first < inner_row_ ? inner_row_ : end;
+      const int64_t last = std::min(end, stop);
+      if (in_place) {
+        run_in_place(first, last, group, group_end);
       } else {
-        const int64_t rows = (last - first - 1) * plan.stride + reach.row_end - reach.row;
-        float* band = thread_scratch(((tasks.band - 1) * plan.stride + reach.row_end - reach.row) * row_pitch + 16);
-        copy_band(x, {n, first * plan.stride + reach.row, rows, reach.column, band_columns}, band, row_pitch);
-        origin = band;
-        job.a_row = row_pitch;
-        job.a_step = plan.stride * x.c;
+        run_copied(first, last, last < end || next > end, group, group_end);
       }
-      const int64_t pixel = direct ? x.pitch : x.c;
-      for (int64_t g = first_group; g < (split + 1) * groups / tasks.splits; ++g) {
-        const ChannelGroup& group = plan.groups[static_cast<size_t>(g)];
-        const int64_t start = packed_start[static_cast<size_t>(g)];
-        set_group(job, plan.epilogue, group, start);
-        for (const ConvPart& part : plan.parts) {
-          job.kernel_rows = part.kh;
-          job.run = part.kw * x.c;
-          job.w = part.weights + start * part.kh * job.run;
-          job.pixels = part.columns;
-          job.y_step = plan.out_step * y.pitch;
-          const bool fetch = !direct && g == first_group && &part == plan.parts.data() && last < end;
-          for (int64_t j = first; j < std::min(last, part.rows); ++j) {
-            job.a = origin + ((j - first) * plan.stride + part.row - reach.row) * job.a_row + (part.column - reach.column) * pixel;
-            const int64_t out = (n * y.h + part.out_row + j * plan.out_step) * y.w + part.out_column;
-            job.y = data<float>(y) + out * y.pitch + group.start;
-            if (plan.epilogue.residual) {
-              job.residual_step = plan.out_step * plan.epilogue.residual_step;
-              job.residual = plan.epilogue.residual + out * plan.epilogue.residual_step + group.start;
-            }
-            const int64_t next = (j + last - first) * plan.stride + reach.row_end - plan.stride;  // input row
-            job.ahead = fetch ? ahead_of(x, (n * x.h + next) * x.w, plan.stride * x.w, 0, x.c) : Ahead();
-            plan.kernels.row(job);
-          }
+      first = last;
+    }
+  }
+
+ private:
+  static constexpr int64_t kLeastColumns = 12;  // inner ones per outer one
+
+  RowJob job_of(int64_t g, const ConvPart& part) const {
+    const ChannelGroup& group = plan_.groups[static_cast<size_t>(g)];
+    const int64_t start = packed_start_[static_cast<size_t>(g)];
+    RowJob job = plan_.epilogue;
+    set_group(job, plan_.epilogue, group, start);
+    job.kernel_rows = part.kh;
+    job.run = part.kw * plan_.x.c;
+    job.w = part.weights + start * part.kh * job.run;
+    return job;
+  }
+
+  // Output of grid point (j, i) and of those to its right, or below it.
+  void set_output(RowJob& job, const ConvPart& part, int64_t g, int64_t j, int64_t i, bool down) const {
+    const ImageView& y = plan_.y;
+    const int64_t pixel = (n_ * y.h + part.out_row + j * plan_.out_step) * y.w + part.out_column + i * plan_.out_step;
+    const int64_t pixels = plan_.out_step * (down ? y.w : 1);
+    const int64_t channel = plan_.groups[static_cast<size_t>(g)].start;
+    job.y = data<float>(y) + pixel * y.pitch + channel;
+    job.y_step = pixels * y.pitch;
+    if (!plan_.epilogue.residual) return;
+    job.residual = plan_.epilogue.residual + pixel * plan_.epilogue.residual_step + channel;
+    job.residual_step = pixels * plan_.epilogue.residual_step;
+  }
+
+  // Input rows that row j + rows of the grid is the first to read.
+  Ahead ahead_of_row(int64_t j, int64_t rows) const {
+    const ImageView& x = plan_.x;
+    const int64_t row = (j + rows - 1) * plan_.stride + reach_.row_end;
+    return ahead_of(x, (n_ * x.h + row) * x.w, plan_.stride * x.w, 0, x.c);
+  }
+
+  void run_copied(int64_t first, int64_t last, bool more, int64_t group, int64_t group_end) {
+    const ImageView& x = plan_.x;
+    const int64_t columns = (reach_.columns - 1) * plan_.stride + reach_.column_end - reach_.column;
+    const int64_t row_pitch = ceil_div(columns * x.c, 16) * 16 + 16;
+    const int64_t rows = (last - first - 1) * plan_.stride + reach_.row_end - reach_.row;
+    float* band = thread_scratch(rows * row_pitch + 16);
+    copy_band(x, {n_, first * plan_.stride + reach_.row, rows, reach_.column, columns}, band, row_pitch);
+    for (int64_t g = group; g < group_end; ++g) {
+      for (const ConvPart& part : plan_.parts) {
+        RowJob job = job_of(g, part);
+        job.a_row = row_pitch;
+        job.a_step = plan_.stride * x.c;
+        job.pixels = part.columns;
+        const bool fetch = more && g == group && &part == plan_.parts.data();
+        for (int64_t j = first; j < std::min(last, part.rows); ++j) {
+          job.a = band + ((j - first) * plan_.stride + part.row - reach_.row) * row_pitch + (part.column - reach_.column) * x.c;
+          job.ahead = fetch ? ahead_of_row(j, last - first) : Ahead();
+          set_output(job, part, g, j, 0, false);
+          plan_.kernels.row(job);
         }
       }
+    }
+  }
+
+  void run_in_place(int64_t first, int64_t last, int64_t group, int64_t group_end) {
+    const ImageView& x = plan_.x;
+    const int64_t s = plan_.stride;
+    gather_outer_windows(first, last);
+    for (int64_t g = group; g < group_end; ++g) {
+      const float* window = thread_scratch(0);
+      for (const ConvPart& part : plan_.parts) {
+        const int64_t rows = std::min(last, part.rows) - first;
+        RowJob job = job_of(g, part);
+        const int64_t size = part.kh * job.run;
+        job.kernel_rows = 1;
+        job.run = size;
+        job.a_step = size;
+        job.pixels = rows;
+        for (int64_t i = 0; i < part.columns; ++i) {
+          if (inner_column(i)) i = std::min(inner_column_end_, part.columns);
+          if (i >= part.columns) break;
+          job.a = window;
+          set_output(job, part, g, first, i, true);
+          plan_.kernels.row(job);
+          window += rows * size;
+        }
+
+        const bool dense = x.pitch == x.c;
+        job.kernel_rows = part.kh;
+        job.taps = dense ? 1 : part.kw;
+        job.run = dense ? part.kw * x.c : x.c;
+        job.a_tap = x.pitch;
+        job.a_row = x.w * x.pitch;
+        job.a_step = s * x.pitch;
+        job.pixels = std::min(inner_column_end_, part.columns) - inner_column_;
+        const bool fetch = g == group && &part == plan_.parts.data();
+        for (int64_t j = first; j < first + rows; ++j) {
+          job.a = data<const float>(x) + ((n_ * x.h + j * s + part.row) * x.w + inner_column_ * s + part.column) * x.pitch;
+          job.ahead = fetch ? ahead_of_row(j, 1) : Ahead();
+          set_output(job, part, g, j, inner_column_, false);
+          plan_.kernels.row(job);
+        }
+      }
+    }
+  }
+
+  bool inner_column(int64_t i) const { return i >= inner_column_ && i < inner_column_end_; }
+
+  // Windows of the outer columns in the order in which run_in_place() reads them: part, column, row.
+  void gather_outer_windows(int64_t first, int64_t last) const {
+    const ImageView& x = plan_.x;
+    const auto each = [&](const auto& visit) {
+      for (const ConvPart& part : plan_.parts) {
+        for (int64_t i = 0; i < part.columns; ++i) {
+          if (inner_column(i)) i = std::min(inner_column_end_, part.columns);
+          if (i >= part.columns) break;
+          for (int64_t j = first; j < std::min(last, part.rows); ++j) visit(part, j, i);
+        }
+      }
+    };
+    int64_t floats = 0;
+    each([&](const ConvPart& part, int64_t, int64_t) { floats += part.kh * part.kw * x.c; });
+    float* to = thread_scratch(floats);
+    each([&](const ConvPart& part, int64_t j, int64_t i) {
+      copy_band(x, {n_, j * plan_.stride + part.row, part.kh, i * plan_.stride + part.column, part.kw}, to, part.kw * x.c);
+      to += part.kh * part.kw * x.c;
+    });
+  }
+
+  const ConvPlan& plan_;
+  const Reach& reach_;
+  const std::vector<int64_t>& packed_start_;
+  const int64_t n_;
+  int64_t inner_row_, inner_row_end_, inner_column_, inner_column_end_;  // of the grid
+  bool in_place_;
+};
+
+}  // namespace
+
+void run(const ConvPlan& plan) {
+  const Reach reach = reach_of(plan.parts);
+  if (plan.x.n == 0 || reach.rows == 0 || reach.columns == 0 || plan.groups.empty()) return;
+  const auto groups = static_cast<int64_t>(plan.groups.size());
+  int64_t work = 0;
+  for (const ConvPart& p : plan.parts) work += p.columns * p.kh * p.kw * plan.x.c * plan.y.c;
+  const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride, groups);
+  const std::vector<int64_t> packed_start = packed_starts(plan.groups, plan.kernels);
+  parallel_chunks(plan.x.n * tasks.tasks * tasks.splits, [&](int64_t chunk) {
+    const int64_t split = chunk % tasks.splits;
+    const int64_t task = chunk / tasks.splits % tasks.tasks;
+    const int64_t end = std::min(reach.rows, (task + 1) * tasks.rows);
+    ImageBands image(plan, reach, packed_start, chunk / tasks.splits / tasks.tasks);
+    for (int64_t first = task * tasks.rows; first < end; first += tasks.band) {
+      image.run(first, std::min(end, first + tasks.band), end, split * groups / tasks.splits, (split + 1) * groups / tasks.splits);
     }
   });
 }

@@ -100,32 +100,35 @@ HWY_NOINLINE void tile(const RowJob& j, int64_t first) {
   int64_t step3 = 3 * step;
   opaque(step3);
   for (int64_t r = 0; r < j.kernel_rows; ++r, row += j.a_row) {
-    // See Note [Addresses].
-    const float* a[kBases];
+    const float* tap = row;
+    for (int64_t t = 0; t < j.taps; ++t, tap += j.a_tap) {
+      // See Note [Addresses].
+      const float* a[kBases];
 #pragma GCC unroll 32
-    for (int g = 0; g < kBases; ++g) a[g] = row + kRowsOfBase * g * step;
-    for (int64_t k = 0; k < j.run;) {
-      int64_t end = j.run;
-      if (j.next_tile_ahead) {
-        end = std::min(j.run, k + kLineFloats);
-        const float* next = row + MR * step + k;
+      for (int g = 0; g < kBases; ++g) a[g] = tap + kRowsOfBase * g * step;
+      for (int64_t k = 0; k < j.run;) {
+        int64_t end = j.run;
+        if (j.next_tile_ahead) {
+          end = std::min(j.run, k + kLineFloats);
+          const float* next = tap + MR * step + k;
 #pragma GCC unroll 1
-        for (int m = 0; m < MR; ++m, next += step) __builtin_prefetch(next);
-      }
-      for (; k < end; ++k, w += NV * kWidth) {
-        V b[NV];
-#pragma GCC unroll 32
-        for (int v = 0; v < NV; ++v) b[v] = hn::Load(d, w + v * kWidth);
-#pragma GCC unroll 32
-        for (int m = 0; m < MR; ++m) {
-          const float* p = a[m / kRowsOfBase];
-          const int of = m % kRowsOfBase;
-          const V x = hn::Set(d, of == 3 ? p[step3] : p[of * step]);
-#pragma GCC unroll 32
-          for (int v = 0; v < NV; ++v) c[m][v] = hn::MulAdd(x, b[v], c[m][v]);
+          for (int m = 0; m < MR; ++m, next += step) __builtin_prefetch(next);
         }
+        for (; k < end; ++k, w += NV * kWidth) {
+          V b[NV];
 #pragma GCC unroll 32
-        for (int g = 0; g < kBases; ++g) opaque(++a[g]);
+          for (int v = 0; v < NV; ++v) b[v] = hn::Load(d, w + v * kWidth);
+#pragma GCC unroll 32
+          for (int m = 0; m < MR; ++m) {
+            const float* p = a[m / kRowsOfBase];
+            const int of = m % kRowsOfBase;
+            const V x = hn::Set(d, of == 3 ? p[step3] : p[of * step]);
+#pragma GCC unroll 32
+            for (int v = 0; v < NV; ++v) c[m][v] = hn::MulAdd(x, b[v], c[m][v]);
+          }
+#pragma GCC unroll 32
+          for (int g = 0; g < kBases; ++g) opaque(++a[g]);
+        }
       }
     }
   }

@@ -13,15 +13,16 @@ struct Ahead {
   int64_t pixels = 0, channels = 0, pitch = 0;
 };
 
-// y[p, c] (+)= bias[c] + sum over r < kernel_rows, k < run of a[p * a_step + r * a_row + k] * w[r, k, c], then activation and residual,
-// for p < pixels and c < channels. In NHWC the (kx, channel) range of one kernel row is adjacent, hence the single run.
+// y[p, c] (+)= bias[c] + sum over r < kernel_rows, t < taps, k < run of a[p * a_step + r * a_row + t * a_tap + k] * w[r, t, k, c], then
+// activation and residual, for p < pixels and c < channels. Where pixels are dense, one kernel row is a single tap: a run of kx and
+// channels.
 struct RowJob {
   const float* a = nullptr;
-  int64_t a_step = 0, a_row = 0;  // elements from pixel to pixel, and from kernel row to kernel row
-  int64_t kernel_rows = 1, run = 0;
+  int64_t a_step = 0, a_row = 0, a_tap = 0;  // elements from output pixel to output pixel, from kernel row to row, from tap to tap
+  int64_t kernel_rows = 1, taps = 1, run = 0;
   bool next_tile_ahead = false;   // fetch the input of the next tile, because nobody has read a before
   Ahead ahead;
-  const float* w = nullptr;       // packed [kernel_rows][run][vectors * lanes], 64-byte aligned, zero beyond `channels`
+  const float* w = nullptr;       // packed [kernel_rows][taps][run][vectors * lanes], 64-byte aligned, zero beyond `channels`
   int vectors = 1;                // 1 .. max_vectors
   int64_t channels = 0;           // valid ones of vectors * lanes; only the last vector may be partial
   float* y = nullptr;
