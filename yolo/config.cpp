@@ -257,6 +257,7 @@ void Config::read_file(const std::filesystem::path& path) {
   } catch (const YAML::Exception& e) {
     throw Error(ErrorCode::kData, fmt::format("this is not valid yaml: {}", e.msg), place(e.mark), kForm);
   }
+  if (root.IsNull()) return;
   if (!root.IsMap()) throw Error(ErrorCode::kData, "this is not a file of arguments", {path.string()}, kForm);
   for (const auto& item : root) {
     if (!item.first.IsScalar()) throw Error(ErrorCode::kData, "a name must be plain text", place(item.first.Mark()), kForm);
@@ -369,20 +370,21 @@ std::string Config::print() const {
 }
 
 std::string Config::to_yaml() const {
-  YAML::Emitter out;
-  out << YAML::BeginMap;
+  std::string text;
   for (const std::string& name : names()) {
     if (name == "cfg" || name == "print_config" || name == "resume") continue;
     const Value& v = value(name);
-    out << YAML::Key << name << YAML::Value;
+    YAML::Emitter line;
+    line << YAML::BeginMap << YAML::Key << name << YAML::Value;
     if (v.text.empty()) {
-      out << YAML::Null;
+      line << YAML::Null;
     } else {
-      out << v.text;
+      line << v.text;
     }
+    line << YAML::EndMap;
+    text += fmt::format("{}{}\n", is_explicit(name) ? "" : "# ", line.c_str());
   }
-  out << YAML::EndMap;
-  return std::string(out.c_str()) + "\n";
+  return text;
 }
 
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples) {

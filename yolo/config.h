@@ -62,7 +62,7 @@ class Config {
   // Names of this verb in table order with their current values.
   std::vector<std::string> names() const;
   std::string print() const;    // one line for each argument: name, value, origin
-  std::string to_yaml() const;  // re-runs the run through --cfg
+  std::string to_yaml() const;  // re-runs the run through --cfg; defaults as comments
 
  private:
   struct Value {

@@ -12,29 +12,9 @@ namespace tessera {
 
 namespace fs = std::filesystem;
 
-fs::path create_run_folder(const fs::path& project, const std::string& name, bool exist_ok) {
-  std::error_code failed;
-  fs::create_directories(project, failed);
-  if (failed) {
-    throw Error(ErrorCode::kIo, fmt::format("the run folder cannot be created: {}", failed.message()), {project.string()},
-                "choose another place with --project");
-  }
-  for (int n = 1;; ++n) {
-    const fs::path folder = project / (n == 1 ? name : name + std::to_string(n));
-    // create_directory is atomic: two runs that start together get two folders.
-    const bool fresh = fs::create_directory(folder, failed);
-    if (failed) {
-      throw Error(ErrorCode::kIo, fmt::format("the run folder cannot be created: {}", failed.message()), {folder.string()},
-                  "choose another place with --project");
-    }
-    if (!fresh && !exist_ok) continue;
-    if (access(folder.c_str(), W_OK) != 0) {
-      throw Error(ErrorCode::kIo, fmt::format("the run folder cannot be written to: {}", std::strerror(errno)), {folder.string()},
-                  "choose another place with --project");
-    }
-    return folder;
-  }
-}
+namespace {
+
+constexpr const char* kElsewhere = "choose another place with --project";
 
 fs::path newest_checkpoint(const fs::path& project) {
   fs::path newest;
@@ -54,6 +34,50 @@ fs::path newest_checkpoint(const fs::path& project) {
                 "give the run folder: --resume runs/segment/train");
   }
   return newest;
+}
+
+}  // namespace
+
+void create_folder(const fs::path& folder) {
+  std::error_code failed;
+  fs::create_directories(folder, failed);
+  if (!failed && !fs::is_directory(folder, failed)) failed = std::make_error_code(std::errc::not_a_directory);
+  if (failed) throw Error(ErrorCode::kIo, fmt::format("the run folder cannot be created: {}", failed.message()), {folder.string()}, kElsewhere);
+}
+
+fs::path create_run_folder(const fs::path& project, const std::string& name, bool exist_ok) {
+  create_folder(project);
+  std::error_code failed;
+  for (int n = 1;; ++n) {
+    const fs::path folder = project / (n == 1 ? name : name + std::to_string(n));
+    // create_directory is atomic: two runs that start together get two folders.
+    const bool fresh = fs::create_directory(folder, failed);
+    if (failed) {
+      throw Error(ErrorCode::kIo, fmt::format("the run folder cannot be created: {}", failed.message()), {folder.string()},
+                  kElsewhere);
+    }
+    if (!fresh && !exist_ok) continue;
+    if (access(folder.c_str(), W_OK) != 0) {
+      throw Error(ErrorCode::kIo, fmt::format("the run folder cannot be written to: {}", std::strerror(errno)), {folder.string()},
+                  kElsewhere);
+    }
+    return folder;
+  }
+}
+
+fs::path checkpoint_to_resume(const std::string& given, const fs::path& project) {
+  if (given == "auto" || given == "true") return newest_checkpoint(project);
+  std::error_code ignored;
+  if (!fs::exists(given, ignored)) {
+    throw Error(ErrorCode::kData, "there is no run or checkpoint here", {given}, "give a run folder or its weights/last.safetensors");
+  }
+  if (!fs::is_directory(given, ignored)) return given;
+  const fs::path file = fs::path(given) / "weights" / "last.safetensors";
+  if (!fs::exists(file, ignored)) {
+    throw Error(ErrorCode::kData, "this run has no checkpoint yet", {given},
+                "it ended before its first epoch was complete: start it again, with --cfg <run>/args.yaml");
+  }
+  return file;
 }
 
 }  // namespace tessera

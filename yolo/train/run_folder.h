@@ -6,11 +6,15 @@
 
 namespace tessera {
 
+// The folder with all above it. Error(kIo) with the system's words.
+void create_folder(const std::filesystem::path& folder);
+
 // Creates and returns the folder <project>/<name>, or <project>/<name>N with the first free N >= 2 unless exist_ok. Error(kIo) with
 // the system's words when it cannot be created or written to.
 std::filesystem::path create_run_folder(const std::filesystem::path& project, const std::string& name, bool exist_ok);
 
-// The newest <project>/*/weights/last.safetensors; for a lone --resume. Error(kUsage) when there is none.
-std::filesystem::path newest_checkpoint(const std::filesystem::path& project);
+// The file that --resume means: a checkpoint, a run folder's weights/last.safetensors, or for "auto" (a lone --resume) the newest
+// one of <project>/*. Error(kData) when there is no such run or it has no checkpoint yet; Error(kUsage) when "auto" finds none.
+std::filesystem::path checkpoint_to_resume(const std::string& given, const std::filesystem::path& project);
 
 }  // namespace tessera

@@ -34,12 +34,8 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-fs::path resume_file(const Config& config) {
-  const std::string& given = config.text("resume");
-  if (given == "auto" || given == "true") return newest_checkpoint(config.text("project"));
-  const fs::path path = given;
-  return fs::is_directory(path) ? path / "weights" / "last.safetensors" : path;
-}
+// Key among a checkpoint's arguments: the names that the user had given, each between blanks.
+constexpr const char* kExplicitArguments = "(explicit)";
 
 // A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
 // only extend the run.
@@ -48,8 +44,12 @@ constexpr const char* kFreeOnResume[] = {"resume", "threads", "workers", "quiet"
 
 Config resumed_config(const Config& given, const Checkpoint& checkpoint, const fs::path& file) {
   Config config(kTrain);
+  // A default stays a default, or automatic choices would be switched off.
+  const auto origins = checkpoint.meta.args.find(kExplicitArguments);
+  const std::string given_then = origins == checkpoint.meta.args.end() ? "" : origins->second;
   for (const auto& [name, value] : checkpoint.meta.args) {
-    if (find_option(name) != nullptr && !value.empty()) config.set(name, value, file.string());
+    if (find_option(name) == nullptr || value.empty()) continue;
+    config.set(name, value, given_then.find(" " + name + " ") != std::string::npos ? file.string() : "default");
   }
   for (const std::string& name : given.names()) {
     if (!given.is_explicit(name)) continue;
@@ -67,7 +67,7 @@ Config resumed_config(const Config& given, const Checkpoint& checkpoint, const f
 
 Trainer::Trainer(Config config, LogStyle log) : config_(std::move(config)), log_(log) {
   if (config_.is_set("resume")) {
-    const fs::path file = resume_file(config_);
+    const fs::path file = checkpoint_to_resume(config_.text("resume"), config_.text("project"));
     resume_ = load_checkpoint(file);
     if (resume_->meta.format == 0 || resume_->sections.empty()) {
       throw Error(ErrorCode::kData, "this file holds weights only, no training state", {file.string()},
@@ -81,8 +81,7 @@ Trainer::Trainer(Config config, LogStyle log) : config_(std::move(config)), log_
   build_model(resume_);
   build_optimizer();
   if (!resume_) folder_ = create_run_folder(options_.project, options_.name, options_.exist_ok);
-  std::error_code failed;
-  fs::create_directories(folder_ / "weights", failed);
+  create_folder(folder_ / "weights");
   if (resume_) {
     restore(*resume_);
     resume_.reset();
@@ -364,7 +363,11 @@ Checkpoint Trainer::checkpoint() const {
   c.meta.epoch = at_.epoch - 1;
   c.meta.best_fitness = at_.best_fitness;
   c.meta.best_epoch = at_.best_epoch;
-  for (const std::string& name : config_.names()) c.meta.args[name] = config_.text(name);
+  std::string& given = c.meta.args[kExplicitArguments] = " ";
+  for (const std::string& name : config_.names()) {
+    c.meta.args[name] = config_.text(name);
+    if (config_.is_explicit(name)) given += name + " ";
+  }
   c.meta.counters = {{"progress.batch", at_.batch}, {"progress.last_step", at_.last_step}, {"progress.skipped", at_.skipped_steps}};
   c.meta.numbers = {{"progress.seconds", at_.seconds}, {"progress.box", at_.running.box}, {"progress.seg", at_.running.seg},
                     {"progress.cls", at_.running.cls}, {"progress.dfl", at_.running.dfl}};
@@ -425,6 +428,7 @@ void Trainer::restore(const Checkpoint& c) {
   at_.last_step = counter("progress.last_step");
   at_.skipped_steps = counter("progress.skipped");
   at_.seconds = number("progress.seconds");
+  if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left
   at_.running = {number("progress.box"), number("progress.seg"), number("progress.cls"), number("progress.dfl")};
   if (at_.epoch >= options_.epochs) {
     throw Error(ErrorCode::kUsage, fmt::format("the run is complete: {} of {} epochs", at_.epoch, options_.epochs), {},
