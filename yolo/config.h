@@ -62,7 +62,8 @@ class Config {
   // Names of this verb in table order with their current values.
   std::vector<std::string> names() const;
   std::string print() const;    // one line for each argument: name, value, origin
-  std::string to_yaml() const;  // re-runs the run through --cfg; defaults as comments
+  // Re-runs the run through --cfg. Defaults are comments: as values they would count as given and switch off automatic choices.
+  std::string to_yaml() const;
 
  private:
   struct Value {
