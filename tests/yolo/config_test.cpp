@@ -1,0 +1,243 @@
+// The argument table: where values come from, the forms they are written in, what is refused and with which words.
+#include "yolo/config.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include <unistd.h>
+
+#include "tensor/base/check.h"
+
+using namespace tessera;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct YamlFile {
+  fs::path path = fs::temp_directory_path() / fmt::format("tessera-config-{}.yaml", getpid());
+  explicit YamlFile(std::string_view text) { std::ofstream(path, std::ios::binary) << text; }
+  ~YamlFile() { fs::remove(path); }
+};
+
+struct Environment {
+  std::string name;
+  Environment(std::string n, const char* value) : name(std::move(n)) { setenv(name.c_str(), value, 1); }
+  ~Environment() { unsetenv(name.c_str()); }
+};
+
+template <class F>
+Error error_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e;
+  }
+  return Error(ErrorCode::kBug, "nothing was thrown");
+}
+
+Config parsed(const std::vector<std::string>& arguments, Verb verb = kTrain) {
+  Config config(verb);
+  config.read_arguments(arguments);
+  return config;
+}
+
+Error refused(const std::vector<std::string>& arguments, Verb verb = kTrain) {
+  return error_of([&] { parsed(arguments, verb); });
+}
+
+}  // namespace
+
+TEST_CASE("config: default < file < environment < command line, each with its origin") {
+  const YamlFile file("epochs: 5\nbatch: 6\nimgsz: 64\n");
+  const Environment batch("TESSERA_ARG_BATCH", "7"), size("TESSERA_ARG_IMGSZ", "96");
+  Config config(kTrain);
+  config.read_file(file.path);
+  config.read_environment();
+  config.read_arguments({"--imgsz", "128"});
+  struct Row {
+    const char* name;
+    int64_t value;
+    std::string origin;
+    bool explicitly;
+  };
+  for (const Row& row : {Row{"nbs", 64, "default", false}, Row{"epochs", 5, file.path.string(), true},
+                         Row{"batch", 7, "TESSERA_ARG_BATCH", true}, Row{"imgsz", 128, "command line", true}}) {
+    CAPTURE(row.name);
+    CHECK(config.integer(row.name) == row.value);
+    CHECK(config.origin(row.name) == row.origin);
+    CHECK(config.is_explicit(row.name) == row.explicitly);
+    // --print-config shows the same.
+    const std::string text = config.print();
+    const size_t line = text.find(fmt::format("{:<18} {:<24} {}\n", row.name, row.value, row.origin));
+    CHECK(line != std::string::npos);
+  }
+}
+
+TEST_CASE("config: the environment is read for the arguments of the verb; unknown names and bad values name the variable") {
+  {
+    const Environment other("TESSERA_ARG_SOURCE", "x.jpg");  // of predict
+    Config config(kTrain);
+    CHECK_NOTHROW(config.read_environment());
+  }
+  {
+    const Environment wrong("TESSERA_ARG_EPOCS", "3");
+    const Error e = error_of([] { Config(kTrain).read_environment(); });
+    CHECK(e.code() == ErrorCode::kUsage);
+    CHECK(e.message() == "TESSERA_ARG_EPOCS: unknown argument 'epocs'");
+    CHECK(e.hint() == "did you mean --epochs?");
+  }
+  const Environment bad("TESSERA_ARG_EPOCHS", "many");
+  const Error e = error_of([] { Config(kTrain).read_environment(); });
+  CHECK(e.code() == ErrorCode::kUsage);
+  CHECK(e.message() == "TESSERA_ARG_EPOCHS: epochs=many: expected a whole number from 1 to 1000000");
+}
+
+TEST_CASE("config: --a b, --a=b, a=b, with dashes or underscores, upper or lower case") {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--close-mosaic", "3"}, {"--close_mosaic", "3"}, {"--close-mosaic=3"}, {"--close_mosaic=3"},
+                                             {"close-mosaic=3"}, {"close_mosaic=3"}, {"-close_mosaic", "3"}, {"--Close-Mosaic", "3"}}) {
+    CAPTURE(arguments[0]);
+    CHECK(parsed(arguments).integer("close_mosaic") == 3);
+  }
+  CHECK(parsed({"--save-period", "-1"}).integer("save_period") == -1);         // a negative value is no argument
+  CHECK(parsed({"--source", "a=b.jpg"}, kPredict).text("source") == "a=b.jpg");  // nor is a word with an equals sign after a name
+  CHECK(parsed({"source=a=b.jpg"}, kPredict).text("source") == "a=b.jpg");
+  CHECK(parsed({"--epochs", "3", "--epochs", "4"}).integer("epochs") == 4);  // the last one counts
+  CHECK(parsed({"--lr0", "1e-3"}).number("lr0") == 1e-3);
+  CHECK(!parsed({}).is_set("resume"));
+  CHECK(parsed({"--resume"}).text("resume") == "auto");
+  CHECK(parsed({"--resume", "--epochs", "3"}).text("resume") == "auto");
+  CHECK(parsed({"--resume", "runs/segment/train"}).text("resume") == "runs/segment/train");
+}
+
+TEST_CASE("config: booleans alone, with a value, and in every spelling") {
+  struct Row {
+    std::vector<std::string> arguments;
+    bool value;
+  };
+  for (const Row& row : std::vector<Row>{{{"--cos-lr"}, true}, {{"--cos-lr", "false"}, false}, {{"--cos-lr", "--epochs", "3"}, true},
+                                         {{"--cos-lr=True"}, true}, {{"cos_lr=1"}, true}, {{"cos_lr=YES"}, true}, {{"cos_lr=on"}, true},
+                                         {{"cos_lr=0"}, false}, {{"cos_lr=No"}, false}, {{"--cos-lr", "off"}, false}}) {
+    CAPTURE(row.arguments[0]);
+    CHECK(parsed(row.arguments).flag("cos_lr") == row.value);
+  }
+  CHECK(refused({"--cos-lr=maybe"}).message() == "cos_lr=maybe: expected true or false");
+}
+
+TEST_CASE("config: numbers and choices out of range say what is allowed") {
+  struct Row {
+    const char *argument, *message;
+  };
+  for (const Row& row : {Row{"epochs=0", "epochs=0: expected a whole number from 1 to 1000000"},
+                         Row{"epochs=2.5", "epochs=2.5: expected a whole number from 1 to 1000000"},
+                         Row{"epochs=3x", "epochs=3x: expected a whole number from 1 to 1000000"},
+                         Row{"epochs=99999999999999999999", "epochs=99999999999999999999: expected a whole number from 1 to 1000000"},
+                         Row{"imgsz=16", "imgsz=16: expected a whole number from 32 to 8192"},
+                         Row{"lr0=-0.1", "lr0=-0.1: expected a number from 0 to 1"}, Row{"lr0=nan", "lr0=nan: expected a number from 0 to 1"},
+                         Row{"perspective=0.01", "perspective=0.01: expected a number from 0 to 0.001"},
+                         Row{"box=inf", "box=inf: expected a number of at least 0"}, Row{"box=1e999", "box=1e999: expected a number of at least 0"},
+                         Row{"optimizer=Lion", "optimizer=Lion: expected one of: auto SGD Adam AdamW"},
+                         Row{"precision=bf16", "precision=bf16: expected one of: fp32"}}) {
+    CAPTURE(row.argument);
+    const Error e = refused({row.argument});
+    CHECK(e.code() == ErrorCode::kUsage);
+    CHECK(e.message() == row.message);
+  }
+  CHECK(parsed({"optimizer=sgd"}).text("optimizer") == "SGD");  // choices come back as they are written in the table
+  CHECK(parsed({"cache=None"}).text("cache") == "false");
+  CHECK(parsed({"lr0=0"}).number("lr0") == 0);  // both ends belong to the range
+  CHECK(parsed({"lr0=1"}).number("lr0") == 1);
+  CHECK(refused({"--epochs"}).message() == "--epochs needs a value: a whole number from 1 to 1000000");
+  CHECK(refused({"--epochs", "--batch", "3"}).code() == ErrorCode::kUsage);
+  CHECK(refused({"coco128-seg.yaml"}).message() == "'coco128-seg.yaml' is not an argument");
+}
+
+TEST_CASE("config: an unknown name suggests the nearest of the verb, or the list") {
+  struct Row {
+    const char *given, *hint;
+  };
+  for (const Row& row : {Row{"--epohcs", "did you mean --epochs?"}, Row{"--img-size", "did you mean --imgsz?"},
+                         Row{"--batchsize", "did you mean --batch?"}, Row{"--lr", "did you mean --lr0?"},
+                         Row{"--close-mosiac", "did you mean --close-mosaic?"}, Row{"--zzzzzzzzzz", "--help lists them all"}}) {
+    CAPTURE(row.given);
+    const Error e = refused({row.given, "3"});
+    CHECK(e.code() == ErrorCode::kUsage);
+    CHECK(e.message() == fmt::format("unknown argument '{}'", std::string(row.given).substr(2)));
+    CHECK(e.hint() == row.hint);
+  }
+  CHECK(refused({"--epochs", "3"}, kPredict).message() == "this verb takes no argument 'epochs'");
+  const std::string_view verbs[] = {"train", "val"};
+  CHECK(nearest_name("trian", verbs) == "train");
+  CHECK(nearest_name("download", verbs) == std::nullopt);
+}
+
+TEST_CASE("config: what is wrong in a file is named with line and column") {
+  struct Row {
+    const char* text;
+    ErrorCode code;
+    int64_t line, column;
+    const char* message;
+  };
+  for (const Row& row : {Row{"epochs: 3\nepocs: 4\n", ErrorCode::kUsage, 2, 1, "unknown argument 'epocs'"},
+                         Row{"# run\n\n  epochs: none\n", ErrorCode::kUsage, 3, 3, "epochs=none: expected a whole number from 1 to 1000000"},
+                         Row{"classes: [0, 2]\n", ErrorCode::kData, 1, 10, "'classes' must be a single value"},
+                         Row{"epochs: 3\n\tbatch: 4\n", ErrorCode::kData, 2, 1, nullptr}, Row{"epochs: [3\n", ErrorCode::kData, 2, 1, nullptr},
+                         Row{"{a: b}: 3\n", ErrorCode::kData, 1, 1, "a name must be plain text"},
+                         Row{"- epochs\n", ErrorCode::kData, 0, 0, "this is not a file of arguments"},
+                         Row{"epochs\n", ErrorCode::kData, 0, 0, "this is not a file of arguments"}}) {
+    CAPTURE(row.text);
+    const YamlFile file(row.text);
+    const Error e = error_of([&] { Config(kTrain).read_file(file.path); });
+    CHECK(e.code() == row.code);
+    CHECK(e.where().file == file.path.string());
+    CHECK(e.where().line == row.line);
+    CHECK(e.where().column == row.column);
+    if (row.message != nullptr) CHECK(e.message() == row.message);
+    CHECK(std::string(e.what()).find('\n') == std::string::npos);
+  }
+  const YamlFile deep(std::string(100000, '['));
+  CHECK(error_of([&] { Config(kTrain).read_file(deep.path); }).code() == ErrorCode::kData);
+  CHECK(error_of([] { Config(kTrain).read_file("/nowhere/args.yaml"); }).code() == ErrorCode::kData);
+  CHECK(error_of([] { Config(kTrain).read_file(fs::temp_directory_path()); }).code() == ErrorCode::kData);  // a folder
+}
+
+TEST_CASE("config: args.yaml re-runs the run") {
+  const Config config =
+      parsed({"--data", "my data.yaml", "--name", "null", "--classes", "0,2", "--lr0=0.005", "--optimizer", "adamw", "--plots=off",
+              "--project", "run: 'a' # \"b\"", "--device", "0", "--epochs", "7", "--resume", "x"});
+  const YamlFile file(config.to_yaml());
+  Config back(kTrain);
+  back.read_file(file.path);
+  for (const std::string& name : config.names()) {
+    if (name == "resume" || name == "cfg" || name == "print_config") continue;
+    CAPTURE(name);
+    CHECK(back.text(name) == config.text(name));
+  }
+  CHECK(!back.is_set("resume"));
+  // What was a default stays one: the automatic choice of lr0, say, depends on it.
+  CHECK(!back.is_explicit("momentum"));
+  CHECK(back.is_explicit("lr0"));
+  const YamlFile nothing(parsed({}).to_yaml());
+  CHECK_NOTHROW(back.read_file(nothing.path));
+}
+
+TEST_CASE("config: every option has a help line of its verb, a legal default and a name in one spelling") {
+  for (const OptionSpec& o : option_specs()) {
+    CAPTURE(o.name);
+    CHECK(normalize_option_name(o.name) == o.name);
+    CHECK(find_option(o.name) == &o);  // no name stands twice
+    CHECK(!o.help.empty());
+    for (const Verb verb : {kTrain, kVal, kPredict, kInspect, kBench, kSelftest, kInfo}) {
+      if (!(o.verbs & verb)) continue;
+      Config config(verb);
+      if (!o.fallback.empty()) CHECK_NOTHROW(config.set(o.name, o.fallback, "test"));
+      std::string shown = "--" + std::string(o.name);
+      std::replace(shown.begin(), shown.end(), '_', '-');
+      CHECK(verb_help(verb, "x", "", "").find(shown) != std::string::npos);
+    }
+  }
+}
