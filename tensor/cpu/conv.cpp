@@ -17,8 +17,8 @@ struct PackSource {
 
 // Packs one part: `offset(r, t)` gives the filter element of tap (r, t) at channel 0 of both sides.
 template <class Offset>
-void pack_part(const TileKernels& k, const std::vector<ChannelGroup>& groups, int64_t kh, int64_t kw, int64_t depth, PackSource source,
-               float* out, const Offset& offset) {
+void pack_part(const TileKernels& k, const std::vector<ChannelGroup>& groups, int64_t kh, int64_t kw, int64_t depth,
+               PackSource source, float* out, const Offset& offset) {
   const std::vector<int64_t> start = packed_starts(groups, k);
   parallel_chunks(static_cast<int64_t>(groups.size()), [&](int64_t chunk) {
     const ChannelGroup& g = groups[static_cast<size_t>(chunk)];
@@ -26,7 +26,8 @@ void pack_part(const TileKernels& k, const std::vector<ChannelGroup>& groups, in
     float* to = out + start[static_cast<size_t>(chunk)] * kh * kw * depth;
     for (int64_t r = 0; r < kh; ++r) {
       for (int64_t t = 0; t < kw; ++t, to += depth * columns) {
-        k.pack(to, columns, source.base + offset(r, t) + g.start * source.column_step, source.column_step, source.k_step, g.channels, depth);
+        k.pack(to, columns, source.base + offset(r, t) + g.start * source.column_step, source.column_step, source.k_step,
+               g.channels, depth);
       }
     }
   });
@@ -59,8 +60,8 @@ void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const C
   run({x, y, p.stride, 1, {{w.kh, w.kw, -p.pad, -p.pad, 0, 0, y.h, y.w, scratch.get()}}, end, groups, k});
 }
 
-// dx[iy, ix] sums w[ky, kx] over the taps with (iy + pad - ky) divisible by the stride s. The inputs of one remainder of iy + pad and
-// ix + pad form a grid of its own, on which this is a convolution with stride 1 and every s-th tap, in reverse order.
+// dx[iy, ix] sums w[ky, kx] over the taps with (iy + pad - ky) divisible by the stride s. The inputs of one remainder of iy + pad
+// and ix + pad form a grid of its own, on which this is a convolution with stride 1 and every s-th tap, in reverse order.
 void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
   const TileKernels k = tile_kernels();
   const std::vector<ChannelGroup> groups = channel_groups(w.i, k);
@@ -71,8 +72,8 @@ void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageV
   ConvPlan plan{dy, dx, 1, s, {}, {}, groups, k};
   plan.epilogue.accumulate = accumulate;
   float* packed = scratch.get();
-  // Of one axis: the first tap ry of the remainder, how many taps, the first input of the grid and its size, and the output that the
-  // last tap meets there.
+  // Of one axis: the first tap ry of the remainder, how many taps, the first input of the grid and its size, and the output that
+  // the last tap meets there.
   struct Axis {
     int64_t tap, taps, first, size, origin;
   };
@@ -92,14 +93,14 @@ void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageV
       const int64_t kh = h.taps > 0 ? v.taps : 0;
       const int64_t kw = v.taps > 0 ? h.taps : 0;
       plan.parts.push_back({kh, kw, v.origin, h.origin, v.first, h.first, v.size, h.size, packed});
-      pack_part(k, groups, kh, kw, w.o, source, packed, [&](int64_t r, int64_t t) {
-        return ((v.tap + (kh - 1 - r) * s) * w.kw + h.tap + (kw - 1 - t) * s) * w.i;
-      });
+      pack_part(k, groups, kh, kw, w.o, source, packed,
+                [&](int64_t r, int64_t t) { return ((v.tap + (kh - 1 - r) * s) * w.kw + h.tap + (kw - 1 - t) * s) * w.i; });
       packed += width * kh * kw * w.o;
     }
   }
   if (w.kh == 1 && w.kw == 1 && s == 1 && p.pad == 0) {
-    run({data<const float>(dy), dy.pitch, dy.n * dy.h * dy.w, dy.c, scratch.get(), data<float>(dx), dx.pitch, plan.epilogue}, groups, k);
+    run({data<const float>(dy), dy.pitch, dy.n * dy.h * dy.w, dy.c, scratch.get(), data<float>(dx), dx.pitch, plan.epilogue},
+        groups, k);
     return;
   }
   run(plan);

@@ -6,8 +6,8 @@
 
 namespace tessera::cpu {
 
-// The functions run on the threads of parallel_chunks() and give bitwise equal results for any number of them. They may differ in the
-// last bits between instruction sets. An output never overlaps an input; padding and stride are any that the contract allows.
+// The functions run on the threads of parallel_chunks() and give bitwise equal results for any number of them. They may differ in
+// the last bits between instruction sets. An output never overlaps an input; padding and stride are any that the contract allows.
 void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
 void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate);
 void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);

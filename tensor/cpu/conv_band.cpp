@@ -14,8 +14,8 @@ void copy(float* to, const float* from, int64_t floats) { std::memcpy(to, from, 
 
 void copy_band(const ImageView& x, const BandWindow& window, float* out, int64_t row_pitch) {
   const int64_t c = x.c;
-  const int64_t first = std::clamp<int64_t>(-window.column, 0, window.columns);              // first column inside the image
-  const int64_t end = std::clamp<int64_t>(x.w - window.column, first, window.columns);       // first one behind it
+  const int64_t first = std::clamp<int64_t>(-window.column, 0, window.columns);         // first column inside the image
+  const int64_t end = std::clamp<int64_t>(x.w - window.column, first, window.columns);  // first one behind it
   for (int64_t r = 0; r < window.rows; ++r, out += row_pitch) {
     const int64_t y = window.row + r;
     if (y < 0 || y >= x.h || first == end) {

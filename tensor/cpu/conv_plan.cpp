@@ -9,8 +9,8 @@ namespace tessera::cpu {
 
 namespace {
 
-constexpr int64_t kBandFloats = 40 * 1024;     // input of one task, 160 KiB: shares L2 with the weights of one group
-constexpr int64_t kEnoughTasks = 96;           // keeps 64 threads busy and 2 threads balanced
+constexpr int64_t kBandFloats = 40 * 1024;       // input of one task, 160 KiB: shares L2 with the weights of one group
+constexpr int64_t kEnoughTasks = 96;             // keeps 64 threads busy and 2 threads balanced
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;  // multiply-adds that are worth a task of their own
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -64,7 +64,8 @@ void set_group(RowJob& job, const RowJob& epilogue, const ChannelGroup& group, i
 
 std::vector<ChannelGroup> channel_groups(int64_t channels, const TileKernels& k) {
   const int64_t vectors = ceil_div(channels, k.lanes);
-  // 16 registers: pairs, and one triple for an odd number. 32 registers: pairs (least weight traffic), a triple or five for an odd one.
+  // 16 registers: pairs, and one triple for an odd number. 32 registers: pairs (least weight traffic), a triple or five for an odd
+  // one.
   std::vector<int> sizes;
   int64_t left = vectors;
   if (left % 2 == 1 && left > 1) {
@@ -114,9 +115,9 @@ namespace {
 
 // Runs one image's bands of a plan.
 //
-// Note [Reading in place]: grid points whose window lies inside the image read x as it lies, one run per tap where pixels have a pitch.
-// Those of the first and last columns are few: their windows are copied, one after the other, and form a column of the output. Rows
-// at the top and bottom, narrow images and large kernels copy the whole band with a zero border instead.
+// Note [Reading in place]: grid points whose window lies inside the image read x as it lies, one run per tap where pixels have a
+// pitch. Those of the first and last columns are few: their windows are copied, one after the other, and form a column of the
+// output. Rows at the top and bottom, narrow images and large kernels copy the whole band with a zero border instead.
 class ImageBands {
  public:
   ImageBands(const ConvPlan& plan, const Reach& reach, const std::vector<int64_t>& packed_start, int64_t n)

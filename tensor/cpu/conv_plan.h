@@ -1,5 +1,5 @@
-// The common form of convolution, its data gradient and the transposed convolution: several small stride-s convolutions ("parts") that
-// read the same image and write interleaved grids of the output, over weights packed for the register tile.
+// The common form of convolution, its data gradient and the transposed convolution: several small stride-s convolutions ("parts")
+// that read the same image and write interleaved grids of the output, over weights packed for the register tile.
 #pragma once
 
 #include <vector>
@@ -17,8 +17,8 @@ struct ChannelGroup {
 };
 std::vector<ChannelGroup> channel_groups(int64_t channels, const TileKernels& k);
 
-// Part of a plan: out grid point (j, i) = sum over (r, t, c) of x[j*stride + row + r, i*stride + column + t, c] * w[r, t, c, :], stored at
-// the output pixel (out_row + j*out_step, out_column + i*out_step).
+// Part of a plan: out grid point (j, i) = sum over (r, t, c) of x[j*stride + row + r, i*stride + column + t, c] * w[r, t, c, :],
+// stored at the output pixel (out_row + j*out_step, out_column + i*out_step).
 struct ConvPart {
   int64_t kh, kw;
   int64_t row, column;

@@ -68,9 +68,9 @@ HWY_INLINE void fetch(const Ahead& ahead, int64_t part, int64_t parts) {
   }
 }
 
-// Note [Addresses]: the pixels of a tile are a run-time stride apart, which asks for more address registers than x86 has: compilers keep
-// one pointer per pixel and spill them in the inner loop. Five pixels share a base pointer here: +0, +step, +2 step, +4 step are
-// addressing modes and +3 step costs one register for all bases. opaque() keeps the compiler from undoing this.
+// Note [Addresses]: the pixels of a tile are a run-time stride apart, which asks for more address registers than x86 has: compilers
+// keep one pointer per pixel and spill them in the inner loop. Five pixels share a base pointer here: +0, +step, +2 step, +4 step
+// are addressing modes and +3 step costs one register for all bases. opaque() keeps the compiler from undoing this.
 constexpr int kRowsOfBase = 5;
 template <class T>
 HWY_INLINE void opaque(T& value) {
@@ -149,7 +149,8 @@ void run_row(const RowJob& j) {
   using Tile = void (*)(const RowJob&, int64_t);
   static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
     return std::array<Tile, sizeof...(M)>{&tile<M + 1, NV>...};
-  }(std::make_integer_sequence<int, max_rows(NV)>());
+  }
+  (std::make_integer_sequence<int, max_rows(NV)>());
   const int64_t tiles = (j.pixels + max_rows(NV) - 1) / max_rows(NV);
   if (tiles == 0) return;
   const int64_t low = j.pixels / tiles;
@@ -180,9 +181,12 @@ void run_row_job(const RowJob& j) {
 HWY_INLINE void transpose4(float* dst, int64_t width, const float* src, int64_t step) {
   const hn::FixedTag<float, 4> d;
   const hn::Repartition<double, decltype(d)> pairs;
-  const auto a0 = hn::LoadU(d, src), a1 = hn::LoadU(d, src + step), a2 = hn::LoadU(d, src + 2 * step), a3 = hn::LoadU(d, src + 3 * step);
-  const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, a0, a1)), high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, a0, a1));
-  const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, a2, a3)), high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, a2, a3));
+  const auto a0 = hn::LoadU(d, src), a1 = hn::LoadU(d, src + step), a2 = hn::LoadU(d, src + 2 * step),
+             a3 = hn::LoadU(d, src + 3 * step);
+  const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, a0, a1)),
+             high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, a0, a1));
+  const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, a2, a3)),
+             high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, a2, a3));
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, dst);
   hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, dst + width);
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, dst + 2 * width);
@@ -203,7 +207,8 @@ void pack(float* dst, int64_t width, const float* src, int64_t column_step, int6
     for (int64_t c = 0; c < columns4; c += 4) {
       const float* from = src + c * column_step;
       for (int64_t i = 0; i < 4; ++i) __builtin_prefetch(from + i * column_step + line + 2 * kLineFloats);
-      for (int64_t k = line; k < std::min(depth4, line + kLineFloats); k += 4) transpose4(dst + k * width + c, width, from + k, column_step);
+      for (int64_t k = line; k < std::min(depth4, line + kLineFloats); k += 4)
+        transpose4(dst + k * width + c, width, from + k, column_step);
     }
   }
   for (int64_t k = 0; k < depth; ++k) {

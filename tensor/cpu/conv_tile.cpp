@@ -10,9 +10,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace tessera::cpu::HWY_NAMESPACE {
 
-TileKernels kernels() {
-  return {kWidth, kMaxVectors, run_row_job, run_weight_job, pack};
-}
+TileKernels kernels() { return {kWidth, kMaxVectors, run_row_job, run_weight_job, pack}; }
 
 }  // namespace tessera::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -6,29 +6,29 @@
 
 namespace tessera::cpu {
 
-// Memory that a later job reads: fetched into L2 between the tiles of this one. Copying a band costs next to nothing when its source is
-// in L2, and several per cent of a convolution when it is not.
+// Memory that a later job reads: fetched into L2 between the tiles of this one. Copying a band costs next to nothing when its
+// source is in L2, and several per cent of a convolution when it is not.
 struct Ahead {
   const float* p = nullptr;
   int64_t pixels = 0, channels = 0, pitch = 0;
 };
 
-// y[p, c] (+)= bias[c] + sum over r < kernel_rows, t < taps, k < run of a[p * a_step + r * a_row + t * a_tap + k] * w[r, t, k, c], then
-// activation and residual, for p < pixels and c < channels. Where pixels are dense, one kernel row is a single tap: a run of kx and
-// channels.
+// y[p, c] (+)= bias[c] + sum over r < kernel_rows, t < taps, k < run of a[p * a_step + r * a_row + t * a_tap + k] * w[r, t, k, c],
+// then activation and residual, for p < pixels and c < channels. Where pixels are dense, one kernel row is a single tap: a run of
+// kx and channels.
 struct RowJob {
   const float* a = nullptr;
   int64_t a_step = 0, a_row = 0, a_tap = 0;  // elements from output pixel to output pixel, from kernel row to row, from tap to tap
   int64_t kernel_rows = 1, taps = 1, run = 0;
-  bool next_tile_ahead = false;   // fetch the input of the next tile, because nobody has read a before
+  bool next_tile_ahead = false;  // fetch the input of the next tile, because nobody has read a before
   Ahead ahead;
-  const float* w = nullptr;       // packed [kernel_rows][taps][run][vectors * lanes], 64-byte aligned, zero beyond `channels`
-  int vectors = 1;                // 1 .. max_vectors
-  int64_t channels = 0;           // valid ones of vectors * lanes; only the last vector may be partial
+  const float* w = nullptr;  // packed [kernel_rows][taps][run][vectors * lanes], 64-byte aligned, zero beyond `channels`
+  int vectors = 1;           // 1 .. max_vectors
+  int64_t channels = 0;      // valid ones of vectors * lanes; only the last vector may be partial
   float* y = nullptr;
   int64_t y_step = 0, pixels = 0;
-  bool accumulate = false;        // add to what y holds (then no activation)
-  const float* bias = nullptr;    // vectors * lanes values, or null
+  bool accumulate = false;      // add to what y holds (then no activation)
+  const float* bias = nullptr;  // vectors * lanes values, or null
   bool silu = false;
   const float* residual = nullptr;
   int64_t residual_step = 0;

@@ -1,7 +1,7 @@
 // Gradients of filters and biases.
 //
-// Note [Fixed partition]: the output pixels are cut into partitions and the output channels into ranges, by the shapes alone. A task
-// sums one partition for one range into memory of its own; the partitions are then added in order. So the result does not
+// Note [Fixed partition]: the output pixels are cut into partitions and the output channels into ranges, by the shapes alone. A
+// task sums one partition for one range into memory of its own; the partitions are then added in order. So the result does not
 // depend on the number of threads, and no task waits for another.
 #include <algorithm>
 #include <cstring>
@@ -17,9 +17,9 @@ namespace {
 
 constexpr int64_t kEnoughTasks = 32;
 constexpr int64_t kFewTasks = 12;
-constexpr int64_t kTileOutputs = 6;  // ranges of output channels are multiples of the tile's height
-constexpr int64_t kCheapPixels = 1600;               // per partition: its sums are written and read once more, then about 4 % of the time
-constexpr int64_t kLeastPixels = 400;                // the same when there would be too few tasks
+constexpr int64_t kTileOutputs = 6;     // ranges of output channels are multiples of the tile's height
+constexpr int64_t kCheapPixels = 1600;  // per partition: its sums are written and read once more, then about 4 % of the time
+constexpr int64_t kLeastPixels = 400;   // the same when there would be too few tasks
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;      // multiply-adds of a task
 constexpr int64_t kPartialFloats = 4 * 1024 * 1024;  // all partitions together
 constexpr int64_t kJobPixels = 96;                   // enough to hide loading and storing the accumulators, few enough for L1
@@ -46,10 +46,11 @@ struct Partition {
 
 Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t stride, bool direct) {
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
-  // Blocks of dw that stay in L2 next to the pixels of a job. For 1x1, nearly square ones read each pixel's channels least often; else
-  // every range of outputs copies the band of x again, which costs more the larger the stride is.
+  // Blocks of dw that stay in L2 next to the pixels of a job. For 1x1, nearly square ones read each pixel's channels least often;
+  // else every range of outputs copies the band of x again, which costs more the larger the stride is.
   Partition p{1, ceil_div(dw.o, direct ? 126 : 96 * stride), direct ? ceil_div(dw.i, 256) : 1};
-  const int64_t most = std::max<int64_t>(1, std::min({units, kPartialFloats / std::max<int64_t>(size, 1), pixels * size / kLeastWork}));
+  const int64_t most =
+      std::max<int64_t>(1, std::min({units, kPartialFloats / std::max<int64_t>(size, 1), pixels * size / kLeastWork}));
   const auto tasks = [&](int64_t least_pixels) {
     p.parts = std::clamp<int64_t>(std::min(pixels / least_pixels, ceil_div(kEnoughTasks, p.outputs * p.inputs)), 1, most);
     return p.parts * p.outputs * p.inputs;
@@ -173,8 +174,8 @@ void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
   });
 }
 
-// The data gradient of the transposed convolution is a 2x2 convolution with stride 2, so its filter gradient has x and dy exchanged,
-// and so have the channels of the result.
+// The data gradient of the transposed convolution is a 2x2 convolution with stride 2, so its filter gradient has x and dy
+// exchanged, and so have the channels of the result.
 void conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, bool accumulate) {
   const HostScratch swapped(dw.o * 4 * dw.i);
   conv2d_backward_weight(dy, x, {swapped.get(), dw.t, dw.i, 2, 2, dw.o}, {2, 0}, false);

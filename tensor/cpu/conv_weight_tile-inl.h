@@ -1,5 +1,5 @@
-// Compiled once per CPU target: the register tile of the weight gradient. MR output channels (broadcast from dy) x NV vectors of the
-// (kx, channel) run of x: accumulators live over all pixels of a job and land in the layout of the filter without a transpose.
+// Compiled once per CPU target: the register tile of the weight gradient. MR output channels (broadcast from dy) x NV vectors of
+// the (kx, channel) run of x: accumulators live over all pixels of a job and land in the layout of the filter without a transpose.
 #if defined(TESSERA_CONV_WEIGHT_TILE_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef TESSERA_CONV_WEIGHT_TILE_INL
 #undef TESSERA_CONV_WEIGHT_TILE_INL
@@ -80,7 +80,8 @@ void run_weight_columns(const WeightJob& j, int64_t q, LineSpread& x_lines, Line
   using Tile = void (*)(const WeightJob&, int64_t, int64_t, int64_t, int64_t);
   static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
     return std::array<Tile, sizeof...(M)>{&weight_tile<M + 1, NV>...};
-  }(std::make_integer_sequence<int, max_outputs(NV)>());
+  }
+  (std::make_integer_sequence<int, max_outputs(NV)>());
   const int64_t tiles = (j.outputs + max_outputs(NV) - 1) / max_outputs(NV);
   const int64_t low = j.outputs / tiles;
   const int64_t short_tiles = tiles - j.outputs % tiles;

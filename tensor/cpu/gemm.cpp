@@ -37,13 +37,14 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
     if (i == 0 || b.batch_stride != 0) {
       parallel_chunks(static_cast<int64_t>(groups.size()), [&](int64_t g) {
         const ChannelGroup& group = groups[static_cast<size_t>(g)];
-        k.pack(packed.get() + starts[static_cast<size_t>(g)] * depth, group.vectors * k.lanes, matrix(b, i) + group.start * b.col_stride, b.col_stride, b.row_stride,
-               group.channels, depth);
+        k.pack(packed.get() + starts[static_cast<size_t>(g)] * depth, group.vectors * k.lanes,
+               matrix(b, i) + group.start * b.col_stride, b.col_stride, b.row_stride, group.channels, depth);
       });
     }
     if (copy_a && (i == 0 || a.batch_stride != 0)) {
       parallel_for(a.rows, kGrain, [&](int64_t first, int64_t last) {
-        k.pack(a_rows.get() + first * depth, depth, matrix(a, i) + first * a.row_stride, a.col_stride, a.row_stride, depth, last - first);
+        k.pack(a_rows.get() + first * depth, depth, matrix(a, i) + first * a.row_stride, a.col_stride, a.row_stride, depth,
+               last - first);
       });
     }
     RowJob end;

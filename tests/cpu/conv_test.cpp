@@ -63,23 +63,45 @@ struct Case {
 // Shapes of the model made small, tails of every tile height, one channel, many classes, odd sizes and unusual kernels.
 std::vector<Case> cases() {
   std::vector<Case> all = {
-      {2, 17, 19, 3, 16, 3, 2, 1},        {1, 20, 20, 16, 16, 3, 1, 1, 3, 5}, {2, 10, 21, 32, 64, 3, 2, 1},  {1, 9, 11, 64, 80, 3, 1, 1, 16, 0},
-      {1, 7, 7, 80, 80, 1, 1, 0, 0, 7},   {2, 5, 6, 48, 32, 1, 1, 0, 16, 16}, {1, 6, 6, 20, 1, 1, 1, 0},     {1, 4, 5, 24, 1000, 1, 1, 0, 1, 1},
-      {1, 13, 8, 5, 33, 3, 1, 1, 2, 1},   {1, 12, 12, 7, 9, 5, 1, 2},         {1, 11, 13, 6, 40, 5, 3, 2},   {1, 8, 8, 4, 17, 1, 2, 0, 1, 2},
-      {2, 6, 7, 3, 4, 2, 2, 0},           {1, 9, 9, 2, 3, 4, 3, 1},           {1, 5, 5, 3, 2, 3, 1, 0},      {1, 6, 5, 3, 18, 3, 1, 2},
-      {1, 3, 3, 4, 8, 7, 1, 3},           {1, 1, 1, 8, 8, 3, 1, 1},           {1, 1, 70, 8, 112, 3, 1, 1},   {1, 2, 2, 600, 24, 1, 1, 0},
-      {1, 5, 6, 2, 3, 1, 3, 0},           {1, 40, 40, 8, 130, 3, 1, 1},       {3, 30, 31, 16, 48, 3, 1, 1},  {1, 4, 4, 5, 6, 1, 1, 1},
+      {2, 17, 19, 3, 16, 3, 2, 1},
+      {1, 20, 20, 16, 16, 3, 1, 1, 3, 5},
+      {2, 10, 21, 32, 64, 3, 2, 1},
+      {1, 9, 11, 64, 80, 3, 1, 1, 16, 0},
+      {1, 7, 7, 80, 80, 1, 1, 0, 0, 7},
+      {2, 5, 6, 48, 32, 1, 1, 0, 16, 16},
+      {1, 6, 6, 20, 1, 1, 1, 0},
+      {1, 4, 5, 24, 1000, 1, 1, 0, 1, 1},
+      {1, 13, 8, 5, 33, 3, 1, 1, 2, 1},
+      {1, 12, 12, 7, 9, 5, 1, 2},
+      {1, 11, 13, 6, 40, 5, 3, 2},
+      {1, 8, 8, 4, 17, 1, 2, 0, 1, 2},
+      {2, 6, 7, 3, 4, 2, 2, 0},
+      {1, 9, 9, 2, 3, 4, 3, 1},
+      {1, 5, 5, 3, 2, 3, 1, 0},
+      {1, 6, 5, 3, 18, 3, 1, 2},
+      {1, 3, 3, 4, 8, 7, 1, 3},
+      {1, 1, 1, 8, 8, 3, 1, 1},
+      {1, 1, 70, 8, 112, 3, 1, 1},
+      {1, 2, 2, 600, 24, 1, 1, 0},
+      {1, 5, 6, 2, 3, 1, 3, 0},
+      {1, 40, 40, 8, 130, 3, 1, 1},
+      {3, 30, 31, 16, 48, 3, 1, 1},
+      {1, 4, 4, 5, 6, 1, 1, 1},
       // Wide enough to be read in place.
-      {1, 9, 40, 16, 24, 3, 1, 1, 3, 5},  {2, 12, 60, 5, 20, 3, 2, 1, 1, 2},  {1, 15, 51, 3, 16, 3, 2, 1},   {1, 10, 91, 6, 7, 5, 3, 2, 2, 0},
-      {1, 6, 33, 4, 5, 3, 1, 0, 1, 0},    {1, 5, 40, 3, 17, 2, 2, 1, 0, 1},
+      {1, 9, 40, 16, 24, 3, 1, 1, 3, 5},
+      {2, 12, 60, 5, 20, 3, 2, 1, 1, 2},
+      {1, 15, 51, 3, 16, 3, 2, 1},
+      {1, 10, 91, 6, 7, 5, 3, 2, 2, 0},
+      {1, 6, 33, 4, 5, 3, 1, 0, 1, 0},
+      {1, 5, 40, 3, 17, 2, 2, 1, 0, 1},
   };
   for (int64_t w = 1; w <= 29; ++w) all.push_back({1, 2, w, 3, 1 + 8 * (w % 12), 3, 1, 1, w % 3, w % 2});
   return all;
 }
 
 std::string name(const Case& c) {
-  return std::to_string(c.n) + "x" + std::to_string(c.h) + "x" + std::to_string(c.w) + " " + std::to_string(c.in) + ">" + std::to_string(c.out) +
-         " k" + std::to_string(c.k) + " s" + std::to_string(c.stride) + " p" + std::to_string(c.pad);
+  return std::to_string(c.n) + "x" + std::to_string(c.h) + "x" + std::to_string(c.w) + " " + std::to_string(c.in) + ">" +
+         std::to_string(c.out) + " k" + std::to_string(c.k) + " s" + std::to_string(c.stride) + " p" + std::to_string(c.pad);
 }
 
 // Calls f(n, oy, ox, iy, ix, tap) for every product pair of pixels.
@@ -285,8 +307,8 @@ TEST_CASE("SiLU of the epilogue: relative error 1e-6, also far from zero (there 
   for (const auto target : cpu::runnable_targets()) {
     cpu::force_target(target);
     std::vector<float> y(x.size());
-    cpu::conv2d({x.data(), DType::kF32, 1, 1, count, 1, 1}, {&one, DType::kF32, 1, 1, 1, 1}, {y.data(), DType::kF32, 1, 1, count, 1, 1}, {1, 0},
-                {nullptr, Activation::kSilu, {}});
+    cpu::conv2d({x.data(), DType::kF32, 1, 1, count, 1, 1}, {&one, DType::kF32, 1, 1, 1, 1},
+                {y.data(), DType::kF32, 1, 1, count, 1, 1}, {1, 0}, {nullptr, Activation::kSilu, {}});
     for (size_t k = 0; k + 1 < x.size(); ++k) {
       const double want = x[k] / (1.0 + std::exp(-static_cast<double>(x[k])));
       CAPTURE(x[k]);

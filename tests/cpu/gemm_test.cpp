@@ -1,4 +1,5 @@
-// The matrix product against a sum in double: every stride order, batches, broadcast and tails, on every CPU target of this machine.
+// The matrix product against a sum in double: every stride order, batches, broadcast and tails, on every CPU target of this
+// machine.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -46,8 +47,8 @@ TEST_CASE("matmul equals the sum in double for every order of strides") {
   };
   for (const auto target : cpu::runnable_targets()) {
     cpu::force_target(target);
-    for (const Size s : {Size{1, 1, 1, 1, false, false}, Size{2, 7, 33, 19, false, true}, Size{3, 45, 32, 130, true, false}, Size{1, 64, 600, 16, false, false},
-                         Size{1, 5, 0, 4, false, false}}) {
+    for (const Size s : {Size{1, 1, 1, 1, false, false}, Size{2, 7, 33, 19, false, true}, Size{3, 45, 32, 130, true, false},
+                         Size{1, 64, 600, 16, false, false}, Size{1, 5, 0, 4, false, false}}) {
       for (const Order oa : {Order::kRows, Order::kColumns, Order::kGaps}) {
         for (const Order ob : {Order::kRows, Order::kColumns, Order::kGaps}) {
           for (const Order oc : {Order::kRows, Order::kColumns, Order::kGaps}) {
@@ -65,7 +66,8 @@ TEST_CASE("matmul equals the sum in double for every order of strides") {
               }
               cpu::matmul(a.view, b.view, c.view, accumulate);
               int64_t wrong = 0;  // gaps between the elements must not change either
-              for (size_t k = 0; k < want.size(); ++k) wrong += std::abs(c.memory[k] - want[k]) > 6e-8 * (16 + static_cast<double>(s.k));
+              for (size_t k = 0; k < want.size(); ++k)
+                wrong += std::abs(c.memory[k] - want[k]) > 6e-8 * (16 + static_cast<double>(s.k));
               CAPTURE(target);
               CAPTURE(s.m);
               CAPTURE(static_cast<int>(oa) * 100 + static_cast<int>(ob) * 10 + static_cast<int>(oc));
