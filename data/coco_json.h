@@ -47,7 +47,7 @@ struct CocoInstances {
   const CocoImage* find_image(int64_t id) const;
 };
 
-// Reads instances_*.json. Throws kIo when the file cannot be read; kData for malformed JSON, missing or mistyped keys, masks whose
+// Reads instances_*.json. Throws kIo when the file cannot be read; kData when it is not there, for malformed JSON, missing or mistyped keys, masks whose
 // runs do not fit their size or their image, ids that occur twice, and annotations of unknown images or categories.
 CocoInstances read_coco_instances(const std::filesystem::path& file);
 

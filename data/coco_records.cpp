@@ -10,6 +10,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "tensor/base/file.h"
+
 namespace tessera::coco {
 
 namespace {
@@ -320,13 +322,15 @@ class RecordHandler final : public Json::json_sax_t {
 JsonText::JsonText(const std::filesystem::path& file) : name_(file.string()) {
   const int in = ::open(name_.c_str(), O_RDONLY | O_CLOEXEC);
   struct stat info {};
-  const bool readable = in >= 0 && ::fstat(in, &info) == 0 && S_ISREG(info.st_mode);
+  int failed = in < 0 || ::fstat(in, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? EISDIR : 0;
   void* bytes = MAP_FAILED;
-  if (readable && info.st_size > 0) bytes = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, in, 0);
-  if (in >= 0) ::close(in);
-  if (!readable || (info.st_size > 0 && bytes == MAP_FAILED)) {
-    throw Error(ErrorCode::kIo, "cannot read this file", {name_, 0, 0}, "check the path and the permissions");
+  if (failed == 0 && info.st_size > 0) {
+    bytes = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, in, 0);
+    if (bytes == MAP_FAILED) failed = errno;
   }
+  if (in >= 0) ::close(in);
+  if (failed != 0) throw_file_error("read", file, failed);
+  if (!S_ISREG(info.st_mode)) throw Error(ErrorCode::kData, "not a regular file", {name_}, "store the content in a file first");
   if (info.st_size == 0) return;
   size_ = static_cast<size_t>(info.st_size);
   bytes_ = static_cast<const char*>(bytes);

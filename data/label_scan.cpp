@@ -158,6 +158,7 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
 
   LabelScan scan;
   int64_t usable_images = 0, box_files = 0;
+  std::string box_file;  // the first with a box
   for (Slot& slot : slots) {
     scan.findings.insert(scan.findings.end(), std::make_move_iterator(slot.findings.begin()),
                          std::make_move_iterator(slot.findings.end()));
@@ -165,6 +166,7 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
     scan.duplicates += slot.labels.duplicates;
     scan.box_rows += slot.labels.box_rows;
     box_files += slot.labels.box_rows > 0;
+    if (slot.labels.box_rows > 0 && box_file.empty()) box_file = slot.image.label_file;
     if (!slot.usable) {
       ++scan.left_out;
       continue;
@@ -188,7 +190,7 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
   if (scan.box_rows > 0 && polygon_objects == 0)
     throw Error(ErrorCode::kData,
                 fmt::format("all {} label rows are boxes: this is a detection set, segmentation needs polygons", scan.box_rows),
-                {slots[0].image.label_file}, "use segmentation labels: class x1 y1 x2 y2 x3 y3 ...");
+                {box_file}, "use segmentation labels: class x1 y1 x2 y2 x3 y3 ...");
   if (original && scan.box_rows > 0)
     throw Error(
         ErrorCode::kData,
@@ -205,7 +207,7 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
          "labels-missing",
          {place},
          fmt::format("{} images have no label file and count as background", scan.missing),
-         scan.missing == usable_images ? fmt::format("labels are sought at e.g. {}", slots[0].image.label_file) : ""});
+         scan.missing == usable_images ? fmt::format("labels are sought at e.g. {}", label_path(images[0])) : ""});
   const std::vector<std::string> lone = orphans(images);
   scan.orphan_labels = int64_t(lone.size());
   for (size_t i = 0; i < std::min<size_t>(lone.size(), size_t(kMaxFindings)); ++i)

@@ -209,10 +209,18 @@ const OptionSpec* find_option(std::string_view name) {
 }
 
 std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string_view> known) {
+  const auto joined = [](std::string_view words) {
+    std::string s(words);
+    std::erase(s, '_');
+    return s;
+  };
+  const std::string given = joined(name);
   std::optional<std::string> best;
   int best_distance = std::max(2, int(name.size()) / 3) + 1;
   for (const std::string_view candidate : known) {
-    const int d = edit_distance(name, candidate);
+    const std::string meant = joined(candidate);
+    int d = edit_distance(given, meant);
+    if (meant.size() >= 4 && given.starts_with(meant)) d = std::min(d, 2);  // batch_size
     if (d < best_distance) {
       best_distance = d;
       best = candidate;

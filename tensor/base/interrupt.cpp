@@ -16,7 +16,7 @@ void on_signal(int number) {
   const int seen = signals_seen;
   if (number == SIGINT && seen > 0) _exit(int(ErrorCode::kInterrupted));
   signals_seen = seen + 1;
-  constexpr std::string_view text = "\nstopping after this step, state will be saved (Ctrl-C again: stop at once)\n";
+  constexpr std::string_view text = "\nstopping after this step (Ctrl-C again: at once)\n";
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text.data(), text.size());
 }
 }  // namespace

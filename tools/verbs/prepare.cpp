@@ -18,7 +18,8 @@ LogStyle prepare(const Config& config) {
     throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of 32", config.integer("imgsz")), {},
                 fmt::format("the next one is {}", (config.integer("imgsz") + 31) / 32 * 32));
   }
-  install_interrupt_handlers();
+  // The other verbs have nothing to save and simply end.
+  if (config.verb() & (kTrain | kVal | kPredict)) install_interrupt_handlers();
   return log_style(config.flag("quiet"), config.text("log") == "json");
 }
 

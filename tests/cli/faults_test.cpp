@@ -1,0 +1,197 @@
+// What must not cost work: folders that cannot be written, a full disk, kills and signals. Whatever happens, the old checkpoint
+// loads, and --resume goes on from it.
+#include <sys/mount.h>
+
+#include <algorithm>
+
+#include "tests/cli/workshop.h"
+
+using namespace tessera::test;
+
+namespace {
+
+// Rows of results.csv; each epoch stands there once and in order.
+int64_t epochs_in(const std::string& run_folder) {
+  std::stringstream in(content(run_folder + "/results.csv"));
+  std::string line;
+  std::getline(in, line);
+  int64_t rows = 0;
+  while (std::getline(in, line)) {
+    CHECK(std::stoll(line) == rows + 1);
+    ++rows;
+  }
+  return rows;
+}
+
+bool has_temporary(const std::string& folder) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (says(entry.path().filename().string(), ".tessera-tmp")) return true;
+  }
+  return false;
+}
+
+// Goes on to one epoch more than were done, and checks that all is whole.
+void resume_and_check(const Workshop& w, const std::string& run_folder) {
+  CAPTURE(run_folder);
+  const int64_t done = epochs_in(run_folder);
+  const Outcome outcome = run({"train", "--resume", run_folder, "--epochs", std::to_string(done + 1)}, w.here());
+  INFO(outcome.err);
+  CHECK(outcome.code == 0);
+  CHECK(epochs_in(run_folder) == done + 1);
+  CHECK(!has_temporary(run_folder + "/weights"));
+  CHECK(run({"inspect", "--model", run_folder + "/weights/best.safetensors"}).code == 0);
+}
+
+// A tmpfs of 8 MiB where that is allowed.
+struct SmallDisk {
+  std::string path;
+  bool mounted = false;
+  explicit SmallDisk(const std::string& p) : path(p) {
+    fs::create_directories(path);
+    mounted = mount("tmpfs", path.c_str(), "tmpfs", 0, "size=8m") == 0;
+  }
+  ~SmallDisk() {
+    if (mounted) umount2(path.c_str(), MNT_DETACH);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("cli: a run folder that cannot be written is exit code 6 before anything is trained") {
+  const Workshop w;
+  const std::string file = w.write("file", "mine");
+  for (const std::string& project : {file + "/runs", std::string("/proc/runs")}) {
+    CAPTURE(project);
+    const Outcome outcome = refused(w.train("x", {"--project", project}), 6, {project, "cannot be created", "--project"}, w.here());
+    CHECK(!says(outcome.err, "epoch 1/1"));
+    refused({"predict", "--model", Workshop::trained(), "--source", w / "images/val", "--imgsz", "32", "--project", project}, 6, {project}, w.here());
+    refused({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--save-json", "--project", project}, 6, {project},
+            w.here());
+  }
+  CHECK(content(file) == "mine");
+  w.write("runs/x/weights", "mine");
+  const Outcome outcome = refused(w.train("x", {"--exist-ok"}), 6, {w / "runs/x/weights", "Not a directory"}, w.here());
+  CHECK(!says(outcome.err, "epoch 1/1"));
+}
+
+TEST_CASE("cli: results that stdout does not take are exit code 6") {
+  for (const Arguments& arguments : {Arguments{"info", "--json"}, Arguments{"inspect"}, Arguments{"train", "--help"}}) {
+    RunOptions options;
+    options.out = "/dev/full";
+    const Outcome outcome = run(arguments, options);
+    CHECK(outcome.code == 6);
+    CHECK(says(outcome.err, "No space left on device"));
+  }
+}
+
+TEST_CASE("cli: a full disk is exit code 6, the old checkpoint stays and resumes") {
+  const Workshop w;
+  const Outcome first = run(w.train("full"), w.here());
+  REQUIRE(first.code == 0);
+  const std::string run_folder = w / "runs/full", last = run_folder + "/weights/last.safetensors";
+  const std::string before = content(last);
+  RunOptions options = w.here();
+  options.file_limit = int64_t(before.size() / 2);
+  refused({"train", "--resume", run_folder, "--epochs", "3"}, 6, {last + ": cannot write: File too large", "a file that was there before is intact"},
+          options);
+  CHECK(content(last) == before);
+  CHECK(!has_temporary(run_folder + "/weights"));
+  CHECK(run({"inspect", "--model", last}).code == 0);
+  resume_and_check(w, run_folder);
+
+  const SmallDisk disk(w / "disk");
+  if (!disk.mounted) {
+    MESSAGE("skipped: a small disk cannot be mounted here");
+    return;
+  }
+  const Outcome full = refused(w.train("small", {"--project", disk.path, "--epochs", "5"}), 6, {disk.path, "the disk or the quota is full"}, w.here());
+  CHECK(says(full.err, "epoch 1/5"));
+  CHECK(run({"inspect", "--model", disk.path + "/small/weights/last.safetensors"}).code == 0);
+  CHECK(!has_temporary(disk.path + "/small/weights"));
+}
+
+TEST_CASE("cli: killed at any moment, a run resumes or says that there is nothing to resume") {
+  const Workshop w;
+  int resumed = 0;
+  // Before the first epoch, in an epoch, after a checkpoint, and while one is being written.
+  const std::vector<std::pair<const char*, std::function<bool(const std::string&, const Process&)>>> moments = {
+      {"begun", [](const std::string& f, const Process&) { return fs::exists(f); }},
+      {"stepping", [](const std::string& f, const Process&) { return fs::exists(f + "/log.jsonl"); }},
+      {"first save", [](const std::string& f, const Process&) { return has_temporary(f + "/weights"); }},
+      {"saved", [](const std::string& f, const Process&) { return fs::exists(f + "/weights/last.safetensors"); }},
+      {"best", [](const std::string& f, const Process&) { return fs::exists(f + "/weights/best.safetensors"); }},
+      {"third", [](const std::string&, const Process& p) { return says(p.err(), "epoch 3/"); }},
+      {"later save", [](const std::string& f, const Process& p) { return says(p.err(), "epoch 2/") && has_temporary(f + "/weights"); }},
+  };
+  for (const auto& [name, reached] : moments) {
+    CAPTURE(name);
+    const std::string run_folder = w / ("runs/" + std::string(name));
+    Process process(w.train(name, {"--epochs", "1000"}), w.here());
+    const bool in_time = process.wait_until([&, &reached = reached] { return reached(run_folder, process); });
+    CHECK(in_time);
+    process.send(SIGKILL);
+    CHECK(process.finish().signal == SIGKILL);
+    if (fs::exists(run_folder + "/weights/last.safetensors")) {
+      CHECK(run({"inspect", "--model", run_folder + "/weights/last.safetensors"}).code == 0);
+      resume_and_check(w, run_folder);
+      ++resumed;
+    } else {
+      refused({"train", "--resume", run_folder}, 3, {run_folder + ": this run has no checkpoint yet", "start it again"}, w.here());
+    }
+  }
+  CHECK(resumed >= 4);
+}
+
+TEST_CASE("cli: SIGINT and SIGTERM finish the step, save, print the resume line and exit with 7") {
+  const Workshop w;
+  for (const auto& [number, moment] : {std::pair{SIGINT, "run folder "}, std::pair{SIGINT, "epoch 2/"}, std::pair{SIGTERM, "epoch 1/"}}) {
+    const std::string name = fmt::format("signal{}{}", number, moment[6]), run_folder = w / ("runs/" + name);
+    CAPTURE(name);
+    Process process(w.train(name, {"--epochs", "1000"}), w.here());
+    const bool in_time = process.wait_until([&, part = moment] { return says(process.err(), part); });
+    CHECK(in_time);
+    process.send(number);
+    const Outcome outcome = process.finish();
+    INFO(outcome.err);
+    CHECK(outcome.signal == 0);
+    CHECK(outcome.code == 7);
+    CHECK(says(outcome.err, "state saved. Go on with:\n  train_seg --resume " + run_folder + "\n"));
+    resume_and_check(w, run_folder);
+  }
+  // A lone --resume takes the newest run of the project, and --json reports what was measured: nothing, when no epoch was complete.
+  Process process(w.train("json", {"--epochs", "1000", "--json"}), w.here());
+  CHECK(process.wait_until([&] { return says(process.err(), "run folder "); }));
+  process.send(SIGTERM);
+  const Outcome outcome = process.finish();
+  CHECK(outcome.code == 7);
+  const Json j = outcome.json();
+  REQUIRE(j.is_object());
+  CHECK(j["run_dir"] == w / "runs/json");
+  const Outcome resumed = run({"train", "--resume", "--project", w / "runs", "--epochs", std::to_string(int(j["epoch"]) + 1), "--json"}, w.here());
+  INFO(resumed.err);
+  CHECK(resumed.code == 0);
+  CHECK(resumed.json()["run_dir"] == w / "runs/json");
+  CHECK(resumed.json()["data"] == w / "data.yaml");
+}
+
+TEST_CASE("cli: a second SIGINT ends at once") {
+  const Workshop w;
+  // Steps long enough for a second signal to arrive within one.
+  Process process(w.train("twice", {"--model", "yolov8n-seg", "--imgsz", "640", "--batch", "6", "--epochs", "1000"}), w.here());
+  CHECK(process.wait_until([&] { return says(process.err(), "run folder "); }));
+  process.send(SIGINT);
+  CHECK(process.wait_until([&] { return says(process.err(), "Ctrl-C again: at once"); }));
+  process.send(SIGINT);
+  const Outcome outcome = process.finish();
+  INFO(outcome.err);
+  CHECK(outcome.signal == 0);
+  CHECK(outcome.code == 7);
+  CHECK(!says(outcome.err, "state saved"));
+  CHECK(!fs::exists(w / "runs/twice/weights/last.safetensors"));
+  // Verbs that have nothing to save end by the signal itself.
+  Process bench({"bench", "step", "--imgsz", "640", "--runs", "1000"});
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  bench.send(SIGINT);
+  CHECK(bench.finish().signal == SIGINT);
+}

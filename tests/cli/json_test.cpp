@@ -1,0 +1,212 @@
+// The machine-readable side: --json makes stdout exactly one JSON object with the keys of docs/cli.md, for results and for errors.
+#include "tests/cli/workshop.h"
+
+using namespace tessera::test;
+
+namespace {
+
+// stdout holds this object and nothing else.
+Json one_object(const Outcome& outcome) {
+  INFO(outcome.out.substr(0, 2000));
+  INFO(outcome.err);
+  const Json j = outcome.json();
+  REQUIRE(j.is_object());
+  CHECK(outcome.out.ends_with("}\n"));
+  return j;
+}
+
+void check_keys(const Json& j, const std::vector<std::string>& keys) {
+  for (const std::string& key : keys) {
+    CAPTURE(key);
+    CHECK(j.contains(key));
+  }
+}
+
+void check_metrics(const Json& j) {
+  for (const char* kind : {"box", "mask"}) {
+    check_keys(j[kind], {"map", "map50", "map75", "precision", "recall", "f1"});
+    for (const auto& [key, value] : j[kind].items()) {
+      CAPTURE(key);
+      CHECK(value.is_number());
+      CHECK((value >= 0 && value <= 1));
+    }
+  }
+  check_keys(j["speed_ms"], {"load", "preprocess", "inference", "loss", "postprocess", "evaluate"});
+  REQUIRE(j["classes"].is_array());
+  for (const Json& c : j["classes"]) {
+    check_keys(c, {"name", "images", "instances", "box", "mask"});
+    check_keys(c["box"], {"map", "map50"});
+    check_keys(c["mask"], {"map", "map50"});
+  }
+}
+
+constexpr const char* kTruth = R"({
+ "images": [{"id": 1, "width": 100, "height": 100, "file_name": "1.jpg"}, {"id": 2, "width": 100, "height": 100, "file_name": "2.jpg"}],
+ "categories": [{"id": 1, "name": "cat"}],
+ "annotations": [
+  {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 400, "bbox": [10, 10, 20, 20], "segmentation": [[10,10,30,10,30,30,10,30]]},
+  {"id": 2, "image_id": 2, "category_id": 1, "iscrowd": 0, "area": 400, "bbox": [50, 50, 20, 20], "segmentation": [[50,50,70,50,70,70,50,70]]}]})";
+
+}  // namespace
+
+TEST_CASE("cli: train --json") {
+  const Workshop w;
+  const Outcome outcome = run(w.train("j", {"--json"}), w.here());
+  CHECK(outcome.code == 0);
+  const Json j = one_object(outcome);
+  check_keys(j, {"command", "model", "data", "images", "instances", "epoch", "box", "mask", "classes", "speed_ms", "images_per_s", "peak_rss_mib",
+                 "seconds", "run_dir", "weights"});
+  check_metrics(j);
+  CHECK(j["command"] == "train");
+  CHECK(j["data"] == w / "data.yaml");
+  CHECK(j["images"] == 2);
+  CHECK(j["instances"] == 2);
+  CHECK(j["epoch"] == 1);
+  CHECK(j["classes"][0]["name"] == "dog");  // the one with objects
+  CHECK(fs::exists(std::string(j["weights"])));
+  CHECK(Json::parse(content(w / "runs/j/metrics.json")) == j);
+  // Log lines are JSON too when asked for.
+  const Outcome log = run(w.train("l", {"--log", "json"}), w.here());
+  std::stringstream lines(log.err);
+  int64_t events = 0;
+  for (std::string line; std::getline(lines, line); ++events) CHECK(Json::parse(line, nullptr, false).contains("event"));
+  CHECK(events > 3);
+  CHECK(run(w.train("q", {"--quiet"}), w.here()).err.empty());
+}
+
+TEST_CASE("cli: val --json, and its predictions scored again as a COCO result file") {
+  const Workshop w;
+  const Outcome outcome = run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json", "--save-json", "--project",
+                               w / "runs", "--max-det", "5"},
+                              w.here());
+  CHECK(outcome.code == 0);
+  const Json j = one_object(outcome);
+  check_keys(j, {"command", "model", "data", "images", "instances", "box", "mask", "classes", "speed_ms", "images_per_s", "peak_rss_mib", "seconds",
+                 "map_style", "run_dir"});
+  check_metrics(j);
+  CHECK(j["map_style"] == "coco");
+  CHECK(Json::parse(content(w / "runs/val/predictions.json")).is_array());
+  const Outcome original = run({"val_seg", "--help"});
+  CHECK(original.code == 2);  // a name of the program is no verb
+  const Json o = one_object(
+      run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json", "--map-style", "original"}, w.here()));
+  CHECK(o["map_style"] == "original");
+  check_metrics(o);
+}
+
+TEST_CASE("cli: val --gt --predictions gives the figures of pycocotools") {
+  const Folder folder;
+  const std::string truth = folder.write("gt.json", kTruth);
+  const auto score = [&](const char* results, const Arguments& more = {"--json"}) {
+    Arguments all = {"val", "--gt", truth, "--predictions", folder.write("dt.json", results)};
+    all.insert(all.end(), more.begin(), more.end());
+    return run(all);
+  };
+  // Both objects found exactly: everything is 1.
+  const Json perfect = one_object(score(R"([
+    {"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [10,10,20,20], "segmentation": [[10,10,30,10,30,30,10,30]]},
+    {"image_id": 2, "category_id": 1, "score": 0.8, "bbox": [50,50,20,20], "segmentation": [[50,50,70,50,70,70,50,70]]}])"));
+  for (const char* kind : {"box", "mask"}) {
+    check_keys(perfect[kind], {"map", "map50", "map75", "maps", "mapm", "mapl", "ar1", "ar10", "ar100", "ars", "arm", "arl"});
+    for (const char* key : {"map", "map50", "map75", "maps", "ar1", "ar100"}) CHECK(perfect[kind][key] == doctest::Approx(1));
+    CHECK(perfect[kind]["mapm"] == -1);  // no object of that size
+  }
+  CHECK(perfect["images"] == 2);
+  CHECK(perfect["instances"] == 2);
+  // One of two found with IoU 0.6 (20 x 20 against 20 x 12): precision 1 up to recall 0.5, that is 51 of 101 points, at three of ten thresholds.
+  const Json half = one_object(score(R"([{"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [10,10,20,12]}])"));
+  CHECK(half["box"]["map50"].get<double>() == doctest::Approx(51.0 / 101).epsilon(1e-12));
+  CHECK(half["box"]["map"].get<double>() == doctest::Approx(51.0 / 101 * 0.3).epsilon(1e-12));
+  CHECK(half["box"]["map75"] == 0);
+  CHECK(half["box"]["ar100"].get<double>() == doctest::Approx(0.15));
+  CHECK(!half.contains("mask"));
+  const Outcome text = score(R"([{"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [10,10,20,12]}])", {});
+  CHECK(says(text.out, " Average Precision  (AP) @[ IoU=0.50      | area=   all | maxDets=100 ] = 0.505"));
+
+  refused({"val", "--gt", truth, "--predictions", folder.write("bad.json", "[{\"image_id\": 1,\n \"category_id\": ]")}, 3, {folder / "bad.json"});
+  refused({"val", "--gt", folder / "none.json", "--predictions", folder / "dt.json"}, 3, {folder / "none.json"});
+}
+
+TEST_CASE("cli: predict on a file, a folder and a glob; --json, --save-txt") {
+  const Workshop w;
+  const auto predict = [&](const std::string& source, const Arguments& more) {
+    Arguments all = {"predict", "--model", Workshop::trained(), "--source", source, "--imgsz", "32", "--conf", "0", "--max-det", "3",
+                     "--project", w / "runs"};
+    all.insert(all.end(), more.begin(), more.end());
+    return run(all, w.here());
+  };
+  const Outcome outcome = predict(w / "images/val", {"--json", "--save-txt", "--save-json", "--name", "both"});
+  CHECK(outcome.code == 0);
+  const Json j = one_object(outcome);
+  check_keys(j, {"command", "model", "images", "speed_ms", "run_dir", "results"});
+  REQUIRE(j["results"].size() == 2);
+  for (const Json& r : j["results"]) {
+    check_keys(r, {"image", "width", "height", "speed_ms", "detections"});
+    CHECK(r["width"] == 40);
+    CHECK(r["height"] == 48);
+    for (const Json& d : r["detections"]) {
+      check_keys(d, {"class", "name", "confidence", "box", "rle", "rings"});
+      CHECK(d["box"].size() == 4);
+      CHECK(d["rle"]["size"] == Json({48, 40}));
+      CHECK(d["rle"]["counts"].is_string());
+    }
+  }
+  CHECK(Json::parse(content(w / "runs/both/predictions.json")) == j);
+  const Outcome glob = predict("images/val/v*.png", {"--json", "--save", "false"});
+  CHECK(one_object(glob)["results"].size() == 2);
+  const Outcome file = predict("images/val/v1.png", {"--json", "--save", "false", "--retina-masks"});
+  CHECK(one_object(file)["results"].size() == 1);
+  CHECK(predict("images/val", {}).code == 0);
+  CHECK(fs::exists(w / "runs/predict"));
+  for (const std::string& source : {w / "none.jpg", w / "none/*.jpg", w / "runs"}) {
+    Arguments all = {"predict", "--model", Workshop::trained(), "--source", source};
+    refused(all, 3, {source}, w.here());
+  }
+}
+
+TEST_CASE("cli: inspect, bench, info and selftest --json") {
+  const Workshop w;
+  const Json inspect = one_object(run({"inspect", "--model", "yolov8n-seg", "--json"}));
+  check_keys(inspect, {"model", "imgsz", "nc", "names", "parameters", "fused_parameters", "state_entries", "gflops", "layers"});
+  CHECK(inspect["parameters"] == 3409968);
+  CHECK(inspect["layers"].size() == 23);
+  CHECK(one_object(run({"inspect", "--model", Workshop::trained(), "--json"}))["nc"] == 2);
+
+  const Json step = one_object(run({"bench", "step", "--model", w / "yolov8n-seg.yaml", "--imgsz", "64", "--batch", "1", "--runs", "1", "--json"}));
+  check_keys(step, {"what", "model", "imgsz", "batch", "precision", "device", "threads", "images_per_s", "ms", "gflops", "bound_images_per_s", "of_bound",
+                    "peak_rss_mib", "runs"});
+  CHECK(step["what"] == "step");
+  CHECK(step["images_per_s"] > 0);
+
+  const Json info = one_object(run({"info", "--json"}));
+  check_keys(info, {"version", "build", "cpu", "cpu_features", "threads", "backends", "active_backend", "environment"});
+  const Json selftest = one_object(run({"selftest", "--json"}));
+  CHECK(selftest["ok"] == true);
+  for (const Json& check : selftest["checks"]) check_keys(check, {"name", "ok"});
+}
+
+TEST_CASE("cli: an error under --json is one object on stdout and the same sentence on stderr") {
+  const Workshop w;
+  w.sample("bad.png", picture_png(48, 40), "0 0.1 0.1 nan 0.1 0.9 0.9\n");
+  for (const Arguments& json : {Arguments{"--json"}, Arguments{"--json=true"}, Arguments{"json=1"}}) {
+    Arguments more = {"--strict"};
+    more.insert(more.end(), json.begin(), json.end());
+    const Outcome outcome = refused(w.train("x", more), 3, {}, w.here());
+    const Json e = one_object(outcome)["error"];
+    CHECK(e["code"] == 3);
+    CHECK(e["file"] == w / "labels/train/bad.txt");
+    CHECK(e["line"] == 1);
+    CHECK(e["column"] == 11);
+    CHECK(e["message"] == "a coordinate is NaN");
+    CHECK(e["hint"] == "correct or remove the row");
+  }
+  const Json usage = one_object(refused({"train", "--epocs", "3", "--json"}, 2, {}))["error"];
+  CHECK(usage["code"] == 2);
+  CHECK(usage["hint"] == "did you mean --epochs?");
+  CHECK(!usage.contains("file"));
+  RunOptions options;
+  options.environment = {"TESSERA_ARG_JSON=1"};
+  CHECK(one_object(refused({"train"}, 2, {}, options))["error"]["code"] == 2);
+  // Paths that are not UTF-8 are shown as well as they can be.
+  CHECK(one_object(run({"train", "--data", "\xFF\xFE.yaml", "--json"}))["error"]["code"] == 3);
+}

@@ -1,0 +1,99 @@
+// How the program answers its command line: help, mistyped and illegal arguments, precedence, what is not there.
+#include "tests/cli/workshop.h"
+
+using namespace tessera::test;
+
+TEST_CASE("cli: every verb has a help with examples; without a verb the overview and exit code 2") {
+  for (const char* verb : {"train", "val", "predict", "inspect", "bench", "selftest", "info"}) {
+    CAPTURE(verb);
+    for (const Arguments& arguments : {Arguments{verb, "--help"}, Arguments{verb, "--imgsz", "wrong", "-h"}}) {
+      const Outcome outcome = run(arguments);
+      CHECK(outcome.code == 0);
+      CHECK(says(outcome.out, "\nExamples:\n  "));
+      CHECK(says(outcome.out, "Usage: tessera "));
+      CHECK(outcome.err.empty());
+    }
+  }
+  for (const char* name : {"train_seg", "val_seg", "predict_seg"}) {
+    RunOptions options;
+    options.name = name;
+    const std::string verb = std::string(name).substr(0, std::string_view(name).find('_'));
+    CHECK(run({"--help"}, options).out == run({verb, "--help"}).out);
+  }
+  const Outcome alone = run({});
+  CHECK(alone.code == 2);
+  CHECK(says(alone.out, "Verbs:\n  train"));
+  CHECK(run({"--help"}).code == 0);
+  CHECK(run({"--version"}).out.starts_with("tessera "));
+}
+
+TEST_CASE("cli: mistyped names and illegal values are exit code 2 with what was meant") {
+  const Workshop w;
+  struct Row {
+    Arguments arguments;
+    std::vector<std::string> parts;
+  };
+  const std::string data = w / "data.yaml";
+  for (const Row& row : std::vector<Row>{
+           {{"trian"}, {"unknown verb 'trian'", "did you mean train?"}},
+           {{"fly"}, {"unknown verb 'fly'", "known: train, val, predict"}},
+           {{"train", "--epocs", "3"}, {"unknown argument 'epocs'", "did you mean --epochs?"}},
+           {{"train", "imgz=64"}, {"unknown argument 'imgz'", "did you mean --imgsz?"}},
+           {{"predict", "--epochs", "3"}, {"this verb takes no argument 'epochs'"}},
+           {{"train", "--data", data, "--imgsz", "100"}, {"imgsz=100 is not a multiple of 32", "the next one is 128"}},
+           {{"train", "--data", data, "--device", "cuda"}, {"device 'cuda' is not there", "use --device cpu"}},
+           {{"train", "--data", data, "--device", "0,1"}, {"device '0,1' is not there", "use --device cpu"}},
+           {{"predict", "--device", "7", "--source", "x.jpg"}, {"device '7' is not there"}},
+           {{"train"}, {"--data is missing"}},
+           {{"predict"}, {"--source is missing"}},
+           {{"train", "data.yaml"}, {"'data.yaml' is not an argument", "--name value"}},
+           {{"train", "--data", data, "--model", "yolov9n-seg"}, {"there is no model 'yolov9n-seg'", "yolov8n-seg"}},
+           {{"train", "--data", data, "--classes", "0,7"}, {"7 is not in this data set", "ids run from 0 to 1"}},
+           {{"train", "--data", data, "--fraction", "0"}, {"fraction", "above 0"}},
+           {{"val", "--data", data}, {"no weights to validate", ".safetensors"}},
+           {{"val", "--gt", "x.json"}, {"--gt and --predictions belong together"}},
+           {{"train", "--resume", "--project", w / "none"}, {"no weights/last.safetensors below", "--resume runs/segment/train"}},
+       }) {
+    CAPTURE(row.parts[0]);
+    refused(row.arguments, 2, row.parts, w.here());
+  }
+  // The allowed range stands in the message itself.
+  for (const auto& [argument, range] : {std::pair{"epochs=0", "a whole number from 1 to 1000000"}, std::pair{"lr0=nan", "a number from 0 to 1"},
+                                        std::pair{"batch=-5", "a whole number from 1 to 65536"}, std::pair{"conf=2", "a number from 0 to 1"},
+                                        std::pair{"box=inf", "a number of at least 0"}, std::pair{"optimizer=Lion", "auto SGD Adam AdamW"}}) {
+    const bool of_val = std::string_view(argument).starts_with("conf");
+    const Outcome outcome = run({of_val ? "val" : "train", "--data", data, argument}, w.here());
+    CHECK(outcome.code == 2);
+    CHECK(outcome.err == fmt::format("error: {}: expected {}{}\n", argument, says(range, "auto") ? "one of: " : "", range));
+  }
+  CHECK(!fs::exists(w / "runs"));  // nothing was begun
+}
+
+TEST_CASE("cli: default < file < environment < command line, shown with origins") {
+  const Workshop w;
+  const std::string file = w.write("run.yaml", "epochs: 5\nbatch: 6\nimgsz: 64\n");
+  RunOptions options = w.here();
+  options.environment = {"TESSERA_ARG_BATCH=7", "TESSERA_ARG_IMGSZ=96"};
+  const Outcome outcome = run({"train", "--cfg", file, "--imgsz=128", "--print-config"}, options);
+  CHECK(outcome.code == 0);
+  for (const std::string& line : {fmt::format("{:<18} {:<24} {}\n", "nbs", 64, "default"), fmt::format("{:<18} {:<24} {}\n", "epochs", 5, file),
+                                  fmt::format("{:<18} {:<24} {}\n", "batch", 7, "TESSERA_ARG_BATCH"),
+                                  fmt::format("{:<18} {:<24} {}\n", "imgsz", 128, "command line")}) {
+    CHECK(says(outcome.out, line));
+  }
+  w.write("run.yaml", "epochs: 5\n  batch: [\n");
+  refused({"train", "--cfg", file}, 3, {file + ":2:", "not valid yaml"}, w.here());
+  w.write("run.yaml", "epochs: 5\nepocs: 6\n");
+  refused({"train", "--cfg", file}, 2, {file + ":2:1: unknown argument 'epocs'", "did you mean --epochs?"}, w.here());
+  refused({"train", "--cfg", w / "nowhere.yaml"}, 3, {w / "nowhere.yaml"}, w.here());
+  options.environment = {"TESSERA_ARG_EPOCS=3"};
+  refused({"train"}, 2, {"TESSERA_ARG_EPOCS", "did you mean --epochs?"}, options);
+}
+
+TEST_CASE("cli: a request beyond the memory is exit code 4, not a crash") {
+  RunOptions options;
+  options.environment = {"ASAN_OPTIONS=allocator_may_return_null=1", "TSAN_OPTIONS=allocator_may_return_null=1"};
+  const Outcome outcome = run({"bench", "infer", "--imgsz", "8192", "--batch", "65536"}, options);
+  CHECK(outcome.code == 4);
+  CHECK(error_line(outcome).starts_with("error: "));
+}
