@@ -16,6 +16,7 @@ nlohmann::ordered_json summary_json(Trainer& trainer, const TrainSummary& s) {
   nlohmann::ordered_json j = {{"command", "train"}, {"model", trainer.model().spec().name}, {"data", trainer.config().text("data")}};
   if (s.validation.images > 0) j.update(to_json(s.validation));  // nothing was measured when interrupted before
   j["epoch"] = s.epochs_done;
+  if (s.best_epoch > 0) j["best_epoch"] = s.best_epoch;
   j["images_per_s"] = s.images_per_s;
   j["peak_rss_mib"] = peak_resident_bytes() >> 20;
   j["seconds"] = s.seconds;
@@ -48,8 +49,8 @@ int run_train(const Config& given) {
   fmt::print("{}", format_table(s.validation, s.validation.classes.size() > 1));
   fmt::print("\n{} epochs in {} ({:.1f} images/s in training, peak memory {} MiB)\n", s.epochs_done, format_duration(s.seconds), s.images_per_s,
              peak_resident_bytes() >> 20);
-  fmt::print("box  mAP50-95 {:.4f}  mAP50 {:.4f}\nmask mAP50-95 {:.4f}  mAP50 {:.4f}   ({} style, last epoch)\n", s.validation.box.map,
-             s.validation.box.map50, s.validation.mask.map, s.validation.mask.map50, s.validation.map_style);
+  fmt::print("box  mAP50-95 {:.4f}  mAP50 {:.4f}\nmask mAP50-95 {:.4f}  mAP50 {:.4f}   ({} style, {})\n", s.validation.box.map,
+             s.validation.box.map50, s.validation.mask.map, s.validation.mask.map50, s.validation.map_style, s.best_epoch > 0 ? fmt::format("best epoch {}", s.best_epoch) : std::string("last epoch"));
   fmt::print("run       {}\n", s.run_folder.string());
   if (config.flag("save")) fmt::print("weights   {}\n", s.best.string());
   if (config.flag("plots")) fmt::print("pictures  {}/train_batch*.png, val_batch*.png, results.png\n", s.run_folder.string());

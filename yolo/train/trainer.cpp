@@ -241,6 +241,15 @@ bool Trainer::train_epoch() {
 }
 
 ValidationResult Trainer::validate() {
+  ema_->swap();
+  struct SwapBack {
+    Ema& ema;
+    ~SwapBack() { ema.swap(); }
+  } const swap_back{*ema_};
+  return evaluate(*model_, options_.plots && at_.epoch == 0);
+}
+
+ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
   EvaluatorOptions options;
   options.iou = options_.iou;
   options.max_detections = options_.max_det;
@@ -252,19 +261,12 @@ ValidationResult Trainer::validate() {
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
   ValidationPictures pictures(folder_, class_names_);
-  const bool last = at_.epoch + 1 >= options_.epochs;
-  const bool draw = options_.plots && (last || at_.epoch == 0);
   if (draw) {
     hooks.batch_done = [&](int64_t index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs) {
       pictures.add(index, batch, detections, outputs);
     };
   }
-  ema_->swap();
-  struct SwapBack {
-    Ema& ema;
-    ~SwapBack() { ema.swap(); }
-  } const swap_back{*ema_};
-  ValidationResult result = evaluator.run(*model_, *val_set_, *val_loader_, hooks);
+  ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks);
   progress.finish("");
   if (draw) pictures.finish();
   return result;
@@ -351,7 +353,14 @@ TrainSummary Trainer::fit() {
   summary.epochs_done = at_.epoch;
   summary.seconds = at_.seconds;
   summary.images_per_s = median(epoch_rates_);
-  if (!summary.interrupted && options_.plots) draw_results(folder_, csv_->rows());
+  if (summary.interrupted) return summary;
+  if (options_.plots) draw_results(folder_, csv_->rows());
+  if (options_.save && options_.validate && fs::exists(summary.best)) {
+    // The figures that are reported belong to the file that is kept.
+    LoadedModel best = load_model(summary.best.string());
+    summary.validation = evaluate(*best.model, options_.plots);
+    summary.best_epoch = at_.best_epoch + 1;
+  }
   return summary;
 }
 

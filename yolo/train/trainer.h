@@ -43,7 +43,8 @@ struct TrainSummary {
   int64_t epochs_done = 0;
   bool interrupted = false;
   bool stopped_early = false;
-  ValidationResult validation;    // of the best weights, or of the last epoch without validation
+  int64_t best_epoch = 0;         // 1-based; 0: no validation
+  ValidationResult validation;    // of best, or of the last epoch when nothing was validated or saved
   double seconds = 0;
   double images_per_s = 0;        // training only, median over epochs
   int64_t train_images = 0;
@@ -75,7 +76,8 @@ class Trainer {
 
   bool train_epoch();  // false: interrupted
   void update_weights(const ScheduleValues& values);
-  ValidationResult validate();
+  ValidationResult validate();  // of the averaged weights
+  ValidationResult evaluate(YoloSeg& model, bool draw);
   void finish_epoch(const ValidationResult* result);
   bool should_stop() const;
 
