@@ -18,6 +18,9 @@ namespace tessera {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// Adding 1.5 * 2^23 rounds a small value to the nearest even integer, which then stands in the lowest bits.
+constexpr float kRounding = 12582912.0f;
+
 // Output pixels [x0, x1) of one row, all of whose taps lie at least two pixels left of the right border: source position
 // (m00 x + cx, m10 x + cy). Four bytes are read for each tap, three are used. Positions are found for many pixels at a time,
 // colours for one: a vector load of the four bytes of a tap is cheaper than its share of a gather.
@@ -66,8 +69,7 @@ void warp_span(const uint8_t* source, int32_t pitch, int32_t x0, int32_t x1, flo
       const auto top = hn::Add(a, hn::Mul(fx, hn::Sub(b, a)));
       const auto bottom = hn::Add(c, hn::Mul(fx, hn::Sub(d, c)));
       const auto value = hn::Add(top, hn::Mul(fy, hn::Sub(bottom, top)));
-      // Adding 1.5 * 2^23 rounds to the nearest even integer, which then stands in the lowest bits.
-      return hn::TruncateTo(p8, hn::BitCast(pu, hn::Add(value, hn::Set(pf, 12582912.0f))));
+      return hn::TruncateTo(p8, hn::BitCast(pu, hn::Add(value, hn::Set(pf, kRounding))));
     };
     for (int32_t k = 0; k + 1 < count; ++k, to += 3) hn::StoreU(pixel(k), p8, to);  // the fourth byte is overwritten by the next
     HWY_ALIGN uint8_t last[4];
@@ -75,6 +77,44 @@ void warp_span(const uint8_t* source, int32_t pitch, int32_t x0, int32_t x1, flo
     std::memcpy(to, last, 3);
 #endif
   }
+}
+
+// One output row when the axes stay parallel: the two source rows are blended first (`bytes` values into `blend`, which has room
+// for a vector more), then pixel k is blended between blend[offset[k]] and the pixel after it.
+void warp_row(const uint8_t* upper, const uint8_t* lower, float share_y, int32_t bytes, const int32_t* offset, const float* share_x,
+              int32_t count, float* blend, uint8_t* out) {
+  const hn::ScalableTag<float> df;
+  const hn::Rebind<int32_t, decltype(df)> di;
+  const hn::Rebind<uint8_t, decltype(df)> d8;
+  const int32_t lanes = int32_t(hn::Lanes(df));
+  const auto fy = hn::Set(df, share_y);
+  int32_t i = 0;
+  for (; i + lanes <= bytes; i += lanes) {
+    const auto a = hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(d8, upper + i)));
+    const auto b = hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(d8, lower + i)));
+    hn::StoreU(hn::Add(a, hn::Mul(fy, hn::Sub(b, a))), df, blend + i);
+  }
+  for (; i < bytes; ++i) blend[i] = float(upper[i]) + share_y * (float(lower[i]) - float(upper[i]));
+#if HWY_TARGET == HWY_SCALAR
+  for (int32_t k = 0; k < count; ++k)
+    for (int c = 0; c < 3; ++c, ++out) {
+      const float* p = blend + offset[k] + c;
+      *out = uint8_t(std::lrint(p[0] + share_x[k] * (p[3] - p[0])));
+    }
+#else
+  const hn::FixedTag<float, 4> pf;
+  const hn::FixedTag<uint32_t, 4> pu;
+  const hn::FixedTag<uint8_t, 4> p8;
+  const auto pixel = [&](int32_t k) HWY_ATTR {
+    const auto a = hn::LoadU(pf, blend + offset[k]), b = hn::LoadU(pf, blend + offset[k] + 3);
+    const auto value = hn::Add(a, hn::Mul(hn::Set(pf, share_x[k]), hn::Sub(b, a)));
+    return hn::TruncateTo(p8, hn::BitCast(pu, hn::Add(value, hn::Set(pf, kRounding))));
+  };
+  for (int32_t k = 0; k + 1 < count; ++k, out += 3) hn::StoreU(pixel(k), p8, out);
+  HWY_ALIGN uint8_t last[4];
+  hn::Store(pixel(count - 1), p8, last);
+  std::memcpy(out, last, 3);
+#endif
 }
 
 }  // namespace HWY_NAMESPACE
@@ -87,6 +127,7 @@ namespace tessera {
 namespace {
 
 HWY_EXPORT(warp_span);
+HWY_EXPORT(warp_row);
 
 // One pixel with taps that may lie outside.
 void sample_with_border(const Image& source, float sx, float sy, uint8_t* out) {
@@ -125,6 +166,27 @@ Range intersect(Range a, Range b) {
   return r.begin < r.end ? r : Range{0, 0};
 }
 
+// Where the columns of the interior take their colours, equal in all rows when the axes stay parallel.
+struct AlignedColumns {
+  std::vector<int32_t> offset;  // bytes from `first`
+  std::vector<float> share, blend;
+  int32_t first = 0, bytes = 0;  // of the source row that is used
+
+  AlignedColumns() = default;
+  AlignedColumns(Range x, float m00, float cx) : offset(size_t(x.end - x.begin)), share(offset.size()) {
+    for (size_t k = 0; k < offset.size(); ++k) {
+      const float sx = m00 * float(x.begin + int(k)) + cx, whole = std::floor(sx);
+      offset[k] = int32_t(whole) * 3;
+      share[k] = sx - whole;
+    }
+    const auto [low, high] = std::minmax_element(offset.begin(), offset.end());
+    first = *low;
+    bytes = *high - first + 6;
+    for (int32_t& o : offset) o -= first;
+    blend.resize(size_t(bytes) + 16);
+  }
+};
+
 void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
   // Inverse of the upper two rows, in double.
   const double a = forward[0], b = forward[1], c = forward[2], d = forward[3], e = forward[4], f = forward[5];
@@ -134,6 +196,8 @@ void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
   const float m00 = float(i00), m01 = float(i01), m02 = float(-i00 * c - i01 * f);
   const float m10 = float(i10), m11 = float(i11), m12 = float(-i10 * c - i11 * f);
   const int w = source.width, h = source.height;
+  const bool aligned = m01 == 0 && m10 == 0;  // no rotation, no shear: the usual case
+  AlignedColumns columns;
 
   for (int y = 0; y < out.height; ++y) {
     uint8_t* row = out.row(y);
@@ -156,8 +220,17 @@ void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
     std::memset(row + size_t(touched.end) * 3, kBorderValue, size_t(out.width - touched.end) * 3);
     for (int x = touched.begin; x < inner.begin; ++x) sample_with_border(source, position_x(x), position_y(x), row + x * 3);
     for (int x = inner.end; x < touched.end; ++x) sample_with_border(source, position_x(x), position_y(x), row + x * 3);
-    if (inner.begin < inner.end)
+    if (inner.begin >= inner.end) continue;
+    if (aligned) {
+      if (columns.offset.empty()) columns = AlignedColumns(inner, m00, cx);
+      const float floor_y = std::floor(cy);
+      const uint8_t* upper = source.row(int(floor_y)) + columns.first;
+      HWY_DYNAMIC_DISPATCH(warp_row)
+      (upper, upper + w * 3, cy - floor_y, columns.bytes, columns.offset.data(), columns.share.data(), inner.end - inner.begin,
+       columns.blend.data(), row + inner.begin * 3);
+    } else {
       HWY_DYNAMIC_DISPATCH(warp_span)(source.pixels.data(), w * 3, inner.begin, inner.end, m00, cx, m10, cy, row);
+    }
   }
 }
 
