@@ -19,7 +19,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 void hsv_span(uint8_t* rgb, int64_t pixels, int32_t hue_shift, int32_t saturation_gain, int32_t value_gain) {
   const hn::ScalableTag<int32_t> di;
   const hn::Rebind<float, decltype(di)> df;
+  const hn::Rebind<uint32_t, decltype(di)> du;
   const hn::Rebind<uint8_t, decltype(di)> d8;
+  const auto rounding = hn::Set(df, 12582912.0f);  // adding 1.5 * 2^23 leaves the nearest even integer in the lowest 22 bits
   const int64_t lanes = int64_t(hn::Lanes(di));
   HWY_ALIGN uint8_t rest[3 * HWY_MAX_BYTES];
 
@@ -38,8 +40,9 @@ void hsv_span(uint8_t* rgb, int64_t pixels, int32_t hue_shift, int32_t saturatio
     const auto v = hn::Max(r, hn::Max(g, b));
     const auto diff = hn::Sub(v, hn::Min(r, hn::Min(g, b)));
     const auto ratio = [&](float numerator, auto x) HWY_ATTR {  // 0 where x is 0
-      const auto quotient = hn::NearestInt(hn::Div(hn::Set(df, numerator), hn::ConvertTo(df, hn::Max(x, hn::Set(di, 1)))));
-      return hn::IfThenZeroElse(hn::Eq(x, zero), quotient);
+      const auto quotient = hn::Div(hn::Set(df, numerator), hn::ConvertTo(df, hn::Max(x, hn::Set(di, 1))));
+      const auto rounded = hn::And(hn::BitCast(di, hn::Add(quotient, rounding)), hn::Set(di, 0x3FFFFF));
+      return hn::IfThenZeroElse(hn::Eq(x, zero), rounded);
     };
     auto s = hn::ShiftRight<12>(hn::Add(hn::Mul(diff, ratio(1044480.0f, v)), half));
     const auto twice = hn::Add(diff, diff);
@@ -60,7 +63,8 @@ void hsv_span(uint8_t* rgb, int64_t pixels, int32_t hue_shift, int32_t saturatio
     const auto h6 = hn::Mul(hn::ConvertTo(df, h), hn::Set(df, 6.0f / 180.0f));
     const auto sector = hn::Floor(h6);
     const auto f = hn::Sub(h6, sector);
-    const auto byte = [&](auto x) HWY_ATTR { return hn::DemoteTo(d8, hn::ConvertTo(di, hn::Mul(x, full))); };
+    const auto byte = [&](auto x)
+                          HWY_ATTR { return hn::TruncateTo(d8, hn::BitCast(du, hn::Add(hn::Floor(hn::Mul(x, full)), rounding))); };
     const auto t1 = hn::Mul(vf, hn::Sub(one, sf));
     const auto t2 = hn::Mul(vf, hn::Sub(one, hn::Mul(sf, f)));
     const auto t3 = hn::Mul(vf, hn::Sub(one, hn::Mul(sf, hn::Sub(one, f))));
