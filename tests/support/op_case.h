@@ -205,7 +205,7 @@ struct Outcome {
     if (std::bit_cast<uint64_t>(number) != std::bit_cast<uint64_t>(other.number)) return false;
     for (const auto& [name, values] : outputs) {
       const auto& theirs = other.outputs.at(name);
-      if (std::memcmp(values.data(), theirs.data(), values.size() * sizeof(double)) != 0) return false;
+      if (!values.empty() && std::memcmp(values.data(), theirs.data(), values.size() * sizeof(double)) != 0) return false;
     }
     return true;
   }
