@@ -99,8 +99,9 @@ TEST_CASE("cli: odd pictures are used, unreadable ones are left out and named; -
     const char *name, *message;
     std::string picture;
   };
-  for (const Row& good : {Row{"png_called.jpg", "", png}, Row{"jpeg_called.png", "", jpeg}, Row{"sixteen_bits.png", "", raw_png(48, 40, 16)},
-                          Row{"cmyk.jpg", "", cmyk_jpeg(48, 40)}, Row{"turned.jpg", "", turned(jpeg)}, Row{"UPPER.JPG", "", jpeg}}) {
+  for (const Row& good :
+       {Row{"png_called.jpg", "", png}, Row{"jpeg_called.png", "", jpeg}, Row{"sixteen_bits.png", "", raw_png(48, 40, 16)},
+        Row{"cmyk.jpg", "", cmyk_jpeg(48, 40)}, Row{"turned.jpg", "", turned(jpeg)}, Row{"UPPER.JPG", "", jpeg}}) {
     w.sample(good.name, good.picture, rows);
   }
   const Outcome used = run(w.train("odd", {"--strict"}), w.here());
@@ -135,26 +136,30 @@ TEST_CASE("cli: odd pictures are used, unreadable ones are left out and named; -
   CHECK(fs::exists(w / "runs/mixed/weights/best.safetensors"));
 
   // Validation of the finished model on the same mixed set.
-  const Outcome val = run({"val", "--model", w / "runs/mixed/weights/best.safetensors", "--data", w / "data.yaml", "--imgsz", "32", "--json"}, w.here());
+  const Outcome val =
+      run({"val", "--model", w / "runs/mixed/weights/best.safetensors", "--data", w / "data.yaml", "--imgsz", "32", "--json"},
+          w.here());
   CHECK(val.code == 0);
   CHECK(val.json()["images"] == 2);
 
   const Workshop none;
   for (int i = 0; i < 6; ++i) none.write(fmt::format("images/train/t{}.png", i), "nothing");
-  refused(none.train("none"), 3, {none / "images/train", "none of the 6 images can be used", "not an image in a known format"}, none.here());
+  refused(none.train("none"), 3, {none / "images/train", "none of the 6 images can be used", "not an image in a known format"},
+          none.here());
 }
 
 TEST_CASE("cli: predict reports a bad picture by name and goes on with the rest") {
   const Workshop w;
   const std::string jpeg = picture_jpeg(48, 40);
-  const std::vector<std::pair<std::string, std::string>> bad = {{"a_cut.jpg", jpeg.substr(0, jpeg.size() / 2)}, {"b_empty.png", ""},
-                                                                {"c_huge.jpg", enormous(jpeg)}, {"d_text.jpg", "text"}};
+  const std::vector<std::pair<std::string, std::string>> bad = {
+      {"a_cut.jpg", jpeg.substr(0, jpeg.size() / 2)}, {"b_empty.png", ""}, {"c_huge.jpg", enormous(jpeg)}, {"d_text.jpg", "text"}};
   w.write("mixed/e_good.png", jpeg);  // a JPEG by another name
   w.write("mixed/f_sixteen.png", raw_png(48, 40, 16));
   w.write("mixed/g_cmyk.jpg", cmyk_jpeg(48, 40));
   w.write("mixed/h_turned.jpg", turned(jpeg));
   w.write("mixed/i_one.png", raw_png(1, 1));
-  const Arguments base = {"predict", "--model", Workshop::trained(), "--imgsz", "32", "--conf", "0", "--max-det", "2", "--project", w / "runs"};
+  const Arguments base = {"predict",   "--model", Workshop::trained(), "--imgsz", "32", "--conf", "0",
+                          "--max-det", "2",       "--project",         w / "runs"};
   const auto with = [&](Arguments more) {
     Arguments all = base;
     all.insert(all.end(), more.begin(), more.end());
@@ -213,17 +218,20 @@ TEST_CASE("cli: data yamls that are absent, malformed, incomplete or point nowhe
   }
   w.write("bad.yaml", std::string("\0\1\2", 3));
   refused({"train", "--data", w / "bad.yaml"}, 3, {w / "bad.yaml", "not a text file"}, w.here());
-  refused({"train", "--data", "nowhere.yaml"}, 3, {"there is no data yaml 'nowhere.yaml'", "coco128-seg.yaml, coco8-seg.yaml"}, w.here());
+  refused({"train", "--data", "nowhere.yaml"}, 3, {"there is no data yaml 'nowhere.yaml'", "coco128-seg.yaml, coco8-seg.yaml"},
+          w.here());
 
   // Every place that was looked at is listed, on one line.
-  const std::string lost = w.write("lost.yaml", "path: lost\ntrain: images/train\nval: images/val\nnames: [cat, dog]\ndownload: |\n  import os\n  os.x()\n");
+  const std::string lost = w.write(
+      "lost.yaml", "path: lost\ntrain: images/train\nval: images/val\nnames: [cat, dog]\ndownload: |\n  import os\n  os.x()\n");
   RunOptions elsewhere = w.here();
   elsewhere.environment = {"TESSERA_DATA=" + (w / "env")};
   fs::create_directories(w / "other");
   elsewhere.folder = w / "other";
   refused({"train", "--data", lost, "--data-root", w / "root"}, 3,
-          {lost + ":1:7: the images are not there", w / "root/lost/images/train", w / "root/images/train", w / "env/lost/images/train",
-           w / "other/lost/images/train", w / "lost/images/train", w / "other/datasets/lost/images/train", "--data-root or TESSERA_DATA"},
+          {lost + ":1:7: the images are not there", w / "root/lost/images/train", w / "root/images/train",
+           w / "env/lost/images/train", w / "other/lost/images/train", w / "lost/images/train",
+           w / "other/datasets/lost/images/train", "--data-root or TESSERA_DATA"},
           elsewhere);
   CHECK(!fs::exists(w / "runs"));
 }
@@ -242,9 +250,10 @@ TEST_CASE("cli: a shipped data yaml works from any folder, or says where it look
   }
   RunOptions options = w.here();
   options.environment = {"TESSERA_DATA=" + fs::canonical(shared).string()};
-  const Outcome found = run({"train", "--data", "coco128-seg.yaml", "--model", w / "yolov8n-seg.yaml", "--epochs", "1", "--imgsz", "32", "--batch",
-                             "4", "--fraction", "0.05", "--val", "false", "--plots", "false", "--project", w / "runs"},
-                            options);
+  const Outcome found =
+      run({"train", "--data", "coco128-seg.yaml", "--model", w / "yolov8n-seg.yaml", "--epochs", "1", "--imgsz", "32", "--batch",
+           "4", "--fraction", "0.05", "--val", "false", "--plots", "false", "--project", w / "runs"},
+          options);
   INFO(found.err);
   CHECK(found.code == 0);
   CHECK(says(found.err, "80 classes; coco128-seg.yaml: 6 training and 128 validation images"));

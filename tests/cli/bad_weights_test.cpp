@@ -7,6 +7,7 @@ using namespace tessera::test;
 
 namespace {
 
+// A file with this header and so many bytes of values.
 std::string safetensors(const std::string& header, size_t values) {
   std::string out;
   for (size_t i = 0; i < 8; ++i) out += char(header.size() >> (8 * i) & 255);
@@ -36,33 +37,38 @@ TEST_CASE("cli: hostile and damaged .pt files are refused, and none of their cod
     refused({"inspect", "--model", (golden / name).string()}, 3, {(golden / name).string() + ": "}, w.here());
   }
   const std::string code = (golden / "checkpoint/bad_system.pt").string();
-  refused({"train", "--data", w / "data.yaml", "--pretrained", code}, 3, {code, "holds code (os.system)", "nothing of it was run"}, w.here());
+  refused({"train", "--data", w / "data.yaml", "--pretrained", code}, 3, {code, "holds code (os.system)", "nothing of it was run"},
+          w.here());
   refused({"predict", "--model", code, "--source", w / "images/val"}, 3, {code, "holds code"}, w.here());
   refused({"val", "--model", code, "--data", w / "data.yaml"}, 3, {code, "holds code"}, w.here());
 }
 
 TEST_CASE("cli: damaged .safetensors files are refused with the entry at fault") {
   const Workshop w;
-  const auto entry = [](const char* name, const char* offsets) {
-    return fmt::format(R"("{}":{{"dtype":"F32","shape":[4],"data_offsets":[{}]}})", name, offsets);
+  // One or two entries of four floats with these offsets.
+  const auto entries = [](const char* first, const char* second = nullptr, const char* second_name = "b") {
+    constexpr const char* kEntry = R"("{}":{{"dtype":"F32","shape":[4],"data_offsets":[{}]}})";
+    const std::string one = fmt::format(fmt::runtime(kEntry), "a", first);
+    return second == nullptr ? fmt::format("{{{}}}", one)
+                             : fmt::format("{{{},{}}}", one, fmt::format(fmt::runtime(kEntry), second_name, second));
   };
   struct Row {
     std::string bytes;
     const char* message;
   };
   for (const Row& row : std::vector<Row>{
-           {safetensors("{" + entry("a", "0,16") + "," + entry("b", "8,24") + "}", 24), "entry 'b': its values overlap"},
-           {safetensors("{" + entry("a", "0,16") + "," + entry("b", "16,32") + "}", 20), "reach beyond the 20 bytes"},
-           {safetensors("{" + entry("a", "0,18446744073709551615") + "}", 16), "entry 'a': data_offsets"},
-           {safetensors("{" + entry("a", "0,12") + "}", 12), "needs 16 bytes but data_offsets give 12"},
-           {safetensors("{" + entry("a", "16,0") + "}", 16), "run backwards"},
-           {safetensors("{" + entry("a", "0,16") + "," + entry("a", "0,16") + "}", 16), "the name occurs twice"},
+           {safetensors(entries("0,16", "8,24"), 24), "entry 'b': its values overlap"},
+           {safetensors(entries("0,16", "16,32"), 20), "reach beyond the 20 bytes"},
+           {safetensors(entries("0,18446744073709551615"), 16), "entry 'a': data_offsets"},
+           {safetensors(entries("0,12"), 12), "needs 16 bytes but data_offsets give 12"},
+           {safetensors(entries("16,0"), 16), "run backwards"},
+           {safetensors(entries("0,16", "0,16", "a"), 16), "the name occurs twice"},
            {safetensors(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,16]}})", 16), "absurdly large"},
            {safetensors("{\"a\":", 0), "not valid JSON"},
            {safetensors("[]", 0), "not a JSON object"},
            {std::string(8, '\x7F') + "text", "not a safetensors file"},
            {"", "too few"},
-           {safetensors("{" + entry("a", "0,16") + "}", 16), "of no YOLOv8 segmentation model"},
+           {safetensors(entries("0,16"), 16), "of no YOLOv8 segmentation model"},
        }) {
     CAPTURE(row.message);
     const std::string file = w.write("bad.safetensors", row.bytes);
@@ -95,8 +101,10 @@ TEST_CASE("cli: what cannot be resumed says why") {
   const Workshop w;
   const std::string run_folder = fs::path(Workshop::trained()).parent_path().parent_path().string();
   refused({"train", "--resume", run_folder}, 2, {"the run is complete: 1 of 1 epochs", "larger --epochs"}, w.here());
-  refused({"train", "--resume", run_folder + "/weights/best.safetensors"}, 3, {"best.safetensors", "weights only, no training state"}, w.here());
-  refused({"train", "--resume", run_folder, "--imgsz", "64", "--epochs", "2"}, 2, {"--imgsz cannot change in a resumed run", "'32'"}, w.here());
+  refused({"train", "--resume", run_folder + "/weights/best.safetensors"}, 3,
+          {"best.safetensors", "weights only, no training state"}, w.here());
+  refused({"train", "--resume", run_folder, "--imgsz", "64", "--epochs", "2"}, 2,
+          {"--imgsz cannot change in a resumed run", "'32'"}, w.here());
   const std::string last = content(run_folder + "/weights/last.safetensors");
   w.write("cut/weights/last.safetensors", last.substr(0, last.size() / 2));
   refused({"train", "--resume", w / "cut"}, 3, {w / "cut/weights/last.safetensors"}, w.here());

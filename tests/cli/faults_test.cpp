@@ -65,9 +65,11 @@ TEST_CASE("cli: a run folder that cannot be written is exit code 6 before anythi
     CAPTURE(project);
     const Outcome outcome = refused(w.train("x", {"--project", project}), 6, {project, "cannot be created", "--project"}, w.here());
     CHECK(!says(outcome.err, "epoch 1/1"));
-    refused({"predict", "--model", Workshop::trained(), "--source", w / "images/val", "--imgsz", "32", "--project", project}, 6, {project}, w.here());
-    refused({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--save-json", "--project", project}, 6, {project},
-            w.here());
+    refused({"predict", "--model", Workshop::trained(), "--source", w / "images/val", "--imgsz", "32", "--project", project}, 6,
+            {project}, w.here());
+    refused(
+        {"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--save-json", "--project", project}, 6,
+        {project}, w.here());
   }
   CHECK(content(file) == "mine");
   w.write("runs/x/weights", "mine");
@@ -93,8 +95,8 @@ TEST_CASE("cli: a full disk is exit code 6, the old checkpoint stays and resumes
   const std::string before = content(last);
   RunOptions options = w.here();
   options.file_limit = int64_t(before.size() / 2);
-  refused({"train", "--resume", run_folder, "--epochs", "3"}, 6, {last + ": cannot write: File too large", "a file that was there before is intact"},
-          options);
+  refused({"train", "--resume", run_folder, "--epochs", "3"}, 6,
+          {last + ": cannot write: File too large", "a file that was there before is intact"}, options);
   CHECK(content(last) == before);
   CHECK(!has_temporary(run_folder + "/weights"));
   CHECK(run({"inspect", "--model", last}).code == 0);
@@ -105,7 +107,8 @@ TEST_CASE("cli: a full disk is exit code 6, the old checkpoint stays and resumes
     MESSAGE("skipped: a small disk cannot be mounted here");
     return;
   }
-  const Outcome full = refused(w.train("small", {"--project", disk.path, "--epochs", "5"}), 6, {disk.path, "the disk or the quota is full"}, w.here());
+  const Outcome full = refused(w.train("small", {"--project", disk.path, "--epochs", "5"}), 6,
+                               {disk.path, "the disk or the quota is full"}, w.here());
   CHECK(says(full.err, "epoch 1/5"));
   CHECK(run({"inspect", "--model", disk.path + "/small/weights/last.safetensors"}).code == 0);
   CHECK(!has_temporary(disk.path + "/small/weights"));
@@ -122,7 +125,8 @@ TEST_CASE("cli: killed at any moment, a run resumes or says that there is nothin
       {"saved", [](const std::string& f, const Process&) { return fs::exists(f + "/weights/last.safetensors"); }},
       {"best", [](const std::string& f, const Process&) { return fs::exists(f + "/weights/best.safetensors"); }},
       {"third", [](const std::string&, const Process& p) { return says(p.err(), "epoch 3/"); }},
-      {"later save", [](const std::string& f, const Process& p) { return says(p.err(), "epoch 2/") && has_temporary(f + "/weights"); }},
+      {"later save",
+       [](const std::string& f, const Process& p) { return says(p.err(), "epoch 2/") && has_temporary(f + "/weights"); }},
   };
   for (const auto& [name, reached] : moments) {
     CAPTURE(name);
@@ -145,7 +149,8 @@ TEST_CASE("cli: killed at any moment, a run resumes or says that there is nothin
 
 TEST_CASE("cli: SIGINT and SIGTERM finish the step, save, print the resume line and exit with 7") {
   const Workshop w;
-  for (const auto& [number, moment] : {std::pair{SIGINT, "run folder "}, std::pair{SIGINT, "epoch 2/"}, std::pair{SIGTERM, "epoch 1/"}}) {
+  for (const auto& [number, moment] :
+       {std::pair{SIGINT, "run folder "}, std::pair{SIGINT, "epoch 2/"}, std::pair{SIGTERM, "epoch 1/"}}) {
     const std::string name = fmt::format("signal{}{}", number, moment[6]), run_folder = w / ("runs/" + name);
     CAPTURE(name);
     Process process(w.train(name, {"--epochs", "1000"}), w.here());
@@ -168,7 +173,8 @@ TEST_CASE("cli: SIGINT and SIGTERM finish the step, save, print the resume line 
   const Json j = outcome.json();
   REQUIRE(j.is_object());
   CHECK(j["run_dir"] == w / "runs/json");
-  const Outcome resumed = run({"train", "--resume", "--project", w / "runs", "--epochs", std::to_string(int(j["epoch"]) + 1), "--json"}, w.here());
+  const Outcome resumed =
+      run({"train", "--resume", "--project", w / "runs", "--epochs", std::to_string(int(j["epoch"]) + 1), "--json"}, w.here());
   INFO(resumed.err);
   CHECK(resumed.code == 0);
   CHECK(resumed.json()["run_dir"] == w / "runs/json");

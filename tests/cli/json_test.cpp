@@ -54,8 +54,8 @@ TEST_CASE("cli: train --json") {
   const Outcome outcome = run(w.train("j", {"--json"}), w.here());
   CHECK(outcome.code == 0);
   const Json j = one_object(outcome);
-  check_keys(j, {"command", "model", "data", "images", "instances", "epoch", "box", "mask", "classes", "speed_ms", "images_per_s", "peak_rss_mib",
-                 "seconds", "run_dir", "weights"});
+  check_keys(j, {"command", "model", "data", "images", "instances", "epoch", "box", "mask", "classes", "speed_ms", "images_per_s",
+                 "peak_rss_mib", "seconds", "run_dir", "weights"});
   check_metrics(j);
   CHECK(j["command"] == "train");
   CHECK(j["data"] == w / "data.yaml");
@@ -76,20 +76,21 @@ TEST_CASE("cli: train --json") {
 
 TEST_CASE("cli: val --json, and its predictions scored again as a COCO result file") {
   const Workshop w;
-  const Outcome outcome = run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json", "--save-json", "--project",
-                               w / "runs", "--max-det", "5"},
+  const Outcome outcome = run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json",
+                               "--save-json", "--project", w / "runs", "--max-det", "5"},
                               w.here());
   CHECK(outcome.code == 0);
   const Json j = one_object(outcome);
-  check_keys(j, {"command", "model", "data", "images", "instances", "box", "mask", "classes", "speed_ms", "images_per_s", "peak_rss_mib", "seconds",
-                 "map_style", "run_dir"});
+  check_keys(j, {"command", "model", "data", "images", "instances", "box", "mask", "classes", "speed_ms", "images_per_s",
+                 "peak_rss_mib", "seconds", "map_style", "run_dir"});
   check_metrics(j);
   CHECK(j["map_style"] == "coco");
   CHECK(Json::parse(content(w / "runs/val/predictions.json")).is_array());
   const Outcome original = run({"val_seg", "--help"});
   CHECK(original.code == 2);  // a name of the program is no verb
   const Json o = one_object(
-      run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json", "--map-style", "original"}, w.here()));
+      run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json", "--map-style", "original"},
+          w.here()));
   CHECK(o["map_style"] == "original");
   check_metrics(o);
 }
@@ -113,7 +114,8 @@ TEST_CASE("cli: val --gt --predictions gives the figures of pycocotools") {
   }
   CHECK(perfect["images"] == 2);
   CHECK(perfect["instances"] == 2);
-  // One of two found with IoU 0.6 (20 x 20 against 20 x 12): precision 1 up to recall 0.5, that is 51 of 101 points, at three of ten thresholds.
+  // One of two found with IoU 0.6 (20 x 20 against 20 x 12): precision 1 up to recall 0.5, that is 51 of 101 points, at three of
+  // ten thresholds.
   const Json half = one_object(score(R"([{"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [10,10,20,12]}])"));
   CHECK(half["box"]["map50"].get<double>() == doctest::Approx(51.0 / 101).epsilon(1e-12));
   CHECK(half["box"]["map"].get<double>() == doctest::Approx(51.0 / 101 * 0.3).epsilon(1e-12));
@@ -123,15 +125,16 @@ TEST_CASE("cli: val --gt --predictions gives the figures of pycocotools") {
   const Outcome text = score(R"([{"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [10,10,20,12]}])", {});
   CHECK(says(text.out, " Average Precision  (AP) @[ IoU=0.50      | area=   all | maxDets=100 ] = 0.505"));
 
-  refused({"val", "--gt", truth, "--predictions", folder.write("bad.json", "[{\"image_id\": 1,\n \"category_id\": ]")}, 3, {folder / "bad.json"});
+  refused({"val", "--gt", truth, "--predictions", folder.write("bad.json", "[{\"image_id\": 1,\n \"category_id\": ]")}, 3,
+          {folder / "bad.json"});
   refused({"val", "--gt", folder / "none.json", "--predictions", folder / "dt.json"}, 3, {folder / "none.json"});
 }
 
 TEST_CASE("cli: predict on a file, a folder and a glob; --json, --save-txt") {
   const Workshop w;
   const auto predict = [&](const std::string& source, const Arguments& more) {
-    Arguments all = {"predict", "--model", Workshop::trained(), "--source", source, "--imgsz", "32", "--conf", "0", "--max-det", "3",
-                     "--project", w / "runs"};
+    Arguments all = {"predict", "--model", Workshop::trained(), "--source", source,      "--imgsz", "32",
+                     "--conf",  "0",       "--max-det",         "3",        "--project", w / "runs"};
     all.insert(all.end(), more.begin(), more.end());
     return run(all, w.here());
   };
@@ -172,9 +175,10 @@ TEST_CASE("cli: inspect, bench, info and selftest --json") {
   CHECK(inspect["layers"].size() == 23);
   CHECK(one_object(run({"inspect", "--model", Workshop::trained(), "--json"}))["nc"] == 2);
 
-  const Json step = one_object(run({"bench", "step", "--model", w / "yolov8n-seg.yaml", "--imgsz", "64", "--batch", "1", "--runs", "1", "--json"}));
-  check_keys(step, {"what", "model", "imgsz", "batch", "precision", "device", "threads", "images_per_s", "ms", "gflops", "bound_images_per_s", "of_bound",
-                    "peak_rss_mib", "runs"});
+  const Json step = one_object(
+      run({"bench", "step", "--model", w / "yolov8n-seg.yaml", "--imgsz", "64", "--batch", "1", "--runs", "1", "--json"}));
+  check_keys(step, {"what", "model", "imgsz", "batch", "precision", "device", "threads", "images_per_s", "ms", "gflops",
+                    "bound_images_per_s", "of_bound", "peak_rss_mib", "runs"});
   CHECK(step["what"] == "step");
   CHECK(step["images_per_s"] > 0);
 

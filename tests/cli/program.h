@@ -63,8 +63,8 @@ class Folder {
 };
 
 struct Outcome {
-  int code = -1;    // exit code; -1 when a signal ended the program
-  int signal = 0;   // that ended it
+  int code = -1;      // exit code; -1 when a signal ended the program
+  int signal = 0;     // that ended it
   bool late = false;  // the time limit ended it
   std::string out, err;
 
@@ -74,12 +74,12 @@ struct Outcome {
 using Arguments = std::vector<std::string>;
 
 struct RunOptions {
-  fs::path folder = "/";                          // where it runs
-  std::vector<std::string> environment;           // NAME=value, above the test's own
-  int64_t file_limit = -1;                        // ulimit -f in bytes
-  std::string out;                                // a file instead of captured stdout
-  double limit_s = 240;                           // generous: sanitizers and busy machines
-  std::string name;                               // argv[0], the program's other names
+  fs::path folder = "/";                 // where it runs
+  std::vector<std::string> environment;  // NAME=value, above the test's own
+  int64_t file_limit = -1;               // ulimit -f in bytes
+  std::string out;                       // a file instead of captured stdout
+  double limit_s = 600;                  // generous: sanitizers and busy machines
+  std::string name;                      // argv[0], the program's other names
 };
 
 // A started program. Destroying it kills it.
@@ -170,10 +170,17 @@ class Process {
   bool done_ = false;
 };
 
+// For the report of a failed check.
+inline std::string described(const Arguments& arguments, const Outcome& outcome) {
+  std::string text = "tessera";
+  for (const std::string& a : arguments) text += " " + a;
+  return text + "\n--- stdout\n" + outcome.out + "--- stderr\n" + outcome.err;
+}
+
 inline Outcome run(const Arguments& arguments, const RunOptions& options = {}) {
   Process process(arguments, options);
   Outcome outcome = process.finish();
-  INFO(fmt::format("tessera {}\n--- stdout\n{}--- stderr\n{}", fmt::join(arguments, " "), outcome.out, outcome.err));
+  INFO(described(arguments, outcome));
   CHECK_FALSE(outcome.late);
   CHECK(outcome.signal == 0);
   return outcome;
@@ -190,9 +197,10 @@ inline std::string error_line(const Outcome& outcome) {
 }
 
 // Runs and expects a failure that is told in one sentence: exit code, then parts of the line (file, place, remedy).
-inline Outcome refused(const Arguments& arguments, int code, const std::vector<std::string>& parts, const RunOptions& options = {}) {
+inline Outcome refused(const Arguments& arguments, int code, const std::vector<std::string>& parts,
+                       const RunOptions& options = {}) {
   const Outcome outcome = run(arguments, options);
-  INFO(fmt::format("tessera {}\n--- stdout\n{}--- stderr\n{}", fmt::join(arguments, " "), outcome.out, outcome.err));
+  INFO(described(arguments, outcome));
   CHECK(outcome.code == code);
   const std::string line = error_line(outcome);
   CHECK(line.starts_with("error: "));

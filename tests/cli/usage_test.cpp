@@ -58,9 +58,10 @@ TEST_CASE("cli: mistyped names and illegal values are exit code 2 with what was 
     refused(row.arguments, 2, row.parts, w.here());
   }
   // The allowed range stands in the message itself.
-  for (const auto& [argument, range] : {std::pair{"epochs=0", "a whole number from 1 to 1000000"}, std::pair{"lr0=nan", "a number from 0 to 1"},
-                                        std::pair{"batch=-5", "a whole number from 1 to 65536"}, std::pair{"conf=2", "a number from 0 to 1"},
-                                        std::pair{"box=inf", "a number of at least 0"}, std::pair{"optimizer=Lion", "auto SGD Adam AdamW"}}) {
+  for (const auto& [argument, range] :
+       {std::pair{"epochs=0", "a whole number from 1 to 1000000"}, std::pair{"lr0=nan", "a number from 0 to 1"},
+        std::pair{"batch=-5", "a whole number from 1 to 65536"}, std::pair{"conf=2", "a number from 0 to 1"},
+        std::pair{"box=inf", "a number of at least 0"}, std::pair{"optimizer=Lion", "auto SGD Adam AdamW"}}) {
     const bool of_val = std::string_view(argument).starts_with("conf");
     const Outcome outcome = run({of_val ? "val" : "train", "--data", data, argument}, w.here());
     CHECK(outcome.code == 2);
@@ -76,9 +77,10 @@ TEST_CASE("cli: default < file < environment < command line, shown with origins"
   options.environment = {"TESSERA_ARG_BATCH=7", "TESSERA_ARG_IMGSZ=96"};
   const Outcome outcome = run({"train", "--cfg", file, "--imgsz=128", "--print-config"}, options);
   CHECK(outcome.code == 0);
-  for (const std::string& line : {fmt::format("{:<18} {:<24} {}\n", "nbs", 64, "default"), fmt::format("{:<18} {:<24} {}\n", "epochs", 5, file),
-                                  fmt::format("{:<18} {:<24} {}\n", "batch", 7, "TESSERA_ARG_BATCH"),
-                                  fmt::format("{:<18} {:<24} {}\n", "imgsz", 128, "command line")}) {
+  for (const std::string& line :
+       {fmt::format("{:<18} {:<24} {}\n", "nbs", 64, "default"), fmt::format("{:<18} {:<24} {}\n", "epochs", 5, file),
+        fmt::format("{:<18} {:<24} {}\n", "batch", 7, "TESSERA_ARG_BATCH"),
+        fmt::format("{:<18} {:<24} {}\n", "imgsz", 128, "command line")}) {
     CHECK(says(outcome.out, line));
   }
   w.write("run.yaml", "epochs: 5\n  batch: [\n");

@@ -12,7 +12,7 @@ namespace tessera::test {
 
 namespace {
 
-// The layers of yolov8-seg, an eighth as wide.
+// The layers of yolov8n-seg, a quarter as wide.
 constexpr std::string_view kModel = R"(nc: 2
 scales:
   n: [0.33, 0.0625, 256]
@@ -43,9 +43,7 @@ head:
   - [[15, 18, 21], 1, Segment, [nc, 32, 256]]
 )";
 
-std::string big_endian(uint32_t v) {
-  return {char(v >> 24), char(v >> 16 & 255), char(v >> 8 & 255), char(v & 255)};
-}
+std::string big_endian(uint32_t v) { return {char(v >> 24), char(v >> 16 & 255), char(v >> 8 & 255), char(v & 255)}; }
 
 std::string chunk(const std::string& kind, const std::string& data) {
   uint32_t crc = 0xFFFFFFFFu;
@@ -123,7 +121,8 @@ std::string cmyk_jpeg(int height, int width) {
 }
 
 std::string turned(const std::string& jpeg) {
-  const std::string exif = std::string("Exif\0\0MM\0\x2A\0\0\0\x08", 14) + std::string("\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0", 18);
+  const std::string exif =
+      std::string("Exif\0\0MM\0\x2A\0\0\0\x08", 14) + std::string("\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0", 18);
   return jpeg.substr(0, 2) + "\xFF\xE1" + char(0) + char(exif.size() + 2) + exif + jpeg.substr(2);
 }
 
@@ -148,9 +147,25 @@ void Workshop::sample(std::string_view name, std::string_view picture, std::stri
 }
 
 Arguments Workshop::train(std::string_view name, const Arguments& more) const {
-  Arguments all = {"train",      "--data",  *this / "data.yaml", "--model", *this / "yolov8n-seg.yaml", "--epochs", "1",
-                   "--imgsz",    "32",      "--batch",           "2",       "--plots",                  "false",    "--workers",
-                   "1",          "--project", *this / "runs",    "--name",  std::string(name)};
+  Arguments all = {"train",
+                   "--data",
+                   *this / "data.yaml",
+                   "--model",
+                   *this / "yolov8n-seg.yaml",
+                   "--epochs",
+                   "1",
+                   "--imgsz",
+                   "32",
+                   "--batch",
+                   "2",
+                   "--plots",
+                   "false",
+                   "--workers",
+                   "1",
+                   "--project",
+                   *this / "runs",
+                   "--name",
+                   std::string(name)};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }

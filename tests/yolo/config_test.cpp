@@ -2,13 +2,12 @@
 #include "yolo/config.h"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-
-#include <unistd.h>
 
 #include "tensor/base/check.h"
 
@@ -97,13 +96,18 @@ TEST_CASE("config: the environment is read for the arguments of the verb; unknow
 }
 
 TEST_CASE("config: --a b, --a=b, a=b, with dashes or underscores, upper or lower case") {
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"--close-mosaic", "3"}, {"--close_mosaic", "3"}, {"--close-mosaic=3"}, {"--close_mosaic=3"},
-                                             {"close-mosaic=3"}, {"close_mosaic=3"}, {"-close_mosaic", "3"}, {"--Close-Mosaic", "3"}}) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{{"--close-mosaic", "3"},
+                                                                                         {"--close_mosaic", "3"},
+                                                                                         {"--close-mosaic=3"},
+                                                                                         {"--close_mosaic=3"},
+                                                                                         {"close-mosaic=3"},
+                                                                                         {"close_mosaic=3"},
+                                                                                         {"-close_mosaic", "3"},
+                                                                                         {"--Close-Mosaic", "3"}}) {
     CAPTURE(arguments[0]);
     CHECK(parsed(arguments).integer("close_mosaic") == 3);
   }
-  CHECK(parsed({"--save-period", "-1"}).integer("save_period") == -1);         // a negative value is no argument
+  CHECK(parsed({"--save-period", "-1"}).integer("save_period") == -1);           // a negative value is no argument
   CHECK(parsed({"--source", "a=b.jpg"}, kPredict).text("source") == "a=b.jpg");  // nor is a word with an equals sign after a name
   CHECK(parsed({"source=a=b.jpg"}, kPredict).text("source") == "a=b.jpg");
   CHECK(parsed({"--epochs", "3", "--epochs", "4"}).integer("epochs") == 4);  // the last one counts
@@ -119,9 +123,16 @@ TEST_CASE("config: booleans alone, with a value, and in every spelling") {
     std::vector<std::string> arguments;
     bool value;
   };
-  for (const Row& row : std::vector<Row>{{{"--cos-lr"}, true}, {{"--cos-lr", "false"}, false}, {{"--cos-lr", "--epochs", "3"}, true},
-                                         {{"--cos-lr=True"}, true}, {{"cos_lr=1"}, true}, {{"cos_lr=YES"}, true}, {{"cos_lr=on"}, true},
-                                         {{"cos_lr=0"}, false}, {{"cos_lr=No"}, false}, {{"--cos-lr", "off"}, false}}) {
+  for (const Row& row : std::vector<Row>{{{"--cos-lr"}, true},
+                                         {{"--cos-lr", "false"}, false},
+                                         {{"--cos-lr", "--epochs", "3"}, true},
+                                         {{"--cos-lr=True"}, true},
+                                         {{"cos_lr=1"}, true},
+                                         {{"cos_lr=YES"}, true},
+                                         {{"cos_lr=on"}, true},
+                                         {{"cos_lr=0"}, false},
+                                         {{"cos_lr=No"}, false},
+                                         {{"--cos-lr", "off"}, false}}) {
     CAPTURE(row.arguments[0]);
     CHECK(parsed(row.arguments).flag("cos_lr") == row.value);
   }
@@ -132,16 +143,17 @@ TEST_CASE("config: numbers and choices out of range say what is allowed") {
   struct Row {
     const char *argument, *message;
   };
-  for (const Row& row : {Row{"epochs=0", "epochs=0: expected a whole number from 1 to 1000000"},
-                         Row{"epochs=2.5", "epochs=2.5: expected a whole number from 1 to 1000000"},
-                         Row{"epochs=3x", "epochs=3x: expected a whole number from 1 to 1000000"},
-                         Row{"epochs=99999999999999999999", "epochs=99999999999999999999: expected a whole number from 1 to 1000000"},
-                         Row{"imgsz=16", "imgsz=16: expected a whole number from 32 to 8192"},
-                         Row{"lr0=-0.1", "lr0=-0.1: expected a number from 0 to 1"}, Row{"lr0=nan", "lr0=nan: expected a number from 0 to 1"},
-                         Row{"perspective=0.01", "perspective=0.01: expected a number from 0 to 0.001"},
-                         Row{"box=inf", "box=inf: expected a number of at least 0"}, Row{"box=1e999", "box=1e999: expected a number of at least 0"},
-                         Row{"optimizer=Lion", "optimizer=Lion: expected one of: auto SGD Adam AdamW"},
-                         Row{"precision=bf16", "precision=bf16: expected one of: fp32"}}) {
+  for (const Row& row :
+       {Row{"epochs=0", "epochs=0: expected a whole number from 1 to 1000000"},
+        Row{"epochs=2.5", "epochs=2.5: expected a whole number from 1 to 1000000"},
+        Row{"epochs=3x", "epochs=3x: expected a whole number from 1 to 1000000"},
+        Row{"epochs=99999999999999999999", "epochs=99999999999999999999: expected a whole number from 1 to 1000000"},
+        Row{"imgsz=16", "imgsz=16: expected a whole number from 32 to 8192"},
+        Row{"lr0=-0.1", "lr0=-0.1: expected a number from 0 to 1"}, Row{"lr0=nan", "lr0=nan: expected a number from 0 to 1"},
+        Row{"perspective=0.01", "perspective=0.01: expected a number from 0 to 0.001"},
+        Row{"box=inf", "box=inf: expected a number of at least 0"}, Row{"box=1e999", "box=1e999: expected a number of at least 0"},
+        Row{"optimizer=Lion", "optimizer=Lion: expected one of: auto SGD Adam AdamW"},
+        Row{"precision=bf16", "precision=bf16: expected one of: fp32"}}) {
     CAPTURE(row.argument);
     const Error e = refused({row.argument});
     CHECK(e.code() == ErrorCode::kUsage);
@@ -182,13 +194,14 @@ TEST_CASE("config: what is wrong in a file is named with line and column") {
     int64_t line, column;
     const char* message;
   };
-  for (const Row& row : {Row{"epochs: 3\nepocs: 4\n", ErrorCode::kUsage, 2, 1, "unknown argument 'epocs'"},
-                         Row{"# run\n\n  epochs: none\n", ErrorCode::kUsage, 3, 3, "epochs=none: expected a whole number from 1 to 1000000"},
-                         Row{"classes: [0, 2]\n", ErrorCode::kData, 1, 10, "'classes' must be a single value"},
-                         Row{"epochs: 3\n\tbatch: 4\n", ErrorCode::kData, 2, 1, nullptr}, Row{"epochs: [3\n", ErrorCode::kData, 2, 1, nullptr},
-                         Row{"{a: b}: 3\n", ErrorCode::kData, 1, 1, "a name must be plain text"},
-                         Row{"- epochs\n", ErrorCode::kData, 0, 0, "this is not a file of arguments"},
-                         Row{"epochs\n", ErrorCode::kData, 0, 0, "this is not a file of arguments"}}) {
+  for (const Row& row :
+       {Row{"epochs: 3\nepocs: 4\n", ErrorCode::kUsage, 2, 1, "unknown argument 'epocs'"},
+        Row{"# run\n\n  epochs: none\n", ErrorCode::kUsage, 3, 3, "epochs=none: expected a whole number from 1 to 1000000"},
+        Row{"classes: [0, 2]\n", ErrorCode::kData, 1, 10, "'classes' must be a single value"},
+        Row{"epochs: 3\n\tbatch: 4\n", ErrorCode::kData, 2, 1, nullptr}, Row{"epochs: [3\n", ErrorCode::kData, 2, 1, nullptr},
+        Row{"{a: b}: 3\n", ErrorCode::kData, 1, 1, "a name must be plain text"},
+        Row{"- epochs\n", ErrorCode::kData, 0, 0, "this is not a file of arguments"},
+        Row{"epochs\n", ErrorCode::kData, 0, 0, "this is not a file of arguments"}}) {
     CAPTURE(row.text);
     const YamlFile file(row.text);
     const Error e = error_of([&] { Config(kTrain).read_file(file.path); });
