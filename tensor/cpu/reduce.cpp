@@ -120,13 +120,14 @@ bool reduce_as(const JointShape<2>& shape, const float* x, float* y, double fact
       *y = float(factor * reduce_all<Op>(x, inner));
       return true;
     }
-    if (last == 1) {
+    if (last == 1 && !reduced(0)) {
       reduce_rows<Op>(x, shape.size[0], step(0), inner, y, shape.stride[0][1], factor);
       return true;
     }
     return false;
   }
   if (last == 0 || shape.stride[size_t(last)][1] != 1 || !reduced(last - 1) || last > 2) return false;
+  if (last == 2 && reduced(0)) return false;  // two reduced dimensions that do not join
   const int64_t pitch = step(last - 1);
   if (pitch < inner) return false;  // a broadcast input
   for (int64_t i = 0; i < (last == 2 ? shape.size[0] : 1); ++i) {

@@ -74,7 +74,7 @@ struct OpCase {
   std::function<double(Backend&, const Bound&, bool accumulate)> run;  // returns the op's number, or 0
   std::vector<DType> types = {DType::kF32};
   double length = 1;     // terms of the longest sum behind one output
-  double magnitude = 1;  // tolerance: epsilon * (8 + length / 2) * (magnitude + |reference|)
+  double magnitude = 1;  // tolerance: epsilon * (8 + length / 4) * (magnitude + |reference|)
   bool accumulates = false;
   std::vector<std::pair<std::string, std::string>> in_place{};  // (output, input) that may be one
   double flops = 0;
@@ -244,7 +244,7 @@ inline Outcome execute(const OpCase& c, Backend& backend, const Plan& plan) {
 // Empty when every output is within tolerance of the reference; else what is worst.
 inline std::string difference(const OpCase& c, DType type, const Outcome& got, const Outcome& want, double factor = 1) {
   auto allowed = [&](DType t, double reference) {
-    return factor * epsilon(t) * (8 + c.length / 2) * (c.magnitude + std::abs(reference));
+    return factor * epsilon(t) * (8 + c.length / 4) * (c.magnitude + std::abs(reference));
   };
   std::string worst;
   double worst_ratio = 1;
