@@ -4,7 +4,7 @@
 namespace tessera {
 
 // Fused multiply-adds from registers on all compute threads with the active vector target, GFLOP/s (a multiply-add counts two).
-// The best of several short runs.
+// The median of seven runs of about 30 ms.
 double measure_fma_gflops();
 // Copy of a buffer far larger than the caches, read plus written GB/s.
 double measure_copy_gbytes();
