@@ -93,6 +93,9 @@ SegDataset::SegDataset(LabelScan scan, std::vector<std::string> names, DatasetCo
   check_config(config_);
   TESSERA_CHECK(!images_.empty(), "a data set without images");
   filter_classes(images_, config_.classes);
+  if (config_.single_cls)
+    for (ScanImage& image : images_)
+      for (LabelObject& o : image.objects) o.class_id = 0;
   if (config_.rect) {
     std::vector<Size> sizes;
     for (const ScanImage& i : images_) sizes.push_back({i.height, i.width});
@@ -338,7 +341,7 @@ std::unique_ptr<SegDataset> open_dataset(const std::string& data, std::string_vi
     if (c < 0 || c >= classes)
       throw Error(ErrorCode::kUsage, fmt::format("classes: {} is not in this data set", c), {},
                   fmt::format("ids run from 0 to {}", classes - 1));
-  LabelScan scan = scan_labels(files, classes, {config.policy, config.single_cls, false});
+  LabelScan scan = scan_labels(files, classes, {config.policy, config.single_cls && config.classes.empty(), false});
   scan.findings.insert(scan.findings.begin(), yaml.findings.begin(), yaml.findings.end());
   std::vector<std::string> names = config.single_cls ? std::vector<std::string>{"item"} : yaml.names;
   return std::make_unique<SegDataset>(std::move(scan), std::move(names), config);

@@ -109,7 +109,7 @@ std::vector<std::string> class_names(const YAML::Node& root, const std::string& 
   if (nc) {
     count = integer(scalar(nc, "nc", file));
     if (!count || *count < 1 || *count > 100000)
-      fail(fmt::format("'nc' is '{}', expected a number of classes from 1 on", nc.Scalar()), place(file, nc.Mark()));
+      fail(fmt::format("'nc' is '{}', expected a number of classes from 1 to 100000", nc.Scalar()), place(file, nc.Mark()));
   }
   if (!names || names.IsNull()) {
     if (!count) fail("neither 'names' nor 'nc' is given", {file}, "add the class names, e.g. names: [cat, dog]");

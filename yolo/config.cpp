@@ -253,7 +253,7 @@ void Config::set(std::string_view given, std::string_view text, std::string_view
                 nearest ? fmt::format("did you mean --{}?", shown_name(*nearest)) : std::string("--help lists them all"));
   }
   Value& v = values_.find(name)->second;
-  v = {text.empty() && o->type != kText ? std::string(o->fallback) : checked_value(*o, text), std::string(origin)};
+  v = {text.empty() ? std::string(o->fallback) : checked_value(*o, text), std::string(origin)};
 }
 
 void Config::read_file(const std::filesystem::path& path) {

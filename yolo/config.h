@@ -43,7 +43,8 @@ class Config {
  public:
   explicit Config(Verb verb);  // defaults
 
-  // Error(kUsage) for an unknown name (with the nearest one), a value of another type or out of range.
+  // Error(kUsage) for an unknown name (with the nearest one), a value of another type or out of range. An empty value
+  // stands for the default.
   void set(std::string_view name, std::string_view value, std::string_view origin);
   void read_file(const std::filesystem::path& path);  // YAML map; Error(kData) with file and line
   void read_environment();                            // TESSERA_ARG_<NAME>; Error(kUsage) for a name that no verb knows

@@ -92,6 +92,14 @@ TEST_CASE("cli: val --json, and its predictions scored again as a COCO result fi
       run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json", "--map-style", "original"},
           w.here()));
   CHECK(o["map_style"] == "original");
+  // A model of two classes counts as one; --classes chooses among those of the labels.
+  for (const char* classes : {"0,1", "1", "0"}) {
+    const Json single = one_object(run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json",
+                                        "--single-cls", "--classes", classes},
+                                       w.here()));
+    CHECK(single["instances"] == (std::string_view(classes) == "0" ? 0 : 2));
+    if (single["instances"] == 2) CHECK(single["classes"][0]["name"] == "item");
+  }
   check_metrics(o);
 }
 
@@ -160,6 +168,14 @@ TEST_CASE("cli: predict on a file, a folder and a glob; --json, --save-txt") {
   const Outcome file = predict("images/val/v1.png", {"--json", "--save", "false", "--retina-masks"});
   CHECK(one_object(file)["results"].size() == 1);
   CHECK(predict("images/val", {}).code == 0);
+  // Pictures a thousand times as long as wide, and upright ones.
+  w.write("long/a.png", raw_png(1, 2000));
+  w.write("long/b.png", raw_png(3000, 2));
+  for (const char* rect : {"true", "false"}) {
+    const Outcome extreme = predict("long", {"--retina-masks", "--rect", rect, "--json", "--save", "false"});
+    CHECK(extreme.code == 0);
+    CHECK(one_object(extreme)["results"].size() == 2);
+  }
   CHECK(fs::exists(w / "runs/predict"));
   for (const std::string& source : {w / "none.jpg", w / "none/*.jpg", w / "runs"}) {
     Arguments all = {"predict", "--model", Workshop::trained(), "--source", source};

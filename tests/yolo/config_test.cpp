@@ -112,6 +112,8 @@ TEST_CASE("config: --a b, --a=b, a=b, with dashes or underscores, upper or lower
   CHECK(parsed({"source=a=b.jpg"}, kPredict).text("source") == "a=b.jpg");
   CHECK(parsed({"--epochs", "3", "--epochs", "4"}).integer("epochs") == 4);  // the last one counts
   CHECK(parsed({"--lr0", "1e-3"}).number("lr0") == 1e-3);
+  CHECK(parsed({"project="}).text("project") == "runs/segment");  // empty: the default
+  CHECK(parsed({"--epochs", ""}).integer("epochs") == 100);
   CHECK(!parsed({}).is_set("resume"));
   CHECK(parsed({"--resume"}).text("resume") == "auto");
   CHECK(parsed({"--resume", "--epochs", "3"}).text("resume") == "auto");

@@ -76,7 +76,8 @@ int run_val(const Config& config) {
   if (config.is_set("conf")) options.confidence = float(config.number("conf"));
   options.iou = config.number("iou");
   options.max_detections = config.integer("max_det");
-  options.agnostic = config.flag("agnostic_nms") || config.flag("single_cls");
+  options.single_class = config.flag("single_cls");
+  options.agnostic = config.flag("agnostic_nms") || options.single_class;
   options.style = config.text("map_style") == "original" ? MapStyle::kOriginal : MapStyle::kCoco;
   const Evaluator evaluator(data->names(), options);
 

@@ -122,6 +122,7 @@ std::vector<ImageResult> process_batch(const Batch& batch, const RawOutputs& out
     nms.agnostic = options.agnostic;
     nms.max_detections = options.max_detections;
     out.detections = non_max_suppression(rows.data(), anchors, nc, nm, pitch, nms);
+    if (options.single_class) std::fill(out.detections.classes.begin(), out.detections.classes.end(), 0);
     out.decode_ms = ms_since(start);
     const auto matching = Clock::now();
     if (options.style == MapStyle::kOriginal) match_as_original(batch, image, outputs, out);

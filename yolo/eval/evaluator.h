@@ -24,6 +24,7 @@ struct EvaluatorOptions {
   double iou = 0.7;
   int64_t max_detections = 300;
   bool agnostic = false;
+  bool single_class = false;  // detections of any class count as class 0
   MapStyle style = MapStyle::kCoco;
 };
 

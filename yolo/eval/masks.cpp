@@ -101,9 +101,10 @@ struct NativeGrid {
   static PixelBox middle(const Prototypes& p, int height, int width) {
     const double gain = std::min(double(p.height) / height, double(p.width) / width);
     const double pad_w = (p.width - width * gain) / 2, pad_h = (p.height - height * gain) / 2;
-    const PixelBox slice{round_even(pad_w - 0.1), round_even(pad_h - 0.1), p.width - round_even(pad_w + 0.1),
-                         p.height - round_even(pad_h + 0.1)};
-    TESSERA_CHECK(!slice.empty(), "mask of {} x {} from prototypes of {} x {}: nothing is left", height, width, p.height, p.width);
+    PixelBox slice{round_even(pad_w - 0.1), round_even(pad_h - 0.1), p.width - round_even(pad_w + 0.1), p.height - round_even(pad_h + 0.1)};
+    // Of an image a hundred times as long as wide less than a cell is left.
+    slice.x1 = std::max(slice.x1, slice.x0 + 1);
+    slice.y1 = std::max(slice.y1, slice.y0 + 1);
     return slice;
   }
 };
