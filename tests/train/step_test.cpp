@@ -6,25 +6,13 @@
 #include "nn/parameter_arena.h"
 #include "tensor/backend.h"
 #include "tests/support/golden.h"
+#include "tests/train/golden_batch.h"
 #include "tests/yolo/formula_model.h"
 #include "yolo/train/loss.h"
 
 using namespace tessera;
 
 namespace {
-
-Batch batch_of(const testing::TensorMap& golden) {
-  Batch batch;
-  const auto image = golden.at("batch_idx").to_vector<int32_t>();
-  const auto cls = golden.at("cls").to_vector<int32_t>();
-  const auto boxes = golden.at("bboxes").to_vector<float>();
-  for (size_t i = 0; i < image.size(); ++i) {
-    batch.target_image.push_back(image[i]);
-    batch.targets.push_back({cls[i], {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]}});
-  }
-  batch.masks = golden.at("masks");
-  return batch;
-}
 
 // Gradient in PyTorch's order.
 std::vector<float> torch_order(const std::string& name, const Tensor& g) {
@@ -41,7 +29,7 @@ TEST_CASE("a training step of n equals the original's") {
   testing::set_formula_weights(model);
   const ParameterArena arena(model);
   arena.zero_grad();
-  const LossResult loss = SegmentationLoss()(model.forward(Variable(testing::formula_image(3, 96, 96))), batch_of(golden));
+  const LossResult loss = SegmentationLoss()(model.forward(Variable(testing::formula_image(3, 96, 96))), testing::golden_batch(golden));
   loss.total.backward();
 
   const auto items = golden.at("items").to_vector<double>();
