@@ -81,6 +81,16 @@ std::string results(const fs::path& folder) {
   return text;
 }
 
+// Epoch and batch of every step line of log.jsonl, in order.
+std::vector<std::string> steps_logged(const fs::path& folder) {
+  std::ifstream in(folder / "log.jsonl");
+  std::vector<std::string> steps;
+  for (std::string line; std::getline(in, line);) {
+    if (line.find("\"step\"") != std::string::npos) steps.push_back(line.substr(0, line.find("\"loss\"")));
+  }
+  return steps;
+}
+
 }  // namespace
 
 TEST_CASE("a run that is interrupted and resumed ends with the same bits as one that is not") {
@@ -110,6 +120,7 @@ TEST_CASE("a run that is interrupted and resumed ends with the same bits as one 
   }
   CHECK(same_state(summary.last, folder / "weights" / "last.safetensors"));
   CHECK(results(summary.run_folder) == results(folder));
+  CHECK(steps_logged(folder) == steps_logged(summary.run_folder));
 }
 
 TEST_CASE("results do not depend on compute threads or loader workers") {

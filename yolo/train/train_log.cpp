@@ -15,7 +15,18 @@ namespace {
 nlohmann::ordered_json loss_json(const LossItems& l) { return {{"box", l.box}, {"seg", l.seg}, {"cls", l.cls}, {"dfl", l.dfl}}; }
 }  // namespace
 
-TrainLog::TrainLog(std::filesystem::path file, LogStyle style) : file_(std::move(file)), style_(style) {}
+TrainLog::TrainLog(std::filesystem::path file, LogStyle style, int64_t epoch, int64_t batches) : file_(std::move(file)), style_(style) {
+  std::string kept;
+  std::ifstream in(file_);
+  for (std::string line; std::getline(in, line);) {
+    const auto j = nlohmann::json::parse(line, nullptr, false);
+    if (!j.is_object() || !j.contains("epoch")) continue;  // cut by a kill
+    const int64_t at = j["epoch"].get<int64_t>();          // 1-based in the file
+    const bool step_done = j.value("event", "") == "step" && at == epoch + 1 && j.value("batch", int64_t{0}) <= batches;
+    if (at <= epoch || step_done) kept += line + "\n";
+  }
+  write_file_atomic(file_, kept);
+}
 
 void TrainLog::append(const std::string& line) {
   std::ofstream out(file_, std::ios::app);

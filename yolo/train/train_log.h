@@ -11,8 +11,9 @@ namespace tessera {
 
 class TrainLog {
  public:
-  // Appends to the file. Error(kIo) when it cannot be opened or written.
-  TrainLog(std::filesystem::path file, LogStyle style);
+  // Goes on with the file after batch `batches` of 0-based epoch `epoch`: lines of steps that will run again are dropped, so that a
+  // resumed run logs each step once. Error(kIo) when the file cannot be written.
+  TrainLog(std::filesystem::path file, LogStyle style, int64_t epoch, int64_t batches);
   void step(int64_t epoch, int64_t batch, const LossItems& items, const ScheduleValues& values);
   void epoch(const EpochRow& row, const ValidationResult* result, double images_per_s);
 

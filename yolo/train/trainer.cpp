@@ -90,7 +90,7 @@ Trainer::Trainer(Config config, LogStyle log) : config_(std::move(config)), log_
     if (options_.plots) draw_dataset_labels(folder_, *train_set_);
   }
   csv_ = std::make_unique<ResultsCsv>(folder_ / "results.csv", at_.epoch);
-  run_log_ = std::make_unique<TrainLog>(folder_ / "log.jsonl", log_);
+  run_log_ = std::make_unique<TrainLog>(folder_ / "log.jsonl", log_, at_.epoch, at_.batch);
   announce();
 }
 
