@@ -100,6 +100,8 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
       const int64_t epochs = c.integer("epochs"), close = c.integer("close_mosaic");
       // A run shorter than close_mosaic keeps its mosaic throughout (spec 6.9).
       if (close > 0 && epochs >= close) d.close_mosaic_at = int(epochs - close);
+      // As in the original: mosaics join recently seen images, unless all are kept in memory (spec 6.1).
+      d.partners = c.text("cache") == "false" ? MosaicPartners::kWindow : MosaicPartners::kUniform;
       if (c.text("cache") != "false") d.cache_bytes = std::max<int64_t>(available_memory_bytes() / 2, d.cache_bytes);
     }
   }
