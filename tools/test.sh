@@ -7,6 +7,6 @@ cd "$(dirname "$0")/.."
 
 preset=${1:-release}
 tools/install_deps.sh
-cmake --preset "$preset" >/dev/null
+cmake --preset "$preset" -DTESSERA_TESTS=ON >/dev/null  # the quick start leaves it off
 cmake --build --preset "$preset"
 ctest --preset "$preset"
