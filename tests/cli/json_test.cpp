@@ -86,6 +86,14 @@ TEST_CASE("cli: val --json, and its predictions scored again as a COCO result fi
   check_metrics(j);
   CHECK(j["map_style"] == "coco");
   CHECK(Json::parse(content(w / "runs/val/predictions.json")).is_array());
+  for (const char* kind : {"Box", "Mask"}) {
+    for (const char* chart : {"PR", "F1", "P", "R"}) {
+      const tessera::Image picture = tessera::read_image(w / fmt::format("runs/val/{}{}_curve.png", kind, chart));
+      CHECK((picture.width > 500 && picture.height > 500));
+    }
+  }
+  CHECK(tessera::read_image(w / "runs/val/confusion_matrix.png").width > 500);
+  CHECK(tessera::read_image(w / "runs/val/val_batch0_pred.png").width > 100);
   const Outcome original = run({"val_seg", "--help"});
   CHECK(original.code == 2);  // a name of the program is no verb
   const Json o = one_object(
@@ -101,6 +109,26 @@ TEST_CASE("cli: val --json, and its predictions scored again as a COCO result fi
     if (single["instances"] == 2) CHECK(single["classes"][0]["name"] == "item");
   }
   check_metrics(o);
+}
+
+TEST_CASE("cli: val leaves a run folder with pictures when asked for") {
+  const Workshop w;
+  const auto val = [&](const Arguments& more) {
+    Arguments all = {"val", "--model", Workshop::trained(), "--data",  w / "data.yaml", "--imgsz",
+                     "32",  "--json",  "--project",         w / "runs"};
+    all.insert(all.end(), more.begin(), more.end());
+    return one_object(run(all, w.here()));
+  };
+  CHECK(!val({}).contains("run_dir"));
+  CHECK(!fs::exists(w / "runs"));
+  const Json j = val({"--plots", "--map-style", "original", "--conf", "0"});
+  CHECK(j["run_dir"] == w / "runs/val");
+  CHECK(fs::exists(w / "runs/val/MaskF1_curve.png"));
+  CHECK(!fs::exists(w / "runs/val/predictions.json"));
+  CHECK(Json::parse(content(w / "runs/val/metrics.json")) == j);
+  val({"--plots", "false", "--save-json"});
+  CHECK(fs::exists(w / "runs/val2/predictions.json"));
+  CHECK(!fs::exists(w / "runs/val2/BoxPR_curve.png"));
 }
 
 TEST_CASE("cli: val --gt --predictions gives the figures of pycocotools") {

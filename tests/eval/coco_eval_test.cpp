@@ -12,6 +12,7 @@
 #include "data/coco_json.h"
 #include "tensor/base/check.h"
 #include "tensor/base/parallel.h"
+#include "tests/eval/golden_curve.h"
 #include "tests/support/formula.h"
 #include "tests/support/golden.h"
 
@@ -26,13 +27,13 @@ std::filesystem::path write_temp(const std::string& name, const std::string& tex
   return path;
 }
 
-CocoReport evaluate_files(const nlohmann::json& gt, const nlohmann::json& dt, IouKind kind) {
+CocoReport evaluate_files(const nlohmann::json& gt, const nlohmann::json& dt, IouKind kind, DetectionCurves* curves = nullptr) {
   const auto gt_path = write_temp("gt.json", gt.dump()), dt_path = write_temp("dt.json", dt.dump());
   const CocoInstances instances = read_coco_instances(gt_path);
   const CocoEval eval(instances,
                       read_coco_results(dt_path, instances, kind == IouKind::kMask ? ReadMasks::kComparable : ReadMasks::kNo));
   std::filesystem::remove(gt_path), std::filesystem::remove(dt_path);
-  return eval.evaluate(kind);
+  return eval.evaluate(kind, curves);
 }
 
 void check_figures(const CocoSummary& s, const nlohmann::json& expected) {
@@ -106,6 +107,41 @@ TEST_CASE("coco eval: golden cases of pycocotools") {
   for (const auto& c : read_json(golden_dir() / "coco_eval.json")) {
     check_figures(evaluate_files(c.at("gt"), c.at("dt"), IouKind::kBox).summary, c.at("bbox"));
     check_figures(evaluate_files(c.at("gt"), c.at("dt"), IouKind::kMask).summary, c.at("segm"));
+  }
+}
+
+TEST_CASE("coco eval: golden curves of pycocotools, which agree with the report") {
+  const auto cases = read_json(golden_dir() / "coco_eval.json"), golden = read_json(golden_dir() / "curves.json");
+  const auto& points = golden.at("points");
+  for (const auto& expected : golden.at("coco")) {
+    CAPTURE(expected.at("case").get<int>());
+    const auto& c = cases[expected.at("case").get<size_t>()];
+    for (const IouKind kind : {IouKind::kBox, IouKind::kMask}) {
+      DetectionCurves curves;
+      const CocoReport report = evaluate_files(c.at("gt"), c.at("dt"), kind, &curves);
+      const auto& categories = expected.at(kind == IouKind::kBox ? "bbox" : "segm");
+      REQUIRE(curves.classes.size() == categories.size());
+      for (size_t k = 0; k < curves.classes.size(); ++k) {
+        const auto& row = curves.classes[k];
+        const auto& e = categories[k];
+        CHECK(row.class_id == e.at("category").get<int64_t>());
+        CHECK(std::abs(row.ap50 - e.at("ap50").get<double>()) < 1e-11);
+        check_curve(row.precision_at_recall, e.at("pr"), points);
+        const bool detected = !e.at("p").at("at")[0].is_null();
+        check_curve(row.precision, e.at("p"), points, detected ? 1 : 0);
+        check_curve(row.recall, e.at("r"), points);
+        for (size_t i = 0; i < row.f1.size(); ++i) {
+          const double sum = row.precision[i] + row.recall[i];
+          CHECK(row.f1[i] == doctest::Approx(row.recall[i] == 0 ? 0 : 2 * row.precision[i] * row.recall[i] / sum));
+        }
+      }
+      const auto best = std::max_element(curves.mean.f1.begin(), curves.mean.f1.end());
+      const size_t at = size_t(best - curves.mean.f1.begin());
+      CHECK(*best == doctest::Approx(report.f1).epsilon(1e-12));
+      CHECK(curves.x[at] == doctest::Approx(report.confidence));
+      CHECK(curves.mean.recall[at] == doctest::Approx(report.recall).epsilon(1e-12));
+      CHECK(curves.mean.ap50 == doctest::Approx(report.summary.map50()).epsilon(1e-12));
+    }
   }
 }
 

@@ -1,13 +1,16 @@
 #include "yolo/eval/original_ap.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <random>
 
+#include "tests/eval/golden_curve.h"
 #include "tests/support/golden.h"
 
 using namespace tessera;
+using tessera::testing::check_curve;
 using tessera::testing::golden_dir;
 using tessera::testing::read_json;
 
@@ -21,6 +24,16 @@ std::vector<BoxXyxy> boxes_of(const nlohmann::json& rows) {
 
 // Passed all thresholds below `passed` tenths.
 uint16_t bits(int passed) { return uint16_t((1 << passed) - 1); }
+
+// Of an "ap" case. There are no ties: the order must not matter.
+std::vector<ApDetection> detections_of(const nlohmann::json& c) {
+  std::vector<ApDetection> detections;
+  for (size_t i = 0; i < c.at("passed").size(); ++i) {
+    detections.push_back({c.at("confidence")[i], c.at("predicted")[i], bits(c.at("passed")[i])});
+  }
+  std::shuffle(detections.begin(), detections.end(), std::mt19937(4));
+  return detections;
+}
 
 }  // namespace
 
@@ -93,15 +106,10 @@ TEST_CASE("original AP: golden matches and confusion matrices") {
   }
 }
 
-TEST_CASE("original AP: golden curves") {
+TEST_CASE("original AP: golden figures") {
   const auto golden = read_json(golden_dir() / "original_ap.json");
   for (const auto& c : golden.at("ap")) {
-    std::vector<ApDetection> detections;
-    for (size_t i = 0; i < c.at("passed").size(); ++i) {
-      detections.push_back({c.at("confidence")[i], c.at("predicted")[i], bits(c.at("passed")[i])});
-    }
-    std::shuffle(detections.begin(), detections.end(), std::mt19937(4));  // no ties: the order must not matter
-    const OriginalAp ap = original_ap(detections, c.at("target").get<std::vector<int32_t>>());
+    const OriginalAp ap = original_ap(detections_of(c), c.at("target").get<std::vector<int32_t>>());
     if (c.at("classes").empty()) {
       CHECK(ap.map == 0);
       continue;
@@ -123,6 +131,49 @@ TEST_CASE("original AP: golden curves") {
     CHECK(ap.map75 == doctest::Approx(mean.at("map75").get<double>()).epsilon(1e-9));
     CHECK(ap.map == doctest::Approx(mean.at("map").get<double>()).epsilon(1e-9));
   }
+}
+
+TEST_CASE("original AP: golden curves, those that the original returns and the means that it draws") {
+  const auto cases = read_json(golden_dir() / "original_ap.json").at("ap");
+  const auto golden = read_json(golden_dir() / "curves.json");
+  const auto& points = golden.at("points");
+  for (const auto& expected : golden.at("original")) {
+    CAPTURE(expected.at("ap").get<int>());
+    const auto& c = cases[expected.at("ap").get<size_t>()];
+    const auto targets = c.at("target").get<std::vector<int32_t>>();
+    DetectionCurves curves;
+    const OriginalAp ap = original_ap(detections_of(c), targets, &curves);
+    CHECK(ap.map == original_ap(detections_of(c), targets).map);
+    REQUIRE(curves.classes.size() == expected.at("classes").size());
+    bool all_detected = true;
+    for (size_t k = 0; k < curves.classes.size(); ++k) {
+      const auto& row = curves.classes[k];
+      const auto& e = expected.at("classes")[k];
+      CHECK(row.class_id == e.at("class").get<int64_t>());
+      CHECK(row.ap50 == ap.classes[k].ap[0]);
+      check_curve(row.precision, e.at("p"), points);
+      check_curve(row.recall, e.at("r"), points);
+      check_curve(row.f1, e.at("f1"), points);
+      all_detected = all_detected && !e.at("pr").is_null();
+      if (e.at("pr").is_null()) {
+        CHECK(row.precision_at_recall == std::vector<double>(1000, 0));
+      } else {
+        check_curve(row.precision_at_recall, e.at("pr"), points);
+      }
+    }
+    const auto& mean = expected.at("mean");
+    check_curve(curves.mean.precision, mean.at("p"), points);
+    check_curve(curves.mean.recall, mean.at("r"), points);
+    check_curve(curves.mean.f1, mean.at("f1"), points);
+    if (all_detected) check_curve(curves.mean.precision_at_recall, mean.at("pr"), points);
+    const auto best = std::max_element(curves.mean.f1.begin(), curves.mean.f1.end()) - curves.mean.f1.begin();
+    CHECK(fmt::format("all classes {:.2f} at {:.3f}", curves.mean.f1[size_t(best)], curves.x[size_t(best)]) ==
+          mean.at("f1").at("legend"));
+    CHECK(fmt::format("all classes {:.3f} mAP@0.5", curves.mean.ap50) == mean.at("pr").at("legend"));
+  }
+  DetectionCurves none;
+  original_ap(detections_of(cases[0]), {}, &none);
+  CHECK((none.classes.empty() && none.mean.f1.empty()));
 }
 
 TEST_CASE("original AP: normalised confusion matrix") {

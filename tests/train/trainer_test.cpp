@@ -1,11 +1,13 @@
 // The training loop on a handful of drawn pictures: resume bit for bit, thread independence, faults, files.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
+#include "data/image.h"
 #include "data/shapes.h"
 #include "nn/io/checkpoint.h"
 #include "tensor/base/interrupt.h"
@@ -89,6 +91,23 @@ std::vector<std::string> steps_logged(const fs::path& folder) {
     if (line.find("\"step\"") != std::string::npos) steps.push_back(line.substr(0, line.find("\"loss\"")));
   }
   return steps;
+}
+
+const std::vector<std::string> kValidationPictures = {
+    "val_batch0_labels.png", "val_batch0_pred.png", "confusion_matrix.png", "confusion_matrix_normalized.png",
+    "BoxPR_curve.png",       "BoxF1_curve.png",     "BoxP_curve.png",       "BoxR_curve.png",
+    "MaskPR_curve.png",      "MaskF1_curve.png",    "MaskP_curve.png",      "MaskR_curve.png"};
+
+// Each can be read and shows something.
+void check_pictures(const fs::path& folder, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    REQUIRE(fs::exists(folder / name));
+    const Image image = read_image(folder / name);
+    CHECK(std::min(image.width, image.height) > 100);
+    const auto [darkest, brightest] = std::minmax_element(image.pixels.begin(), image.pixels.end());
+    CHECK((*darkest < 128 && *brightest > 128));
+  }
 }
 
 }  // namespace
@@ -178,11 +197,12 @@ TEST_CASE("the run folder holds what the documentation promises") {
   const Workshop shop;
   Trainer trainer(shop.config("files", {"epochs=2", "plots=true"}), LogStyle::kQuiet);
   const TrainSummary s = trainer.fit();
-  for (const char* name : {"args.yaml", "results.csv", "log.jsonl", "weights/last.safetensors", "weights/best.safetensors", "train_batch0.png",
-                           "val_batch0_labels.png", "val_batch0_pred.png", "results.png"}) {
+  for (const char* name : {"args.yaml", "results.csv", "log.jsonl", "weights/last.safetensors", "weights/best.safetensors"}) {
     CAPTURE(name);
     CHECK(fs::exists(s.run_folder / name));
   }
+  check_pictures(s.run_folder, {"train_batch0.png", "labels.png", "results.png"});
+  check_pictures(s.run_folder, kValidationPictures);
   // args.yaml runs the run again.
   Config config(kTrain);
   config.read_file(s.run_folder / "args.yaml");
@@ -191,4 +211,10 @@ TEST_CASE("the run folder holds what the documentation promises") {
   // A second run of the same name gets a folder of its own.
   Trainer second(shop.config("files", {"epochs=1"}), LogStyle::kQuiet);
   CHECK(second.run_folder().filename() == "files2");
+}
+
+TEST_CASE("a run without validations in between draws the one at its end") {
+  const Workshop shop;
+  Trainer trainer(shop.config("last", {"epochs=2", "plots=true", "val=false", "map_style=original"}), LogStyle::kQuiet);
+  check_pictures(trainer.fit().run_folder, kValidationPictures);
 }

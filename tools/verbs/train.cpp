@@ -53,7 +53,8 @@ int run_train(const Config& given) {
              s.validation.box.map50, s.validation.mask.map, s.validation.mask.map50, s.validation.map_style, s.best_epoch > 0 ? fmt::format("best epoch {}", s.best_epoch) : std::string("last epoch"));
   fmt::print("run       {}\n", s.run_folder.string());
   if (config.flag("save")) fmt::print("weights   {}\n", s.best.string());
-  if (config.flag("plots")) fmt::print("pictures  {}/train_batch*.png, val_batch*.png, results.png\n", s.run_folder.string());
+  if (config.flag("plots"))
+    fmt::print("pictures  {}/train_batch*.png, val_batch*.png, *_curve.png, results.png\n", s.run_folder.string());
   return 0;
 }
 

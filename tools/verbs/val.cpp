@@ -12,6 +12,7 @@
 #include "yolo/io/weights.h"
 #include "yolo/metrics_json.h"
 #include "yolo/train/run_folder.h"
+#include "yolo/train/run_pictures.h"
 #include "yolo/train/training_data.h"
 
 namespace tessera {
@@ -87,8 +88,14 @@ int run_val(const Config& config) {
   hooks.stop = interrupt_requested;
   fs::path folder;
   std::unique_ptr<CocoResultsWriter> writer;
-  if (config.flag("save_json")) {
+  // Figures alone need no folder; pictures come with it, or make one when asked for.
+  const bool save_json = config.flag("save_json"), plots = config.flag("plots") && (save_json || config.is_explicit("plots"));
+  if (plots || save_json) {
     folder = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "val", config.flag("exist_ok"));
+  }
+  ValidationPictures pictures(folder, data->names(), double(options.confidence));
+  if (plots) pictures.listen(hooks);
+  if (save_json) {
     writer = std::make_unique<CocoResultsWriter>(folder / "predictions.json");
     const bool coco = data->names().size() == 80 && config.text("data").find("coco.yaml") != std::string::npos;
     hooks.detections = [&, coco](const std::vector<ScoredDetection>& detections) {
@@ -101,6 +108,7 @@ int run_val(const Config& config) {
   const ValidationResult r = evaluator.run(*loaded.model, *data, loader, hooks);
   progress.finish("");
   if (writer) writer->close();
+  if (plots) pictures.finish();
 
   nlohmann::ordered_json j = {{"command", "val"}, {"model", config.text("model")}, {"data", config.text("data")}};
   j.update(to_json(r));
@@ -118,7 +126,8 @@ int run_val(const Config& config) {
   fmt::print("{}", format_table(r, r.classes.size() > 1));
   fmt::print("\nmilliseconds an image: {:.1f} load, {:.1f} preprocess, {:.1f} inference, {:.1f} postprocess, {:.1f} evaluate ({} style)\n", r.speed.load,
              r.speed.preprocess, r.speed.inference, r.speed.postprocess, r.speed.evaluate, r.map_style);
-  if (!folder.empty()) fmt::print("predictions  {}\n", (folder / "predictions.json").string());
+  if (writer) fmt::print("predictions  {}\n", (folder / "predictions.json").string());
+  if (plots) fmt::print("pictures     {}/*_curve.png, val_batch*.png, confusion_matrix*.png\n", folder.string());
   return 0;
 }
 

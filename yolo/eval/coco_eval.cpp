@@ -31,6 +31,13 @@ constexpr auto kRecall = [] {
   return r;
 }();
 
+// Rounded so that a recall of 3/10 meets the point 0.3.
+constexpr auto kDrawnRecall = [] {
+  std::array<double, kConfidences> r{};
+  for (int i = 0; i < kConfidences; ++i) r[size_t(i)] = i / double(kConfidences - 1);
+  return r;
+}();
+
 bool outside(double area, int range) { return area < kAreaRange[range][0] || area > kAreaRange[range][1]; }
 
 // Bit t: at IoU threshold t the detection is matched / left out of the count.
@@ -144,11 +151,14 @@ struct CategoryFigures {
   double precision[kAreas][kThresholds] = {};    // sum over the recall points
   int64_t found[kAreas][3][kThresholds] = {};    // true positives within the detection limits
   std::array<int32_t, kConfidences> tp{}, fp{};  // at IoU 0.50, by confidence
+  std::vector<double> precision_at_recall;       // at IoU 0.50; only when it is drawn
 };
 
-// Sum over the 101 recall points of the interpolated precision. Precision only rises at true positives, so they are all that is
-// looked at: fp_at[k] false positives stand before the k-th of them.
-double precision_sum(const std::vector<uint32_t>& fp_at, int64_t counted, std::vector<double>& envelope) {
+// Calls use(i, precision) with the interpolated precision at the i-th recall, as far as recall goes. Precision only rises at true
+// positives, so they are all that is looked at: fp_at[k] false positives stand before the k-th of them.
+template <class Recalls, class Use>
+void interpolate_precision(const std::vector<uint32_t>& fp_at, int64_t counted, const Recalls& recalls,
+                           std::vector<double>& envelope, Use use) {
   const size_t n = fp_at.size();
   envelope.resize(n);
   double highest = 0;
@@ -157,14 +167,12 @@ double precision_sum(const std::vector<uint32_t>& fp_at, int64_t counted, std::v
     highest = std::max(highest, tp / (double(fp_at[k]) + tp + 2.220446049250313e-16));
     envelope[k] = highest;
   }
-  double sum = 0;
   size_t k = 0;
-  for (double recall : kRecall) {
-    while (k < n && double(k + 1) / double(counted) < recall) ++k;
+  for (size_t i = 0; i < recalls.size(); ++i) {
+    while (k < n && double(k + 1) / double(counted) < recalls[i]) ++k;
     if (k == n) break;
-    sum += envelope[k];
+    use(i, envelope[k]);
   }
-  return sum;
 }
 
 int confidence_bin(double score) {
@@ -174,9 +182,10 @@ int confidence_bin(double score) {
   return bin;
 }
 
+double f1_of(int64_t tp, int64_t fp, int64_t objects) { return 2.0 * double(tp) / double(tp + fp + objects); }
+
 void operating_point(const std::vector<CategoryFigures>& figures, CocoReport& report) {
   std::array<double, kConfidences> f1{};
-  const auto score = [](int64_t tp, int64_t fp, int64_t objects) { return 2.0 * double(tp) / double(tp + fp + objects); };
   int64_t measured = 0;
   for (const CategoryFigures& f : figures) {
     if (f.counted[0] == 0) continue;
@@ -184,7 +193,7 @@ void operating_point(const std::vector<CategoryFigures>& figures, CocoReport& re
     int64_t tp = 0, fp = 0;
     for (int k = kConfidences; k-- > 0;) {
       tp += f.tp[size_t(k)], fp += f.fp[size_t(k)];
-      f1[size_t(k)] += score(tp, fp, f.counted[0]);
+      f1[size_t(k)] += f1_of(tp, fp, f.counted[0]);
     }
   }
   if (measured == 0) return;
@@ -198,10 +207,36 @@ void operating_point(const std::vector<CategoryFigures>& figures, CocoReport& re
     CocoClassResult& r = report.classes[c];
     r.precision = tp + fp > 0 ? double(tp) / double(tp + fp) : 0;
     r.recall = double(tp) / double(f.counted[0]);
-    r.f1 = score(tp, fp, f.counted[0]);
+    r.f1 = f1_of(tp, fp, f.counted[0]);
     report.precision += r.precision / double(measured), report.recall += r.recall / double(measured),
         report.f1 += r.f1 / double(measured);
   }
+}
+
+DetectionCurves curves_to_draw(const std::vector<CategoryFigures>& figures, const CocoReport& report) {
+  DetectionCurves out;
+  out.x.assign(kDrawnRecall.begin(), kDrawnRecall.end());
+  for (size_t c = 0; c < figures.size(); ++c) {
+    const CategoryFigures& f = figures[c];
+    if (f.counted[0] == 0) continue;
+    DetectionCurves::Row& row = out.classes.emplace_back();
+    row.class_id = report.classes[c].category_id;
+    row.ap50 = report.classes[c].ap50;
+    row.precision_at_recall = f.precision_at_recall;
+    for (std::vector<double>* curve : {&row.precision, &row.recall, &row.f1}) curve->resize(kConfidences);
+    const auto any = [](const auto& bins) { return std::any_of(bins.begin(), bins.end(), [](int32_t n) { return n > 0; }); };
+    const bool detected = any(f.tp) || any(f.fp);
+    int64_t tp = 0, fp = 0;
+    for (size_t k = kConfidences; k-- > 0;) {
+      tp += f.tp[k], fp += f.fp[k];
+      row.precision[k] = tp + fp > 0 ? double(tp) / double(tp + fp) : detected ? 1 : 0;
+      row.recall[k] = double(tp) / double(f.counted[0]);
+      row.f1[k] = f1_of(tp, fp, f.counted[0]);
+    }
+  }
+  std::sort(out.classes.begin(), out.classes.end(), [](const auto& a, const auto& b) { return a.class_id < b.class_id; });
+  out.mean = mean_row(out.classes);
+  return out;
 }
 
 CocoSummary summarize(const std::vector<CategoryFigures>& figures) {
@@ -334,7 +369,7 @@ void CocoEval::add_detection(const CocoDetection& detection, const Rle* mask) {
   detection_masks_.push(*mask);
 }
 
-CocoReport CocoEval::evaluate(IouKind kind) const {
+CocoReport CocoEval::evaluate(IouKind kind, DetectionCurves* drawn) const {
   if (kind == IouKind::kMask) {
     TESSERA_CHECK(truth_masks_.size() == truths() && detection_masks_.size() == detections(),
                   "mask evaluation: {} masks for {} objects, {} masks for {} detections", truth_masks_.size(), truths(),
@@ -445,7 +480,11 @@ CocoReport CocoEval::evaluate(IouKind kind) const {
           if (hit[0] >> t & 1) fp_at.push_back(fp);
           fp += hit[1] >> t & 1;
         }
-        f.precision[a][t] = precision_sum(fp_at, f.counted[a], envelope);
+        interpolate_precision(fp_at, f.counted[a], kRecall, envelope, [&](size_t, double p) { f.precision[a][t] += p; });
+        if (a > 0 || t > 0 || drawn == nullptr) continue;
+        f.precision_at_recall.assign(kConfidences, 0);
+        interpolate_precision(fp_at, f.counted[a], kDrawnRecall, envelope,
+                              [&](size_t i, double p) { f.precision_at_recall[i] = p; });
       }
       if (a > 0) continue;
       for (size_t i = 0; i < scored.size(); ++i) {
@@ -475,6 +514,7 @@ CocoReport CocoEval::evaluate(IouKind kind) const {
     r.ap50 = figures[c].precision[0][0] / kRecalls;
   }
   operating_point(figures, report);
+  if (drawn) *drawn = curves_to_draw(figures, report);  // before the classes leave the order of the figures
   std::sort(report.classes.begin(), report.classes.end(),
             [](const auto& a, const auto& b) { return a.category_id < b.category_id; });
   return report;

@@ -11,6 +11,7 @@
 
 #include "data/coco_json.h"
 #include "data/rle.h"
+#include "yolo/eval/detection_curves.h"
 
 namespace tessera {
 
@@ -88,8 +89,9 @@ class CocoEval {
   int64_t detections() const { return static_cast<int64_t>(detections_.size()); }
   int64_t truths() const { return static_cast<int64_t>(truths_.size()); }
 
-  // May be called any number of times. kMask needs the masks of all truths and detections.
-  CocoReport evaluate(IouKind kind) const;
+  // May be called any number of times. kMask needs the masks of all truths and detections. `drawn`, if given, gets the curves of a
+  // run folder's pictures.
+  CocoReport evaluate(IouKind kind, DetectionCurves* drawn = nullptr) const;
 
  private:
   struct Image {

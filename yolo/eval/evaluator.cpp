@@ -209,7 +209,8 @@ class Scorer {
     }
   }
 
-  void finish(ValidationResult& r) const {
+  // Curves are computed where they are asked for.
+  void finish(ValidationResult& r, DetectionCurves* box_curves, DetectionCurves* mask_curves) const {
     r.images = images_;
     r.instances = instances_;
     r.map_style = coco_ ? "coco" : "original";
@@ -220,7 +221,7 @@ class Scorer {
       classes[id].instances = count.instances;
     }
     if (coco_) {
-      const CocoReport box = coco_->evaluate(IouKind::kBox), mask = coco_->evaluate(IouKind::kMask);
+      const CocoReport box = coco_->evaluate(IouKind::kBox, box_curves), mask = coco_->evaluate(IouKind::kMask, mask_curves);
       r.box = metric_set(box);
       r.mask = metric_set(mask);
       for (const CocoClassResult& c : box.classes) {
@@ -230,7 +231,7 @@ class Scorer {
         if (const auto it = classes.find(int32_t(c.category_id)); it != classes.end()) it->second.mask_map = c.ap, it->second.mask_map50 = c.ap50;
       }
     } else {
-      const OriginalAp box = original_ap(box_, label_classes_), mask = original_ap(mask_, label_classes_);
+      const OriginalAp box = original_ap(box_, label_classes_, box_curves), mask = original_ap(mask_, label_classes_, mask_curves);
       r.box = metric_set(box);
       r.mask = metric_set(mask);
       for (const OriginalClassAp& c : box.classes) classes[c.class_id].box_map = c.map(), classes[c.class_id].box_map50 = c.ap[0];
@@ -329,7 +330,9 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
     if (hooks.stop && hooks.stop()) throw Error(ErrorCode::kInterrupted, "validation was interrupted");
   }
   const auto t6 = Clock::now();
-  scorer.finish(result);
+  DetectionCurves box_curves, mask_curves;
+  const bool drawn = bool(hooks.curves);
+  scorer.finish(result, drawn ? &box_curves : nullptr, drawn ? &mask_curves : nullptr);
   evaluate += ms_since(t6);
   if (batches > 0) {
     for (double* x : {&result.loss.box, &result.loss.seg, &result.loss.cls, &result.loss.dfl}) *x /= double(batches);
@@ -337,6 +340,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   const double n = std::max<double>(1.0, double(done));
   result.speed = {load / n, preprocess / n, inference / n, loss / n, postprocess / n, evaluate / n};
   result.seconds = ms_since(start) / 1e3;
+  if (drawn) hooks.curves(box_curves, mask_curves);
   return result;
 }
 

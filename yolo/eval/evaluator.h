@@ -10,6 +10,7 @@
 #include "data/loader.h"
 #include "data/rle.h"
 #include "yolo/eval/decode.h"
+#include "yolo/eval/detection_curves.h"
 #include "yolo/eval/masks.h"
 #include "yolo/eval/nms.h"
 #include "yolo/metrics.h"
@@ -45,6 +46,8 @@ struct EvaluatorHooks {
   std::function<void(int64_t batch_index, const Batch&, const std::vector<Detections>&, const RawOutputs&)> batch_done;
   // Every detection with its mask at original size, image by image in order (predictions.json).
   std::function<void(const std::vector<ScoredDetection>&)> detections;
+  // What the pictures of precision and recall are made of; computed only for this.
+  std::function<void(const DetectionCurves& box, const DetectionCurves& mask)> curves;
   std::function<bool()> stop;  // true: leave after this batch
 };
 

@@ -11,7 +11,7 @@ namespace tessera {
 
 namespace {
 
-constexpr int kConfidences = 1000, kRecalls = 101, kSmooth = 101;
+constexpr int kPoints = 1000, kRecalls = 101, kSmooth = 101;
 constexpr double kTiny = 1e-16;
 
 // torch.linspace(0.5, 0.95, 10): from both ends inwards, in float32.
@@ -32,16 +32,23 @@ double interpolate(double x, std::span<const double> xp, std::span<const double>
   return slope * (x - xp[at]) + fp[at];
 }
 
-// Area under the interpolated precision-recall curve at 101 points (spec 9.4, step 5).
-double area_under(std::span<const double> recall, std::span<const double> precision) {
-  std::vector<double> r{0}, p{1};
-  r.insert(r.end(), recall.begin(), recall.end()), p.insert(p.end(), precision.begin(), precision.end());
-  r.push_back(1), p.push_back(0);
-  for (size_t i = p.size() - 1; i-- > 0;) p[i] = std::max(p[i], p[i + 1]);
+// A precision-recall curve between its ends, made to fall (spec 9.4, step 5).
+struct Envelope {
+  std::vector<double> recall{0}, precision{1};
+
+  Envelope(std::span<const double> r, std::span<const double> p) {
+    recall.insert(recall.end(), r.begin(), r.end()), precision.insert(precision.end(), p.begin(), p.end());
+    recall.push_back(1), precision.push_back(0);
+    for (size_t i = precision.size() - 1; i-- > 0;) precision[i] = std::max(precision[i], precision[i + 1]);
+  }
+};
+
+// Trapezoids between 101 points.
+double area_under(const Envelope& e) {
   double area = 0, last_x = 0, last_y = 0;
   size_t at = 0;
   for (int i = 0; i < kRecalls; ++i) {
-    const double x = i == kRecalls - 1 ? 1.0 : i * 0.01, y = interpolate(x, r, p, at);
+    const double x = i == kRecalls - 1 ? 1.0 : i * 0.01, y = interpolate(x, e.recall, e.precision, at);
     if (i > 0) area += (x - last_x) * (y + last_y) / 2;
     last_x = x, last_y = y;
   }
@@ -49,13 +56,14 @@ double area_under(std::span<const double> recall, std::span<const double> precis
 }
 
 struct Curves {
-  std::array<double, kConfidences> precision{}, recall{};
+  std::array<double, kPoints> precision{}, recall{};  // over confidence
+  std::vector<double> precision_at_recall;            // only when it is drawn
 };
 
-double confidence_at(int i) { return i == kConfidences - 1 ? 1.0 : i * (1.0 / (kConfidences - 1)); }
+double grid_at(int i) { return i == kPoints - 1 ? 1.0 : i * (1.0 / (kPoints - 1)); }
 
-// Curves over confidence and AP of one class; `hits` in descending confidence.
-void measure_class(std::span<const ApDetection> hits, OriginalClassAp& result, Curves& curves) {
+// Curves and AP of one class; `hits` in descending confidence.
+void measure_class(std::span<const ApDetection> hits, bool drawn, OriginalClassAp& result, Curves& curves) {
   if (hits.empty()) return;
   const size_t n = hits.size();
   std::vector<double> recall(n), precision(n), minus_confidence(n);
@@ -67,11 +75,16 @@ void measure_class(std::span<const ApDetection> hits, OriginalClassAp& result, C
       recall[i] = double(tp) / (double(result.labels) + kTiny);
       precision[i] = double(tp) / double(i + 1);
     }
-    result.ap[size_t(t)] = area_under(recall, precision);
+    const Envelope envelope(recall, precision);
+    result.ap[size_t(t)] = area_under(envelope);
+    if (t > 0 || !drawn) continue;
+    size_t at = 0;
+    for (int i = 0; i < kPoints; ++i)
+      curves.precision_at_recall.push_back(interpolate(grid_at(i), envelope.recall, envelope.precision, at));
   }
   size_t at_r = 0, at_p = 0;
-  for (int i = kConfidences; i-- > 0;) {  // descending confidence
-    const double x = -confidence_at(i);
+  for (int i = kPoints; i-- > 0;) {  // descending confidence
+    const double x = -grid_at(i);
     const bool above = x < minus_confidence[0];
     curves.recall[size_t(i)] = above ? 0 : interpolate(x, minus_confidence, recall, at_r);
     curves.precision[size_t(i)] = above ? 1 : interpolate(x, minus_confidence, precision, at_p);
@@ -80,16 +93,33 @@ void measure_class(std::span<const ApDetection> hits, OriginalClassAp& result, C
 
 double f1_of(double p, double r) { return 2 * p * r / (p + r + kTiny); }
 
-// Box filter with the end values repeated; first of the largest.
-int smoothed_argmax(const std::array<double, kConfidences>& y) {
-  int best = 0;
-  double highest = 0;
-  for (int i = 0; i < kConfidences; ++i) {
-    double sum = 0;
-    for (int k = i - kSmooth / 2; k <= i + kSmooth / 2; ++k) sum += y[size_t(std::clamp(k, 0, kConfidences - 1))] * (1.0 / kSmooth);
-    if (i == 0 || sum > highest) best = i, highest = sum;
+// Box filter with the end values repeated.
+std::vector<double> smoothed(std::span<const double> y) {
+  std::vector<double> out(kPoints);
+  for (int i = 0; i < kPoints; ++i) {
+    for (int k = i - kSmooth / 2; k <= i + kSmooth / 2; ++k)
+      out[size_t(i)] += y[size_t(std::clamp(k, 0, kPoints - 1))] * (1.0 / kSmooth);
   }
-  return best;
+  return out;
+}
+
+DetectionCurves curves_to_draw(const OriginalAp& ap, std::span<const Curves> curves) {
+  DetectionCurves out;
+  for (int i = 0; i < kPoints; ++i) out.x.push_back(grid_at(i));
+  for (size_t c = 0; c < curves.size(); ++c) {
+    const auto& [precision, recall, at_recall] = curves[c];
+    DetectionCurves::Row& row = out.classes.emplace_back();
+    row.class_id = ap.classes[c].class_id;
+    row.ap50 = ap.classes[c].ap[0];
+    row.precision_at_recall = at_recall;
+    row.precision_at_recall.resize(kPoints);  // of a class without detections: 0
+    row.precision.assign(precision.begin(), precision.end());
+    row.recall.assign(recall.begin(), recall.end());
+    for (size_t i = 0; i < kPoints; ++i) row.f1.push_back(f1_of(precision[i], recall[i]));
+  }
+  out.mean = mean_row(out.classes);
+  for (std::vector<double>* curve : {&out.mean.precision, &out.mean.recall, &out.mean.f1}) *curve = smoothed(*curve);
+  return out;
 }
 
 }  // namespace
@@ -148,7 +178,8 @@ std::vector<uint16_t> match_detections(std::span<const float> iou, std::span<con
 
 double OriginalClassAp::map() const { return std::accumulate(ap.begin(), ap.end(), 0.0) / kApThresholds; }
 
-OriginalAp original_ap(std::span<const ApDetection> detections, std::span<const int32_t> label_classes) {
+OriginalAp original_ap(std::span<const ApDetection> detections, std::span<const int32_t> label_classes, DetectionCurves* drawn) {
+  if (drawn) *drawn = {};
   std::map<int32_t, int64_t> labels;
   for (int32_t c : label_classes) ++labels[c];
   OriginalAp out;
@@ -164,16 +195,18 @@ OriginalAp original_ap(std::span<const ApDetection> detections, std::span<const 
   std::vector<Curves> curves(n);
   for (const auto& c : out.classes) by_class.try_emplace(c.class_id);
   parallel_chunks(int64_t(n), [&](int64_t c) {
-    measure_class(by_class.find(out.classes[size_t(c)].class_id)->second, out.classes[size_t(c)], curves[size_t(c)]);
+    measure_class(by_class.find(out.classes[size_t(c)].class_id)->second, drawn != nullptr, out.classes[size_t(c)],
+                  curves[size_t(c)]);
   });
 
-  std::array<double, kConfidences> mean_f1{};
+  std::array<double, kPoints> mean_f1{};
   for (const Curves& c : curves) {
-    for (size_t i = 0; i < kConfidences; ++i) mean_f1[i] += f1_of(c.precision[i], c.recall[i]);
+    for (size_t i = 0; i < kPoints; ++i) mean_f1[i] += f1_of(c.precision[i], c.recall[i]);
   }
   for (double& v : mean_f1) v /= double(n);
-  const int best = smoothed_argmax(mean_f1);
-  out.confidence = confidence_at(best);
+  const std::vector<double> smooth_f1 = smoothed(mean_f1);
+  const int best = int(std::max_element(smooth_f1.begin(), smooth_f1.end()) - smooth_f1.begin());
+  out.confidence = grid_at(best);
   for (size_t c = 0; c < n; ++c) {
     OriginalClassAp& r = out.classes[c];
     r.precision = curves[c].precision[size_t(best)], r.recall = curves[c].recall[size_t(best)], r.f1 = f1_of(r.precision, r.recall);
@@ -181,12 +214,13 @@ OriginalAp original_ap(std::span<const ApDetection> detections, std::span<const 
     out.map50 += r.ap[0], out.map75 += r.ap[5], out.map += r.map();
   }
   for (double* v : {&out.precision, &out.recall, &out.f1, &out.map50, &out.map75, &out.map}) *v /= double(n);
+  if (drawn) *drawn = curves_to_draw(out, curves);
   return out;
 }
 
 ConfusionMatrix::ConfusionMatrix(int32_t classes, double confidence, double iou)
     : classes_(classes),
-      confidence_(float(confidence == 0.001 ? 0.25 : confidence)),
+      confidence_(float(confidence) == 0.001f ? 0.25f : float(confidence)),
       iou_(float(iou)),
       counts_(size_t(classes + 1) * size_t(classes + 1), 0) {}
 

@@ -10,6 +10,7 @@
 
 #include "data/polygon.h"
 #include "data/rle.h"
+#include "yolo/eval/detection_curves.h"
 
 namespace tessera {
 
@@ -47,7 +48,9 @@ struct OriginalAp {
   double precision = 0, recall = 0, f1 = 0, map50 = 0, map75 = 0, map = 0, confidence = 0;
 };
 
-OriginalAp original_ap(std::span<const ApDetection> detections, std::span<const int32_t> label_classes);
+// `drawn`, if given, gets the curves of a run folder's pictures.
+OriginalAp original_ap(std::span<const ApDetection> detections, std::span<const int32_t> label_classes,
+                       DetectionCurves* drawn = nullptr);
 
 // (classes + 1)^2 counts, rows predicted, columns true, the last of each is background (spec 9.5). Boxes only.
 class ConfusionMatrix {

@@ -1,5 +1,9 @@
 #include "yolo/train/run_pictures.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "yolo/report/charts.h"
 #include "yolo/report/pictures.h"
 
@@ -22,8 +26,17 @@ std::vector<PredictedObject> shown_objects(const Batch& batch, int64_t image, co
 
 }  // namespace
 
-ValidationPictures::ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names)
-    : folder_(std::move(folder)), class_names_(std::move(class_names)), confusion_(int32_t(class_names_.size())) {}
+ValidationPictures::ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names, double confidence)
+    : folder_(std::move(folder)), class_names_(std::move(class_names)), confusion_(int32_t(class_names_.size()), confidence) {}
+
+void ValidationPictures::listen(EvaluatorHooks& hooks) {
+  hooks.batch_done = [this](int64_t index, const Batch& batch, const std::vector<Detections>& detections,
+                            const RawOutputs& outputs) { add(index, batch, detections, outputs); };
+  hooks.curves = [this](const DetectionCurves& box, const DetectionCurves& mask) {
+    draw_curves("Box", box);
+    draw_curves("Mask", mask);
+  };
+}
 
 void ValidationPictures::add(int64_t batch_index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs) {
   const float height = float(batch.images.size(1)), width = float(batch.images.size(2));
@@ -53,6 +66,38 @@ void ValidationPictures::finish() const {
   }
   draw_confusion_matrix(folder_ / "confusion_matrix.png", class_names_, counts, false);
   draw_confusion_matrix(folder_ / "confusion_matrix_normalized.png", class_names_, confusion_.normalized(), true);
+}
+
+void ValidationPictures::draw_curves(const std::string& kind, const DetectionCurves& curves) const {
+  using Row = DetectionCurves::Row;
+  struct Chart {
+    const char *name, *x_label, *y_label;
+    std::vector<double> Row::*values;
+  };
+  constexpr Chart kCharts[] = {{"PR", "Recall", "Precision", &Row::precision_at_recall},
+                               {"F1", "Confidence", "F1", &Row::f1},
+                               {"P", "Confidence", "Precision", &Row::precision},
+                               {"R", "Confidence", "Recall", &Row::recall}};
+  for (const Chart& chart : kCharts) {
+    const bool over_recall = chart.values == &Row::precision_at_recall;
+    ClassCurves drawn;
+    drawn.title = fmt::format("{}: {} over {} at IoU 0.50", kind, chart.y_label, chart.x_label);
+    drawn.x_label = chart.x_label;
+    drawn.y_label = chart.y_label;
+    drawn.x = curves.x;
+    for (const Row& row : curves.classes) {
+      const std::string& name = class_names_[size_t(row.class_id)];
+      drawn.classes.push_back({over_recall ? fmt::format("{:.3f}  {}", row.ap50, name) : name, {}, row.*chart.values});
+    }
+    const std::vector<double>& mean = drawn.mean.y = curves.mean.*chart.values;
+    if (over_recall) {
+      drawn.mean.title = fmt::format("{:.3f}  all classes: mAP50", curves.mean.ap50);
+    } else if (!mean.empty()) {
+      const size_t best = size_t(std::max_element(mean.begin(), mean.end()) - mean.begin());
+      drawn.mean.title = fmt::format("all classes: {:.2f} at {:.3f}", mean[best], curves.x[best]);
+    }
+    draw_class_curves(folder_ / fmt::format("{}{}_curve.png", kind, chart.name), drawn);
+  }
 }
 
 void draw_dataset_labels(const std::filesystem::path& folder, const SegDataset& data) {

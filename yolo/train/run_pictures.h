@@ -1,5 +1,5 @@
-// The pictures of a run folder that need the model's results: validation batches with labels and predictions, the confusion matrix, and the
-// statistics of the labels.
+// The pictures of a run folder that need the model's results: validation batches with labels and predictions, the confusion matrix,
+// curves of precision and recall, and the statistics of the labels.
 #pragma once
 
 #include <filesystem>
@@ -14,14 +14,19 @@ namespace tessera {
 
 inline constexpr int64_t kPicturedBatches = 3;  // of each kind
 
-// Collects while a validation runs, as its batch_done hook; writes val_batch{0,1,2}_{labels,pred}.png and, in finish(), the confusion matrix.
+// Collects while a validation runs and writes val_batch{0,1,2}_{labels,pred}.png, {Box,Mask}{PR,F1,P,R}_curve.png and, in finish(),
+// confusion_matrix.png and confusion_matrix_normalized.png.
 class ValidationPictures {
  public:
-  ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names);
-  void add(int64_t batch_index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs);
-  void finish() const;  // confusion_matrix.png, confusion_matrix_normalized.png
+  // confidence: of the validation; the confusion matrix counts what is above it (spec 9.5).
+  ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names, double confidence);
+  void listen(EvaluatorHooks& hooks);  // sets batch_done and curves; this object must outlive the run
+  void finish() const;
 
  private:
+  void add(int64_t batch_index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs);
+  void draw_curves(const std::string& kind, const DetectionCurves& curves) const;
+
   std::filesystem::path folder_;
   std::vector<std::string> class_names_;
   ConfusionMatrix confusion_;

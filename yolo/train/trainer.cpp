@@ -262,7 +262,9 @@ ValidationResult Trainer::validate() {
     Ema& ema;
     ~SwapBack() { ema.swap(); }
   } const swap_back{*ema_};
-  return evaluate(*model_, options_.plots && at_.epoch == 0);
+  // A first look after the first epoch; the best weights are drawn at the end, or, where none are kept, the last.
+  const bool best_follows = options_.save && options_.validate;
+  return evaluate(*model_, options_.plots && (at_.epoch == 0 || (!best_follows && at_.epoch + 1 == options_.epochs)));
 }
 
 ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
@@ -276,12 +278,8 @@ ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
   hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return (*loss_)(outputs, batch).items; };
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
-  ValidationPictures pictures(folder_, class_names_);
-  if (draw) {
-    hooks.batch_done = [&](int64_t index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs) {
-      pictures.add(index, batch, detections, outputs);
-    };
-  }
+  ValidationPictures pictures(folder_, class_names_, double(options.confidence));
+  if (draw) pictures.listen(hooks);
   ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks);
   progress.finish("");
   if (draw) pictures.finish();
