@@ -19,11 +19,14 @@ namespace tessera::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Twelve independent chains hide the latency of the multiply-add on every CPU met so far. Returns floating-point operations done.
+// Twelve independent chains hide the latency of the multiply-add on every CPU met so far. They begin with different numbers: of equal
+// chains the compiler would run one for several. Returns floating-point operations done.
 double fma_loop(int64_t rounds, float* sink) {
   const hn::ScalableTag<float> d;
   const auto a = hn::Set(d, 0.999f), b = hn::Set(d, 1e-3f);
-  auto c0 = hn::Zero(d), c1 = c0, c2 = c0, c3 = c0, c4 = c0, c5 = c0, c6 = c0, c7 = c0, c8 = c0, c9 = c0, c10 = c0, c11 = c0;
+  const auto start = [&](float x) HWY_ATTR { return hn::Set(d, x); };
+  auto c0 = start(0.00f), c1 = start(0.01f), c2 = start(0.02f), c3 = start(0.03f), c4 = start(0.04f), c5 = start(0.05f);
+  auto c6 = start(0.06f), c7 = start(0.07f), c8 = start(0.08f), c9 = start(0.09f), c10 = start(0.10f), c11 = start(0.11f);
   for (int64_t i = 0; i < rounds; ++i) {
     c0 = hn::MulAdd(c0, a, b), c1 = hn::MulAdd(c1, a, b), c2 = hn::MulAdd(c2, a, b), c3 = hn::MulAdd(c3, a, b);
     c4 = hn::MulAdd(c4, a, b), c5 = hn::MulAdd(c5, a, b), c6 = hn::MulAdd(c6, a, b), c7 = hn::MulAdd(c7, a, b);
