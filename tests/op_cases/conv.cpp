@@ -1,5 +1,5 @@
-// Convolution, transposed convolution and matrix products on every backend.
-#include "tests/support/op_case.h"
+// Convolution, transposed convolution and matrix products.
+#include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
 namespace {
@@ -20,7 +20,9 @@ const std::vector<Sizes> kSizes = {
     {1, 6, 7, 4, 5, 5, 1, 2}, {2, 6, 6, 8, 9, 1, 2, 0},     {1, 20, 3, 1, 1, 3, 1, 0},   {1, 17, 33, 24, 40, 3, 1, 1},
 };
 
-std::vector<OpCase> cases() {
+}  // namespace
+
+std::vector<OpCase> conv_cases() {
   std::vector<OpCase> list;
   for (const Sizes& s : kSizes) {
     const ConvParams p = s.params();
@@ -157,9 +159,5 @@ std::vector<OpCase> cases() {
   }
   return list;
 }
-const RegisterCases registration(cases);
 
-TEST_CASE("convolution and matrix kernels") { run_cases(cases()); }
-
-}  // namespace
 }  // namespace tessera::testing
