@@ -1,19 +1,38 @@
-#include "tensor/backend.h"
+#include <charconv>
+
+#include "cuda/install.h"
+#include "tensor/base/check.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/parallel.h"
 #include "tools/verbs/verbs.h"
 
 namespace tessera {
 
+namespace {
+// Takes "cuda" or the number of one device. Never falls back to the CPU silently.
+void use_cuda(const std::string& device) {
+  auto refuse = [&](const std::string& why) {
+    throw Error(ErrorCode::kUsage, fmt::format("device '{}' {}", device, why), {},
+                "use --device cpu; tessera info says what there is");
+  };
+  int index = 0;
+  const char* const end = device.data() + device.size();
+  if (device != "cuda" && std::from_chars(device.data(), end, index).ptr != end) {
+    refuse("is not there: expected cpu, cuda or the number of one CUDA device");
+  }
+  try {
+    install_cuda_backend(index);
+  } catch (const Error& e) {
+    refuse("is not there: " + e.message());
+  }
+  refuse("is there, but the program runs on the CPU only so far");
+}
+}  // namespace
+
 LogStyle prepare(const Config& config) {
   const auto has = [&](const char* name) { return (find_option(name)->verbs & config.verb()) != 0; };
   if (has("threads") && config.is_set("threads")) set_compute_threads(int(config.integer("threads")));
-  if (has("device") && config.text("device") != "cpu") {
-    std::string list;
-    for (Backend* b : available_backends()) list += fmt::format("{}{}", list.empty() ? "" : ", ", b->name());
-    throw Error(ErrorCode::kUsage, fmt::format("device '{}' is not there", config.text("device")), {},
-                fmt::format("this build has the backends {}; use --device cpu", list));
-  }
+  if (has("device") && config.text("device") != "cpu") use_cuda(config.text("device"));
   if (has("imgsz") && config.integer("imgsz") % 32 != 0) {
     throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of 32", config.integer("imgsz")), {},
                 fmt::format("the next one is {}", (config.integer("imgsz") + 31) / 32 * 32));
