@@ -29,14 +29,6 @@ const std::set<std::string> kUnfinished = {
     "conv_transpose2x2_backward_data",
     "conv_transpose2x2_backward_weight",  //
     "matmul",                             //
-    "bce_with_logits",
-    "bce_with_logits_backward",
-    "ciou_loss",
-    "ciou_loss_backward",
-    "dfl_loss",
-    "dfl_loss_backward",  //
-    "mask_loss",
-    "mask_loss_backward",  //
     "sgd",
     "adam",
     "lerp",
