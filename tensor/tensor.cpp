@@ -211,7 +211,7 @@ Tensor Tensor::to(Device device) const {
   return t;
 }
 
-void Tensor::copy_from(const Tensor& source) const { ops::copy(source, *this); }
+void Tensor::copy_from(const Tensor& source) const { ops::copy(source.to(device()), *this); }
 
 void Tensor::fill(double value) const { ops::fill(*this, value); }
 

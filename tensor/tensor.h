@@ -68,7 +68,7 @@ class Tensor {
   Tensor contiguous() const;                         // itself when dense
   Tensor to(DType type) const;                       // itself when the type is equal
   Tensor to(Device device) const;                    // dense, on the other device; itself when it is there
-  void copy_from(const Tensor& source) const;        // same shape; converts the type; bumps the version
+  void copy_from(const Tensor& source) const;        // same shape, any type and device; bumps the version
   void fill(double value) const;
 
   StridedView strided() const;

@@ -23,6 +23,10 @@ void print_reports(bool print);  // the first of each launch to stderr (default:
 // in all.
 void fail_call(const std::string& name, int nth, cudaError_t error, int times = 1);
 
+// Whether code outside kernels may use device memory, which a real device does not let it do (default: yes, for speed). Forbidden, it
+// ends the program with a segmentation fault where it does.
+void allow_host_access(bool allow);
+
 uint64_t launches();  // since the start
 int live_buffers();   // of cudaMalloc
 

@@ -487,7 +487,9 @@ cudaError_t run_grid(const void*, const cudaLaunchConfig_t& config, void (*body)
   const std::lock_guard lock(launch_mutex);
   cudaError_t planned = cudaSuccess;
   if (fails_now("launch", &planned)) return planned;
-  return machine.run(config, body, argument);
+  const cudaError_t result = machine.run(config, body, argument);
+  close_buffers();
+  return result;
 }
 
 }  // namespace tessera::emulated

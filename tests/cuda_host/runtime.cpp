@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "tests/cuda_host/emulator.h"
 #include "tests/cuda_host/machine.h"
@@ -33,6 +34,8 @@ struct Device {
   std::byte* memory = nullptr;
   std::byte* top = nullptr;
   std::map<void*, Buffer> buffers;  // alive, by address
+  bool host_access = true;
+  std::vector<Buffer> opened;  // without host access: those that the running kernel or copy has used
   std::map<std::string, Failure> planned;
   cudaError_t last = cudaSuccess;
 };
@@ -48,6 +51,27 @@ cudaError_t remember(cudaError_t error) {
 
 std::byte* page_of(std::byte* p) { return reinterpret_cast<std::byte*>(reinterpret_cast<uintptr_t>(p) / kPage * kPage); }
 size_t whole_pages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+void protect(const Buffer& b, int access) {
+  std::byte* const from = page_of(b.begin);
+  mprotect(from, whole_pages(size_t(b.begin + b.bytes - from)), access);
+}
+
+// Without host access: lets the device use the buffer around `p`. False: there is none, or it is open.
+bool open_buffer(const void* p) {
+  Device& d = device();
+  const auto* const at = static_cast<const std::byte*>(p);
+  auto it = d.buffers.upper_bound(const_cast<void*>(p));
+  if (d.host_access || it == d.buffers.begin()) return false;
+  const Buffer b = (--it)->second;
+  for (const Buffer& o : d.opened) {
+    if (o.begin == b.begin) return false;
+  }
+  if (at >= b.begin + b.bytes) return false;
+  protect(b, PROT_READ | PROT_WRITE);
+  d.opened.push_back(b);
+  return true;
+}
 
 }  // namespace
 
@@ -67,6 +91,18 @@ bool fails_now(const char* call, cudaError_t* error) {
 
 void fail_call(const std::string& name, int nth, cudaError_t error, int times) { device().planned[name] = {nth, times, error}; }
 
+void allow_host_access(bool allow) {
+  Device& d = device();
+  d.host_access = allow;
+  d.opened.clear();
+  for (const auto& [p, b] : d.buffers) protect(b, allow ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+void close_buffers() {
+  for (const Buffer& b : device().opened) protect(b, PROT_NONE);
+  device().opened.clear();
+}
+
 int live_buffers() { return int(device().buffers.size()); }
 
 namespace {
@@ -76,6 +112,7 @@ void on_fault(int signal_number, siginfo_t* info, void*) {
     std::signal(signal_number, SIG_DFL);
     return;  // the instruction faults again, now for the system
   }
+  if (open_buffer(p)) return;  // the instruction is tried again
   sigset_t mask;
   sigemptyset(&mask);
   sigaddset(&mask, signal_number);
@@ -188,6 +225,7 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
   std::memset(begin + bytes, kCanary, aligned - bytes);
   d.top += mapped + kPage;
   d.buffers[begin] = {begin, bytes};
+  if (!d.host_access) protect({begin, bytes}, PROT_NONE);
   *p = bytes == 0 ? nullptr : begin;
   return cudaSuccess;
 }
@@ -199,6 +237,7 @@ cudaError_t cudaFree(void* p) {
   const auto it = d.buffers.find(p);
   if (it == d.buffers.end()) return remember(cudaErrorInvalidValue);
   const Buffer b = it->second;
+  protect(b, PROT_READ | PROT_WRITE);
   std::byte* const end = b.begin + (b.bytes + 255) / 256 * 256;
   for (const std::byte* at = b.begin + b.bytes; at < end; ++at) {
     if (*at == std::byte{kCanary}) continue;
@@ -226,13 +265,18 @@ cudaError_t cudaFreeHost(void* p) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
   TESSERA_MAY_FAIL();
+  open_buffer(to);
+  open_buffer(from);
   std::memcpy(to, from, bytes);
+  tessera::emulated::close_buffers();
   return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
   TESSERA_MAY_FAIL();
+  open_buffer(p);
   std::memset(p, value, bytes);
+  tessera::emulated::close_buffers();
   return cudaSuccess;
 }
 

@@ -27,8 +27,22 @@ std::vector<Slot> mask_items(bool overlap) {
           {"area", {5}, Role::kIn, Fit::kDense, listed({0.4, 0.35, 0.375, 0.3, 0.01}), DType::kF32}};
 }
 
+// More than a block of threads holds, in images of several tiles: the first box covers an image, the others are small.
+std::vector<Slot> many_mask_items(int64_t n) {
+  const auto boxes = [low = std::vector<double>(2)](Rng& rng, int64_t i) mutable {
+    const size_t side = size_t(i % 4);
+    if (i < 4) return side < 2 ? -1.0 : 200.0;
+    return side < 2 ? low[side] = rng.uniform(-2, side == 0 ? 126 : 62) : low[side - 2] + rng.uniform(0, 7);
+  };
+  return {{"image", {n}, Role::kIn, Fit::kDense, whole(0, 1), DType::kI32},
+          {"target", {n}, Role::kIn, Fit::kDense, whole(1, 3), DType::kI32},
+          {"boxes", {n, 4}, Role::kIn, Fit::kDense, boxes, DType::kF32},
+          {"area", {n}, Role::kIn, Fit::kDense, uniform(0.1, 1), DType::kF32}};
+}
+
 MaskLossItems mask_items(const Bound& t, bool overlap) {
-  return {5, t["image"].data<int32_t>(), t["target"].data<int32_t>(), t["boxes"].data<float>(), t["area"].data<float>(), overlap};
+  return {t["image"].numel(),       t["image"].data<int32_t>(), t["target"].data<int32_t>(),
+          t["boxes"].data<float>(), t["area"].data<float>(),    overlap};
 }
 
 }  // namespace
@@ -108,39 +122,44 @@ std::vector<OpCase> loss_cases() {
                       .accumulates = true});
     }
   }
+  // Images, masks and items of one call, forward and backward.
+  const auto add_masks = [&list](const std::string& detail, bool overlap, int64_t k, int64_t planes, int64_t h, int64_t w,
+                                 const std::vector<Slot>& items) {
+    const int64_t n = items[0].shape[0];
+    std::vector<Slot> slots = {{"coefficients", {n, k}},
+                               {"prototypes", {2, h, w, k}},
+                               {"masks", {planes, h, w}, Role::kIn, Fit::kDense, whole(0, overlap ? 2 : 1), DType::kI32}};
+    slots.insert(slots.end(), items.begin(), items.end());
+    list.push_back({.method = "mask_loss",
+                    .detail = detail,
+                    .slots = slots,
+                    .run =
+                        [overlap](Backend& b, const Bound& t, bool) {
+                          return b.mask_loss(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
+                                             mask_items(t, overlap));
+                        },
+                    .length = double(k)});
+    std::vector<Slot> backward = slots;
+    backward.push_back({"dcoefficients", {n, k}, Role::kInOut});
+    backward.push_back({"dprototypes", {2, h, w, k}, Role::kInOut});
+    list.push_back({.method = "mask_loss_backward",
+                    .detail = detail,
+                    .slots = backward,
+                    .run =
+                        [overlap](Backend& b, const Bound& t, bool) {
+                          b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
+                                               mask_items(t, overlap), 0.8, t.rows("dcoefficients"), t.image("dprototypes"));
+                          return 0.0;
+                        },
+                    .length = 63});
+  };
   for (bool overlap : {true, false}) {
     for (int64_t k : {1, 5, 32}) {
-      constexpr int64_t n = 5;
-      const std::string detail = fmt::format("{}, {} prototypes", overlap ? "overlap" : "separate", k);
-      std::vector<Slot> slots = {
-          {"coefficients", {n, k}},
-          {"prototypes", {2, 7, 9, k}},
-          {"masks", {overlap ? 2 : 4, 7, 9}, Role::kIn, Fit::kDense, overlap ? whole(0, 2) : whole(0, 1), DType::kI32}};
-      for (const Slot& item : mask_items(overlap)) slots.push_back(item);
-      list.push_back({.method = "mask_loss",
-                      .detail = detail,
-                      .slots = slots,
-                      .run =
-                          [overlap](Backend& b, const Bound& t, bool) {
-                            return b.mask_loss(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
-                                               mask_items(t, overlap));
-                          },
-                      .length = double(k)});
-      std::vector<Slot> backward = slots;
-      backward.push_back({"dcoefficients", {n, k}, Role::kInOut});
-      backward.push_back({"dprototypes", {2, 7, 9, k}, Role::kInOut});
-      list.push_back({.method = "mask_loss_backward",
-                      .detail = detail,
-                      .slots = backward,
-                      .run =
-                          [overlap](Backend& b, const Bound& t, bool) {
-                            b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
-                                                 mask_items(t, overlap), 0.8, t.rows("dcoefficients"), t.image("dprototypes"));
-                            return 0.0;
-                          },
-                      .length = 63});
+      add_masks(fmt::format("{}, {} prototypes", overlap ? "overlap" : "separate", k), overlap, k, overlap ? 2 : 4, 7, 9,
+                mask_items(overlap));
     }
   }
+  add_masks("260 items, 36 prototypes", true, 36, 2, 64, 128, many_mask_items(260));
   return list;
 }
 

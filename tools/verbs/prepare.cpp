@@ -1,5 +1,3 @@
-#include <charconv>
-
 #include "cuda/install.h"
 #include "tensor/base/check.h"
 #include "tensor/base/interrupt.h"
@@ -9,19 +7,16 @@
 namespace tessera {
 
 namespace {
-// Takes "cuda" or the number of one device. Never falls back to the CPU silently.
-void use_cuda(const std::string& device) {
+// Never falls back to the CPU silently.
+void use_cuda(const Config& config) {
   auto refuse = [&](const std::string& why) {
-    throw Error(ErrorCode::kUsage, fmt::format("device '{}' {}", device, why), {},
+    throw Error(ErrorCode::kUsage, fmt::format("device '{}' {}", config.text("device"), why), {},
                 "use --device cpu; tessera info says what there is");
   };
-  int index = 0;
-  const char* const end = device.data() + device.size();
-  if (device != "cuda" && std::from_chars(device.data(), end, index).ptr != end) {
-    refuse("is not there: expected cpu, cuda or the number of one CUDA device");
-  }
+  const Device device = device_of(config);
+  if (device == Device::cpu()) return;
   try {
-    install_cuda_backend(index);
+    install_cuda_backend(device.index);
   } catch (const Error& e) {
     refuse("is not there: " + e.message());
   }
@@ -32,7 +27,7 @@ void use_cuda(const std::string& device) {
 LogStyle prepare(const Config& config) {
   const auto has = [&](const char* name) { return (find_option(name)->verbs & config.verb()) != 0; };
   if (has("threads") && config.is_set("threads")) set_compute_threads(int(config.integer("threads")));
-  if (has("device") && config.text("device") != "cpu") use_cuda(config.text("device"));
+  if (has("device")) use_cuda(config);
   if (has("imgsz") && config.integer("imgsz") % 32 != 0) {
     throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of 32", config.integer("imgsz")), {},
                 fmt::format("the next one is {}", (config.integer("imgsz") + 31) / 32 * 32));
