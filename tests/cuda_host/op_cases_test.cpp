@@ -18,9 +18,6 @@ const std::set<std::string> kUnfinished = {
     "max_pool2d_backward",
     "upsample2x",
     "upsample2x_backward",  //
-    "batch_norm_stats",
-    "batch_norm_apply",
-    "batch_norm_backward",  //
     "conv2d",
     "conv2d_backward_data",
     "conv2d_backward_weight",
@@ -37,11 +34,6 @@ const std::set<std::string> kUnfinished = {
     "dfl_loss_backward",  //
     "mask_loss",
     "mask_loss_backward",  //
-    "sgd",
-    "adam",
-    "lerp",
-    "sum_of_squares",
-    "all_finite",  //
     "uniform",
     "normal",  //
 };
