@@ -32,6 +32,9 @@ __device__ inline uint16_t bf16_bits(float value) { return __bfloat16_as_ushort(
 __device__ inline uint16_t f16_bits(float value) { return __half_as_ushort(__float2half_rn(value)); }
 __device__ inline float f16_value(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 
+// sin(pi x) and cos(pi x). The pair in radians keeps a table on the stack for large arguments.
+__device__ inline void sin_cos_pi(double x, double& sine, double& cosine) { sincospi(x, &sine, &cosine); }
+
 }  // namespace tessera::cuda
 
 #endif

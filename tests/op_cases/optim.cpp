@@ -1,6 +1,8 @@
 // Optimizer and random kernels.
 #include "tensor/ops/optim.h"
 
+#include <cmath>
+
 #include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
@@ -47,6 +49,14 @@ std::vector<OpCase> optim_cases() {
     list.push_back({.method = "all_finite", .detail = size, .slots = {{"x", shape}}, .run = [](Backend& b, const Bound& t, bool) {
                       return b.all_finite(t.rows("x")) ? 1.0 : 0.0;
                     }});
+    for (double bad : {double(INFINITY), -double(INFINITY), double(NAN)}) {
+      const Values last_is_bad = [bad, n = numel(shape)](Rng&, int64_t i) { return i == n - 1 ? bad : 1.0; };
+      list.push_back({.method = "all_finite",
+                      .detail = fmt::format("{} with {}", size, bad),
+                      .slots = {{"x", shape, Role::kIn, Fit::kRows, last_is_bad}},
+                      .run = [](Backend& b, const Bound& t, bool) { return b.all_finite(t.rows("x")) ? 1.0 : 0.0; },
+                      .types = {DType::kF32, DType::kBF16, DType::kF16}});
+    }
     for (RngPurpose purpose : {RngPurpose::kInit, RngPurpose::kTest}) {
       const RandomStream s{.seed = 0x123456789abcdef0, .purpose = purpose, .index = 7};
       list.push_back({.method = "uniform",

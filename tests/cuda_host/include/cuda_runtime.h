@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numbers>
 #include <source_location>
 #include <tuple>
 #include <type_traits>
@@ -112,6 +113,10 @@ inline float f16_value(uint16_t bits) {
   Half h;
   h.bits = bits;
   return float(h);
+}
+inline void sin_cos_pi(double x, double& sine, double& cosine) {
+  sine = std::sin(std::numbers::pi * x);
+  cosine = std::cos(std::numbers::pi * x);
 }
 }  // namespace tessera::cuda
 
