@@ -21,14 +21,6 @@ const std::set<std::string> kUnfinished = {
     "batch_norm_stats",
     "batch_norm_apply",
     "batch_norm_backward",  //
-    "conv2d",
-    "conv2d_backward_data",
-    "conv2d_backward_weight",
-    "bias_backward",  //
-    "conv_transpose2x2",
-    "conv_transpose2x2_backward_data",
-    "conv_transpose2x2_backward_weight",  //
-    "matmul",                             //
     "bce_with_logits",
     "bce_with_logits_backward",
     "ciou_loss",
