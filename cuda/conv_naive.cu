@@ -228,8 +228,8 @@ void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias)
 
 void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
   for_floating("conv_transpose2x2_backward_data", dy.t, [&]<class T>() {
-    launch("conv_transpose2x2_backward_data naive", thread_each(dx), conv_transpose_backward_data_kernel<T>,
-           images_of<const T>(dy), filters_of<const T>(w), images_of<T>(dx), accumulate);
+    launch("conv_transpose2x2_backward_data naive", thread_each(dx), conv_transpose_backward_data_kernel<T>, images_of<const T>(dy),
+           filters_of<const T>(w), images_of<T>(dx), accumulate);
   });
 }
 

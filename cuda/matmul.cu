@@ -4,6 +4,8 @@
 
 namespace tessera::cuda {
 
-void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate) { naive::matmul(a, b, c, accumulate); }
+void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate) {
+  (conv_kernels() == ConvKernels::kNaive ? naive::matmul : tiled::matmul)(a, b, c, accumulate);
+}
 
 }  // namespace tessera::cuda

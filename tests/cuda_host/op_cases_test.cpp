@@ -3,6 +3,7 @@
 
 #include <set>
 
+#include "cuda/conv.h"
 #include "tests/cuda_host/emulator.h"
 
 namespace tessera::testing {
@@ -52,7 +53,13 @@ void run_emulated(const std::vector<OpCase>& cases) {
 TEST_CASE("pointwise and copy kernels, emulated") { run_emulated(pointwise_cases()); }
 TEST_CASE("kernels over rows, emulated") { run_emulated(row_cases()); }
 TEST_CASE("pooling and batch norm kernels, emulated") { run_emulated(image_cases()); }
-TEST_CASE("convolution and matrix kernels, emulated") { run_emulated(conv_cases()); }
+TEST_CASE("convolution and matrix kernels, emulated") {
+  for (const cuda::ConvKernels kernels : {cuda::ConvKernels::kNaive, cuda::ConvKernels::kTiled}) {
+    cuda::set_conv_kernels(kernels);
+    CAPTURE(int(kernels));
+    run_emulated(conv_cases());
+  }
+}
 TEST_CASE("loss kernels, emulated") { run_emulated(loss_cases()); }
 TEST_CASE("optimizer and random kernels, emulated") { run_emulated(optim_cases()); }
 
