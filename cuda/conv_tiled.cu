@@ -157,10 +157,12 @@ void run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   for_floating(name, x.t, [&]<class T>() {
     auto tile = [&]<int N>() {
       const T* const bias = static_cast<const T*>(epilogue.bias);
+      // Element by element every thread has many rows to keep track of: a smaller tile leaves it the registers.
+      constexpr int kRows = N == 1 && sizeof(T) == 2 ? 64 : 128;
       if (y.c <= 32) {  // half of a wide tile would be idle
-        run_tile<T, N, 128, 32, kFilterAlongK>(name, x, w, y, g, bias, epilogue.activation, epilogue.residual);
+        run_tile<T, N, kRows, 32, kFilterAlongK>(name, x, w, y, g, bias, epilogue.activation, epilogue.residual);
       } else {
-        run_tile<T, N, 128, 64, kFilterAlongK>(name, x, w, y, g, bias, epilogue.activation, epilogue.residual);
+        run_tile<T, N, kRows, 64, kFilterAlongK>(name, x, w, y, g, bias, epilogue.activation, epilogue.residual);
       }
     };
     if (in_packs<T>(x, w, y)) {

@@ -86,7 +86,7 @@ struct WindowSource : Staging<T, N, kWidth, kDepth, true> {
   const Images<const T>& image;
   const Window& window;
   TapWalk walk;
-  int line_of_image[Base::kCount], y[Base::kCount], x[Base::kCount];  // of each row: image * h, and the place of tap (0, 0)
+  int pixel[Base::kCount], y[Base::kCount], x[Base::kCount];  // of each row: where tap (0, 0) reads, in all images and in its own
 
   __device__ WindowSource(const Images<const T>& image_, const Window& window_, int first_row, int rows)
       : image(image_), window(window_), walk(Base::across(), image_.c, window_.taps_x) {
@@ -95,20 +95,21 @@ struct WindowSource : Staging<T, N, kWidth, kDepth, true> {
       const int row = first_row + Base::line(i);
       const int line = row / window.w;
       const int n = line / window.h;
-      line_of_image[i] = n * image.h;
-      y[i] = row < rows ? (line - n * window.h) * window.step + window.y0 : -(1 << 30);  // never inside
+      y[i] = (line - n * window.h) * window.step + window.y0;
       x[i] = (row - line * window.w) * window.step + window.x0;
+      pixel[i] = (n * image.h + y[i]) * image.w + x[i];
+      if (row >= rows) y[i] = -(1 << 30);  // never inside
     }
   }
 
   __device__ void fetch() {
     const bool tap = walk.y < window.taps_y;
+    const int down = walk.y * window.tap_step;
+    const int right = walk.x * window.tap_step;
 #pragma unroll
     for (int i = 0; i < Base::kCount; ++i) {
-      const int iy = y[i] + walk.y * window.tap_step;
-      const int ix = x[i] + walk.x * window.tap_step;
-      const bool inside = tap && unsigned(iy) < unsigned(image.h) && unsigned(ix) < unsigned(image.w);
-      this->pack[i] = inside ? load_raw<N>(image.pixel(int64_t(line_of_image[i] + iy) * image.w + ix) + walk.c) : Packed<T, N>{};
+      const bool inside = tap && unsigned(y[i] + down) < unsigned(image.h) && unsigned(x[i] + right) < unsigned(image.w);
+      this->pack[i] = inside ? load_raw<N>(image.pixel(pixel[i] + down * image.w + right) + walk.c) : Packed<T, N>{};
     }
     walk.advance(kDepth, image.c, window.taps_x);
   }

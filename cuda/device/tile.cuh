@@ -10,6 +10,7 @@
 
 #include "cuda/device/element.cuh"
 #include "cuda/device/platform.cuh"
+#include "cuda/device/tensor_core.cuh"
 
 namespace tessera::cuda {
 
@@ -87,8 +88,10 @@ struct FmaTile {
   }
 };
 
+// f32 is multiplied as it is, without rounding to what tensor cores take.
 template <class T, int kRows, int kCols, bool kLeftAlongK, bool kRightAlongK>
-using Tile = FmaTile<T, kRows, kCols, kLeftAlongK, kRightAlongK>;
+using Tile = std::conditional_t<std::is_same_v<T, float>, FmaTile<T, kRows, kCols, kLeftAlongK, kRightAlongK>,
+                                TensorCoreTile<T, kRows, kCols, kLeftAlongK, kRightAlongK>>;
 
 // Adds `steps` panels of both sources to the tile. One barrier a step is enough: what a thread writes at step s was last read at
 // step s - 1, which all have left when they pass the barrier at its end.
