@@ -56,6 +56,10 @@ std::string text(const Images<T>& v) {
   return fmt::format("{} images [{}, {}, {}, {}, pitch {}]", type_text<T>(), v.n, v.h, v.w, v.c, v.pitch);
 }
 template <class T>
+std::string text(const Filters<T>& v) {
+  return fmt::format("{} filters [{}, {}, {}, {}]", type_text<T>(), v.o, v.kh, v.kw, v.i);
+}
+template <class T>
 std::string text(const T& value) {
   if constexpr (std::is_arithmetic_v<T>) {
     return fmt::format("{}", value);

@@ -27,6 +27,14 @@ struct Images {
   __device__ T* pixel(int64_t index) const { return p + index * pitch; }
 };
 
+// Convolution filters (O, kH, kW, I), dense.
+template <class T>
+struct Filters {
+  T* p;
+  int o, kh, kw, i;
+  __device__ T* tap(int out, int ky, int kx) const { return p + int64_t((out * kh + ky) * kw + kx) * i; }  // its I values
+};
+
 // A size that kernels hold in 32 bits, with room for the threads that reach past the end.
 inline int size32(int64_t size) {
   constexpr int64_t kLargest = std::numeric_limits<int>::max() - 8192;
@@ -50,6 +58,11 @@ void join_dense_rows(V&... views) {
 template <class T>
 Images<T> images_of(const ImageView& v) {
   return {static_cast<T*>(v.p), size32(v.n), size32(v.h), size32(v.w), size32(v.c), size32(v.pitch)};
+}
+
+template <class T>
+Filters<T> filters_of(const FilterView& v) {
+  return {static_cast<T*>(v.p), size32(v.o), size32(v.kh), size32(v.kw), size32(v.i)};
 }
 
 // Whether every row starts at a multiple of 16 bytes, so that elements can be moved in wide accesses.

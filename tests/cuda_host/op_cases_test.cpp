@@ -1,31 +1,14 @@
 // Every CUDA kernel against the reference, on the emulated GPU.
 #include "tests/op_cases/op_cases.h"
 
-#include <set>
-
+#include "cuda/conv.h"
 #include "tests/cuda_host/emulator.h"
 
 namespace tessera::testing {
 namespace {
 
-// Methods whose kernels are still to come: a line goes with the kernel that arrives.
-const std::set<std::string> kUnfinished = {
-    "conv2d",
-    "conv2d_backward_data",
-    "conv2d_backward_weight",
-    "bias_backward",  //
-    "conv_transpose2x2",
-    "conv_transpose2x2_backward_data",
-    "conv_transpose2x2_backward_weight",  //
-    "matmul",                             //
-};
-
 void run_emulated(const std::vector<OpCase>& cases) {
-  std::vector<OpCase> finished;
-  for (const OpCase& c : cases) {
-    if (!kUnfinished.contains(c.method)) finished.push_back(c);
-  }
-  run_cases(finished, Device::Kind::kCuda);
+  run_cases(cases, Device::Kind::kCuda);
   const auto reports = emulated::take_reports();
   CHECK_MESSAGE(reports.empty(), reports.size(), " reports of the emulated GPU, seed ", emulated::seed(),
                 ", the first: ", reports.empty() ? "" : reports[0]);
@@ -34,7 +17,13 @@ void run_emulated(const std::vector<OpCase>& cases) {
 TEST_CASE("pointwise and copy kernels, emulated") { run_emulated(pointwise_cases()); }
 TEST_CASE("kernels over rows, emulated") { run_emulated(row_cases()); }
 TEST_CASE("pooling and batch norm kernels, emulated") { run_emulated(image_cases()); }
-TEST_CASE("convolution and matrix kernels, emulated") { run_emulated(conv_cases()); }
+TEST_CASE("convolution and matrix kernels, emulated") {
+  for (const cuda::ConvKernels kernels : {cuda::ConvKernels::kNaive, cuda::ConvKernels::kTiled}) {
+    cuda::set_conv_kernels(kernels);
+    CAPTURE(int(kernels));
+    run_emulated(conv_cases());
+  }
+}
 TEST_CASE("loss kernels, emulated") { run_emulated(loss_cases()); }
 TEST_CASE("optimizer and random kernels, emulated") { run_emulated(optim_cases()); }
 

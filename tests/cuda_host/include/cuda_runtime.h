@@ -118,6 +118,66 @@ inline void sin_cos_pi(double x, double& sine, double& cosine) {
   sine = std::sin(std::numbers::pi * x);
   cosine = std::cos(std::numbers::pi * x);
 }
+
+template <bool kTransposed>
+void load_matrices(unsigned (&m)[4], const uint16_t* row, const std::source_location& where = std::source_location::current()) {
+  struct Lane {
+    const uint16_t* row;
+    unsigned* out;
+  } mine{row, m};
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) emulated::fail("a row of load_matrices() that is not aligned", where);
+  emulated::warp_meet(
+      ~0u, &mine,
+      [](void* const* lanes, unsigned) {
+        for (unsigned l = 0; l < 32; ++l) {
+          for (unsigned i = 0; i < 4; ++i) {
+            auto number = [&](unsigned r, unsigned c) {
+              if (kTransposed) std::swap(r, c);
+              return unsigned(static_cast<Lane*>(lanes[8 * i + r])->row[c]);
+            };
+            static_cast<Lane*>(lanes[l])->out[i] = number(l / 4, l % 4 * 2) | number(l / 4, l % 4 * 2 + 1) << 16;
+          }
+        }
+      },
+      where);
+}
+
+// Sums in the order of k; the hardware's order is its own.
+template <class T>
+void multiply_add(float (&d)[2][2], const unsigned (&a)[4], unsigned b0, unsigned b1,
+                  const std::source_location& where = std::source_location::current()) {
+  struct Lane {
+    float (*d)[2];
+    const unsigned* a;
+    unsigned b[2];
+  } mine{d, a, {b0, b1}};
+  emulated::warp_meet(
+      ~0u, &mine,
+      [](void* const* lanes, unsigned) {
+        auto value = [](unsigned two, unsigned which) {
+          T number;
+          number.bits = uint16_t(two >> 16 * which);
+          return float(number);
+        };
+        float left[16][16], right[16][8];
+        for (unsigned l = 0; l < 32; ++l) {
+          const auto& lane = *static_cast<Lane*>(lanes[l]);
+          for (unsigned i = 0; i < 2; ++i) {
+            for (unsigned m = 0; m < 4; ++m) left[l / 4 + m % 2 * 8][l % 4 * 2 + i + m / 2 * 8] = value(lane.a[m], i);
+            for (unsigned m = 0; m < 2; ++m) right[l % 4 * 2 + i + m * 8][l / 4] = value(lane.b[m], i);
+          }
+        }
+        for (unsigned l = 0; l < 32; ++l) {
+          for (unsigned h = 0; h < 2; ++h) {
+            for (unsigned i = 0; i < 2; ++i) {
+              float& sum = static_cast<Lane*>(lanes[l])->d[h][i];
+              for (unsigned k = 0; k < 16; ++k) sum += left[l / 4 + 8 * h][k] * right[k][l % 4 * 2 + i];
+            }
+          }
+        }
+      },
+      where);
+}
 }  // namespace tessera::cuda
 
 // ---- block and warp operations
