@@ -1,5 +1,7 @@
 #include "nn/module.h"
 
+#include <algorithm>
+
 namespace tessera {
 
 namespace {
@@ -48,6 +50,29 @@ StateDict Module::state_dict(const std::string& prefix) {
 }
 
 LoadReport Module::load(const StateDict& state, const std::string& prefix) { return load_matching(state, state_dict(prefix)); }
+
+void Module::to(Device device) {
+  for_each_parameter([&](const std::string&, Variable& p) {
+    p.set_data(p.data().to(device));
+    if (p.grad().defined()) p.set_grad(p.grad().to(device));
+  });
+  for_each_buffer([&](const std::string&, Tensor& b) {
+    if (is_floating(b.dtype())) b = b.to(device);
+  });
+}
+
+Device Module::device() const {
+  for (const Entry& e : entries_) {
+    if (e.parameter) return e.parameter->data().device();
+    if (e.child && e.child->has_parameters()) return e.child->device();
+  }
+  return Device::cpu();
+}
+
+bool Module::has_parameters() const {
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [](const Entry& e) { return e.parameter || (e.child && e.child->has_parameters()); });
+}
 
 void Module::train(bool on) {
   training_ = on;

@@ -29,6 +29,11 @@ class Module {
   // Copies entries whose name and shape match into the module and reports the rest.
   LoadReport load(const StateDict& state, const std::string& prefix = {});
 
+  // Parameters with their gradients and floating-point buffers go to the device; counters stay on the host, which alone reads them.
+  // Before an arena is made: its slices are not followed.
+  void to(Device device);
+  Device device() const;  // of the first parameter; the host's when there is none
+
   void train(bool on = true);  // also all children
   bool training() const { return training_; }
   int64_t parameter_count();
@@ -48,6 +53,8 @@ class Module {
     Tensor* buffer = nullptr;
     Module* child = nullptr;
   };
+  bool has_parameters() const;
+
   std::vector<Entry> entries_;
   bool training_ = true;
 };

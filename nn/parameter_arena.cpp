@@ -40,9 +40,10 @@ ParameterArena::ParameterArena(Module& module) {
       place(ParamGroup::kBuffers, path.empty() ? name : path + "." + name, b.shape(), nullptr, &b);
     });
   });
+  const Device device = module.device();
   for (size_t g = 0; g < size_t(kAllGroups); ++g) {
-    values_[g] = Tensor::zeros({size[g]});
-    if (g < size_t(kTrainedGroups)) grads_[g] = Tensor::zeros({size[g]});
+    values_[g] = Tensor::zeros({size[g]}, DType::kF32, device);
+    if (g < size_t(kTrainedGroups)) grads_[g] = Tensor::zeros({size[g]}, DType::kF32, device);
     for (Placed& p : placed[g]) {
       const Tensor slot = values_[g].narrow(0, p.entry.offset, p.entry.count).view(p.entry.shape);
       if (p.parameter) {

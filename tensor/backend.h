@@ -1,8 +1,9 @@
 // A backend implements every op family for one kind of device. Methods take views, run to completion in order on the current
 // stream, never allocate their outputs and never look at gradients. RefBackend is the contract as code; CpuBackend derives from it
-// and overrides what has a fast kernel; a CUDA backend stands beside them.
+// and overrides what has a fast kernel; CudaBackend stands beside them.
 #pragma once
 
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -41,6 +42,9 @@ class Backend : public CopyOps,
   virtual Device::Kind device_kind() const = 0;
   virtual CachingAllocator& allocator() = 0;
   virtual void synchronize() {}  // waits for what was started
+  // Bytes between the host and this device; complete on return. For the host itself a plain copy.
+  virtual void upload(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
+  virtual void download(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }
 };
 
 // Registers a backend; the last one installed for a kind of device is the one that runs.

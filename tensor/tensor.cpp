@@ -73,7 +73,7 @@ Layout Tensor::layout() const {
 
 double Tensor::item() const {
   TESSERA_CHECK(numel() == 1, "item() of {}, expected one element", describe(*this));
-  return *to(DType::kF64).data<double>();
+  return *to(Device::cpu()).to(DType::kF64).data<double>();
 }
 
 Tensor Tensor::narrow(int axis, int64_t start, int64_t length) const {
@@ -197,7 +197,21 @@ Tensor Tensor::to(DType type) const {
   return t;
 }
 
-void Tensor::copy_from(const Tensor& source) const { ops::copy(source, *this); }
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  const Tensor dense = contiguous();
+  Tensor t = empty(shape_, type_, device);
+  const size_t bytes = size_t(numel()) * size_of(type_);
+  if (device.kind == Device::Kind::kCpu) {
+    backend_for(this->device()).download(t.raw(), dense.raw(), bytes);
+  } else {
+    const Tensor host = dense.to(Device::cpu());
+    backend_for(device).upload(t.raw(), host.raw(), bytes);
+  }
+  return t;
+}
+
+void Tensor::copy_from(const Tensor& source) const { ops::copy(source.to(device()), *this); }
 
 void Tensor::fill(double value) const { ops::fill(*this, value); }
 
@@ -231,7 +245,7 @@ std::string to_string(const Tensor& tensor) {
   std::string text = describe(tensor);
   if (!tensor.defined() || tensor.numel() > 64) return text;
   text += " {";
-  const auto values = tensor.to(DType::kF64).to_vector<double>();
+  const auto values = tensor.to(Device::cpu()).to(DType::kF64).to_vector<double>();
   for (size_t i = 0; i < values.size(); ++i) text += fmt::format("{}{:g}", i ? ", " : "", values[i]);
   return text + "}";
 }

@@ -67,7 +67,8 @@ class Tensor {
   Tensor clone() const;                              // dense
   Tensor contiguous() const;                         // itself when dense
   Tensor to(DType type) const;                       // itself when the type is equal
-  void copy_from(const Tensor& source) const;        // same shape; converts the type; bumps the version
+  Tensor to(Device device) const;                    // dense, on the other device; itself when it is there
+  void copy_from(const Tensor& source) const;        // same shape, any type and device; bumps the version
   void fill(double value) const;
 
   StridedView strided() const;
@@ -114,7 +115,7 @@ Tensor Tensor::from_vector(const std::vector<T>& values, const Shape& shape) {
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
-  const Tensor dense = contiguous();
+  const Tensor dense = to(Device::cpu()).contiguous();
   const T* p = dense.data<T>();
   return std::vector<T>(p, p + dense.numel());
 }

@@ -395,6 +395,18 @@ std::string Config::to_yaml() const {
   return text;
 }
 
+Device device_of(const Config& config) {
+  const std::string name = config.text("device");
+  if (name == "cpu") return Device::cpu();
+  int index = 0;
+  const char* const end = name.data() + name.size();
+  if (name != "cuda" && std::from_chars(name.data(), end, index).ptr != end) {
+    throw Error(ErrorCode::kUsage, fmt::format("device '{}' is not there: expected cpu, cuda or the number of one CUDA device", name), {},
+                "use --device cpu; tessera info says what there is");
+  }
+  return Device::cuda(index);
+}
+
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples) {
   std::string out = fmt::format("{}\n\nUsage: tessera {} [--name value | --name=value | name=value] ...\n\nExamples:\n{}", purpose,
                                 verb_name, examples);

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tensor/device.h"
+
 namespace tessera {
 
 enum Verb : unsigned {
@@ -76,6 +78,9 @@ class Config {
   Verb verb_;
   std::map<std::string, Value, std::less<>> values_;
 };
+
+// What `device` names: "cpu", "cuda" or the number of one CUDA device. Error(kUsage): anything else.
+Device device_of(const Config& config);
 
 // --help of a verb: usage, examples, arguments by group.
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples);

@@ -33,7 +33,7 @@ struct ModelCounts {
   int64_t conv_blocks = 0;
 };
 
-// u8 images (N, H, W, 3) as the network takes them: f32, divided by 255.
+// u8 images (N, H, W, 3) as the network takes them: f32, divided by 255, where they are.
 Variable normalize(const Tensor& u8_images);
 
 class YoloSeg : public Module {
@@ -41,15 +41,15 @@ class YoloSeg : public Module {
   // Parameters are zeros and ones until init() or a load.
   explicit YoloSeg(ModelSpec spec);
 
-  // Images f32 (N, H, W, 3) in [0, 1] (u8 images are normalised), H and W multiples of max_stride(). A feature map is let go as
+  // Images f32 (N, H, W, 3) in [0, 1] (u8 images are normalised) on the model's device, H and W multiples of max_stride(). A feature map is let go as
   // soon as no later layer reads it. Without recording and in eval mode the folded weights are used when fold() was called.
   RawOutputs forward(const Variable& images);
 
   // Framework defaults for every weight, then the head's biases (spec 1.5). Batch norm statistics and gains start anew.
   void init(uint64_t seed);
 
-  // Batch norm inside the convolutions, for prediction and validation. Valid until a parameter or a statistic changes: fold anew
-  // then.
+  // Batch norm inside the convolutions, for prediction and validation. Valid until a parameter or a statistic changes or moves:
+  // fold anew then.
   void fold();
   void unfold();
   bool folded() const { return folded_; }

@@ -26,8 +26,8 @@ class BatchNormNode final : public Node {
     const Tensor* gamma_target = engine.grad_target(inputs[1]);
     const Tensor* beta_target = engine.grad_target(inputs[2]);
     const bool in_place = gamma_target != nullptr && beta_target != nullptr;
-    const Tensor dgamma = in_place ? *gamma_target : Tensor::zeros(gamma_.get().shape(), dy.value.dtype());
-    const Tensor dbeta = in_place ? *beta_target : Tensor::zeros(beta_.get().shape(), dy.value.dtype());
+    const Tensor dgamma = in_place ? *gamma_target : Tensor::zeros(gamma_.get().shape(), dy.value.dtype(), dy.value.device());
+    const Tensor dbeta = in_place ? *beta_target : Tensor::zeros(beta_.get().shape(), dy.value.dtype(), dy.value.device());
     const Tensor dx = ops::batch_norm_backward(x_.get(), dy.value, mean_.get(), rstd_.get(), gamma_.get(), beta_.get(), act_, dgamma,
                                                dbeta, in_place);
     if (!in_place) {
@@ -70,10 +70,10 @@ Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variab
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state, Activation act,
                          const Variable& residual, const Tensor& into) {
   // rstd = (var + eps)^-1/2
-  const Tensor eps = Tensor::full({1}, state.eps, state.running_var.dtype());
-  const Tensor deviation = ops::unary(UnaryOp::kSqrt, ops::binary(BinaryOp::kAdd, state.running_var, eps));
+  const auto number = [&](double v) { return Tensor::full({1}, v, state.running_var.dtype(), state.running_var.device()); };
+  const Tensor deviation = ops::unary(UnaryOp::kSqrt, ops::binary(BinaryOp::kAdd, state.running_var, number(state.eps)));
   if (!needs_grad({&x, &gamma, &beta, &residual})) {
-    const Tensor rstd = ops::binary(BinaryOp::kDivide, Tensor::full({1}, 1.0, deviation.dtype()), deviation);
+    const Tensor rstd = ops::binary(BinaryOp::kDivide, number(1.0), deviation);
     return Variable::result(ops::batch_norm_apply(x.data(), state.running_mean, rstd, gamma.data(), beta.data(), act,
                                                   data_or_none(residual), into), nullptr);
   }

@@ -35,7 +35,7 @@ Safetensors parse_safetensors(std::span<std::byte> bytes, const std::shared_ptr<
 
 // Replaces `path` atomically (tensor/base/file.h). Values go from the tensors' memory to the file without a copy in between when
 // they are dense. They are laid out by element size, largest first, and by insertion inside one size, so that every entry is
-// aligned; the values begin at a multiple of 64 bytes. CPU tensors only.
+// aligned; the values begin at a multiple of 64 bytes. Tensors of a device are fetched one by one.
 void write_safetensors(const std::filesystem::path& path, const StateDict& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

@@ -34,21 +34,23 @@ Variable ConvBnAct::forward(const Variable& x, const Variable& residual, const T
 }
 
 void ConvBnAct::fold() {
+  // In double on the host, where the weights of a device are fetched for it: this happens once in an evaluation.
   const Tensor w = conv.weight.data();
   const int64_t out = w.size(0), per_out = w.numel() / out;
-  folded_weight_ = w.clone();
-  folded_bias_ = Tensor::empty({out});
-  const float* gamma = bn.weight.data().data<float>();
-  const float* beta = bn.bias.data().data<float>();
-  const float* mean = bn.running_mean.data<float>();
-  const float* var = bn.running_var.data<float>();
-  float* weight = folded_weight_.data<float>();
-  float* bias = folded_bias_.data<float>();
+  const Tensor folded_weight = w.clone().to(Device::cpu()), folded_bias = Tensor::empty({out});
+  const auto fetched = [](const Tensor& t) { return t.to(Device::cpu()); };
+  const Tensor gains = fetched(bn.weight.data()), shifts = fetched(bn.bias.data());
+  const Tensor means = fetched(bn.running_mean), variances = fetched(bn.running_var);
+  const float *gamma = gains.data<float>(), *beta = shifts.data<float>();
+  const float *mean = means.data<float>(), *var = variances.data<float>();
+  float *weight = folded_weight.data<float>(), *bias = folded_bias.data<float>();
   for (int64_t o = 0; o < out; ++o) {
     const double s = double(gamma[o]) / std::sqrt(double(var[o]) + bn.eps);
     for (int64_t i = 0; i < per_out; ++i) weight[o * per_out + i] = float(double(weight[o * per_out + i]) * s);
     bias[o] = float(double(beta[o]) - s * double(mean[o]));
   }
+  folded_weight_ = folded_weight.to(w.device());
+  folded_bias_ = folded_bias.to(w.device());
 }
 
 void ConvBnAct::unfold() {

@@ -26,7 +26,10 @@ int64_t restore_steps(const StateDict& state) {
 
 std::array<Tensor, kTrainedGroups> zeros_like_groups(const ParameterArena& arena) {
   std::array<Tensor, kTrainedGroups> t;
-  for (int g = 0; g < kTrainedGroups; ++g) t[size_t(g)] = Tensor::zeros(arena.values(ParamGroup(g)).shape());
+  for (int g = 0; g < kTrainedGroups; ++g) {
+    const Tensor& values = arena.values(ParamGroup(g));
+    t[size_t(g)] = Tensor::zeros(values.shape(), values.dtype(), values.device());
+  }
   return t;
 }
 

@@ -1,4 +1,5 @@
-// Holds the direction of dependencies: which folder may include which (docs/architecture.md), and that code is small enough to read.
+// Holds the direction of dependencies: which folder may include which (docs/architecture.md), and that code is small enough to
+// read.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -29,7 +30,9 @@ const std::vector<std::pair<std::string, std::set<std::string>>> kRooms = {
     {"yolo/eval", {"tensor/base", "tensor", "autograd", "nn", "nn/io", "data", "yolo"}},
     {"yolo/train", {"tensor/base", "tensor", "autograd", "nn", "nn/io", "data", "yolo", "yolo/eval", "yolo/report"}},
     {"yolo", {"tensor/base", "tensor", "autograd", "nn", "nn/io", "data"}},
-    {"tools", {"tensor/base", "tensor", "tensor/cpu", "autograd", "nn", "nn/io", "data", "yolo", "yolo/eval", "yolo/report", "yolo/train"}},
+    {"tools",
+     {"tensor/base", "tensor", "tensor/cpu", "cuda", "autograd", "nn", "nn/io", "data", "yolo", "yolo/eval", "yolo/report",
+      "yolo/train"}},
 };
 
 std::string room_of(const std::string& path) {
@@ -75,6 +78,32 @@ TEST_CASE("includes follow the direction of the house") {
     }
   }
   CHECK(checked > 100);
+}
+
+// Upper layers reach the GPU through tensor/backend.h, so a build without CUDA only drops a folder: of cuda/ the program sees one
+// header. And headers of the toolkit stay inside cuda/, so that everything else compiles without it.
+TEST_CASE("cuda/ is entered by one door") {
+  const fs::path root = TESSERA_SOURCE_DIR;
+  const std::regex door(R"re(^\s*#\s*include\s+"cuda/([^"]+)")re");
+  const std::regex toolkit(R"re(^\s*#\s*include\s+<(cuda|cudnn|cublas|nccl)[^>]*>)re");
+  const std::regex chevrons(R"re(<<<)re");
+  for (const fs::path& file : sources(root)) {
+    const std::string name = fs::relative(file, root).generic_string();
+    const bool inside = room_of(name) == "cuda";
+    std::ifstream in(file);
+    std::string line;
+    for (int number = 1; std::getline(in, line); ++number) {
+      INFO(name << ":" << number << ": " << line);
+      std::smatch match;
+      if (!inside && std::regex_search(line, match, door)) {
+        const bool allowed = room_of(name) == "tools" && match[1] == "install.h";
+        CHECK(allowed);
+      }
+      if (std::regex_search(line, toolkit)) CHECK(inside);
+      const bool source = line.find("//") == std::string::npos && line.find('"') == std::string::npos;
+      if (source && std::regex_search(line, chevrons)) FAIL_CHECK("kernels are started by launch() of cuda/launch.cuh");
+    }
+  }
 }
 
 TEST_CASE("no source is longer than a reader can follow") {

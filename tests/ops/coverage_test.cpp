@@ -5,7 +5,7 @@
 #include <set>
 
 #include "tensor/ref/ref_backend.h"
-#include "tests/support/op_case.h"
+#include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
 namespace {
@@ -26,11 +26,9 @@ TEST_CASE("every method of Backend has a case") {
   const auto methods = methods_in_headers();
   CHECK(methods.size() > 30);  // the headers were found and understood
   std::set<std::string> covered;
-  for (auto cases : op_case::families()) {
-    for (const OpCase& c : cases()) {
-      covered.insert(c.method);
-      CHECK_MESSAGE(methods.contains(c.method), "a case names ", c.method, ", which no op header declares");
-    }
+  for (const OpCase& c : all_op_cases()) {
+    covered.insert(c.method);
+    CHECK_MESSAGE(methods.contains(c.method), "a case names ", c.method, ", which no op header declares");
   }
   for (const auto& method : methods) CHECK_MESSAGE(covered.contains(method), method, " has no OpCase");
 }
@@ -83,7 +81,7 @@ TEST_CASE("the harness notices faulty kernels") {
 }
 
 TEST_CASE("op rates" * doctest::skip()) {
-  for (auto cases : op_case::families()) print_rates(cases());
+  print_rates(all_op_cases());
 }
 
 }  // namespace

@@ -43,6 +43,11 @@ inline Values whole(int64_t low, int64_t high) {
   return [=](Rng& rng, int64_t) { return double(low + rng.below(high - low + 1)); };
 }
 
+// These, in row-major order.
+inline Values listed(std::vector<double> values) {
+  return [values = std::move(values)](Rng&, int64_t i) { return values[size_t(i)]; };
+}
+
 struct Slot {
   std::string name;
   Shape shape;
@@ -134,11 +139,23 @@ inline std::vector<double> values_of(const Tensor& t) {
 
 enum class Placement { kDense, kPitchedAligned, kPitchedOdd, kReversed };
 
-// A tensor inside a larger buffer.
+// A tensor inside a larger buffer. Of a tensor on a device this is the host's image of it: filled here, uploaded before the run and
+// downloaded after it, with what lies around the tensor.
 struct Placed {
   Tensor buffer;
   Tensor tensor;
   unsigned char around = 0xff;
+  Tensor device_buffer{};  // undefined for the host
+  Tensor device_tensor{};
+
+  const Tensor& used() const { return device_buffer.defined() ? device_tensor : tensor; }
+  size_t bytes() const { return size_t(buffer.numel()) * size_of(buffer.dtype()); }
+  void upload(Backend& backend) const {
+    if (device_buffer.defined()) backend.upload(device_buffer.raw(), buffer.raw(), bytes());
+  }
+  void download(Backend& backend) const {
+    if (device_buffer.defined()) backend.download(buffer.raw(), device_buffer.raw(), bytes());
+  }
 
   // Number of elements outside the tensor that were written.
   int64_t disturbed() const {
@@ -154,7 +171,7 @@ struct Placed {
   }
 };
 
-inline Placed place(const Slot& slot, DType type, Placement placement) {
+inline Placed place(const Slot& slot, DType type, Placement placement, Device device) {
   const Shape& s = slot.shape;
   if (placement == Placement::kReversed && (slot.fit != Fit::kStrided || s.rank() < 2)) placement = Placement::kDense;
   if (slot.fit == Fit::kDense || s.rank() == 0) placement = Placement::kDense;
@@ -171,13 +188,19 @@ inline Placed place(const Slot& slot, DType type, Placement placement) {
   p.buffer = Tensor::empty({numel(memory) + 2 * kGuard}, type);
   p.around = slot.role == Role::kIn ? 0xff : 0xa5;
   std::memset(p.buffer.raw(), p.around, size_t(p.buffer.numel()) * size_of(type));
-  p.tensor = p.buffer.narrow(0, kGuard, numel(memory)).view(memory);
-  if (before > 0) p.tensor = p.tensor.narrow(-1, before, s.back());
-  if (placement == Placement::kReversed) {
-    if (s.rank() == 2) p.tensor = p.tensor.permute({1, 0});
-    if (s.rank() == 3) p.tensor = p.tensor.permute({2, 1, 0});
-    if (s.rank() == 4) p.tensor = p.tensor.permute({3, 2, 1, 0});
-    if (s.rank() == 5) p.tensor = p.tensor.permute({4, 3, 2, 1, 0});
+  auto inside = [&](const Tensor& buffer) {
+    Tensor t = buffer.narrow(0, kGuard, numel(memory)).view(memory);
+    if (before > 0) t = t.narrow(-1, before, s.back());
+    if (placement != Placement::kReversed) return t;
+    if (s.rank() == 2) return t.permute({1, 0});
+    if (s.rank() == 3) return t.permute({2, 1, 0});
+    if (s.rank() == 4) return t.permute({3, 2, 1, 0});
+    return t.permute({4, 3, 2, 1, 0});
+  };
+  p.tensor = inside(p.buffer);
+  if (device.kind != Device::Kind::kCpu) {
+    p.device_buffer = Tensor::empty(p.buffer.shape(), type, device);
+    p.device_tensor = inside(p.device_buffer);
   }
   // Outputs start as NaN: what is left unwritten, or added to when it should not be, shows.
   for (int64_t i = 0; i < p.tensor.numel(); ++i) {
@@ -212,11 +235,12 @@ struct Outcome {
 };
 
 inline Outcome execute(const OpCase& c, Backend& backend, const Plan& plan) {
+  const Device device{backend.device_kind(), 0};
   Bound bound;
   std::map<std::string, Placed> placed;
   uint64_t stream = 0;
   for (const Slot& slot : c.slots) {
-    Placed p = place(slot, slot.type.value_or(plan.type), plan.placement);
+    Placed p = place(slot, slot.type.value_or(plan.type), plan.placement, device);
     Rng rng(17, RngPurpose::kTest, stream++);
     const Tensor rounding = Tensor::empty({1}, slot.type.value_or(plan.value_type));
     const bool filled = slot.role != Role::kOut || plan.accumulate_first;
@@ -224,7 +248,8 @@ inline Outcome execute(const OpCase& c, Backend& backend, const Plan& plan) {
       store(rounding, 0, slot.values(rng, i));
       store(p.tensor, offset_of(i, p.tensor), load(rounding, 0));
     }
-    bound.bind(slot.name, p.tensor);
+    p.upload(backend);
+    bound.bind(slot.name, p.used());
     placed.emplace(slot.name, p);
   }
   if (plan.in_place) {
@@ -233,10 +258,18 @@ inline Outcome execute(const OpCase& c, Backend& backend, const Plan& plan) {
   Outcome result;
   const auto start = std::chrono::steady_clock::now();
   for (int run = 0; run < plan.runs; ++run) result.number = c.run(backend, bound, plan.accumulate_first || run > 0);
+  backend.synchronize();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::map<std::string, std::string> written_to;  // the slot whose memory an output has
+  if (plan.in_place) written_to.insert(c.in_place.begin(), c.in_place.end());
+  for (const auto& [name, p] : placed) {
+    p.download(backend);
+    result.disturbed += p.disturbed();
+  }
   for (const Slot& slot : c.slots) {
-    if (slot.role != Role::kIn) result.outputs[slot.name] = values_of(bound[slot.name]);
-    result.disturbed += placed.at(slot.name).disturbed();
+    if (slot.role == Role::kIn) continue;
+    const auto it = written_to.find(slot.name);
+    result.outputs[slot.name] = values_of(placed.at(it == written_to.end() ? slot.name : it->second).tensor);
   }
   return result;
 }
@@ -275,21 +308,16 @@ struct Row {
   std::string_view target;  // empty: it has only one
 };
 
-inline std::vector<Row> rows() {
+inline std::vector<Row> rows(Device::Kind kind) {
   std::vector<Row> list;
-  bool device = false;
   for (Backend* b : available_backends()) {
-    device = device || b->device_kind() != Device::Kind::kCpu;
-    if (b->device_kind() != Device::Kind::kCpu) continue;  // the harness places its tensors on the host
-    if (b->name() == "ref") {
+    if (b->device_kind() != kind) continue;
+    if (kind != Device::Kind::kCpu || b->name() == "ref") {
       list.push_back({b, {}});
     } else {
       for (std::string_view target : cpu::runnable_targets()) list.push_back({b, target});
     }
   }
-  static bool said = false;
-  if (!device && !said) MESSAGE("cuda rows skipped: no device");
-  said = true;
   return list;
 }
 
@@ -355,25 +383,15 @@ inline void run_on(const OpCase& c, const Row& row, DType type, const Reference&
   }
 }
 
-// The registered case lists of this program.
-inline std::vector<std::vector<OpCase> (*)()>& families() {
-  static std::vector<std::vector<OpCase> (*)()> list;
-  return list;
-}
-
 }  // namespace op_case
 
-// A file of cases announces them with one of these at namespace scope.
-struct RegisterCases {
-  explicit RegisterCases(std::vector<OpCase> (*cases)()) { op_case::families().push_back(cases); }
-};
-
-inline void run_cases(const std::vector<OpCase>& cases) {
+// Every case on every backend of one kind of device.
+inline void run_cases(const std::vector<OpCase>& cases, Device::Kind kind = Device::Kind::kCpu) {
   const op_case::Settings restored;
   for (const OpCase& c : cases) {
     for (DType type : c.types) {
       const op_case::Reference reference(c, type);
-      for (const op_case::Row& row : op_case::rows()) op_case::run_on(c, row, type, reference);
+      for (const op_case::Row& row : op_case::rows(kind)) op_case::run_on(c, row, type, reference);
     }
   }
 }
@@ -384,7 +402,7 @@ inline void print_rates(const std::vector<OpCase>& cases) {
   for (const OpCase& c : cases) {
     double bytes = 0;
     for (const Slot& slot : c.slots) bytes += double(numel(slot.shape)) * double(size_of(slot.type.value_or(c.types[0])));
-    for (const op_case::Row& row : op_case::rows()) {
+    for (const op_case::Row& row : op_case::rows(Device::Kind::kCpu)) {
       if (!row.target.empty()) cpu::force_target(row.target);
       double best = 1e30;
       for (int i = 0; i < 5; ++i) {

@@ -73,7 +73,7 @@ Batch random_batch(int64_t images, int64_t size, int64_t nc, uint64_t seed) {
 
 Json header(const Config& c, const std::string& model) {
   return {{"command", "bench"}, {"what", c.text("what")}, {"model", model}, {"imgsz", c.integer("imgsz")}, {"batch", c.integer("batch")},
-          {"precision", c.text("precision")}, {"device", "cpu"}, {"backend", backend_for(Device::cpu()).name()}, {"threads", compute_threads()}};
+          {"precision", c.text("precision")}, {"device", to_string(device_of(c))}, {"backend", backend_for(device_of(c)).name()}, {"threads", compute_threads()}};
 }
 
 double forward_flops(const YoloSeg& model, int64_t size) {
@@ -98,6 +98,7 @@ void add_rates(Json& j, double step_seconds, int64_t batch, double flops_an_imag
 Json bench_step(const Config& c) {
   LoadedModel loaded = load_model(c.text("model"));
   YoloSeg& model = *loaded.model;
+  model.to(device_of(c));
   const int64_t size = c.integer("imgsz"), batch = c.integer("batch"), runs = c.integer("runs");
   const ParameterArena arena(model);
   Sgd optimizer(arena, true);
@@ -106,15 +107,18 @@ Json bench_step(const Config& c) {
   const Batch data = random_batch(batch, size, model.nc(), uint64_t(c.integer("seed")));
   Json j = header(c, model.spec().name);
   double forward = 0, loss_time = 0, backward = 0, update = 0;
+  const auto wait = [&] { backend_for(model.device()).synchronize(); };
   const double peak = measure_fma_gflops();
   const double median = time_median(runs, [&] {
     const double t0 = seconds();
-    RawOutputs outputs = model.forward(normalize(data.images));
+    RawOutputs outputs = model.forward(normalize(data.images.to(model.device())));
+    wait();
     const double t1 = seconds();
     LossResult loss = criterion(outputs, data);
     outputs = {};
     const double t2 = seconds();
     loss.total.backward();
+    wait();
     const double t3 = seconds();
     StepInfo info;
     info.lr.fill(1e-5);
@@ -122,6 +126,7 @@ Json bench_step(const Config& c) {
     optimizer.step(info);
     arena.zero_grad();
     ema.update();
+    wait();
     const double t4 = seconds();
     forward = t1 - t0, loss_time = t2 - t1, backward = t3 - t2, update = t4 - t3;
   });
@@ -133,15 +138,19 @@ Json bench_step(const Config& c) {
 Json bench_infer(const Config& c) {
   LoadedModel loaded = load_model(c.text("model"));
   YoloSeg& model = *loaded.model;
+  model.to(device_of(c));
   const int64_t size = c.integer("imgsz"), batch = c.is_explicit("batch") ? c.integer("batch") : 1, runs = std::max<int64_t>(c.integer("runs"), 10);
   model.train(false);
   model.fold();
   const NoGrad guard;
-  const Variable images = normalize(random_batch(batch, size, model.nc(), 0).images);
+  const Variable images = normalize(random_batch(batch, size, model.nc(), 0).images.to(model.device()));
   Json j = header(c, model.spec().name);
   j["batch"] = batch;
   const double peak = measure_fma_gflops();
-  const double median = time_median(runs, [&] { model.forward(images); });
+  const double median = time_median(runs, [&] {
+    model.forward(images);
+    backend_for(model.device()).synchronize();
+  });
   add_rates(j, median, batch, forward_flops(model, size), peak, runs);
   return j;
 }
@@ -180,9 +189,11 @@ Json bench_op(const Config& c) {
     });
   }
   Json list = Json::array();
+  const Device device = device_of(c);
   const double copy = measure_copy_gbytes();
   for (const Case& k : cases) {
-    const Tensor x = Tensor::full(k.x, 0.5), w = Tensor::full(k.w, 0.01), dw = Tensor::zeros(k.w);
+    const auto filled = [&](const Shape& shape, double v) { return Tensor::full(shape, v, DType::kF32, device); };
+    const Tensor x = filled(k.x, 0.5), w = filled(k.w, 0.01), dw = filled(k.w, 0);
     const Tensor y = ops::conv2d(x, w, k.p);
     const double flops = 2.0 * double(y.numel()) * double(k.w[1] * k.w[2] * k.w[3]);
     const double bytes = 4.0 * double(x.numel() + y.numel() + w.numel());
@@ -194,7 +205,10 @@ Json bench_op(const Config& c) {
     };
     for (const auto& [direction, run] : directions) {
       const double peak = measure_fma_gflops();
-      const double t = time_median(runs, run);
+      const double t = time_median(runs, [&] {
+        run();
+        backend_for(device).synchronize();
+      });
       list.push_back({{"op", "conv2d"}, {"shape", shape}, {"direction", direction}, {"ms", t * 1e3}, {"gflops", flops / t / 1e9},
                       {"gbytes_per_s", bytes / t / 1e9}, {"peak", peak}, {"of_peak", flops / t / 1e9 / peak}});
     }

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "cuda/install.h"
 #include "tensor/backend.h"
 #include "tensor/base/env.h"
 #include "tensor/base/memory.h"
@@ -43,7 +44,8 @@ int run_info(const Config& config) {
   nlohmann::ordered_json switches;
   for (const EnvSwitch& s : env_switches()) {
     const auto value = env(s.name);
-    switches[std::string(s.name)] = {{"value", value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json()}, {"meaning", s.meaning}};
+    switches[std::string(s.name)] = {{"value", value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json()},
+                                     {"meaning", s.meaning}};
   }
   const nlohmann::ordered_json j = {{"command", "info"},
                                     {"version", TESSERA_VERSION},
@@ -56,7 +58,7 @@ int run_info(const Config& config) {
                                     {"memory_available_mib", available_memory_bytes() >> 20},
                                     {"backends", backends},
                                     {"active_backend", backend_for(Device::cpu()).name()},
-                                    {"cuda", "not in this build"},
+                                    {"cuda", describe_cuda()},
                                     {"environment", switches}};
   if (config.flag("json")) {
     fmt::print("{}", json_text(j));

@@ -58,6 +58,7 @@ int run_val(const Config& config) {
   if (config.is_set("gt")) return score_files(config);
 
   LoadedModel loaded = load_model(config.text("model"));
+  loaded.model->to(device_of(config));
   for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
   if (!loaded.pretrained) {
     throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", config.text("model")), {},

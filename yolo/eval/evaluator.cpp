@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "autograd/grad_mode.h"
+#include "tensor/backend.h"
 #include "tensor/base/parallel.h"
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/decode.h"
@@ -291,6 +292,7 @@ Evaluator::Evaluator(std::vector<std::string> class_names, EvaluatorOptions opti
 ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks) const {
   const auto start = Clock::now();
   const EvaluationMode mode(model);
+  const Device device = model.device();
   Scorer scorer(class_names_, options_.style, data);
   ValidationResult result;
   const bool original_size = options_.style == MapStyle::kCoco || bool(hooks.detections);
@@ -302,10 +304,11 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
     if (!loader.next(batch)) break;
     load += ms_since(t0);
     const auto t1 = Clock::now();
-    const Variable images = normalize(batch.images);
+    const Variable images = normalize(batch.images.to(device));
     preprocess += ms_since(t1);
     const auto t2 = Clock::now();
     const RawOutputs outputs = model.forward(images);
+    backend_for(device).synchronize();  // the time is the network's own
     inference += ms_since(t2);
     if (hooks.loss) {
       const auto t3 = Clock::now();
@@ -313,7 +316,8 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
       loss += ms_since(t3);
     }
     const auto t4 = Clock::now();
-    std::vector<ImageResult> images_done = process_batch(batch, outputs, model, options_, original_size);
+    const RawOutputs host = on_host(outputs);
+    std::vector<ImageResult> images_done = process_batch(batch, host, model, options_, original_size);
     postprocess += ms_since(t4);
     const auto t5 = Clock::now();
     std::vector<Detections> all;
@@ -323,7 +327,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
       if (hooks.batch_done) all.push_back(std::move(images_done[i].detections));
     }
     evaluate += ms_since(t5);
-    if (hooks.batch_done) hooks.batch_done(batches, batch, all, outputs);
+    if (hooks.batch_done) hooks.batch_done(batches, batch, all, host);
     ++batches;
     done += batch.size();
     if (hooks.progress) hooks.progress(done, data.size());

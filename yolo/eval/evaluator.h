@@ -39,10 +39,10 @@ struct ScoredDetection {
 };
 
 struct EvaluatorHooks {
-  // Loss of a batch, to be averaged over batches; empty: not computed.
+  // Loss of a batch, to be averaged over batches; empty: not computed. The outputs are on the model's device.
   std::function<LossItems(const RawOutputs&, const Batch&)> loss;
   std::function<void(int64_t done, int64_t total)> progress;
-  // Detections of a batch in network-input pixels, image by image, with what is needed to draw them.
+  // Detections of a batch in network-input pixels, image by image, with what is needed to draw them (on the host).
   std::function<void(int64_t batch_index, const Batch&, const std::vector<Detections>&, const RawOutputs&)> batch_done;
   // Every detection with its mask at original size, image by image in order (predictions.json).
   std::function<void(const std::vector<ScoredDetection>&)> detections;
@@ -63,7 +63,7 @@ class Evaluator {
   EvaluatorOptions options_;
 };
 
-// Views of one image of a batch's outputs, for decode_head and process_mask.
+// Views of one image of a batch's outputs on the host, for decode_head and process_mask.
 std::vector<HeadLevel> head_levels(const RawOutputs& outputs, int64_t image, const std::array<int64_t, kLevels>& strides);
 Prototypes image_prototypes(const RawOutputs& outputs, int64_t image);
 

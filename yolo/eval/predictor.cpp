@@ -123,10 +123,10 @@ std::vector<Prediction> Predictor::run(std::span<const Image> images) {
       const Image boxed = letterbox(images[group[size_t(i)]], plans[group[size_t(i)]]);
       std::memcpy(pixels + size_t(i) * boxed.pixels.size(), boxed.pixels.data(), boxed.pixels.size());
     });
-    const Variable normalized = normalize(input);
+    const Variable normalized = normalize(input.to(model_.device()));
     const double preprocess_ms = ms_since(preprocessing) / double(n);
     const auto inferring = Clock::now();
-    const RawOutputs outputs = model_.forward(normalized);
+    const RawOutputs outputs = on_host(model_.forward(normalized));
     const double inference_ms = ms_since(inferring) / double(n);
     const auto postprocessing = Clock::now();
     parallel_chunks(n, [&](int64_t i) {

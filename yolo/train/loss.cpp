@@ -11,6 +11,7 @@
 #include "autograd/functions/shape.h"
 #include "autograd/functions/softmax.h"
 #include "tensor/base/parallel.h"
+#include "tensor/ops/index.h"
 
 namespace tessera {
 
@@ -18,7 +19,8 @@ namespace {
 
 constexpr float kMaxDistance = float(kDistanceBins) - 1 - 0.01f;  // both bins around a target distance exist
 
-// Everything about one batch that the four terms share.
+// Everything about one batch that the four terms share. Assignment and targets are work for the host: box and class maps of a device
+// are fetched for it, and what it makes, a few rows for each positive, goes to the device.
 struct Context {
   const RawOutputs& outputs;
   const Batch& batch;
@@ -27,6 +29,8 @@ struct Context {
   std::vector<Positive> positives;  // ordered by level, then image, then anchor
   std::array<size_t, kLevels + 1> level_first{};
   int64_t images, height, width;
+
+  Device device() const { return outputs.prototypes.data().device(); }
 
   // Row of a level's map, seen as (N * h * w, channels).
   int64_t row(const Positive& p, int level) const {
@@ -56,8 +60,8 @@ void assign(Context& c) {
   std::array<Tensor, kLevels> box, cls;
   const int64_t nc = c.outputs.cls[0].size(3);
   for (size_t i = 0; i < kLevels; ++i) {
-    box[i] = c.outputs.box[i].data().contiguous();
-    cls[i] = c.outputs.cls[i].data().contiguous();
+    box[i] = c.outputs.box[i].data().to(Device::cpu()).contiguous();
+    cls[i] = c.outputs.cls[i].data().to(Device::cpu()).contiguous();
   }
   for (int32_t id : c.targets.classes) TESSERA_CHECK(id >= 0 && id < nc, "loss: target of class {}, the model has {}", id, nc);
   const auto row = [&c](int64_t image, int64_t anchor, int level) { return c.row({int32_t(image), int32_t(anchor), 0, 0}, level); };
@@ -85,11 +89,18 @@ Variable class_sum(const Context& c) {
   Variable sum;
   for (size_t level = 0; level < kLevels; ++level) {
     const Variable& logits = c.outputs.cls[level];
-    const Tensor target = Tensor::zeros(logits.shape());
-    float* t = target.data<float>();
-    for (size_t i = c.level_first[level]; i < c.level_first[level + 1]; ++i) {
-      const Positive& p = c.positives[i];
-      t[c.row(p, int(level)) * logits.size(3) + c.targets.classes[c.targets.at(p.image, p.target)]] = p.score;
+    const size_t first = c.level_first[level], n = c.level_first[level + 1] - first;
+    const Tensor target = Tensor::zeros(logits.shape(), DType::kF32, c.device());
+    if (n > 0) {  // scattered, so that a device gets the scores and not the map; an anchor has one target, so none meet
+      std::vector<int64_t> at(n);
+      std::vector<float> score(n);
+      for (size_t i = 0; i < n; ++i) {
+        const Positive& p = c.positives[first + i];
+        at[i] = c.row(p, int(level)) * logits.size(3) + c.targets.classes[c.targets.at(p.image, p.target)];
+        score[i] = p.score;
+      }
+      ops::scatter_add_rows(Tensor::from_vector(score, {int64_t(n), 1}).to(c.device()),
+                            Tensor::from_vector(at, {int64_t(n)}).to(c.device()), target.view({-1, 1}));
     }
     const Variable part = ag::bce_with_logits(logits, target);
     sum = sum.defined() ? ag::add(sum, part) : part;
@@ -105,7 +116,7 @@ Variable gather(const Context& c, const std::array<Variable, kLevels>& maps) {
     if (n == 0) continue;
     const Tensor index = Tensor::empty({int64_t(n)}, DType::kI64);
     for (size_t i = 0; i < n; ++i) index.data<int64_t>()[i] = c.row(c.positives[first + i], int(level));
-    parts.push_back(ag::gather_rows(maps[level], index));
+    parts.push_back(ag::gather_rows(maps[level], index.to(c.device())));
   }
   return parts.size() == 1 ? parts[0] : ag::concat(parts, 0);
 }
@@ -136,7 +147,7 @@ BoxTargets box_targets(const Context& c) {
     }
     t.weights.data<float>()[i] = p.score;
   }
-  return t;
+  return {t.anchors.to(c.device()), t.corners.to(c.device()), t.distances.to(c.device()), t.weights.to(c.device())};
 }
 
 // (P, 64) logits to corners (P, 4) in grid units: anchor -+ expectation over the bins.
@@ -144,8 +155,8 @@ Variable predicted_boxes(const Variable& logits, const Tensor& anchors) {
   const Tensor bins = Tensor::empty({kDistanceBins, 1});
   for (int64_t b = 0; b < kDistanceBins; ++b) bins.data<float>()[b] = float(b);
   const Variable probabilities = ag::softmax(ag::view(logits, {logits.size(0) * 4, kDistanceBins}));
-  const Variable distances = ag::view(ag::matmul(probabilities, Variable(bins)), {logits.size(0), 4});
-  const Variable outwards(Tensor::from_floats({-1, -1, 1, 1}, {4}));
+  const Variable distances = ag::view(ag::matmul(probabilities, Variable(bins.to(anchors.device()))), {logits.size(0), 4});
+  const Variable outwards(Tensor::from_floats({-1, -1, 1, 1}, {4}).to(anchors.device()));
   return ag::add(Variable(anchors), ag::multiply(distances, outwards));
 }
 
@@ -169,7 +180,8 @@ Variable mask_sum(const Context& c) {
   const Tensor& masks = c.batch.masks;
   TESSERA_CHECK(masks.defined() && masks.rank() == 3, "loss: {} targets without masks", c.batch.targets.size());
   const bool fits = masks.size(1) == mh && masks.size(2) == mw;
-  return ag::mask_loss(gather(c, c.outputs.coefficients), prototypes, fits ? masks : resize_masks(masks, mh, mw), items);
+  return ag::mask_loss(gather(c, c.outputs.coefficients), prototypes, (fits ? masks : resize_masks(masks, mh, mw)).to(c.device()),
+                       items);
 }
 
 }  // namespace

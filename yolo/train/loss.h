@@ -25,7 +25,7 @@ class SegmentationLoss {
   explicit SegmentationLoss(const LossGains& gains = {}, const std::array<int64_t, kLevels>& strides = {8, 16, 32})
       : gains_(gains), strides_(strides) {}
 
-  // Outputs f32, recorded or not. Of the batch: targets, target_image, overlap and masks (i32, resized to the prototypes by nearest
+  // Outputs f32, recorded or not, on any device; the batch is on the host, and so is the total. Of the batch: targets, target_image, overlap and masks (i32, resized to the prototypes by nearest
   // neighbour when of another size); masks may be undefined when there are no targets.
   LossResult operator()(const RawOutputs& outputs, const Batch& batch) const;
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "tensor/backend.h"
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/memory.h"
@@ -31,15 +32,18 @@ constexpr int64_t kNonFiniteLimit = 20;       // updates in a row that may be sk
 // Gives cached memory back at both ends of a scope; small caches stay, as touching fresh pages costs more than they save.
 class MemoryTrim {
  public:
-  MemoryTrim() { trim(); }
+  explicit MemoryTrim(Device device) : device_(device) { trim(); }
   ~MemoryTrim() { trim(); }
   MemoryTrim(const MemoryTrim&) = delete;
   MemoryTrim& operator=(const MemoryTrim&) = delete;
 
  private:
-  static void trim() {
-    if (host_allocator().stats().bytes_reserved > int64_t{1} << 30) host_allocator().trim();
+  void trim() const {
+    for (CachingAllocator* cache : {&host_allocator(), &allocator_for(device_)}) {
+      if (cache->stats().bytes_reserved > int64_t{1} << 30) cache->trim();
+    }
   }
+  Device device_;
 };
 
 double median(std::vector<double> v) {
@@ -91,6 +95,7 @@ Trainer::Trainer(Config config, LogStyle log) : config_(std::move(config)), log_
     folder_ = file.parent_path().parent_path();
   }
   options_ = train_options(config_);
+  device_ = device_of(config_);
   open_data();
   build_model(resume_);
   build_optimizer();
@@ -150,6 +155,7 @@ void Trainer::build_optimizer() {
       if (layer < options_.freeze) p.set_requires_grad(false);
     });
   }
+  model_->to(device_);
   arena_ = std::make_unique<ParameterArena>(*model_);
   choice_ = choose_optimizer(config_, train_set_->size(), int64_t(class_names_.size()));
   switch (choice_.rule) {
@@ -182,7 +188,7 @@ LossItems Trainer::step(const Batch& batch) {
   now_ = schedule_->at(at_.epoch, at_.batch);
   LossItems items;
   {
-    const LossResult loss = (*loss_)(model_->forward(normalize(batch.images)), batch);
+    const LossResult loss = (*loss_)(model_->forward(normalize(batch.images.to(model_->device()))), batch);
     items = loss.items;
     loss.total.backward();
   }
@@ -256,7 +262,7 @@ bool Trainer::train_epoch() {
 
 ValidationResult Trainer::validate() {
   // Training and validation need blocks of different sizes: without giving one's cache back, the peak is the sum of both.
-  const MemoryTrim trim;
+  const MemoryTrim trim(device_);
   ema_->swap();
   struct SwapBack {
     Ema& ema;
@@ -372,6 +378,7 @@ TrainSummary Trainer::fit() {
   if (options_.save && options_.validate && fs::exists(summary.best)) {
     // The figures that are reported belong to the file that is kept.
     LoadedModel best = load_model(summary.best.string());
+    best.model->to(device_);
     summary.validation = evaluate(*best.model, options_.plots);
     summary.best_epoch = at_.best_epoch + 1;
   }

@@ -89,6 +89,7 @@ class Trainer {
   Config config_;
   TrainOptions options_;
   LogStyle log_;
+  Device device_;
   std::filesystem::path folder_;
   std::optional<Checkpoint> resume_;
 

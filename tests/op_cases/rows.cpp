@@ -1,12 +1,14 @@
-// Reductions, argmax, top-k, softmax, gather and scatter on every backend.
-#include "tests/support/op_case.h"
+// Reductions, argmax, top-k, softmax, gather and scatter.
+#include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
 namespace {
 
 const std::vector<DType> kFloats = {DType::kF32, DType::kBF16, DType::kF16};
 
-std::vector<OpCase> cases() {
+}  // namespace
+
+std::vector<OpCase> row_cases() {
   std::vector<OpCase> list;
   struct Sizes {
     Shape x, y;
@@ -74,26 +76,22 @@ std::vector<OpCase> cases() {
                   .slots = {{"x", {5, 16}, Role::kIn, Fit::kRows, uniform(-1000, 1000)}, {"y", {5, 16}, Role::kOut}},
                   .run = [](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), false), 0.0; }});
   for (int64_t cols : {1, 5, 64}) {
-    const std::vector<int64_t> index = {5, 0, 0, 3, 2, 5, 5, 1};
-    const int64_t n = int64_t(index.size());
-    list.push_back(
-        {.method = "gather_rows",
-         .detail = fmt::format("{} columns", cols),
-         .slots = {{"x", {6, cols}, Role::kIn, Fit::kRows, whole(0, 100)}, {"y", {n, cols}, Role::kOut}},
-         .run = [index](Backend& b, const Bound& t, bool) { return b.gather_rows(t.rows("x"), index.data(), t.rows("y")), 0.0; },
-         .types = {DType::kF32, DType::kBF16, DType::kI64, DType::kI32, DType::kU8}});
+    constexpr int64_t n = 8;
+    const Slot index{"index", {n}, Role::kIn, Fit::kDense, listed({5, 0, 0, 3, 2, 5, 5, 1}), DType::kI64};
+    list.push_back({.method = "gather_rows",
+                    .detail = fmt::format("{} columns", cols),
+                    .slots = {{"x", {6, cols}, Role::kIn, Fit::kRows, whole(0, 100)}, index, {"y", {n, cols}, Role::kOut}},
+                    .run = [](Backend& b, const Bound& t,
+                              bool) { return b.gather_rows(t.rows("x"), t["index"].data<int64_t>(), t.rows("y")), 0.0; },
+                    .types = {DType::kF32, DType::kBF16, DType::kI64, DType::kI32, DType::kU8}});
     list.push_back({.method = "scatter_add_rows",
                     .detail = fmt::format("{} columns", cols),
-                    .slots = {{"x", {n, cols}}, {"y", {6, cols}, Role::kInOut}},
-                    .run = [index](Backend& b, const Bound& t, bool) {
-                      return b.scatter_add_rows(t.rows("x"), index.data(), t.rows("y")), 0.0;
+                    .slots = {{"x", {n, cols}}, index, {"y", {6, cols}, Role::kInOut}},
+                    .run = [](Backend& b, const Bound& t, bool) {
+                      return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), t.rows("y")), 0.0;
                     }});
   }
   return list;
 }
-const RegisterCases registration(cases);
 
-TEST_CASE("kernels over rows") { run_cases(cases()); }
-
-}  // namespace
 }  // namespace tessera::testing

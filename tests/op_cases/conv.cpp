@@ -1,5 +1,5 @@
-// Convolution, transposed convolution and matrix products on every backend.
-#include "tests/support/op_case.h"
+// Convolution, transposed convolution and matrix products.
+#include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
 namespace {
@@ -15,17 +15,23 @@ struct Sizes {
 
 // Widths that fill vectors and that do not, odd images, the stem, the 1x1 of the heads, images smaller than the filter.
 const std::vector<Sizes> kSizes = {
-    {2, 5, 6, 3, 4, 3, 1, 1}, {1, 9, 11, 16, 32, 3, 1, 1},  {2, 13, 10, 3, 16, 3, 2, 1}, {1, 7, 9, 33, 17, 3, 2, 1},
-    {2, 4, 5, 6, 7, 1, 1, 0}, {1, 12, 13, 48, 80, 1, 1, 0}, {1, 1, 1, 5, 3, 3, 1, 1},    {1, 8, 8, 64, 64, 3, 1, 1},
-    {1, 6, 7, 4, 5, 5, 1, 2}, {2, 6, 6, 8, 9, 1, 2, 0},     {1, 20, 3, 1, 1, 3, 1, 0},   {1, 17, 33, 24, 40, 3, 1, 1},
+    {2, 5, 6, 3, 4, 3, 1, 1},   {1, 9, 11, 16, 32, 3, 1, 1},  {2, 13, 10, 3, 16, 3, 2, 1}, {1, 7, 9, 33, 17, 3, 2, 1},
+    {2, 4, 5, 6, 7, 1, 1, 0},   {1, 12, 13, 48, 80, 1, 1, 0}, {1, 1, 1, 5, 3, 3, 1, 1},    {1, 8, 8, 64, 64, 3, 1, 1},
+    {1, 6, 7, 4, 5, 5, 1, 2},   {2, 6, 6, 8, 9, 1, 2, 0},     {1, 20, 3, 1, 1, 3, 1, 0},   {1, 17, 33, 24, 40, 3, 1, 1},
+    {2, 7, 6, 16, 24, 3, 2, 1},
 };
+const std::vector<DType> kAllTypes = {DType::kF32, DType::kBF16, DType::kF16};
 
-std::vector<OpCase> cases() {
+}  // namespace
+
+std::vector<OpCase> conv_cases() {
   std::vector<OpCase> list;
   for (const Sizes& s : kSizes) {
     const ConvParams p = s.params();
     const double flops = 2.0 * double(numel(s.y())) * double(s.k * s.k * s.i);
-    const std::vector<DType> types = s.o == 4 ? std::vector{DType::kF32, DType::kBF16, DType::kF16} : std::vector{DType::kF32};
+    // 16-bit types where channels fill vectors, with both strides, and where they do not.
+    const bool all_types = s.o == 4 || s.o == 24 || s.o == 32;
+    const std::vector<DType> types = all_types ? kAllTypes : std::vector{DType::kF32};
     auto forward = [&](std::string detail, bool bias, Activation act, bool residual) {
       list.push_back({.method = "conv2d",
                       .detail = s.text() + detail,
@@ -89,6 +95,7 @@ std::vector<OpCase> cases() {
     const Shape y{s.n, 2 * s.h, 2 * s.w, s.o};
     const Shape w{s.o, 2, 2, s.i};
     const std::string text = fmt::format("{}x{}x{} {}->{}", s.n, s.h, s.w, s.i, s.o);
+    const std::vector<DType> types = s.i == 64 ? std::vector{DType::kF32} : kAllTypes;
     for (bool bias : {false, true}) {
       list.push_back(
           {.method = "conv_transpose2x2",
@@ -98,6 +105,7 @@ std::vector<OpCase> cases() {
                [bias](Backend& b, const Bound& t, bool) {
                  return b.conv_transpose2x2(t.image("x"), t.filter("w"), t.image("y"), bias ? t.raw("bias") : nullptr), 0.0;
                },
+           .types = types,
            .length = double(s.i)});
     }
     list.push_back({.method = "conv_transpose2x2_backward_data",
@@ -107,6 +115,7 @@ std::vector<OpCase> cases() {
                         [](Backend& b, const Bound& t, bool accumulate) {
                           return b.conv_transpose2x2_backward_data(t.image("dy"), t.filter("w"), t.image("dx"), accumulate), 0.0;
                         },
+                    .types = types,
                     .length = double(4 * s.o),
                     .accumulates = true});
     list.push_back({.method = "conv_transpose2x2_backward_weight",
@@ -116,6 +125,7 @@ std::vector<OpCase> cases() {
                         [](Backend& b, const Bound& t, bool accumulate) {
                           return b.conv_transpose2x2_backward_weight(t.image("x"), t.image("dy"), t.filter("dw"), accumulate), 0.0;
                         },
+                    .types = types,
                     .length = double(s.n * s.h * s.w),
                     .accumulates = true});
   }
@@ -149,6 +159,7 @@ std::vector<OpCase> cases() {
                    return b.matmul(matrix(t["a"], transpose_a), matrix(t["b"], transpose_b), matrix(t["c"], false), accumulate),
                           0.0;
                  },
+             .types = s.m >= 17 ? kAllTypes : std::vector{DType::kF32},
              .length = double(s.k),
              .accumulates = true,
              .flops = 2.0 * double(batch * s.m * s.n * s.k)});
@@ -157,9 +168,5 @@ std::vector<OpCase> cases() {
   }
   return list;
 }
-const RegisterCases registration(cases);
 
-TEST_CASE("convolution and matrix kernels") { run_cases(cases()); }
-
-}  // namespace
 }  // namespace tessera::testing

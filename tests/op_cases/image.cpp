@@ -1,8 +1,22 @@
-// Pooling, upsampling and batch normalisation on every backend.
-#include "tests/support/op_case.h"
+// Pooling, upsampling and batch normalisation.
+#include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
 namespace {
+
+// Of each window a tap that lies inside the image: what a forward pass may have chosen.
+Values taps_inside(const Shape& x, const Shape& y, const PoolParams& p) {
+  return [=](Rng& rng, int64_t i) {
+    const int64_t left = i / y[3] % y[2] * p.stride - p.pad;
+    const int64_t top = i / (y[3] * y[2]) % y[1] * p.stride - p.pad;
+    auto inside = [&](int64_t from, int64_t size) {
+      const int64_t first = std::max<int64_t>(0, -from);
+      return first + rng.below(std::min(p.kernel, size - from) - first);
+    };
+    const int64_t ky = inside(top, x[1]);
+    return double(ky * p.kernel + inside(left, x[2]));
+  };
+}
 
 void pool_cases(std::vector<OpCase>& list) {
   struct Sizes {
@@ -28,14 +42,12 @@ void pool_cases(std::vector<OpCase>& list) {
                     .run = [p](Backend& b, const Bound& t, bool) { return b.max_pool2d(t.image("x"), t.image("y"), {}, p), 0.0; }});
     list.push_back({.method = "max_pool2d_backward",
                     .detail = text,
-                    .slots = {{"x", s.x, Role::kIn, Fit::kRows, whole(-4, 4)}, {"dy", s.y}, {"dx", s.x, Role::kOut}},
+                    .slots = {{"dy", s.y},
+                              {"index", s.y, Role::kIn, Fit::kDense, taps_inside(s.x, s.y, p), DType::kU8},
+                              {"dx", s.x, Role::kOut}},
                     .run =
                         [p](Backend& b, const Bound& t, bool accumulate) {
-                          const Tensor y = Tensor::empty(t["dy"].shape(), t["dy"].dtype());
-                          const Tensor index = Tensor::empty(t["dy"].shape(), DType::kU8);
-                          find_backend("ref")->max_pool2d(t.image("x"), y.image(), index.image(), p);
-                          b.max_pool2d_backward(t.image("dy"), index.image(), t.image("dx"), p, accumulate);
-                          return 0.0;
+                          return b.max_pool2d_backward(t.image("dy"), t.image("index"), t.image("dx"), p, accumulate), 0.0;
                         },
                     .length = double(p.kernel * p.kernel),
                     .accumulates = true});
@@ -121,15 +133,13 @@ void norm_cases(std::vector<OpCase>& list) {
   }
 }
 
-std::vector<OpCase> cases() {
+}  // namespace
+
+std::vector<OpCase> image_cases() {
   std::vector<OpCase> list;
   pool_cases(list);
   norm_cases(list);
   return list;
 }
-const RegisterCases registration(cases);
 
-TEST_CASE("pooling and batch norm kernels") { run_cases(cases()); }
-
-}  // namespace
 }  // namespace tessera::testing

@@ -1,5 +1,5 @@
-// Fill, copy, cast and the elementwise ops on every backend.
-#include "tests/support/op_case.h"
+// Fill, copy, cast and the elementwise ops.
+#include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
 namespace {
@@ -12,7 +12,9 @@ std::pair<double, double> range_of(UnaryOp op) {
   return {-6, 6};
 }
 
-std::vector<OpCase> cases() {
+}  // namespace
+
+std::vector<OpCase> pointwise_cases() {
   std::vector<OpCase> list;
   for (const Shape& shape : {Shape{0, 7}, Shape{3, 5, 19}, Shape{2, 33, 257}}) {
     for (int i = 0; i <= int(UnaryOp::kSoftplus); ++i) {
@@ -103,9 +105,5 @@ std::vector<OpCase> cases() {
                   }});
   return list;
 }
-const RegisterCases registration(cases);
 
-TEST_CASE("pointwise and copy kernels") { run_cases(cases()); }
-
-}  // namespace
 }  // namespace tessera::testing

@@ -1,0 +1,37 @@
+// The two implementations of convolution and matrix product. Both are complete and have the contracts of tensor/ops/:
+//   naive  one thread for each number of the result, the formula as a loop. To learn from, and to compare with.
+//   tiled  blocks compute tiles of a matrix product out of shared memory. What runs by default.
+#pragma once
+
+#include "tensor/backend.h"
+
+namespace tessera::cuda {
+
+enum class ConvKernels : uint8_t { kNaive, kTiled };
+
+ConvKernels conv_kernels();                  // at first what TESSERA_CUDA_CONV says
+void set_conv_kernels(ConvKernels kernels);  // for tests
+
+namespace naive {
+void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
+void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
+void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate);
+void bias_backward(RowsView dy, void* dbias, bool accumulate);
+void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
+void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
+void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate);
+void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate);
+}  // namespace naive
+
+namespace tiled {
+void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
+void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
+void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate);
+void bias_backward(RowsView dy, void* dbias, bool accumulate);
+void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
+void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
+void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate);
+void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate);
+}  // namespace tiled
+
+}  // namespace tessera::cuda

@@ -1,0 +1,116 @@
+#include "cuda/cuda_backend.h"
+
+#include "cuda/context.h"
+#include "cuda/kernels.h"
+
+namespace tessera {
+
+CachingAllocator& CudaBackend::allocator() { return cuda::device_allocator(); }
+void CudaBackend::synchronize() { cuda::synchronize(); }
+void CudaBackend::upload(void* device, const void* host, size_t bytes) { cuda::upload(device, host, bytes); }
+void CudaBackend::download(void* host, const void* device, size_t bytes) { cuda::download(host, device, bytes); }
+
+void CudaBackend::fill(const StridedView& y, double value) { cuda::fill(y, value); }
+void CudaBackend::copy(const StridedView& x, const StridedView& y) { cuda::copy(x, y); }
+
+void CudaBackend::unary(UnaryOp op, RowsView x, RowsView y) { cuda::unary(op, x, y); }
+void CudaBackend::unary_backward(UnaryOp op, RowsView x, RowsView dy, RowsView dx, bool accumulate) {
+  cuda::unary_backward(op, x, dy, dx, accumulate);
+}
+void CudaBackend::binary(BinaryOp op, const StridedView& a, const StridedView& b, const StridedView& y) {
+  cuda::binary(op, a, b, y);
+}
+void CudaBackend::add_scaled(RowsView x, double alpha, RowsView y) { cuda::add_scaled(x, alpha, y); }
+void CudaBackend::scale(RowsView x, double alpha, RowsView y) { cuda::scale(x, alpha, y); }
+
+void CudaBackend::reduce(ReduceOp op, const StridedView& x, const StridedView& y) { cuda::reduce(op, x, y); }
+void CudaBackend::argmax(RowsView x, RowsView index) { cuda::argmax(x, index); }
+void CudaBackend::topk(RowsView x, RowsView values, RowsView indices) { cuda::topk(x, values, indices); }
+
+void CudaBackend::matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate) {
+  cuda::matmul(a, b, c, accumulate);
+}
+
+void CudaBackend::conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  cuda::conv2d(x, w, y, p, epilogue);
+}
+void CudaBackend::conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
+  cuda::conv2d_backward_data(dy, w, dx, p, accumulate);
+}
+void CudaBackend::conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
+  cuda::conv2d_backward_weight(x, dy, dw, p, accumulate);
+}
+void CudaBackend::bias_backward(RowsView dy, void* dbias, bool accumulate) { cuda::bias_backward(dy, dbias, accumulate); }
+void CudaBackend::conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
+  cuda::conv_transpose2x2(x, w, y, bias);
+}
+void CudaBackend::conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
+  cuda::conv_transpose2x2_backward_data(dy, w, dx, accumulate);
+}
+void CudaBackend::conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {
+  cuda::conv_transpose2x2_backward_weight(x, dy, dw, accumulate);
+}
+
+void CudaBackend::max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) { cuda::max_pool2d(x, y, index, p); }
+void CudaBackend::max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) {
+  cuda::max_pool2d_backward(dy, index, dx, p, accumulate);
+}
+void CudaBackend::upsample2x(ImageView x, ImageView y) { cuda::upsample2x(x, y); }
+void CudaBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) {
+  cuda::upsample2x_backward(dy, dx, accumulate);
+}
+
+void CudaBackend::batch_norm_stats(RowsView x, void* mean, void* var) { cuda::batch_norm_stats(x, mean, var); }
+void CudaBackend::batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
+  cuda::batch_norm_apply(x, bn, act, residual, y);
+}
+void CudaBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma,
+                                      void* dbeta, bool accumulate) {
+  cuda::batch_norm_backward(x, dy, bn, act, dx, dgamma, dbeta, accumulate);
+}
+
+void CudaBackend::softmax(RowsView x, RowsView y, bool log) { cuda::softmax(x, y, log); }
+void CudaBackend::softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) { cuda::softmax_backward(y, dy, dx, log); }
+
+void CudaBackend::gather_rows(RowsView x, const int64_t* index, RowsView y) { cuda::gather_rows(x, index, y); }
+void CudaBackend::scatter_add_rows(RowsView x, const int64_t* index, RowsView y) { cuda::scatter_add_rows(x, index, y); }
+
+double CudaBackend::bce_with_logits(RowsView x, RowsView target) { return cuda::bce_with_logits(x, target); }
+void CudaBackend::bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) {
+  cuda::bce_with_logits_backward(x, target, scale, dx, accumulate);
+}
+double CudaBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou) {
+  return cuda::ciou_loss(boxes, target, weight, ciou);
+}
+void CudaBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes) {
+  cuda::ciou_loss_backward(boxes, target, weight, scale, dboxes);
+}
+double CudaBackend::dfl_loss(RowsView logits, RowsView target, const void* weight) {
+  return cuda::dfl_loss(logits, target, weight);
+}
+void CudaBackend::dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
+                                    bool accumulate) {
+  cuda::dfl_loss_backward(logits, target, weight, scale, dlogits, accumulate);
+}
+double CudaBackend::mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) {
+  return cuda::mask_loss(coefficients, prototypes, masks, items);
+}
+void CudaBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                                     double scale, RowsView dcoefficients, ImageView dprototypes) {
+  cuda::mask_loss_backward(coefficients, prototypes, masks, items, scale, dcoefficients, dprototypes);
+}
+
+void CudaBackend::sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) {
+  cuda::sgd(p, g, v, grad_scale, s);
+}
+void CudaBackend::adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) {
+  cuda::adam(p, g, m, v, grad_scale, a);
+}
+void CudaBackend::lerp(RowsView y, RowsView x, double weight) { cuda::lerp(y, x, weight); }
+double CudaBackend::sum_of_squares(RowsView x) { return cuda::sum_of_squares(x); }
+bool CudaBackend::all_finite(RowsView x) { return cuda::all_finite(x); }
+
+void CudaBackend::uniform(RowsView y, const RandomStream& s, double low, double high) { cuda::uniform(y, s, low, high); }
+void CudaBackend::normal(RowsView y, const RandomStream& s, double mean, double deviation) { cuda::normal(y, s, mean, deviation); }
+
+}  // namespace tessera

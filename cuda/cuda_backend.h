@@ -1,0 +1,91 @@
+// Every op on a CUDA device: thin forwards to the launchers of kernels.h, one .cu file for each family.
+#pragma once
+
+#include <string_view>
+
+#include "tensor/backend.h"
+
+namespace tessera {
+
+class CudaBackend : public Backend {
+ public:
+  std::string_view name() const override { return "cuda"; }
+  Device::Kind device_kind() const override { return Device::Kind::kCuda; }
+  CachingAllocator& allocator() override;
+  void synchronize() override;
+  void upload(void* device, const void* host, size_t bytes) override;
+  void download(void* host, const void* device, size_t bytes) override;
+
+  // copy.cu
+  void fill(const StridedView& y, double value) override;
+  void copy(const StridedView& x, const StridedView& y) override;
+
+  // pointwise.cu
+  void unary(UnaryOp op, RowsView x, RowsView y) override;
+  void unary_backward(UnaryOp op, RowsView x, RowsView dy, RowsView dx, bool accumulate) override;
+  void binary(BinaryOp op, const StridedView& a, const StridedView& b, const StridedView& y) override;
+  void add_scaled(RowsView x, double alpha, RowsView y) override;
+  void scale(RowsView x, double alpha, RowsView y) override;
+
+  // reduce.cu
+  void reduce(ReduceOp op, const StridedView& x, const StridedView& y) override;
+  void argmax(RowsView x, RowsView index) override;
+  void topk(RowsView x, RowsView values, RowsView indices) override;
+
+  // matmul.cu
+  void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate) override;
+
+  // conv.cu
+  void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) override;
+  void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) override;
+  void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) override;
+  void bias_backward(RowsView dy, void* dbias, bool accumulate) override;
+  void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) override;
+  void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) override;
+  void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) override;
+
+  // pool.cu
+  void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) override;
+  void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) override;
+  void upsample2x(ImageView x, ImageView y) override;
+  void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) override;
+
+  // norm.cu
+  void batch_norm_stats(RowsView x, void* mean, void* var) override;
+  void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
+  void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
+                           bool accumulate) override;
+
+  // softmax.cu
+  void softmax(RowsView x, RowsView y, bool log) override;
+  void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) override;
+
+  // index.cu
+  void gather_rows(RowsView x, const int64_t* index, RowsView y) override;
+  void scatter_add_rows(RowsView x, const int64_t* index, RowsView y) override;
+
+  // losses.cu
+  double bce_with_logits(RowsView x, RowsView target) override;
+  void bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) override;
+  double ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou) override;
+  void ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes) override;
+  double dfl_loss(RowsView logits, RowsView target, const void* weight) override;
+  void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
+                         bool accumulate) override;
+  double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) override;
+  void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                          double scale, RowsView dcoefficients, ImageView dprototypes) override;
+
+  // optim.cu
+  void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;
+  void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) override;
+  void lerp(RowsView y, RowsView x, double weight) override;
+  double sum_of_squares(RowsView x) override;
+  bool all_finite(RowsView x) override;
+
+  // random.cu
+  void uniform(RowsView y, const RandomStream& s, double low, double high) override;
+  void normal(RowsView y, const RandomStream& s, double mean, double deviation) override;
+};
+
+}  // namespace tessera

@@ -1,0 +1,31 @@
+#include "cuda/install.h"
+
+#include <memory>
+
+#include "cuda/check.h"
+#include "cuda/context.h"
+#include "cuda/cuda_backend.h"
+
+namespace tessera {
+
+void install_cuda_backend(int index) {
+  cuda::use_device(index);
+  if (find_backend("cuda") == nullptr) install(std::make_unique<CudaBackend>());
+}
+
+std::string describe_cuda() {
+  std::string text = fmt::format("CUDA {}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  try {
+    const int count = cuda::device_count();
+    text += fmt::format(", {} device{}: ", count, count == 1 ? "" : "s");
+    for (int i = 0; i < count; ++i) {
+      const cuda::DeviceInfo d = cuda::describe_device(i);
+      text += fmt::format("{}{} (sm_{}{}, {} GiB)", i ? ", " : "", d.name, d.major, d.minor, d.total_bytes >> 30);
+    }
+  } catch (const Error& e) {
+    text += ", no device: " + e.message();
+  }
+  return text;
+}
+
+}  // namespace tessera

@@ -1,0 +1,15 @@
+// Registers the CUDA backend, or says why not. The one header of cuda/ that the program includes; no_cuda.cpp stands in where there
+// is no toolkit.
+#pragma once
+
+#include <string>
+
+namespace tessera {
+
+// Makes device `index` the one in use and installs the backend for it. Error(kUsage), in the driver's words, when it is not there.
+void install_cuda_backend(int index);
+
+// For people: "CUDA 13.0, 1 device: NVIDIA H100 80GB HBM3 (sm_90, 79 GiB)", "CUDA 13.0, no device: ..." or "not in this build".
+std::string describe_cuda();
+
+}  // namespace tessera

@@ -1,0 +1,23 @@
+#include "cuda/launch.cuh"
+
+#include "cuda/check.h"
+#include "tensor/base/env.h"
+
+namespace tessera::cuda::detail {
+
+bool sync_after_launch() {
+  static const bool sync = env("TESSERA_SYNC").value_or("0") != "0";
+  return sync;
+}
+
+void launch_failed(cudaError_t error, const char* name, const std::string& arguments, const Grid& grid, bool ran) {
+  (void)cudaGetLastError();
+  const dim3 b = grid.blocks;
+  const dim3 t = grid.threads;
+  throw Error(code_of(error),
+              fmt::format("cuda kernel {}({}) <<<{}x{}x{}, {}x{}x{}, {}>>>: {} ({})", name, arguments, b.x, b.y, b.z, t.x, t.y, t.z,
+                          grid.shared_bytes, cudaGetErrorString(error), cudaGetErrorName(error)),
+              {}, ran || sync_after_launch() ? "" : "an earlier kernel may be the cause: TESSERA_SYNC=1 locates it");
+}
+
+}  // namespace tessera::cuda::detail

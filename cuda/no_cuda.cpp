@@ -1,0 +1,14 @@
+// Stands in for the whole of cuda/ in builds without the toolkit.
+#include "cuda/install.h"
+#include "tensor/base/check.h"
+
+namespace tessera {
+
+void install_cuda_backend(int index) {
+  throw Error(ErrorCode::kUsage, fmt::format("this build has no CUDA, so no device {}", index), {},
+              "configure with -DTESSERA_CUDA=ON where nvcc is installed");
+}
+
+std::string describe_cuda() { return "not in this build"; }
+
+}  // namespace tessera

@@ -1,0 +1,382 @@
+// Batch normalisation, alone or fused with SiLU and a residual sum. Every kernel works on tiles of columns (channels): a thread
+// keeps N neighbouring channels and walks down the rows, so what belongs to a channel is read once and stays in registers, and a
+// warp reads the neighbouring channels of one row or of a few rows.
+//
+// Results over all rows of a channel take two launches: blocks reduce chunks of rows, then a few blocks merge the chunks. Both
+// follow an order that only the shapes decide.
+#include <algorithm>
+#include <bit>
+
+#include "cuda/device/math.cuh"
+#include "cuda/device/reduce.cuh"
+#include "cuda/device/rows.cuh"
+#include "cuda/kernels.h"
+
+namespace tessera::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+// How blocks share a matrix: `width` threads side by side, N channels each, and kThreads / width rows at a time. Block b has tile
+// b % col_tiles of channels and chunk b / col_tiles of rows.
+struct ColumnPlan {
+  int width;  // a power of two
+  int col_tiles;
+  int chunks, rows_per_chunk;
+  Grid grid() const { return {dim3(unsigned(col_tiles) * unsigned(chunks)), dim3(kThreads)}; }
+};
+
+template <int N>
+ColumnPlan plan_columns(const RowsView& x, int64_t most_blocks, int64_t rows_of_thread) {
+  ColumnPlan plan{};
+  const int64_t packs = (x.cols + N - 1) / N;
+  plan.width = int(std::bit_ceil(uint64_t(std::min<int64_t>(packs, kWarp))));
+  plan.col_tiles = size32((packs + plan.width - 1) / plan.width);
+  const int64_t height = kThreads / plan.width;
+  const int64_t most_chunks = std::max<int64_t>(1, most_blocks / plan.col_tiles);
+  int64_t rows = std::max((x.rows + most_chunks - 1) / most_chunks, rows_of_thread * height);
+  rows = (rows + height - 1) / height * height;
+  plan.rows_per_chunk = size32(std::min(rows, x.rows));
+  plan.chunks = size32((x.rows + rows - 1) / rows);
+  blocks_for(int64_t(plan.col_tiles) * plan.chunks, 1);  // throws if these are too many for a grid
+  return plan;
+}
+
+// A reduction: no more blocks than fill any device several times over, and at least one full group of rows for every thread.
+constexpr int kGroup = 8;
+template <int N>
+ColumnPlan plan_reduction(const RowsView& x) {
+  return plan_columns<N>(x, /*most_blocks=*/1024, /*rows_of_thread=*/kGroup);
+}
+// An elementwise kernel: enough rows for a thread to make reading the channel's numbers cheap.
+template <int N>
+ColumnPlan plan_elementwise(const RowsView& x) {
+  return plan_columns<N>(x, /*most_blocks=*/int64_t{1} << 30, /*rows_of_thread=*/8);
+}
+
+// Where a thread works: channels col .. col + count - 1 (count <= 0: none), rows `row`, row + step, ... below end.
+struct ColumnPlace {
+  int col, count;
+  int row, step, end;
+  int chunk;
+};
+
+template <int N>
+__device__ ColumnPlace column_place(const ColumnPlan& plan, int rows, int cols) {
+  const int t = int(threadIdx.x);
+  const int chunk = int(blockIdx.x) / plan.col_tiles;
+  const int tile = int(blockIdx.x) - chunk * plan.col_tiles;
+  ColumnPlace at;
+  at.col = (tile * plan.width + t % plan.width) * N;
+  at.count = cols - at.col;
+  const int begin = chunk * plan.rows_per_chunk;
+  at.row = begin + t / plan.width;
+  at.step = kThreads / plan.width;
+  at.end = begin + min(plan.rows_per_chunk, rows - begin);
+  at.chunk = chunk;
+  return at;
+}
+
+// N entries of a per-channel vector. One by one: parameters lie in an arena at any element.
+template <int N>
+__device__ Pack<float, N> channels(const float* v, const ColumnPlace& at) {
+  Pack<float, N> r;
+#pragma unroll
+  for (int i = 0; i < N; ++i) r.v[i] = i < at.count ? v[at.col + i] : 0.0f;
+  return r;
+}
+
+// ---- what is formed over the rows of a channel
+
+// Number, mean and sum of squared deviations of some values (Chan, Golub and LeVeque 1983). Nothing large is subtracted from
+// something large anywhere, as E[x^2] - E[x]^2 would do.
+struct Moments {
+  float n, mean, m2;
+};
+__device__ Moments merged(const Moments& a, const Moments& b) {
+  const float n = a.n + b.n;
+  const float share = n > 0 ? b.n / n : 0.0f;
+  const float delta = b.mean - a.mean;
+  return {n, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.n * share};
+}
+
+// The two sums of the backward pass.
+struct Sums {
+  float dz, dz_normalized;
+};
+__device__ Sums merged(const Sums& a, const Sums& b) { return {a.dz + b.dz, a.dz_normalized + b.dz_normalized}; }
+
+// Merges what the threads of a block have for the same channel, thread t with t + half, in a tree. Afterwards entry i * kThreads +
+// t of `tree` is channel i of thread t for the first `width` threads.
+template <int N, class Part>
+__device__ void merge_in_block(Part* tree, const Part (&mine)[N], int width) {
+  const int t = int(threadIdx.x);
+#pragma unroll
+  for (int i = 0; i < N; ++i) tree[i * kThreads + t] = mine[i];
+  for (int half = kThreads / 2; half >= width; half /= 2) {
+    __syncthreads();
+    if (t < half) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) tree[i * kThreads + t] = merged(tree[i * kThreads + t], tree[i * kThreads + t + half]);
+    }
+  }
+}
+
+// Entry (chunk, c) of `partial`, a matrix of chunks x cols.
+template <int N, class Part>
+__device__ void store_partial(Part* partial, const Part* tree, const ColumnPlan& plan, const ColumnPlace& at, int cols) {
+  if (int(threadIdx.x) >= plan.width) return;
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    if (i < at.count) partial[int64_t(at.chunk) * cols + at.col + i] = tree[i * kThreads + int(threadIdx.x)];
+  }
+}
+
+// Hands finish(c, part) the merged chunks of channel c.
+// Thread t: channel t % 8 of the block's eight, chunks t / 8, t / 8 + 32, ...; then a tree. A chunk's eight parts are neighbours.
+constexpr int kMergeChannels = 8;
+template <class Part, class Finish>
+__global__ void __launch_bounds__(kThreads) merge_chunks_kernel(const Part* partial, int chunks, int cols, Finish finish) {
+  TESSERA_SHARED(tree, Part[kThreads]);
+  const int t = int(threadIdx.x);
+  const int c = int(blockIdx.x) * kMergeChannels + t % kMergeChannels;
+  Part mine[1] = {};
+  if (c < cols) {
+    for (int k = t / kMergeChannels; k < chunks; k += kThreads / kMergeChannels) {
+      mine[0] = merged(mine[0], partial[int64_t(k) * cols + c]);
+    }
+  }
+  merge_in_block<1>(tree, mine, kMergeChannels);
+  if (t < kMergeChannels && c < cols) finish(c, tree[t]);
+}
+
+template <class Part, class Finish>
+void merge_chunks(const char* name, const Scratch<Part>& partial, const ColumnPlan& plan, int64_t cols, const Finish& finish) {
+  launch(name, {dim3(blocks_for(cols, kMergeChannels)), dim3(kThreads)}, merge_chunks_kernel<Part, Finish>,
+         static_cast<const Part*>(partial.get()), plan.chunks, size32(cols), finish);
+}
+
+// ---- statistics
+
+// Moments of a chunk of rows of every channel, of x - row 0: deviations stay small numbers however far from 0 the channel lies.
+// Thread: N channels, its rows in groups of kGroup. A group is held in registers, so its mean is known before the deviations from
+// it are squared, and kGroup reads of 16 bytes are under way together.
+template <int N>
+__global__ void __launch_bounds__(kThreads) stats_kernel(Rows<const float> x, Moments* partial, ColumnPlan plan) {
+  TESSERA_SHARED(tree, Moments[N * kThreads]);
+  const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
+  Moments mine[N] = {};
+  if (at.count > 0) {
+    const Pack<float, N> origin = load_pack<N>(x.row(0) + at.col, at.count);
+    for (int first = at.row; first < at.end; first += kGroup * at.step) {
+      Pack<float, N> group[kGroup];
+#pragma unroll
+      for (int k = 0; k < kGroup; ++k) {
+        // The last group repeats its first row, which is not counted.
+        const int r = first + k * at.step;
+        group[k] = load_pack<N>(x.row(r < at.end ? r : first) + at.col, at.count);
+      }
+      const int n = min(kGroup, (at.end - first + at.step - 1) / at.step);
+      const float one_of_n = 1.0f / float(n);
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        float sum = 0;
+#pragma unroll
+        for (int k = 0; k < kGroup; ++k) sum += k < n ? group[k].v[i] - origin.v[i] : 0.0f;
+        Moments m{float(n), sum * one_of_n, 0};
+#pragma unroll
+        for (int k = 0; k < kGroup; ++k) {
+          const float deviation = k < n ? group[k].v[i] - origin.v[i] - m.mean : 0.0f;
+          m.m2 += deviation * deviation;
+        }
+        mine[i] = merged(mine[i], m);
+      }
+    }
+  }
+  merge_in_block<N>(tree, mine, plan.width);
+  store_partial<N>(partial, tree, plan, at, x.cols);
+}
+
+struct StoreStats {
+  const float* origin;
+  float* mean;
+  float* var;
+  __device__ void operator()(int c, const Moments& m) const {
+    mean[c] = origin[c] + m.mean;
+    var[c] = m.m2 / m.n;
+  }
+};
+
+// ---- forward
+
+struct Channels {
+  const float *mean, *rstd, *gamma, *beta;
+};
+Channels channels_of(const BatchNormView& bn) {
+  auto as_floats = [](const void* p) { return static_cast<const float*>(p); };
+  return {as_floats(bn.mean), as_floats(bn.rstd), as_floats(bn.gamma), as_floats(bn.beta)};
+}
+
+// y = act((x - mean) rstd gamma + beta) + residual, in one pass: x and residual are read once, y is written once, as a slice of a
+// wider tensor if need be.
+// Thread: N channels, rows `height` apart. x - mean comes first: x scale + shift would round at the size of x, not of its
+// deviation.
+template <int N>
+__global__ void __launch_bounds__(kThreads)
+    apply_kernel(Rows<const float> x, Channels bn, Activation act, Rows<const float> residual, Rows<float> y, ColumnPlan plan) {
+  const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
+  if (at.count <= 0) return;
+  const Pack<float, N> mean = channels<N>(bn.mean, at);
+  const Pack<float, N> beta = channels<N>(bn.beta, at);
+  Pack<float, N> scale = channels<N>(bn.rstd, at);
+  const Pack<float, N> gamma = channels<N>(bn.gamma, at);
+#pragma unroll
+  for (int i = 0; i < N; ++i) scale.v[i] *= gamma.v[i];
+  for (int r = at.row; r < at.end; r += at.step) {
+    Pack<float, N> v = load_pack<N>(x.row(r) + at.col, at.count);
+#pragma unroll
+    for (int i = 0; i < N; ++i) v.v[i] = activate(act, (v.v[i] - mean.v[i]) * scale.v[i] + beta.v[i]);
+    if (residual.p) {
+      const Pack<float, N> addend = load_pack<N>(residual.row(r) + at.col, at.count);
+#pragma unroll
+      for (int i = 0; i < N; ++i) v.v[i] += addend.v[i];
+    }
+    store_pack<N>(y.row(r) + at.col, v, at.count);
+  }
+}
+
+// ---- backward
+
+// The numbers of N channels that give xhat and dz of an element back from x and dy.
+template <int N>
+struct Recompute {
+  Pack<float, N> mean, rstd, gamma, beta;
+
+  __device__ Recompute(const Channels& bn, const ColumnPlace& at)
+      : mean(channels<N>(bn.mean, at)),
+        rstd(channels<N>(bn.rstd, at)),
+        gamma(channels<N>(bn.gamma, at)),
+        beta(channels<N>(bn.beta, at)) {}
+  __device__ float normalized(int i, float x) const { return (x - mean.v[i]) * rstd.v[i]; }
+  __device__ float dz(int i, Activation act, float xhat, float dy) const {
+    return dy * activation_slope(act, xhat * gamma.v[i] + beta.v[i]);
+  }
+};
+
+// First pass: over a chunk of rows of every channel, sum of dz and of dz xhat, with xhat = (x - mean) rstd, z = xhat gamma + beta
+// and dz = dy act'(z). z and its sigmoid are computed again: cheaper than a tensor more to write and to read. Thread: N channels,
+// rows `height` apart; then a tree.
+template <int N>
+__global__ void __launch_bounds__(kThreads)
+    backward_sums_kernel(Rows<const float> x, Rows<const float> dy, Channels bn, Activation act, Sums* partial, ColumnPlan plan) {
+  TESSERA_SHARED(tree, Sums[N * kThreads]);
+  const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
+  Sums mine[N] = {};
+  if (at.count > 0) {
+    const Recompute<N> of(bn, at);
+    for (int r = at.row; r < at.end; r += at.step) {
+      const Pack<float, N> v = load_pack<N>(x.row(r) + at.col, at.count);
+      const Pack<float, N> g = load_pack<N>(dy.row(r) + at.col, at.count);
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        const float xhat = of.normalized(i, v.v[i]);
+        const float dz = of.dz(i, act, xhat, g.v[i]);
+        mine[i] = merged(mine[i], Sums{dz, dz * xhat});
+      }
+    }
+  }
+  merge_in_block<N>(tree, mine, plan.width);
+  store_partial<N>(partial, tree, plan, at, x.cols);
+}
+
+// dgamma = sum of dz xhat, dbeta = sum of dz; the means over the rows stay for the second pass.
+struct StoreGradients {
+  float* dgamma;
+  float* dbeta;
+  bool accumulate;
+  float rows;
+  float* mean_dz;
+  float* mean_dz_normalized;
+  __device__ void operator()(int c, const Sums& s) const {
+    put(dgamma[c], s.dz_normalized, accumulate);
+    put(dbeta[c], s.dz, accumulate);
+    mean_dz[c] = s.dz / rows;
+    mean_dz_normalized[c] = s.dz_normalized / rows;
+  }
+};
+
+// Second pass: dx = gamma rstd (dz - mean(dz) - xhat mean(dz xhat)): what is left when the parts that act through mean and variance
+// are taken away. Threads as in apply_kernel; dx may be dy: a thread reads its pack before it writes it.
+template <int N>
+__global__ void __launch_bounds__(kThreads)
+    backward_dx_kernel(Rows<const float> x, Rows<const float> dy, Channels bn, Activation act, const float* mean_dz,
+                       const float* mean_dz_normalized, Rows<float> dx, ColumnPlan plan) {
+  const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
+  if (at.count <= 0) return;
+  const Recompute<N> of(bn, at);
+  const Pack<float, N> constant = channels<N>(mean_dz, at);
+  const Pack<float, N> slope = channels<N>(mean_dz_normalized, at);
+  for (int r = at.row; r < at.end; r += at.step) {
+    const Pack<float, N> v = load_pack<N>(x.row(r) + at.col, at.count);
+    Pack<float, N> g = load_pack<N>(dy.row(r) + at.col, at.count);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float xhat = of.normalized(i, v.v[i]);
+      const float through_statistics = constant.v[i] + xhat * slope.v[i];
+      g.v[i] = of.gamma.v[i] * of.rstd.v[i] * (of.dz(i, act, xhat, g.v[i]) - through_statistics);
+    }
+    store_pack<N>(dx.row(r) + at.col, g, at.count);
+  }
+}
+
+}  // namespace
+
+void batch_norm_stats(RowsView x, void* mean, void* var) {
+  expect_f32("batch_norm_stats", x.t);
+  with_pack<float>(
+      [&]<int N>() {
+        const ColumnPlan plan = plan_reduction<N>(x);
+        const Scratch<Moments> partial(int64_t(plan.chunks) * x.cols);
+        launch("batch_norm_stats", plan.grid(), stats_kernel<N>, rows_of<const float>(x), partial.get(), plan);
+        merge_chunks("batch_norm_stats, merge", partial, plan, x.cols,
+                     StoreStats{static_cast<const float*>(x.p), static_cast<float*>(mean), static_cast<float*>(var)});
+      },
+      x);
+}
+
+void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
+  expect_f32("batch_norm_apply", x.t);
+  with_pack<float>(
+      [&]<int N>() {
+        const ColumnPlan plan = plan_elementwise<N>(x);
+        launch("batch_norm_apply", plan.grid(), apply_kernel<N>, rows_of<const float>(x), channels_of(bn), act,
+               rows_of<const float>(residual), rows_of<float>(y), plan);
+      },
+      x, residual, y);
+}
+
+void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
+                         bool accumulate) {
+  expect_f32("batch_norm_backward", x.t);
+  const Scratch<float> means(2 * x.cols);
+  float* const mean_dz = means.get();
+  float* const mean_dz_normalized = mean_dz + x.cols;
+  with_pack<float>(
+      [&]<int N>() {
+        const ColumnPlan sums = plan_reduction<N>(x);
+        const Scratch<Sums> partial(int64_t(sums.chunks) * x.cols);
+        launch("batch_norm_backward, sums", sums.grid(), backward_sums_kernel<N>, rows_of<const float>(x), rows_of<const float>(dy),
+               channels_of(bn), act, partial.get(), sums);
+        merge_chunks("batch_norm_backward, merge", partial, sums, x.cols,
+                     StoreGradients{static_cast<float*>(dgamma), static_cast<float*>(dbeta), accumulate, float(x.rows), mean_dz,
+                                    mean_dz_normalized});
+        const ColumnPlan plan = plan_elementwise<N>(x);
+        launch("batch_norm_backward, dx", plan.grid(), backward_dx_kernel<N>, rows_of<const float>(x), rows_of<const float>(dy),
+               channels_of(bn), act, static_cast<const float*>(mean_dz), static_cast<const float*>(mean_dz_normalized),
+               rows_of<float>(dx), plan);
+      },
+      x, dy, dx);
+}
+
+}  // namespace tessera::cuda

@@ -1,0 +1,33 @@
+// The test's side of the emulated GPU: scheduling order, what the checkers found, and failures on demand.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tessera::emulated {
+
+// Blocks of a launch and threads of a block run in an order drawn from (seed, number of the launch), so that a run repeats exactly
+// and two runs of the same op see different orders. Seed 0: in thread order.
+void set_seed(uint64_t seed);
+uint64_t seed();
+
+// What the checkers have found since the last call; each names block and thread. A launch with a finding returns
+// cudaErrorLaunchFailure.
+std::vector<std::string> take_reports();
+void print_reports(bool print);  // the first of each launch to stderr (default: yes)
+
+// The nth call of this name from now on ("cudaMalloc", "launch", ...; "*": any) returns `error`, and so do those after it, `times`
+// in all.
+void fail_call(const std::string& name, int nth, cudaError_t error, int times = 1);
+
+// Whether code outside kernels may use device memory, which a real device does not let it do (default: yes, for speed). Forbidden, it
+// ends the program with a segmentation fault where it does.
+void allow_host_access(bool allow);
+
+uint64_t launches();  // since the start
+int live_buffers();   // of cudaMalloc
+
+}  // namespace tessera::emulated

@@ -1,0 +1,495 @@
+// Runs a grid on the CPU: blocks one after another, the threads of a block as fibers that change over only where CUDA lets threads
+// meet. Between those points a thread runs undisturbed, so what the emulation can show is wrong order, not torn accesses.
+//
+// Note [Order of threads]: a fair random draw at each meeting keeps the warps of a block roughly in step, and a kernel that needs
+// that passes. So each interval between barriers is run in one of three ways: by fair draws, by always continuing the newest ready
+// thread (one warp runs far ahead of the others), or by that with a draw now and then.
+#include <sys/mman.h>
+
+#include <csignal>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "tests/cuda_host/emulator.h"
+#include "tests/cuda_host/fiber.h"
+#include "tests/cuda_host/machine.h"
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace tessera::emulated {
+
+unsigned lane_of_warp;
+
+namespace {
+
+constexpr unsigned kMaxThreads = 1024;
+constexpr size_t kStackBytes = 64 << 10;
+constexpr size_t kStaticShared = 48 << 10;  // limits of the hardware
+constexpr size_t kTotalShared = 227 << 10;
+constexpr size_t kRedZone = 128;      // bytes after each shared variable
+constexpr size_t kArena = 512 << 10;  // shared memory with its red zones
+constexpr uint8_t kCanary = 0xA5;
+constexpr uint8_t kPoison = 0xFF;  // NaN, -1
+constexpr size_t kPage = 4096;
+
+enum class State : uint8_t { kFresh, kReady, kAtBarrier, kAtWarp, kDone };
+
+struct Thread {
+  uint3 index{};
+  unsigned linear = 0;
+  State state = State::kFresh;
+  int stack = -1;
+  Fiber fiber{};
+  Place where;  // of the meeting it waits at
+};
+
+// One warp operation that lanes are arriving at.
+struct Meeting {
+  unsigned mask = 0, arrived = 0;
+  WarpAction action = nullptr;
+  Place where;
+  void* lanes[32];
+};
+
+struct SharedRegion {
+  size_t begin, bytes;
+  const char* name;
+};
+
+class Machine {
+ public:
+  cudaError_t run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument);
+  int barrier(int predicate, const Place& where);
+  void meet(unsigned mask, void* mine, WarpAction action, const Place& where);
+  void* shared(SharedSlot& slot, size_t bytes, const char* name);
+  void* dynamic() { return arena_ + dynamic_; }
+  void forget_reports() { reports_before_ = 0; }
+  bool busy() const { return current_ != nullptr; }
+  void add_report(const std::string& text);
+  [[noreturn]] void abandon();
+  bool on_stack(const void* p) const { return p >= stacks_ && p < stacks_ + kStackBytes * kMaxThreads; }
+
+  uint64_t seed = 1;
+  uint64_t launch = 0;
+  bool printing = true;
+  std::vector<std::string> reports;
+
+ private:
+  static void fiber_entry();
+  void prepare();
+  void start_block(unsigned index);
+  void new_order();
+  Thread* next();
+  void deadlock();
+  void become(Thread* t);
+  void go_on(Fiber* save, Thread* t);
+  void wait();
+  void make_ready(Thread& t);
+  void open_barrier();
+  size_t add_region(size_t bytes, const char* name);
+  void check_red_zones();
+  unsigned draw(unsigned n);  // 0 .. n-1
+
+  std::byte* top_of(int stack) const {
+    // Tops at different distances from the page, or all fibers would share a few lines of the cache.
+    return stacks_ + size_t(stack + 1) * kStackBytes - size_t(stack * 5 % 61) * 64 - 64;
+  }
+
+  std::byte* stacks_ = nullptr;
+  std::vector<int> free_stacks_;
+  alignas(1024) uint8_t arena_[kArena];
+  size_t arena_used_ = 0, dynamic_ = 0;
+  std::vector<SharedRegion> regions_;
+
+  void (*body_)(void*) = nullptr;
+  void* argument_ = nullptr;
+  unsigned threads_n_ = 0, done_ = 0, at_barrier_ = 0;
+  int votes_ = 0, votes_seen_ = 0;
+  Thread threads_[kMaxThreads];
+  std::vector<Meeting> meetings_[kMaxThreads / 32];
+  uint16_t ready_[kMaxThreads];  // ring
+  unsigned head_ = 0, count_ = 0;
+  Thread* current_ = nullptr;
+  Fiber main_{};
+  bool abandoned_ = false;
+  size_t reports_before_ = 0;  // this launch
+  uint64_t random_ = 0;
+  enum class Mode { kFair, kMixed, kNewest } mode_ = Mode::kFair;
+};
+
+Machine machine;
+
+unsigned Machine::draw(unsigned n) {  // xorshift
+  random_ ^= random_ << 13;
+  random_ ^= random_ >> 7;
+  random_ ^= random_ << 17;
+  return unsigned((random_ >> 32) * n >> 32);
+}
+
+void Machine::add_report(const std::string& text) {
+  constexpr size_t kEnough = 16;  // of one launch: a mistake of all threads would fill the log
+  if (reports.size() >= reports_before_ + kEnough) return;
+  std::string all = text;
+  if (current_ != nullptr) {
+    const uint3 b = blockIdx;
+    const uint3 t = current_->index;
+    all += " [block " + std::to_string(b.x) + "," + std::to_string(b.y) + "," + std::to_string(b.z) + " thread " +
+           std::to_string(t.x) + "," + std::to_string(t.y) + "," + std::to_string(t.z) + "]";
+  }
+  reports.push_back(all);
+  if (printing && reports.size() == reports_before_ + 1) {
+    std::fprintf(stderr, "emulated GPU, seed %llu: %s\n", static_cast<unsigned long long>(seed), all.c_str());
+  }
+}
+
+// Ends the launch from inside a fiber; the fibers are left as they are.
+void Machine::abandon() {
+  abandoned_ = true;
+  Fiber left;
+  switch_fiber(&left, main_);
+  std::abort();
+}
+
+// ---- order
+// -----------------------------------------------------------------------------------------------------------------------
+
+void Machine::make_ready(Thread& t) {
+  t.state = State::kReady;
+  ready_[(head_ + count_++) % kMaxThreads] = uint16_t(t.linear);
+}
+
+// At the start of a block and after each barrier: how this interval is run, and who comes first.
+void Machine::new_order() {
+  if (seed == 0) return;
+  mode_ = Mode(draw(3));
+  if (mode_ == Mode::kFair) return;
+  std::vector<uint16_t> order(count_);
+  const unsigned first = draw(count_);
+  const bool backwards = draw(2) != 0;
+  for (unsigned i = 0; i < count_; ++i)
+    order[((backwards ? count_ - 1 - i : i) + first) % count_] = ready_[(head_ + i) % kMaxThreads];
+  for (unsigned i = 0; i < count_; ++i) ready_[(head_ + i) % kMaxThreads] = order[i];
+}
+
+void Machine::open_barrier() {
+  for (unsigned i = 0; i < threads_n_; ++i) {
+    if (threads_[i].state == State::kAtBarrier) make_ready(threads_[i]);
+  }
+  votes_seen_ = votes_;
+  votes_ = 0;
+  at_barrier_ = 0;
+  new_order();
+}
+
+// Nobody can go on, and not all are done: names the first reason.
+void Machine::deadlock() {
+  const Thread* at_warp = nullptr;
+  const Thread* at_barrier = nullptr;
+  const Thread* elsewhere = nullptr;
+  for (unsigned i = 0; i < threads_n_; ++i) {
+    const Thread& t = threads_[i];
+    if (t.state == State::kAtWarp && at_warp == nullptr) at_warp = &t;
+    if (t.state != State::kAtBarrier) continue;
+    if (at_barrier == nullptr) {
+      at_barrier = &t;
+    } else if (t.where.line() != at_barrier->where.line() || std::strcmp(t.where.file_name(), at_barrier->where.file_name()) != 0) {
+      elsewhere = &t;
+    }
+  }
+  if (at_warp != nullptr) {
+    report("the warp operation at %s:%u never completes: thread %u waits for lanes that left or wait elsewhere",
+           at_warp->where.file_name(), at_warp->where.line(), at_warp->linear);
+  } else if (done_ > 0) {
+    report("divergent barrier: %u threads wait at %s:%u and %u have left the kernel", at_barrier_, at_barrier->where.file_name(),
+           at_barrier->where.line(), done_);
+  } else if (elsewhere != nullptr) {
+    report("divergent barrier: thread %u waits at %s:%u, thread %u at line %u", at_barrier->linear, at_barrier->where.file_name(),
+           at_barrier->where.line(), elsewhere->linear, elsewhere->where.line());
+  } else {
+    return;
+  }
+  abandon();
+}
+
+// The thread that runs next; null: the block is done.
+Thread* Machine::next() {
+  if (count_ == 0) {
+    if (done_ == threads_n_) return nullptr;
+    deadlock();
+    open_barrier();
+  }
+  if (seed != 0) {
+    if (mode_ == Mode::kNewest || (mode_ == Mode::kMixed && draw(16) != 0)) {
+      return &threads_[ready_[(head_ + --count_) % kMaxThreads]];
+    }
+    std::swap(ready_[head_], ready_[(head_ + draw(count_)) % kMaxThreads]);
+  }
+  Thread* t = &threads_[ready_[head_]];
+  head_ = (head_ + 1) % kMaxThreads;
+  --count_;
+  return t;
+}
+
+// ---- fibers
+// ----------------------------------------------------------------------------------------------------------------------
+
+void Machine::become(Thread* t) {
+  current_ = t;
+  if (t == nullptr) return;
+  threadIdx = t->index;
+  lane_of_warp = t->linear % 32;
+}
+
+void Machine::go_on(Fiber* save, Thread* t) {
+  become(t);
+  if (t == nullptr) return switch_fiber(save, main_);
+  if (t->stack < 0) {
+    t->stack = free_stacks_.back();
+    free_stacks_.pop_back();
+    t->fiber = make_fiber(top_of(t->stack), kStackBytes / 2, fiber_entry);
+  }
+  switch_fiber(save, t->fiber);
+}
+
+void Machine::wait() {
+  Thread* const me = current_;
+  Thread* const t = next();
+  if (t == me) return;
+  go_on(&me->fiber, t);
+}
+
+// A fiber runs one thread after another as long as the next one is fresh: kernels without meetings never switch.
+void Machine::fiber_entry() {
+  Machine& m = machine;
+  for (;;) {
+    m.body_(m.argument_);
+    Thread* const me = m.current_;
+    me->state = State::kDone;
+    ++m.done_;
+    Thread* const t = m.next();
+    if (t != nullptr && t->stack < 0) {
+      t->stack = me->stack;
+      m.become(t);
+      continue;
+    }
+    m.free_stacks_.push_back(me->stack);
+    Fiber left;
+    m.go_on(&left, t);
+  }
+}
+
+int Machine::barrier(int predicate, const Place& where) {
+  Thread& me = *current_;
+  me.state = State::kAtBarrier;
+  me.where = where;
+  ++at_barrier_;
+  votes_ += predicate;
+  wait();
+  return votes_seen_;
+}
+
+void Machine::meet(unsigned mask, void* mine, WarpAction action, const Place& where) {
+  Thread& me = *current_;
+  const unsigned lane = lane_of_warp;
+  const unsigned warp = me.linear / 32;
+  if (!(mask >> lane & 1)) {
+    report("lane %u calls a warp operation with mask %08x, which leaves it out, at %s:%u", lane, mask, where.file_name(),
+           where.line());
+    abandon();
+  }
+  auto& list = meetings_[warp];
+  size_t i = 0;
+  while (i < list.size() && list[i].mask != mask) ++i;
+  if (i == list.size()) list.push_back({mask, 0, action, where, {}});
+  Meeting& m = list[i];
+  if (m.where.line() != where.line() || std::strcmp(m.where.file_name(), where.file_name()) != 0) {
+    report("lanes of a warp meet at different places: %s:%u and %s:%u", m.where.file_name(), m.where.line(), where.file_name(),
+           where.line());
+    abandon();
+  }
+  m.arrived |= 1u << lane;
+  m.lanes[lane] = mine;
+  if (m.arrived != mask) {
+    me.state = State::kAtWarp;
+    me.where = where;
+    wait();
+    return;
+  }
+  if (action != nullptr) action(m.lanes, mask);
+  for (unsigned l = 0; l < 32; ++l) {
+    if (mask >> l & 1 && l != lane) make_ready(threads_[warp * 32 + l]);
+  }
+  list.erase(list.begin() + std::ptrdiff_t(i));
+}
+
+// ---- shared memory
+// ---------------------------------------------------------------------------------------------------------------
+
+size_t Machine::add_region(size_t bytes, const char* name) {
+  const size_t begin = arena_used_;
+  const size_t end = begin + bytes;
+  arena_used_ = (end + kRedZone + 127) / 128 * 128;
+  if (arena_used_ > kArena) {
+    report("shared memory: '%s' of %zu bytes does not fit any more", name, bytes);
+    abandon();
+  }
+  regions_.push_back({begin, bytes, name});
+  std::memset(arena_ + begin, kPoison, bytes);
+  std::memset(arena_ + end, kCanary, arena_used_ - end);
+  return begin;
+}
+
+void* Machine::shared(SharedSlot& slot, size_t bytes, const char* name) {
+  if (slot.launch != unsigned(launch)) {
+    slot.launch = unsigned(launch);
+    slot.p = arena_ + add_region(bytes, name);
+  }
+  return slot.p;
+}
+
+void Machine::check_red_zones() {
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    const size_t end = regions_[i].begin + regions_[i].bytes;
+    const size_t next_begin = i + 1 < regions_.size() ? regions_[i + 1].begin : arena_used_;
+    for (size_t at = end; at < next_begin; ++at) {
+      if (arena_[at] == kCanary) continue;
+      report("shared memory: byte %zu past the end of '%s' (%zu bytes) was written", at - end, regions_[i].name, regions_[i].bytes);
+      std::memset(arena_ + end, kCanary, next_begin - end);
+      break;
+    }
+  }
+}
+
+// ---- launch
+// ----------------------------------------------------------------------------------------------------------------------
+
+void Machine::prepare() {
+  if (stacks_ != nullptr) return;
+  void* const p =
+      mmap(nullptr, kStackBytes * kMaxThreads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) std::abort();
+  stacks_ = static_cast<std::byte*>(p);
+  for (unsigned i = 0; i < kMaxThreads; ++i) mprotect(stacks_ + i * kStackBytes, kPage, PROT_NONE);
+}
+
+void Machine::start_block(unsigned index) {
+  const dim3 g = gridDim;
+  blockIdx = {index % g.x, index / g.x % g.y, index / g.x / g.y};
+  for (const SharedRegion& r : regions_) std::memset(arena_ + r.begin, kPoison, r.bytes);
+  for (unsigned i = 0; i < threads_n_; ++i) {
+    threads_[i].state = State::kFresh;
+    threads_[i].stack = -1;
+    ready_[i] = uint16_t(i);
+  }
+  for (auto& list : meetings_) list.clear();
+  head_ = done_ = at_barrier_ = 0;
+  count_ = threads_n_;
+  votes_ = votes_seen_ = 0;
+  new_order();
+}
+
+cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument) {
+  const dim3 g = config.gridDim;
+  const dim3 b = config.blockDim;
+  const size_t threads = size_t(b.x) * b.y * b.z;
+  const size_t blocks = size_t(g.x) * g.y * g.z;
+  if (threads == 0 || threads > kMaxThreads || b.z > 64 || blocks == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535) {
+    return cudaErrorInvalidConfiguration;
+  }
+  if (config.dynamicSmemBytes > kTotalShared) return cudaErrorInvalidValue;
+  prepare();
+  ++launch;
+  gridDim = g;
+  blockDim = b;
+  body_ = body;
+  argument_ = argument;
+  threads_n_ = unsigned(threads);
+  abandoned_ = false;
+  random_ = (seed + 1) * 0x9E3779B97F4A7C15u + launch * 0xD1342543DE82EF95u;
+  draw(1);
+  regions_.clear();
+  arena_used_ = kRedZone;
+  std::memset(arena_, kCanary, kRedZone);
+  dynamic_ = add_region(config.dynamicSmemBytes, "dynamic shared memory");
+  for (unsigned i = 0; i < threads_n_; ++i) {
+    threads_[i].index = {i % b.x, i / b.x % b.y, i / b.x / b.y};
+    threads_[i].linear = i;
+  }
+  std::vector<unsigned> order(blocks);
+  for (size_t i = 0; i < blocks; ++i) order[i] = unsigned(i);
+  for (size_t i = blocks; seed != 0 && i > 1; --i) std::swap(order[i - 1], order[draw(unsigned(i))]);
+  reports_before_ = reports.size();
+  const FaultHandler handler;
+  for (size_t i = 0; i < blocks && !abandoned_; ++i) {
+    free_stacks_.clear();
+    for (unsigned k = kMaxThreads; k > 0; --k) free_stacks_.push_back(int(k) - 1);
+    start_block(order[i]);
+    go_on(&main_, next());
+    check_red_zones();
+  }
+  current_ = nullptr;
+  size_t shared = 0;
+  for (const SharedRegion& r : regions_) shared += r.bytes;
+  if (shared > kTotalShared || shared - config.dynamicSmemBytes > kStaticShared)
+    report("a block uses %zu bytes of shared memory", shared);
+  return reports.size() == reports_before_ ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+std::mutex launch_mutex;  // one grid at a time
+
+}  // namespace
+
+// ---- what kernels and the runtime call
+// -------------------------------------------------------------------------------------------
+
+int block_barrier(int predicate, const Place& where) { return machine.barrier(predicate, where); }
+void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where) { machine.meet(mask, mine, action, where); }
+void* shared_variable(SharedSlot& slot, size_t bytes, const char* name) { return machine.shared(slot, bytes, name); }
+void* dynamic_shared() { return machine.dynamic(); }
+
+void report(const char* format, ...) {
+  char text[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  machine.add_report(text);
+}
+
+void fail(const char* what, const Place& where) {
+  report("%s at %s:%u", what, where.file_name(), where.line());
+  machine.abandon();
+}
+
+void stop_at_fault(const void* address, const char* what) {
+  report("%s %p", machine.on_stack(address) ? "a fiber's stack overflows at" : what, address);
+  machine.abandon();
+}
+
+bool inside_kernel() { return machine.busy(); }
+
+void set_seed(uint64_t value) { machine.seed = value; }
+uint64_t seed() { return machine.seed; }
+uint64_t launches() { return machine.launch; }
+void print_reports(bool print) { machine.printing = print; }
+std::vector<std::string> take_reports() {
+  machine.forget_reports();
+  return std::exchange(machine.reports, {});
+}
+
+cudaError_t run_grid(const void*, const cudaLaunchConfig_t& config, void (*body)(void*), void* argument) {
+  const std::lock_guard lock(launch_mutex);
+  cudaError_t planned = cudaSuccess;
+  if (fails_now("launch", &planned)) return planned;
+  const cudaError_t result = machine.run(config, body, argument);
+  close_buffers();
+  return result;
+}
+
+}  // namespace tessera::emulated

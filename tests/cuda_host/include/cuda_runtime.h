@@ -1,0 +1,385 @@
+// Stands in for the toolkit's header of this name, so that a plain C++ compiler reads the sources of cuda/ and the emulator runs
+// them: keywords, built-in variables, warp and block operations, atomics, intrinsics, and the calls of the runtime that cuda/ uses.
+// What is missing here is missing on purpose: a kernel may use only what the emulation can check.
+//
+// __shared__ is not among the keywords: TESSERA_SHARED gives every variable of a block a red zone and poison
+// (cuda/device/platform.cuh).
+#pragma once
+
+#define TESSERA_EMULATED_CUDA 1
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <numbers>
+#include <source_location>
+#include <tuple>
+#include <type_traits>
+
+#include "tensor/dtype.h"
+
+#define __host__
+#define __device__
+#define __global__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __align__(n) alignas(n)
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+// The machine sets these whenever it changes over to another thread or block.
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+// ---- the machine (grid.cpp)
+// ------------------------------------------------------------------------------------------------------
+
+namespace tessera::emulated {
+
+using Place = std::source_location;
+
+// Runs when the last lane of `mask` arrives, for all of them: lanes[i] is what lane i brought.
+using WarpAction = void (*)(void* const* lanes, unsigned mask);
+
+extern unsigned lane_of_warp;  // of the thread that runs now
+
+int block_barrier(int predicate, const Place& where);  // how many threads came with a true predicate
+void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where);
+void report(const char* format, ...) __attribute__((format(printf, 1, 2)));
+[[noreturn]] void fail(const char* what, const Place& where);  // reports and ends the launch
+
+// A shared variable of the running block. `slot` is the variable's own memory of where it lies in this launch.
+struct SharedSlot {
+  unsigned launch = 0;
+  void* p = nullptr;
+};
+void* shared_variable(SharedSlot& slot, size_t bytes, const char* name);
+void* dynamic_shared();
+
+template <class T>
+struct Exchange {
+  T in, out;
+  unsigned source;
+};
+template <class T>
+T shuffle(unsigned mask, T value, unsigned source, const Place& where) {
+  Exchange<T> mine{value, value, source};
+  warp_meet(
+      mask, &mine,
+      [](void* const* lanes, unsigned members) {
+        for (unsigned i = 0; i < 32; ++i) {
+          if (!(members >> i & 1)) continue;
+          auto& lane = *static_cast<Exchange<T>*>(lanes[i]);
+          if (members >> lane.source & 1) {
+            lane.out = static_cast<Exchange<T>*>(lanes[lane.source])->in;
+          } else {
+            report("a shuffle reads lane %u, which is not in its mask %08x", lane.source, members);
+          }
+        }
+      },
+      where);
+  return mine.out;
+}
+
+template <class T>
+using Same = T;
+
+}  // namespace tessera::emulated
+
+// ---- second definition of cuda/device/platform.cuh
+// -------------------------------------------------------------------------------
+
+#define TESSERA_SHARED(name, ...)                                     \
+  static ::tessera::emulated::SharedSlot tessera_slot_##name;         \
+  auto& name = *static_cast<::tessera::emulated::Same<__VA_ARGS__>*>( \
+      ::tessera::emulated::shared_variable(tessera_slot_##name, sizeof(::tessera::emulated::Same<__VA_ARGS__>), #name))
+#define TESSERA_DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(::tessera::emulated::dynamic_shared())
+#define TESSERA_DEVICE_ASSERT(condition) \
+  ((condition) ? void() : ::tessera::emulated::fail("assertion " #condition, std::source_location::current()))
+
+namespace tessera::cuda {
+inline uint16_t bf16_bits(float value) { return BFloat16(value).bits; }
+inline uint16_t f16_bits(float value) { return Half(value).bits; }
+inline float f16_value(uint16_t bits) {
+  Half h;
+  h.bits = bits;
+  return float(h);
+}
+inline void sin_cos_pi(double x, double& sine, double& cosine) {
+  sine = std::sin(std::numbers::pi * x);
+  cosine = std::cos(std::numbers::pi * x);
+}
+
+template <bool kTransposed>
+void load_matrices(unsigned (&m)[4], const uint16_t* row, const std::source_location& where = std::source_location::current()) {
+  struct Lane {
+    const uint16_t* row;
+    unsigned* out;
+  } mine{row, m};
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) emulated::fail("a row of load_matrices() that is not aligned", where);
+  emulated::warp_meet(
+      ~0u, &mine,
+      [](void* const* lanes, unsigned) {
+        for (unsigned l = 0; l < 32; ++l) {
+          for (unsigned i = 0; i < 4; ++i) {
+            auto number = [&](unsigned r, unsigned c) {
+              if (kTransposed) std::swap(r, c);
+              return unsigned(static_cast<Lane*>(lanes[8 * i + r])->row[c]);
+            };
+            static_cast<Lane*>(lanes[l])->out[i] = number(l / 4, l % 4 * 2) | number(l / 4, l % 4 * 2 + 1) << 16;
+          }
+        }
+      },
+      where);
+}
+
+// Sums in the order of k; the hardware's order is its own.
+template <class T>
+void multiply_add(float (&d)[2][2], const unsigned (&a)[4], unsigned b0, unsigned b1,
+                  const std::source_location& where = std::source_location::current()) {
+  struct Lane {
+    float (*d)[2];
+    const unsigned* a;
+    unsigned b[2];
+  } mine{d, a, {b0, b1}};
+  emulated::warp_meet(
+      ~0u, &mine,
+      [](void* const* lanes, unsigned) {
+        auto value = [](unsigned two, unsigned which) {
+          T number;
+          number.bits = uint16_t(two >> 16 * which);
+          return float(number);
+        };
+        float left[16][16], right[16][8];
+        for (unsigned l = 0; l < 32; ++l) {
+          const auto& lane = *static_cast<Lane*>(lanes[l]);
+          for (unsigned i = 0; i < 2; ++i) {
+            for (unsigned m = 0; m < 4; ++m) left[l / 4 + m % 2 * 8][l % 4 * 2 + i + m / 2 * 8] = value(lane.a[m], i);
+            for (unsigned m = 0; m < 2; ++m) right[l % 4 * 2 + i + m * 8][l / 4] = value(lane.b[m], i);
+          }
+        }
+        for (unsigned l = 0; l < 32; ++l) {
+          for (unsigned h = 0; h < 2; ++h) {
+            for (unsigned i = 0; i < 2; ++i) {
+              float& sum = static_cast<Lane*>(lanes[l])->d[h][i];
+              for (unsigned k = 0; k < 16; ++k) sum += left[l / 4 + 8 * h][k] * right[k][l % 4 * 2 + i];
+            }
+          }
+        }
+      },
+      where);
+}
+}  // namespace tessera::cuda
+
+// ---- block and warp operations
+// ---------------------------------------------------------------------------------------------------
+
+inline void __syncthreads(const std::source_location& where = std::source_location::current()) {
+  tessera::emulated::block_barrier(0, where);
+}
+inline int __syncthreads_count(int predicate, const std::source_location& where = std::source_location::current()) {
+  return tessera::emulated::block_barrier(predicate != 0, where);
+}
+inline int __syncthreads_or(int predicate, const std::source_location& where = std::source_location::current()) {
+  return tessera::emulated::block_barrier(predicate != 0, where) != 0;
+}
+inline void __syncwarp(unsigned mask = ~0u, const std::source_location& where = std::source_location::current()) {
+  tessera::emulated::warp_meet(mask, nullptr, nullptr, where);
+}
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, int width = 32,
+              const std::source_location& where = std::source_location::current()) {
+  const unsigned lane = tessera::emulated::lane_of_warp;
+  return tessera::emulated::shuffle(mask, value, (lane & ~unsigned(width - 1)) | (unsigned(source) & unsigned(width - 1)), where);
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32,
+                  const std::source_location& where = std::source_location::current()) {
+  const unsigned lane = tessera::emulated::lane_of_warp;
+  const unsigned source = lane ^ unsigned(with);
+  return tessera::emulated::shuffle(mask, value, source > (lane | unsigned(width - 1)) ? lane : source, where);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32,
+                   const std::source_location& where = std::source_location::current()) {
+  const unsigned lane = tessera::emulated::lane_of_warp;
+  const unsigned source = lane + by;
+  return tessera::emulated::shuffle(mask, value, source > (lane | unsigned(width - 1)) ? lane : source, where);
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32,
+                 const std::source_location& where = std::source_location::current()) {
+  const unsigned lane = tessera::emulated::lane_of_warp;
+  const bool inside = lane >= (lane & ~unsigned(width - 1)) + by;
+  return tessera::emulated::shuffle(mask, value, inside ? lane - by : lane, where);
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate, const std::source_location& where = std::source_location::current()) {
+  struct Vote {
+    bool in;
+    unsigned out;
+  } mine{predicate != 0, 0};
+  tessera::emulated::warp_meet(
+      mask, &mine,
+      [](void* const* lanes, unsigned members) {
+        unsigned result = 0;
+        for (unsigned i = 0; i < 32; ++i) {
+          if (members >> i & 1 && static_cast<Vote*>(lanes[i])->in) result |= 1u << i;
+        }
+        for (unsigned i = 0; i < 32; ++i) {
+          if (members >> i & 1) static_cast<Vote*>(lanes[i])->out = result;
+        }
+      },
+      where);
+  return mine.out;
+}
+inline int __any_sync(unsigned mask, int predicate, const std::source_location& where = std::source_location::current()) {
+  return __ballot_sync(mask, predicate, where) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate, const std::source_location& where = std::source_location::current()) {
+  return __ballot_sync(mask, predicate, where) == mask;
+}
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+
+// ---- atomics: fibers never run at the same time, so plain code is atomic
+// ---------------------------------------------------------
+
+template <class T>
+T atomicAdd(T* p, std::type_identity_t<T> value) {
+  const T old = *p;
+  *p = T(old + value);
+  return old;
+}
+template <class T>
+T atomicMax(T* p, std::type_identity_t<T> value) {
+  const T old = *p;
+  *p = old < value ? value : old;
+  return old;
+}
+template <class T>
+T atomicMin(T* p, std::type_identity_t<T> value) {
+  const T old = *p;
+  *p = value < old ? value : old;
+  return old;
+}
+template <class T>
+T atomicOr(T* p, std::type_identity_t<T> value) {
+  const T old = *p;
+  *p = T(old | value);
+  return old;
+}
+template <class T>
+T atomicExch(T* p, std::type_identity_t<T> value) {
+  const T old = *p;
+  *p = value;
+  return old;
+}
+template <class T>
+T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
+  const T old = *p;
+  if (old == expected) *p = value;
+  return old;
+}
+
+// ---- intrinsics
+// ------------------------------------------------------------------------------------------------------------------
+
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
+inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
+inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
+inline int __popc(unsigned x) { return std::popcount(x); }
+inline int __clz(int x) { return std::countl_zero(unsigned(x)); }
+inline int __ffs(int x) { return x == 0 ? 0 : std::countr_zero(unsigned(x)) + 1; }
+inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned(uint64_t{a} * b >> 32); }
+using std::max;
+using std::min;
+
+// ---- runtime (runtime.cpp)
+// -------------------------------------------------------------------------------------------------------
+
+#define CUDART_VERSION 13000
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorLaunchOutOfResources = 701,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorLaunchFailure = 719,
+};
+using cudaStream_t = struct CUstream_st*;
+using cudaEvent_t = struct CUevent_st*;
+enum cudaMemcpyKind {
+  cudaMemcpyHostToHost,
+  cudaMemcpyHostToDevice,
+  cudaMemcpyDeviceToHost,
+  cudaMemcpyDeviceToDevice,
+  cudaMemcpyDefault
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+struct cudaDeviceProp {
+  char name[256];
+  size_t totalGlobalMem;
+  int major, minor, multiProcessorCount;
+};
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+const char* cudaGetErrorString(cudaError_t error);
+const char* cudaGetErrorName(cudaError_t error);
+cudaError_t cudaGetLastError();
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaMalloc(void** p, size_t bytes);
+cudaError_t cudaFree(void* p);
+cudaError_t cudaMallocHost(void** p, size_t bytes);
+cudaError_t cudaFreeHost(void* p);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamCreate(cudaStream_t* stream);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaEventCreate(cudaEvent_t* event);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
+
+namespace tessera::emulated {
+cudaError_t run_grid(const void* kernel, const cudaLaunchConfig_t& config, void (*body)(void*), void* argument);
+}
+
+template <class... P, class... A>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
+  struct Call {
+    void (*kernel)(P...);
+    std::tuple<P...> arguments;
+  } call{kernel, std::tuple<P...>(P(arguments)...)};
+  return tessera::emulated::run_grid(
+      reinterpret_cast<const void*>(kernel), *config,
+      [](void* p) { std::apply(static_cast<Call*>(p)->kernel, static_cast<Call*>(p)->arguments); }, &call);
+}

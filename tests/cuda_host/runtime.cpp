@@ -1,0 +1,325 @@
+// The runtime of the emulated GPU: one device, memory that faults when it is used wrongly, failures on demand. All streams run at
+// once, in the caller.
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "tests/cuda_host/emulator.h"
+#include "tests/cuda_host/machine.h"
+
+namespace {
+
+using tessera::emulated::report;
+
+constexpr size_t kPage = 4096;
+constexpr size_t kDeviceBytes = size_t{64} << 30;  // of addresses, not of memory
+constexpr uint8_t kCanary = 0xA5;
+
+struct Buffer {
+  std::byte* begin;
+  size_t bytes;
+};
+
+struct Failure {
+  int in;  // calls from now, 1: the next
+  int times;
+  cudaError_t error;
+};
+
+struct Device {
+  std::byte* memory = nullptr;
+  std::byte* top = nullptr;
+  std::map<void*, Buffer> buffers;  // alive, by address
+  bool host_access = true;
+  std::vector<Buffer> opened;  // without host access: those that the running kernel or copy has used
+  std::map<std::string, Failure> planned;
+  cudaError_t last = cudaSuccess;
+};
+Device& device() {
+  static Device d;
+  return d;
+}
+
+cudaError_t remember(cudaError_t error) {
+  if (error != cudaSuccess) device().last = error;
+  return error;
+}
+
+std::byte* page_of(std::byte* p) { return reinterpret_cast<std::byte*>(reinterpret_cast<uintptr_t>(p) / kPage * kPage); }
+size_t whole_pages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+void protect(const Buffer& b, int access) {
+  std::byte* const from = page_of(b.begin);
+  mprotect(from, whole_pages(size_t(b.begin + b.bytes - from)), access);
+}
+
+// Without host access: lets the device use the buffer around `p`. False: there is none, or it is open.
+bool open_buffer(const void* p) {
+  Device& d = device();
+  const auto* const at = static_cast<const std::byte*>(p);
+  auto it = d.buffers.upper_bound(const_cast<void*>(p));
+  if (d.host_access || it == d.buffers.begin()) return false;
+  const Buffer b = (--it)->second;
+  for (const Buffer& o : d.opened) {
+    if (o.begin == b.begin) return false;
+  }
+  if (at >= b.begin + b.bytes) return false;
+  protect(b, PROT_READ | PROT_WRITE);
+  d.opened.push_back(b);
+  return true;
+}
+
+}  // namespace
+
+namespace tessera::emulated {
+
+bool fails_now(const char* call, cudaError_t* error) {
+  auto& planned = device().planned;
+  for (const char* name : {call, "*"}) {
+    const auto it = planned.find(name);
+    if (it == planned.end() || --it->second.in > 0) continue;
+    *error = remember(it->second.error);
+    if (--it->second.times == 0) planned.erase(it);
+    return true;
+  }
+  return false;
+}
+
+void fail_call(const std::string& name, int nth, cudaError_t error, int times) { device().planned[name] = {nth, times, error}; }
+
+void allow_host_access(bool allow) {
+  Device& d = device();
+  d.host_access = allow;
+  d.opened.clear();
+  for (const auto& [p, b] : d.buffers) protect(b, allow ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+void close_buffers() {
+  for (const Buffer& b : device().opened) protect(b, PROT_NONE);
+  device().opened.clear();
+}
+
+int live_buffers() { return int(device().buffers.size()); }
+
+namespace {
+void on_fault(int signal_number, siginfo_t* info, void*) {
+  auto* const p = static_cast<std::byte*>(info->si_addr);
+  if (!inside_kernel()) {
+    std::signal(signal_number, SIG_DFL);
+    return;  // the instruction faults again, now for the system
+  }
+  if (open_buffer(p)) return;  // the instruction is tried again
+  sigset_t mask;
+  sigemptyset(&mask);
+  sigaddset(&mask, signal_number);
+  sigprocmask(SIG_UNBLOCK, &mask, nullptr);  // the handler is left by a switch of fibers, not by returning
+  const Device& d = device();
+  const bool ours = p >= d.memory && p < d.memory + kDeviceBytes;
+  stop_at_fault(p, ours ? "device memory outside any buffer is accessed at" : "bad access (null, wild or misaligned) at");
+}
+}  // namespace
+
+FaultHandler::FaultHandler() {
+  static std::byte alternate[64 << 10];  // the faulting stack may be the full one
+  stack_t stack{};
+  stack.ss_sp = alternate;
+  stack.ss_size = sizeof alternate;
+  sigaltstack(&stack, &stack_);
+  struct sigaction action {};
+  action.sa_sigaction = on_fault;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigaction(SIGSEGV, &action, &segv_);
+  sigaction(SIGBUS, &action, &bus_);
+}
+
+FaultHandler::~FaultHandler() {
+  sigaction(SIGSEGV, &segv_, nullptr);
+  sigaction(SIGBUS, &bus_, nullptr);
+  sigaltstack(&stack_, nullptr);
+}
+
+}  // namespace tessera::emulated
+
+#define TESSERA_MAY_FAIL()                                                            \
+  do {                                                                                \
+    cudaError_t planned_error = cudaSuccess;                                          \
+    if (tessera::emulated::fails_now(__func__, &planned_error)) return planned_error; \
+  } while (false)
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorLaunchOutOfResources: return "cudaErrorLaunchOutOfResources";
+    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
+    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+  }
+  return "unrecognized error code";
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorLaunchOutOfResources: return "too many resources requested for launch";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
+  }
+  return "unrecognized error code";
+}
+
+cudaError_t cudaGetLastError() { return std::exchange(device().last, cudaSuccess); }
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  TESSERA_MAY_FAIL();
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
+  TESSERA_MAY_FAIL();
+  if (index != 0) return remember(cudaErrorInvalidDevice);
+  *properties = {};
+  std::strcpy(properties->name, "emulated GPU");
+  properties->totalGlobalMem = kDeviceBytes;
+  properties->major = 9;
+  properties->multiProcessorCount = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int index) {
+  TESSERA_MAY_FAIL();
+  return index == 0 ? cudaSuccess : remember(cudaErrorInvalidDevice);
+}
+
+// A buffer ends within 255 bytes of an unmapped page, and what lies between is checked when it is freed; addresses are never given
+// out twice, so an access after that faults.
+cudaError_t cudaMalloc(void** p, size_t bytes) {
+  TESSERA_MAY_FAIL();
+  Device& d = device();
+  if (d.memory == nullptr) {
+    void* const all = mmap(nullptr, kDeviceBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED) std::abort();
+    d.memory = d.top = static_cast<std::byte*>(all);
+  }
+  const size_t aligned = (bytes + 255) / 256 * 256;
+  const size_t mapped = whole_pages(aligned);
+  if (mapped + kPage > size_t(d.memory + kDeviceBytes - d.top)) return remember(cudaErrorMemoryAllocation);
+  if (mprotect(d.top, mapped, PROT_READ | PROT_WRITE) != 0) return remember(cudaErrorMemoryAllocation);
+  std::byte* const begin = d.top + mapped - aligned;
+  std::memset(d.top, 0xFF, mapped);
+  std::memset(begin + bytes, kCanary, aligned - bytes);
+  d.top += mapped + kPage;
+  d.buffers[begin] = {begin, bytes};
+  if (!d.host_access) protect({begin, bytes}, PROT_NONE);
+  *p = bytes == 0 ? nullptr : begin;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* p) {
+  TESSERA_MAY_FAIL();
+  if (p == nullptr) return cudaSuccess;
+  Device& d = device();
+  const auto it = d.buffers.find(p);
+  if (it == d.buffers.end()) return remember(cudaErrorInvalidValue);
+  const Buffer b = it->second;
+  protect(b, PROT_READ | PROT_WRITE);
+  std::byte* const end = b.begin + (b.bytes + 255) / 256 * 256;
+  for (const std::byte* at = b.begin + b.bytes; at < end; ++at) {
+    if (*at == std::byte{kCanary}) continue;
+    report("a device buffer of %zu bytes was written past its end", b.bytes);
+    break;
+  }
+  std::byte* const from = page_of(b.begin);
+  mprotect(from, size_t(end - from), PROT_NONE);
+  madvise(from, size_t(end - from), MADV_DONTNEED);
+  d.buffers.erase(it);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** p, size_t bytes) {
+  TESSERA_MAY_FAIL();
+  *p = std::aligned_alloc(kPage, whole_pages(bytes));
+  return *p != nullptr ? cudaSuccess : remember(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFreeHost(void* p) {
+  TESSERA_MAY_FAIL();
+  std::free(p);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  TESSERA_MAY_FAIL();
+  open_buffer(to);
+  open_buffer(from);
+  std::memcpy(to, from, bytes);
+  tessera::emulated::close_buffers();
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
+  TESSERA_MAY_FAIL();
+  open_buffer(p);
+  std::memset(p, value, bytes);
+  tessera::emulated::close_buffers();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  TESSERA_MAY_FAIL();
+  *stream = reinterpret_cast<cudaStream_t>(std::malloc(1));
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  TESSERA_MAY_FAIL();
+  std::free(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  TESSERA_MAY_FAIL();
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  TESSERA_MAY_FAIL();
+  *event = reinterpret_cast<cudaEvent_t>(std::malloc(1));
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  TESSERA_MAY_FAIL();
+  std::free(event);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+  TESSERA_MAY_FAIL();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+  TESSERA_MAY_FAIL();
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
+  TESSERA_MAY_FAIL();
+  return value <= (227 << 10) ? cudaSuccess : remember(cudaErrorInvalidValue);
+}

@@ -1,0 +1,166 @@
+// Cross-entropy, CIoU, distribution focal loss, cropped masks.
+#include "tests/op_cases/op_cases.h"
+
+namespace tessera::testing {
+namespace {
+
+// Boxes x1 y1 x2 y2 with positive sides, row by row.
+Values corners() {
+  return [low = std::vector<double>(2)](Rng& rng, int64_t i) mutable {
+    const size_t side = size_t(i % 4);
+    if (side < 2) return low[side] = rng.uniform(0, 8);
+    return low[side - 2] + rng.uniform(1, 8);
+  };
+}
+
+// Five objects in two images; the box of the last holds no pixel.
+std::vector<Slot> mask_items(bool overlap) {
+  const std::vector<double> target = overlap ? std::vector<double>{1, 2, 1, 2, 1} : std::vector<double>{0, 3, 2, 1, 2};
+  return {{"image", {5}, Role::kIn, Fit::kDense, listed({0, 1, 1, 0, 1}), DType::kI32},
+          {"target", {5}, Role::kIn, Fit::kDense, listed(target), DType::kI32},
+          {"boxes",
+           {5, 4},
+           Role::kIn,
+           Fit::kDense,
+           listed({1, 1, 6, 5, 2.5, 1.2, 9, 4.4, 2, 0, 5, 7, -3, 1.75, 4, 99, 3.1, 3.1, 3.9, 3.9}),
+           DType::kF32},
+          {"area", {5}, Role::kIn, Fit::kDense, listed({0.4, 0.35, 0.375, 0.3, 0.01}), DType::kF32}};
+}
+
+// More than a block of threads holds, in images of several tiles: the first box covers an image, the others are small.
+std::vector<Slot> many_mask_items(int64_t n) {
+  const auto boxes = [low = std::vector<double>(2)](Rng& rng, int64_t i) mutable {
+    const size_t side = size_t(i % 4);
+    if (i < 4) return side < 2 ? -1.0 : 200.0;
+    return side < 2 ? low[side] = rng.uniform(-2, side == 0 ? 126 : 62) : low[side - 2] + rng.uniform(0, 7);
+  };
+  return {{"image", {n}, Role::kIn, Fit::kDense, whole(0, 1), DType::kI32},
+          {"target", {n}, Role::kIn, Fit::kDense, whole(1, 3), DType::kI32},
+          {"boxes", {n, 4}, Role::kIn, Fit::kDense, boxes, DType::kF32},
+          {"area", {n}, Role::kIn, Fit::kDense, uniform(0.1, 1), DType::kF32}};
+}
+
+MaskLossItems mask_items(const Bound& t, bool overlap) {
+  return {t["image"].numel(),       t["image"].data<int32_t>(), t["target"].data<int32_t>(),
+          t["boxes"].data<float>(), t["area"].data<float>(),    overlap};
+}
+
+}  // namespace
+
+std::vector<OpCase> loss_cases() {
+  std::vector<OpCase> list;
+  for (const Shape& shape : {Shape{0, 80}, Shape{5, 7}, Shape{129, 80}, Shape{1, 3000}}) {
+    const std::vector<Slot> slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(-8, 8)},
+                                     {"target", shape, Role::kIn, Fit::kRows, uniform(0, 1)}};
+    list.push_back({.method = "bce_with_logits",
+                    .detail = to_string(shape),
+                    .slots = slots,
+                    .run = [](Backend& b, const Bound& t, bool) { return b.bce_with_logits(t.rows("x"), t.rows("target")); },
+                    .length = 8});
+    std::vector<Slot> backward = slots;
+    backward.push_back({"dx", shape, Role::kOut});
+    list.push_back({.method = "bce_with_logits_backward",
+                    .detail = to_string(shape),
+                    .slots = backward,
+                    .run =
+                        [](Backend& b, const Bound& t, bool accumulate) {
+                          return b.bce_with_logits_backward(t.rows("x"), t.rows("target"), 0.37, t.rows("dx"), accumulate), 0.0;
+                        },
+                    .accumulates = true});
+  }
+  for (int64_t n : {1, 7, 100}) {
+    const std::vector<Slot> boxes = {{"boxes", {n, 4}, Role::kIn, Fit::kRows, corners()},
+                                     {"target", {n, 4}, Role::kIn, Fit::kRows, corners()},
+                                     {"weight", {n}, Role::kIn, Fit::kDense, uniform(0, 1)}};
+    std::vector<Slot> with_value = boxes;
+    with_value.push_back({"ciou", {n}, Role::kOut, Fit::kDense});
+    list.push_back({.method = "ciou_loss",
+                    .detail = fmt::format("{} boxes", n),
+                    .slots = with_value,
+                    .run = [](Backend& b, const Bound& t,
+                              bool) { return b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), t.raw("ciou")); },
+                    .length = 8});
+    list.push_back({.method = "ciou_loss",
+                    .detail = fmt::format("{} boxes, sum only", n),
+                    .slots = boxes,
+                    .run = [](Backend& b, const Bound& t,
+                              bool) { return b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), nullptr); },
+                    .length = 8});
+    std::vector<Slot> gradient = boxes;
+    gradient.push_back({"dboxes", {n, 4}, Role::kOut});
+    list.push_back({.method = "ciou_loss_backward",
+                    .detail = fmt::format("{} boxes", n),
+                    .slots = gradient,
+                    .run =
+                        [](Backend& b, const Bound& t, bool) {
+                          return b.ciou_loss_backward(t.rows("boxes"), t.rows("target"), t.raw("weight"), 1.7, t.rows("dboxes")),
+                                 0.0;
+                        },
+                    .length = 64});
+    for (int64_t bins : {2, 16, 33}) {
+      const std::vector<Slot> slots = {{"logits", {n, 4 * bins}, Role::kIn, Fit::kRows, uniform(-6, 6)},
+                                       {"target", {n, 4}, Role::kIn, Fit::kRows, uniform(0, double(bins) - 1.01)},
+                                       {"weight", {n}, Role::kIn, Fit::kDense, uniform(0, 1)}};
+      list.push_back(
+          {.method = "dfl_loss",
+           .detail = fmt::format("{} boxes, {} bins", n, bins),
+           .slots = slots,
+           .run = [](Backend& b, const Bound& t, bool) { return b.dfl_loss(t.rows("logits"), t.rows("target"), t.raw("weight")); },
+           .length = double(bins)});
+      std::vector<Slot> backward = slots;
+      backward.push_back({"dlogits", {n, 4 * bins}, Role::kOut});
+      list.push_back({.method = "dfl_loss_backward",
+                      .detail = fmt::format("{} boxes, {} bins", n, bins),
+                      .slots = backward,
+                      .run =
+                          [](Backend& b, const Bound& t, bool accumulate) {
+                            return b.dfl_loss_backward(t.rows("logits"), t.rows("target"), t.raw("weight"), 0.6, t.rows("dlogits"),
+                                                       accumulate),
+                                   0.0;
+                          },
+                      .length = double(bins),
+                      .accumulates = true});
+    }
+  }
+  // Images, masks and items of one call, forward and backward.
+  const auto add_masks = [&list](const std::string& detail, bool overlap, int64_t k, int64_t planes, int64_t h, int64_t w,
+                                 const std::vector<Slot>& items) {
+    const int64_t n = items[0].shape[0];
+    std::vector<Slot> slots = {{"coefficients", {n, k}},
+                               {"prototypes", {2, h, w, k}},
+                               {"masks", {planes, h, w}, Role::kIn, Fit::kDense, whole(0, overlap ? 2 : 1), DType::kI32}};
+    slots.insert(slots.end(), items.begin(), items.end());
+    list.push_back({.method = "mask_loss",
+                    .detail = detail,
+                    .slots = slots,
+                    .run =
+                        [overlap](Backend& b, const Bound& t, bool) {
+                          return b.mask_loss(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
+                                             mask_items(t, overlap));
+                        },
+                    .length = double(k)});
+    std::vector<Slot> backward = slots;
+    backward.push_back({"dcoefficients", {n, k}, Role::kInOut});
+    backward.push_back({"dprototypes", {2, h, w, k}, Role::kInOut});
+    list.push_back({.method = "mask_loss_backward",
+                    .detail = detail,
+                    .slots = backward,
+                    .run =
+                        [overlap](Backend& b, const Bound& t, bool) {
+                          b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
+                                               mask_items(t, overlap), 0.8, t.rows("dcoefficients"), t.image("dprototypes"));
+                          return 0.0;
+                        },
+                    .length = 63});
+  };
+  for (bool overlap : {true, false}) {
+    for (int64_t k : {1, 5, 32}) {
+      add_masks(fmt::format("{}, {} prototypes", overlap ? "overlap" : "separate", k), overlap, k, overlap ? 2 : 4, 7, 9,
+                mask_items(overlap));
+    }
+  }
+  add_masks("260 items, 36 prototypes", true, 36, 2, 64, 128, many_mask_items(260));
+  return list;
+}
+
+}  // namespace tessera::testing
