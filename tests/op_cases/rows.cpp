@@ -75,6 +75,39 @@ std::vector<OpCase> row_cases() {
                   .detail = "logits of 1000",
                   .slots = {{"x", {5, 16}, Role::kIn, Fit::kRows, uniform(-1000, 1000)}, {"y", {5, 16}, Role::kOut}},
                   .run = [](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), false), 0.0; }});
+  for (bool log : {false, true}) {
+    const Shape shape{3, 300};
+    const std::string text = std::string(log ? "log " : "") + to_string(shape);
+    list.push_back({.method = "softmax",
+                    .detail = text,
+                    .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(-8, 8)}, {"y", shape, Role::kOut}},
+                    .run = [log](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), log), 0.0; },
+                    .types = kFloats,
+                    .magnitude = 8,
+                    .in_place = {{"y", "x"}}});
+    list.push_back({.method = "softmax_backward",
+                    .detail = text,
+                    .slots = {{"y", shape, Role::kIn, Fit::kRows, log ? uniform(-5, 0) : uniform(0, 0.01)},
+                              {"dy", shape},
+                              {"dx", shape, Role::kOut}},
+                    .run = [log](Backend& b, const Bound& t,
+                                 bool) { return b.softmax_backward(t.rows("y"), t.rows("dy"), t.rows("dx"), log), 0.0; },
+                    .types = kFloats,
+                    .length = double(shape[1]),
+                    .magnitude = 4});
+  }
+  {
+    // Targets that come again after many others, and targets that never come.
+    constexpr int64_t n = 150;
+    const Slot index{"index", {n}, Role::kIn, Fit::kDense, [](Rng&, int64_t i) { return double(i * i % 41); }, DType::kI64};
+    list.push_back({.method = "scatter_add_rows",
+                    .detail = "150 rows of 141 columns",
+                    .slots = {{"x", {n, 141}}, index, {"y", {43, 141}, Role::kInOut}},
+                    .run = [](Backend& b, const Bound& t,
+                              bool) { return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), t.rows("y")), 0.0; },
+                    .types = {DType::kF32, DType::kBF16},
+                    .length = 8});
+  }
   for (int64_t cols : {1, 5, 64}) {
     constexpr int64_t n = 8;
     const Slot index{"index", {n}, Role::kIn, Fit::kDense, listed({5, 0, 0, 3, 2, 5, 5, 1}), DType::kI64};

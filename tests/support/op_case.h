@@ -179,8 +179,14 @@ inline Placed place(const Slot& slot, DType type, Placement placement, Device de
   Shape memory = s;  // the shape that is dense in memory
   int64_t before = 0;
   if (placement == Placement::kPitchedAligned || placement == Placement::kPitchedOdd) {
-    before = placement == Placement::kPitchedOdd ? 3 : 4;
-    memory[s.rank() - 1] += before + (placement == Placement::kPitchedOdd ? 2 : 4);
+    if (placement == Placement::kPitchedOdd) {
+      before = 3;
+      memory[s.rank() - 1] += before + 2;
+    } else {
+      // Rows start at multiples of 16 elements whatever their length: wide accesses meet rows that end inside one.
+      before = kGuard;
+      memory[s.rank() - 1] = before + (s.back() / kGuard + 1) * kGuard;
+    }
   } else if (placement == Placement::kReversed) {
     for (int i = 0; i < s.rank(); ++i) memory[i] = s[s.rank() - 1 - i];
   }
