@@ -30,6 +30,8 @@ namespace tessera::cuda {
 template <class T>
 using Same = T;
 
+#ifdef __CUDACC__  // launch.cpp reads this header too, through launch.cuh, and its compiler knows no device functions
+
 // Conversions of the 16-bit floats in one instruction each, as bits: round to nearest even.
 __device__ inline uint16_t bf16_bits(float value) { return __bfloat16_as_ushort(__float2bfloat16_rn(value)); }
 __device__ inline uint16_t f16_bits(float value) { return __half_as_ushort(__float2half_rn(value)); }
@@ -75,6 +77,8 @@ __device__ inline void multiply_add(float (&d)[2][2], const unsigned (&a)[4], un
   }
 }
 
+#endif  // __CUDACC__
+
 }  // namespace tessera::cuda
 
-#endif
+#endif  // TESSERA_EMULATED_CUDA
