@@ -3,11 +3,17 @@
 
 #include <doctest/doctest.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <numeric>
 
 #include "cuda/context.h"
 #include "cuda/device/reduce.cuh"
 #include "cuda/launch.cuh"
+#include "tensor/ops/pointwise.h"
+#include "tensor/tensor.h"
 
 namespace tessera::testing {
 namespace {
@@ -163,6 +169,22 @@ TEST_CASE("a buffer written past its end is reported when it is freed") {
   const auto reports = emulated::take_reports();
   REQUIRE(reports.size() == 1);
   CHECK(says(reports[0], "a device buffer of 100 bytes was written past its end"));
+}
+
+TEST_CASE("device memory that is closed to the host is the kernels' and the copies' only") {
+  const Tensor x = Tensor::full({3}, 2, DType::kF32, tessera::Device::cuda());
+  emulated::allow_host_access(false);
+  CHECK(ops::scale(x, 3).to_vector<float>() == std::vector<float>{6, 6, 6});
+  const pid_t child = fork();  // does what must end it
+  if (child == 0) {
+    std::signal(SIGSEGV, SIG_DFL);
+    _exit(*x.data<float>() == 2 ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  emulated::allow_host_access(true);
+  CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV));
+  CHECK(*x.data<float>() == 2);
 }
 
 }  // namespace
