@@ -7,6 +7,9 @@ add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off>)
 
 if(TESSERA_SANITIZE)
   add_compile_options(-fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -g1)
+  if(TESSERA_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize-recover=undefined)  # a finding ends the program; by default it is a line that no test reads
+  endif()
   add_link_options(-fsanitize=${TESSERA_SANITIZE})
 endif()
 

@@ -7,6 +7,10 @@
 
 #include <sys/mman.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 #include "tensor/base/check.h"
 
 namespace tessera {
@@ -23,12 +27,25 @@ size_t rounded_size(size_t bytes) {
   if (bytes < kLarge) return std::max(round_up(bytes, kAlign), kAlign);
   return round_up(bytes, std::bit_floor(bytes) / 8);
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kGuard = kAlign;
+void permit(const void* p, size_t bytes) { __asan_unpoison_memory_region(p, bytes); }
+void forbid(const void* p, size_t bytes) { __asan_poison_memory_region(p, bytes); }
+#else
+constexpr size_t kGuard = 0;
+void permit(const void*, size_t) {}
+void forbid(const void*, size_t) {}
+#endif
 }  // namespace
 
 CachingAllocator::CachingAllocator(Raw raw) : raw_(std::move(raw)) {}
 
 CachingAllocator::~CachingAllocator() {
-  for (const auto& [id, segment] : segments_) raw_.release(segment.first, segment.second);
+  for (const auto& [id, segment] : segments_) {
+    permit(segment.first, segment.second);
+    raw_.release(segment.first, segment.second);
+  }
 }
 
 CachingAllocator::Block* CachingAllocator::take_free(size_t bytes) {
@@ -69,6 +86,7 @@ CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
   }
   const size_t id = next_segment_++;
   char* begin = static_cast<char*>(p);
+  forbid(begin, segment_bytes);
   segments_.emplace(id, std::pair{begin, segment_bytes});
   stats_.bytes_reserved += int64_t(segment_bytes);
   stats_.peak_reserved = std::max(stats_.peak_reserved, stats_.bytes_reserved);
@@ -83,7 +101,7 @@ CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
 }
 
 void* CachingAllocator::allocate(size_t bytes) {
-  const size_t size = rounded_size(bytes);
+  const size_t size = rounded_size(bytes + raw_.guard);
   std::lock_guard lock(mutex_);
   ++stats_.allocations;
   Block* block = take_free(size);
@@ -95,6 +113,7 @@ void* CachingAllocator::allocate(size_t bytes) {
   block->free = false;
   stats_.bytes_in_use += int64_t(block->bytes);
   stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.bytes_in_use);
+  permit(block->begin, bytes);
   return block->begin;
 }
 
@@ -104,6 +123,7 @@ void CachingAllocator::release(void* p) noexcept {
   auto it = blocks_.find(static_cast<char*>(p));
   if (it == blocks_.end() || it->second.free) std::abort();  // not ours, or freed twice
   it->second.free = true;
+  forbid(it->second.begin, it->second.bytes);
   stats_.bytes_in_use -= int64_t(it->second.bytes);
   auto merge_into = [&](BlockMap::iterator left, BlockMap::iterator right) {
     left->second.bytes += right->second.bytes;
@@ -130,6 +150,7 @@ void CachingAllocator::trim_locked() {
     if (block->second.free && block->second.bytes == bytes) {
       free_.erase(&block->second);
       blocks_.erase(block);
+      permit(begin, bytes);
       raw_.release(begin, bytes);
       stats_.bytes_reserved -= int64_t(bytes);
       it = segments_.erase(it);
@@ -165,6 +186,7 @@ CachingAllocator& host_allocator() {
         return p;
       },
       [](void* p, size_t) { std::free(p); },
+      kGuard,
   });
   return *allocator;
 }

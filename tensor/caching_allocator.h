@@ -4,6 +4,9 @@
 // model allocates gigabytes in the same sizes over and over. Policy: sizes are rounded up to 64 bytes (below 1 MiB) or to 1/8 of
 // their power of two (above); a request takes the smallest free block that fits, if that wastes less than a quarter or the rest
 // can be split off; freed neighbours merge. Segments come from the raw allocator and go back only through trim().
+//
+// Under the address sanitizer only the bytes that were asked for may be touched while they are held; without that a use after
+// release, or a step past the end, would land in the same segment and go unseen.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +35,7 @@ class CachingAllocator {
   struct Raw {
     std::function<void*(size_t bytes)> allocate;
     std::function<void(void* p, size_t bytes)> release;
+    size_t guard = 0;  // more bytes in each block than asked for, so that blocks do not touch
   };
 
   explicit CachingAllocator(Raw raw);

@@ -1,5 +1,7 @@
 #include "tensor/base/interrupt.h"
 
+#include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <string_view>
 
@@ -10,14 +12,16 @@
 namespace tessera {
 
 namespace {
-volatile std::sig_atomic_t signals_seen = 0;
+// The system may choose any thread to run the handler, so the count is atomic; a lock in a handler could wait for its own thread.
+std::atomic<int> signals_seen{0};
+static_assert(std::atomic<int>::is_always_lock_free);
 
 void on_signal(int number) {
-  const int seen = signals_seen;
-  if (number == SIGINT && seen > 0) _exit(int(ErrorCode::kInterrupted));
-  signals_seen = seen + 1;
+  const int error = errno;  // belongs to the call that was interrupted
+  if (signals_seen.fetch_add(1) > 0 && number == SIGINT) _exit(int(ErrorCode::kInterrupted));
   constexpr std::string_view text = "\nstopping after this step (Ctrl-C again: at once)\n";
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text.data(), text.size());
+  errno = error;
 }
 }  // namespace
 
@@ -30,7 +34,7 @@ void install_interrupt_handlers() {
 }
 
 bool interrupt_requested() { return signals_seen > 0; }
-void request_interrupt() { signals_seen = signals_seen + 1; }
+void request_interrupt() { ++signals_seen; }
 void clear_interrupt() { signals_seen = 0; }
 
 }  // namespace tessera

@@ -152,6 +152,10 @@ class Process {
     if (WIFSIGNALED(status_)) result.signal = WTERMSIG(status_);
     result.out = options_.out.empty() ? out() : std::string();
     result.err = err();
+    // A finding of a sanitizer counts whatever the exit code, also after a kill.
+    for (const char* finding : {"Sanitizer:", "runtime error:"}) {
+      if (result.err.find(finding) != std::string::npos) FAIL_CHECK(result.err);
+    }
     return result;
   }
 

@@ -8,6 +8,10 @@
 #include "tensor/base/rng.h"
 #include "tensor/caching_allocator.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace tessera {
 namespace {
 
@@ -155,6 +159,20 @@ TEST_CASE("everything goes back at the end") {
   CHECK(system.held == 0);
   CHECK(system.allocations == system.releases);
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+TEST_CASE("the address sanitizer sees blocks, not only segments") {
+  CachingAllocator& a = host_allocator();
+  for (const size_t bytes : {size_t{1}, size_t{64}, size_t{100}, 3 * kMiB}) {
+    CAPTURE(bytes);
+    auto* p = static_cast<char*>(a.allocate(bytes));
+    CHECK(__asan_region_is_poisoned(p, bytes) == nullptr);
+    CHECK(__asan_region_is_poisoned(p, bytes + 1) == p + bytes);
+    a.release(p);
+    CHECK(__asan_address_is_poisoned(p));
+  }
+}
+#endif
 
 // Random traffic from three threads: blocks never overlap (each holds a pattern of its own) and nothing is lost.
 TEST_CASE("blocks stay apart under random traffic") {
