@@ -16,5 +16,7 @@ TEST_CASE("optimizer and random kernels") { run_on_device(optim_cases()); }
 
 TEST_CASE("short list" * doctest::skip()) { run_on_device(small_op_cases()); }  // under compute-sanitizer
 
+TEST_CASE("op rates" * doctest::skip()) { print_rates(without_missing_kernels(all_op_cases(), kCuda), kCuda); }
+
 }  // namespace
 }  // namespace tessera::testing
