@@ -25,7 +25,7 @@ size_t rounded_size(size_t bytes) {
 }
 }  // namespace
 
-CachingAllocator::CachingAllocator(Raw raw) : raw_(std::move(raw)) {}
+CachingAllocator::CachingAllocator(Raw raw, bool keep) : raw_(std::move(raw)), keep_(keep) {}
 
 CachingAllocator::~CachingAllocator() {
   for (const auto& [id, segment] : segments_) raw_.release(segment.first, segment.second);
@@ -55,7 +55,7 @@ CachingAllocator::Block* CachingAllocator::take_free(size_t bytes) {
 }
 
 CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
-  const size_t segment_bytes = bytes < kLarge ? kSmallSegment : round_up(bytes, kHugePage);
+  const size_t segment_bytes = !keep_ ? bytes : bytes < kLarge ? kSmallSegment : round_up(bytes, kHugePage);
   void* p = raw_.allocate(segment_bytes);
   if (p == nullptr) {
     trim_locked();
@@ -83,7 +83,7 @@ CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
 }
 
 void* CachingAllocator::allocate(size_t bytes) {
-  const size_t size = rounded_size(bytes);
+  const size_t size = keep_ ? rounded_size(bytes) : std::max<size_t>(bytes, 1);
   std::lock_guard lock(mutex_);
   ++stats_.allocations;
   Block* block = take_free(size);
@@ -121,6 +121,7 @@ void CachingAllocator::release(void* p) noexcept {
     }
   }
   free_.insert(&it->second);
+  if (!keep_) trim_locked();
 }
 
 void CachingAllocator::trim_locked() {

@@ -34,7 +34,8 @@ class CachingAllocator {
     std::function<void(void* p, size_t bytes)> release;
   };
 
-  explicit CachingAllocator(Raw raw);
+  // keep = false: every block is a raw allocation of exactly its size and goes back at once, for tools that watch their bounds.
+  explicit CachingAllocator(Raw raw, bool keep = true);
   ~CachingAllocator();
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
@@ -65,6 +66,7 @@ class CachingAllocator {
   void trim_locked();
 
   Raw raw_;
+  const bool keep_;
   mutable std::mutex mutex_;
   BlockMap blocks_;                       // every block by address; node addresses are stable
   std::set<Block*, BySize> free_;
