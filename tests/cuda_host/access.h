@@ -73,7 +73,7 @@ extern AccessChecker access_checker;
 struct Buffer {
   std::byte* begin;
   size_t bytes;
-  Shadow* shadow;  // one for each byte, made at the first checked access
+  Shadow* shadow = nullptr;  // one for each byte, made at the first checked access
 };
 bool is_device_address(const void* p);
 Buffer* buffer_before(const void* p);  // the last live one that begins at or before p, or null

@@ -6,11 +6,13 @@
 // thread (one warp runs far ahead of the others), or by that with a draw now and then.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -328,7 +330,11 @@ void Machine::meet(unsigned mask, void* mine, WarpAction action, const Place& wh
     return;
   }
   if (action != nullptr) {
-    action(m.lanes, mask);
+    void* lanes[32];  // on the stack of a fiber, which the action may read
+    std::copy(std::begin(m.lanes), std::end(m.lanes), lanes);
+    access_checker.in_kernel = true;  // what it reads of shared memory for its lanes counts as read by this one
+    action(lanes, mask);
+    access_checker.in_kernel = false;
   } else {
     access_checker.warp_barrier(warp);  // only __syncwarp() orders memory
   }
