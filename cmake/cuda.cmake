@@ -47,8 +47,10 @@ function(tessera_cuda_library)
   add_library(tessera_cuda STATIC ${sources})
   target_include_directories(tessera_cuda PUBLIC ${CMAKE_SOURCE_DIR})
   # Warnings are errors; constexpr functions of the standard library may be called in kernels. FMT_USE_CONSTEXPR: fmt takes nvcc for a compiler without constexpr functions and then contradicts itself.
+  # -v and -no-compress are for tests/cuda_resources: it reads registers and spills in what ptxas says, launch bounds in the PTX.
+  set_target_properties(tessera_cuda PROPERTIES CUDA_COMPILER_LAUNCHER "${CMAKE_SOURCE_DIR}/cmake/keep_ptxas.sh;${CMAKE_CUDA_COMPILER_LAUNCHER}")
   target_compile_options(tessera_cuda PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror -DFMT_USE_CONSTEXPR=1>)
+    $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v -no-compress --expt-relaxed-constexpr -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror -DFMT_USE_CONSTEXPR=1>)
   # The static runtime finds the driver when it is first used, so the program also starts on machines without one.
   target_link_libraries(tessera_cuda PUBLIC tessera_tensor PRIVATE CUDA::cudart_static tessera_warnings)
 endfunction()

@@ -1,6 +1,7 @@
 // Raw memory for the caching allocator: cudaMalloc for the device, cudaMallocHost for the host side of copies.
 #include "cuda/check.h"
 #include "cuda/context.h"
+#include "tensor/base/env.h"
 
 namespace tessera::cuda {
 
@@ -30,7 +31,8 @@ void* pinned_memory(size_t bytes) {
 
 // Giving back never throws: it runs in destructors, also after an error that makes every further call fail.
 CachingAllocator& device_allocator() {
-  static CachingAllocator* const allocator = new CachingAllocator({device_memory, [](void* p, size_t) { (void)cudaFree(p); }});
+  static CachingAllocator* const allocator = new CachingAllocator({device_memory, [](void* p, size_t) { (void)cudaFree(p); }},
+                                                                  env("TESSERA_CUDA_CACHE").value_or("1") != "0");
   return *allocator;
 }
 

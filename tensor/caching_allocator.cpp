@@ -39,7 +39,7 @@ void forbid(const void*, size_t) {}
 #endif
 }  // namespace
 
-CachingAllocator::CachingAllocator(Raw raw) : raw_(std::move(raw)) {}
+CachingAllocator::CachingAllocator(Raw raw, bool keep) : raw_(std::move(raw)), keep_(keep) {}
 
 CachingAllocator::~CachingAllocator() {
   for (const auto& [id, segment] : segments_) {
@@ -72,7 +72,7 @@ CachingAllocator::Block* CachingAllocator::take_free(size_t bytes) {
 }
 
 CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
-  const size_t segment_bytes = bytes < kLarge ? kSmallSegment : round_up(bytes, kHugePage);
+  const size_t segment_bytes = !keep_ ? bytes : bytes < kLarge ? kSmallSegment : round_up(bytes, kHugePage);
   void* p = raw_.allocate(segment_bytes);
   if (p == nullptr) {
     trim_locked();
@@ -101,7 +101,7 @@ CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
 }
 
 void* CachingAllocator::allocate(size_t bytes) {
-  const size_t size = rounded_size(bytes + raw_.guard);
+  const size_t size = keep_ ? rounded_size(bytes + raw_.guard) : std::max<size_t>(bytes + raw_.guard, 1);
   std::lock_guard lock(mutex_);
   ++stats_.allocations;
   Block* block = take_free(size);
@@ -141,6 +141,7 @@ void CachingAllocator::release(void* p) noexcept {
     }
   }
   free_.insert(&it->second);
+  if (!keep_) trim_locked();
 }
 
 void CachingAllocator::trim_locked() {

@@ -38,7 +38,8 @@ class CachingAllocator {
     size_t guard = 0;  // more bytes in each block than asked for, so that blocks do not touch
   };
 
-  explicit CachingAllocator(Raw raw);
+  // keep = false: every block is a raw allocation of exactly its size and goes back at once, for tools that watch their bounds.
+  explicit CachingAllocator(Raw raw, bool keep = true);
   ~CachingAllocator();
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
@@ -69,6 +70,7 @@ class CachingAllocator {
   void trim_locked();
 
   Raw raw_;
+  const bool keep_;
   mutable std::mutex mutex_;
   BlockMap blocks_;                       // every block by address; node addresses are stable
   std::set<Block*, BySize> free_;

@@ -6,15 +6,18 @@
 // thread (one warp runs far ahead of the others), or by that with a draw now and then.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <utility>
 #include <vector>
 
+#include "tests/cuda_host/access.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/cuda_host/fiber.h"
 #include "tests/cuda_host/machine.h"
@@ -64,7 +67,7 @@ struct SharedRegion {
 
 class Machine {
  public:
-  cudaError_t run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument);
+  cudaError_t run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument, size_t argument_bytes);
   int barrier(int predicate, const Place& where);
   void meet(unsigned mask, void* mine, WarpAction action, const Place& where);
   void* shared(SharedSlot& slot, size_t bytes, const char* name);
@@ -150,6 +153,7 @@ void Machine::add_report(const std::string& text) {
 
 // Ends the launch from inside a fiber; the fibers are left as they are.
 void Machine::abandon() {
+  access_checker.in_kernel = false;
   abandoned_ = true;
   Fiber left;
   switch_fiber(&left, main_);
@@ -181,6 +185,7 @@ void Machine::open_barrier() {
   for (unsigned i = 0; i < threads_n_; ++i) {
     if (threads_[i].state == State::kAtBarrier) make_ready(threads_[i]);
   }
+  access_checker.barrier();
   votes_seen_ = votes_;
   votes_ = 0;
   at_barrier_ = 0;
@@ -244,6 +249,7 @@ void Machine::become(Thread* t) {
   if (t == nullptr) return;
   threadIdx = t->index;
   lane_of_warp = t->linear % 32;
+  access_checker.set_thread(t->linear);
 }
 
 void Machine::go_on(Fiber* save, Thread* t) {
@@ -268,7 +274,9 @@ void Machine::wait() {
 void Machine::fiber_entry() {
   Machine& m = machine;
   for (;;) {
+    access_checker.in_kernel = true;
     m.body_(m.argument_);
+    access_checker.in_kernel = false;
     Thread* const me = m.current_;
     me->state = State::kDone;
     ++m.done_;
@@ -321,7 +329,15 @@ void Machine::meet(unsigned mask, void* mine, WarpAction action, const Place& wh
     wait();
     return;
   }
-  if (action != nullptr) action(m.lanes, mask);
+  if (action != nullptr) {
+    void* lanes[32];  // on the stack of a fiber, which the action may read
+    std::copy(std::begin(m.lanes), std::end(m.lanes), lanes);
+    access_checker.in_kernel = true;  // what it reads of shared memory for its lanes counts as read by this one
+    action(lanes, mask);
+    access_checker.in_kernel = false;
+  } else {
+    access_checker.warp_barrier(warp);  // only __syncwarp() orders memory
+  }
   for (unsigned l = 0; l < 32; ++l) {
     if (mask >> l & 1 && l != lane) make_ready(threads_[warp * 32 + l]);
   }
@@ -340,6 +356,7 @@ size_t Machine::add_region(size_t bytes, const char* name) {
     abandon();
   }
   regions_.push_back({begin, bytes, name});
+  access_checker.add_region(begin, bytes, name);
   std::memset(arena_ + begin, kPoison, bytes);
   std::memset(arena_ + end, kCanary, arena_used_ - end);
   return begin;
@@ -376,6 +393,7 @@ void Machine::prepare() {
   if (p == MAP_FAILED) std::abort();
   stacks_ = static_cast<std::byte*>(p);
   for (unsigned i = 0; i < kMaxThreads; ++i) mprotect(stacks_ + i * kStackBytes, kPage, PROT_NONE);
+  access_checker.memory(arena_, kArena, stacks_, kStackBytes * kMaxThreads);
 }
 
 void Machine::start_block(unsigned index) {
@@ -388,13 +406,14 @@ void Machine::start_block(unsigned index) {
     ready_[i] = uint16_t(i);
   }
   for (auto& list : meetings_) list.clear();
+  access_checker.begin_block();
   head_ = done_ = at_barrier_ = 0;
   count_ = threads_n_;
   votes_ = votes_seen_ = 0;
   new_order();
 }
 
-cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument) {
+cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument, size_t argument_bytes) {
   const dim3 g = config.gridDim;
   const dim3 b = config.blockDim;
   const size_t threads = size_t(b.x) * b.y * b.z;
@@ -414,6 +433,7 @@ cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), 
   random_ = (seed + 1) * 0x9E3779B97F4A7C15u + launch * 0xD1342543DE82EF95u;
   draw(1);
   regions_.clear();
+  access_checker.begin_launch(argument, argument_bytes);
   arena_used_ = kRedZone;
   std::memset(arena_, kCanary, kRedZone);
   dynamic_ = add_region(config.dynamicSmemBytes, "dynamic shared memory");
@@ -448,18 +468,35 @@ std::mutex launch_mutex;  // one grid at a time
 // ---- what kernels and the runtime call
 // -------------------------------------------------------------------------------------------
 
-int block_barrier(int predicate, const Place& where) { return machine.barrier(predicate, where); }
-void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where) { machine.meet(mask, mine, action, where); }
-void* shared_variable(SharedSlot& slot, size_t bytes, const char* name) { return machine.shared(slot, bytes, name); }
+// The emulator's own accesses are not checked. No guard object: abandon() leaves without unwinding.
+int block_barrier(int predicate, const Place& where) {
+  access_checker.in_kernel = false;
+  const int votes = machine.barrier(predicate, where);
+  access_checker.in_kernel = true;
+  return votes;
+}
+void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where) {
+  access_checker.in_kernel = false;
+  machine.meet(mask, mine, action, where);
+  access_checker.in_kernel = true;
+}
+void* shared_variable(SharedSlot& slot, size_t bytes, const char* name) {
+  access_checker.in_kernel = false;
+  void* const p = machine.shared(slot, bytes, name);
+  access_checker.in_kernel = true;
+  return p;
+}
 void* dynamic_shared() { return machine.dynamic(); }
 
 void report(const char* format, ...) {
+  const bool in_kernel = std::exchange(access_checker.in_kernel, false);
   char text[512];
   va_list arguments;
   va_start(arguments, format);
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   machine.add_report(text);
+  access_checker.in_kernel = in_kernel;
 }
 
 void fail(const char* what, const Place& where) {
@@ -472,6 +509,7 @@ void stop_at_fault(const void* address, const char* what) {
   machine.abandon();
 }
 
+void abandon_launch() { machine.abandon(); }
 bool inside_kernel() { return machine.busy(); }
 
 void set_seed(uint64_t value) { machine.seed = value; }
@@ -483,11 +521,11 @@ std::vector<std::string> take_reports() {
   return std::exchange(machine.reports, {});
 }
 
-cudaError_t run_grid(const void*, const cudaLaunchConfig_t& config, void (*body)(void*), void* argument) {
+cudaError_t run_grid(const void*, const cudaLaunchConfig_t& config, void (*body)(void*), void* argument, size_t argument_bytes) {
   const std::lock_guard lock(launch_mutex);
   cudaError_t planned = cudaSuccess;
   if (fails_now("launch", &planned)) return planned;
-  const cudaError_t result = machine.run(config, body, argument);
+  const cudaError_t result = machine.run(config, body, argument, argument_bytes);
   close_buffers();
   return result;
 }

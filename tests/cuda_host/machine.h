@@ -21,6 +21,7 @@ class FaultHandler {
 };
 
 [[noreturn]] void stop_at_fault(const void* address, const char* what);  // from the handler: ends the launch
+[[noreturn]] void abandon_launch();                                      // from a kernel, after a report
 bool inside_kernel();
 void close_buffers();  // after a kernel: the host has no access again, where it is forbidden
 bool fails_now(const char* call, cudaError_t* error);  // whether a planned failure strikes this call

@@ -8,21 +8,18 @@
 #include <utility>
 #include <vector>
 
+#include "tests/cuda_host/access.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/cuda_host/machine.h"
 
 namespace {
 
+using tessera::emulated::Buffer;
 using tessera::emulated::report;
 
 constexpr size_t kPage = 4096;
 constexpr size_t kDeviceBytes = size_t{64} << 30;  // of addresses, not of memory
 constexpr uint8_t kCanary = 0xA5;
-
-struct Buffer {
-  std::byte* begin;
-  size_t bytes;
-};
 
 struct Failure {
   int in;  // calls from now, 1: the next
@@ -36,6 +33,7 @@ struct Device {
   std::map<void*, Buffer> buffers;  // alive, by address
   bool host_access = true;
   std::vector<Buffer> opened;  // without host access: those that the running kernel or copy has used
+  uint64_t changes = 0;        // of `buffers`
   std::map<std::string, Failure> planned;
   cudaError_t last = cudaSuccess;
 };
@@ -101,6 +99,20 @@ void allow_host_access(bool allow) {
 void close_buffers() {
   for (const Buffer& b : device().opened) protect(b, PROT_NONE);
   device().opened.clear();
+}
+
+bool is_device_address(const void* p) { return size_t(static_cast<const std::byte*>(p) - device().memory) < kDeviceBytes; }
+
+Buffer* buffer_before(const void* p) {
+  static Buffer* last = nullptr;  // most accesses go where the one before went
+  static uint64_t change = 0;
+  Device& d = device();
+  const auto* const b = static_cast<const std::byte*>(p);
+  if (last != nullptr && change == d.changes && b >= last->begin && b < last->begin + last->bytes) return last;
+  auto it = d.buffers.upper_bound(const_cast<void*>(p));
+  change = d.changes;
+  last = it == d.buffers.begin() ? nullptr : &std::prev(it)->second;
+  return last;
 }
 
 int live_buffers() { return int(device().buffers.size()); }
@@ -226,6 +238,8 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
   d.top += mapped + kPage;
   d.buffers[begin] = {begin, bytes};
   if (!d.host_access) protect({begin, bytes}, PROT_NONE);
+  d.buffers[begin] = {begin, bytes, nullptr};
+  ++d.changes;
   *p = bytes == 0 ? nullptr : begin;
   return cudaSuccess;
 }
@@ -247,7 +261,9 @@ cudaError_t cudaFree(void* p) {
   std::byte* const from = page_of(b.begin);
   mprotect(from, size_t(end - from), PROT_NONE);
   madvise(from, size_t(end - from), MADV_DONTNEED);
+  std::free(b.shadow);
   d.buffers.erase(it);
+  ++d.changes;
   return cudaSuccess;
 }
 

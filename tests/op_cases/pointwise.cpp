@@ -103,6 +103,13 @@ std::vector<OpCase> pointwise_cases() {
                   .run = [](Backend& b, const Bound& t, bool) {
                     return b.copy(t["x"].permute({0, 2, 3, 1}).strided(), t.strided("y")), 0.0;
                   }});
+  // A part whose axes cannot be joined to rows.
+  list.push_back({.method = "fill",
+                  .detail = "a part of a part",
+                  .slots = {{"y", {3, 6, 25}, Role::kOut, Fit::kStrided}},
+                  .run = [](Backend& b, const Bound& t, bool) {
+                    return b.fill(t["y"].narrow(1, 1, 4).permute({1, 0, 2}).narrow(2, 3, 17).strided(), 3.0), 0.0;
+                  }});
   return list;
 }
 

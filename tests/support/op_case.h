@@ -402,13 +402,14 @@ inline void run_cases(const std::vector<OpCase>& cases, Device::Kind kind = Devi
   }
 }
 
-// Prints GB/s (each slot moved once) and GFLOP/s of every case: run with --no-skip --test-case="op rates".
-inline void print_rates(const std::vector<OpCase>& cases) {
+// Prints GB/s (each slot moved once) and GFLOP/s of every case: run with --no-skip --test-case="op rates". Of a device this is the
+// time from the call until the device is done.
+inline void print_rates(const std::vector<OpCase>& cases, Device::Kind kind = Device::Kind::kCpu) {
   const op_case::Settings restored;
   for (const OpCase& c : cases) {
     double bytes = 0;
     for (const Slot& slot : c.slots) bytes += double(numel(slot.shape)) * double(size_of(slot.type.value_or(c.types[0])));
-    for (const op_case::Row& row : op_case::rows(Device::Kind::kCpu)) {
+    for (const op_case::Row& row : op_case::rows(kind)) {
       if (!row.target.empty()) cpu::force_target(row.target);
       double best = 1e30;
       for (int i = 0; i < 5; ++i) {

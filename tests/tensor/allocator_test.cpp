@@ -175,6 +175,21 @@ TEST_CASE("the address sanitizer sees blocks, not only segments") {
 #endif
 
 // Random traffic from three threads: blocks never overlap (each holds a pattern of its own) and nothing is lost.
+TEST_CASE("without keeping: exact sizes, and back at once") {
+  System system;
+  CachingAllocator a(system.raw(), false);
+  void* const small = a.allocate(128);
+  void* const large = a.allocate(5 * kMiB + 64);
+  CHECK(system.held == 5 * kMiB + 192);
+  CHECK(a.stats().bytes_in_use == int64_t(system.held));
+  a.release(small);
+  CHECK(system.held == 5 * kMiB + 64);
+  a.release(large);
+  CHECK(system.held == 0);
+  CHECK(system.releases == 2);
+  CHECK(a.stats().bytes_reserved == 0);
+}
+
 TEST_CASE("blocks stay apart under random traffic") {
   System system;
   CachingAllocator a(system.raw());

@@ -55,6 +55,7 @@ extern unsigned lane_of_warp;  // of the thread that runs now
 int block_barrier(int predicate, const Place& where);  // how many threads came with a true predicate
 void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where);
 void report(const char* format, ...) __attribute__((format(printf, 1, 2)));
+void touch_atomic(const void* p, size_t bytes, const void* from);  // tells the access checker (access.h)
 [[noreturn]] void fail(const char* what, const Place& where);  // reports and ends the launch
 
 // A shared variable of the running block. `slot` is the variable's own memory of where it lies in this launch.
@@ -253,38 +254,46 @@ inline void __threadfence_block() {}
 // ---- atomics: fibers never run at the same time, so plain code is atomic
 // ---------------------------------------------------------
 
+// Their own accesses are not instrumented: touch_atomic() stands for them.
+#define TESSERA_ATOMIC __attribute__((no_sanitize("thread"), noinline))
 template <class T>
-T atomicAdd(T* p, std::type_identity_t<T> value) {
+TESSERA_ATOMIC T atomicAdd(T* p, std::type_identity_t<T> value) {
+  tessera::emulated::touch_atomic(p, sizeof(T), __builtin_return_address(0));
   const T old = *p;
   *p = T(old + value);
   return old;
 }
 template <class T>
-T atomicMax(T* p, std::type_identity_t<T> value) {
+TESSERA_ATOMIC T atomicMax(T* p, std::type_identity_t<T> value) {
+  tessera::emulated::touch_atomic(p, sizeof(T), __builtin_return_address(0));
   const T old = *p;
   *p = old < value ? value : old;
   return old;
 }
 template <class T>
-T atomicMin(T* p, std::type_identity_t<T> value) {
+TESSERA_ATOMIC T atomicMin(T* p, std::type_identity_t<T> value) {
+  tessera::emulated::touch_atomic(p, sizeof(T), __builtin_return_address(0));
   const T old = *p;
   *p = value < old ? value : old;
   return old;
 }
 template <class T>
-T atomicOr(T* p, std::type_identity_t<T> value) {
+TESSERA_ATOMIC T atomicOr(T* p, std::type_identity_t<T> value) {
+  tessera::emulated::touch_atomic(p, sizeof(T), __builtin_return_address(0));
   const T old = *p;
   *p = T(old | value);
   return old;
 }
 template <class T>
-T atomicExch(T* p, std::type_identity_t<T> value) {
+TESSERA_ATOMIC T atomicExch(T* p, std::type_identity_t<T> value) {
+  tessera::emulated::touch_atomic(p, sizeof(T), __builtin_return_address(0));
   const T old = *p;
   *p = value;
   return old;
 }
 template <class T>
-T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
+TESSERA_ATOMIC T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
+  tessera::emulated::touch_atomic(p, sizeof(T), __builtin_return_address(0));
   const T old = *p;
   if (old == expected) *p = value;
   return old;
@@ -370,7 +379,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 
 namespace tessera::emulated {
-cudaError_t run_grid(const void* kernel, const cudaLaunchConfig_t& config, void (*body)(void*), void* argument);
+cudaError_t run_grid(const void* kernel, const cudaLaunchConfig_t& config, void (*body)(void*), void* argument,
+                     size_t argument_bytes);
 }
 
 template <class... P, class... A>
@@ -381,5 +391,5 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   } call{kernel, std::tuple<P...>(P(arguments)...)};
   return tessera::emulated::run_grid(
       reinterpret_cast<const void*>(kernel), *config,
-      [](void* p) { std::apply(static_cast<Call*>(p)->kernel, static_cast<Call*>(p)->arguments); }, &call);
+      [](void* p) { std::apply(static_cast<Call*>(p)->kernel, static_cast<Call*>(p)->arguments); }, &call, sizeof call);
 }

@@ -1,0 +1,22 @@
+// Every CUDA kernel against the reference, on a GPU: the cases that test_cuda_host runs on the emulated one.
+#include "tests/op_cases/op_cases.h"
+
+namespace tessera::testing {
+namespace {
+
+constexpr auto kCuda = Device::Kind::kCuda;
+void run_on_device(const std::vector<OpCase>& cases) { run_cases(without_missing_kernels(cases, kCuda), kCuda); }
+
+TEST_CASE("pointwise and copy kernels") { run_on_device(pointwise_cases()); }
+TEST_CASE("kernels over rows") { run_on_device(row_cases()); }
+TEST_CASE("pooling and batch norm kernels") { run_on_device(image_cases()); }
+TEST_CASE("convolution and matrix kernels") { run_on_device(conv_cases()); }
+TEST_CASE("loss kernels") { run_on_device(loss_cases()); }
+TEST_CASE("optimizer and random kernels") { run_on_device(optim_cases()); }
+
+TEST_CASE("short list" * doctest::skip()) { run_on_device(small_op_cases()); }  // under compute-sanitizer
+
+TEST_CASE("op rates" * doctest::skip()) { print_rates(without_missing_kernels(all_op_cases(), kCuda), kCuda); }
+
+}  // namespace
+}  // namespace tessera::testing

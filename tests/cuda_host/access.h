@@ -1,0 +1,81 @@
+// Checks every access of kernels that are compiled with -fsanitize=thread: races between threads of a block and between blocks,
+// reads of shared memory that nobody has written, and what lies outside shared variables and device buffers. The compiler calls
+// __tsan_read4 and its like before each access; access.cpp defines them, and the thread sanitizer's own library is not used.
+//
+// Note [Order of accesses]: two accesses of one byte, one of them a write, are a race unless something orders them: a barrier of
+// the block between them, or a __syncwarp() for lanes of one warp. So time is counted in intervals. Barriers of the block begin a
+// new one for all, __syncwarp() a new one for the warp; each byte remembers its last write and its last read with their intervals.
+// Blocks are never ordered: what one has written, no other may touch in the same launch. Atomics are in order with each other.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tessera::emulated {
+
+enum class AccessKind : uint8_t { kRead, kWrite, kAtomic };
+
+// The last read or write of one byte.
+struct Access {
+  uint32_t interval = 0;  // 0: none yet
+  uint32_t warp_interval = 0;
+  uint32_t place = 0;          // of the instruction, from the start of the program
+  uint8_t warp = 0, lane = 0;  // kSeveral: more than one read it in this interval
+  bool atomic = false;
+  bool other_blocks = false;  // a read by another block of this launch came before
+};
+struct Shadow {
+  Access write, read;
+};
+
+// What Machine tells about the launch. Everything of the emulator itself runs with in_kernel = false.
+class AccessChecker {
+ public:
+  bool instrumented = false;  // some kernel is
+  bool in_kernel = false;
+
+  void memory(const uint8_t* arena, size_t arena_bytes, const std::byte* stacks, size_t stack_bytes);
+  void begin_launch(const void* argument, size_t argument_bytes);
+  void begin_block();
+  void add_region(size_t begin, size_t bytes, const char* name);
+  void barrier() { ++interval_; }
+  void warp_barrier(unsigned warp) { ++warp_interval_[warp]; }
+  void set_thread(unsigned linear) { thread_ = linear; }
+
+  void access(const void* p, size_t bytes, AccessKind kind, const void* from);
+
+ private:
+  struct Region {
+    size_t begin, bytes;
+    const char* name;
+  };
+  void shared(size_t offset, size_t bytes, AccessKind kind, uint32_t place);
+  void device(const std::byte* p, size_t bytes, AccessKind kind, uint32_t place);
+  const Access* conflict(const Shadow& s, AccessKind kind, uint32_t first) const;
+  void remember(Shadow& s, AccessKind kind, uint32_t first, uint32_t place) const;
+  bool unordered(const Access& before, uint32_t first) const;
+  std::string race(AccessKind kind, uint32_t place, const Shadow& s, const Access& before) const;
+
+  const uint8_t* arena_ = nullptr;
+  const std::byte *stacks_ = nullptr, *argument_ = nullptr;
+  size_t arena_bytes_ = 0, stack_bytes_ = 0, argument_bytes_ = 0;
+  std::vector<Region> regions_;
+  std::vector<Shadow> shadow_;  // of the arena
+  uint32_t interval_ = 1, block_began_ = 1, launch_began_ = 1;
+  uint32_t warp_interval_[32] = {};
+  unsigned thread_ = 0;
+};
+extern AccessChecker access_checker;
+
+// A live buffer of cudaMalloc.
+struct Buffer {
+  std::byte* begin;
+  size_t bytes;
+  Shadow* shadow = nullptr;  // one for each byte, made at the first checked access
+};
+bool is_device_address(const void* p);
+Buffer* buffer_before(const void* p);  // the last live one that begins at or before p, or null
+
+}  // namespace tessera::emulated

@@ -1,0 +1,210 @@
+// The access checker (access.h): names what is wrong in small kernels that are broken, and finds nothing in the kernels of cuda/ on
+// a short list of small cases. This file is instrumented like they are.
+#include <algorithm>
+#include <numeric>
+
+#include "cuda/context.h"
+#include "cuda/device/reduce.cuh"
+#include "cuda/launch.cuh"
+#include "tests/cuda_host/emulator.h"
+#include "tests/op_cases/op_cases.h"
+
+namespace tessera::testing {
+namespace {
+
+constexpr int kN = 256;
+
+// Sum by a tree in shared memory. The barrier that is left out: 0 none, 1 before the first step, 2 between the steps.
+void tree_sum(const float* x, float* y, int without) {
+  TESSERA_SHARED(tree, float[kN]);
+  const unsigned t = threadIdx.x;
+  tree[t] = x[t];
+  if (without != 1) __syncthreads();
+  for (unsigned half = kN / 2; half > 0; half /= 2) {
+    if (t < half) tree[t] += tree[t + half];
+    if (without != 2) __syncthreads();
+  }
+  if (t == 0) *y = tree[0];
+}
+
+// Lanes of one warp hand values on in shared memory; a shuffle between them is no barrier.
+void neighbours(const float* x, float* y, bool synchronised) {
+  TESSERA_SHARED(row, float[kN]);
+  const unsigned t = threadIdx.x;
+  row[t] = x[t];
+  if (synchronised) {
+    __syncwarp();
+  } else {
+    __shfl_xor_sync(~0u, x[t], 1);
+  }
+  atomicAdd(y, row[t ^ 1]);
+}
+
+void two_passes(const float* x, float* y, bool barrier) {  // `sum` is used again while others may still read it
+  TESSERA_SHARED(sum, float[1]);
+  for (int pass = 0; pass < 2; ++pass) {
+    if (threadIdx.x == 0) sum[0] = x[pass];
+    __syncthreads();
+    atomicAdd(y, sum[0]);
+    if (barrier) __syncthreads();
+  }
+}
+
+void counted(const float*, float* y, bool atomic) {
+  TESSERA_SHARED(count, int[1]);
+  if (threadIdx.x == 0) count[0] = 0;
+  __syncthreads();
+  if (atomic) {
+    atomicAdd(&count[0], 1);
+  } else {
+    count[0] += 1;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) *y = float(count[0]);
+}
+
+void partly_written(const float* x, float* y) {
+  TESSERA_SHARED(half, float[kN]);
+  if (threadIdx.x < kN / 2) half[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  if (threadIdx.x == kN / 2) *y = half[threadIdx.x];
+}
+
+void past_shared(const float* x, float* y) {
+  TESSERA_SHARED(small, float[kN - 1]);
+  small[threadIdx.x] = x[threadIdx.x];
+  if (threadIdx.x == 0) *y = small[0];
+}
+
+void past_buffer(const float* x, float* y) {
+  if (threadIdx.x == 0) *y = x[kN];
+}
+
+void before_buffer(const float* x, float* y) {
+  if (threadIdx.x == 0) y[-1] = x[0];
+}
+
+void one_word(const float* x, float* y) { *y = x[threadIdx.x]; }
+
+// Every block adds to one number.
+void blocks_add(const float* x, float* y, bool atomic) {
+  if (threadIdx.x != 0) return;
+  if (atomic) {
+    atomicAdd(y, x[blockIdx.x]);
+  } else {
+    *y += x[blockIdx.x];
+  }
+}
+
+// Reads what the next block writes.
+void in_place(float* x, bool shifted) {
+  const unsigned i = blockIdx.x * 64 + threadIdx.x;
+  if (i + 1 < kN) x[i] = x[shifted ? i + 1 : i] * 2;
+}
+
+void through_barrier(const float* x, float* y, bool barrier) {  // threads of one block may pass values in global memory
+  if (threadIdx.x == 3) *y = x[3];
+  if (barrier) __syncthreads();
+  if (threadIdx.x == 77) *y = *y + 1;
+}
+
+struct alignas(16) Four {
+  float v[4];
+};
+void wide(const float* x, float* y, int offset) {
+  if (threadIdx.x == 0) *reinterpret_cast<Four*>(y) = *reinterpret_cast<const Four*>(x + offset);
+}
+
+struct DeviceArray {
+  float* p = nullptr;
+  explicit DeviceArray(int count, float first = 0) {
+    REQUIRE(cudaMalloc(reinterpret_cast<void**>(&p), size_t(count) * sizeof(float)) == cudaSuccess);
+    std::vector<float> values(static_cast<size_t>(count));
+    std::iota(values.begin(), values.end(), first);
+    cuda::upload(p, values.data(), values.size() * sizeof(float));
+  }
+  ~DeviceArray() { cudaFree(p); }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+};
+
+// The first report of a launch, or "nothing".
+template <class... P, class... A>
+std::string report_of(int blocks, void (*kernel)(P...), A... arguments) {
+  const unsigned threads = blocks == 1 ? kN : 64;
+  try {
+    cuda::launch("kernel", {dim3(unsigned(blocks)), dim3(threads)}, kernel, arguments...);
+  } catch (const Error&) {
+  }
+  const auto reports = emulated::take_reports();
+  return reports.empty() ? "nothing" : reports[0];
+}
+
+#define CHECK_SAYS(text, part)                                                                 \
+  do {                                                                                         \
+    const std::string said = text;                                                             \
+    CHECK_MESSAGE(said.find(part) != std::string::npos, "expected '", part, "', got: ", said); \
+  } while (false)
+
+TEST_CASE("what is in order passes") {
+  const DeviceArray x(kN, 1), y(1);
+  CHECK(report_of(1, tree_sum, x.p, y.p, 0) == "nothing");
+  CHECK(report_of(1, neighbours, x.p, y.p, true) == "nothing");
+  CHECK(report_of(1, two_passes, x.p, y.p, true) == "nothing");
+  CHECK(report_of(1, counted, x.p, y.p, true) == "nothing");
+  CHECK(report_of(4, blocks_add, x.p, y.p, true) == "nothing");
+  CHECK(report_of(4, in_place, x.p, false) == "nothing");
+  CHECK(report_of(1, through_barrier, x.p, y.p, true) == "nothing");
+  CHECK(report_of(1, wide, x.p, x.p + 8, 4) == "nothing");
+}
+
+// By one order of threads: no luck is needed.
+TEST_CASE("missing barriers and atomics are named") {
+  emulated::print_reports(false);
+  const DeviceArray x(kN, 1), y(1);
+  CHECK_SAYS(report_of(1, tree_sum, x.p, y.p, 1), " shared 'tree', byte ");  // a race, or read before it was written
+  CHECK_SAYS(report_of(1, tree_sum, x.p, y.p, 2), "race on shared 'tree', byte ");
+  CHECK_SAYS(report_of(1, neighbours, x.p, y.p, false), "race on shared 'row', byte ");
+  CHECK_SAYS(report_of(1, two_passes, x.p, y.p, false), "race on shared 'sum', byte 0");
+  CHECK_SAYS(report_of(1, counted, x.p, y.p, false), "race on shared 'count', byte 0");
+  CHECK_SAYS(report_of(1, one_word, x.p, y.p), "race on a device buffer of 4 bytes, byte 0: this write");
+  CHECK_SAYS(report_of(4, blocks_add, x.p, y.p, false), "race on a device buffer of 4 bytes, byte 0: this");
+  CHECK_SAYS(report_of(4, in_place, x.p, true), "race on a device buffer of 1024 bytes");
+  CHECK_SAYS(report_of(1, through_barrier, x.p, y.p, false), "race on a device buffer of 4 bytes");
+  CHECK_SAYS(report_of(1, two_passes, x.p, y.p, false), "checked_test.cpp:");  // where: needs addr2line
+  emulated::print_reports(true);
+}
+
+TEST_CASE("accesses out of bounds are named") {
+  emulated::print_reports(false);
+  const DeviceArray x(kN, 1), y(1);
+  float on_host = 0;
+  CHECK_SAYS(report_of(1, partly_written, x.p, y.p), "read of shared 'half', byte 512, which nobody has written in this block");
+  CHECK_SAYS(report_of(1, past_shared, x.p, y.p), "write outside shared memory: 4 bytes at byte 1020 of 'small' (1020 bytes)");
+  CHECK_SAYS(report_of(1, past_buffer, x.p, y.p), "read outside device memory: 4 bytes at byte 1024 of a buffer of 1024");
+  CHECK_SAYS(report_of(1, before_buffer, x.p, y.p), "write outside device memory: 4 bytes at byte ");
+  CHECK_SAYS(report_of(1, wide, x.p, x.p + 8, 1), "misaligned read of 16 bytes");
+  float* volatile from_host = &on_host;
+  CHECK_SAYS(report_of(1, past_buffer, static_cast<float*>(from_host), y.p), "read of host memory by a kernel");
+  void* freed = nullptr;
+  REQUIRE(cudaMalloc(&freed, 64) == cudaSuccess);
+  cudaFree(freed);
+  CHECK_SAYS(report_of(1, past_buffer, static_cast<float*>(freed), y.p), "outside");
+  CHECK(report_of(1, tree_sum, x.p, y.p, 0) == "nothing");  // the machine still works
+  emulated::print_reports(true);
+}
+
+void run_checked(const std::vector<OpCase>& all) {
+  const auto cases = without_missing_kernels(all, Device::Kind::kCuda);
+  REQUIRE(!cases.empty());
+  run_cases(cases, Device::Kind::kCuda);
+  const auto reports = emulated::take_reports();
+  CHECK_MESSAGE(reports.empty(), reports.size(), " reports of the emulated GPU, seed ", emulated::seed(),
+                ", the first: ", reports.empty() ? "" : reports[0]);
+}
+
+TEST_CASE("the kernels, on a short list") { run_checked(small_op_cases()); }
+TEST_CASE("the kernels, on every case" * doctest::skip()) { run_checked(all_op_cases()); }  // minutes; mutations.py asks for it
+
+}  // namespace
+}  // namespace tessera::testing

@@ -1,0 +1,16 @@
+// What the resource table cannot read from the compiled kernels, and what it lets pass.
+#pragma once
+
+#include <map>
+#include <string>
+
+namespace tessera::testing {
+
+// Kernels that may spill registers, with the reason. Names as in the table.
+inline const std::map<std::string, std::string> kMaySpill = {};
+
+// Dynamic shared memory of a block, in bytes: the most that the launcher asks for. Kernels that use some and are not named here get
+// an occupancy without it, marked with a *.
+inline const std::map<std::string, int> kDynamicShared = {};
+
+}  // namespace tessera::testing
