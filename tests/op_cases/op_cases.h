@@ -42,16 +42,20 @@ inline std::vector<OpCase> without_missing_kernels(std::vector<OpCase> cases, De
   return cases;
 }
 
-// Small ones of every method in one type, for checkers under which everything is slow.
-inline std::vector<OpCase> small_op_cases(int of_each = 3) {
-  std::map<std::string, int> taken;
-  std::vector<OpCase> few;
+// Small ones of every method in one type, spread over its list: for checkers under which everything is slow.
+inline std::vector<OpCase> small_op_cases(size_t of_each = 4) {
+  std::map<std::string, std::vector<OpCase>> small;
   for (OpCase& c : all_op_cases()) {
     int64_t elements = 0;
     for (const Slot& slot : c.slots) elements += numel(slot.shape);
-    if (elements > 20000 || ++taken[c.method] > of_each) continue;
+    if (elements > 20000) continue;
     c.types.resize(1);
-    few.push_back(std::move(c));
+    small[c.method].push_back(std::move(c));
+  }
+  std::vector<OpCase> few;
+  for (const auto& [method, cases] : small) {
+    const size_t n = std::min(of_each, cases.size());
+    for (size_t i = 0; i < n; ++i) few.push_back(cases[n == 1 ? 0 : i * (cases.size() - 1) / (n - 1)]);
   }
   return few;
 }
