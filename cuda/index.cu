@@ -32,10 +32,12 @@ struct Span {
 };
 
 // Empties the spans that are about to be used, and no others: n writes, however long y is. Thread i: that of index[i]; threads with
-// the same index write the same.
+// the same index write the same, which without atomics would be a race all the same.
 __global__ void __launch_bounds__(kThreads) clear_spans_kernel(const int64_t* index, int n, Span* spans) {
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i < n) spans[index[i]] = {std::numeric_limits<int>::max(), -1};
+  if (i >= n) return;
+  atomicExch(&spans[index[i]].first, std::numeric_limits<int>::max());
+  atomicExch(&spans[index[i]].last, -1);
 }
 
 // spans[index[i]] = least and greatest such i. Thread i: entry i.
