@@ -176,6 +176,19 @@ TEST_CASE("the averaged weights are a model of their own, and a complete run can
   CHECK_THROWS_WITH_AS(Trainer(from_best, LogStyle::kQuiet), doctest::Contains("weights only"), Error);
 }
 
+TEST_CASE("a run that was on another device is not resumed on the CPU unasked") {
+  const Workshop shop;
+  const fs::path last = Trainer(shop.config("gpu", {"epochs=1"}), LogStyle::kQuiet).fit().last;
+  Checkpoint c = load_checkpoint(last);
+  c.meta.args["device"] = "cuda";
+  save_checkpoint(last, c);
+  Config config(kTrain);
+  config.read_arguments({"resume=" + last.string(), "epochs=2"});
+  CHECK_THROWS_WITH_AS(Trainer(config, LogStyle::kQuiet), doctest::Contains("--device cuda"), Error);
+  config.read_arguments({"device=cpu"});
+  CHECK_NOTHROW(Trainer(config, LogStyle::kQuiet));
+}
+
 TEST_CASE("gradients that are not finite: updates are skipped, then the run gives up and says where") {
   const Workshop shop;
   Trainer trainer(shop.config("nan", {"epochs=40", "val=false", "warmup_epochs=0"}), LogStyle::kQuiet);

@@ -69,6 +69,11 @@ Config resumed_config(const Config& given, const Checkpoint& checkpoint, const f
     if (find_option(name) == nullptr || value.empty()) continue;
     config.set(name, value, given_then.find(" " + name + " ") != std::string::npos ? file.string() : "default");
   }
+  if (!given.is_explicit("device") && config.text("device") != given.text("device")) {
+    // Never a silent change of device: the CPU would take hours for what a GPU had begun.
+    throw Error(ErrorCode::kUsage, fmt::format("the run was on device {}", config.text("device")), {file.string()},
+                fmt::format("give --device {} to go on there, or --device cpu", config.text("device")));
+  }
   for (const std::string& name : given.names()) {
     if (!given.is_explicit(name)) continue;
     const bool free = std::find(std::begin(kFreeOnResume), std::end(kFreeOnResume), name) != std::end(kFreeOnResume);
