@@ -266,9 +266,9 @@ struct Recompute {
 
 // First pass: over a chunk of rows of every channel, sum of dz and of dz xhat, with xhat = (x - mean) rstd, z = xhat gamma + beta
 // and dz = dy act'(z). z and its sigmoid are computed again: cheaper than a tensor more to write and to read. Thread: N channels,
-// rows `height` apart; then a tree.
+// rows `height` apart; then a tree. The 3 blocks are a permission: left alone, ptxas saves registers on sm_80 until it spills.
 template <int N>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     backward_sums_kernel(Rows<const float> x, Rows<const float> dy, Channels bn, Activation act, Sums* partial, ColumnPlan plan) {
   TESSERA_SHARED(tree, Sums[N * kThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);

@@ -34,9 +34,9 @@ __device__ bool taps_are_aligned(const uint8_t* p) {
 // y = maximum of the window, index = ky * kernel + kx of the first one in scan order (p null: not wanted). Taps outside the image
 // do not take part.
 // Thread: N channels of one output pixel. Windows overlap, and the threads of a block are neighbours, so most reads are hits in the
-// first cache.
+// first cache. The 3 blocks are a permission: left alone, ptxas saves registers on sm_80 until it spills.
 template <class T, int N>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 3)
     max_pool_kernel(Images<const T> x, Images<T> y, uint8_t* index, Window window, int col_tiles) {
   const RowPlace at = row_place<N>(y.n * y.h * y.w, y.c, col_tiles);
   if (at.count <= 0) return;
