@@ -33,7 +33,7 @@ constexpr OptionSpec kOptions[] = {
     {"epochs", kInt, "100", 1, 1e6, "", kTrain, "main", "epochs to train"},
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
     {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step"},
-    {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu (CUDA devices: 0, 0,1; an error when they are not there)"},
+    {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of one CUDA device; an error when it is not there"},
     {"precision", kChoice, "fp32", 0, 0, "fp32", kTVP | kBench, "main", "arithmetic of the network"},
     {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest, "main", "compute threads (default: usable cores)"},
     {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
