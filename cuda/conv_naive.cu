@@ -54,11 +54,11 @@ __device__ int output_at(int in, int k, int outputs, int stride, int pad) {
 // all) and elements of w that lie a whole filter apart (32 accesses, but the next i comes from the same cache lines).
 template <class T>
 __global__ void __launch_bounds__(kThreads) conv2d_kernel(Images<const T> x, Filters<const T> w, Images<T> y, int stride, int pad,
-                                                          const T* bias, Activation act, Images<const T> residual) {
+                                                          const float* bias, Activation act, Images<const T> residual) {
   const int index = thread_of_grid();
   if (index >= results_of(y)) return;
   const Place at = place_in(y, index);
-  float sum = bias != nullptr ? load(bias[at.c]) : 0.0f;
+  float sum = bias != nullptr ? bias[at.c] : 0.0f;
   for (int ky = 0; ky < w.kh; ++ky) {
     for (int kx = 0; kx < w.kw; ++kx) {
       const int iy = at.y * stride + ky - pad;
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kThreads)
 // access for all, x is read in full lines.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    backward_weight_kernel(Images<const T> x, Images<const T> dy, Filters<T> dw, int stride, int pad, bool accumulate) {
+    backward_weight_kernel(Images<const T> x, Images<const T> dy, Filters<float> dw, int stride, int pad, bool accumulate) {
   int index = thread_of_grid();
   if (index >= dw.o * dw.kh * dw.kw * dw.i) return;
   const int i = index % dw.i;
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // dbias[c] (+)= sum over r of dy[r, c]. One thread a channel; the threads of a warp read neighbours.
 template <class T>
-__global__ void __launch_bounds__(kThreads) bias_backward_kernel(Rows<const T> dy, T* dbias, bool accumulate) {
+__global__ void __launch_bounds__(kThreads) bias_backward_kernel(Rows<const T> dy, float* dbias, bool accumulate) {
   const int c = thread_of_grid();
   if (c >= dy.cols) return;
   float sum = 0.0f;
@@ -137,13 +137,13 @@ __global__ void __launch_bounds__(kThreads) bias_backward_kernel(Rows<const T> d
 // y[n, 2i+a, 2j+b, o] = bias[o] + sum over c of x[n, i, j, c] * w[o, a, b, c]. One thread an output, accesses as in conv2d_kernel.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    conv_transpose_kernel(Images<const T> x, Filters<const T> w, Images<T> y, const T* bias) {
+    conv_transpose_kernel(Images<const T> x, Filters<const T> w, Images<T> y, const float* bias) {
   const int index = thread_of_grid();
   if (index >= results_of(y)) return;
   const Place at = place_in(y, index);
   const T* const pixel = x.pixel(at.n, at.y / 2, at.x / 2);
   const T* const tap = w.tap(at.c, at.y % 2, at.x % 2);
-  float sum = bias != nullptr ? load(bias[at.c]) : 0.0f;
+  float sum = bias != nullptr ? bias[at.c] : 0.0f;
   for (int c = 0; c < w.i; ++c) sum += load(pixel[c]) * load(tap[c]);
   y.pixel(at.n, at.y, at.x)[at.c] = rounded<T>(sum);
 }
@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(kThreads)
 // dw[o, a, b, c] (+)= sum over n, i, j of x[n, i, j, c] * dy[n, 2i+a, 2j+b, o]. One thread a weight, as in backward_weight_kernel.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    conv_transpose_backward_weight_kernel(Images<const T> x, Images<const T> dy, Filters<T> dw, bool accumulate) {
+    conv_transpose_backward_weight_kernel(Images<const T> x, Images<const T> dy, Filters<float> dw, bool accumulate) {
   int index = thread_of_grid();
   if (index >= dw.o * 4 * dw.i) return;
   const int c = index % dw.i;
@@ -193,7 +193,7 @@ Grid thread_each(const FilterView& v) { return one_thread_each(size32(v.o * v.kh
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   for_floating("conv2d", x.t, [&]<class T>() {
     launch("conv2d naive", thread_each(y), conv2d_kernel<T>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y),
-           size32(p.stride), size32(p.pad), static_cast<const T*>(epilogue.bias), epilogue.activation,
+           size32(p.stride), size32(p.pad), static_cast<const float*>(epilogue.bias), epilogue.activation,
            images_of<const T>(epilogue.residual));
   });
 }
@@ -208,21 +208,21 @@ void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvPa
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
   for_floating("conv2d_backward_weight", x.t, [&]<class T>() {
     launch("conv2d_backward_weight naive", thread_each(dw), backward_weight_kernel<T>, images_of<const T>(x),
-           images_of<const T>(dy), filters_of<T>(dw), size32(p.stride), size32(p.pad), accumulate);
+           images_of<const T>(dy), filters_of<float>(dw), size32(p.stride), size32(p.pad), accumulate);
   });
 }
 
 void bias_backward(RowsView dy, void* dbias, bool accumulate) {
   for_floating("bias_backward", dy.t, [&]<class T>() {
     launch("bias_backward naive", one_thread_each(dy.cols, kThreads), bias_backward_kernel<T>, rows_of<const T>(dy),
-           static_cast<T*>(dbias), accumulate);
+           static_cast<float*>(dbias), accumulate);
   });
 }
 
 void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
   for_floating("conv_transpose2x2", x.t, [&]<class T>() {
     launch("conv_transpose2x2 naive", thread_each(y), conv_transpose_kernel<T>, images_of<const T>(x), filters_of<const T>(w),
-           images_of<T>(y), static_cast<const T*>(bias));
+           images_of<T>(y), static_cast<const float*>(bias));
   });
 }
 
@@ -236,7 +236,7 @@ void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, b
 void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {
   for_floating("conv_transpose2x2_backward_weight", x.t, [&]<class T>() {
     launch("conv_transpose2x2_backward_weight naive", thread_each(dw), conv_transpose_backward_weight_kernel<T>,
-           images_of<const T>(x), images_of<const T>(dy), filters_of<T>(dw), accumulate);
+           images_of<const T>(x), images_of<const T>(dy), filters_of<float>(dw), accumulate);
   });
 }
 

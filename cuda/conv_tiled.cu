@@ -69,7 +69,7 @@ __device__ void class_of(const Geometry& g, const Filters<const T>& w, const Ima
 // written from registers, a group of neighbouring channels at a time. What gradients add to comes in as the residual.
 template <class T, int N, int kRows, int kCols, bool kFilterAlongK>
 __global__ void __launch_bounds__(kTileThreads, 2)
-    conv_kernel(Images<const T> x, Filters<const T> w, Images<T> y, Geometry geometry, const T* bias, Activation act,
+    conv_kernel(Images<const T> x, Filters<const T> w, Images<T> y, Geometry geometry, const float* bias, Activation act,
                 Images<const T> residual) {
   using TileT = Tile<T, kRows, kCols, true, kFilterAlongK>;
   PixelClass pixels;
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     Pack<T, kGroup> v;
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) v.v[i] = sums[i];
-    auto add = [&](const T* from) {
+    auto add = [&](const auto* from) {
 #pragma unroll
       for (int i = 0; i < kGroup; ++i) v.v[i] += i < count ? load(from[i]) : 0.0f;
     };
@@ -141,7 +141,7 @@ bool in_packs(const ImageView& x, const FilterView& w, const ImageView& y) {
 }
 
 template <class T, int N, int kRows, int kCols, bool kFilterAlongK>
-void run_tile(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g, const T* bias,
+void run_tile(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g, const float* bias,
               Activation act, const ImageView& residual) {
   const int64_t step = g.spread ? g.stride : 1;
   const int64_t rows = y.n * ((y.h + step - 1) / step) * ((y.w + step - 1) / step);  // of the largest class
@@ -156,7 +156,7 @@ void run(const char* name, const ImageView& x, const FilterView& w, const ImageV
          const ConvEpilogue& epilogue) {
   for_floating(name, x.t, [&]<class T>() {
     auto tile = [&]<int N>() {
-      const T* const bias = static_cast<const T*>(epilogue.bias);
+      const auto* const bias = static_cast<const float*>(epilogue.bias);
       // Element by element every thread has many rows to keep track of: a smaller tile leaves it the registers.
       constexpr int kRows = N == 1 && sizeof(T) == 2 ? 64 : 128;
       if (y.c <= 32) {  // half of a wide tile would be idle

@@ -17,8 +17,7 @@ constexpr int kThreads = 256;
 constexpr int kEnoughBlocks = 1024;  // fills any device several times over
 
 // y[i] (+)= sum over chunks of partial[chunk, i], in order. One thread a number; each chunk is read in full lines.
-template <class T>
-__global__ void __launch_bounds__(kThreads) add_chunks_kernel(const float* partial, int chunks, int count, T* y, bool accumulate) {
+__global__ void __launch_bounds__(kThreads) add_chunks_kernel(const float* partial, int chunks, int count, float* y, bool accumulate) {
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= count) return;
   float sum = 0.0f;
@@ -88,8 +87,8 @@ void weight_product(const char* name, const ImageView& plain, const ImageView& i
     } else {
       run.template operator()<1>();
     }
-    launch("add chunks", one_thread_each(count, kThreads), add_chunks_kernel<T>, static_cast<const float*>(partial.get()), chunks,
-           count, static_cast<T*>(dw.p), accumulate);
+    launch("add chunks", one_thread_each(count, kThreads), add_chunks_kernel, static_cast<const float*>(partial.get()), chunks,
+           count, static_cast<float*>(dw.p), accumulate);
   });
 }
 
@@ -142,8 +141,8 @@ void bias_backward(RowsView dy, void* dbias, bool accumulate) {
     const Scratch<float> partial(int64_t(chunks) * cols);
     launch("bias_backward", {dim3(unsigned(blocks), unsigned(chunks)), dim3(kThreads)}, bias_kernel<T>, rows_of<const T>(dy),
            per_chunk, partial.get());
-    launch("add chunks", one_thread_each(cols, kThreads), add_chunks_kernel<T>, static_cast<const float*>(partial.get()), chunks,
-           cols, static_cast<T*>(dbias), accumulate);
+    launch("add chunks", one_thread_each(cols, kThreads), add_chunks_kernel, static_cast<const float*>(partial.get()), chunks,
+           cols, static_cast<float*>(dbias), accumulate);
   });
 }
 

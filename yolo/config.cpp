@@ -34,7 +34,7 @@ constexpr OptionSpec kOptions[] = {
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
     {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step"},
     {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of one CUDA device; an error when it is not there"},
-    {"precision", kChoice, "fp32", 0, 0, "fp32", kTVP | kBench, "main", "arithmetic of the network"},
+    {"precision", kChoice, "fp32", 0, 0, "fp32|bf16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32"},
     {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest, "main", "compute threads (default: usable cores)"},
     {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
     {"split", kChoice, "val", 0, 0, "train|val|test", kVal, "main", "split to validate on"},
@@ -394,6 +394,8 @@ std::string Config::to_yaml() const {
   }
   return text;
 }
+
+DType compute_type_of(const Config& config) { return config.text("precision") == "bf16" ? DType::kBF16 : DType::kF32; }
 
 Device device_of(const Config& config) {
   const std::string name = config.text("device");

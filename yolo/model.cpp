@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/functions/pointwise.h"
 #include "nn/init.h"
 #include "tensor/ops/pointwise.h"
 #include "yolo/blocks/c2f.h"
@@ -19,6 +20,14 @@ std::unique_ptr<Module> make_module(const LayerSpec& l) {
   if (l.module == "Concat") return std::make_unique<Concat>();
   TESSERA_CHECK(l.module == "Segment", "no layer of kind {}", l.module);
   return std::make_unique<Segment>(l.nc, l.masks, l.prototype_width, std::array{l.in[0], l.in[1], l.in[2]});
+}
+
+RawOutputs in_f32(RawOutputs outputs) {
+  for (size_t i = 0; i < kLevels; ++i) {
+    for (Variable* v : {&outputs.box[i], &outputs.cls[i], &outputs.coefficients[i]}) *v = ag::cast(*v, DType::kF32);
+  }
+  outputs.prototypes = ag::cast(outputs.prototypes, DType::kF32);
+  return outputs;
 }
 
 }  // namespace
@@ -71,7 +80,7 @@ RawOutputs YoloSeg::forward(const Variable& images) {
   const Shape& shape = images.shape();
   TESSERA_CHECK(shape.rank() == 4 && shape[3] == 3 && shape[1] % max_stride() == 0 && shape[2] % max_stride() == 0,
                 "YoloSeg: got images {}, expected (N, H, W, 3) with H and W multiples of {}", to_string(shape), max_stride());
-  const Variable x = images.data().dtype() == DType::kU8 ? normalize(images.data()) : images;
+  const Variable x = ag::cast(images.data().dtype() == DType::kU8 ? normalize(images.data()) : images, compute_type_);
   std::vector<Variable> outputs(layers_.size());
   for (const LayerSpec& layer : spec_.layers) {
     std::vector<Variable> inputs;
@@ -79,7 +88,7 @@ RawOutputs YoloSeg::forward(const Variable& images) {
     for (int64_t from : layer.from) {
       if (from >= 0 && last_use_[size_t(from)] == layer.index) outputs[size_t(from)] = {};
     }
-    if (&layer == &spec_.layers.back()) return head().forward(inputs);
+    if (&layer == &spec_.layers.back()) return in_f32(head().forward(inputs));
     outputs[size_t(layer.index)] = run_layer(layer, inputs);
   }
   TESSERA_CHECK(false, "YoloSeg: no head");
@@ -100,7 +109,7 @@ void YoloSeg::init(uint64_t seed) {
 }
 
 void YoloSeg::fold() {
-  fold_batch_norm(*this);
+  fold_batch_norm(*this, compute_type_);
   folded_ = true;
 }
 

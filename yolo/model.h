@@ -41,8 +41,9 @@ class YoloSeg : public Module {
   // Parameters are zeros and ones until init() or a load.
   explicit YoloSeg(ModelSpec spec);
 
-  // Images f32 (N, H, W, 3) in [0, 1] (u8 images are normalised) on the model's device, H and W multiples of max_stride(). A feature map is let go as
-  // soon as no later layer reads it. Without recording and in eval mode the folded weights are used when fold() was called.
+  // Images f32 (N, H, W, 3) in [0, 1] (u8 images are normalised) on the model's device, H and W multiples of max_stride(). A
+  // feature map is let go as soon as no later layer reads it. Without recording and in eval mode the folded weights are used when
+  // fold() was called.
   RawOutputs forward(const Variable& images);
 
   // Framework defaults for every weight, then the head's biases (spec 1.5). Batch norm statistics and gains start anew.
@@ -53,6 +54,11 @@ class YoloSeg : public Module {
   void fold();
   void unfold();
   bool folded() const { return folded_; }
+
+  // The type of activations and of the filters that multiply them: f32, or bf16. Masters, sums, statistics and the outputs of the
+  // network stay f32. Before fold().
+  void set_compute_type(DType type) { compute_type_ = type; }
+  DType compute_type() const { return compute_type_; }
 
   const ModelSpec& spec() const { return spec_; }
   int64_t nc() const { return spec_.nc; }
@@ -78,6 +84,7 @@ class YoloSeg : public Module {
   std::vector<int64_t> last_use_;  // index of the last layer that reads a layer's output
   std::array<int64_t, kLevels> strides_{};
   bool folded_ = false;
+  DType compute_type_ = DType::kF32;
 };
 
 // The table of `inspect`: a line for each layer, and the totals.

@@ -8,18 +8,18 @@ namespace {
 
 // Adds to the leaf's gradient in place when it exists, else sends a fresh one. compute(target, accumulate).
 template <class Compute>
-void weight_gradient(Engine& engine, const Edge& edge, const Tensor& like, Compute compute) {
+void weight_gradient(Engine& engine, const Edge& edge, const Tensor& dy, Compute compute) {
   if (!edge) return;
   if (const Tensor* target = engine.grad_target(edge)) return compute(*target, true);
-  Tensor fresh = Tensor::empty(edge.shape, like.dtype(), like.device());
+  Tensor fresh = Tensor::empty(edge.shape, wide_of(dy.dtype()), dy.device());
   compute(fresh, false);
   engine.send(edge, {fresh, true});
 }
 
 class ConvNode final : public Node {
  public:
-  ConvNode(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p)
-      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x.data()), w_(w.data()), p_(p) {}
+  ConvNode(const Variable& x, const Variable& w, const Tensor& rounded_w, const Variable& bias, const ConvParams& p)
+      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x.data()), w_(rounded_w), p_(p) {}
   std::string_view name() const override { return "conv2d"; }
   void backward(Grad dy, Engine& engine) override {
     weight_gradient(engine, inputs[2], dy.value, [&](const Tensor& t, bool acc) { ops::bias_backward(dy.value, t, acc); });
@@ -42,8 +42,8 @@ class ConvNode final : public Node {
 
 class ConvTransposeNode final : public Node {
  public:
-  ConvTransposeNode(const Variable& x, const Variable& w, const Variable& bias)
-      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x.data()), w_(w.data()) {}
+  ConvTransposeNode(const Variable& x, const Variable& w, const Tensor& rounded_w, const Variable& bias)
+      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x.data()), w_(rounded_w) {}
   std::string_view name() const override { return "conv_transpose2x2"; }
   void backward(Grad dy, Engine& engine) override {
     weight_gradient(engine, inputs[2], dy.value, [&](const Tensor& t, bool acc) { ops::bias_backward(dy.value, t, acc); });
@@ -66,16 +66,22 @@ const Tensor& data_or_none(const Variable& v) {
   return v.defined() ? v.data() : none;
 }
 
+// The filter in the type of x: itself, or rounded where f32 masters meet 16-bit activations.
+Tensor filter_for(const Variable& x, const Variable& w) { return w.data().to(x.data().dtype()); }
+
 }  // namespace
 
 Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p) {
-  Tensor y = ops::conv2d(x.data(), w.data(), p, data_or_none(bias));
-  return Variable::result(std::move(y), needs_grad({&x, &w, &bias}) ? std::make_shared<ConvNode>(x, w, bias, p) : nullptr);
+  const Tensor filter = filter_for(x, w);
+  Tensor y = ops::conv2d(x.data(), filter, p, data_or_none(bias));
+  return Variable::result(std::move(y), needs_grad({&x, &w, &bias}) ? std::make_shared<ConvNode>(x, w, filter, bias, p) : nullptr);
 }
 
 Variable conv_transpose2x2(const Variable& x, const Variable& w, const Variable& bias) {
-  Tensor y = ops::conv_transpose2x2(x.data(), w.data(), data_or_none(bias));
-  return Variable::result(std::move(y), needs_grad({&x, &w, &bias}) ? std::make_shared<ConvTransposeNode>(x, w, bias) : nullptr);
+  const Tensor filter = filter_for(x, w);
+  Tensor y = ops::conv_transpose2x2(x.data(), filter, data_or_none(bias));
+  return Variable::result(std::move(y),
+                          needs_grad({&x, &w, &bias}) ? std::make_shared<ConvTransposeNode>(x, w, filter, bias) : nullptr);
 }
 
 }  // namespace tessera::ag

@@ -1,4 +1,5 @@
-// Differentiable convolutions, channels last; formulas in tensor/ops/conv.h.
+// Differentiable convolutions, channels last; formulas in tensor/ops/conv.h. With x in 16 bits, w and bias are f32 masters: w is
+// rounded to the type of x for the products, and its gradient is f32.
 #pragma once
 
 #include "autograd/variable.h"

@@ -26,10 +26,10 @@ class BatchNormNode final : public Node {
     const Tensor* gamma_target = engine.grad_target(inputs[1]);
     const Tensor* beta_target = engine.grad_target(inputs[2]);
     const bool in_place = gamma_target != nullptr && beta_target != nullptr;
-    const Tensor dgamma = in_place ? *gamma_target : Tensor::zeros(gamma_.get().shape(), dy.value.dtype(), dy.value.device());
-    const Tensor dbeta = in_place ? *beta_target : Tensor::zeros(beta_.get().shape(), dy.value.dtype(), dy.value.device());
-    const Tensor dx = ops::batch_norm_backward(x_.get(), dy.value, mean_.get(), rstd_.get(), gamma_.get(), beta_.get(), act_, dgamma,
-                                               dbeta, in_place);
+    const Tensor dgamma = in_place ? *gamma_target : Tensor::zeros(gamma_.get().shape(), gamma_.get().dtype(), dy.value.device());
+    const Tensor dbeta = in_place ? *beta_target : Tensor::zeros(beta_.get().shape(), beta_.get().dtype(), dy.value.device());
+    const Tensor dx = ops::batch_norm_backward(x_.get(), dy.value, mean_.get(), rstd_.get(), gamma_.get(), beta_.get(), act_,
+                                               dgamma, dbeta, in_place);
     if (!in_place) {
       engine.send(inputs[1], {dgamma, true});
       engine.send(inputs[2], {dbeta, true});
@@ -55,8 +55,8 @@ const Tensor& data_or_none(const Variable& v) {
 
 }  // namespace
 
-Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state, Activation act,
-                          const Variable& residual, const Tensor& into) {
+Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,
+                          Activation act, const Variable& residual, const Tensor& into) {
   const ops::BatchNormStats stats = ops::batch_norm_stats(x.data(), state.eps);
   const double count = double(x.data().numel() / x.size(-1));
   ops::lerp(state.running_mean, stats.mean, state.momentum);
@@ -67,22 +67,25 @@ Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variab
   return Variable::result(std::move(y), std::make_shared<BatchNormNode>(x, gamma, beta, residual, stats.mean, stats.rstd, act));
 }
 
-Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state, Activation act,
-                         const Variable& residual, const Tensor& into) {
+Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,
+                         Activation act, const Variable& residual, const Tensor& into) {
   // rstd = (var + eps)^-1/2
   const auto number = [&](double v) { return Tensor::full({1}, v, state.running_var.dtype(), state.running_var.device()); };
   const Tensor deviation = ops::unary(UnaryOp::kSqrt, ops::binary(BinaryOp::kAdd, state.running_var, number(state.eps)));
   if (!needs_grad({&x, &gamma, &beta, &residual})) {
     const Tensor rstd = ops::binary(BinaryOp::kDivide, number(1.0), deviation);
-    return Variable::result(ops::batch_norm_apply(x.data(), state.running_mean, rstd, gamma.data(), beta.data(), act,
-                                                  data_or_none(residual), into), nullptr);
+    return Variable::result(
+        ops::batch_norm_apply(x.data(), state.running_mean, rstd, gamma.data(), beta.data(), act, data_or_none(residual), into),
+        nullptr);
   }
   // Rare (frozen layers): composed from plain operations, whose gradients treat the statistics as constants.
   TESSERA_CHECK(!into.defined(), "batch_norm_eval: recording cannot write into a slice");
-  Variable z = divide(subtract(x, Variable(state.running_mean)), Variable(deviation));
+  const DType type = x.data().dtype();
+  Variable z = divide(subtract(cast(x, wide_of(type)), Variable(state.running_mean)), Variable(deviation));
   z = add(multiply(z, gamma), beta);
   if (act == Activation::kSilu) z = silu(z);
-  return residual.defined() ? add(z, residual) : z;
+  if (residual.defined()) z = add(z, cast(residual, wide_of(type)));
+  return cast(z, type);
 }
 
 }  // namespace tessera::ag

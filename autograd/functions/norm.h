@@ -1,4 +1,5 @@
-// Differentiable batch normalisation in training mode, alone or fused with SiLU and a residual sum; formulas in tensor/ops/norm.h.
+// Differentiable batch normalisation in training mode, alone or fused with SiLU and a residual sum; formulas and types in
+// tensor/ops/norm.h.
 #pragma once
 
 #include "autograd/variable.h"

@@ -11,9 +11,7 @@ class UnaryNode final : public Node {
  public:
   UnaryNode(UnaryOp op, const Variable& x) : Node({Edge(x)}), op_(op), x_(x.data()) {}
   std::string_view name() const override { return name_of(op_); }
-  void backward(Grad dy, Engine& engine) override {
-    engine.send(inputs[0], {ops::unary_backward(op_, x_.get(), dy.value), true});
-  }
+  void backward(Grad dy, Engine& engine) override { engine.send(inputs[0], {ops::unary_backward(op_, x_.get(), dy.value), true}); }
   void release() override { x_.release(); }
   int64_t saved_bytes() const override { return x_.bytes(); }
 
@@ -89,6 +87,18 @@ class ScaleNode final : public Node {
   double alpha_;
 };
 
+class CastNode final : public Node {
+ public:
+  explicit CastNode(const Variable& x) : Node({Edge(x)}), type_(x.data().dtype()) {}
+  std::string_view name() const override { return "cast"; }
+  void backward(Grad dy, Engine& engine) override { engine.send(inputs[0], {dy.value.to(type_), true}); }
+  void release() override {}
+  int64_t saved_bytes() const override { return 0; }
+
+ private:
+  DType type_;
+};
+
 }  // namespace
 
 Variable unary(UnaryOp op, const Variable& x) {
@@ -106,6 +116,11 @@ Variable binary(BinaryOp op, const Variable& a, const Variable& b) {
 Variable scale(const Variable& x, double alpha) {
   Tensor y = ops::scale(x.data(), alpha);
   return Variable::result(std::move(y), needs_grad({&x}) ? std::make_shared<ScaleNode>(x, alpha) : nullptr);
+}
+
+Variable cast(const Variable& x, DType type) {
+  if (x.data().dtype() == type) return x;
+  return Variable::result(x.data().to(type), needs_grad({&x}) ? std::make_shared<CastNode>(x) : nullptr);
 }
 
 }  // namespace tessera::ag

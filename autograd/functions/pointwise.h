@@ -17,5 +17,6 @@ inline Variable subtract(const Variable& a, const Variable& b) { return binary(B
 inline Variable multiply(const Variable& a, const Variable& b) { return binary(BinaryOp::kMultiply, a, b); }
 inline Variable divide(const Variable& a, const Variable& b) { return binary(BinaryOp::kDivide, a, b); }
 Variable scale(const Variable& x, double alpha);  // alpha * x
+Variable cast(const Variable& x, DType type);     // x itself when it has that type; the gradient is cast back
 
 }  // namespace tessera::ag

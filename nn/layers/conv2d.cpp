@@ -16,7 +16,8 @@ Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t 
 Variable Conv2d::forward(const Variable& x, const Tensor& into) {
   if (!into.defined()) return ag::conv2d(x, weight, bias, params);
   TESSERA_CHECK(!grad_enabled(), "Conv2d: writing into a slice is for inference only");
-  return Variable(ops::conv2d(x.data(), weight.data(), params, bias.defined() ? bias.data() : Tensor{}, Activation::kNone, {}, into));
+  return Variable(ops::conv2d(x.data(), weight.data().to(x.data().dtype()), params, bias.defined() ? bias.data() : Tensor{},
+                              Activation::kNone, {}, into));
 }
 
 std::string Conv2d::summary() const {

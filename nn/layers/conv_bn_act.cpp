@@ -33,7 +33,7 @@ Variable ConvBnAct::forward(const Variable& x, const Variable& residual, const T
   return bn.forward(conv.forward(x), Activation::kSilu, residual, recorded_evaluation ? Tensor{} : into);
 }
 
-void ConvBnAct::fold() {
+void ConvBnAct::fold(DType type) {
   // In double on the host, where the weights of a device are fetched for it: this happens once in an evaluation.
   const Tensor w = conv.weight.data();
   const int64_t out = w.size(0), per_out = w.numel() / out;
@@ -49,7 +49,7 @@ void ConvBnAct::fold() {
     for (int64_t i = 0; i < per_out; ++i) weight[o * per_out + i] = float(double(weight[o * per_out + i]) * s);
     bias[o] = float(double(beta[o]) - s * double(mean[o]));
   }
-  folded_weight_ = folded_weight.to(w.device());
+  folded_weight_ = folded_weight.to(type).to(w.device());
   folded_bias_ = folded_bias.to(w.device());
 }
 
@@ -58,9 +58,9 @@ void ConvBnAct::unfold() {
   folded_bias_ = {};
 }
 
-void fold_batch_norm(Module& root) {
-  root.for_each_module([](const std::string&, Module& m) {
-    if (auto* block = dynamic_cast<ConvBnAct*>(&m)) block->fold();
+void fold_batch_norm(Module& root, DType type) {
+  root.for_each_module([type](const std::string&, Module& m) {
+    if (auto* block = dynamic_cast<ConvBnAct*>(&m)) block->fold(type);
   });
 }
 

@@ -20,8 +20,9 @@ class ConvBnAct : public UnaryModule {
   std::string kind() const override { return "Conv"; }
   std::string summary() const override { return conv.summary(); }
 
-  // Prepares (or drops) the folded weights; they hold as long as parameters and statistics do not change.
-  void fold();
+  // Prepares (or drops) the folded weights, of the type in which the network computes; they hold as long as parameters and
+  // statistics do not change. The folded bias is f32 (or f64).
+  void fold(DType type = DType::kF32);
   void unfold();
   bool folded() const { return folded_weight_.defined(); }
   const Tensor& folded_weight() const { return folded_weight_; }
@@ -37,7 +38,7 @@ class ConvBnAct : public UnaryModule {
 };
 
 // Folds every Conv block below (recursively); validation and prediction run the folded network.
-void fold_batch_norm(Module& root);
+void fold_batch_norm(Module& root, DType type = DType::kF32);
 void unfold_batch_norm(Module& root);
 
 }  // namespace tessera

@@ -4,28 +4,31 @@
 
 #include "tensor/base/parallel.h"
 #include "tensor/cpu/conv_plan.h"
+#include "tensor/cpu/f32_copy.h"
 
 namespace tessera::cpu {
 
 namespace {
 
 // Where a packed weight of output channel c, tap (r, t) and input channel i comes from: base + c*column_step + taps + i*k_step.
+template <class T>
 struct PackSource {
-  const float* base;
+  const T* base;
   int64_t column_step, k_step;
 };
 
 // Packs one part: `offset(r, t)` gives the filter element of tap (r, t) at channel 0 of both sides.
-template <class Offset>
-void pack_part(const TileKernels& k, const std::vector<ChannelGroup>& groups, int64_t kh, int64_t kw, int64_t depth,
-               PackSource source, float* out, const Offset& offset) {
+template <class T, class Offset>
+void pack_part(const TileKernels<T>& k, const std::vector<ChannelGroup>& groups, int64_t kh, int64_t kw, int64_t depth,
+               PackSource<T> source, T* out, const Offset& offset) {
+  const int64_t packed_depth = whole_sums<T>(depth);
   const std::vector<int64_t> start = packed_starts(groups, k);
   parallel_chunks(static_cast<int64_t>(groups.size()), [&](int64_t chunk) {
     const ChannelGroup& g = groups[static_cast<size_t>(chunk)];
     const int64_t columns = g.vectors * k.lanes;
-    float* to = out + start[static_cast<size_t>(chunk)] * kh * kw * depth;
+    T* to = out + start[static_cast<size_t>(chunk)] * kh * kw * packed_depth;
     for (int64_t r = 0; r < kh; ++r) {
-      for (int64_t t = 0; t < kw; ++t, to += depth * columns) {
+      for (int64_t t = 0; t < kw; ++t, to += packed_depth * columns) {
         k.pack(to, columns, source.base + offset(r, t) + g.start * source.column_step, source.column_step, source.k_step,
                g.channels, depth);
       }
@@ -35,43 +38,47 @@ void pack_part(const TileKernels& k, const std::vector<ChannelGroup>& groups, in
 
 int64_t floor_mod(int64_t a, int64_t b) { return (a % b + b) % b; }
 
-}  // namespace
-
-void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  const TileKernels k = tile_kernels();
+template <class T>
+void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  const TileKernels<T> k = tile_kernels<T>();
   const std::vector<ChannelGroup> groups = channel_groups(w.o, k);
   const int64_t width = packed_width(groups, k);
-  const int64_t depth = w.kh * w.kw * w.i;
-  const HostScratch scratch(width * (depth + 1));
-  float* bias = scratch.get() + width * depth;
-  pack_part(k, groups, 1, 1, depth, {data<const float>(w), depth, 1}, scratch.get(), [](int64_t, int64_t) { return 0; });
-  RowJob end;
+  const int64_t depth = whole_sums<T>(w.i);
+  const bool whole = depth == w.i;  // then the filter of an output channel is packed in one go
+  const HostScratch<T> packed(width * w.kh * w.kw * depth);
+  const HostScratch<float> bias(epilogue.bias ? width : 0);
+  pack_part(k, groups, whole ? 1 : w.kh, whole ? 1 : w.kw, whole ? w.kh * w.kw * w.i : w.i,
+            PackSource<T>{data<const T>(w), w.kh * w.kw * w.i, 1}, packed.get(),
+            [&](int64_t r, int64_t t) { return (r * w.kw + t) * w.i; });
+  RowJob<T> end;
   if (epilogue.bias) {
-    pad_bias(static_cast<const float*>(epilogue.bias), groups, k, bias);
-    end.bias = bias;
+    pad_bias(static_cast<const float*>(epilogue.bias), groups, k, bias.get());
+    end.bias = bias.get();
   }
   end.silu = epilogue.activation == Activation::kSilu;
-  end.residual = data<const float>(epilogue.residual);
+  end.residual = data<const T>(epilogue.residual);
   end.residual_step = epilogue.residual.pitch;
-  if (w.kh == 1 && w.kw == 1 && p.stride == 1 && p.pad == 0) {
-    run({data<const float>(x), x.pitch, x.n * x.h * x.w, x.c, scratch.get(), data<float>(y), y.pitch, end}, groups, k);
+  if (w.kh == 1 && w.kw == 1 && p.stride == 1 && p.pad == 0 && whole) {
+    run({data<const T>(x), x.pitch, x.n * x.h * x.w, x.c, packed.get(), data<T>(y), y.pitch, end}, groups, k);
     return;
   }
-  run({x, y, p.stride, 1, {{w.kh, w.kw, -p.pad, -p.pad, 0, 0, y.h, y.w, scratch.get()}}, end, groups, k});
+  run(ConvPlan<T>{x, y, p.stride, 1, {{w.kh, w.kw, -p.pad, -p.pad, 0, 0, y.h, y.w, packed.get()}}, end, groups, k});
 }
 
 // dx[iy, ix] sums w[ky, kx] over the taps with (iy + pad - ky) divisible by the stride s. The inputs of one remainder of iy + pad
 // and ix + pad form a grid of its own, on which this is a convolution with stride 1 and every s-th tap, in reverse order.
-void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
-  const TileKernels k = tile_kernels();
+template <class T>
+void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
+  const TileKernels<T> k = tile_kernels<T>();
   const std::vector<ChannelGroup> groups = channel_groups(w.i, k);
   const int64_t width = packed_width(groups, k);
+  const int64_t depth = whole_sums<T>(w.o);
   const int64_t s = p.stride;
-  const HostScratch scratch(width * w.kh * w.kw * w.o);
-  const PackSource source{data<const float>(w), 1, w.kh * w.kw * w.i};
-  ConvPlan plan{dy, dx, 1, s, {}, {}, groups, k};
+  const HostScratch<T> scratch(width * w.kh * w.kw * depth);
+  const PackSource<T> source{data<const T>(w), 1, w.kh * w.kw * w.i};
+  ConvPlan<T> plan{dy, dx, 1, s, {}, {}, groups, k};
   plan.epilogue.accumulate = accumulate;
-  float* packed = scratch.get();
+  T* packed = scratch.get();
   // Of one axis: the first tap ry of the remainder, how many taps, the first input of the grid and its size, and the output that
   // the last tap meets there.
   struct Axis {
@@ -95,48 +102,87 @@ void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageV
       plan.parts.push_back({kh, kw, v.origin, h.origin, v.first, h.first, v.size, h.size, packed});
       pack_part(k, groups, kh, kw, w.o, source, packed,
                 [&](int64_t r, int64_t t) { return ((v.tap + (kh - 1 - r) * s) * w.kw + h.tap + (kw - 1 - t) * s) * w.i; });
-      packed += width * kh * kw * w.o;
+      packed += width * kh * kw * depth;
     }
   }
-  if (w.kh == 1 && w.kw == 1 && s == 1 && p.pad == 0) {
-    run({data<const float>(dy), dy.pitch, dy.n * dy.h * dy.w, dy.c, scratch.get(), data<float>(dx), dx.pitch, plan.epilogue},
-        groups, k);
+  if (w.kh == 1 && w.kw == 1 && s == 1 && p.pad == 0 && depth == w.o) {
+    run({data<const T>(dy), dy.pitch, dy.n * dy.h * dy.w, dy.c, scratch.get(), data<T>(dx), dx.pitch, plan.epilogue}, groups, k);
     return;
   }
   run(plan);
 }
 
 // Four 1x1 convolutions, each onto its own quarter of the output pixels.
-void conv_transpose2x2(const ImageView& x, const FilterView& w, const ImageView& y, const float* bias) {
-  const TileKernels k = tile_kernels();
+template <class T>
+void run_conv_transpose(const ImageView& x, const FilterView& w, const ImageView& y, const float* bias) {
+  const TileKernels<T> k = tile_kernels<T>();
   const std::vector<ChannelGroup> groups = channel_groups(w.o, k);
   const int64_t width = packed_width(groups, k);
-  const HostScratch scratch(width * (4 * w.i + 1));
-  ConvPlan plan{x, y, 1, 2, {}, {}, groups, k};
+  const int64_t depth = whole_sums<T>(w.i);
+  const HostScratch<T> scratch(width * 4 * depth);
+  const HostScratch<float> padded(bias ? width : 0);
+  ConvPlan<T> plan{x, y, 1, 2, {}, {}, groups, k};
   for (int64_t part = 0; part < 4; ++part) {
-    float* packed = scratch.get() + part * width * w.i;
-    pack_part(k, groups, 1, 1, w.i, {data<const float>(w), 4 * w.i, 1}, packed, [&](int64_t, int64_t) { return part * w.i; });
+    T* packed = scratch.get() + part * width * depth;
+    pack_part(k, groups, 1, 1, w.i, PackSource<T>{data<const T>(w), 4 * w.i, 1}, packed,
+              [&](int64_t, int64_t) { return part * w.i; });
     plan.parts.push_back({1, 1, 0, 0, part / 2, part % 2, x.h, x.w, packed});
   }
   if (bias) {
-    float* padded = scratch.get() + width * 4 * w.i;
-    pad_bias(bias, groups, k, padded);
-    plan.epilogue.bias = padded;
+    pad_bias(bias, groups, k, padded.get());
+    plan.epilogue.bias = padded.get();
   }
   run(plan);
 }
 
 // A 2x2 convolution with stride 2 whose filter is w with input and output channels exchanged.
-void conv_transpose2x2_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, bool accumulate) {
-  const TileKernels k = tile_kernels();
+template <class T>
+void run_transpose_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, bool accumulate) {
+  const TileKernels<T> k = tile_kernels<T>();
   const std::vector<ChannelGroup> groups = channel_groups(w.i, k);
-  const int64_t width = packed_width(groups, k);
-  const HostScratch scratch(width * 4 * w.o);
-  pack_part(k, groups, 2, 2, w.o, {data<const float>(w), 1, 4 * w.i}, scratch.get(),
+  const HostScratch<T> packed(packed_width(groups, k) * 4 * whole_sums<T>(w.o));
+  pack_part(k, groups, 2, 2, w.o, PackSource<T>{data<const T>(w), 1, 4 * w.i}, packed.get(),
             [&](int64_t r, int64_t t) { return (r * 2 + t) * w.i; });
-  ConvPlan plan{dy, dx, 2, 1, {{2, 2, 0, 0, 0, 0, dx.h, dx.w, scratch.get()}}, {}, groups, k};
+  ConvPlan<T> plan{dy, dx, 2, 1, {{2, 2, 0, 0, 0, 0, dx.h, dx.w, packed.get()}}, {}, groups, k};
   plan.epilogue.accumulate = accumulate;
   run(plan);
+}
+
+}  // namespace
+
+void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  if (x.t != DType::kBF16) return run_conv2d<float>(x, w, y, p, epilogue);
+  if (multiplies_bf16()) return run_conv2d<BFloat16>(x, w, y, p, epilogue);
+  const F32Copy x32(x), w32(w), y32(y, false);
+  ConvEpilogue wide = epilogue;
+  const F32Copy residual(epilogue.residual);
+  if (epilogue.residual.p != nullptr) wide.residual = residual.image();
+  run_conv2d<float>(x32.image(), w32.filter(), y32.image(), p, wide);
+  y32.round_to(y);
+}
+
+void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
+  if (dy.t != DType::kBF16) return run_backward_data<float>(dy, w, dx, p, accumulate);
+  if (multiplies_bf16()) return run_backward_data<BFloat16>(dy, w, dx, p, accumulate);
+  const F32Copy dy32(dy), w32(w), dx32(dx, accumulate);
+  run_backward_data<float>(dy32.image(), w32.filter(), dx32.image(), p, accumulate);
+  dx32.round_to(dx);
+}
+
+void conv_transpose2x2(const ImageView& x, const FilterView& w, const ImageView& y, const float* bias) {
+  if (x.t != DType::kBF16) return run_conv_transpose<float>(x, w, y, bias);
+  if (multiplies_bf16()) return run_conv_transpose<BFloat16>(x, w, y, bias);
+  const F32Copy x32(x), w32(w), y32(y, false);
+  run_conv_transpose<float>(x32.image(), w32.filter(), y32.image(), bias);
+  y32.round_to(y);
+}
+
+void conv_transpose2x2_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, bool accumulate) {
+  if (dy.t != DType::kBF16) return run_transpose_backward_data<float>(dy, w, dx, accumulate);
+  if (multiplies_bf16()) return run_transpose_backward_data<BFloat16>(dy, w, dx, accumulate);
+  const F32Copy dy32(dy), w32(w), dx32(dx, accumulate);
+  run_transpose_backward_data<float>(dy32.image(), w32.filter(), dx32.image(), accumulate);
+  dx32.round_to(dx);
 }
 
 }  // namespace tessera::cpu

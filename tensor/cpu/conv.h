@@ -1,5 +1,6 @@
-// fp32 convolutions and matrix products of the CPU backend: direct, channels last, register-tiled for AVX-512 and AVX2 and
-// chosen at run time. Formulas and layouts are those of tensor/ops/conv.h and tensor/ops/matmul.h; every view must hold f32.
+// Convolutions and matrix products of the CPU backend: direct, channels last, register-tiled for AVX-512 and AVX2 and chosen at
+// run time. Formulas and layouts are those of tensor/ops/conv.h and tensor/ops/matmul.h. Views hold f32; those of convolutions
+// may hold bf16 instead, which is multiplied as such where that is faster (multiplies_bf16() in conv_tile.h) and as f32 elsewhere.
 #pragma once
 
 #include "tensor/ops/conv.h"

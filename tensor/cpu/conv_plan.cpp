@@ -9,7 +9,7 @@ namespace tessera::cpu {
 
 namespace {
 
-constexpr int64_t kBandFloats = 40 * 1024;       // input of one task, 160 KiB: shares L2 with the weights of one group
+constexpr int64_t kBandBytes = 160 * 1024;       // input of one task: shares L2 with the weights of one group
 constexpr int64_t kEnoughTasks = 96;             // keeps 64 threads busy and 2 threads balanced
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;  // multiply-adds that are worth a task of their own
 
@@ -22,9 +22,10 @@ struct Reach {
   int64_t rows = 0, columns = 0;             // largest grid
 };
 
-Reach reach_of(const std::vector<ConvPart>& parts) {
+template <class T>
+Reach reach_of(const std::vector<ConvPart<T>>& parts) {
   Reach u{parts[0].row, parts[0].row, parts[0].column, parts[0].column};
-  for (const ConvPart& p : parts) {
+  for (const ConvPart<T>& p : parts) {
     u.row = std::min(u.row, p.row);
     u.row_end = std::max(u.row_end, p.row + p.kh);
     u.column = std::min(u.column, p.column);
@@ -40,21 +41,22 @@ struct Cut {
   int64_t tasks, rows, band, splits;  // tasks per image
 };
 
-// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `floats` floats of input.
-Cut cut(int64_t images, int64_t rows, int64_t work, int64_t floats, int64_t groups) {
+// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `bytes` of input.
+Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t groups) {
   const int64_t least = ceil_div(kLeastWork, std::max<int64_t>(work, 1));
   const int64_t height = std::clamp<int64_t>(std::max(least, ceil_div(images * rows, kEnoughTasks)), 1, rows);
   Cut c;
   c.tasks = ceil_div(rows, height);
   c.rows = ceil_div(rows, c.tasks);
   c.tasks = ceil_div(rows, c.rows);
-  const int64_t bands = ceil_div(c.rows, std::clamp<int64_t>(kBandFloats / std::max<int64_t>(floats, 1), 1, c.rows));
+  const int64_t bands = ceil_div(c.rows, std::clamp<int64_t>(kBandBytes / std::max<int64_t>(bytes, 1), 1, c.rows));
   c.band = ceil_div(c.rows, bands);
   c.splits = std::clamp<int64_t>(std::min(ceil_div(kEnoughTasks, images * c.tasks), c.rows * work / kLeastWork), 1, groups);
   return c;
 }
 
-void set_group(RowJob& job, const RowJob& epilogue, const ChannelGroup& group, int64_t packed_start) {
+template <class T>
+void set_group(RowJob<T>& job, const RowJob<T>& epilogue, const ChannelGroup& group, int64_t packed_start) {
   job.vectors = group.vectors;
   job.channels = group.channels;
   job.bias = epilogue.bias ? epilogue.bias + packed_start : nullptr;
@@ -62,14 +64,14 @@ void set_group(RowJob& job, const RowJob& epilogue, const ChannelGroup& group, i
 
 }  // namespace
 
-std::vector<ChannelGroup> channel_groups(int64_t channels, const TileKernels& k) {
-  const int64_t vectors = ceil_div(channels, k.lanes);
+std::vector<ChannelGroup> channel_groups(int64_t channels, const TileShape& tile) {
+  const int64_t vectors = ceil_div(channels, tile.lanes);
   // 16 registers: pairs, and one triple for an odd number. 32 registers: pairs (least weight traffic), a triple or five for an odd
   // one.
   std::vector<int> sizes;
   int64_t left = vectors;
   if (left % 2 == 1 && left > 1) {
-    const int odd = left % 5 == 0 && k.max_vectors >= 5 ? 5 : 3;
+    const int odd = left % 5 == 0 && tile.max_vectors >= 5 ? 5 : 3;
     sizes.push_back(odd);
     left -= odd;
   }
@@ -81,33 +83,33 @@ std::vector<ChannelGroup> channel_groups(int64_t channels, const TileKernels& k)
   std::vector<ChannelGroup> groups;
   int64_t start = 0;
   for (const int n : sizes) {
-    groups.push_back({start, std::min(channels - start, n * k.lanes), n});
-    start += n * k.lanes;
+    groups.push_back({start, std::min(channels - start, n * tile.lanes), n});
+    start += n * tile.lanes;
   }
   return groups;
 }
 
-std::vector<int64_t> packed_starts(const std::vector<ChannelGroup>& groups, const TileKernels& k) {
+std::vector<int64_t> packed_starts(const std::vector<ChannelGroup>& groups, const TileShape& tile) {
   std::vector<int64_t> starts;
   int64_t width = 0;
   for (const ChannelGroup& g : groups) {
     starts.push_back(width);
-    width += g.vectors * k.lanes;
+    width += g.vectors * tile.lanes;
   }
   return starts;
 }
 
-int64_t packed_width(const std::vector<ChannelGroup>& groups, const TileKernels& k) {
+int64_t packed_width(const std::vector<ChannelGroup>& groups, const TileShape& tile) {
   int64_t width = 0;
-  for (const ChannelGroup& g : groups) width += g.vectors * k.lanes;
+  for (const ChannelGroup& g : groups) width += g.vectors * tile.lanes;
   return width;
 }
 
-void pad_bias(const float* bias, const std::vector<ChannelGroup>& groups, const TileKernels& k, float* out) {
+void pad_bias(const float* bias, const std::vector<ChannelGroup>& groups, const TileShape& tile, float* out) {
   for (const ChannelGroup& g : groups) {
     std::copy_n(bias + g.start, g.channels, out);
-    std::fill(out + g.channels, out + g.vectors * k.lanes, 0.0f);
-    out += g.vectors * k.lanes;
+    std::fill(out + g.channels, out + g.vectors * tile.lanes, 0.0f);
+    out += g.vectors * tile.lanes;
   }
 }
 
@@ -118,18 +120,19 @@ namespace {
 // Note [Reading in place]: grid points whose window lies inside the image read x as it lies, one run per tap where pixels have a
 // pitch. Those of the first and last columns are few: their windows are copied, one after the other, and form a column of the
 // output. Rows at the top and bottom, narrow images and large kernels copy the whole band with a zero border instead.
+template <class T>
 class ImageBands {
  public:
-  ImageBands(const ConvPlan& plan, const Reach& reach, const std::vector<int64_t>& packed_start, int64_t n)
-      : plan_(plan), reach_(reach), packed_start_(packed_start), n_(n) {
+  ImageBands(const ConvPlan<T>& plan, const Reach& reach, const std::vector<int64_t>& packed_start, int64_t n)
+      : plan_(plan), reach_(reach), packed_start_(packed_start), n_(n), depth_(whole_sums<T>(plan.x.c)) {
     const int64_t s = plan.stride;
     inner_row_ = ceil_div(std::max<int64_t>(0, -reach.row), s);
     inner_row_end_ = std::max(inner_row_, floor_div(plan.x.h - reach.row_end, s) + 1);
     inner_column_ = ceil_div(std::max<int64_t>(0, -reach.column), s);
     inner_column_end_ = std::max(inner_column_, floor_div(plan.x.w - reach.column_end, s) + 1);
     const int64_t outer = inner_column_ + std::max<int64_t>(0, reach.columns - inner_column_end_);
-    // Several parts read each pixel several times, which a compact copy in L2 serves better.
-    in_place_ = reach.columns - outer >= kLeastColumns * outer && (plan.parts.size() == 1 || outer == 0);
+    // Several parts read each pixel several times, which a compact copy in L2 serves better. A copy can be padded to whole sums.
+    in_place_ = reach.columns - outer >= kLeastColumns * outer && (plan.parts.size() == 1 || outer == 0) && depth_ == plan.x.c;
   }
 
   // Grid rows [first, end) for the groups [group, group_end); `next` is the row after them that comes next, or end.
@@ -150,24 +153,24 @@ class ImageBands {
  private:
   static constexpr int64_t kLeastColumns = 12;  // inner ones per outer one
 
-  RowJob job_of(int64_t g, const ConvPart& part) const {
+  RowJob<T> job_of(int64_t g, const ConvPart<T>& part) const {
     const ChannelGroup& group = plan_.groups[static_cast<size_t>(g)];
     const int64_t start = packed_start_[static_cast<size_t>(g)];
-    RowJob job = plan_.epilogue;
+    RowJob<T> job = plan_.epilogue;
     set_group(job, plan_.epilogue, group, start);
     job.kernel_rows = part.kh;
-    job.run = part.kw * plan_.x.c;
+    job.run = part.kw * depth_;
     job.w = part.weights + start * part.kh * job.run;
     return job;
   }
 
   // Output of grid point (j, i) and of those to its right, or below it.
-  void set_output(RowJob& job, const ConvPart& part, int64_t g, int64_t j, int64_t i, bool down) const {
+  void set_output(RowJob<T>& job, const ConvPart<T>& part, int64_t g, int64_t j, int64_t i, bool down) const {
     const ImageView& y = plan_.y;
     const int64_t pixel = (n_ * y.h + part.out_row + j * plan_.out_step) * y.w + part.out_column + i * plan_.out_step;
     const int64_t pixels = plan_.out_step * (down ? y.w : 1);
     const int64_t channel = plan_.groups[static_cast<size_t>(g)].start;
-    job.y = data<float>(y) + pixel * y.pitch + channel;
+    job.y = data<T>(y) + pixel * y.pitch + channel;
     job.y_step = pixels * y.pitch;
     if (!plan_.epilogue.residual) return;
     job.residual = plan_.epilogue.residual + pixel * plan_.epilogue.residual_step + channel;
@@ -178,25 +181,25 @@ class ImageBands {
   Ahead ahead_of_row(int64_t j, int64_t rows) const {
     const ImageView& x = plan_.x;
     const int64_t row = (j + rows - 1) * plan_.stride + reach_.row_end;
-    return ahead_of(x, (n_ * x.h + row) * x.w, plan_.stride * x.w, 0, x.c);
+    return ahead_of<T>(x, (n_ * x.h + row) * x.w, plan_.stride * x.w, 0, x.c);
   }
 
   void run_copied(int64_t first, int64_t last, bool more, int64_t group, int64_t group_end) {
     const ImageView& x = plan_.x;
     const int64_t columns = (reach_.columns - 1) * plan_.stride + reach_.column_end - reach_.column;
-    const int64_t row_pitch = ceil_div(columns * x.c, 16) * 16 + 16;
+    const int64_t row_pitch = (ceil_div(columns * depth_, kLine<T>) + 1) * kLine<T>;
     const int64_t rows = (last - first - 1) * plan_.stride + reach_.row_end - reach_.row;
-    float* band = thread_scratch(rows * row_pitch + 16);
-    copy_band(x, {n_, first * plan_.stride + reach_.row, rows, reach_.column, columns}, band, row_pitch);
+    T* band = thread_scratch<T>(rows * row_pitch + kLine<T>);
+    copy_band(x, {n_, first * plan_.stride + reach_.row, rows, reach_.column, columns}, depth_, band, row_pitch);
     for (int64_t g = group; g < group_end; ++g) {
-      for (const ConvPart& part : plan_.parts) {
-        RowJob job = job_of(g, part);
+      for (const ConvPart<T>& part : plan_.parts) {
+        RowJob<T> job = job_of(g, part);
         job.a_row = row_pitch;
-        job.a_step = plan_.stride * x.c;
+        job.a_step = plan_.stride * depth_;
         job.pixels = part.columns;
         const bool fetch = more && g == group && &part == plan_.parts.data();
         for (int64_t j = first; j < std::min(last, part.rows); ++j) {
-          job.a = band + ((j - first) * plan_.stride + part.row - reach_.row) * row_pitch + (part.column - reach_.column) * x.c;
+          job.a = band + ((j - first) * plan_.stride + part.row - reach_.row) * row_pitch + (part.column - reach_.column) * depth_;
           job.ahead = fetch ? ahead_of_row(j, last - first) : Ahead();
           set_output(job, part, g, j, 0, false);
           plan_.kernels.row(job);
@@ -210,10 +213,10 @@ class ImageBands {
     const int64_t s = plan_.stride;
     gather_outer_windows(first, last);
     for (int64_t g = group; g < group_end; ++g) {
-      const float* window = thread_scratch(0);
-      for (const ConvPart& part : plan_.parts) {
+      const T* window = thread_scratch<T>(0);
+      for (const ConvPart<T>& part : plan_.parts) {
         const int64_t rows = std::min(last, part.rows) - first;
-        RowJob job = job_of(g, part);
+        RowJob<T> job = job_of(g, part);
         const int64_t size = part.kh * job.run;
         job.kernel_rows = 1;
         job.run = size;
@@ -238,7 +241,7 @@ class ImageBands {
         job.pixels = std::min(inner_column_end_, part.columns) - inner_column_;
         const bool fetch = g == group && &part == plan_.parts.data();
         for (int64_t j = first; j < first + rows; ++j) {
-          job.a = data<const float>(x) + ((n_ * x.h + j * s + part.row) * x.w + inner_column_ * s + part.column) * x.pitch;
+          job.a = data<const T>(x) + ((n_ * x.h + j * s + part.row) * x.w + inner_column_ * s + part.column) * x.pitch;
           job.ahead = fetch ? ahead_of_row(j, 1) : Ahead();
           set_output(job, part, g, j, inner_column_, false);
           plan_.kernels.row(job);
@@ -253,7 +256,7 @@ class ImageBands {
   void gather_outer_windows(int64_t first, int64_t last) const {
     const ImageView& x = plan_.x;
     const auto each = [&](const auto& visit) {
-      for (const ConvPart& part : plan_.parts) {
+      for (const ConvPart<T>& part : plan_.parts) {
         for (int64_t i = 0; i < part.columns; ++i) {
           if (inner_column(i)) i = std::min(inner_column_end_, part.columns);
           if (i >= part.columns) break;
@@ -261,57 +264,60 @@ class ImageBands {
         }
       }
     };
-    int64_t floats = 0;
-    each([&](const ConvPart& part, int64_t, int64_t) { floats += part.kh * part.kw * x.c; });
-    float* to = thread_scratch(floats);
-    each([&](const ConvPart& part, int64_t j, int64_t i) {
-      copy_band(x, {n_, j * plan_.stride + part.row, part.kh, i * plan_.stride + part.column, part.kw}, to, part.kw * x.c);
+    int64_t size = 0;
+    each([&](const ConvPart<T>& part, int64_t, int64_t) { size += part.kh * part.kw * x.c; });
+    T* to = thread_scratch<T>(size);
+    each([&](const ConvPart<T>& part, int64_t j, int64_t i) {
+      copy_band(x, {n_, j * plan_.stride + part.row, part.kh, i * plan_.stride + part.column, part.kw}, x.c, to, part.kw * x.c);
       to += part.kh * part.kw * x.c;
     });
   }
 
-  const ConvPlan& plan_;
+  const ConvPlan<T>& plan_;
   const Reach& reach_;
   const std::vector<int64_t>& packed_start_;
   const int64_t n_;
+  const int64_t depth_;                                                  // channels of a copied pixel
   int64_t inner_row_, inner_row_end_, inner_column_, inner_column_end_;  // of the grid
   bool in_place_;
 };
 
 }  // namespace
 
-void run(const ConvPlan& plan) {
+template <class T>
+void run(const ConvPlan<T>& plan) {
   const Reach reach = reach_of(plan.parts);
   if (plan.x.n == 0 || reach.rows == 0 || reach.columns == 0 || plan.groups.empty()) return;
   const auto groups = static_cast<int64_t>(plan.groups.size());
   int64_t work = 0;
-  for (const ConvPart& p : plan.parts) work += p.columns * p.kh * p.kw * plan.x.c * plan.y.c;
-  const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride, groups);
+  for (const ConvPart<T>& p : plan.parts) work += p.columns * p.kh * p.kw * plan.x.c * plan.y.c;
+  const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups);
   const std::vector<int64_t> packed_start = packed_starts(plan.groups, plan.kernels);
   parallel_chunks(plan.x.n * tasks.tasks * tasks.splits, [&](int64_t chunk) {
     const int64_t split = chunk % tasks.splits;
     const int64_t task = chunk / tasks.splits % tasks.tasks;
     const int64_t end = std::min(reach.rows, (task + 1) * tasks.rows);
-    ImageBands image(plan, reach, packed_start, chunk / tasks.splits / tasks.tasks);
+    ImageBands<T> image(plan, reach, packed_start, chunk / tasks.splits / tasks.tasks);
     for (int64_t first = task * tasks.rows; first < end; first += tasks.band) {
       image.run(first, std::min(end, first + tasks.band), end, split * groups / tasks.splits, (split + 1) * groups / tasks.splits);
     }
   });
 }
 
-void run(const RowsProduct& product, const std::vector<ChannelGroup>& groups, const TileKernels& kernels) {
+template <class T>
+void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups, const TileKernels<T>& kernels) {
   if (product.rows == 0 || groups.empty()) return;
   constexpr int64_t kUnit = 20;  // rows; a multiple of most tile heights
   const int64_t units = ceil_div(product.rows, kUnit);
   const int64_t work = kUnit * product.depth * packed_width(groups, kernels);
   const auto count = static_cast<int64_t>(groups.size());
-  const Cut tasks = cut(1, units, work, kUnit * product.depth, count);
+  const Cut tasks = cut(1, units, work, kUnit * product.depth * int64_t(sizeof(T)), count);
   const std::vector<int64_t> packed_start = packed_starts(groups, kernels);
   parallel_chunks(tasks.tasks * tasks.splits, [&](int64_t chunk) {
     const int64_t split = chunk % tasks.splits;
     const int64_t task = chunk / tasks.splits;
     const int64_t end = std::min(product.rows, (task + 1) * tasks.rows * kUnit);
-    RowJob job = product.epilogue;
+    RowJob<T> job = product.epilogue;
     job.kernel_rows = 1;
     job.next_tile_ahead = true;
     job.run = product.depth;
@@ -332,5 +338,10 @@ void run(const RowsProduct& product, const std::vector<ChannelGroup>& groups, co
     }
   });
 }
+
+template void run(const ConvPlan<float>&);
+template void run(const ConvPlan<BFloat16>&);
+template void run(const RowsProduct<float>&, const std::vector<ChannelGroup>&, const TileKernels<float>&);
+template void run(const RowsProduct<BFloat16>&, const std::vector<ChannelGroup>&, const TileKernels<BFloat16>&);
 
 }  // namespace tessera::cpu

@@ -15,48 +15,53 @@ struct ChannelGroup {
   int64_t start, channels;
   int vectors;
 };
-std::vector<ChannelGroup> channel_groups(int64_t channels, const TileKernels& k);
+std::vector<ChannelGroup> channel_groups(int64_t channels, const TileShape& tile);
 
 // Part of a plan: out grid point (j, i) = sum over (r, t, c) of x[j*stride + row + r, i*stride + column + t, c] * w[r, t, c, :],
 // stored at the output pixel (out_row + j*out_step, out_column + i*out_step).
+template <class T>
 struct ConvPart {
   int64_t kh, kw;
   int64_t row, column;
   int64_t out_row, out_column;
   int64_t rows, columns;  // of the grid
-  const float* weights;   // groups one after the other, each [kh][kw * C][vectors * lanes]
+  const T* weights;       // groups one after the other, each as RowJob::w, with C rounded up to whole sums
 };
 
+template <class T>
 struct ConvPlan {
   ImageView x;
   ImageView y;
   int64_t stride = 1;
   int64_t out_step = 1;
-  std::vector<ConvPart> parts;
-  RowJob epilogue;  // bias (padded to whole vectors for every group), silu, residual, accumulate
+  std::vector<ConvPart<T>> parts;
+  RowJob<T> epilogue;  // bias (padded to whole vectors for every group), silu, residual, accumulate
   std::vector<ChannelGroup> groups;
-  TileKernels kernels;
+  TileKernels<T> kernels;
 };
 
 // Runs the plan on the threads of the pool.
-void run(const ConvPlan& plan);
+template <class T>
+void run(const ConvPlan<T>& plan);
 
 // y[p, c] (+)= epilogue of sum_k a[p, k] * w[k, c] for rows of a and y with free pitch: 1x1 convolution and matrix product.
+template <class T>
 struct RowsProduct {
-  const float* a;
-  int64_t a_pitch, rows, depth;
-  const float* weights;  // groups one after the other, each [depth][vectors * lanes]
-  float* y;
+  const T* a;
+  int64_t a_pitch, rows, depth;  // depth: whole sums
+  const T* weights;              // groups one after the other, each as RowJob::w
+  T* y;
   int64_t y_pitch;
-  RowJob epilogue;
+  RowJob<T> epilogue;
 };
-void run(const RowsProduct& product, const std::vector<ChannelGroup>& groups, const TileKernels& kernels);
+template <class T>
+void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups, const TileKernels<T>& kernels);
 
-// Floats of packed weights per unit of depth, before each group and all together.
-std::vector<int64_t> packed_starts(const std::vector<ChannelGroup>& groups, const TileKernels& k);
-int64_t packed_width(const std::vector<ChannelGroup>& groups, const TileKernels& k);
+// Packed weights per unit of depth, before each group and all together.
+std::vector<int64_t> packed_starts(const std::vector<ChannelGroup>& groups, const TileShape& tile);
+int64_t packed_width(const std::vector<ChannelGroup>& groups, const TileShape& tile);
 
 // Per-channel values padded with zeros to the packed width.
-void pad_bias(const float* bias, const std::vector<ChannelGroup>& groups, const TileKernels& k, float* out);
+void pad_bias(const float* bias, const std::vector<ChannelGroup>& groups, const TileShape& tile, float* out);
 
 }  // namespace tessera::cpu

@@ -8,20 +8,20 @@ namespace tessera::cpu {
 
 namespace {
 struct Free {
-  void operator()(float* p) const { std::free(p); }
+  void operator()(void* p) const { std::free(p); }
 };
 }  // namespace
 
-float* thread_scratch(int64_t floats) {
-  thread_local std::unique_ptr<float, Free> memory;
-  thread_local int64_t size = 0;
-  if (floats > size) {
-    const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) + 4095) / 4096 * 4096;
+void* thread_scratch_bytes(size_t bytes) {
+  thread_local std::unique_ptr<void, Free> memory;
+  thread_local size_t size = 0;
+  if (bytes > size) {
+    bytes = (bytes + 4095) / 4096 * 4096;
     memory.reset();
     size = 0;
-    memory.reset(static_cast<float*>(std::aligned_alloc(4096, bytes)));
+    memory.reset(std::aligned_alloc(4096, bytes));
     if (!memory) throw std::bad_alloc();
-    size = floats;
+    size = bytes;
   }
   return memory.get();
 }

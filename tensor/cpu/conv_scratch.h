@@ -8,21 +8,26 @@
 
 namespace tessera::cpu {
 
-// Floats from the host allocator for the time of one call; 64-byte aligned.
+// Values of T from the host allocator for the time of one call; 64-byte aligned.
+template <class T>
 class HostScratch {
  public:
-  explicit HostScratch(int64_t floats)
-      : p_(static_cast<float*>(host_allocator().allocate(static_cast<size_t>(floats > 0 ? floats : 1) * sizeof(float)))) {}
+  explicit HostScratch(int64_t count)
+      : p_(static_cast<T*>(host_allocator().allocate(static_cast<size_t>(count > 0 ? count : 1) * sizeof(T)))) {}
   ~HostScratch() { host_allocator().release(p_); }
   HostScratch(const HostScratch&) = delete;
   HostScratch& operator=(const HostScratch&) = delete;
-  float* get() const { return p_; }
+  T* get() const { return p_; }
 
  private:
-  float* p_;
+  T* p_;
 };
 
-// At least `floats` floats that belong to the calling thread until it asks again; 64-byte aligned.
-float* thread_scratch(int64_t floats);
+// Memory that belongs to the calling thread until it asks again; 64-byte aligned.
+void* thread_scratch_bytes(size_t bytes);
+template <class T>
+T* thread_scratch(int64_t count) {
+  return static_cast<T*>(thread_scratch_bytes(static_cast<size_t>(count) * sizeof(T)));
+}
 
 }  // namespace tessera::cpu

@@ -1,45 +1,68 @@
 // The inner loops of convolution and matrix product: one row of output pixels times one group of output channels, and the weight
-// gradient of one block. Plain structs of pointers; conv_tile.cpp and conv_weight_tile.cpp compile them once per CPU target.
+// gradient of one block. Plain structs of pointers; conv_tile.cpp compiles them for f32 once per CPU target, conv_tile_bf16.cpp for
+// bf16 where the CPU multiplies it.
+//
+// Note [Pairs]: a bf16 multiply-add takes two products at once, sum += a[0]*b[0] + a[1]*b[1], all sums in f32. So the two values
+// must be neighbours: channels k and k+1 of a row of pixels, which they are, and of the packed weights; in the weight gradient,
+// where the sum runs over pixels, pixels p and p+1 of one channel, which are brought together when they are copied.
 #pragma once
 
 #include <cstdint>
 
+#include "tensor/dtype.h"
+
 namespace tessera::cpu {
+
+// Values of T that one multiply-add sums at once: depths and pixel counts are padded with zeros to a multiple of it.
+template <class T>
+inline constexpr int64_t kSummed = static_cast<int64_t>(sizeof(float) / sizeof(T));
+template <class T>
+constexpr int64_t whole_sums(int64_t n) {
+  return (n + kSummed<T> - 1) / kSummed<T> * kSummed<T>;
+}
+
+constexpr int64_t kLineBytes = 64;
+template <class T>
+inline constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(T));  // values of a cache line
 
 // Memory that a later job reads: fetched into L2 between the tiles of this one. Copying a band costs next to nothing when its
 // source is in L2, and several per cent of a convolution when it is not.
 struct Ahead {
-  const float* p = nullptr;
-  int64_t pixels = 0, channels = 0, pitch = 0;
+  const char* p = nullptr;
+  int64_t pixels = 0, bytes = 0, pitch = 0;  // of each pixel, and from one to the next
 };
 
 // y[p, c] (+)= bias[c] + sum over r < kernel_rows, t < taps, k < run of a[p * a_step + r * a_row + t * a_tap + k] * w[r, t, k, c],
 // then activation and residual, for p < pixels and c < channels. Where pixels are dense, one kernel row is a single tap: a run of
-// kx and channels.
+// kx and channels. Sums are f32 and rounded to T once.
+template <class T>
 struct RowJob {
-  const float* a = nullptr;
+  const T* a = nullptr;
   int64_t a_step = 0, a_row = 0, a_tap = 0;  // elements from output pixel to output pixel, from kernel row to row, from tap to tap
-  int64_t kernel_rows = 1, taps = 1, run = 0;
-  bool next_tile_ahead = false;  // fetch the input of the next tile, because nobody has read a before
+  int64_t kernel_rows = 1, taps = 1, run = 0;  // run: a multiple of kSummed
+  bool next_tile_ahead = false;                // fetch the input of the next tile, because nobody has read a before
   Ahead ahead;
-  const float* w = nullptr;  // packed [kernel_rows][taps][run][vectors * lanes], 64-byte aligned, zero beyond `channels`
-  int vectors = 1;           // 1 .. max_vectors
-  int64_t channels = 0;      // valid ones of vectors * lanes; only the last vector may be partial
-  float* y = nullptr;
+  // Packed [kernel_rows][taps][run / kSummed][vectors * lanes][kSummed], 64-byte aligned, zero beyond `channels`.
+  const T* w = nullptr;
+  int vectors = 1;       // 1 .. max_vectors
+  int64_t channels = 0;  // valid ones of vectors * lanes; only the last vector may be partial
+  T* y = nullptr;
   int64_t y_step = 0, pixels = 0;
   bool accumulate = false;      // add to what y holds (then no activation)
   const float* bias = nullptr;  // vectors * lanes values, or null
   bool silu = false;
-  const float* residual = nullptr;
+  const T* residual = nullptr;
   int64_t residual_step = 0;
 };
 
 // dw[o * dw_step + q] (+)= sum over y < rows, p < pixels of d[(y * d_row + p * d_step) + o] * x[y * x_row + p * x_step + q],
-// for o < outputs and q < run. Reads x up to the next multiple of the vector length beyond `run`.
+// for o < outputs and q < run. Reads x up to the next multiple of the vector length beyond `run`. For bf16 a "pixel" is a pair:
+// x and d hold [q][2] and [o][2] for each (Note [Pairs]).
+template <class T>
 struct WeightJob {
-  const float* x = nullptr;
+  const T* x = nullptr;
   int64_t x_row = 0, x_step = 0;
-  const float* d = nullptr;
+  const T* d = nullptr;
   int64_t d_row = 0, d_step = 0;
   int64_t rows = 0, pixels = 0, outputs = 0, run = 0;
   float* dw = nullptr;
@@ -51,15 +74,31 @@ struct WeightJob {
   int64_t d_ahead = 0, d_ahead_lines = 0;
 };
 
-// The kernels of the CPU target that runs now.
-struct TileKernels {
+struct TileShape {
   int64_t lanes;    // floats per vector
   int max_vectors;  // of RowJob
-  void (*row)(const RowJob&);
-  void (*weight)(const WeightJob&);
-  // dst[k * width + c] = c < columns ? src[c * column_step + k * k_step] : 0, for k < depth and c < width
-  void (*pack)(float* dst, int64_t width, const float* src, int64_t column_step, int64_t k_step, int64_t columns, int64_t depth);
 };
-TileKernels tile_kernels();
+
+// The kernels of the CPU target that runs now.
+template <class T>
+struct TileKernels : TileShape {
+  void (*row)(const RowJob<T>&);
+  void (*weight)(const WeightJob<T>&);
+  // dst[(k / kSummed * width + c) * kSummed + k % kSummed] = c < columns ? src[c * column_step + k * k_step] : 0, for k < depth
+  // and c < width; zero up to a whole number of sums.
+  void (*pack)(T* dst, int64_t width, const T* src, int64_t column_step, int64_t k_step, int64_t columns, int64_t depth);
+  // dst[2 * i] = first[i], dst[2 * i + 1] = second[i] for i < count (bf16 only).
+  void (*interleave)(T* dst, const T* first, const T* second, int64_t count);
+};
+template <class T>
+TileKernels<T> tile_kernels();
+template <>
+TileKernels<float> tile_kernels<float>();
+template <>
+TileKernels<BFloat16> tile_kernels<BFloat16>();  // only where multiplies_bf16()
+
+// Whether the CPU multiplies bf16 faster than f32 in the target that runs now: AVX-512-BF16 on AMD. On Intel its throughput is half
+// that of f32 multiply-adds (measured on a Sapphire Rapids).
+bool multiplies_bf16();
 
 }  // namespace tessera::cpu

@@ -5,11 +5,13 @@
 // depend on the number of threads, and no task waits for another.
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "tensor/base/parallel.h"
 #include "tensor/cpu/conv.h"
 #include "tensor/cpu/conv_band.h"
 #include "tensor/cpu/conv_plan.h"
+#include "tensor/cpu/f32_copy.h"
 
 namespace tessera::cpu {
 
@@ -23,12 +25,12 @@ constexpr int64_t kLeastPixels = 400;   // the same when there would be too few 
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;      // multiply-adds of a task
 constexpr int64_t kPartialFloats = 4 * 1024 * 1024;  // all partitions together
 constexpr int64_t kJobPixels = 96;                   // enough to hide loading and storing the accumulators, few enough for L1
-constexpr int64_t kBandFloats = 48 * 1024;
+constexpr int64_t kBandBytes = 192 * 1024;
 constexpr int64_t kBiasRows = 512;  // of a task of bias_backward, at least
 constexpr int64_t kBiasChunks = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t lines(int64_t floats) { return ceil_div(floats, 16); }
+int64_t lines(int64_t floats) { return ceil_div(floats, kLine<float>); }
 
 struct Range {
   int64_t begin, end;
@@ -61,19 +63,20 @@ Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t
   return p;
 }
 
+template <class T>
 struct WeightGradient {
-  TileKernels k;
+  TileKernels<T> k;
   ImageView x, dy;
   FilterView dw;
   ConvParams p;
 };
 
 // Sums the output rows `at` (counted over all images) for the output channels `o` into `out`, laid out as dw.
-void sum_rows(const WeightGradient& g, Range at, Range o, float* out, bool accumulate) {
+void sum_rows(const WeightGradient<float>& g, Range at, Range o, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
   const int64_t columns = (dy.w - 1) * p.stride + dw.kw;
   const int64_t row_pitch = ceil_div(columns * x.c, 16) * 16 + 16;
-  WeightJob job;
+  WeightJob<float> job;
   job.pixels = dy.w;
   job.outputs = o.end - o.begin;
   job.run = dw.kw * x.c;
@@ -83,14 +86,14 @@ void sum_rows(const WeightGradient& g, Range at, Range o, float* out, bool accum
   job.d_row = dy.w * dy.pitch;
   job.d_step = dy.pitch;
   job.accumulate = accumulate;
-  const int64_t band = std::max<int64_t>(1, kBandFloats / (p.stride * row_pitch));
+  const int64_t band = std::max<int64_t>(1, kBandBytes / (p.stride * row_pitch * int64_t(sizeof(float))));
   for (int64_t row = at.begin; row < at.end;) {
     const int64_t n = row / dy.h;
     const int64_t y = row % dy.h;
     const int64_t rows = std::min({band, at.end - row, dy.h - y});
     const int64_t in_rows = (rows - 1) * p.stride + dw.kh;
-    float* memory = thread_scratch(in_rows * row_pitch + 64);
-    copy_band(x, {n, y * p.stride - p.pad, in_rows, -p.pad, columns}, memory, row_pitch);
+    float* memory = thread_scratch<float>(in_rows * row_pitch + 64);
+    copy_band(x, {n, y * p.stride - p.pad, in_rows, -p.pad, columns}, x.c, memory, row_pitch);
     const int64_t jobs = ceil_div(rows, ceil_div(kJobPixels, dy.w));
     for (int64_t i = 0; i < jobs; ++i) {
       const Range r = share(rows, jobs, i);
@@ -110,9 +113,9 @@ void sum_rows(const WeightGradient& g, Range at, Range o, float* out, bool accum
 }
 
 // The same for 1x1, for the pixels `at` and the input channels `q`: x is read as it lies. Needs whole vectors of input channels.
-void sum_pixels(const WeightGradient& g, Range at, Range o, Range q, float* out, bool accumulate) {
+void sum_pixels(const WeightGradient<float>& g, Range at, Range o, Range q, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
-  WeightJob job;
+  WeightJob<float> job;
   job.rows = 1;
   job.outputs = o.end - o.begin;
   job.run = q.end - q.begin;
@@ -136,20 +139,122 @@ void sum_pixels(const WeightGradient& g, Range at, Range o, Range q, float* out,
   }
 }
 
-}  // namespace
+// The same on pairs of pixels (Note [Pairs]), which are brought together in memory of the thread: of x for every tap kx a run of
+// its own, [pair][kx][channel][2], as the pairs of neighbouring taps have other members. What is beyond the last pixel is zero.
+//
+// `row(y)` gives the first pixel of row y of an image, null: outside, zeros.
+template <class Row>
+void pair_rows(const TileKernels<BFloat16>& k, const Row& row, int64_t rows, int64_t width, int64_t pitch, int64_t channels,
+               int64_t kw, int64_t first_column, int64_t stride, int64_t pixels, BFloat16* out) {
+  const std::vector<BFloat16> zeros(static_cast<size_t>(channels), BFloat16(0.0f));
+  for (int64_t y = 0; y < rows; ++y) {
+    const BFloat16* from = row(y);
+    const auto at = [&](int64_t pixel, int64_t kx) {
+      const int64_t column = first_column + pixel * stride + kx;
+      return from != nullptr && pixel < pixels && column >= 0 && column < width ? from + column * pitch : zeros.data();
+    };
+    for (int64_t p = 0; p < pixels; p += 2) {
+      for (int64_t kx = 0; kx < kw; ++kx, out += 2 * channels) k.interleave(out, at(p, kx), at(p + 1, kx), channels);
+    }
+  }
+}
 
-void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
-  const WeightGradient g{tile_kernels(), x, dy, dw, p};
+void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, bool accumulate) {
+  const auto& [k, x, dy, dw, p] = g;
+  const int64_t pairs = ceil_div(dy.w, 2);
+  WeightJob<BFloat16> job;
+  job.pixels = pairs;
+  job.outputs = o.end - o.begin;
+  job.run = dw.kw * x.c;
+  job.dw_step = dw.kh * job.run;
+  job.x_step = 2 * job.run;
+  job.d_step = 2 * job.outputs;
+  job.d_row = pairs * job.d_step;
+  const int64_t row_size = pairs * job.x_step;
+  job.x_row = p.stride * row_size;
+  job.accumulate = accumulate;
+  const int64_t bytes = (job.x_row + job.d_row) * int64_t(sizeof(BFloat16));
+  const int64_t band = std::max<int64_t>(1, kBandBytes / bytes);
+  for (int64_t row = at.begin; row < at.end;) {
+    const int64_t n = row / dy.h;
+    const int64_t y = row % dy.h;
+    const int64_t rows = std::min({band, at.end - row, dy.h - y});
+    const int64_t in_rows = (rows - 1) * p.stride + dw.kh;
+    BFloat16* memory = thread_scratch<BFloat16>(in_rows * row_size + rows * job.d_row + 2 * kLine<BFloat16>);
+    BFloat16* memory_d = memory + in_rows * row_size + kLine<BFloat16>;
+    pair_rows(
+        k,
+        [&](int64_t r) -> const BFloat16* {
+          const int64_t in = y * p.stride - p.pad + r;
+          return in >= 0 && in < x.h ? data<const BFloat16>(x) + (n * x.h + in) * x.w * x.pitch : nullptr;
+        },
+        in_rows, x.w, x.pitch, x.c, dw.kw, -p.pad, p.stride, dy.w, memory);
+    pair_rows(
+        k, [&](int64_t r) { return data<const BFloat16>(dy) + (row + r) * dy.w * dy.pitch + o.begin; }, rows, dy.w, dy.pitch,
+        job.outputs, 1, 0, 1, dy.w, memory_d);
+    const int64_t jobs = ceil_div(rows, ceil_div(kJobPixels, pairs));
+    for (int64_t i = 0; i < jobs; ++i) {
+      const Range r = share(rows, jobs, i);
+      job.rows = r.end - r.begin;
+      job.d = memory_d + r.begin * job.d_row;
+      for (int64_t ky = 0; ky < dw.kh; ++ky) {
+        job.x = memory + (r.begin * p.stride + ky) * row_size;
+        job.dw = out + o.begin * job.dw_step + ky * job.run;
+        k.weight(job);
+      }
+      job.accumulate = true;
+    }
+    row += rows;
+  }
+}
+
+void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, float* out, bool accumulate) {
+  const auto& [k, x, dy, dw, p] = g;
+  WeightJob<BFloat16> job;
+  job.rows = 1;
+  job.outputs = o.end - o.begin;
+  job.run = q.end - q.begin;
+  job.dw_step = x.c;
+  job.x_step = 2 * job.run;
+  job.d_step = 2 * job.outputs;
+  job.dw = out + o.begin * x.c + q.begin;
+  job.accumulate = accumulate;
+  const int64_t jobs = ceil_div(at.end - at.begin, 2 * kJobPixels);
+  for (int64_t i = 0; i < jobs; ++i) {
+    const Range r = share(at.end - at.begin, jobs, i, 2);
+    const int64_t pixels = r.end - r.begin;
+    job.pixels = ceil_div(pixels, 2);
+    BFloat16* memory = thread_scratch<BFloat16>(job.pixels * (job.x_step + job.d_step) + 2 * kLine<BFloat16>);
+    BFloat16* memory_d = memory + job.pixels * job.x_step + kLine<BFloat16>;
+    const int64_t first = at.begin + r.begin;
+    const auto copy = [&](const ImageView& from, Range channels, BFloat16* to) {
+      pair_rows(
+          k, [&](int64_t) { return data<const BFloat16>(from) + first * from.pitch + channels.begin; }, 1, pixels, from.pitch,
+          channels.end - channels.begin, 1, 0, 1, pixels, to);
+    };
+    copy(x, q, memory);
+    copy(dy, o, memory_d);
+    job.x = memory;
+    job.d = memory_d;
+    k.weight(job);
+    job.accumulate = true;
+  }
+}
+
+template <class T>
+void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
+  const WeightGradient<T> g{tile_kernels<T>(), x, dy, dw, p};
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
   const int64_t pixels = dy.n * dy.h * dy.w;
   if (pixels == 0) {
     if (!accumulate) std::fill_n(data<float>(dw), size, 0.0f);
     return;
   }
-  const bool direct = dw.kh == 1 && dw.kw == 1 && p.stride == 1 && p.pad == 0 && dw.i % g.k.lanes == 0;
+  const bool direct = dw.kh == 1 && dw.kw == 1 && p.stride == 1 && p.pad == 0 &&
+                      (kSummed<T> > 1 || dw.i % g.k.lanes == 0);  // pairs are copied in any case
   const int64_t units = direct ? pixels : dy.n * dy.h;
   const Partition cut = partition(pixels, units, dw, p.stride, direct);
-  const HostScratch partial(cut.parts > 1 ? cut.parts * size : 0);
+  const HostScratch<float> partial(cut.parts > 1 ? cut.parts * size : 0);
   parallel_chunks(cut.parts * cut.outputs * cut.inputs, [&](int64_t task) {
     const int64_t part = task / (cut.outputs * cut.inputs);
     const Range at = share(units, cut.parts, part);
@@ -174,10 +279,19 @@ void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
   });
 }
 
+}  // namespace
+
+void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
+  if (x.t != DType::kBF16) return run_backward_weight<float>(x, dy, dw, p, accumulate);
+  if (multiplies_bf16()) return run_backward_weight<BFloat16>(x, dy, dw, p, accumulate);
+  const F32Copy x32(x), dy32(dy);
+  run_backward_weight<float>(x32.image(), dy32.image(), dw, p, accumulate);
+}
+
 // The data gradient of the transposed convolution is a 2x2 convolution with stride 2, so its filter gradient has x and dy
 // exchanged, and so have the channels of the result.
 void conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, bool accumulate) {
-  const HostScratch swapped(dw.o * 4 * dw.i);
+  const HostScratch<float> swapped(dw.o * 4 * dw.i);
   conv2d_backward_weight(dy, x, {swapped.get(), dw.t, dw.i, 2, 2, dw.o}, {2, 0}, false);
   float* out = data<float>(dw);
   parallel_for(dw.o, 8, [&](int64_t first, int64_t last) {
@@ -193,21 +307,30 @@ void conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, 
   });
 }
 
-void bias_backward(const RowsView& dy, float* dbias, bool accumulate) {
+namespace {
+
+template <class T>
+void run_bias_backward(const RowsView& dy, float* dbias, bool accumulate) {
   const int64_t chunks = std::min(ceil_div(dy.rows, kBiasRows), kBiasChunks);
-  const HostScratch partial(std::max<int64_t>(chunks, 1) * dy.cols);
+  const HostScratch<float> partial(std::max<int64_t>(chunks, 1) * dy.cols);
   parallel_chunks(chunks, [&](int64_t chunk) {
     float* sum = partial.get() + chunk * dy.cols;
     std::fill_n(sum, dy.cols, 0.0f);
-    const float* row = data<const float>(dy) + chunk * dy.rows / chunks * dy.pitch;
+    const T* row = data<const T>(dy) + chunk * dy.rows / chunks * dy.pitch;
     for (int64_t r = chunk * dy.rows / chunks; r < (chunk + 1) * dy.rows / chunks; ++r, row += dy.pitch) {
-      for (int64_t c = 0; c < dy.cols; ++c) sum[c] += row[c];
+      for (int64_t c = 0; c < dy.cols; ++c) sum[c] += float(row[c]);
     }
   });
   if (!accumulate) std::fill_n(dbias, dy.cols, 0.0f);
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     for (int64_t c = 0; c < dy.cols; ++c) dbias[c] += partial.get()[chunk * dy.cols + c];
   }
+}
+
+}  // namespace
+
+void bias_backward(const RowsView& dy, float* dbias, bool accumulate) {
+  dy.t == DType::kBF16 ? run_bias_backward<BFloat16>(dy, dbias, accumulate) : run_bias_backward<float>(dy, dbias, accumulate);
 }
 
 }  // namespace tessera::cpu

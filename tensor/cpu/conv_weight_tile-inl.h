@@ -1,16 +1,8 @@
 // Compiled once per CPU target: the register tile of the weight gradient. MR output channels (broadcast from dy) x NV vectors of
 // the (kx, channel) run of x: accumulators live over all pixels of a job and land in the layout of the filter without a transpose.
-#if defined(TESSERA_CONV_WEIGHT_TILE_INL) == defined(HWY_TARGET_TOGGLE)
-#ifdef TESSERA_CONV_WEIGHT_TILE_INL
-#undef TESSERA_CONV_WEIGHT_TILE_INL
-#else
-#define TESSERA_CONV_WEIGHT_TILE_INL
-#endif
-
-#include "tensor/cpu/conv_tile-inl.h"
-
-HWY_BEFORE_NAMESPACE();
-namespace tessera::cpu::HWY_NAMESPACE {
+// No include guard: once per target, after conv_tile-inl.h.
+TESSERA_TILE_BEGIN;
+namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE {
 
 constexpr int kWeightVectors = kManyRegisters ? 4 : 3;
 constexpr int max_outputs(int vectors) {
@@ -20,34 +12,33 @@ constexpr int max_outputs(int vectors) {
 }
 
 template <int MR, int NV>
-HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q, int64_t x_ahead, int64_t d_ahead) {
-  const F32 d;
+HWY_NOINLINE void weight_tile(const WeightJob<T>& j, int64_t o, int64_t q, int64_t x_ahead, int64_t d_ahead) {
   float* out = j.dw + o * j.dw_step + q;
 #pragma GCC unroll 1
   for (int m = 0; m < MR; ++m) {
 #pragma GCC unroll 32
-    for (int v = 0; v < NV; v += kLineFloats / kWidth) __builtin_prefetch(out + m * j.dw_step + v * kWidth, 1);
+    for (int c = 0; c < NV * kWidth; c += kLine<float>) __builtin_prefetch(out + m * j.dw_step + c, 1);
   }
   V c[MR][NV];
 #pragma GCC unroll 32
   for (int m = 0; m < MR; ++m) {
 #pragma GCC unroll 32
-    for (int v = 0; v < NV; ++v) c[m][v] = hn::Zero(d);
+    for (int v = 0; v < NV; ++v) c[m][v] = hn::Zero(F32());
   }
   for (int64_t y = 0; y < j.rows; ++y) {
-    const float* HWY_RESTRICT x = j.x + y * j.x_row + q;
-    const float* HWY_RESTRICT g = j.d + y * j.d_row + o;
+    const T* HWY_RESTRICT x = j.x + y * j.x_row + q * kDeep;
+    const T* HWY_RESTRICT g = j.d + y * j.d_row + o * kDeep;
     for (int64_t p = 0; p < j.pixels; ++p, x += j.x_step, g += j.d_step) {
-      V b[NV];
+      Factors b[NV];
 #pragma GCC unroll 32
-      for (int v = 0; v < NV; ++v) b[v] = hn::LoadU(d, x + v * kWidth);
+      for (int v = 0; v < NV; ++v) b[v] = factors(x + v * kWidth * kDeep);
       __builtin_prefetch(x + x_ahead);
       __builtin_prefetch(g + d_ahead);
 #pragma GCC unroll 32
       for (int m = 0; m < MR; ++m) {
-        const V s = hn::Set(d, g[m]);
+        const Factors s = broadcast(g + m * kDeep);
 #pragma GCC unroll 32
-        for (int v = 0; v < NV; ++v) c[m][v] = hn::MulAdd(s, b[v], c[m][v]);
+        for (int v = 0; v < NV; ++v) c[m][v] = multiply_add(s, b[v], c[m][v]);
       }
     }
   }
@@ -57,8 +48,13 @@ HWY_NOINLINE void weight_tile(const WeightJob& j, int64_t o, int64_t q, int64_t 
 #pragma GCC unroll 32
     for (int v = 0; v < NV; ++v) {
       const int64_t count = v + 1 < NV ? kWidth : last;
-      if (j.accumulate) c[m][v] = hn::Add(c[m][v], load_first(out + v * kWidth, count));
-      store_first(c[m][v], out + v * kWidth, count);
+      float* to = out + v * kWidth;
+      const M valid = first(static_cast<size_t>(count));
+      if (count >= kWidth) {
+        store(j.accumulate ? hn::Add(c[m][v], load(to)) : c[m][v], to);
+      } else {
+        store(valid, j.accumulate ? hn::Add(c[m][v], load(valid, to)) : c[m][v], to);
+      }
     }
   }
 }
@@ -71,13 +67,13 @@ struct LineSpread {
     sum += lines;
     if (sum < tiles || line >= lines) return 0;
     sum -= tiles;
-    return ahead + line++ * kLineFloats - column;
+    return ahead + line++ * kLine<T> - column * kDeep;
   }
 };
 
 template <int NV>
-void run_weight_columns(const WeightJob& j, int64_t q, LineSpread& x_lines, LineSpread& d_lines) {
-  using Tile = void (*)(const WeightJob&, int64_t, int64_t, int64_t, int64_t);
+void run_weight_columns(const WeightJob<T>& j, int64_t q, LineSpread& x_lines, LineSpread& d_lines) {
+  using Tile = void (*)(const WeightJob<T>&, int64_t, int64_t, int64_t, int64_t);
   static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
     return std::array<Tile, sizeof...(M)>{&weight_tile<M + 1, NV>...};
   }
@@ -92,7 +88,7 @@ void run_weight_columns(const WeightJob& j, int64_t q, LineSpread& x_lines, Line
   }
 }
 
-void run_weight_job(const WeightJob& j) {
+void run_weight_job(const WeightJob<T>& j) {
   const int64_t vectors = (j.run + kWidth - 1) / kWidth;
   const int64_t blocks = (vectors + kWeightVectors - 1) / kWeightVectors;
   int64_t tiles = 0;
@@ -118,6 +114,5 @@ void run_weight_job(const WeightJob& j) {
   }
 }
 
-}  // namespace tessera::cpu::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-#endif
+}  // namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE
+TESSERA_TILE_END;

@@ -17,6 +17,12 @@ bool all_f32(const Views&... views) {
   return ((views.t == DType::kF32) && ...);
 }
 
+// The types of the convolutions, and of the filters of their gradients.
+template <class... Views>
+bool all_f32_or_bf16(const Views&... views) {
+  return all_f32(views...) || ((views.t == DType::kBF16) && ...);
+}
+
 float* floats(void* p) { return static_cast<float*>(p); }
 const float* floats(const void* p) { return static_cast<const float*>(p); }
 
@@ -93,37 +99,37 @@ void CpuBackend::matmul(const MatrixView& a, const MatrixView& b, const MatrixVi
 }
 
 void CpuBackend::conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  if (!all_f32(x, w, y)) return RefBackend::conv2d(x, w, y, p, epilogue);
+  if (!all_f32_or_bf16(x, w, y)) return RefBackend::conv2d(x, w, y, p, epilogue);
   cpu::conv2d(x, w, y, p, epilogue);
 }
 
 void CpuBackend::conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
-  if (!all_f32(dy, w, dx)) return RefBackend::conv2d_backward_data(dy, w, dx, p, accumulate);
+  if (!all_f32_or_bf16(dy, w, dx)) return RefBackend::conv2d_backward_data(dy, w, dx, p, accumulate);
   cpu::conv2d_backward_data(dy, w, dx, p, accumulate);
 }
 
 void CpuBackend::conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
-  if (!all_f32(x, dy, dw)) return RefBackend::conv2d_backward_weight(x, dy, dw, p, accumulate);
+  if (!all_f32_or_bf16(x, dy)) return RefBackend::conv2d_backward_weight(x, dy, dw, p, accumulate);
   cpu::conv2d_backward_weight(x, dy, dw, p, accumulate);
 }
 
 void CpuBackend::bias_backward(RowsView dy, void* dbias, bool accumulate) {
-  if (!all_f32(dy)) return RefBackend::bias_backward(dy, dbias, accumulate);
+  if (!all_f32_or_bf16(dy)) return RefBackend::bias_backward(dy, dbias, accumulate);
   cpu::bias_backward(dy, floats(dbias), accumulate);
 }
 
 void CpuBackend::conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
-  if (!all_f32(x, w, y)) return RefBackend::conv_transpose2x2(x, w, y, bias);
+  if (!all_f32_or_bf16(x, w, y)) return RefBackend::conv_transpose2x2(x, w, y, bias);
   cpu::conv_transpose2x2(x, w, y, floats(bias));
 }
 
 void CpuBackend::conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
-  if (!all_f32(dy, w, dx)) return RefBackend::conv_transpose2x2_backward_data(dy, w, dx, accumulate);
+  if (!all_f32_or_bf16(dy, w, dx)) return RefBackend::conv_transpose2x2_backward_data(dy, w, dx, accumulate);
   cpu::conv_transpose2x2_backward_data(dy, w, dx, accumulate);
 }
 
 void CpuBackend::conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {
-  if (!all_f32(x, dy, dw)) return RefBackend::conv_transpose2x2_backward_weight(x, dy, dw, accumulate);
+  if (!all_f32_or_bf16(x, dy)) return RefBackend::conv_transpose2x2_backward_weight(x, dy, dw, accumulate);
   cpu::conv_transpose2x2_backward_weight(x, dy, dw, accumulate);
 }
 

@@ -23,15 +23,15 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
     };
     return matmul(flip(b), flip(a), flip(c), accumulate);
   }
-  const TileKernels k = tile_kernels();
+  const TileKernels<float> k = tile_kernels<float>();
   const std::vector<ChannelGroup> groups = channel_groups(b.cols, k);
   const std::vector<int64_t> starts = packed_starts(groups, k);
   const int64_t width = packed_width(groups, k);
   const bool copy_a = a.col_stride != 1 && depth > 1;
   const bool copy_c = c.col_stride != 1 && c.cols > 1;
-  const HostScratch packed(width * depth);
-  const HostScratch a_rows(copy_a ? a.rows * depth : 0);
-  const HostScratch c_rows(copy_c ? c.rows * c.cols : 0);
+  const HostScratch<float> packed(width * depth);
+  const HostScratch<float> a_rows(copy_a ? a.rows * depth : 0);
+  const HostScratch<float> c_rows(copy_c ? c.rows * c.cols : 0);
   constexpr int64_t kGrain = 256;  // rows of a copy
   for (int64_t i = 0; i < c.batch; ++i) {
     if (i == 0 || b.batch_stride != 0) {
@@ -47,7 +47,7 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
                last - first);
       });
     }
-    RowJob end;
+    RowJob<float> end;
     end.accumulate = accumulate && !copy_c;
     run({copy_a ? a_rows.get() : matrix(a, i), copy_a ? depth : a.row_stride, a.rows, depth, packed.get(),
          copy_c ? c_rows.get() : data<float>(c) + i * c.batch_stride, copy_c ? c.cols : c.row_stride, end},

@@ -3,24 +3,25 @@
 
 #include "tensor/cpu/peak.h"
 
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <vector>
 
 #include "tensor/base/parallel.h"
+#include "tensor/cpu/conv_tile.h"
 #include "tensor/cpu/highway.h"
-
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Twelve independent chains hide the latency of the multiply-add on every CPU met so far. They begin with different numbers: of equal
-// chains the compiler would run one for several. Returns floating-point operations done.
+// Twelve independent chains hide the latency of the multiply-add on every CPU met so far. They begin with different numbers: of
+// equal chains the compiler would run one for several. Returns floating-point operations done.
 double fma_loop(int64_t rounds, float* sink) {
   const hn::ScalableTag<float> d;
   const auto a = hn::Set(d, 0.999f), b = hn::Set(d, 1e-3f);
@@ -40,6 +41,32 @@ double fma_loop(int64_t rounds, float* sink) {
 }  // namespace tessera::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
+#if HWY_TARGET == HWY_AVX3
+HWY_BEFORE_NAMESPACE();
+HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512bf16")
+namespace tessera::cpu::HWY_NAMESPACE {
+
+// The same of pairs of bf16.
+double pair_loop(int64_t rounds, float* sink) {
+  constexpr int kChains = 12;
+  __m512 c[kChains];
+  for (int i = 0; i < kChains; ++i) c[i] = _mm512_set1_ps(0.01f * float(i));
+  const __m512bh a = (__m512bh)_mm512_set1_epi32(0x3a833a83), b = (__m512bh)_mm512_set1_epi32(0x3f7f3f7f);  // 0.001, 0.996
+  for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) c[i] = _mm512_dpbf16_ps(c[i], a, b);
+  }
+  __m512 sum = c[0];
+  for (int i = 1; i < kChains; ++i) sum = _mm512_add_ps(sum, c[i]);
+  _mm512_storeu_ps(sink, sum);
+  return 4.0 * kChains * 16.0 * double(rounds);
+}
+
+}  // namespace tessera::cpu::HWY_NAMESPACE
+HWY_POP_ATTRIBUTES
+HWY_AFTER_NAMESPACE();
+#endif
+
 #if HWY_ONCE
 namespace tessera {
 
@@ -51,7 +78,8 @@ namespace {
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 }  // namespace
 
-double measure_fma_gflops() {
+double measure_multiply_add_gflops(DType type) {
+  const bool pairs = type == DType::kBF16 && cpu::multiplies_bf16();
   const int threads = compute_threads();
   std::vector<double> rates;
   for (int run = 0; run < 7; ++run) {
@@ -59,7 +87,7 @@ double measure_fma_gflops() {
     const double start = seconds();
     parallel_chunks(threads, [&](int64_t i) {
       alignas(64) float sink[64];
-      flops[size_t(i)] = HWY_DYNAMIC_DISPATCH(cpu::fma_loop)(10'000'000, sink);
+      flops[size_t(i)] = pairs ? cpu::N_AVX3::pair_loop(10'000'000, sink) : HWY_DYNAMIC_DISPATCH(cpu::fma_loop)(10'000'000, sink);
     });
     const double elapsed = seconds() - start;
     double sum = 0;
@@ -76,7 +104,8 @@ double measure_copy_gbytes() {
   double best = 0;
   for (int run = 0; run < 5; ++run) {
     const double start = seconds();
-    parallel_for(kBytes, kChunk, [&](int64_t begin, int64_t end) { std::memcpy(to.data() + begin, from.data() + begin, size_t(end - begin)); });
+    parallel_for(kBytes, kChunk,
+                 [&](int64_t begin, int64_t end) { std::memcpy(to.data() + begin, from.data() + begin, size_t(end - begin)); });
     best = std::max(best, 2.0 * double(kBytes) / (seconds() - start) / 1e9);
   }
   return best;

@@ -17,8 +17,8 @@ void check_image(std::string_view op, std::string_view what, const Tensor& x) {
   TESSERA_CHECK(x.rank() == 4, "{}: got {} {}, expected (N, H, W, C)", op, what, describe(x));
 }
 
-void check_filter_gradient(std::string_view op, const Tensor& dw, const Shape& shape, const Tensor& like) {
-  check_like(op, "dw", dw, shape, like);
+void check_filter_gradient(std::string_view op, const Tensor& dw, const Tensor& x) {
+  check_type_and_device(op, "dw", dw, wide_of(x.dtype()), x.device());
   TESSERA_CHECK(dw.is_dense(), "{}: got dw {} with strides {}, expected a dense tensor", op, describe(dw), to_string(dw.strides()));
   dw.bump_version();
 }
@@ -48,7 +48,7 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const ConvParams& p, const Tenso
   ConvEpilogue epilogue;
   epilogue.activation = act;
   if (bias.defined()) {
-    check_vector("conv2d", "bias", bias, shape[3], x);
+    check_vector("conv2d", "bias", bias, shape[3], wide_of(x.dtype()), x.device());
     epilogue.bias = bias.raw();
   }
   Tensor addend;
@@ -79,7 +79,7 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw,
   check_image("conv2d_backward_weight", "x", x);
   check_defined("conv2d_backward_weight", "dw", dw);
   check_like("conv2d_backward_weight", "dy", dy, conv2d_shape(x.shape(), dw.shape(), p), x);
-  check_filter_gradient("conv2d_backward_weight", dw, dw.shape(), x);
+  check_filter_gradient("conv2d_backward_weight", dw, x);
   const Tensor in = readable(x);
   const Tensor gradient = readable(dy);
   backend_for(x.device()).conv2d_backward_weight(in.image(), gradient.image(), dw.filter(), p, accumulate);
@@ -88,7 +88,7 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw,
 void bias_backward(const Tensor& dy, const Tensor& dbias, bool accumulate) {
   check_floating("bias_backward", "dy", dy);
   TESSERA_CHECK(dy.rank() >= 1, "bias_backward: got dy {}, expected (..., C)", describe(dy));
-  check_vector("bias_backward", "dbias", dbias, dy.size(-1), dy);
+  check_vector("bias_backward", "dbias", dbias, dy.size(-1), wide_of(dy.dtype()), dy.device());
   dbias.bump_version();
   const Tensor gradient = readable(dy);
   backend_for(dy.device()).bias_backward(gradient.rows(), dbias.raw(), accumulate);
@@ -98,7 +98,7 @@ Tensor conv_transpose2x2(const Tensor& x, const Tensor& w, const Tensor& bias) {
   check_image("conv_transpose2x2", "x", x);
   const Tensor filter = dense_filter("conv_transpose2x2", w, x);
   const Shape shape = transpose_shape(x.shape(), w.shape());
-  if (bias.defined()) check_vector("conv_transpose2x2", "bias", bias, shape[3], x);
+  if (bias.defined()) check_vector("conv_transpose2x2", "bias", bias, shape[3], wide_of(x.dtype()), x.device());
   const Tensor in = readable(x);
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   backend_for(x.device()).conv_transpose2x2(in.image(), filter.filter(), y.image(), bias.defined() ? bias.raw() : nullptr);
@@ -120,7 +120,7 @@ void conv_transpose2x2_backward_weight(const Tensor& x, const Tensor& dy, const 
   check_image("conv_transpose2x2_backward_weight", "x", x);
   check_defined("conv_transpose2x2_backward_weight", "dw", dw);
   check_like("conv_transpose2x2_backward_weight", "dy", dy, transpose_shape(x.shape(), dw.shape()), x);
-  check_filter_gradient("conv_transpose2x2_backward_weight", dw, dw.shape(), x);
+  check_filter_gradient("conv_transpose2x2_backward_weight", dw, x);
   const Tensor in = readable(x);
   const Tensor gradient = readable(dy);
   backend_for(x.device()).conv_transpose2x2_backward_weight(in.image(), gradient.image(), dw.filter(), accumulate);

@@ -3,6 +3,9 @@
 //   y[n, oy, ox, o] = bias[o] + sum over ky, kx, i of x[n, oy*stride + ky - pad, ox*stride + kx - pad, i] * w[o, ky, kx, i]
 //
 // Reads outside the image are zero. Output size: (h + 2*pad - k) / stride + 1.
+//
+// x, w, y, residual, dy and dx are of one floating type. bias, dw and dbias are of that type too, but f32 when it has 16 bits
+// (wide_of): sums are formed in f32 or better, and what is stored in 16 bits is rounded once.
 #pragma once
 
 #include "tensor/tensor.h"
@@ -19,7 +22,7 @@ enum class Activation : uint8_t { kNone, kSilu };
 
 // What happens to a convolution's result before it is stored: y = act(conv + bias) + residual.
 struct ConvEpilogue {
-  const void* bias = nullptr;  // O values of the type of x; null: none
+  const void* bias = nullptr;  // O values of wide_of(the type of x); null: none
   Activation activation = Activation::kNone;
   ImageView residual{};         // p null: none; else the shape of y
 };
@@ -31,9 +34,9 @@ class ConvOps {
   virtual void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) = 0;
   // dx (+)= gradient of the sum of y*dy with respect to x.
   virtual void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) = 0;
-  // dw (+)= gradient with respect to w.
+  // dw (+)= gradient with respect to w, of wide_of(the type of x).
   virtual void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) = 0;
-  // dbias (+)= sum of dy over pixels (O values of dy's type).
+  // dbias (+)= sum of dy over pixels (O values of wide_of(dy's type)).
   virtual void bias_backward(RowsView dy, void* dbias, bool accumulate) = 0;
 
   // Transposed convolution with kernel = stride = 2, no padding: y[n, 2i+a, 2j+b, o] = bias[o] + sum_c x[n,i,j,c] * w[o,a,b,c].

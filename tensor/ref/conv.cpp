@@ -62,7 +62,7 @@ void RefBackend::conv2d(ImageView x, FilterView w, ImageView y, const ConvParams
   ref::for_floating(x.t, [&]<class T>() {
     for_each_pixel(y, [&](int64_t n, int64_t oy, int64_t ox) {
       for (int64_t o = 0; o < w.o; ++o) {
-        double sum = epilogue.bias ? ref::load(static_cast<const T*>(epilogue.bias)[o]) : 0.0;
+        double sum = epilogue.bias ? double(static_cast<const ref::Wide<T>*>(epilogue.bias)[o]) : 0.0;
         for_each_tap(w, [&](int64_t ky, int64_t kx) {
           const int64_t iy = oy * p.stride + ky - p.pad;
           const int64_t ix = ox * p.stride + kx - p.pad;
@@ -103,7 +103,7 @@ void RefBackend::conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw
           const int64_t ix = ox * p.stride + kx - p.pad;
           if (inside(x, iy, ix)) add_to(sums, ref::load(ref::pixel<T>(dy, n, oy, ox)[o]), ref::pixel<T>(x, n, iy, ix));
         });
-        put_all(tap<T>(dw, o, ky, kx), sums, accumulate);
+        put_all(tap<ref::Wide<T>>(dw, o, ky, kx), sums, accumulate);
       });
     }
   });
@@ -113,7 +113,7 @@ void RefBackend::bias_backward(RowsView dy, void* dbias, bool accumulate) {
   ref::for_floating(dy.t, [&]<class T>() {
     std::vector<double> sums(size_t(dy.cols), 0.0);
     for (int64_t r = 0; r < dy.rows; ++r) add_to(sums, 1.0, ref::row<T>(dy, r));
-    put_all(static_cast<T*>(dbias), sums, accumulate);
+    put_all(static_cast<ref::Wide<T>*>(dbias), sums, accumulate);
   });
 }
 
@@ -123,7 +123,7 @@ void RefBackend::conv_transpose2x2(ImageView x, FilterView w, ImageView y, const
     for_each_pixel(y, [&](int64_t n, int64_t oy, int64_t ox) {
       const T* in = ref::pixel<T>(x, n, oy / 2, ox / 2);
       for (int64_t o = 0; o < w.o; ++o) {
-        const double start = bias ? ref::load(static_cast<const T*>(bias)[o]) : 0.0;
+        const double start = bias ? double(static_cast<const ref::Wide<T>*>(bias)[o]) : 0.0;
         ref::pixel<T>(y, n, oy, ox)[o] = ref::rounded<T>(start + dot(in, tap<T>(w, o, oy % 2, ox % 2), w.i));
       }
     });
@@ -153,7 +153,7 @@ void RefBackend::conv_transpose2x2_backward_weight(ImageView x, ImageView dy, Fi
         for_each_pixel(x, [&](int64_t n, int64_t iy, int64_t ix) {
           add_to(sums, ref::load(ref::pixel<T>(dy, n, 2 * iy + a, 2 * ix + b)[o]), ref::pixel<T>(x, n, iy, ix));
         });
-        put_all(tap<T>(dw, o, a, b), sums, accumulate);
+        put_all(tap<ref::Wide<T>>(dw, o, a, b), sums, accumulate);
       });
     }
   });

@@ -29,15 +29,15 @@ std::vector<OpCase> conv_cases() {
   for (const Sizes& s : kSizes) {
     const ConvParams p = s.params();
     const double flops = 2.0 * double(numel(s.y())) * double(s.k * s.k * s.i);
-    // 16-bit types where channels fill vectors, with both strides, and where they do not.
+    // bf16 everywhere, f16 where channels fill vectors, with both strides, and where they do not.
     const bool all_types = s.o == 4 || s.o == 24 || s.o == 32;
-    const std::vector<DType> types = all_types ? kAllTypes : std::vector{DType::kF32};
+    const std::vector<DType> types = all_types ? kAllTypes : std::vector{DType::kF32, DType::kBF16};
     auto forward = [&](std::string detail, bool bias, Activation act, bool residual) {
       list.push_back({.method = "conv2d",
                       .detail = s.text() + detail,
                       .slots = {{"x", s.x()},
                                 {"w", s.filter(), Role::kIn, Fit::kDense},
-                                {"bias", {s.o}, Role::kIn, Fit::kDense},
+                                {.name = "bias", .shape = {s.o}, .fit = Fit::kDense, .wide = true},
                                 {"residual", s.y()},
                                 {"y", s.y(), Role::kOut}},
                       .run =
@@ -68,7 +68,9 @@ std::vector<OpCase> conv_cases() {
                     .flops = flops});
     list.push_back({.method = "conv2d_backward_weight",
                     .detail = s.text(),
-                    .slots = {{"x", s.x()}, {"dy", s.y()}, {"dw", s.filter(), Role::kOut, Fit::kDense}},
+                    .slots = {{"x", s.x()},
+                              {"dy", s.y()},
+                              {.name = "dw", .shape = s.filter(), .role = Role::kOut, .fit = Fit::kDense, .wide = true}},
                     .run =
                         [p](Backend& b, const Bound& t, bool accumulate) {
                           return b.conv2d_backward_weight(t.image("x"), t.image("dy"), t.filter("dw"), p, accumulate), 0.0;
@@ -77,14 +79,15 @@ std::vector<OpCase> conv_cases() {
                     .length = double(numel(s.y()) / s.o),
                     .accumulates = true,
                     .flops = flops});
-    list.push_back({.method = "bias_backward",
-                    .detail = s.text(),
-                    .slots = {{"dy", s.y()}, {"dbias", {s.o}, Role::kOut, Fit::kDense}},
-                    .run = [](Backend& b, const Bound& t,
-                              bool accumulate) { return b.bias_backward(t.rows("dy"), t.raw("dbias"), accumulate), 0.0; },
-                    .types = types,
-                    .length = double(numel(s.y()) / s.o),
-                    .accumulates = true});
+    list.push_back(
+        {.method = "bias_backward",
+         .detail = s.text(),
+         .slots = {{"dy", s.y()}, {.name = "dbias", .shape = {s.o}, .role = Role::kOut, .fit = Fit::kDense, .wide = true}},
+         .run = [](Backend& b, const Bound& t,
+                   bool accumulate) { return b.bias_backward(t.rows("dy"), t.raw("dbias"), accumulate), 0.0; },
+         .types = types,
+         .length = double(numel(s.y()) / s.o),
+         .accumulates = true});
   }
 
   struct Transposed {
@@ -95,18 +98,21 @@ std::vector<OpCase> conv_cases() {
     const Shape y{s.n, 2 * s.h, 2 * s.w, s.o};
     const Shape w{s.o, 2, 2, s.i};
     const std::string text = fmt::format("{}x{}x{} {}->{}", s.n, s.h, s.w, s.i, s.o);
-    const std::vector<DType> types = s.i == 64 ? std::vector{DType::kF32} : kAllTypes;
+    const std::vector<DType> types = s.i == 64 ? std::vector{DType::kF32, DType::kBF16} : kAllTypes;
     for (bool bias : {false, true}) {
-      list.push_back(
-          {.method = "conv_transpose2x2",
-           .detail = text + (bias ? " bias" : ""),
-           .slots = {{"x", x}, {"w", w, Role::kIn, Fit::kDense}, {"bias", {s.o}, Role::kIn, Fit::kDense}, {"y", y, Role::kOut}},
-           .run =
-               [bias](Backend& b, const Bound& t, bool) {
-                 return b.conv_transpose2x2(t.image("x"), t.filter("w"), t.image("y"), bias ? t.raw("bias") : nullptr), 0.0;
-               },
-           .types = types,
-           .length = double(s.i)});
+      list.push_back({.method = "conv_transpose2x2",
+                      .detail = text + (bias ? " bias" : ""),
+                      .slots = {{"x", x},
+                                {"w", w, Role::kIn, Fit::kDense},
+                                {.name = "bias", .shape = {s.o}, .fit = Fit::kDense, .wide = true},
+                                {"y", y, Role::kOut}},
+                      .run =
+                          [bias](Backend& b, const Bound& t, bool) {
+                            return b.conv_transpose2x2(t.image("x"), t.filter("w"), t.image("y"), bias ? t.raw("bias") : nullptr),
+                                   0.0;
+                          },
+                      .types = types,
+                      .length = double(s.i)});
     }
     list.push_back({.method = "conv_transpose2x2_backward_data",
                     .detail = text,
@@ -118,16 +124,17 @@ std::vector<OpCase> conv_cases() {
                     .types = types,
                     .length = double(4 * s.o),
                     .accumulates = true});
-    list.push_back({.method = "conv_transpose2x2_backward_weight",
-                    .detail = text,
-                    .slots = {{"x", x}, {"dy", y}, {"dw", w, Role::kOut, Fit::kDense}},
-                    .run =
-                        [](Backend& b, const Bound& t, bool accumulate) {
-                          return b.conv_transpose2x2_backward_weight(t.image("x"), t.image("dy"), t.filter("dw"), accumulate), 0.0;
-                        },
-                    .types = types,
-                    .length = double(s.n * s.h * s.w),
-                    .accumulates = true});
+    list.push_back(
+        {.method = "conv_transpose2x2_backward_weight",
+         .detail = text,
+         .slots = {{"x", x}, {"dy", y}, {.name = "dw", .shape = w, .role = Role::kOut, .fit = Fit::kDense, .wide = true}},
+         .run =
+             [](Backend& b, const Bound& t, bool accumulate) {
+               return b.conv_transpose2x2_backward_weight(t.image("x"), t.image("dy"), t.filter("dw"), accumulate), 0.0;
+             },
+         .types = types,
+         .length = double(s.n * s.h * s.w),
+         .accumulates = true});
   }
 
   struct Product {

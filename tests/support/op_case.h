@@ -55,6 +55,9 @@ struct Slot {
   Fit fit = Fit::kRows;
   Values values = uniform(-1, 1);
   std::optional<DType> type{};  // unset: the type that the case runs in
+  bool wide = false;            // of wide_of() that type
+
+  DType type_in(DType case_type) const { return type ? *type : wide ? wide_of(case_type) : case_type; }
 };
 
 // The tensors of one run, by slot name.
@@ -246,9 +249,9 @@ inline Outcome execute(const OpCase& c, Backend& backend, const Plan& plan) {
   std::map<std::string, Placed> placed;
   uint64_t stream = 0;
   for (const Slot& slot : c.slots) {
-    Placed p = place(slot, slot.type.value_or(plan.type), plan.placement, device);
+    Placed p = place(slot, slot.type_in(plan.type), plan.placement, device);
     Rng rng(17, RngPurpose::kTest, stream++);
-    const Tensor rounding = Tensor::empty({1}, slot.type.value_or(plan.value_type));
+    const Tensor rounding = Tensor::empty({1}, slot.type_in(plan.value_type));
     const bool filled = slot.role != Role::kOut || plan.accumulate_first;
     for (int64_t i = 0; filled && i < p.tensor.numel(); ++i) {
       store(rounding, 0, slot.values(rng, i));
@@ -302,7 +305,7 @@ inline std::string difference(const OpCase& c, DType type, const Outcome& got, c
     const auto& values = got.outputs.at(slot.name);
     const auto& references = want.outputs.at(slot.name);
     for (size_t i = 0; i < values.size(); ++i) {
-      compare(fmt::format("{}[{}]", slot.name, i), slot.type.value_or(type), values[i], references[i]);
+      compare(fmt::format("{}[{}]", slot.name, i), slot.type_in(type), values[i], references[i]);
     }
   }
   return worst;

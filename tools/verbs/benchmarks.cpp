@@ -99,6 +99,7 @@ Json bench_step(const Config& c) {
   LoadedModel loaded = load_model(c.text("model"));
   YoloSeg& model = *loaded.model;
   model.to(device_of(c));
+  model.set_compute_type(compute_type_of(c));
   const int64_t size = c.integer("imgsz"), batch = c.integer("batch"), runs = c.integer("runs");
   const ParameterArena arena(model);
   Sgd optimizer(arena, true);
@@ -108,7 +109,7 @@ Json bench_step(const Config& c) {
   Json j = header(c, model.spec().name);
   double forward = 0, loss_time = 0, backward = 0, update = 0;
   const auto wait = [&] { backend_for(model.device()).synchronize(); };
-  const double peak = measure_fma_gflops();
+  const double peak = measure_multiply_add_gflops(compute_type_of(c));
   const double median = time_median(runs, [&] {
     const double t0 = seconds();
     RawOutputs outputs = model.forward(normalize(data.images.to(model.device())));
@@ -139,6 +140,7 @@ Json bench_infer(const Config& c) {
   LoadedModel loaded = load_model(c.text("model"));
   YoloSeg& model = *loaded.model;
   model.to(device_of(c));
+  model.set_compute_type(compute_type_of(c));
   const int64_t size = c.integer("imgsz"), batch = c.is_explicit("batch") ? c.integer("batch") : 1, runs = std::max<int64_t>(c.integer("runs"), 10);
   model.train(false);
   model.fold();
@@ -146,7 +148,7 @@ Json bench_infer(const Config& c) {
   const Variable images = normalize(random_batch(batch, size, model.nc(), 0).images.to(model.device()));
   Json j = header(c, model.spec().name);
   j["batch"] = batch;
-  const double peak = measure_fma_gflops();
+  const double peak = measure_multiply_add_gflops(compute_type_of(c));
   const double median = time_median(runs, [&] {
     model.forward(images);
     backend_for(model.device()).synchronize();
@@ -204,7 +206,7 @@ Json bench_op(const Config& c) {
         {"backward_weight", [&] { ops::conv2d_backward_weight(x, y, dw, k.p, false); }},
     };
     for (const auto& [direction, run] : directions) {
-      const double peak = measure_fma_gflops();
+      const double peak = measure_multiply_add_gflops(compute_type_of(c));
       const double t = time_median(runs, [&] {
         run();
         backend_for(device).synchronize();

@@ -247,6 +247,7 @@ int run_predict(const Config& config) {
   const std::vector<fs::path> files = source_images(config);
   LoadedModel loaded = load_model(config.text("model"));
   loaded.model->to(device_of(config));
+  loaded.model->set_compute_type(compute_type_of(config));
   for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
   if (!loaded.pretrained) {
     log_line(log,

@@ -59,6 +59,7 @@ int run_val(const Config& config) {
 
   LoadedModel loaded = load_model(config.text("model"));
   loaded.model->to(device_of(config));
+  loaded.model->set_compute_type(compute_type_of(config));
   for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
   if (!loaded.pretrained) {
     throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", config.text("model")), {},

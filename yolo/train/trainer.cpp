@@ -161,6 +161,7 @@ void Trainer::build_optimizer() {
     });
   }
   model_->to(device_);
+  model_->set_compute_type(compute_type_of(config_));
   arena_ = std::make_unique<ParameterArena>(*model_);
   choice_ = choose_optimizer(config_, train_set_->size(), int64_t(class_names_.size()));
   switch (choice_.rule) {
