@@ -5,13 +5,12 @@
 #include <cstdlib>
 #include <utility>
 
-#include <sys/mman.h>
-
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
 
 #include "tensor/base/check.h"
+#include "tensor/host_range.h"
 
 namespace tessera {
 
@@ -20,6 +19,8 @@ constexpr size_t kAlign = 64;
 constexpr size_t kLarge = size_t{1} << 20;
 constexpr size_t kSmallSegment = size_t{4} << 20;  // small blocks share segments of this size
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kRange = 0;                           // as a segment
+constexpr size_t kLeastRest = size_t{64} << 10;        // of a block of the range, where any rest merges again
 
 size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -46,6 +47,10 @@ CachingAllocator::~CachingAllocator() {
     permit(segment.first, segment.second);
     raw_.release(segment.first, segment.second);
   }
+  if (range_.second > 0) {
+    permit(range_.first, range_.second);
+    raw_.shrink(range_.second);
+  }
 }
 
 CachingAllocator::Block* CachingAllocator::take_free(size_t bytes) {
@@ -56,7 +61,8 @@ CachingAllocator::Block* CachingAllocator::take_free(size_t bytes) {
     const size_t rest = block->bytes - bytes;
     // A small block may not pin a large segment, and a large one is cut only when the rest stays useful.
     if (small && block->bytes > kSmallSegment) return nullptr;
-    const bool splits = rest >= (small ? kAlign : kLarge);
+    if (small && block->segment == kRange) continue;
+    const bool splits = rest >= (small ? kAlign : block->segment == kRange ? kLeastRest : kLarge);
     // A block no larger than the segment that grow() would make is taken in any case, or every such request would grow.
     if (!splits && rest > bytes / 4 && block->bytes > round_up(bytes, kHugePage)) continue;
     free_.erase(it);
@@ -73,6 +79,9 @@ CachingAllocator::Block* CachingAllocator::take_free(size_t bytes) {
 
 CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
   const size_t segment_bytes = !keep_ ? bytes : bytes < kLarge ? kSmallSegment : round_up(bytes, kHugePage);
+  if (keep_ && bytes >= kLarge && raw_.extend) {
+    if (Block* block = grow_range(bytes)) return block;
+  }
   void* p = raw_.allocate(segment_bytes);
   if (p == nullptr) {
     trim_locked();
@@ -97,6 +106,31 @@ CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
     block = &pos->second;
     free_.erase(block);
   }
+  return block;
+}
+
+CachingAllocator::Block* CachingAllocator::grow_range(size_t bytes) {
+  // The end of the range may be free already, only too small.
+  auto last = range_.second > 0 ? std::prev(blocks_.lower_bound(range_.first + range_.second)) : blocks_.end();
+  if (last != blocks_.end() && !last->second.free) last = blocks_.end();
+  const size_t there = last == blocks_.end() ? 0 : last->second.bytes;
+  const size_t more = round_up(bytes - there, kHugePage);
+  char* begin = static_cast<char*>(raw_.extend(more));
+  if (begin == nullptr) return nullptr;
+  forbid(begin, more);
+  if (range_.second == 0) range_.first = begin;
+  range_.second += more;
+  stats_.bytes_reserved += int64_t(more);
+  stats_.peak_reserved = std::max(stats_.peak_reserved, stats_.bytes_reserved);
+  if (last == blocks_.end()) {
+    last = blocks_.emplace(begin, Block{begin, more, kRange, true}).first;
+  } else {
+    free_.erase(&last->second);
+    last->second.bytes += more;
+  }
+  free_.insert(&last->second);
+  Block* block = take_free(bytes);
+  TESSERA_CHECK(block != nullptr, "CachingAllocator: no block after growing");
   return block;
 }
 
@@ -145,6 +179,26 @@ void CachingAllocator::release(void* p) noexcept {
 }
 
 void CachingAllocator::trim_locked() {
+  if (range_.second > 0) {
+    const auto last = std::prev(blocks_.lower_bound(range_.first + range_.second));
+    if (last->second.free) {
+      // What the last block in use leaves of its huge page stays.
+      const size_t keep = std::min(last->second.bytes, round_up(size_t(last->second.begin - range_.first), kHugePage) -
+                                                           size_t(last->second.begin - range_.first));
+      const size_t less = last->second.bytes - keep;
+      free_.erase(&last->second);
+      permit(last->second.begin + keep, less);
+      if (keep > 0) {
+        last->second.bytes = keep;
+        free_.insert(&last->second);
+      } else {
+        blocks_.erase(last);
+      }
+      if (less > 0) raw_.shrink(less);
+      range_.second -= less;
+      stats_.bytes_reserved -= int64_t(less);
+    }
+  }
   for (auto it = segments_.begin(); it != segments_.end();) {
     const auto [begin, bytes] = it->second;
     const auto block = blocks_.find(begin);
@@ -179,15 +233,17 @@ void CachingAllocator::reset_peaks() {
 
 CachingAllocator& host_allocator() {
   // Never destroyed: tensors in static storage may outlive any order of destruction.
-  static CachingAllocator* const allocator = new CachingAllocator({
+  static auto* const range = new HostRange;
+  static auto* const allocator = new CachingAllocator({
       [](size_t bytes) -> void* {
         void* p = nullptr;
         if (posix_memalign(&p, bytes >= kHugePage ? kHugePage : kAlign, bytes) != 0) return nullptr;
-        if (bytes >= kHugePage) madvise(p, bytes, MADV_HUGEPAGE);
         return p;
       },
       [](void* p, size_t) { std::free(p); },
       kGuard,
+      [](size_t bytes) { return range->extend(bytes); },
+      [](size_t bytes) { range->shrink(bytes); },
   });
   return *allocator;
 }

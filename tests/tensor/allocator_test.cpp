@@ -7,6 +7,7 @@
 #include "tensor/base/check.h"
 #include "tensor/base/rng.h"
 #include "tensor/caching_allocator.h"
+#include "tensor/host_range.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -108,6 +109,72 @@ TEST_CASE("a small request does not pin a large block") {
   a.trim();
   CHECK(a.stats().bytes_reserved < int64_t(64 * kMiB));
   a.release(small);
+}
+
+TEST_CASE("large blocks of a range all merge") {
+  System system;
+  CachingAllocator::Raw raw = system.raw();
+  std::vector<char> memory(64 * kMiB);
+  size_t used = 0;
+  raw.extend = [&](size_t bytes) -> void* {
+    if (used + bytes > memory.size()) return nullptr;
+    used += bytes;
+    return memory.data() + used - bytes;
+  };
+  raw.shrink = [&](size_t bytes) { used -= bytes; };
+  {
+    CachingAllocator a(raw);
+    std::vector<void*> parts;
+    for (int i = 0; i < 10; ++i) parts.push_back(a.allocate(3 * kMiB));
+    void* small = a.allocate(100);  // not from the range
+    CHECK(system.allocations == 1);
+    const size_t grown = used;
+    CHECK(grown == 30 * kMiB);
+    for (void* p : parts) a.release(p);
+    void* whole = a.allocate(30 * kMiB);
+    CHECK(whole == parts[0]);
+    CHECK(used == grown);
+    a.release(whole);
+    // Only what the free end lacks is asked for.
+    void* first = a.allocate(20 * kMiB);
+    void* second = a.allocate(12 * kMiB);
+    CHECK(static_cast<char*>(second) == static_cast<char*>(first) + 20 * kMiB);
+    CHECK(used == 32 * kMiB);
+    a.release(second);
+    a.trim();
+    CHECK(used == 20 * kMiB);
+    CHECK(a.stats().bytes_reserved == int64_t(system.held + used));
+    // Beyond the range: segments, as before.
+    void* large = a.allocate(50 * kMiB);
+    CHECK(system.allocations == 2);
+    a.release(large);
+    a.release(first);
+    a.release(small);
+    // Any size can be had after any grow.
+    for (size_t bytes = kMiB; bytes < 8 * kMiB; bytes += 77777) {
+      void* p = a.allocate(bytes);
+      void* q = a.allocate(bytes / 2 + kMiB);
+      a.release(p);
+      a.release(q);
+    }
+    CHECK(a.stats().bytes_in_use == 0);
+  }
+  CHECK(used == 0);
+}
+
+TEST_CASE("a host range grows where it ended and gives memory back") {
+  HostRange range;
+  auto* a = static_cast<char*>(range.extend(4 * kMiB));
+  auto* b = static_cast<char*>(range.extend(2 * kMiB));
+  REQUIRE(a != nullptr);
+  CHECK(b == a + 4 * kMiB);
+  CHECK(size_t(a) % (2 * kMiB) == 0);
+  std::memset(a, 7, 6 * kMiB);
+  range.shrink(2 * kMiB);
+  CHECK(range.extend(2 * kMiB) == b);
+  CHECK(b[0] == 0);  // fresh memory
+  CHECK(a[0] == 7);
+  CHECK(range.extend(size_t{1} << 60) == nullptr);
 }
 
 TEST_CASE("statistics") {

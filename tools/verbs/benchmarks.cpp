@@ -194,11 +194,12 @@ Json bench_op(const Config& c) {
   const Device device = device_of(c);
   const double copy = measure_copy_gbytes();
   for (const Case& k : cases) {
-    const auto filled = [&](const Shape& shape, double v) { return Tensor::full(shape, v, DType::kF32, device); };
-    const Tensor x = filled(k.x, 0.5), w = filled(k.w, 0.01), dw = filled(k.w, 0);
+    const DType type = compute_type_of(c);
+    const Tensor x = Tensor::full(k.x, 0.5, type, device), w = Tensor::full(k.w, 0.01, type, device);
+    const Tensor dw = Tensor::zeros(k.w, wide_of(type), device);
     const Tensor y = ops::conv2d(x, w, k.p);
     const double flops = 2.0 * double(y.numel()) * double(k.w[1] * k.w[2] * k.w[3]);
-    const double bytes = 4.0 * double(x.numel() + y.numel() + w.numel());
+    const double bytes = double(size_of(type)) * double(x.numel() + y.numel() + w.numel());
     const std::string shape = fmt::format("{}>{} {}x{}/{} @{}", k.w[3], k.w[0], k.w[1], k.w[2], k.p.stride, k.x[1]);
     const std::pair<const char*, std::function<void()>> directions[] = {
         {"forward", [&] { ops::conv2d(x, w, k.p, {}, Activation::kNone, {}, y); }},

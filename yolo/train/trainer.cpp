@@ -29,19 +29,17 @@ double seconds_since(Clock::time_point t) { return std::chrono::duration<double>
 constexpr double kMaxGradNorm = 10.0;         // spec 8.6
 constexpr int64_t kNonFiniteLimit = 20;       // updates in a row that may be skipped before the run gives up
 
-// Gives cached memory back at both ends of a scope; small caches stay, as touching fresh pages costs more than they save.
-class MemoryTrim {
+// Gives the cached memory of a device back at both ends of a scope: its segments do not merge. The host keeps its one range.
+class DeviceMemoryTrim {
  public:
-  explicit MemoryTrim(Device device) : device_(device) { trim(); }
-  ~MemoryTrim() { trim(); }
-  MemoryTrim(const MemoryTrim&) = delete;
-  MemoryTrim& operator=(const MemoryTrim&) = delete;
+  explicit DeviceMemoryTrim(Device device) : device_(device) { trim(); }
+  ~DeviceMemoryTrim() { trim(); }
+  DeviceMemoryTrim(const DeviceMemoryTrim&) = delete;
+  DeviceMemoryTrim& operator=(const DeviceMemoryTrim&) = delete;
 
  private:
   void trim() const {
-    for (CachingAllocator* cache : {&host_allocator(), &allocator_for(device_)}) {
-      if (cache->stats().bytes_reserved > int64_t{1} << 30) cache->trim();
-    }
+    if (device_.kind != Device::Kind::kCpu) allocator_for(device_).trim();
   }
   Device device_;
 };
@@ -268,7 +266,7 @@ bool Trainer::train_epoch() {
 
 ValidationResult Trainer::validate() {
   // Training and validation need blocks of different sizes: without giving one's cache back, the peak is the sum of both.
-  const MemoryTrim trim(device_);
+  const DeviceMemoryTrim trim(device_);
   ema_->swap();
   struct SwapBack {
     Ema& ema;
