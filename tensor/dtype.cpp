@@ -36,6 +36,8 @@ bool is_floating(DType type) {
   return type == DType::kF64 || type == DType::kF32 || type == DType::kBF16 || type == DType::kF16;
 }
 
+DType wide_of(DType type) { return type == DType::kBF16 || type == DType::kF16 ? DType::kF32 : type; }
+
 Half::Half(float value) {
   const uint32_t u = std::bit_cast<uint32_t>(value);
   const uint32_t sign = u >> 16 & 0x8000u;

@@ -13,6 +13,7 @@ enum class DType : uint8_t { kF64, kF32, kBF16, kF16, kI64, kI32, kU8, kBool };
 size_t size_of(DType type);              // bytes of one element
 std::string_view name_of(DType type);    // "f64", "f32", "bf16", "f16", "i64", "i32", "u8", "bool"
 bool is_floating(DType type);
+DType wide_of(DType type);               // of sums and per-channel vectors beside tensors of `type`: f32 for 16-bit floats, else `type`
 
 // Upper half of a float (8 exponent bits, 7 mantissa bits). Conversion rounds to nearest even; NaN stays NaN.
 struct BFloat16 {

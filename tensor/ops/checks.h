@@ -30,10 +30,15 @@ inline void check_like(std::string_view op, std::string_view what, const Tensor&
   TESSERA_CHECK(t.shape() == shape, "{}: got {} {}, expected shape {}", op, what, describe(t), to_string(shape));
 }
 
-// `t` is a dense vector of n values, of the type and device of `like`.
-inline void check_vector(std::string_view op, std::string_view what, const Tensor& t, int64_t n, const Tensor& like) {
-  check_type_and_device(op, what, t, like.dtype(), like.device());
+// `t` is a dense vector of n values of `type`.
+inline void check_vector(std::string_view op, std::string_view what, const Tensor& t, int64_t n, DType type, Device device) {
+  check_type_and_device(op, what, t, type, device);
   TESSERA_CHECK(t.numel() == n && t.is_dense(), "{}: got {} {}, expected {} dense values", op, what, describe(t), n);
+}
+
+// The same, of the type and device of `like`.
+inline void check_vector(std::string_view op, std::string_view what, const Tensor& t, int64_t n, const Tensor& like) {
+  check_vector(op, what, t, n, like.dtype(), like.device());
 }
 
 // A tensor that the op writes and that already exists: rows must be readable as such. Marks it as changed.

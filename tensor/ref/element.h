@@ -12,6 +12,10 @@ namespace tessera::ref {
 template <class T>
 inline constexpr bool kIsShortFloat = std::is_same_v<T, BFloat16> || std::is_same_v<T, Half>;
 
+// The type of sums and per-channel vectors beside tensors of T, as wide_of() says.
+template <class T>
+using Wide = std::conditional_t<kIsShortFloat<T>, float, T>;
+
 template <class T>
 double load(T value) {
   if constexpr (kIsShortFloat<T>) {
