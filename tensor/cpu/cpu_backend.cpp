@@ -17,10 +17,10 @@ bool all_f32(const Views&... views) {
   return ((views.t == DType::kF32) && ...);
 }
 
-// The types of the convolutions, and of the filters of their gradients.
-template <class... Views>
-bool all_f32_or_bf16(const Views&... views) {
-  return all_f32(views...) || ((views.t == DType::kBF16) && ...);
+// All f32 or all bf16: what convolutions and the kernels over activations and their gradients take.
+template <class View, class... Views>
+bool all_one_type(const View& first, const Views&... more) {
+  return (first.t == DType::kF32 || first.t == DType::kBF16) && ((more.t == first.t) && ...);
 }
 
 float* floats(void* p) { return static_cast<float*>(p); }
@@ -51,33 +51,33 @@ void CpuBackend::copy(const StridedView& x, const StridedView& y) {
 // ---- pointwise
 
 void CpuBackend::unary(UnaryOp op, RowsView x, RowsView y) {
-  if (!all_f32(x, y)) return RefBackend::unary(op, x, y);
+  if (!all_one_type(x, y)) return RefBackend::unary(op, x, y);
   cpu::unary(op, x, y);
 }
 
 void CpuBackend::unary_backward(UnaryOp op, RowsView x, RowsView dy, RowsView dx, bool accumulate) {
-  if (!all_f32(x, dy, dx)) return RefBackend::unary_backward(op, x, dy, dx, accumulate);
+  if (!all_one_type(x, dy, dx)) return RefBackend::unary_backward(op, x, dy, dx, accumulate);
   cpu::unary_backward(op, x, dy, dx, accumulate);
 }
 
 void CpuBackend::binary(BinaryOp op, const StridedView& a, const StridedView& b, const StridedView& y) {
-  if (!all_f32(a, b, y) || !cpu::binary(op, a, b, y)) RefBackend::binary(op, a, b, y);
+  if (!all_one_type(a, b, y) || !cpu::binary(op, a, b, y)) RefBackend::binary(op, a, b, y);
 }
 
 void CpuBackend::add_scaled(RowsView x, double alpha, RowsView y) {
-  if (!all_f32(x, y)) return RefBackend::add_scaled(x, alpha, y);
+  if (!all_one_type(x, y)) return RefBackend::add_scaled(x, alpha, y);
   cpu::add_scaled(x, alpha, y);
 }
 
 void CpuBackend::scale(RowsView x, double alpha, RowsView y) {
-  if (!all_f32(x, y)) return RefBackend::scale(x, alpha, y);
+  if (!all_one_type(x, y)) return RefBackend::scale(x, alpha, y);
   cpu::scale(x, alpha, y);
 }
 
 // ---- reduce
 
 void CpuBackend::reduce(ReduceOp op, const StridedView& x, const StridedView& y) {
-  if (!all_f32(x, y) || !cpu::reduce(op, x, y)) RefBackend::reduce(op, x, y);
+  if (!all_one_type(x, y) || !cpu::reduce(op, x, y)) RefBackend::reduce(op, x, y);
 }
 
 void CpuBackend::argmax(RowsView x, RowsView index) {
@@ -99,89 +99,89 @@ void CpuBackend::matmul(const MatrixView& a, const MatrixView& b, const MatrixVi
 }
 
 void CpuBackend::conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  if (!all_f32_or_bf16(x, w, y)) return RefBackend::conv2d(x, w, y, p, epilogue);
+  if (!all_one_type(x, w, y)) return RefBackend::conv2d(x, w, y, p, epilogue);
   cpu::conv2d(x, w, y, p, epilogue);
 }
 
 void CpuBackend::conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
-  if (!all_f32_or_bf16(dy, w, dx)) return RefBackend::conv2d_backward_data(dy, w, dx, p, accumulate);
+  if (!all_one_type(dy, w, dx)) return RefBackend::conv2d_backward_data(dy, w, dx, p, accumulate);
   cpu::conv2d_backward_data(dy, w, dx, p, accumulate);
 }
 
 void CpuBackend::conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
-  if (!all_f32_or_bf16(x, dy)) return RefBackend::conv2d_backward_weight(x, dy, dw, p, accumulate);
+  if (!all_one_type(x, dy)) return RefBackend::conv2d_backward_weight(x, dy, dw, p, accumulate);
   cpu::conv2d_backward_weight(x, dy, dw, p, accumulate);
 }
 
 void CpuBackend::bias_backward(RowsView dy, void* dbias, bool accumulate) {
-  if (!all_f32_or_bf16(dy)) return RefBackend::bias_backward(dy, dbias, accumulate);
+  if (!all_one_type(dy)) return RefBackend::bias_backward(dy, dbias, accumulate);
   cpu::bias_backward(dy, floats(dbias), accumulate);
 }
 
 void CpuBackend::conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
-  if (!all_f32_or_bf16(x, w, y)) return RefBackend::conv_transpose2x2(x, w, y, bias);
+  if (!all_one_type(x, w, y)) return RefBackend::conv_transpose2x2(x, w, y, bias);
   cpu::conv_transpose2x2(x, w, y, floats(bias));
 }
 
 void CpuBackend::conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
-  if (!all_f32_or_bf16(dy, w, dx)) return RefBackend::conv_transpose2x2_backward_data(dy, w, dx, accumulate);
+  if (!all_one_type(dy, w, dx)) return RefBackend::conv_transpose2x2_backward_data(dy, w, dx, accumulate);
   cpu::conv_transpose2x2_backward_data(dy, w, dx, accumulate);
 }
 
 void CpuBackend::conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {
-  if (!all_f32_or_bf16(x, dy)) return RefBackend::conv_transpose2x2_backward_weight(x, dy, dw, accumulate);
+  if (!all_one_type(x, dy)) return RefBackend::conv_transpose2x2_backward_weight(x, dy, dw, accumulate);
   cpu::conv_transpose2x2_backward_weight(x, dy, dw, accumulate);
 }
 
 // ---- pooling
 
 void CpuBackend::max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) {
-  if (!all_f32(x, y)) return RefBackend::max_pool2d(x, y, index, p);
+  if (!all_one_type(x, y)) return RefBackend::max_pool2d(x, y, index, p);
   cpu::max_pool2d(x, y, index, p);
 }
 
 void CpuBackend::max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) {
-  if (!all_f32(dy, dx)) return RefBackend::max_pool2d_backward(dy, index, dx, p, accumulate);
+  if (!all_one_type(dy, dx)) return RefBackend::max_pool2d_backward(dy, index, dx, p, accumulate);
   cpu::max_pool2d_backward(dy, index, dx, p, accumulate);
 }
 
 void CpuBackend::upsample2x(ImageView x, ImageView y) {
-  if (!all_f32(x, y)) return RefBackend::upsample2x(x, y);
+  if (!all_one_type(x, y)) return RefBackend::upsample2x(x, y);
   cpu::upsample2x(x, y);
 }
 
 void CpuBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) {
-  if (!all_f32(dy, dx)) return RefBackend::upsample2x_backward(dy, dx, accumulate);
+  if (!all_one_type(dy, dx)) return RefBackend::upsample2x_backward(dy, dx, accumulate);
   cpu::upsample2x_backward(dy, dx, accumulate);
 }
 
 // ---- norm
 
 void CpuBackend::batch_norm_stats(RowsView x, void* mean, void* var) {
-  if (!all_f32(x)) return RefBackend::batch_norm_stats(x, mean, var);
+  if (!all_one_type(x)) return RefBackend::batch_norm_stats(x, mean, var);
   cpu::batch_norm_stats(x, floats(mean), floats(var));
 }
 
 void CpuBackend::batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
-  if (!all_f32(x, y)) return RefBackend::batch_norm_apply(x, bn, act, residual, y);
+  if (!all_one_type(x, y)) return RefBackend::batch_norm_apply(x, bn, act, residual, y);
   cpu::batch_norm_apply(x, bn, act, residual, y);
 }
 
 void CpuBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma,
                                      void* dbeta, bool accumulate) {
-  if (!all_f32(x, dy, dx)) return RefBackend::batch_norm_backward(x, dy, bn, act, dx, dgamma, dbeta, accumulate);
+  if (!all_one_type(x, dy, dx)) return RefBackend::batch_norm_backward(x, dy, bn, act, dx, dgamma, dbeta, accumulate);
   cpu::batch_norm_backward(x, dy, bn, act, dx, floats(dgamma), floats(dbeta), accumulate);
 }
 
 // ---- softmax
 
 void CpuBackend::softmax(RowsView x, RowsView y, bool log) {
-  if (!all_f32(x, y)) return RefBackend::softmax(x, y, log);
+  if (!all_one_type(x, y)) return RefBackend::softmax(x, y, log);
   cpu::softmax(x, y, log);
 }
 
 void CpuBackend::softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) {
-  if (!all_f32(y, dy, dx)) return RefBackend::softmax_backward(y, dy, dx, log);
+  if (!all_one_type(y, dy, dx)) return RefBackend::softmax_backward(y, dy, dx, log);
   cpu::softmax_backward(y, dy, dx, log);
 }
 
@@ -190,7 +190,7 @@ void CpuBackend::softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log
 void CpuBackend::gather_rows(RowsView x, const int64_t* index, RowsView y) { cpu::gather_rows(x, index, y); }
 
 void CpuBackend::scatter_add_rows(RowsView x, const int64_t* index, RowsView y) {
-  if (!all_f32(x, y)) return RefBackend::scatter_add_rows(x, index, y);
+  if (!all_one_type(x, y)) return RefBackend::scatter_add_rows(x, index, y);
   cpu::scatter_add_rows(x, index, y);
 }
 

@@ -21,8 +21,10 @@ void gather_rows(RowsView x, const int64_t* index, RowsView y) {
   });
 }
 
+namespace {
 // Each part owns a range of the rows of y and goes through all of the index, so that repeated rows are summed in order of i.
-void scatter_add_rows(RowsView x, const int64_t* index, RowsView y) {
+template <class T>
+void scatter_add_as(const RowsView& x, const int64_t* index, const RowsView& y) {
   const int64_t parts = std::clamp<int64_t>(x.rows * x.cols / kGrain, 1, 8);
   const int64_t share = (y.rows + parts - 1) / parts;
   parallel_chunks(parts, [&](int64_t part) {
@@ -30,11 +32,16 @@ void scatter_add_rows(RowsView x, const int64_t* index, RowsView y) {
     const int64_t end = begin + share;
     for (int64_t i = 0; i < x.rows; ++i) {
       if (index[i] < begin || index[i] >= end) continue;
-      const float* from = data<const float>(x) + i * x.pitch;
-      float* to = data<float>(y) + index[i] * y.pitch;
-      for (int64_t c = 0; c < x.cols; ++c) to[c] += from[c];
+      const T* from = data<const T>(x) + i * x.pitch;
+      T* to = data<T>(y) + index[i] * y.pitch;
+      for (int64_t c = 0; c < x.cols; ++c) to[c] = T(float(to[c]) + float(from[c]));
     }
   });
+}
+}  // namespace
+
+void scatter_add_rows(RowsView x, const int64_t* index, RowsView y) {
+  y.t == DType::kBF16 ? scatter_add_as<BFloat16>(x, index, y) : scatter_add_as<float>(x, index, y);
 }
 
 }  // namespace tessera::cpu

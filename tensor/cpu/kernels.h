@@ -1,6 +1,7 @@
 // The vectorised kernels of the CPU backend as free functions; conv.h has those of convolution and matrix products. They take f32
-// views and have the contracts of the methods of the same name in tensor/ops/*.h. Those that return bool do nothing and return
-// false for layouts or types that they do not handle; the backend then runs the reference.
+// views, and those of pointwise, reduce, norm, pool, softmax and index also bf16 ones (all views of a call of one type), and have
+// the contracts of the methods of the same name in tensor/ops/*.h. Those that return bool do nothing and return false for layouts
+// or types that they do not handle; the backend then runs the reference.
 //
 // All cut their work by the problem alone (tensor/base/parallel.h), so results are bitwise equal for any number of threads.
 #pragma once

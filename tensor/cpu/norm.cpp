@@ -14,16 +14,16 @@ namespace {
 // Sums and squares of a strip of kVectors vectors over one block of rows, relative to `shift`: the mean first, then the squares
 // about it while the block is still in the L1 cache, then joined to the chunk's mean and m2 by Chan's formula (n rows so far,
 // block.rows new ones).
-template <size_t kVectors, class Part>
-HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, float n, const float* shift, float* mean, float* m2) {
+template <class T, size_t kVectors, class Part>
+HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, float n, const T* shift, float* mean, float* m2) {
   V k[kVectors], sum[kVectors], square[kVectors];
-  const auto get = [part](const float* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
+  const auto get = [part](const auto* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
   for (size_t v = 0; v < kVectors; ++v) {
     k[v] = get(shift + column, v);
     sum[v] = square[v] = hn::Zero(F32());
   }
   for (int64_t r = 0; r < block.rows; ++r) {
-    const float* x = at(block, r, column);
+    const T* x = at<T>(block, r, column);
     for (size_t v = 0; v < kVectors; ++v) sum[v] = hn::Add(sum[v], hn::Sub(get(x, v), k[v]));
   }
   const float rows = float(block.rows);
@@ -32,7 +32,7 @@ HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, flo
     k[v] = hn::Add(k[v], sum[v]);
   }
   for (int64_t r = 0; r < block.rows; ++r) {
-    const float* x = at(block, r, column);
+    const T* x = at<T>(block, r, column);
     for (size_t v = 0; v < kVectors; ++v) {
       const V d = hn::Sub(get(x, v), k[v]);
       square[v] = hn::MulAdd(d, d, square[v]);
@@ -47,24 +47,26 @@ HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, flo
   }
 }
 
+template <class T>
 void chunk_stats(const RowsView& x, float* mean, float* m2) {
-  const float* shift = at(x, 0);
+  const T* shift = at<T>(x, 0);
   // Blocks small enough for the L1 cache.
   const int64_t block_rows = std::clamp<int64_t>(4096 / std::max<int64_t>(1, x.cols), 8, kBlockRows);
   for (int64_t r = 0; r < x.rows; r += block_rows) {
-    const RowsView block = block_of(x, r, block_rows);
+    const RowsView block = block_of<T>(x, r, block_rows);
     for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
-                               HWY_ATTR { join_block<vectors()>(block, c, part, float(r), shift, mean, m2); });
+                               HWY_ATTR { join_block<T, vectors()>(block, c, part, float(r), shift, mean, m2); });
   }
 }
 
-void BatchNormStats(RowsView x, float* mean, float* var) {
+template <class T>
+void stats(const RowsView& x, float* mean, float* var) {
   const WideRows cut(x);
   const auto width = size_t(cut.width);
   std::vector<float> sums(size_t(cut.chunks) * 2 * width);  // per chunk: mean less the chunk's first row, then m2
   parallel_chunks(cut.chunks, [&](int64_t chunk) HWY_ATTR {
     float* p = sums.data() + size_t(chunk) * 2 * width;
-    chunk_stats(cut.slice(x, chunk), p, p + width);
+    chunk_stats<T>(cut.slice(x, chunk), p, p + width);
   });
   // The parts in double: first the mean of all, then the squares about it.
   const auto channels = size_t(cut.channels);
@@ -73,11 +75,11 @@ void BatchNormStats(RowsView x, float* mean, float* var) {
     for (int64_t chunk = 0; chunk < cut.chunks; ++chunk) {
       const RowsView part = cut.slice(x, chunk);
       const float* p = sums.data() + size_t(chunk) * 2 * width;
-      const float* shift = at(part, 0);
+      const T* shift = at<T>(part, 0);
       for (int64_t first_column = 0; first_column < part.cols; first_column += cut.channels) {
         for (size_t c = 0; c < channels; ++c) {
           const size_t i = size_t(first_column) + c;
-          body(c, double(part.rows), double(shift[i]) + double(p[i]), double(p[width + i]));
+          body(c, double(part.rows), double(float(shift[i])) + double(p[i]), double(p[width + i]));
         }
       }
     }
@@ -94,6 +96,10 @@ void BatchNormStats(RowsView x, float* mean, float* var) {
   }
 }
 
+void BatchNormStats(RowsView x, float* mean, float* var) {
+  with_element(x.t, [&](auto element) HWY_ATTR { stats<decltype(element)>(x, mean, var); });
+}
+
 // The constants of z = (x - mean) * scale + beta, as tables of one wide row.
 struct Constants {
   Constants(const WideRows& cut, const BatchNormView& bn) {
@@ -108,11 +114,14 @@ struct Constants {
   std::vector<float> mean, scale, beta;
 };
 
-bool can_stream(const RowsView& v) { return is_aligned(v.p) && v.pitch % int64_t(kLanes) == 0; }
+template <class T>
+bool can_stream(const RowsView& v) {
+  return is_aligned(data<const T>(v)) && v.pitch % int64_t(kLanes) == 0;
+}
 
 // Stores a whole vector past the caches where asked to.
-template <bool kStream, class Part>
-HWY_INLINE void put(Part part, V v, float* p) {
+template <bool kStream, class Part, class T>
+HWY_INLINE void put(Part part, V v, T* p) {
   if constexpr (kStream && std::is_same_v<Part, Whole>) {
     store_past_cache(v, p);
   } else {
@@ -120,16 +129,16 @@ HWY_INLINE void put(Part part, V v, float* p) {
   }
 }
 
-template <bool kSilu, bool kResidual, bool kStream>
+template <class T, bool kSilu, bool kResidual, bool kStream>
 void apply_rows(const RowsView& x, const RowsView& residual, const RowsView& y, const Constants& k) {
   for (int64_t r = 0; r < x.rows; ++r) {
-    const float* in = at(x, r);
-    const float* add = kResidual ? at(residual, r) : nullptr;
-    float* out = at(y, r);
+    const T* in = at<T>(x, r);
+    const T* add = kResidual ? at<T>(residual, r) : nullptr;
+    T* out = at<T>(y, r);
     for_each_vector(size_t(x.cols), [&](size_t c, auto part) HWY_ATTR {
       const V centred = hn::Sub(part.get(in + c), part.get(k.mean.data() + c));
       V v = hn::MulAdd(centred, part.get(k.scale.data() + c), part.get(k.beta.data() + c));
-      if constexpr (kSilu) v = hn::Mul(v, sigmoid(v));
+      if constexpr (kSilu) v = hn::Mul(v, sigmoid_for<T>(v));
       if constexpr (kResidual) v = hn::Add(v, part.get(add + c));
       put<kStream>(part, v, out + c);
     });
@@ -137,51 +146,54 @@ void apply_rows(const RowsView& x, const RowsView& residual, const RowsView& y, 
   if constexpr (kStream) hwy::FlushStream();
 }
 
-template <bool kSilu, bool kResidual>
+template <class T, bool kSilu, bool kResidual>
 void apply(const RowsView& x, const BatchNormView& bn, const RowsView& residual, const RowsView& y) {
   const WideRows cut(x, residual, y);
   const Constants k(cut, bn);
-  const bool stream = y.rows * y.cols * int64_t(sizeof(float)) >= kStreamBytes;
+  const bool stream = y.rows * y.cols * int64_t(sizeof(T)) >= kStreamBytes;
   parallel_chunks(cut.chunks, [&](int64_t chunk) HWY_ATTR {
     const RowsView in = cut.slice(x, chunk), out = cut.slice(y, chunk);
     const RowsView add = kResidual ? cut.slice(residual, chunk) : RowsView{};
-    if (stream && can_stream(out)) {
-      apply_rows<kSilu, kResidual, true>(in, add, out, k);
+    if (stream && can_stream<T>(out)) {
+      apply_rows<T, kSilu, kResidual, true>(in, add, out, k);
     } else {
-      apply_rows<kSilu, kResidual, false>(in, add, out, k);
+      apply_rows<T, kSilu, kResidual, false>(in, add, out, k);
     }
   });
 }
 
 void BatchNormApply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
   const bool add = residual.p != nullptr;
-  if (act == Activation::kSilu) return add ? apply<true, true>(x, bn, residual, y) : apply<true, false>(x, bn, residual, y);
-  add ? apply<false, true>(x, bn, residual, y) : apply<false, false>(x, bn, residual, y);
+  with_element(x.t, [&](auto element) HWY_ATTR {
+    using T = decltype(element);
+    if (act == Activation::kSilu) return add ? apply<T, true, true>(x, bn, residual, y) : apply<T, true, false>(x, bn, residual, y);
+    add ? apply<T, false, true>(x, bn, residual, y) : apply<T, false, false>(x, bn, residual, y);
+  });
 }
 
 // dy * act'(z): silu' = s (1 + z (1 - s)).
-template <bool kSilu>
+template <class T, bool kSilu>
 HWY_INLINE V grad_z(V dy, V centred, V scale, V beta) {
   if constexpr (!kSilu) return dy;
   const V z = hn::MulAdd(centred, scale, beta);
-  const V s = sigmoid(z);
+  const V s = sigmoid_for<T>(z);
   const V one = splat(1.0f);
   return hn::Mul(hn::Mul(dy, s), hn::MulAdd(z, hn::Sub(one, s), one));
 }
 
 // Sums of dz and dz * (x - mean) over a block of rows for kVectors vectors, added to db and dg.
-template <bool kSilu, size_t kVectors, class Part>
+template <class T, bool kSilu, size_t kVectors, class Part>
 HWY_INLINE void sum_block(const RowsView& x, const RowsView& dy, int64_t column, Part part, const Constants& k, float* db,
                           float* dg) {
-  const auto get = [part](const float* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
+  const auto get = [part](const auto* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
   V sum[kVectors], dot[kVectors];
   for (size_t v = 0; v < kVectors; ++v) sum[v] = dot[v] = hn::Zero(F32());
   for (int64_t r = 0; r < x.rows; ++r) {
-    const float* px = at(x, r, column);
-    const float* pd = at(dy, r, column);
+    const T* px = at<T>(x, r, column);
+    const T* pd = at<T>(dy, r, column);
     for (size_t v = 0; v < kVectors; ++v) {
       const V centred = hn::Sub(get(px, v), get(k.mean.data() + column, v));
-      const V dz = grad_z<kSilu>(get(pd, v), centred, get(k.scale.data() + column, v), get(k.beta.data() + column, v));
+      const V dz = grad_z<T, kSilu>(get(pd, v), centred, get(k.scale.data() + column, v), get(k.beta.data() + column, v));
       sum[v] = hn::Add(sum[v], dz);
       dot[v] = hn::MulAdd(dz, centred, dot[v]);
     }
@@ -192,34 +204,34 @@ HWY_INLINE void sum_block(const RowsView& x, const RowsView& dy, int64_t column,
   }
 }
 
-template <bool kSilu>
+template <class T, bool kSilu>
 void chunk_sums(const RowsView& x, const RowsView& dy, const Constants& k, float* db, float* dg) {
   for (int64_t r = 0; r < x.rows; r += kBlockRows) {
-    const RowsView block_x = block_of(x, r, kBlockRows), block_dy = block_of(dy, r, kBlockRows);
+    const RowsView block_x = block_of<T>(x, r, kBlockRows), block_dy = block_of<T>(dy, r, kBlockRows);
     for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
-                               HWY_ATTR { sum_block<kSilu, vectors()>(block_x, block_dy, c, part, k, db, dg); });
+                               HWY_ATTR { sum_block<T, kSilu, vectors()>(block_x, block_dy, c, part, k, db, dg); });
   }
 }
 
 // dx = scale * dz + (x - mean) * slope + offset.
-template <bool kSilu, bool kStream>
+template <class T, bool kSilu, bool kStream>
 void dx_rows(const RowsView& x, const RowsView& dy, const RowsView& dx, const Constants& k, const float* slope,
              const float* offset) {
   for (int64_t r = 0; r < x.rows; ++r) {
-    const float* px = at(x, r);
-    const float* pd = at(dy, r);
-    float* out = at(dx, r);
+    const T* px = at<T>(x, r);
+    const T* pd = at<T>(dy, r);
+    T* out = at<T>(dx, r);
     for_each_vector(size_t(x.cols), [&](size_t c, auto part) HWY_ATTR {
       const V scale = part.get(k.scale.data() + c);
       const V centred = hn::Sub(part.get(px + c), part.get(k.mean.data() + c));
-      const V dz = grad_z<kSilu>(part.get(pd + c), centred, scale, part.get(k.beta.data() + c));
+      const V dz = grad_z<T, kSilu>(part.get(pd + c), centred, scale, part.get(k.beta.data() + c));
       put<kStream>(part, hn::MulAdd(dz, scale, hn::MulAdd(centred, part.get(slope + c), part.get(offset + c))), out + c);
     });
   }
   if constexpr (kStream) hwy::FlushStream();
 }
 
-template <bool kSilu>
+template <class T, bool kSilu>
 void backward(const RowsView& x, const RowsView& dy, const BatchNormView& bn, const RowsView& dx, float* dgamma, float* dbeta,
               bool accumulate) {
   const WideRows cut(x, dy, dx);
@@ -228,7 +240,7 @@ void backward(const RowsView& x, const RowsView& dy, const BatchNormView& bn, co
   std::vector<float> sums(size_t(cut.chunks) * 2 * width);  // per chunk: sums of dz, sums of dz * (x - mean)
   parallel_chunks(cut.chunks, [&](int64_t chunk) HWY_ATTR {
     float* p = sums.data() + size_t(chunk) * 2 * width;
-    chunk_sums<kSilu>(cut.slice(x, chunk), cut.slice(dy, chunk), k, p, p + width);
+    chunk_sums<T, kSilu>(cut.slice(x, chunk), cut.slice(dy, chunk), k, p, p + width);
   });
   const auto channels = size_t(cut.channels);
   std::vector<double> db(channels), dg(channels);
@@ -253,26 +265,26 @@ void backward(const RowsView& x, const RowsView& dy, const BatchNormView& bn, co
     dbeta[c] = float(accumulate ? double(dbeta[c]) + db[c] : db[c]);
   }
   const auto wide_slope = cut.repeat(slope.data()), wide_offset = cut.repeat(offset.data());
-  const bool stream = dx.rows * dx.cols * int64_t(sizeof(float)) >= kStreamBytes && dx.p != dy.p;
+  const bool stream = dx.rows * dx.cols * int64_t(sizeof(T)) >= kStreamBytes && dx.p != dy.p;
   // From the last chunk to the first: the end of the tensors is what the first pass left in the caches.
   parallel_chunks(cut.chunks, [&](int64_t i) HWY_ATTR {
     const int64_t chunk = cut.chunks - 1 - i;
     const RowsView out = cut.slice(dx, chunk);
-    if (stream && can_stream(out)) {
-      dx_rows<kSilu, true>(cut.slice(x, chunk), cut.slice(dy, chunk), out, k, wide_slope.data(), wide_offset.data());
+    if (stream && can_stream<T>(out)) {
+      dx_rows<T, kSilu, true>(cut.slice(x, chunk), cut.slice(dy, chunk), out, k, wide_slope.data(), wide_offset.data());
     } else {
-      dx_rows<kSilu, false>(cut.slice(x, chunk), cut.slice(dy, chunk), out, k, wide_slope.data(), wide_offset.data());
+      dx_rows<T, kSilu, false>(cut.slice(x, chunk), cut.slice(dy, chunk), out, k, wide_slope.data(), wide_offset.data());
     }
   });
 }
 
 void BatchNormBackward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, float* dgamma, float* dbeta,
                        bool accumulate) {
-  if (act == Activation::kSilu) {
-    backward<true>(x, dy, bn, dx, dgamma, dbeta, accumulate);
-  } else {
-    backward<false>(x, dy, bn, dx, dgamma, dbeta, accumulate);
-  }
+  with_element(x.t, [&](auto element) HWY_ATTR {
+    using T = decltype(element);
+    act == Activation::kSilu ? backward<T, true>(x, dy, bn, dx, dgamma, dbeta, accumulate)
+                             : backward<T, false>(x, dy, bn, dx, dgamma, dbeta, accumulate);
+  });
 }
 
 }  // namespace

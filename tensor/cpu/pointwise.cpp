@@ -27,6 +27,15 @@ struct Sigmoid {
   static V f(V x) { return sigmoid(x); }
   static V df(V x) { return sigmoid_slope(x); }
 };
+// Into bf16.
+struct SiluShort {
+  static V f(V x) { return hn::Mul(x, sigmoid_short(x)); }
+  static V df(V x) {
+    const V s = sigmoid_short(x);
+    const V one = splat(1.0f);
+    return hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one));
+  }
+};
 struct Relu {
   static V f(V x) { return at_least(0.0f, x); }
   static V df(V x) { return hn::IfThenElseZero(hn::Gt(x, hn::Zero(F32())), splat(1.0f)); }
@@ -70,6 +79,10 @@ struct Softplus {
   static V df(V x) { return sigmoid(x); }
 };
 
+// What computes a functor's values for results of type T.
+template <class Functor, class T>
+using For = std::conditional_t<std::is_same_v<Functor, Silu> && std::is_same_v<T, BFloat16>, SiluShort, Functor>;
+
 template <class Body>
 void with_functor(UnaryOp op, const Body& body) {
   switch (op) {
@@ -89,20 +102,27 @@ void with_functor(UnaryOp op, const Body& body) {
 
 void Unary(UnaryOp op, RowsView x, RowsView y) {
   with_functor(op, [&](auto functor) HWY_ATTR {
-    map_rows(
-        y, [=](V v) HWY_ATTR { return functor.f(v); }, x);
+    with_element(y.t, [&](auto element) HWY_ATTR {
+      using T = decltype(element);
+      map_rows<T>(
+          y, [](V v) HWY_ATTR { return For<decltype(functor), T>::f(v); }, x);
+    });
   });
 }
 
 void UnaryBackward(UnaryOp op, RowsView x, RowsView dy, RowsView dx, bool accumulate) {
   with_functor(op, [&](auto functor) HWY_ATTR {
-    if (accumulate) {
-      map_rows(
-          dx, [=](V v, V g, V old) HWY_ATTR { return hn::MulAdd(g, functor.df(v), old); }, x, dy, dx);
-    } else {
-      map_rows(
-          dx, [=](V v, V g) HWY_ATTR { return hn::Mul(g, functor.df(v)); }, x, dy);
-    }
+    with_element(dx.t, [&](auto element) HWY_ATTR {
+      using T = decltype(element);
+      using Function = For<decltype(functor), T>;
+      if (accumulate) {
+        map_rows<T>(
+            dx, [](V v, V g, V old) HWY_ATTR { return hn::MulAdd(g, Function::df(v), old); }, x, dy, dx);
+      } else {
+        map_rows<T>(
+            dx, [](V v, V g) HWY_ATTR { return hn::Mul(g, Function::df(v)); }, x, dy);
+      }
+    });
   });
 }
 
@@ -126,19 +146,19 @@ struct Minimum {
   static V f(V a, V b) { return hn::Min(a, b); }
 };
 
-template <class Op>
-void binary_runs(const float* a, const float* b, float* y, const JointShape<3>& shape) {
+template <class Op, class T>
+void binary_runs(const T* a, const T* b, T* y, const JointShape<3>& shape) {
   const auto step = shape.inner_stride();
-  const bool stream = shape.outer() * shape.inner() * int64_t(sizeof(float)) >= kStreamBytes && a != y && b != y;
-  const auto run = [&](const float* pa, const float* pb, float* py, size_t n) HWY_ATTR {
+  const bool stream = shape.outer() * shape.inner() * int64_t(sizeof(T)) >= kStreamBytes && a != y && b != y;
+  const auto run = [&](const T* pa, const T* pb, T* py, size_t n) HWY_ATTR {
     if (step[0] == 0 && step[1] == 0) {
-      map_run(n, py, stream, [va = splat(*pa), vb = splat(*pb)]() HWY_ATTR { return Op::f(va, vb); });
+      map_run(n, py, stream, [va = splat(float(*pa)), vb = splat(float(*pb))]() HWY_ATTR { return Op::f(va, vb); });
     } else if (step[0] == 0) {
       map_run(
-          n, py, stream, [va = splat(*pa)](V vb) HWY_ATTR { return Op::f(va, vb); }, pb);
+          n, py, stream, [va = splat(float(*pa))](V vb) HWY_ATTR { return Op::f(va, vb); }, pb);
     } else if (step[1] == 0) {
       map_run(
-          n, py, stream, [vb = splat(*pb)](V va) HWY_ATTR { return Op::f(va, vb); }, pa);
+          n, py, stream, [vb = splat(float(*pb))](V va) HWY_ATTR { return Op::f(va, vb); }, pa);
     } else {
       map_run(
           n, py, stream, [](V va, V vb) HWY_ATTR { return Op::f(va, vb); }, pa, pb);
@@ -166,28 +186,35 @@ bool Binary(BinaryOp op, const StridedView& a, const StridedView& b, const Strid
   const JointShape<3> shape({&a, &b, &y});
   const auto step = shape.inner_stride();
   if (shape.inner() > 1 && (step[2] != 1 || step[0] > 1 || step[1] > 1)) return false;
-  const auto* pa = data<const float>(a);
-  const auto* pb = data<const float>(b);
-  auto* py = data<float>(y);
-  switch (op) {
-    case BinaryOp::kAdd: binary_runs<Add>(pa, pb, py, shape); break;
-    case BinaryOp::kSubtract: binary_runs<Subtract>(pa, pb, py, shape); break;
-    case BinaryOp::kMultiply: binary_runs<Multiply>(pa, pb, py, shape); break;
-    case BinaryOp::kDivide: binary_runs<Divide>(pa, pb, py, shape); break;
-    case BinaryOp::kMaximum: binary_runs<Maximum>(pa, pb, py, shape); break;
-    case BinaryOp::kMinimum: binary_runs<Minimum>(pa, pb, py, shape); break;
-  }
+  with_element(y.t, [&](auto element) HWY_ATTR {
+    using T = decltype(element);
+    const auto* pa = data<const T>(a);
+    const auto* pb = data<const T>(b);
+    auto* py = data<T>(y);
+    switch (op) {
+      case BinaryOp::kAdd: return binary_runs<Add>(pa, pb, py, shape);
+      case BinaryOp::kSubtract: return binary_runs<Subtract>(pa, pb, py, shape);
+      case BinaryOp::kMultiply: return binary_runs<Multiply>(pa, pb, py, shape);
+      case BinaryOp::kDivide: return binary_runs<Divide>(pa, pb, py, shape);
+      case BinaryOp::kMaximum: return binary_runs<Maximum>(pa, pb, py, shape);
+      case BinaryOp::kMinimum: return binary_runs<Minimum>(pa, pb, py, shape);
+    }
+  });
   return true;
 }
 
 void AddScaled(RowsView x, double alpha, RowsView y) {
-  map_rows(
-      y, [k = splat(float(alpha))](V v, V old) HWY_ATTR { return hn::MulAdd(v, k, old); }, x, y);
+  with_element(y.t, [&](auto element) HWY_ATTR {
+    map_rows<decltype(element)>(
+        y, [k = splat(float(alpha))](V v, V old) HWY_ATTR { return hn::MulAdd(v, k, old); }, x, y);
+  });
 }
 
 void Scale(RowsView x, double alpha, RowsView y) {
-  map_rows(
-      y, [k = splat(float(alpha))](V v) HWY_ATTR { return hn::Mul(v, k); }, x);
+  with_element(y.t, [&](auto element) HWY_ATTR {
+    map_rows<decltype(element)>(
+        y, [k = splat(float(alpha))](V v) HWY_ATTR { return hn::Mul(v, k); }, x);
+  });
 }
 
 }  // namespace

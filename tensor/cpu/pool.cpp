@@ -1,6 +1,7 @@
 // Max pooling and 2x upsampling. Work is cut by rows of the written image; the channels of a pixel are the vectors.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/pool.cpp"
+#include <cstddef>
 #include <cstring>
 
 #include "tensor/cpu/highway.h"
@@ -17,9 +18,9 @@ using I32 = hn::RebindToSigned<F32>;
 using VI = hn::Vec<I32>;
 using U8 = hn::Rebind<uint8_t, F32>;
 
-float* pixel(const ImageView& v, int64_t n, int64_t y, int64_t x) { return data<float>(v) + ((n * v.h + y) * v.w + x) * v.pitch; }
-uint8_t* index_at(const ImageView& v, int64_t n, int64_t y, int64_t x) {
-  return data<uint8_t>(v) + ((n * v.h + y) * v.w + x) * v.pitch;
+template <class T>
+T* pixel(const ImageView& v, int64_t n, int64_t y, int64_t x) {
+  return data<T>(v) + ((n * v.h + y) * v.w + x) * v.pitch;
 }
 
 // Calls body(n, y) for each row of pixels of an image, in parallel.
@@ -60,6 +61,7 @@ HWY_INLINE void store_index(Part, VI v, uint8_t* p, size_t lanes) {
 }
 
 // The first maximum in scan order wins: only a larger value replaces the best.
+template <class T>
 void pool_row_with_index(const ImageView& x, const ImageView& y, const ImageView& index, const PoolParams& p, int64_t n,
                          int64_t oy) {
   const int64_t top = oy * p.stride - p.pad;
@@ -67,14 +69,14 @@ void pool_row_with_index(const ImageView& x, const ImageView& y, const ImageView
   for (int64_t ox = 0; ox < y.w; ++ox) {
     const int64_t left = ox * p.stride - p.pad;
     const Window cols(left, p.kernel, x.w);
-    float* out = pixel(y, n, oy, ox);
-    uint8_t* taps = index_at(index, n, oy, ox);
+    T* out = pixel<T>(y, n, oy, ox);
+    uint8_t* taps = pixel<uint8_t>(index, n, oy, ox);
     const auto channels = size_t(y.c);
     for_each_vector(channels, [&](size_t c, auto part) HWY_ATTR {
-      V best = part.get(pixel(x, n, rows.begin, cols.begin) + c);
+      V best = part.get(pixel<T>(x, n, rows.begin, cols.begin) + c);
       VI tap = hn::Set(I32(), int32_t((rows.begin - top) * p.kernel + cols.begin - left));
       for (int64_t iy = rows.begin; iy < rows.end; ++iy) {
-        const float* in = pixel(x, n, iy, cols.begin) + c;
+        const T* in = pixel<T>(x, n, iy, cols.begin) + c;
         for (int64_t ix = cols.begin; ix < cols.end; ++ix, in += x.pitch) {
           const V v = part.get(in);
           const M larger = hn::Gt(v, best);
@@ -89,6 +91,7 @@ void pool_row_with_index(const ImageView& x, const ImageView& y, const ImageView
 }
 
 // Down the columns into a scratch row, then along it: 2 k comparisons instead of k^2.
+template <class T>
 void pool_row(const ImageView& x, const ImageView& y, const PoolParams& p, int64_t n, int64_t oy) {
   thread_local std::vector<float> scratch;
   scratch.resize(size_t(x.w * x.c));
@@ -96,7 +99,7 @@ void pool_row(const ImageView& x, const ImageView& y, const PoolParams& p, int64
   const auto channels = size_t(x.c);
   for (int64_t ix = 0; ix < x.w; ++ix) {
     for_each_vector(channels, [&](size_t c, auto part) HWY_ATTR {
-      const float* in = pixel(x, n, rows.begin, ix) + c;
+      const T* in = pixel<T>(x, n, rows.begin, ix) + c;
       V best = part.get(in);
       for (int64_t iy = rows.begin + 1; iy < rows.end; ++iy) best = hn::Max(part.get(in += x.w * x.pitch), best);
       part.put(best, scratch.data() + size_t(ix) * channels + c);
@@ -104,7 +107,7 @@ void pool_row(const ImageView& x, const ImageView& y, const PoolParams& p, int64
   }
   for (int64_t ox = 0; ox < y.w; ++ox) {
     const Window cols(ox * p.stride - p.pad, p.kernel, x.w);
-    float* out = pixel(y, n, oy, ox);
+    T* out = pixel<T>(y, n, oy, ox);
     for_each_vector(channels, [&](size_t c, auto part) HWY_ATTR {
       const float* in = scratch.data() + size_t(cols.begin) * channels + c;
       V best = part.get(in);
@@ -115,17 +118,21 @@ void pool_row(const ImageView& x, const ImageView& y, const PoolParams& p, int64
 }
 
 void MaxPool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) {
-  for_each_image_row(y, [&](int64_t n, int64_t oy) HWY_ATTR {
-    if (index.p != nullptr) {
-      pool_row_with_index(x, y, index, p, n, oy);
-    } else {
-      pool_row(x, y, p, n, oy);
-    }
+  with_element(x.t, [&](auto element) HWY_ATTR {
+    using T = decltype(element);
+    for_each_image_row(y, [&](int64_t n, int64_t oy) HWY_ATTR {
+      if (index.p != nullptr) {
+        pool_row_with_index<T>(x, y, index, p, n, oy);
+      } else {
+        pool_row<T>(x, y, p, n, oy);
+      }
+    });
   });
 }
 
 // Each input pixel asks the windows that cover it whether it was their maximum: no two threads write the same pixel.
-void MaxPool2dBackward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) {
+template <class T>
+void max_pool_backward(const ImageView& dy, const ImageView& index, const ImageView& dx, const PoolParams& p, bool accumulate) {
   for_each_image_row(dx, [&](int64_t n, int64_t iy) HWY_ATTR {
     // Windows o with o * stride <= i + pad < o * stride + kernel.
     const auto first_window = [&](int64_t i) { return std::max<int64_t>(0, (i + p.pad - p.kernel + p.stride) / p.stride); };
@@ -133,12 +140,12 @@ void MaxPool2dBackward(ImageView dy, ImageView index, ImageView dx, const PoolPa
     const auto channels = size_t(dx.c);
     for (int64_t ix = 0; ix < dx.w; ++ix) {
       const int64_t x_begin = first_window(ix), x_end = std::min(dy.w, (ix + p.pad) / p.stride + 1);
-      float* out = pixel(dx, n, iy, ix);
+      T* out = pixel<T>(dx, n, iy, ix);
       for_each_vector(channels, [&](size_t c, auto part) HWY_ATTR {
         V sum = accumulate ? part.get(out + c) : hn::Zero(F32());
         for (int64_t oy = y_begin; oy < y_end; ++oy) {
-          const uint8_t* taps = index_at(index, n, oy, x_begin) + c;
-          const float* gradient = pixel(dy, n, oy, x_begin) + c;
+          const uint8_t* taps = pixel<uint8_t>(index, n, oy, x_begin) + c;
+          const T* gradient = pixel<T>(dy, n, oy, x_begin) + c;
           VI tap = hn::Set(I32(), int32_t((iy + p.pad - oy * p.stride) * p.kernel + ix + p.pad - x_begin * p.stride));
           for (int64_t ox = x_begin; ox < x_end; ++ox, taps += index.pitch, gradient += dy.pitch) {
             const M chosen = hn::RebindMask(F32(), hn::Eq(load_index(part, taps, channels - c), tap));
@@ -152,12 +159,17 @@ void MaxPool2dBackward(ImageView dy, ImageView index, ImageView dx, const PoolPa
   });
 }
 
-void Upsample2xBackward(ImageView dy, ImageView dx, bool accumulate) {
+void MaxPool2dBackward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) {
+  with_element(dx.t, [&](auto element) HWY_ATTR { max_pool_backward<decltype(element)>(dy, index, dx, p, accumulate); });
+}
+
+template <class T>
+void upsample_backward(const ImageView& dy, const ImageView& dx, bool accumulate) {
   for_each_image_row(dx, [&](int64_t n, int64_t iy) HWY_ATTR {
     for (int64_t ix = 0; ix < dx.w; ++ix) {
-      const float* upper = pixel(dy, n, 2 * iy, 2 * ix);
-      const float* lower = pixel(dy, n, 2 * iy + 1, 2 * ix);
-      float* out = pixel(dx, n, iy, ix);
+      const T* upper = pixel<T>(dy, n, 2 * iy, 2 * ix);
+      const T* lower = pixel<T>(dy, n, 2 * iy + 1, 2 * ix);
+      T* out = pixel<T>(dx, n, iy, ix);
       for_each_vector(size_t(dx.c), [&](size_t c, auto part) HWY_ATTR {
         const V top = hn::Add(part.get(upper + c), part.get(upper + dy.pitch + c));
         const V sum = hn::Add(top, hn::Add(part.get(lower + c), part.get(lower + dy.pitch + c)));
@@ -165,6 +177,10 @@ void Upsample2xBackward(ImageView dy, ImageView dx, bool accumulate) {
       });
     }
   });
+}
+
+void Upsample2xBackward(ImageView dy, ImageView dx, bool accumulate) {
+  with_element(dx.t, [&](auto element) HWY_ATTR { upsample_backward<decltype(element)>(dy, dx, accumulate); });
 }
 
 }  // namespace
@@ -188,14 +204,15 @@ void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) {
 }
 
 void upsample2x(ImageView x, ImageView y) {
-  const auto bytes = size_t(x.c) * sizeof(float);
+  const auto size = int64_t(size_of(x.t));
+  const auto bytes = size_t(x.c * size);
   parallel_for(y.n * y.h, std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, y.w * y.c)), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {  // row / 2 is the input row: the height of y is even
-      const float* in = data<float>(x) + row / 2 * x.w * x.pitch;
-      float* out = data<float>(y) + row * y.w * y.pitch;
-      for (int64_t ix = 0; ix < x.w; ++ix, in += x.pitch, out += 2 * y.pitch) {
+      const auto* in = data<std::byte>(x) + row / 2 * x.w * x.pitch * size;
+      auto* out = data<std::byte>(y) + row * y.w * y.pitch * size;
+      for (int64_t ix = 0; ix < x.w; ++ix, in += x.pitch * size, out += 2 * y.pitch * size) {
         std::memcpy(out, in, bytes);
-        std::memcpy(out + y.pitch, in, bytes);
+        std::memcpy(out + y.pitch * size, in, bytes);
       }
     }
   });

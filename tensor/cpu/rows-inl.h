@@ -1,4 +1,5 @@
-// Loops over rows of f32: how a view is cut into chunks and runs, and how a function of vectors is applied to a run.
+// Loops over rows of f32 or bf16: how a view is cut into chunks and runs, and how a function of vectors is applied to a run. The
+// element type T is that of the memory; vectors are f32.
 #if defined(TESSERA_CPU_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TESSERA_CPU_ROWS_INL_H_
 #undef TESSERA_CPU_ROWS_INL_H_
@@ -21,7 +22,20 @@ namespace HWY_NAMESPACE {
 // skipping the read of each line before it is overwritten saves a third of the traffic (docs/performance.md).
 inline constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
-inline float* at(const RowsView& v, int64_t row, int64_t column = 0) { return data<float>(v) + row * v.pitch + column; }
+template <class T = float>
+T* at(const RowsView& v, int64_t row, int64_t column = 0) {
+  return data<T>(v) + row * v.pitch + column;
+}
+
+// Calls body(T()) with the element type T of a view that is f32 or bf16.
+template <class F>
+HWY_INLINE void with_element(DType t, const F& body) {
+  if (t == DType::kBF16) {
+    body(BFloat16());
+  } else {
+    body(float());
+  }
+}
 
 // Cuts equal-sized views into chunks of about kGrain elements; dense views as if they were one row.
 class RowCut {
@@ -60,15 +74,28 @@ class RowCut {
 
 // A full vector, and the first lanes of one at the end of a run.
 struct Whole {
-  HWY_INLINE V get(const float* p) const { return load(p); }
-  HWY_INLINE void put(V v, float* p) const { store(v, p); }
+  template <class T>
+  HWY_INLINE V get(const T* p) const {
+    return load(p);
+  }
+  template <class T>
+  HWY_INLINE void put(V v, T* p) const {
+    store(v, p);
+  }
   HWY_INLINE V only(V v) const { return v; }
   HWY_INLINE V or_else(V v, V) const { return v; }
 };
 struct Part {
   M m;
-  HWY_INLINE V get(const float* p) const { return load(m, p); }
-  HWY_INLINE void put(V v, float* p) const { store(m, v, p); }
+  size_t n;
+  template <class T>
+  HWY_INLINE V get(const T* p) const {
+    return load(m, n, p);
+  }
+  template <class T>
+  HWY_INLINE void put(V v, T* p) const {
+    store(m, n, v, p);
+  }
   HWY_INLINE V only(V v) const { return hn::IfThenElseZero(m, v); }  // zero in the other lanes
   HWY_INLINE V or_else(V v, V other) const { return hn::IfThenElse(m, v, other); }
 };
@@ -78,30 +105,30 @@ template <class F>
 HWY_INLINE void for_each_vector(size_t n, const F& body) {
   size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) body(i, Whole());
-  if (i < n) body(i, Part{first(n - i)});
+  if (i < n) body(i, Part{first(n - i), n - i});
 }
 
-HWY_INLINE bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % (kLanes * sizeof(float)) == 0; }
-
-// Stores past the caches; p must be aligned, and the chunk must end with hwy::FlushStream().
-HWY_INLINE void store_past_cache(V v, float* p) { hn::Stream(v, F32(), p); }
+template <class T>
+HWY_INLINE bool is_aligned(const T* p) {
+  return reinterpret_cast<uintptr_t>(p) % (kLanes * sizeof(T)) == 0;
+}
 
 // y[i] = f(x[i]...) for i < n. `stream` bypasses the caches where y is aligned.
-template <class F, class... In>
-HWY_INLINE void map_run(size_t n, float* y, bool stream, const F& f, const In*... x) {
+template <class Out, class F, class... In>
+HWY_INLINE void map_run(size_t n, Out* y, bool stream, const F& f, const In*... x) {
   const size_t whole = stream && is_aligned(y) ? n / kLanes * kLanes : 0;
   for (size_t i = 0; i < whole; i += kLanes) store_past_cache(f(load(x + i)...), y + i);
   for_each_vector(n - whole, [&](size_t i, auto part) HWY_ATTR { part.put(f(part.get(x + whole + i)...), y + whole + i); });
 }
 
 // y = f(x...) elementwise over views of equal size, in parallel. An input may be y itself.
-template <class F, class... Views>
+template <class T = float, class F, class... Views>
 void map_rows(const RowsView& y, const F& f, const Views&... x) {
   const RowCut cut(y, x...);
-  const bool stream = ((y.rows * y.cols * int64_t(sizeof(float)) >= kStreamBytes) && ... && (x.p != y.p));
+  const bool stream = ((y.rows * y.cols * int64_t(sizeof(T)) >= kStreamBytes) && ... && (x.p != y.p));
   parallel_chunks(cut.chunks(), [&](int64_t chunk) HWY_ATTR {
     cut.for_each_run(chunk, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
-      map_run(n, at(y, row, column), stream, f, static_cast<const float*>(at(x, row, column))...);
+      map_run(n, at<T>(y, row, column), stream, f, static_cast<const T*>(at<T>(x, row, column))...);
     });
     if (stream) hwy::FlushStream();
   });

@@ -19,7 +19,8 @@ struct RowSum {
 };
 
 // y = exp(x - largest) unless y is null; y may be x.
-HWY_INLINE RowSum exp_row(const float* x, float* y, size_t n) {
+template <class T>
+HWY_INLINE RowSum exp_row(const T* x, float* y, size_t n) {
   const V lowest = splat(-std::numeric_limits<float>::infinity());
   V top = lowest;
   for_each_vector(n, [&](size_t i, auto part) HWY_ATTR { top = hn::Max(part.or_else(part.get(x + i), lowest), top); });

@@ -2,6 +2,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/softmax.cpp"
 #include <cmath>
+#include <vector>
 
 #include "tensor/cpu/highway.h"
 // After highway.h, once per target:
@@ -13,20 +14,31 @@ namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-void softmax_row(const float* x, float* y, size_t n, bool log_form) {
+// The exponentials of a row, in f32: the result's own place, or a buffer where that is too narrow.
+HWY_INLINE float* room_for(float* y, size_t) { return y; }
+HWY_INLINE float* room_for(BFloat16*, size_t n) {
+  thread_local std::vector<float> buffer;
+  buffer.resize(n);
+  return buffer.data();
+}
+
+template <class T>
+void softmax_row(const T* x, T* y, size_t n, bool log_form) {
   if (log_form) {
     const RowSum s = exp_row(x, nullptr, n);
     const V shift = splat(s.largest), log_of_sum = splat(std::log(s.sum));
     map_run(
         n, y, false, [=](V v) HWY_ATTR { return hn::Sub(hn::Sub(v, shift), log_of_sum); }, x);
   } else {
-    const V factor = splat(1.0f / exp_row(x, y, n).sum);
+    float* e = room_for(y, n);
+    const V factor = splat(1.0f / exp_row(x, e, n).sum);
     map_run(
-        n, y, false, [=](V v) HWY_ATTR { return hn::Mul(v, factor); }, static_cast<const float*>(y));
+        n, y, false, [=](V v) HWY_ATTR { return hn::Mul(v, factor); }, static_cast<const float*>(e));
   }
 }
 
-void softmax_row_backward(const float* y, const float* dy, float* dx, size_t n, bool log_form) {
+template <class T>
+void softmax_row_backward(const T* y, const T* dy, T* dx, size_t n, bool log_form) {
   if (log_form) {
     const V sum = splat(float(sum_run(
         n, [](V g) HWY_ATTR { return g; }, dy)));
@@ -44,14 +56,22 @@ int64_t rows_per_chunk(int64_t cols) { return std::max<int64_t>(1, RowCut::kGrai
 
 void Softmax(RowsView x, RowsView y, bool log_form) {
   if (x.cols == 0) return;
-  parallel_for(x.rows, rows_per_chunk(x.cols), [&](int64_t begin, int64_t end) HWY_ATTR {
-    for (int64_t r = begin; r < end; ++r) softmax_row(at(x, r), at(y, r), size_t(x.cols), log_form);
+  with_element(x.t, [&](auto element) HWY_ATTR {
+    using T = decltype(element);
+    parallel_for(x.rows, rows_per_chunk(x.cols), [&](int64_t begin, int64_t end) HWY_ATTR {
+      for (int64_t r = begin; r < end; ++r) softmax_row<T>(at<T>(x, r), at<T>(y, r), size_t(x.cols), log_form);
+    });
   });
 }
 
 void SoftmaxBackward(RowsView y, RowsView dy, RowsView dx, bool log_form) {
-  parallel_for(y.rows, rows_per_chunk(y.cols), [&](int64_t begin, int64_t end) HWY_ATTR {
-    for (int64_t r = begin; r < end; ++r) softmax_row_backward(at(y, r), at(dy, r), at(dx, r), size_t(y.cols), log_form);
+  with_element(y.t, [&](auto element) HWY_ATTR {
+    using T = decltype(element);
+    parallel_for(y.rows, rows_per_chunk(y.cols), [&](int64_t begin, int64_t end) HWY_ATTR {
+      for (int64_t r = begin; r < end; ++r) {
+        softmax_row_backward<T>(at<T>(y, r), at<T>(dy, r), at<T>(dx, r), size_t(y.cols), log_form);
+      }
+    });
   });
 }
 

@@ -1,5 +1,5 @@
-// Elementary functions on vectors of f32, for the target that is being compiled. NaN goes in, NaN comes out. Errors are measured in
-// tests/cpu/pointwise_test.cpp.
+// Elementary functions on vectors of f32, for the target that is being compiled, and the access to what is stored as f32 or bf16.
+// NaN goes in, NaN comes out. Errors are measured in tests/cpu/pointwise_test.cpp.
 #if defined(TESSERA_CPU_VEC_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TESSERA_CPU_VEC_MATH_INL_H_
 #undef TESSERA_CPU_VEC_MATH_INL_H_
@@ -7,7 +7,12 @@
 #define TESSERA_CPU_VEC_MATH_INL_H_
 #endif
 
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
 #include "tensor/cpu/highway.h"
+#include "tensor/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::cpu {
@@ -25,6 +30,64 @@ HWY_INLINE V load(M m, const float* p) { return hn::MaskedLoad(m, F32(), p); }
 HWY_INLINE void store(V v, float* p) { hn::StoreU(v, F32(), p); }
 HWY_INLINE void store(M m, V v, float* p) { hn::BlendedStore(v, m, F32(), p); }
 HWY_INLINE M first(size_t n) { return hn::FirstN(F32(), n); }
+
+// bf16 in memory is f32 in registers: kLanes values of 16 bits a vector. Stores round to nearest even, as BFloat16 does.
+using U32 = hn::RebindToUnsigned<F32>;
+using U16 = hn::Rebind<uint16_t, F32>;
+using VU16 = hn::Vec<U16>;
+
+HWY_INLINE V promoted(VU16 bits) { return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(U32(), bits))); }
+// v must not be a signaling NaN; results of arithmetic are none.
+HWY_INLINE VU16 rounded(V v) {
+#if HWY_TARGET <= HWY_AVX3
+  const __m512i bits = _mm512_castps_si512(v.raw);
+  const __mmask16 number = _mm512_cmp_ps_mask(v.raw, v.raw, _CMP_ORD_Q);  // a NaN is cut, not rounded to infinity
+  const __mmask16 odd = _mm512_mask_test_epi32_mask(number, bits, _mm512_set1_epi32(1 << 16));
+  __m512i sum = _mm512_mask_add_epi32(bits, number, bits, _mm512_set1_epi32(0x7fff));
+  sum = _mm512_mask_add_epi32(sum, odd, sum, _mm512_set1_epi32(1));
+  return VU16{_mm512_cvtepi32_epi16(_mm512_srli_epi32(sum, 16))};
+#else
+  const U32 du;
+  const auto bits = hn::BitCast(du, v);
+  const auto half = hn::Add(hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1)), hn::Set(du, 0x7fff));
+  const auto sum = hn::Add(bits, hn::IfThenZeroElse(hn::RebindMask(du, hn::IsNaN(v)), half));  // a NaN is cut, not rounded
+  return hn::DemoteTo(U16(), hn::BitCast(hn::RebindToSigned<F32>(), hn::ShiftRight<16>(sum)));
+#endif
+}
+// For what comes from memory: a signaling NaN becomes quiet.
+HWY_INLINE V quieted(V v) {
+  const V quiet = hn::Or(v, hn::BitCast(F32(), hn::Set(U32(), 0x00400000)));
+  return hn::IfThenElse(hn::IsNaN(v), quiet, v);
+}
+
+HWY_INLINE V load(const BFloat16* p) { return promoted(hn::LoadU(U16(), reinterpret_cast<const uint16_t*>(p))); }
+HWY_INLINE void store(V v, BFloat16* p) { hn::StoreU(rounded(v), U16(), reinterpret_cast<uint16_t*>(p)); }
+
+// The first n lanes, m their mask. Before AVX-512 there are no masked accesses of 16 bits: they go through a buffer.
+HWY_INLINE V load(M m, size_t, const float* p) { return load(m, p); }
+HWY_INLINE void store(M m, size_t, V v, float* p) { store(m, v, p); }
+HWY_INLINE V load([[maybe_unused]] M m, [[maybe_unused]] size_t n, const BFloat16* p) {
+#if HWY_TARGET <= HWY_AVX3
+  return promoted(VU16{_mm256_maskz_loadu_epi16(m.raw, p)});
+#else
+  uint16_t buffer[kLanes] = {};
+  std::memcpy(buffer, p, n * sizeof(BFloat16));
+  return promoted(hn::LoadU(U16(), buffer));
+#endif
+}
+HWY_INLINE void store([[maybe_unused]] M m, [[maybe_unused]] size_t n, V v, BFloat16* p) {
+#if HWY_TARGET <= HWY_AVX3
+  _mm256_mask_storeu_epi16(p, m.raw, rounded(v).raw);
+#else
+  uint16_t buffer[kLanes];
+  hn::StoreU(rounded(v), U16(), buffer);
+  std::memcpy(p, buffer, n * sizeof(BFloat16));
+#endif
+}
+
+// Stores past the caches; p must be aligned to the stored vector, and the chunk must end with hwy::FlushStream().
+HWY_INLINE void store_past_cache(V v, float* p) { hn::Stream(v, F32(), p); }
+HWY_INLINE void store_past_cache(V v, BFloat16* p) { hn::Stream(rounded(v), U16(), reinterpret_cast<uint16_t*>(p)); }
 
 // x86 returns the second operand when one is NaN, so these keep the NaN of x.
 HWY_INLINE V at_least(float low, V x) { return hn::Max(splat(low), x); }
@@ -99,6 +162,42 @@ HWY_INLINE V sigmoid(V x) {
   const V one = splat(1.0f);
   const V e = exp_minus_abs(x);
   return hn::Mul(hn::IfNegativeThenElse(x, e, one), reciprocal(hn::Add(one, e)));
+}
+
+// 1 / (1 + e^-x) where the result goes to bf16: e^-x = 2^t is taken in one step, so that its relative error grows with |x| as the
+// rounding of t does (1e-6 at 16). Half of the work of sigmoid(); zero from -87 on.
+HWY_INLINE V sigmoid_short(V x) {
+  const V t = hn::Mul(x, splat(-1.44269504f));
+#if HWY_TARGET <= HWY_AVX3
+  const V r{_mm512_reduce_ps(t.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};  // t - floor(t), 0 for infinity
+#else
+  const V in_range = at_least(-126.0f, t);
+  const V whole = hn::Floor(in_range);
+  const V r = hn::Sub(in_range, whole);
+#endif
+  V p = splat(1.877576675e-3f);  // 2^r on [0, 1], relative error 1e-7
+  p = hn::MulAdd(p, r, splat(8.989340090e-3f));
+  p = hn::MulAdd(p, r, splat(5.582631805e-2f));
+  p = hn::MulAdd(p, r, splat(2.401536170e-1f));
+  p = hn::MulAdd(p, r, splat(6.931530732e-1f));
+  p = hn::MulAdd(p, r, splat(9.999999251e-1f));
+#if HWY_TARGET <= HWY_AVX3
+  const V e{_mm512_scalef_ps(p.raw, t.raw)};  // p 2^floor(t)
+#else
+  const hn::RebindToSigned<F32> di;
+  const V e = hn::BitCast(F32(), hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::ConvertTo(di, whole))));
+#endif
+  return hn::IfThenZeroElse(hn::Ge(t, splat(126.0f)), reciprocal(hn::Add(splat(1.0f), e)));
+}
+
+// The sigmoid that is good enough for results of type T.
+template <class T>
+HWY_INLINE V sigmoid_for(V x) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return sigmoid_short(x);
+  } else {
+    return sigmoid(x);
+  }
 }
 
 // ln x as fdlibm: x = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt 2), s = f / (2 + f). Error <= 1 ulp; ln 0 = -inf, ln of a negative

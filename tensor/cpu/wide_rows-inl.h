@@ -11,6 +11,7 @@
 #endif
 
 #include <algorithm>
+#include <cstddef>
 #include <numeric>
 #include <vector>
 
@@ -42,10 +43,11 @@ struct WideRows {
 
   // A view of the rows [begin, end) of a chunk, as wide rows (or, in the last chunk, as the rest).
   RowsView slice(const RowsView& x, int64_t chunk) const {
-    float* p = data<float>(x);
-    if (rest != 0 && chunk == chunks - 1) return {p + wide * group * x.pitch, x.t, rest, channels, x.pitch};
+    auto* p = data<std::byte>(x);
+    const int64_t row = x.pitch * int64_t(size_of(x.t));
+    if (rest != 0 && chunk == chunks - 1) return {p + wide * group * row, x.t, rest, channels, x.pitch};
     const int64_t begin = chunk * step;
-    return {p + begin * group * x.pitch, x.t, std::min(wide, begin + step) - begin, width, group * x.pitch};
+    return {p + begin * group * row, x.t, std::min(wide, begin + step) - begin, width, group * x.pitch};
   }
 
   std::vector<float> repeat(const float* values) const {
@@ -68,8 +70,9 @@ HWY_INLINE void for_each_strip(int64_t cols, const F& strip) {
 }
 
 // The rows [begin, begin + count) of a view, fewer at its end.
-inline RowsView block_of(const RowsView& v, int64_t begin, int64_t count) {
-  return {at(v, begin), v.t, std::min(count, v.rows - begin), v.cols, v.pitch};
+template <class T = float>
+RowsView block_of(const RowsView& v, int64_t begin, int64_t count) {
+  return {at<T>(v, begin), v.t, std::min(count, v.rows - begin), v.cols, v.pitch};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -6,20 +6,22 @@
 namespace tessera::ops {
 
 namespace {
-// Batch norm keeps its vectors in the type of x, so only the wide types make sense.
 void check_batch(std::string_view op, const Tensor& x) {
   check_defined(op, "x", x);
-  TESSERA_CHECK((x.dtype() == DType::kF32 || x.dtype() == DType::kF64) && x.rank() >= 2 && x.numel() > 0,
-                "{}: got x {}, expected non-empty f32 or f64 (..., C)", op, describe(x));
+  TESSERA_CHECK(is_floating(x.dtype()) && x.rank() >= 2 && x.numel() > 0,
+                "{}: got x {}, expected non-empty (..., C) of a floating type", op, describe(x));
+}
+
+void check_channels(std::string_view op, std::string_view what, const Tensor& t, const Tensor& x) {
+  check_vector(op, what, t, x.size(-1), wide_of(x.dtype()), x.device());
 }
 
 BatchNormView batch_norm_view(std::string_view op, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma,
                               const Tensor& beta) {
-  const int64_t c = x.size(-1);
-  check_vector(op, "mean", mean, c, x);
-  check_vector(op, "rstd", rstd, c, x);
-  check_vector(op, "gamma", gamma, c, x);
-  check_vector(op, "beta", beta, c, x);
+  check_channels(op, "mean", mean, x);
+  check_channels(op, "rstd", rstd, x);
+  check_channels(op, "gamma", gamma, x);
+  check_channels(op, "beta", beta, x);
   return {mean.raw(), rstd.raw(), gamma.raw(), beta.raw()};
 }
 }  // namespace
@@ -29,10 +31,11 @@ BatchNormStats batch_norm_stats(const Tensor& x, double eps) {
   TESSERA_CHECK(eps > 0, "batch_norm_stats: got eps = {}, expected a positive number", eps);
   const Tensor in = readable(x);
   const Shape channels{x.size(-1)};
-  BatchNormStats s{Tensor::empty(channels, x.dtype(), x.device()), Tensor::empty(channels, x.dtype(), x.device()), {}};
+  const DType type = wide_of(x.dtype());
+  BatchNormStats s{Tensor::empty(channels, type, x.device()), Tensor::empty(channels, type, x.device()), {}};
   backend_for(x.device()).batch_norm_stats(in.rows(), s.mean.raw(), s.var.raw());
-  const Tensor deviation = unary(UnaryOp::kSqrt, binary(BinaryOp::kAdd, s.var, Tensor::full({}, eps, x.dtype(), x.device())));
-  s.rstd = binary(BinaryOp::kDivide, Tensor::full({}, 1.0, x.dtype(), x.device()), deviation);
+  const Tensor deviation = unary(UnaryOp::kSqrt, binary(BinaryOp::kAdd, s.var, Tensor::full({}, eps, type, x.device())));
+  s.rstd = binary(BinaryOp::kDivide, Tensor::full({}, 1.0, type, x.device()), deviation);
   return s;
 }
 
@@ -58,8 +61,8 @@ Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean
   check_batch("batch_norm_backward", x);
   check_like("batch_norm_backward", "dy", dy, x.shape(), x);
   const BatchNormView bn = batch_norm_view("batch_norm_backward", x, mean, rstd, gamma, beta);
-  check_vector("batch_norm_backward", "dgamma", dgamma, x.size(-1), x);
-  check_vector("batch_norm_backward", "dbeta", dbeta, x.size(-1), x);
+  check_channels("batch_norm_backward", "dgamma", dgamma, x);
+  check_channels("batch_norm_backward", "dbeta", dbeta, x);
   dgamma.bump_version();
   dbeta.bump_version();
   const Tensor in = readable(x);

@@ -3,6 +3,9 @@
 //   z = (x - mean) * rstd * gamma + beta,  y = act(z) + residual,  rstd = 1 / sqrt(var + eps)
 //
 // The fused form keeps only x, mean and rstd for the backward pass and computes z and its sigmoid again.
+//
+// x, y, dy, dx and residual are of one floating type. Per-channel vectors are of that type too, but f32 when it has 16 bits: sums
+// and statistics are formed in f32 or better, and what is stored in 16 bits is rounded once.
 #pragma once
 
 #include "tensor/ops/conv.h"
@@ -10,7 +13,7 @@
 
 namespace tessera {
 
-// Per-channel vectors, C values each, of the type of x (f32, or f64 on the reference backend).
+// Per-channel vectors, C values each, of wide_of(the type of x).
 struct BatchNormView {
   const void* mean;
   const void* rstd;
@@ -21,9 +24,11 @@ struct BatchNormView {
 class NormOps {
  public:
   virtual ~NormOps() = default;
-  // mean and biased variance of each column. Two-pass or shifted: no cancellation when |mean| >> deviation.
+  // mean and biased variance of each column, of wide_of(the type of x). Two-pass or shifted: no cancellation when |mean| >>
+  // deviation.
   virtual void batch_norm_stats(RowsView x, void* mean, void* var) = 0;
-  virtual void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual /* p null: none */, RowsView y) = 0;
+  virtual void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual /* p null: none */,
+                                RowsView y) = 0;
   // Gradients through the batch statistics: dx (written), dgamma and dbeta (added to when accumulate). dx may be dy.
   virtual void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma,
                                    void* dbeta, bool accumulate) = 0;
@@ -34,10 +39,10 @@ struct BatchNormStats {
   Tensor mean, var, rstd;  // var biased
 };
 BatchNormStats batch_norm_stats(const Tensor& x, double eps);
-// mean, rstd, gamma, beta: (C). residual may be undefined.
+// mean, rstd, gamma, beta: (C), of wide_of(the type of x), as the statistics are. residual may be undefined.
 Tensor batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma, const Tensor& beta,
                         Activation act, const Tensor& residual = {}, const Tensor& into = {});
-// Returns dx; adds into (or overwrites) dgamma, dbeta.
+// Returns dx; adds into (or overwrites) dgamma, dbeta, which are of wide_of(the type of x).
 Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& rstd, const Tensor& gamma,
                            const Tensor& beta, Activation act, const Tensor& dgamma, const Tensor& dbeta, bool accumulate);
 }  // namespace ops

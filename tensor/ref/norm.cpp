@@ -16,34 +16,37 @@ struct Channel {
 
 template <class T>
 Channel channel(const BatchNormView& bn, int64_t c) {
-  auto at = [&](const void* p) { return double(static_cast<const T*>(p)[c]); };
+  auto at = [&](const void* p) { return double(static_cast<const ref::Wide<T>*>(p)[c]); };
   return {at(bn.mean), at(bn.rstd), at(bn.gamma), at(bn.beta)};
 }
 }  // namespace
 
 void RefBackend::batch_norm_stats(RowsView x, void* mean, void* var) {
-  ref::for_wide(x.t, [&]<class T>() {
+  ref::for_floating(x.t, [&]<class T>() {
     for (int64_t c = 0; c < x.cols; ++c) {
       double sum = 0;
-      for (int64_t r = 0; r < x.rows; ++r) sum += ref::row<T>(x, r)[c];
+      for (int64_t r = 0; r < x.rows; ++r) sum += ref::load(ref::row<T>(x, r)[c]);
       const double center = sum / double(x.rows);
       double squares = 0;
-      for (int64_t r = 0; r < x.rows; ++r) squares += (ref::row<T>(x, r)[c] - center) * (ref::row<T>(x, r)[c] - center);
-      static_cast<T*>(mean)[c] = T(center);
-      static_cast<T*>(var)[c] = T(squares / double(x.rows));
+      for (int64_t r = 0; r < x.rows; ++r) {
+        const double deviation = ref::load(ref::row<T>(x, r)[c]) - center;
+        squares += deviation * deviation;
+      }
+      static_cast<ref::Wide<T>*>(mean)[c] = ref::Wide<T>(center);
+      static_cast<ref::Wide<T>*>(var)[c] = ref::Wide<T>(squares / double(x.rows));
     }
   });
 }
 
 void RefBackend::batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
-  ref::for_wide(x.t, [&]<class T>() {
+  ref::for_floating(x.t, [&]<class T>() {
     for (int64_t c = 0; c < x.cols; ++c) {
       const Channel ch = channel<T>(bn, c);
       for (int64_t r = 0; r < x.rows; ++r) {
-        double value = ch.z(ref::row<T>(x, r)[c]);
+        double value = ch.z(ref::load(ref::row<T>(x, r)[c]));
         if (act == Activation::kSilu) value = functors::Silu::f(value);
-        if (residual.p) value += ref::row<T>(residual, r)[c];
-        ref::row<T>(y, r)[c] = T(value);
+        if (residual.p) value += ref::load(ref::row<T>(residual, r)[c]);
+        ref::row<T>(y, r)[c] = ref::rounded<T>(value);
       }
     }
   });
@@ -53,25 +56,25 @@ void RefBackend::batch_norm_apply(RowsView x, const BatchNormView& bn, Activatio
 // dx = gamma * rstd * (dz - (dbeta + xhat * dgamma) / rows).
 void RefBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma,
                                      void* dbeta, bool accumulate) {
-  ref::for_wide(x.t, [&]<class T>() {
+  ref::for_floating(x.t, [&]<class T>() {
     for (int64_t c = 0; c < x.cols; ++c) {
       const Channel ch = channel<T>(bn, c);
       auto dz = [&](int64_t r) {
-        const double gradient = ref::row<T>(dy, r)[c];
-        return act == Activation::kSilu ? gradient * functors::Silu::df(ch.z(ref::row<T>(x, r)[c])) : gradient;
+        const double gradient = ref::load(ref::row<T>(dy, r)[c]);
+        return act == Activation::kSilu ? gradient * functors::Silu::df(ch.z(ref::load(ref::row<T>(x, r)[c]))) : gradient;
       };
       double sum = 0;
       double sum_normalized = 0;
       for (int64_t r = 0; r < x.rows; ++r) {
         sum += dz(r);
-        sum_normalized += dz(r) * ch.normalized(ref::row<T>(x, r)[c]);
+        sum_normalized += dz(r) * ch.normalized(ref::load(ref::row<T>(x, r)[c]));
       }
       for (int64_t r = 0; r < x.rows; ++r) {
-        const double through_statistics = (sum + ch.normalized(ref::row<T>(x, r)[c]) * sum_normalized) / double(x.rows);
-        ref::row<T>(dx, r)[c] = T(ch.gamma * ch.rstd * (dz(r) - through_statistics));
+        const double through_statistics = (sum + ch.normalized(ref::load(ref::row<T>(x, r)[c])) * sum_normalized) / double(x.rows);
+        ref::row<T>(dx, r)[c] = ref::rounded<T>(ch.gamma * ch.rstd * (dz(r) - through_statistics));
       }
-      ref::put(static_cast<T*>(dgamma)[c], sum_normalized, accumulate);
-      ref::put(static_cast<T*>(dbeta)[c], sum, accumulate);
+      ref::put(static_cast<ref::Wide<T>*>(dgamma)[c], sum_normalized, accumulate);
+      ref::put(static_cast<ref::Wide<T>*>(dbeta)[c], sum, accumulate);
     }
   });
 }

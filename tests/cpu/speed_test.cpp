@@ -30,8 +30,8 @@ void line(const char* what, double bytes, double s) {
   std::printf("  %-40s %9.3f ms %7.1f GB/s\n", what, s * 1e3, bytes / s / 1e9);
 }
 
-Tensor noise(const Shape& shape, double low = -3, double high = 3) {
-  Tensor t = Tensor::empty(shape);
+Tensor noise(const Shape& shape, double low = -3, double high = 3, DType type = DType::kF32) {
+  Tensor t = Tensor::empty(shape, type);
   backend_for(Device::cpu()).uniform(t.view({-1, 1}).rows(), {7, RngPurpose::kUser, uint32_t(t.numel())}, low, high);
   return t;
 }
@@ -40,27 +40,35 @@ RowsView rows(const Tensor& t) { return t.rows(); }
 
 }  // namespace
 
-TEST_CASE("speed: norm and pointwise passes at batch 16, n, 640" * doctest::skip()) {
+TEST_CASE("speed: norm and pointwise passes at batch 16, n, 640, f32 and bf16" * doctest::skip()) {
   Backend& b = backend_for(Device::cpu());
   std::printf("%s, %d threads\n", std::string(b.name()).c_str(), compute_threads());
   for (const auto& [side, c] :
        std::vector<std::pair<int64_t, int64_t>>{{320, 16}, {160, 32}, {160, 16}, {80, 64}, {40, 128}, {20, 256}}) {
     const Shape shape{16, side, side, c};
-    const Tensor x = noise(shape), dy = noise(shape), y = Tensor::zeros(shape), k = noise({c}, 0.5, 1.5), v = Tensor::zeros({c});
+    const Tensor k = noise({c}, 0.5, 1.5), v = Tensor::zeros({c});
     const BatchNormView bn{k.raw(), k.raw(), k.raw(), k.raw()};
-    const double bytes = double(x.numel()) * 4;
-    std::printf("16 x %ld x %ld x %ld, %.1f MB\n", long(side), long(side), long(c), bytes / 1e6);
-    line("copy (memcpy)", 2 * bytes, seconds([&] { b.copy(x.strided(), y.strided()); }));
-    line("copy (scale by 1, streaming when large)", 2 * bytes, seconds([&] { b.scale(rows(x), 1.0, rows(y)); }));
-    line("batch norm statistics", bytes, seconds([&] { b.batch_norm_stats(rows(x), v.raw(), k.raw()); }));
-    k.fill(0.9);
-    line("normalise + SiLU", 2 * bytes, seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, {}, rows(y)); }));
-    line("normalise + SiLU + residual", 3 * bytes,
-         seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, rows(dy), rows(y)); }));
-    line("backward of both (two passes)", 5 * bytes,
-         seconds([&] { b.batch_norm_backward(rows(x), rows(dy), bn, Activation::kSilu, rows(y), v.raw(), v.raw(), false); }));
-    line("SiLU", 2 * bytes, seconds([&] { b.unary(UnaryOp::kSilu, rows(x), rows(y)); }));
-    line("SiLU backward", 3 * bytes, seconds([&] { b.unary_backward(UnaryOp::kSilu, rows(x), rows(dy), rows(y), false); }));
+    for (DType type : {DType::kF32, DType::kBF16}) {
+      const Tensor x = noise(shape, -3, 3, type), dy = noise(shape, -3, 3, type), y = Tensor::zeros(shape, type);
+      const double bytes = double(x.numel()) * double(size_of(type));
+      std::printf("16 x %ld x %ld x %ld %s, %.1f MB\n", long(side), long(side), long(c), std::string(name_of(type)).c_str(),
+                  bytes / 1e6);
+      line("copy (memcpy)", 2 * bytes, seconds([&] { b.copy(x.strided(), y.strided()); }));
+      line("copy (scale by 1, streaming when large)", 2 * bytes, seconds([&] { b.scale(rows(x), 1.0, rows(y)); }));
+      line("batch norm statistics", bytes, seconds([&] { b.batch_norm_stats(rows(x), v.raw(), k.raw()); }));
+      k.fill(0.9);
+      line("normalise", 2 * bytes, seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kNone, {}, rows(y)); }));
+      line("normalise + SiLU", 2 * bytes, seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, {}, rows(y)); }));
+      line("normalise + SiLU + residual", 3 * bytes,
+           seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, rows(dy), rows(y)); }));
+      line("backward of both (two passes)", 5 * bytes,
+           seconds([&] { b.batch_norm_backward(rows(x), rows(dy), bn, Activation::kSilu, rows(y), v.raw(), v.raw(), false); }));
+      line("SiLU", 2 * bytes, seconds([&] { b.unary(UnaryOp::kSilu, rows(x), rows(y)); }));
+      line("SiLU backward", 3 * bytes, seconds([&] { b.unary_backward(UnaryOp::kSilu, rows(x), rows(dy), rows(y), false); }));
+      line("add", 3 * bytes, seconds([&] { b.binary(BinaryOp::kAdd, x.strided(), dy.strided(), y.strided()); }));
+      const Tensor other = Tensor::zeros(shape, type == DType::kF32 ? DType::kBF16 : DType::kF32);
+      line("cast to the other type", 6 * double(x.numel()), seconds([&] { b.copy(x.strided(), other.strided()); }));
+    }
   }
 }
 
@@ -94,14 +102,21 @@ TEST_CASE("speed: losses, pooling, optimizer at batch 16, n, 640" * doctest::ski
   line("softmax, 16 x 8400 x 4 rows of 16", 2 * double(bins.numel()) * 4,
        seconds([&] { b.softmax(rows(bins), rows(shares), false); }));
 
-  const Tensor x = noise({16, 20, 20, 128}), y = Tensor::zeros({16, 20, 20, 128}),
-               taps = Tensor::zeros({16, 20, 20, 128}, DType::kU8);
-  const double small = double(x.numel()) * 4;
-  line("max pool 5x5, 16 x 20 x 20 x 128", 2 * small, seconds([&] { b.max_pool2d(x.image(), y.image(), {}, {5, 1, 2}); }));
-  line("max pool 5x5 with index", 2.25 * small, seconds([&] { b.max_pool2d(x.image(), y.image(), taps.image(), {5, 1, 2}); }));
-  line("max pool 5x5 backward", 2.25 * small, seconds([&] {
-         b.max_pool2d_backward(y.image(), taps.image(), x.image(), {5, 1, 2}, false);
-       }));
+  for (DType type : {DType::kF32, DType::kBF16}) {
+    std::printf("%s\n", std::string(name_of(type)).c_str());
+    const Tensor x = noise({16, 20, 20, 128}, -3, 3, type), y = Tensor::zeros({16, 20, 20, 128}, type),
+                 taps = Tensor::zeros({16, 20, 20, 128}, DType::kU8), large = Tensor::zeros({16, 40, 40, 128}, type);
+    const double small = double(x.numel()) * double(size_of(type)), index = double(taps.numel());
+    line("max pool 5x5, 16 x 20 x 20 x 128", 2 * small, seconds([&] { b.max_pool2d(x.image(), y.image(), {}, {5, 1, 2}); }));
+    line("max pool 5x5 with index", 2 * small + index, seconds([&] {
+           b.max_pool2d(x.image(), y.image(), taps.image(), {5, 1, 2});
+         }));
+    line("max pool 5x5 backward", 2 * small + index, seconds([&] {
+           b.max_pool2d_backward(y.image(), taps.image(), x.image(), {5, 1, 2}, false);
+         }));
+    line("upsample, 16 x 20 x 20 x 128", 5 * small, seconds([&] { b.upsample2x(x.image(), large.image()); }));
+    line("upsample backward", 5 * small, seconds([&] { b.upsample2x_backward(large.image(), x.image(), false); }));
+  }
 
   const Tensor photos = Tensor::zeros({16, 640, 640, 3}, DType::kU8), floats = Tensor::zeros({16, 640, 640, 3});
   line("u8 image to f32, 16 x 640 x 640 x 3", 5 * double(photos.numel()),

@@ -4,6 +4,8 @@
 namespace tessera::testing {
 namespace {
 
+const std::vector<DType> kFloats = {DType::kF32, DType::kBF16, DType::kF16};
+
 // Of each window a tap that lies inside the image: what a forward pass may have chosen.
 Values taps_inside(const Shape& x, const Shape& y, const PoolParams& p) {
   return [=](Rng& rng, int64_t i) {
@@ -39,7 +41,9 @@ void pool_cases(std::vector<OpCase>& list) {
     list.push_back({.method = "max_pool2d",
                     .detail = text + " without index",
                     .slots = {{"x", s.x, Role::kIn, Fit::kRows, uniform(-4, 4)}, {"y", s.y, Role::kOut}},
-                    .run = [p](Backend& b, const Bound& t, bool) { return b.max_pool2d(t.image("x"), t.image("y"), {}, p), 0.0; }});
+                    .run = [p](Backend& b, const Bound& t, bool) { return b.max_pool2d(t.image("x"), t.image("y"), {}, p), 0.0; },
+                    .types = {DType::kF32, DType::kBF16},
+                    .rounded_once = true});
     list.push_back({.method = "max_pool2d_backward",
                     .detail = text,
                     .slots = {{"dy", s.y},
@@ -49,7 +53,9 @@ void pool_cases(std::vector<OpCase>& list) {
                         [p](Backend& b, const Bound& t, bool accumulate) {
                           return b.max_pool2d_backward(t.image("dy"), t.image("index"), t.image("dx"), p, accumulate), 0.0;
                         },
+                    .types = {DType::kF32, DType::kBF16},
                     .length = double(p.kernel * p.kernel),
+                    .rounded_once = true,
                     .accumulates = true});
   }
   for (const Shape& x : {Shape{2, 3, 4, 5}, Shape{1, 7, 5, 64}}) {
@@ -64,7 +70,9 @@ void pool_cases(std::vector<OpCase>& list) {
                     .slots = {{"dy", y}, {"dx", x, Role::kOut}},
                     .run = [](Backend& b, const Bound& t,
                               bool accumulate) { return b.upsample2x_backward(t.image("dy"), t.image("dx"), accumulate), 0.0; },
+                    .types = {DType::kF32, DType::kBF16},
                     .length = 4,
+                    .rounded_once = true,
                     .accumulates = true});
   }
 }
@@ -77,7 +85,7 @@ void norm_cases(std::vector<OpCase>& list) {
       const std::string text = to_string(shape) + (center > 0 ? " far from 0" : "");
       const Values x = uniform(center - 1, center + 1);
       auto vector = [&](const char* name, double low, double high) {
-        return Slot{name, {c}, Role::kIn, Fit::kDense, uniform(low, high)};
+        return Slot{name, {c}, Role::kIn, Fit::kDense, uniform(low, high), {}, true};
       };
       const std::vector<Slot> parameters = {vector("mean", center - 0.1, center + 0.1), vector("rstd", 1, 2),
                                             vector("gamma", 0.5, 1.5), vector("beta", -1, 1)};
@@ -89,10 +97,11 @@ void norm_cases(std::vector<OpCase>& list) {
       list.push_back({.method = "batch_norm_stats",
                       .detail = text,
                       .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
-                                {"mean", {c}, Role::kOut, Fit::kDense},
-                                {"var", {c}, Role::kOut, Fit::kDense}},
+                                {.name = "mean", .shape = {c}, .role = Role::kOut, .fit = Fit::kDense, .wide = true},
+                                {.name = "var", .shape = {c}, .role = Role::kOut, .fit = Fit::kDense, .wide = true}},
                       .run = [](Backend& b, const Bound& t,
                                 bool) { return b.batch_norm_stats(t.rows("x"), t.raw("mean"), t.raw("var")), 0.0; },
+                      .types = kFloats,
                       .length = std::sqrt(rows),
                       .magnitude = 1});
       for (Activation act : {Activation::kNone, Activation::kSilu}) {
@@ -107,26 +116,31 @@ void norm_cases(std::vector<OpCase>& list) {
                      b.batch_norm_apply(t.rows("x"), view(t), act, residual ? t.rows("residual") : RowsView{}, t.rows("y"));
                      return 0.0;
                    },
-               .magnitude = 1 + center});  // x * scale + shift, where a kernel folds the mean into the shift
+               .types = kFloats,
+               .magnitude = 1 + center,  // x * scale + shift, where a kernel folds the mean into the shift
+               .rounded_once = true});
         }
         for (bool accumulate : {false, true}) {
           const Role role = accumulate ? Role::kInOut : Role::kOut;
-          list.push_back({.method = "batch_norm_backward",
-                          .detail = name + (accumulate ? " accumulate" : ""),
-                          .slots = with_parameters({{"x", shape, Role::kIn, Fit::kRows, x},
-                                                    {"dy", shape},
-                                                    {"dx", shape, Role::kOut},
-                                                    {"dgamma", {c}, role, Fit::kDense},
-                                                    {"dbeta", {c}, role, Fit::kDense}}),
-                          .run =
-                              [=](Backend& b, const Bound& t, bool) {
-                                b.batch_norm_backward(t.rows("x"), t.rows("dy"), view(t), act, t.rows("dx"), t.raw("dgamma"),
-                                                      t.raw("dbeta"), accumulate);
-                                return 0.0;
-                              },
-                          .length = rows,
-                          .magnitude = 2 + center,
-                          .in_place = {{"dx", "dy"}}});
+          list.push_back(
+              {.method = "batch_norm_backward",
+               .detail = name + (accumulate ? " accumulate" : ""),
+               .slots = with_parameters({{"x", shape, Role::kIn, Fit::kRows, x},
+                                         {"dy", shape},
+                                         {"dx", shape, Role::kOut},
+                                         {.name = "dgamma", .shape = {c}, .role = role, .fit = Fit::kDense, .wide = true},
+                                         {.name = "dbeta", .shape = {c}, .role = role, .fit = Fit::kDense, .wide = true}}),
+               .run =
+                   [=](Backend& b, const Bound& t, bool) {
+                     b.batch_norm_backward(t.rows("x"), t.rows("dy"), view(t), act, t.rows("dx"), t.raw("dgamma"), t.raw("dbeta"),
+                                           accumulate);
+                     return 0.0;
+                   },
+               .types = kFloats,
+               .length = rows,
+               .magnitude = 2 + center,
+               .rounded_once = true,
+               .in_place = {{"dx", "dy"}}});
         }
       }
     }

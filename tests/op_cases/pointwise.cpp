@@ -28,6 +28,7 @@ std::vector<OpCase> pointwise_cases() {
                       .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(low, high)}, {"y", shape, Role::kOut}},
                       .run = [op](Backend& b, const Bound& t, bool) { return b.unary(op, t.rows("x"), t.rows("y")), 0.0; },
                       .types = types,
+                      .rounded_once = true,
                       .in_place = {{"y", "x"}}});
       list.push_back(
           {.method = "unary_backward",
@@ -36,6 +37,7 @@ std::vector<OpCase> pointwise_cases() {
            .run = [op](Backend& b, const Bound& t,
                        bool accumulate) { return b.unary_backward(op, t.rows("x"), t.rows("dy"), t.rows("dx"), accumulate), 0.0; },
            .types = types,
+           .rounded_once = true,
            .accumulates = true,
            .in_place = {{"dx", "dy"}}});
     }
@@ -43,12 +45,14 @@ std::vector<OpCase> pointwise_cases() {
                     .detail = to_string(shape),
                     .slots = {{"x", shape}, {"y", shape, Role::kInOut}},
                     .run = [](Backend& b, const Bound& t, bool) { return b.add_scaled(t.rows("x"), 0.7, t.rows("y")), 0.0; },
-                    .types = kFloats});
+                    .types = kFloats,
+                    .rounded_once = true});
     list.push_back({.method = "scale",
                     .detail = to_string(shape),
                     .slots = {{"x", shape}, {"y", shape, Role::kOut}},
                     .run = [](Backend& b, const Bound& t, bool) { return b.scale(t.rows("x"), -1.3, t.rows("y")), 0.0; },
                     .types = kFloats,
+                    .rounded_once = true,
                     .in_place = {{"y", "x"}}});
   }
 
@@ -71,7 +75,8 @@ std::vector<OpCase> pointwise_cases() {
                             b.binary(op, t["a"].expand(y).strided(), t["b"].expand(y).strided(), t.strided("y"));
                             return 0.0;
                           },
-                      .types = divides ? kFloats : std::vector{DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32}});
+                      .types = divides ? kFloats : std::vector{DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32},
+                      .rounded_once = true});
     }
   }
 
@@ -95,6 +100,17 @@ std::vector<OpCase> pointwise_cases() {
                                 {"y", {3, 41}, Role::kOut, Fit::kStrided, {}, to}},
                       .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; }});
     }
+  }
+  // Rows of several vectors and a rest; signs, and fractions that a narrower type rounds.
+  for (const auto& [from, to] : std::vector<std::pair<DType, DType>>{
+           {DType::kF32, DType::kBF16}, {DType::kBF16, DType::kF32}, {DType::kU8, DType::kBF16}, {DType::kU8, DType::kF32}}) {
+    const bool integers = from == DType::kU8;
+    list.push_back({.method = "copy",
+                    .detail = fmt::format("{} to {}, rows", name_of(from), name_of(to)),
+                    .slots = {{"x", {70, 83}, Role::kIn, Fit::kStrided, integers ? whole(0, 255) : uniform(-3, 3), from},
+                              {"y", {70, 83}, Role::kOut, Fit::kStrided, {}, to}},
+                    .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; },
+                    .rounded_once = true});
   }
   // One operand read with a permutation: what contiguous() does.
   list.push_back({.method = "copy",

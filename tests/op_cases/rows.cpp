@@ -23,7 +23,8 @@ std::vector<OpCase> row_cases() {
                       .slots = {{"x", s.x, Role::kIn, Fit::kStrided}, {"y", s.y, Role::kOut, Fit::kStrided}},
                       .run = [op](Backend& b, const Bound& t, bool) { return b.reduce(op, t.strided("x"), t.strided("y")), 0.0; },
                       .types = kFloats,
-                      .length = double(numel(s.x)) / double(numel(s.y))});
+                      .length = double(numel(s.x)) / double(numel(s.y)),
+                      .rounded_once = true});
     }
     list.push_back(
         {.method = "reduce",
@@ -58,6 +59,7 @@ std::vector<OpCase> row_cases() {
                       .run = [log](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), log), 0.0; },
                       .types = kFloats,
                       .magnitude = 8,
+                      .rounded_once = true,
                       .in_place = {{"y", "x"}}});
       list.push_back({.method = "softmax_backward",
                       .detail = name + to_string(shape),
@@ -68,7 +70,8 @@ std::vector<OpCase> row_cases() {
                                    bool) { return b.softmax_backward(t.rows("y"), t.rows("dy"), t.rows("dx"), log), 0.0; },
                       .types = kFloats,
                       .length = double(shape[1]),
-                      .magnitude = 4});
+                      .magnitude = 4,
+                      .rounded_once = true});
     }
   }
   list.push_back({.method = "softmax",
@@ -84,6 +87,7 @@ std::vector<OpCase> row_cases() {
                     .run = [log](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), log), 0.0; },
                     .types = kFloats,
                     .magnitude = 8,
+                    .rounded_once = true,
                     .in_place = {{"y", "x"}}});
     list.push_back({.method = "softmax_backward",
                     .detail = text,
@@ -94,7 +98,8 @@ std::vector<OpCase> row_cases() {
                                  bool) { return b.softmax_backward(t.rows("y"), t.rows("dy"), t.rows("dx"), log), 0.0; },
                     .types = kFloats,
                     .length = double(shape[1]),
-                    .magnitude = 4});
+                    .magnitude = 4,
+                    .rounded_once = true});
   }
   {
     // Targets that come again after many others, and targets that never come.
@@ -120,9 +125,9 @@ std::vector<OpCase> row_cases() {
     list.push_back({.method = "scatter_add_rows",
                     .detail = fmt::format("{} columns", cols),
                     .slots = {{"x", {n, cols}}, index, {"y", {6, cols}, Role::kInOut}},
-                    .run = [](Backend& b, const Bound& t, bool) {
-                      return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), t.rows("y")), 0.0;
-                    }});
+                    .run = [](Backend& b, const Bound& t,
+                              bool) { return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), t.rows("y")), 0.0; },
+                    .types = {DType::kF32, DType::kBF16}});
   }
   return list;
 }

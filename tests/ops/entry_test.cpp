@@ -81,6 +81,10 @@ TEST_CASE("entry points refuse what does not fit and say so") {
   CHECK_REFUSED(ops::batch_norm_stats(rank2, 0), "eps = 0");
   CHECK_REFUSED(ops::batch_norm_apply(rank2, f32({3}), f32({3}), f32({2}), f32({3}), Activation::kNone),
                 "batch_norm_apply: got gamma f32[2]");
+  const Tensor narrow = f32({2, 3}).to(DType::kBF16);
+  CHECK_REFUSED(ops::batch_norm_apply(narrow, f32({3}), f32({3}), f32({3}).to(DType::kBF16), f32({3}), Activation::kNone),
+                "batch_norm_apply: got gamma bf16[3] on cpu, expected f32");
+  CHECK_REFUSED(ops::batch_norm_stats(integers, 1e-3), "batch_norm_stats: got x i32[2, 3]");
   CHECK_REFUSED(ops::softmax(none), "softmax: got an undefined x");
   CHECK_REFUSED(ops::gather_rows(rank2, Tensor::from_vector<int64_t>({0, 2}, {2})), "index[1] = 2");
   CHECK_REFUSED(ops::gather_rows(rank2, Tensor::from_vector<int32_t>({0}, {1})), "gather_rows: got index i32[1]");
@@ -139,6 +143,24 @@ TEST_CASE("writes are counted") {
   CHECK(raised(v, [&] { ops::bias_backward(x, v, true); }));
   CHECK_FALSE(raised(x, [&] { ops::unary(UnaryOp::kExp, x); }));
   CHECK_FALSE(raised(x, [&] { ops::sum_of_squares(x); }));
+}
+
+TEST_CASE("batch norm of 16-bit batches keeps its vectors in f32") {
+  const Tensor x = Tensor::from_floats({1, 2, 3, 6}, {4, 1}).to(DType::kBF16);
+  const ops::BatchNormStats s = ops::batch_norm_stats(x, 0.5);
+  CHECK(s.mean.dtype() == DType::kF32);
+  CHECK(s.mean.item() == 3);
+  CHECK(s.var.item() == 3.5);
+  CHECK(s.rstd.item() == 0.5);
+  const Tensor one = f32({1}), y = ops::batch_norm_apply(x, s.mean, s.rstd, one, one, Activation::kNone);
+  CHECK(y.dtype() == DType::kBF16);
+  CHECK(y.to(DType::kF32).to_vector<float>() == std::vector<float>{0, 0.25, 0.5, 1.25});
+  const Tensor dgamma = Tensor::zeros({1}), dbeta = Tensor::zeros({1});
+  const Tensor dx = ops::batch_norm_backward(x, Tensor::full(x.shape(), 1, DType::kBF16), s.mean, s.rstd, one, one,
+                                             Activation::kNone, dgamma, dbeta, false);
+  CHECK(dx.to(DType::kF32).to_vector<float>() == std::vector<float>(4, 0.0f));
+  CHECK(dbeta.item() == 4);
+  CHECK(dgamma.item() == 0);
 }
 
 // A permuted view gives what its dense copy gives.
