@@ -230,6 +230,22 @@ TEST_CASE("plain, fused and folded paths agree") {
   CHECK(worst_difference(plain, fused) < 2e-5);
 }
 
+TEST_CASE("outputs in bf16 stay near those in f32, folded or not") {
+  YoloSeg model(parse_model_yaml("yolov8n-seg", "", 5));
+  testing::set_formula_weights(model);
+  const Variable image(testing::formula_image(1, 64, 64));
+  const NoGrad guard;
+  model.train(false);
+  const RawOutputs wide = model.forward(image);
+  model.set_compute_type(DType::kBF16);
+  const RawOutputs narrow = model.forward(image);
+  CHECK(narrow.prototypes.data().dtype() == DType::kF32);
+  CHECK(worst_difference(narrow, wide) < 0.03);
+  CHECK(worst_difference(narrow, wide) > 1e-5);
+  model.fold();
+  CHECK(worst_difference(model.forward(image), wide) < 0.03);
+}
+
 TEST_CASE("gradients of the plain and the fused path agree") {
   std::vector<Tensor> gradients[2];
   for (const bool plain : {false, true}) {

@@ -180,22 +180,27 @@ def trajectory(kind, dtype):
     }
 
 
-folder = output_folder(sys.argv)
-train_step(folder)
-result = {}
-for kind in ("warmup", "plain", "adamw"):
-    result[kind] = trajectory(kind, torch.float64)
-    single = trajectory(kind, torch.float32)
-    result[kind]["fp32"] = [row["items"] for row in single["steps"]]
-    relative = max(abs(a / b - 1) for r, s in zip(single["steps"], result[kind]["steps"]) for a, b in zip(r["items"], s["items"]))
-    worst = {n: abs(single["weights"][n][1] / v[1] - 1) for n, v in result[kind]["weights"].items()}
-    print(
-        kind,
-        relative,
-        max(worst.values()),
-        [r["items"][0] for r in result[kind]["steps"]],
-        [r["gradient_norm"] for r in result[kind]["steps"]],
-        [r["positives"] for r in result[kind]["steps"]],
-    )
-    result[kind]["fp32_relative_difference"] = {"items": relative, "weight_norms": max(worst.values())}
-save_json(folder / "trajectory_n.json", result, digits=15)
+def main():
+    folder = output_folder(sys.argv)
+    train_step(folder)
+    result = {}
+    for kind in ("warmup", "plain", "adamw"):
+        result[kind] = trajectory(kind, torch.float64)
+        single = trajectory(kind, torch.float32)
+        result[kind]["fp32"] = [row["items"] for row in single["steps"]]
+        relative = max(abs(a / b - 1) for r, s in zip(single["steps"], result[kind]["steps"]) for a, b in zip(r["items"], s["items"]))
+        worst = {n: abs(single["weights"][n][1] / v[1] - 1) for n, v in result[kind]["weights"].items()}
+        print(
+            kind,
+            relative,
+            max(worst.values()),
+            [r["items"][0] for r in result[kind]["steps"]],
+            [r["gradient_norm"] for r in result[kind]["steps"]],
+            [r["positives"] for r in result[kind]["steps"]],
+        )
+        result[kind]["fp32_relative_difference"] = {"items": relative, "weight_norms": max(worst.values())}
+    save_json(folder / "trajectory_n.json", result, digits=15)
+
+
+if __name__ == "__main__":
+    main()
