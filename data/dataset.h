@@ -85,7 +85,7 @@ class SegDataset : public Dataset {
 
   // Where the time of get() goes, summed over all threads since the last call, in seconds of CPU time; for the loader bench.
   struct Timing {
-    double decode = 0, compose = 0, warp = 0, hsv = 0, rasterize = 0, other = 0;
+    double decode = 0, labels = 0, pixels = 0, rasterize = 0;  // pictures from files; polygons and boxes; collage to colours; masks
     int64_t samples = 0;
   };
   Timing take_timing() const;
@@ -95,10 +95,11 @@ class SegDataset : public Dataset {
   DecodedPtr decoded(int64_t index) const;
   std::vector<Instance> instances(int64_t index, const Image& image) const;
   int64_t partner(int64_t index, int epoch, Rng& rng) const;
-  void augment(int64_t index, int epoch, Rng& rng, LabeledImage& out, Clock& clock) const;
+  struct Scene;
+  void augment(int64_t index, int epoch, Rng& rng, Scene& out, Clock& clock) const;
   Sample get_train(int64_t index, int epoch) const;
   Sample get_plain(int64_t index) const;
-  void finish(LabeledImage& picture, Sample& sample, Clock& clock) const;
+  void finish(const std::vector<Instance>& instances, Sample& sample, Clock& clock) const;
 
   struct EpochOrder {
     int epoch = -1;

@@ -371,7 +371,7 @@ TEST_CASE("collate: shapes, owners and both forms of masks") {
       samples.push_back(set->get(i, 0));
       targets += int64_t(samples.back().targets.size());
     }
-    const std::vector<uint8_t> second = samples[1].pixels;
+    const PixelBuffer second = samples[1].pixels;
     const Batch batch = collate(std::move(samples));
     CHECK(batch.images.shape() == Shape{3, 64, 64, 3});
     CHECK(batch.masks.shape() == Shape{overlap ? 3 : targets, 16, 16});
@@ -390,7 +390,7 @@ TEST_CASE("loader bench: counts samples and splits their time") {
   const LoaderBench b = run_loader_bench(*set, options);
   CHECK(b.samples >= 24);
   CHECK(b.core_ms > 0);
-  const double parts = b.decode_ms + b.compose_ms + b.warp_ms + b.hsv_ms + b.rasterize_ms + b.other_ms;
+  const double parts = b.decode_ms + b.labels_ms + b.pixels_ms + b.rasterize_ms;
   CHECK(parts > 0);
   CHECK(parts < 1.5 * b.core_ms);  // samples made ahead count with the batch before
 }

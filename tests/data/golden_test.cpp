@@ -235,7 +235,9 @@ TEST_CASE("golden mosaic, canvas and result") {
     std::array<MosaicPart, 4> parts;
     for (size_t i = 0; i < 4; ++i) parts[i] = {&scenes[i].image, scenes[i].instances};
     LabeledImage canvas;
-    canvas.instances = mosaic(parts, 64, xc, yc, canvas.image, {0, 0, 128, 128});
+    const Collage collage = mosaic_collage(parts, 64, xc, yc);
+    collage.draw({0, 0, 128, 128}, canvas.image);
+    canvas.instances = mosaic_instances(parts, collage);
     const LabeledImage expected = g.labeled(fmt::format("mosaic.{}.canvas", k));
     CHECK(canvas.image.pixels == expected.image.pixels);
     check_instances(canvas.instances, expected.instances);
@@ -245,14 +247,15 @@ TEST_CASE("golden mosaic, canvas and result") {
     Image out;
     warp(canvas.image, m, false, 64, 64, out);
     const LabeledImage final = g.labeled(fmt::format("mosaic.{}.out", k));
-    // A canvas of which only the footprint is written gives the same picture.
-    std::array<MosaicPart, 4> again;
-    for (size_t i = 0; i < 4; ++i) again[i] = {&scenes[i].image, {}};
-    Image part(128, 128), from_part;
+    // A canvas of which only the footprint is written, and none at all, give the same picture.
+    Image part(128, 128), from_part, from_rows(64, 64);
     std::fill(part.pixels.begin(), part.pixels.end(), uint8_t(0));
-    mosaic(again, 64, xc, yc, part, warp_footprint(m, 128, 128, 64, 64));
+    collage.draw(warp_footprint(m, 128, 128, 64, 64), part);
     warp(part, m, false, 64, 64, from_part);
     CHECK(from_part.pixels == out.pixels);
+    ImageRows rows(from_rows);
+    warp_rows(collage, m, 64, 64, rows);
+    CHECK(from_rows.pixels == out.pixels);
     CHECK(differing(out, final.image) < 0.01);
     transform_instances(canvas.instances, m, draw.scale, 64, 64);
     check_instances(canvas.instances, final.instances);
