@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
+#include <functional>
 #include <numeric>
 
 #include "data/dataset_yaml.h"
@@ -117,12 +118,16 @@ SegDataset::SegDataset(LabelScan scan, std::vector<std::string> names, DatasetCo
               : fits                                    ? MosaicPartners::kUniform
                                                         : MosaicPartners::kWindow;
   window_ = std::min<int64_t>({size(), 8 * config_.batch, 1000});
-  // Without partners to share, a cache that cannot hold the set would only churn.
-  const bool useful = fits || (config_.train && config_.augment.mosaic > 0);
-  int64_t budget = useful ? config_.cache_bytes : 0;
-  if (!fits && partners_ == MosaicPartners::kWindow)
-    budget = std::min(budget, (window_ + 4 * config_.batch) * int64_t(config_.imgsz) * config_.imgsz * 3);
-  cache_ = std::make_unique<ImageCache>(budget);
+  // What a window of partners needs; a set that fits never fills more than itself.
+  const int64_t recent = (window_ + 4 * config_.batch) * int64_t(config_.imgsz) * config_.imgsz * 3;
+  if (fits || config_.cache_lasting) {
+    cache_budget_ = config_.cache_bytes;
+  } else if (config_.train && config_.augment.mosaic > 0) {
+    cache_budget_ = partners_ == MosaicPartners::kWindow ? std::min(config_.cache_bytes, recent) : config_.cache_bytes;
+  }  // without partners to share, a cache that cannot hold the set would only churn
+  const bool split = config_.cache_lasting && !fits;
+  const int64_t for_recent = !split ? cache_budget_ : config_.train && config_.augment.mosaic > 0 ? std::min(cache_budget_ / 2, recent) : 0;
+  cache_ = std::make_unique<ImageCache>(for_recent, cache_budget_ - for_recent);
 }
 
 std::vector<int64_t> SegDataset::objects_by_class() const {
@@ -150,20 +155,31 @@ DecodedPtr SegDataset::decoded(int64_t index) const {
   });
 }
 
-// Labels in pixels of the resized picture, polygons resampled (spec 5.5).
-std::vector<Instance> SegDataset::instances(int64_t index, const Image& image) const {
-  const std::vector<LabelObject>& objects = images_[size_t(index)].objects;
+// Vertices that each object of the image gets (spec 5.5).
+static int64_t vertices_of(const ScanImage& image) {
   size_t longest = 0;
-  for (const LabelObject& o : objects) longest = std::max(longest, o.polygon.size());
-  const int64_t count = resample_count(int64_t(longest));
+  for (const LabelObject& o : image.objects) longest = std::max(longest, o.polygon.size());
+  return resample_count(int64_t(longest));
+}
+
+// Labels in pixels of the resized picture, polygons resampled (spec 5.5); of the objects whose polygon lies in a box that is `wanted`.
+std::vector<Instance> SegDataset::instances(int64_t index, const Image& image, const std::function<bool(const BoxXyxy&)>& wanted) const {
+  const std::vector<LabelObject>& objects = images_[size_t(index)].objects;
+  const int64_t count = vertices_of(images_[size_t(index)]);
   const float w = float(image.width), h = float(image.height);
-  std::vector<Instance> out(objects.size());
-  for (size_t i = 0; i < objects.size(); ++i) {
-    const std::array<float, 4>& b = objects[i].box;
-    out[i].class_id = objects[i].class_id;
-    out[i].box = {(b[0] - b[2] / 2) * w, (b[1] - b[3] / 2) * h, (b[0] + b[2] / 2) * w, (b[1] + b[3] / 2) * h};
-    out[i].polygon = resample(objects[i].polygon, count);
-    for (Point& p : out[i].polygon) p = {p.x * w, p.y * h};
+  std::vector<Instance> out;
+  out.reserve(objects.size());
+  for (const LabelObject& object : objects) {
+    if (wanted) {
+      const BoxXyxy around = bounding_box(object.polygon);
+      if (!wanted({around.x1 * w, around.y1 * h, around.x2 * w, around.y2 * h})) continue;
+    }
+    const std::array<float, 4>& b = object.box;
+    Instance& instance = out.emplace_back();
+    instance.class_id = object.class_id;
+    instance.box = {(b[0] - b[2] / 2) * w, (b[1] - b[3] / 2) * h, (b[0] + b[2] / 2) * w, (b[1] + b[3] / 2) * h};
+    instance.polygon = resample(object.polygon, count);
+    for (Point& p : instance.polygon) p = {p.x * w, p.y * h};
   }
   return out;
 }
@@ -269,12 +285,25 @@ void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, Clock& 
     for (size_t k = 0; k < 4; ++k) out.pictures[k] = decoded(members[k]);
     clock.mark(timing_->decode);
     std::array<MosaicPart, 4> parts;
-    for (size_t k = 0; k < 4; ++k) parts[k] = {&out.pictures[k]->image, instances(members[k], out.pictures[k]->image)};
+    for (size_t k = 0; k < 4; ++k) parts[k].image = &out.pictures[k]->image;
     out.collage = mosaic_collage(parts, s, xc, yc);
     draw = draw_affine(rng, c);
     out.m = affine_matrix(draw, 2 * s, 2 * s, s, s);
-    out.instances = mosaic_instances(parts, out.collage);
     out.by_rows = !out.perspective && c.copy_paste == 0 && keeps_axes(out.m);
+    // Objects that end beyond one side of the frame would be dropped at the end; many of a mosaic's do. Not when the largest of the
+    // vertex counts matters for the others.
+    bool even = true;
+    for (size_t k = 1; k < 4; ++k) even = even && vertices_of(images_[size_t(members[k])]) == vertices_of(images_[size_t(members[0])]);
+    for (size_t k = 0; k < 4; ++k) {
+      const auto seen = [&](const BoxXyxy& b) {
+        const float dx = float(out.collage.parts[k].x), dy = float(out.collage.parts[k].y), side = float(2 * s), margin = 1;
+        const auto x = [&](float v) { return out.m[0] * std::clamp(v + dx, 0.0f, side) + out.m[2]; };
+        const auto y = [&](float v) { return out.m[4] * std::clamp(v + dy, 0.0f, side) + out.m[5]; };
+        return x(b.x2) > -margin && x(b.x1) < float(s) + margin && y(b.y2) > -margin && y(b.y1) < float(s) + margin;
+      };
+      parts[k].instances = instances(members[k], *parts[k].image, out.by_rows && even ? seen : std::function<bool(const BoxXyxy&)>());
+    }
+    out.instances = mosaic_instances(parts, out.collage);
     clock.mark(timing_->labels);
     if (!out.by_rows) {
       const bool whole = out.perspective || c.copy_paste > 0;

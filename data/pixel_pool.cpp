@@ -1,5 +1,6 @@
 #include "data/pixel_pool.h"
 
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <new>
@@ -41,8 +42,9 @@ void* allocate(size_t bytes) {
   if (bytes >= kSmallest) {
     Pool& p = pool();
     std::lock_guard lock(p.mutex);
-    const auto found = p.blocks.lower_bound(bytes);
+    auto found = p.blocks.lower_bound(bytes);
     if (found != p.blocks.end() && found->first <= bytes + bytes / 4) {
+      found = std::prev(p.blocks.upper_bound(found->first));  // of equal ones the last that came: it may still be in a cache
       Header* const header = found->second;
       p.blocks.erase(found);
       --p.statistics.kept_blocks;

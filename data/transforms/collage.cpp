@@ -41,6 +41,18 @@ void Collage::read(int y, int x0, int x1, uint8_t* out) const {
   if (x < x1) std::memset(out + size_t(x - x0) * 3, kBorderValue, size_t(x1 - x) * 3);
 }
 
+void Collage::prefetch(int y, int x0, int x1) const {
+  constexpr size_t kLine = 64;
+  for (int k = 0; k < count; ++k) {
+    const Part& part = parts[size_t(k)];
+    const Columns c = covered(*this, part, y);
+    const int from = std::max(c.begin, x0), to = std::min(c.end, x1);
+    if (c.empty() || from >= to) continue;
+    const uint8_t* const row = part.image->row(y - part.y);
+    for (size_t at = size_t(from - part.x) * 3; at < size_t(to - part.x) * 3; at += kLine) __builtin_prefetch(row + at);
+  }
+}
+
 void Collage::draw(PixelBox needed, Image& canvas) const {
   canvas.height = height;
   canvas.width = width;

@@ -33,6 +33,9 @@ struct Collage {
   // Pixels [x0, x1) of row y; all beyond the canvas is border.
   void read(int y, int x0, int x1, uint8_t* out) const;
 
+  // Asks the memory for what read() would look at.
+  void prefetch(int y, int x0, int x1) const;
+
   // The pixels inside `needed`, on a canvas whose memory is used again; the others are left as they are.
   void draw(PixelBox needed, Image& canvas) const;
 };

@@ -40,39 +40,44 @@ void hsv_span(const uint8_t* rgb, int64_t pixels, int32_t hue_shift, int32_t sat
     return hn::BitCast(d8, hn::Or(hn::ShiftLeft<8>(swapped), hn::ShiftRight<8>(swapped)));
 #endif
   };
+  // Per pixel: highest channel, spread, both at least 1; the operands of the hue; then the new channels and the sector. Several vectors
+  // go through each stage before the next begins: what was just stored in parts cannot be loaded whole at once.
+  constexpr int64_t kVectors = 6, kBlock = kVectors * HWY_MAX_BYTES;
+  HWY_ALIGN uint8_t value[kBlock], spread[kBlock], value1[kBlock], spread1[kBlock], plus[kBlock], minus[kBlock], turns[kBlock];
+  HWY_ALIGN int16_t numerator[kBlock];
+  HWY_ALIGN uint8_t high[kBlock], middle[kBlock], low[kBlock], sectors[kBlock];
   HWY_ALIGN uint8_t rest[3 * HWY_MAX_BYTES];
-  // Per pixel: highest channel, spread, both at least 1; the operands of the hue; then the new channels and the sector.
-  HWY_ALIGN uint8_t value[HWY_MAX_BYTES], spread[HWY_MAX_BYTES], value1[HWY_MAX_BYTES], spread1[HWY_MAX_BYTES];
-  HWY_ALIGN uint8_t plus[HWY_MAX_BYTES], minus[HWY_MAX_BYTES], turns[HWY_MAX_BYTES];
-  HWY_ALIGN int16_t numerator[HWY_MAX_BYTES];
-  HWY_ALIGN uint8_t high[HWY_MAX_BYTES], middle[HWY_MAX_BYTES], low[HWY_MAX_BYTES], sectors[HWY_MAX_BYTES];
 
-  for (int64_t at = 0; at < pixels; at += lanes) {
-    const int64_t count = std::min(lanes, pixels - at);
-    const uint8_t* from = rgb + at * 3;
-    if (count < lanes) {
-      std::memcpy(rest, from, size_t(count) * 3);
-      std::memset(rest + count * 3, 0, size_t(lanes - count) * 3);
-      from = rest;
+  for (int64_t block = 0; block < pixels; block += kVectors * lanes) {
+    const int64_t in_block = std::min(kVectors * lanes, pixels - block);
+    for (int64_t i = 0; i < in_block; i += lanes) {
+      const int64_t count = std::min(lanes, in_block - i);
+      const uint8_t* from = rgb + (block + i) * 3;
+      if (count < lanes) {
+        std::memcpy(rest, from, size_t(count) * 3);
+        std::memset(rest + count * 3, 0, size_t(lanes - count) * 3);
+        from = rest;
+      }
+      auto r = hn::Undefined(d8), g = r, b = r;
+      hn::LoadInterleaved3(d8, from, r, g, b);
+      const auto v = hn::Max(r, hn::Max(g, b)), diff = hn::Sub(v, hn::Min(r, hn::Min(g, b)));
+      const auto is_r = hn::Eq(v, r), is_g = hn::Eq(v, g);
+      const auto one8 = hn::Set(d8, 1);
+      hn::Store(v, d8, value + i);
+      hn::Store(diff, d8, spread + i);
+      hn::Store(hn::Max(v, one8), d8, value1 + i);
+      hn::Store(hn::Max(diff, one8), d8, spread1 + i);
+      hn::Store(hn::IfThenElse(is_r, g, hn::IfThenElse(is_g, b, r)), d8, plus + i);
+      hn::Store(hn::IfThenElse(is_r, b, hn::IfThenElse(is_g, r, g)), d8, minus + i);
+      hn::Store(hn::IfThenZeroElse(is_r, hn::IfThenElse(is_g, hn::Set(d8, 2), hn::Set(d8, 4))), d8, turns + i);
     }
-    auto r = hn::Undefined(d8), g = r, b = r;
-    hn::LoadInterleaved3(d8, from, r, g, b);
-    const auto v = hn::Max(r, hn::Max(g, b)), diff = hn::Sub(v, hn::Min(r, hn::Min(g, b)));
-    const auto is_r = hn::Eq(v, r), is_g = hn::Eq(v, g);
-    const auto one8 = hn::Set(d8, 1);
-    hn::Store(v, d8, value);
-    hn::Store(diff, d8, spread);
-    hn::Store(hn::Max(v, one8), d8, value1);
-    hn::Store(hn::Max(diff, one8), d8, spread1);
-    hn::Store(hn::IfThenElse(is_r, g, hn::IfThenElse(is_g, b, r)), d8, plus);
-    hn::Store(hn::IfThenElse(is_r, b, hn::IfThenElse(is_g, r, g)), d8, minus);
-    hn::Store(hn::IfThenZeroElse(is_r, hn::IfThenElse(is_g, hn::Set(d8, 2), hn::Set(d8, 4))), d8, turns);
-    for (int64_t i = 0; i < lanes; i += lanes16) {
+
+    for (int64_t i = 0; i < in_block; i += lanes16) {
       const auto wide = [&](const uint8_t* p) HWY_ATTR { return hn::PromoteTo(d16, hn::Load(d8_16, p + i)); };
       hn::Store(hn::Add(hn::Sub(wide(plus), wide(minus)), hn::Mul(wide(turns), wide(spread))), d16, numerator + i);
     }
 
-    for (int64_t i = 0; i < lanes; i += lanes32) {
+    for (int64_t i = 0; i < in_block; i += lanes32) {
       const auto whole = [&](const uint8_t* p) HWY_ATTR { return hn::PromoteTo(di, hn::Load(d8_32, p + i)); };
       const auto real = [&](auto x) HWY_ATTR { return hn::ConvertTo(df, x); };
       const auto ratio = [&](float n, auto x) HWY_ATTR { return hn::Sub(hn::Add(hn::Div(hn::Set(df, n), real(x)), rounding), rounding); };
@@ -105,24 +110,27 @@ void hsv_span(const uint8_t* rgb, int64_t pixels, int32_t hue_shift, int32_t sat
       hn::Store(hn::TruncateTo(d8_32, hn::BitCast(du, sector_bits)), d8_32, sectors + i);
     }
 
-    const auto sector = hn::Load(d8, sectors), hi = hn::Load(d8, high), mid = hn::Load(d8, middle), lo = hn::Load(d8, low);
-    const auto is = [&](uint8_t k) HWY_ATTR { return hn::Eq(sector, hn::Set(d8, k)); };
-    const auto s1 = is(1), s2 = is(2), s3 = is(3), s4 = is(4), s5 = is(5), s0 = is(0);
-    // Sectors 0..5: red hi mid lo lo mid hi, green mid hi hi mid lo lo, blue lo lo mid hi hi mid.
-    r = hn::IfThenElse(hn::Or(s1, s4), mid, hn::IfThenElse(hn::Or(s2, s3), lo, hi));
-    g = hn::IfThenElse(hn::Or(s0, s3), mid, hn::IfThenElse(hn::Or(s4, s5), lo, hi));
-    b = hn::IfThenElse(hn::Or(s2, s5), mid, hn::IfThenElse(hn::Or(s3, s4), hi, lo));
-    if (mirror) r = reversed(r), g = reversed(g), b = reversed(b);
-    uint8_t* const to = out + (mirror ? pixels - at - lanes : at) * 3;
-    if (count == lanes) {
-      hn::StoreInterleaved3(r, g, b, d8, to);
-      continue;
+    for (int64_t i = 0; i < in_block; i += lanes) {
+      const int64_t at = block + i, count = std::min(lanes, pixels - at);
+      const auto sector = hn::Load(d8, sectors + i), hi = hn::Load(d8, high + i), mid = hn::Load(d8, middle + i),
+                 lo = hn::Load(d8, low + i);
+      const auto is = [&](uint8_t k) HWY_ATTR { return hn::Eq(sector, hn::Set(d8, k)); };
+      const auto s0 = is(0), s1 = is(1), s2 = is(2), s3 = is(3), s4 = is(4), s5 = is(5);
+      // Sectors 0..5: red hi mid lo lo mid hi, green mid hi hi mid lo lo, blue lo lo mid hi hi mid.
+      auto r = hn::IfThenElse(hn::Or(s1, s4), mid, hn::IfThenElse(hn::Or(s2, s3), lo, hi));
+      auto g = hn::IfThenElse(hn::Or(s0, s3), mid, hn::IfThenElse(hn::Or(s4, s5), lo, hi));
+      auto b = hn::IfThenElse(hn::Or(s2, s5), mid, hn::IfThenElse(hn::Or(s3, s4), hi, lo));
+      if (mirror) r = reversed(r), g = reversed(g), b = reversed(b);
+      if (count == lanes) {
+        hn::StoreInterleaved3(r, g, b, d8, out + (mirror ? pixels - at - lanes : at) * 3);
+      } else {
+        hn::StoreInterleaved3(r, g, b, d8, rest);
+        if (mirror)
+          std::memcpy(out, rest + (lanes - count) * 3, size_t(count) * 3);
+        else
+          std::memcpy(out + at * 3, rest, size_t(count) * 3);
+      }
     }
-    hn::StoreInterleaved3(r, g, b, d8, rest);
-    if (mirror)
-      std::memcpy(out, rest + (lanes - count) * 3, size_t(count) * 3);
-    else
-      std::memcpy(to, rest, size_t(count) * 3);
   }
 }
 

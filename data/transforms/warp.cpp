@@ -216,6 +216,7 @@ class RowPair {
       Held& h = held_[size_t(k)];
       if (h.y == y + k) continue;
       canvas_.read(y + k, x0_, x1_, h.pixels.data());
+      canvas_.prefetch(y + k + 2, x0_, x1_);  // pictures come from far away; the next output row will want this one
       h.y = y + k;
     }
     return {held_[0].pixels.data(), held_[1].pixels.data()};

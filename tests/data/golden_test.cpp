@@ -16,6 +16,7 @@
 #include "data/transforms/mixup.h"
 #include "data/transforms/mosaic.h"
 #include "data/yolo_txt.h"
+#include "tests/data/support.h"
 
 using namespace tessera;
 using namespace tessera::testing;
@@ -182,6 +183,19 @@ TEST_CASE("golden HSV") {
     for (int row = 0; row < x.height; ++row)
       for (size_t i = 0; i < whole; ++i) different += x.row(row)[i] != y.row(row)[i];
     CHECK(different <= int64_t(whole) * x.height / 2000);
+  }
+}
+
+TEST_CASE("HSV: every length, and mirrored, as pixel by pixel") {
+  const HsvChange change({0.01, -0.4, 0.3});
+  const Image all = noise_image(1, 700);
+  std::vector<uint8_t> single(2100), out(2100), mirrored(2100);
+  for (int x = 0; x < 700; ++x) change.apply(all.row(0) + 3 * x, 1, false, &single[size_t(3 * x)]);
+  for (int n = 1; n <= 700; n += n < 140 ? 1 : 37) {
+    change.apply(all.row(0), n, false, out.data());
+    change.apply(all.row(0), n, true, mirrored.data());
+    REQUIRE(std::equal(out.begin(), out.begin() + 3 * n, single.begin()));
+    for (int x = 0; x < n; ++x) REQUIRE(std::memcmp(&mirrored[size_t(3 * (n - 1 - x))], &single[size_t(3 * x)], 3) == 0);
   }
 }
 
