@@ -188,7 +188,7 @@ TEST_CASE("golden HSV") {
 
 TEST_CASE("HSV: every length, and mirrored, as pixel by pixel") {
   const HsvChange change({0.01, -0.4, 0.3});
-  const Image all = noise_image(1, 700);
+  const Image all = test::noise_image(1, 700);
   std::vector<uint8_t> single(2100), out(2100), mirrored(2100);
   for (int x = 0; x < 700; ++x) change.apply(all.row(0) + 3 * x, 1, false, &single[size_t(3 * x)]);
   for (int n = 1; n <= 700; n += n < 140 ? 1 : 37) {
