@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <ctime>
+#include <functional>
 #include <numeric>
 
 #include "data/dataset_yaml.h"
@@ -27,7 +29,7 @@ std::vector<int64_t> shuffled_order(int64_t n, uint64_t seed, int epoch) {
 // ---- timing ----------------------------------------------------------------------------------------------------------
 
 struct SegDataset::AtomicTiming {
-  std::atomic<int64_t> decode{0}, compose{0}, warp{0}, hsv{0}, rasterize{0}, other{0}, samples{0};  // nanoseconds
+  std::atomic<int64_t> decode{0}, labels{0}, pixels{0}, rasterize{0}, samples{0};  // nanoseconds
 };
 
 // Books the CPU time of this thread since the last mark on one part.
@@ -48,7 +50,7 @@ struct SegDataset::Clock {
 SegDataset::Timing SegDataset::take_timing() const {
   const auto take = [](std::atomic<int64_t>& part) { return double(part.exchange(0)) * 1e-9; };
   AtomicTiming& t = *timing_;
-  return {take(t.decode), take(t.compose), take(t.warp), take(t.hsv), take(t.rasterize), take(t.other), t.samples.exchange(0)};
+  return {take(t.decode), take(t.labels), take(t.pixels), take(t.rasterize), t.samples.exchange(0)};
 }
 
 // ---- construction ----------------------------------------------------------------------------------------------------
@@ -116,12 +118,16 @@ SegDataset::SegDataset(LabelScan scan, std::vector<std::string> names, DatasetCo
               : fits                                    ? MosaicPartners::kUniform
                                                         : MosaicPartners::kWindow;
   window_ = std::min<int64_t>({size(), 8 * config_.batch, 1000});
-  // Without partners to share, a cache that cannot hold the set would only churn.
-  const bool useful = fits || (config_.train && config_.augment.mosaic > 0);
-  int64_t budget = useful ? config_.cache_bytes : 0;
-  if (!fits && partners_ == MosaicPartners::kWindow)
-    budget = std::min(budget, (window_ + 4 * config_.batch) * int64_t(config_.imgsz) * config_.imgsz * 3);
-  cache_ = std::make_unique<ImageCache>(budget);
+  // What a window of partners needs; a set that fits never fills more than itself.
+  const int64_t recent = (window_ + 4 * config_.batch) * int64_t(config_.imgsz) * config_.imgsz * 3;
+  if (fits || config_.cache_lasting) {
+    cache_budget_ = config_.cache_bytes;
+  } else if (config_.train && config_.augment.mosaic > 0) {
+    cache_budget_ = partners_ == MosaicPartners::kWindow ? std::min(config_.cache_bytes, recent) : config_.cache_bytes;
+  }  // without partners to share, a cache that cannot hold the set would only churn
+  const bool split = config_.cache_lasting && !fits;
+  const int64_t for_recent = !split ? cache_budget_ : config_.train && config_.augment.mosaic > 0 ? std::min(cache_budget_ / 2, recent) : 0;
+  cache_ = std::make_unique<ImageCache>(for_recent, cache_budget_ - for_recent);
 }
 
 std::vector<int64_t> SegDataset::objects_by_class() const {
@@ -149,20 +155,31 @@ DecodedPtr SegDataset::decoded(int64_t index) const {
   });
 }
 
-// Labels in pixels of the resized picture, polygons resampled (spec 5.5).
-std::vector<Instance> SegDataset::instances(int64_t index, const Image& image) const {
-  const std::vector<LabelObject>& objects = images_[size_t(index)].objects;
+// Vertices that each object of the image gets (spec 5.5).
+static int64_t vertices_of(const ScanImage& image) {
   size_t longest = 0;
-  for (const LabelObject& o : objects) longest = std::max(longest, o.polygon.size());
-  const int64_t count = resample_count(int64_t(longest));
+  for (const LabelObject& o : image.objects) longest = std::max(longest, o.polygon.size());
+  return resample_count(int64_t(longest));
+}
+
+// Labels in pixels of the resized picture, polygons resampled (spec 5.5); of the objects whose polygon lies in a box that is `wanted`.
+std::vector<Instance> SegDataset::instances(int64_t index, const Image& image, const std::function<bool(const BoxXyxy&)>& wanted) const {
+  const std::vector<LabelObject>& objects = images_[size_t(index)].objects;
+  const int64_t count = vertices_of(images_[size_t(index)]);
   const float w = float(image.width), h = float(image.height);
-  std::vector<Instance> out(objects.size());
-  for (size_t i = 0; i < objects.size(); ++i) {
-    const std::array<float, 4>& b = objects[i].box;
-    out[i].class_id = objects[i].class_id;
-    out[i].box = {(b[0] - b[2] / 2) * w, (b[1] - b[3] / 2) * h, (b[0] + b[2] / 2) * w, (b[1] + b[3] / 2) * h};
-    out[i].polygon = resample(objects[i].polygon, count);
-    for (Point& p : out[i].polygon) p = {p.x * w, p.y * h};
+  std::vector<Instance> out;
+  out.reserve(objects.size());
+  for (const LabelObject& object : objects) {
+    if (wanted) {
+      const BoxXyxy around = bounding_box(object.polygon);
+      if (!wanted({around.x1 * w, around.y1 * h, around.x2 * w, around.y2 * h})) continue;
+    }
+    const std::array<float, 4>& b = object.box;
+    Instance& instance = out.emplace_back();
+    instance.class_id = object.class_id;
+    instance.box = {(b[0] - b[2] / 2) * w, (b[1] - b[3] / 2) * h, (b[0] + b[2] / 2) * w, (b[1] + b[3] / 2) * h};
+    instance.polygon = resample(object.polygon, count);
+    for (Point& p : instance.polygon) p = {p.x * w, p.y * h};
   }
   return out;
 }
@@ -191,90 +208,187 @@ int64_t SegDataset::partner(int64_t index, int epoch, Rng& rng) const {
   return epoch_order(std::max(epoch - 1, 0))->order[size_t(size() + at)];
 }
 
+// What a training item will look like before its colours change: the pictures that it is made of, and the objects already in place.
+// Pixels are made when everything is drawn, in one go for each row.
+struct SegDataset::Scene {
+  std::array<DecodedPtr, 4> pictures;
+  LabeledImage canvas;  // used when a step needs it whole
+  Collage collage;
+  Matrix3 m{};
+  bool perspective = false, by_rows = false;
+  Size target;
+  std::vector<Instance> instances;
+
+  void render(RowSink& sink) const {
+    if (by_rows) return warp_rows(collage, m, target.height, target.width, sink);
+    thread_local Image out;
+    warp(canvas.image, m, perspective, target.height, target.width, out);
+    for (int y = 0; y < out.height; ++y) {
+      uint8_t* const row = sink.row(y);
+      std::memcpy(row, out.row(y), size_t(out.width) * 3);
+      sink.done(y, row, {0, out.width});
+    }
+  }
+};
+
+namespace {
+
+// Rows through the change of colours, mirrored as asked, into their place.
+class ColoredRows final : public RowSink {
+ public:
+  ColoredRows(const HsvChange& colors, const CopyOptions& copy, int height, int width, uint8_t* out)
+      : colors_(colors), copy_(copy), height_(height), width_(width), out_(out), row_(size_t(width) * 3) {
+    const std::array<uint8_t, 3> grey = {kBorderValue, kBorderValue, kBorderValue};
+    std::array<uint8_t, 3> changed;
+    colors.apply(grey.data(), 1, false, changed.data());
+    border_ = changed[0];  // grey has no hue and stays grey
+  }
+
+  uint8_t* row(int) override { return row_.data(); }
+  void done(int y, uint8_t* row, Columns made) override {
+    if (made.empty()) made = {};
+    uint8_t* const to = out_ + size_t(copy_.vertical ? height_ - 1 - y : y) * size_t(width_) * 3;
+    const int begin = copy_.horizontal ? width_ - made.end : made.begin, count = made.end - made.begin;
+    std::memset(to, border_, size_t(begin) * 3);
+    colors_.apply(row + size_t(made.begin) * 3, count, copy_.horizontal, to + size_t(begin) * 3);
+    std::memset(to + size_t(begin + count) * 3, border_, size_t(width_ - begin - count) * 3);
+    if (copy_.swap_channels)
+      for (int x = begin; x < begin + count; ++x) std::swap(to[3 * x], to[3 * x + 2]);
+  }
+
+ private:
+  const HsvChange& colors_;
+  const CopyOptions copy_;
+  const int height_, width_;
+  uint8_t* const out_;
+  uint8_t border_ = 0;
+  PixelBuffer row_;
+};
+
+}  // namespace
+
 // Mosaic or letterbox, copy-paste, and the affine transform: steps 1 to 4 of section 6.
-void SegDataset::augment(int64_t index, int epoch, Rng& rng, LabeledImage& out, Clock& clock) const {
-  thread_local LabeledImage canvas;  // its memory is used again for every item of this thread
+void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, Clock& clock) const {
   const AugmentConfig& c = config_.augment;
   const bool closed = config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at;
   const int s = config_.imgsz;
-  const Size target = input_size(index);
+  out.target = input_size(index);
+  out.perspective = c.perspective > 0;
   const bool with_mosaic = !(rng.uniform() > (closed ? 0.0 : c.mosaic)) && !closed && c.mosaic > 0;
   AffineDraw draw;
-  Matrix3 m{};
 
   if (with_mosaic) {
     std::array<int64_t, 4> members = {index};
     for (size_t k = 1; k < 4; ++k) members[k] = partner(index, epoch, rng);
     const int yc = int(rng.uniform(s / 2.0, 3 * s / 2.0)), xc = int(rng.uniform(s / 2.0, 3 * s / 2.0));
-    clock.mark(timing_->other);
-    std::array<DecodedPtr, 4> pictures;
-    for (size_t k = 0; k < 4; ++k) pictures[k] = decoded(members[k]);
+    clock.mark(timing_->labels);
+    for (size_t k = 0; k < 4; ++k) out.pictures[k] = decoded(members[k]);
     clock.mark(timing_->decode);
     std::array<MosaicPart, 4> parts;
-    for (size_t k = 0; k < 4; ++k) parts[k] = {&pictures[k]->image, instances(members[k], pictures[k]->image)};
-    // The affine draws follow those of the mosaic whether or not the canvas is complete.
+    for (size_t k = 0; k < 4; ++k) parts[k].image = &out.pictures[k]->image;
+    out.collage = mosaic_collage(parts, s, xc, yc);
     draw = draw_affine(rng, c);
-    m = affine_matrix(draw, 2 * s, 2 * s, s, s);
-    const bool whole = c.perspective > 0 || c.copy_paste > 0;
-    canvas.instances =
-        mosaic(parts, s, xc, yc, canvas.image, whole ? PixelBox{0, 0, 2 * s, 2 * s} : warp_footprint(m, 2 * s, 2 * s, s, s));
-    if (c.copy_paste > 0) copy_paste_flip(canvas, c.copy_paste);
-  } else {
-    const DecodedPtr picture = decoded(index);
-    clock.mark(timing_->decode);
-    canvas.instances = instances(index, picture->image);
-    const LetterboxPlan plan = plan_letterbox({picture->image.height, picture->image.width}, target);
-    if (c.copy_paste > 0 && !closed) {
-      LabeledImage pasted{picture->image, std::move(canvas.instances)};
-      copy_paste_flip(pasted, c.copy_paste);
-      canvas.instances = std::move(pasted.instances);
-      canvas.image = letterbox(pasted.image, plan);
-    } else {
-      canvas.image = letterbox(picture->image, plan);
+    out.m = affine_matrix(draw, 2 * s, 2 * s, s, s);
+    out.by_rows = !out.perspective && c.copy_paste == 0 && keeps_axes(out.m);
+    // Objects that end beyond one side of the frame would be dropped at the end; many of a mosaic's do. Not when the largest of the
+    // vertex counts matters for the others.
+    bool even = true;
+    for (size_t k = 1; k < 4; ++k) even = even && vertices_of(images_[size_t(members[k])]) == vertices_of(images_[size_t(members[0])]);
+    for (size_t k = 0; k < 4; ++k) {
+      const auto seen = [&](const BoxXyxy& b) {
+        const float dx = float(out.collage.parts[k].x), dy = float(out.collage.parts[k].y), side = float(2 * s), margin = 1;
+        const auto x = [&](float v) { return out.m[0] * std::clamp(v + dx, 0.0f, side) + out.m[2]; };
+        const auto y = [&](float v) { return out.m[4] * std::clamp(v + dy, 0.0f, side) + out.m[5]; };
+        return x(b.x2) > -margin && x(b.x1) < float(s) + margin && y(b.y2) > -margin && y(b.y1) < float(s) + margin;
+      };
+      parts[k].instances = instances(members[k], *parts[k].image, out.by_rows && even ? seen : std::function<bool(const BoxXyxy&)>());
     }
-    letterbox(canvas.instances, plan);
+    out.instances = mosaic_instances(parts, out.collage);
+    clock.mark(timing_->labels);
+    if (!out.by_rows) {
+      const bool whole = out.perspective || c.copy_paste > 0;
+      out.collage.draw(whole ? PixelBox{0, 0, 2 * s, 2 * s} : warp_footprint(out.m, 2 * s, 2 * s, s, s), out.canvas.image);
+      if (c.copy_paste > 0) {
+        out.canvas.instances = std::move(out.instances);
+        copy_paste_flip(out.canvas, c.copy_paste);
+        out.instances = std::move(out.canvas.instances);
+      }
+      clock.mark(timing_->pixels);
+    }
+  } else {
+    const DecodedPtr picture = out.pictures[0] = decoded(index);
+    clock.mark(timing_->decode);
+    out.instances = instances(index, picture->image);
+    clock.mark(timing_->labels);
+    const LetterboxPlan plan = plan_letterbox({picture->image.height, picture->image.width}, out.target);
+    if (c.copy_paste > 0 && !closed) {
+      LabeledImage pasted{picture->image, std::move(out.instances)};
+      copy_paste_flip(pasted, c.copy_paste);
+      out.instances = std::move(pasted.instances);
+      out.canvas.image = letterbox(pasted.image, plan);
+    } else {
+      out.canvas.image = letterbox(picture->image, plan);
+    }
+    clock.mark(timing_->pixels);
+    letterbox(out.instances, plan);
+    const Image& canvas = out.canvas.image;
     draw = draw_affine(rng, c);
-    m = affine_matrix(draw, canvas.image.height, canvas.image.width, target.height, target.width);
+    out.m = affine_matrix(draw, canvas.height, canvas.width, out.target.height, out.target.width);
+    out.by_rows = !out.perspective && keeps_axes(out.m);
+    out.collage = {};
+    out.collage.height = canvas.height;
+    out.collage.width = canvas.width;
+    out.collage.add(canvas, 0, 0);
   }
-  clock.mark(timing_->compose);
-  warp(canvas.image, m, c.perspective > 0, target.height, target.width, out.image);
-  clock.mark(timing_->warp);
-  out.instances = std::move(canvas.instances);
-  transform_instances(out.instances, m, draw.scale, target.height, target.width);
-  clock.mark(timing_->other);
+  transform_instances(out.instances, out.m, draw.scale, out.target.height, out.target.width);
+  clock.mark(timing_->labels);
 }
 
 Sample SegDataset::get_train(int64_t index, int epoch) const {
-  thread_local LabeledImage picture, other;
+  thread_local Scene scene, other;  // their memory is used again for every item of this thread
   Clock clock;
   Rng rng(config_.seed, RngPurpose::kAugment, uint64_t(epoch) << 40 | uint64_t(index));
   const AugmentConfig& c = config_.augment;
-  augment(index, epoch, rng, picture, clock);
+  augment(index, epoch, rng, scene, clock);
   const bool closed = config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at;
-  if (c.mixup > 0 && !closed && !(rng.uniform() > c.mixup)) {
+  const bool mixed = c.mixup > 0 && !closed && !(rng.uniform() > c.mixup);
+  double share = 0;
+  if (mixed) {
     augment(rng.below(size()), epoch, rng, other, clock);
-    mixup(picture, std::move(other), rng.beta(32, 32));
-    clock.mark(timing_->compose);
+    share = rng.beta(32, 32);
   }
-  augment_hsv(picture.image, draw_hsv(rng, c));
-  clock.mark(timing_->hsv);
+  const HsvChange colors(draw_hsv(rng, c));
   CopyOptions copy;
   copy.vertical = rng.uniform() < c.flipud;
   copy.horizontal = rng.uniform() < c.fliplr;
   copy.swap_channels = rng.uniform() < c.bgr;
-  if (copy.vertical) flip_vertical(picture.instances, picture.image.height);
-  if (copy.horizontal) flip_horizontal(picture.instances, picture.image.width);
 
   Sample sample;
   sample.index = index;
-  sample.height = picture.image.height;
-  sample.width = picture.image.width;
-  sample.pixels.resize(picture.image.pixels.size());
-  copy_flipped(picture.image.pixels.data(), sample.height, sample.width, sample.pixels.data(), copy);
+  sample.height = scene.target.height;
+  sample.width = scene.target.width;
+  sample.pixels.resize(size_t(sample.height) * size_t(sample.width) * 3);
   sample.geometry.original_height = images_[size_t(index)].height;
   sample.geometry.original_width = images_[size_t(index)].width;
-  clock.mark(timing_->other);
-  finish(picture, sample, clock);
+  ColoredRows rows(colors, copy, sample.height, sample.width, sample.pixels.data());
+  if (mixed) {
+    LabeledImage a{Image(sample.height, sample.width), std::move(scene.instances)};
+    LabeledImage b{Image(sample.height, sample.width), std::move(other.instances)};
+    ImageRows into_a(a.image), into_b(b.image);
+    scene.render(into_a);
+    other.render(into_b);
+    mixup(a, std::move(b), share);
+    for (int y = 0; y < sample.height; ++y) rows.done(y, a.image.row(y), {0, sample.width});
+    scene.instances = std::move(a.instances);
+  } else {
+    scene.render(rows);
+  }
+  scene.pictures = other.pictures = {};
+  clock.mark(timing_->pixels);
+  if (copy.vertical) flip_vertical(scene.instances, sample.height);
+  if (copy.horizontal) flip_horizontal(scene.instances, sample.width);
+  clock.mark(timing_->labels);
+  finish(scene.instances, sample, clock);
   return sample;
 }
 
@@ -286,38 +400,40 @@ Sample SegDataset::get_plain(int64_t index) const {
   LetterboxOptions options;
   options.scaleup = false;
   const LetterboxPlan plan = plan_letterbox({image.height, image.width}, input_size(index), options);
-  LabeledImage picture{letterbox(image, plan), instances(index, image)};
-  letterbox(picture.instances, plan);
+  Image picture = letterbox(image, plan);
+  clock.mark(timing_->pixels);
+  std::vector<Instance> objects = instances(index, image);
+  letterbox(objects, plan);
 
   Sample sample;
   sample.index = index;
-  sample.height = picture.image.height;
-  sample.width = picture.image.width;
-  sample.pixels.assign(picture.image.pixels.begin(), picture.image.pixels.end());
+  sample.height = picture.height;
+  sample.width = picture.width;
+  sample.pixels = std::move(picture.pixels);
   sample.geometry = {decoded_picture->original_height,
                      decoded_picture->original_width,
                      double(image.height) / decoded_picture->original_height,
                      double(image.width) / decoded_picture->original_width,
                      plan.left,
                      plan.top};
-  clock.mark(timing_->compose);
-  finish(picture, sample, clock);
+  clock.mark(timing_->labels);
+  finish(objects, sample, clock);
   return sample;
 }
 
 // Masks, and targets in the order of their values (spec 5.6, 5.7).
-void SegDataset::finish(LabeledImage& picture, Sample& sample, Clock& clock) const {
+void SegDataset::finish(const std::vector<Instance>& instances, Sample& sample, Clock& clock) const {
   sample.file = images_[size_t(sample.index)].file;
   sample.overlap = config_.overlap_mask;
-  MaskTargets masks = config_.overlap_mask ? overlap_masks(picture.instances, sample.height, sample.width, config_.mask_ratio)
-                                           : separate_masks(picture.instances, sample.height, sample.width, config_.mask_ratio);
+  MaskTargets masks = config_.overlap_mask ? overlap_masks(instances, sample.height, sample.width, config_.mask_ratio)
+                                           : separate_masks(instances, sample.height, sample.width, config_.mask_ratio);
   sample.mask_height = masks.height;
   sample.mask_width = masks.width;
   sample.masks = std::move(masks.values);
   const float w = float(sample.width), h = float(sample.height);
   sample.targets.reserve(masks.order.size());
   for (const int64_t j : masks.order) {
-    const Instance& i = picture.instances[size_t(j)];
+    const Instance& i = instances[size_t(j)];
     sample.targets.push_back(
         {i.class_id, {(i.box.x1 + i.box.x2) / 2 / w, (i.box.y1 + i.box.y2) / 2 / h, i.box.width() / w, i.box.height() / h}});
   }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -52,7 +53,8 @@ struct DatasetConfig {
   int close_mosaic_at = -1;  // first epoch without mosaic, copy-paste and mixup (spec 6.9); -1: never
   uint64_t seed = 0;
   MosaicPartners partners = MosaicPartners::kAuto;
-  int64_t cache_bytes = int64_t(1) << 30;  // decoded pictures kept in memory
+  int64_t cache_bytes = int64_t(1) << 30;  // decoded pictures kept in memory; results never depend on it
+  bool cache_lasting = false;              // of a set that does not fit keep the first pictures for good instead of the recent ones only
 
   // Reading of labels, used by open_dataset.
   LabelPolicy policy = LabelPolicy::kLenient;
@@ -79,13 +81,14 @@ class SegDataset : public Dataset {
   const LabelScan& scan() const { return scan_; }           // counters and findings; its images have moved here
   MosaicPartners partners() const { return partners_; }     // never kAuto
   int64_t decoded_bytes() const { return decoded_bytes_; }  // all pictures as the cache would hold them
+  int64_t cache_budget() const { return cache_budget_; }    // bytes that the cache may take
   ImageCache::Statistics cache_statistics() const { return cache_->statistics(); }
   std::vector<int64_t> objects_by_class() const;
   Size input_size(int64_t index) const;  // of the network input
 
   // Where the time of get() goes, summed over all threads since the last call, in seconds of CPU time; for the loader bench.
   struct Timing {
-    double decode = 0, compose = 0, warp = 0, hsv = 0, rasterize = 0, other = 0;
+    double decode = 0, labels = 0, pixels = 0, rasterize = 0;  // pictures from files; polygons and boxes; collage to colours; masks
     int64_t samples = 0;
   };
   Timing take_timing() const;
@@ -93,12 +96,13 @@ class SegDataset : public Dataset {
  private:
   struct Clock;
   DecodedPtr decoded(int64_t index) const;
-  std::vector<Instance> instances(int64_t index, const Image& image) const;
+  std::vector<Instance> instances(int64_t index, const Image& image, const std::function<bool(const BoxXyxy&)>& wanted = {}) const;
   int64_t partner(int64_t index, int epoch, Rng& rng) const;
-  void augment(int64_t index, int epoch, Rng& rng, LabeledImage& out, Clock& clock) const;
+  struct Scene;
+  void augment(int64_t index, int epoch, Rng& rng, Scene& out, Clock& clock) const;
   Sample get_train(int64_t index, int epoch) const;
   Sample get_plain(int64_t index) const;
-  void finish(LabeledImage& picture, Sample& sample, Clock& clock) const;
+  void finish(const std::vector<Instance>& instances, Sample& sample, Clock& clock) const;
 
   struct EpochOrder {
     int epoch = -1;
@@ -111,7 +115,7 @@ class SegDataset : public Dataset {
   std::vector<std::string> names_;
   DatasetConfig config_;
   MosaicPartners partners_ = MosaicPartners::kUniform;
-  int64_t window_ = 0, decoded_bytes_ = 0;
+  int64_t window_ = 0, decoded_bytes_ = 0, cache_budget_ = 0;
   std::vector<Size> rect_shapes_;  // of each batch
   std::unique_ptr<ImageCache> cache_;
   mutable std::mutex order_mutex_;

@@ -76,8 +76,12 @@ Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
 }
 
 Image read_image(const std::filesystem::path& path) {
-  const std::string bytes = read_file(path);
-  return decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, path.string());
+  constexpr size_t kKept = size_t(4) << 20;
+  thread_local std::string bytes;
+  read_file(path, bytes);
+  Image image = decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, path.string());
+  if (bytes.capacity() > kKept) bytes = {};
+  return image;
 }
 
 void write_png(const std::filesystem::path& path, const Image& image) {
@@ -88,102 +92,6 @@ void write_png(const std::filesystem::path& path, const Image& image) {
 void write_jpeg(const std::filesystem::path& path, const Image& image, int quality) {
   const std::vector<uint8_t> bytes = encode_jpeg(image, quality);
   write_file_atomic(path, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
-}
-
-// ---- resize ----------------------------------------------------------------------------------------------------------
-
-namespace {
-
-struct Taps {
-  std::vector<int32_t> first, second;  // source positions
-  std::vector<int32_t> w0, w1;         // weights, sum 2048
-};
-
-int32_t weight(float f) { return int32_t(std::lrint(f * 2048.0f)); }  // half to even, as OpenCV's saturate_cast
-
-// Columns zero the fraction at the borders, rows clamp the two indices and keep it (spec 14.1).
-Taps make_taps(int source, int target, bool columns) {
-  Taps taps;
-  taps.first.resize(size_t(target));
-  taps.second = taps.w0 = taps.w1 = taps.first;
-  const double scale = double(source) / target;
-  for (int d = 0; d < target; ++d) {
-    float f = float((d + 0.5) * scale - 0.5);
-    int s = int(std::floor(f));
-    f -= float(s);
-    if (columns && s < 0) s = 0, f = 0;
-    if (columns && s >= source - 1) s = source - 1, f = 0;
-    taps.first[size_t(d)] = std::clamp(s, 0, source - 1);
-    taps.second[size_t(d)] = std::clamp(s + 1, 0, source - 1);
-    taps.w0[size_t(d)] = weight(1.0f - f);
-    taps.w1[size_t(d)] = weight(f);
-  }
-  return taps;
-}
-
-// One source row to target width, kept shifted as the vertical pass wants it: (p0 w0 + p1 w1) >> 4 < 2^15.
-template <int kChannels>
-void resize_row(const uint8_t* row, const Taps& columns, int width, int16_t* out) {
-  for (int x = 0; x < width; ++x) {
-    const uint8_t* p = row + columns.first[size_t(x)] * kChannels;
-    const uint8_t* q = row + columns.second[size_t(x)] * kChannels;
-    for (int c = 0; c < kChannels; ++c)
-      out[x * kChannels + c] = int16_t((p[c] * columns.w0[size_t(x)] + q[c] * columns.w1[size_t(x)]) >> 4);
-  }
-}
-
-void halve(const uint8_t* source, int source_width, uint8_t* target, int height, int width, int channels) {
-  const size_t pitch = size_t(source_width) * size_t(channels);
-  for (int y = 0; y < height; ++y) {
-    const uint8_t* a = source + size_t(2 * y) * pitch;
-    const uint8_t* b = a + pitch;
-    uint8_t* out = target + size_t(y) * size_t(width) * size_t(channels);
-    for (int x = 0; x < width; ++x, a += 2 * channels, b += 2 * channels)
-      for (int c = 0; c < channels; ++c) *out++ = uint8_t((a[c] + a[c + channels] + b[c] + b[c + channels] + 2) >> 2);
-  }
-}
-
-}  // namespace
-
-void resize_bilinear(const uint8_t* source, int sh, int sw, uint8_t* target, int th, int tw, int channels) {
-  TESSERA_CHECK(sh > 0 && sw > 0 && th > 0 && tw > 0 && (channels == 1 || channels == 3), "resize {}x{} to {}x{}, {} channels", sh,
-                sw, th, tw, channels);
-  if (sh == th && sw == tw) {
-    std::memcpy(target, source, size_t(sh) * size_t(sw) * size_t(channels));
-    return;
-  }
-  if (sh == 2 * th && sw == 2 * tw) return halve(source, sw, target, th, tw, channels);
-  const Taps columns = make_taps(sw, tw, true), rows = make_taps(sh, th, false);
-  const size_t row_values = size_t(tw) * size_t(channels);
-  std::vector<int16_t> buffers[2] = {std::vector<int16_t>(row_values), std::vector<int16_t>(row_values)};
-  int held[2] = {-1, -1};  // source row in each buffer
-  for (int y = 0; y < th; ++y) {
-    const int want[2] = {rows.first[size_t(y)], rows.second[size_t(y)]};
-    if (held[1] == want[0]) std::swap(buffers[0], buffers[1]), std::swap(held[0], held[1]);
-    for (int k = 0; k < 2; ++k) {
-      if (held[k] == want[k]) continue;
-      const uint8_t* row = source + size_t(want[k]) * size_t(sw) * size_t(channels);
-      if (channels == 3)
-        resize_row<3>(row, columns, tw, buffers[k].data());
-      else
-        resize_row<1>(row, columns, tw, buffers[k].data());
-      held[k] = want[k];
-    }
-    const int32_t b0 = rows.w0[size_t(y)], b1 = rows.w1[size_t(y)];
-    const int16_t* s0 = buffers[0].data();
-    const int16_t* s1 = buffers[1].data();
-    uint8_t* out = target + size_t(y) * row_values;
-    for (size_t i = 0; i < row_values; ++i) {
-      const int32_t v = (((b0 * s0[i]) >> 16) + ((b1 * s1[i]) >> 16) + 2) >> 2;
-      out[i] = uint8_t(std::clamp(v, 0, 255));
-    }
-  }
-}
-
-Image resize_bilinear(const Image& source, int height, int width) {
-  Image out(height, width);
-  resize_bilinear(source.pixels.data(), source.height, source.width, out.pixels.data(), height, width, 3);
-  return out;
 }
 
 // ---- orientation -----------------------------------------------------------------------------------------------------

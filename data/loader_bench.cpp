@@ -49,8 +49,7 @@ LoaderBench run_loader_bench(const SegDataset& dataset, const LoaderBenchOptions
   b.core_ms = (process_seconds() - cpu) * 1e3 / double(made);
   const SegDataset::Timing t = dataset.take_timing();
   const auto share = [&](double part) { return part * 1e3 / double(made); };
-  b.decode_ms = share(t.decode), b.compose_ms = share(t.compose), b.warp_ms = share(t.warp);
-  b.hsv_ms = share(t.hsv), b.rasterize_ms = share(t.rasterize), b.other_ms = share(t.other);
+  b.decode_ms = share(t.decode), b.labels_ms = share(t.labels), b.pixels_ms = share(t.pixels), b.rasterize_ms = share(t.rasterize);
   const ImageCache::Statistics cache = dataset.cache_statistics();
   b.decodes = cache.misses - misses;
   b.decoded_pictures = cache.pictures;

@@ -13,8 +13,8 @@ struct LoaderBench {
   int threads = 1;
   double images_per_s = 0;  // all threads together, by the clock
   double core_ms = 0;       // CPU time of one sample
-  double decode_ms = 0, compose_ms = 0, warp_ms = 0, hsv_ms = 0, rasterize_ms = 0,
-         other_ms = 0;                              // of core_ms, by wall-clock shares
+  // Of core_ms: pictures from files; polygons and boxes; collage, warp and colours; masks; the rest is joining batches.
+  double decode_ms = 0, labels_ms = 0, pixels_ms = 0, rasterize_ms = 0;
   int64_t decodes = 0;                              // pictures decoded while measuring
   int64_t decoded_pictures = 0, decoded_bytes = 0;  // in the cache at the end
 };

@@ -43,22 +43,26 @@ Polygon resample(std::span<const Point> polygon, int64_t count) {
   if (k == count) return Polygon(polygon.begin(), polygon.end());
   const auto at = [&](double t) {
     const int64_t i = std::min(int64_t(t), k - 1);
-    const Point a = polygon[size_t(i)], b = polygon[size_t((i + 1) % k)];
+    const Point a = polygon[size_t(i)], b = polygon[size_t(i + 1 < k ? i + 1 : 0)];
     const double f = t - double(i);
     return Point{float(a.x + f * (double(b.x) - a.x)), float(a.y + f * (double(b.y) - a.y))};
   };
-  Polygon out;
-  out.reserve(size_t(count));
+  Polygon out(static_cast<size_t>(count));
+  Point* next = out.data();
   const bool keep_vertices = k + 1 < count;
   const int64_t spaced = keep_vertices ? count - (k + 1) : count;  // parameters over [0, k], both ends included
   const double step = spaced > 1 ? double(k) / double(spaced - 1) : 0.0;
   int64_t vertex = 0;
+  const auto put_vertex = [&] {
+    *next++ = polygon[size_t(vertex < k ? vertex : 0)];
+    ++vertex;
+  };
   for (int64_t i = 0; i < spaced; ++i) {
     const double t = i == spaced - 1 && spaced > 1 ? double(k) : double(i) * step;
-    for (; keep_vertices && double(vertex) <= t; ++vertex) out.push_back(polygon[size_t(vertex % k)]);
-    out.push_back(at(t));
+    while (keep_vertices && vertex <= k && double(vertex) <= t) put_vertex();
+    *next++ = at(t);
   }
-  for (; keep_vertices && vertex <= k; ++vertex) out.push_back(polygon[size_t(vertex % k)]);
+  while (keep_vertices && vertex <= k) put_vertex();
   return out;
 }
 

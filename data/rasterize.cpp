@@ -63,10 +63,16 @@ Cells rasterize(const Polygon& polygon, std::vector<uint8_t>& plane, int height,
 std::vector<Cells> rasterize_all(std::span<const Instance> instances, int height, int width, int ratio) {
   TESSERA_CHECK(ratio >= 1 && height >= ratio && width >= ratio, "masks of a {}x{} input at ratio {}", height, width, ratio);
   thread_local std::vector<uint8_t> plane;
-  plane.assign(size_t(height) * size_t(width), 0);
+  const size_t pixels = size_t(height) * size_t(width);
+  if (plane.size() != pixels) plane.assign(pixels, 0);
   std::vector<Cells> all;
   all.reserve(instances.size());
-  for (const Instance& i : instances) all.push_back(rasterize(i.polygon, plane, height, width, ratio));
+  try {
+    for (const Instance& i : instances) all.push_back(rasterize(i.polygon, plane, height, width, ratio));
+  } catch (...) {
+    plane.clear();  // something may be left in it
+    throw;
+  }
   return all;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "data/image.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
@@ -28,7 +29,7 @@ struct Sample {
   std::string file;
   ImageGeometry geometry;
   int height = 0, width = 0;      // of the network input
-  std::vector<uint8_t> pixels;    // height x width x 3, RGB
+  PixelBuffer pixels;             // height x width x 3, RGB
   std::vector<Target> targets;    // in the order of the mask values (spec 5.6)
   int mask_height = 0, mask_width = 0;
   // Overlap form: one index map, value j + 1 where targets[j] is visible, 0 elsewhere (mask_height x mask_width).

@@ -58,7 +58,8 @@ constexpr OptionSpec kOptions[] = {
     {"json", kBool, "false", 0, 0, "", kAll, "run folder", "stdout is exactly one JSON object"},
     // Data
     {"strict", kBool, "false", 0, 0, "", kTV, "data", "a bad label row is an error instead of skipped and counted"},
-    {"cache", kChoice, "false", 0, 0, "false|true|ram", kTrain | kBench, "data", "keep decoded images in memory"},
+    {"cache", kChoice, "false", 0, 0, "false|true|ram", kTrain | kBench, "data", "keep decoded training images in memory (ram, true), under --cache-mib; results do not depend on it"},
+    {"cache_mib", kInt, "", 1, 1e9, "", kTrain | kBench, "data", "most MiB of decoded images that --cache ram keeps (default: half of the memory available at the start)"},
     {"fraction", kFloat, "1.0", 0, 1, "", kTrain, "data", "part of the training images to use"},
     {"single_cls", kBool, "false", 0, 0, "", kTV, "data", "treat all classes as one"},
     {"classes", kText, "", 0, 0, "", kTV | kPredict, "data", "only these classes, by index: 0,2,5"},

@@ -6,6 +6,7 @@
 
 #include "data/augment_config.h"
 #include "data/instance.h"
+#include "data/transforms/collage.h"
 #include "tensor/base/rng.h"
 
 namespace tessera {
@@ -24,6 +25,32 @@ using Matrix3 = std::array<float, 9>;  // row-major
 
 // M = T S R P C, from pixels of a height x width picture to pixels of the output; float32 as in the original.
 Matrix3 affine_matrix(const AffineDraw& draw, int height, int width, int out_height, int out_width);
+
+// Receives the rows of a picture as they are finished.
+class RowSink {
+ public:
+  virtual ~RowSink() = default;
+  virtual uint8_t* row(int y) = 0;  // where row y is to be written; room for all its pixels
+  // Row y is finished: the pixels of `made` are written, all others are border and left as they were.
+  virtual void done(int y, uint8_t* row, Columns made) = 0;
+};
+
+// Rows into a picture of the output's size, with their border.
+class ImageRows final : public RowSink {
+ public:
+  explicit ImageRows(Image& image) : image_(image) {}
+  uint8_t* row(int y) override { return image_.row(y); }
+  void done(int y, uint8_t* row, Columns made) override;
+
+ private:
+  Image& image_;
+};
+
+// Whether M only scales and shifts, the usual case, which warp_rows does with a third of the work.
+bool keeps_axes(const Matrix3& m);
+
+// warp() of a canvas that need not exist, for an M that keeps the axes. Rows arrive in order.
+void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_width, RowSink& sink);
 
 // out(x, y) = source at M^-1 (x, y), bilinear in float32, rounded to nearest even; taps outside the source count as 114. `out` gets
 // out_height x out_width pixels; its memory is used again. The third row of M is obeyed when `perspective` is set.

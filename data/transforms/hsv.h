@@ -18,17 +18,20 @@ HsvDraw draw_hsv(Rng& rng, const AugmentConfig& config);
 // Saturation and value are multiplied in fixed point: 255 times a gain of up to 2 stays below 2^31.
 constexpr int kHsvGainBits = 22;
 
-// What the change does to 8-bit hue (0..179), saturation and value: hue + 180 r modulo 180, x (1 + r) clipped; all truncated.
-struct HsvTables {
-  std::array<uint8_t, 256> hue{}, saturation{}, value{};
-};
-HsvTables hsv_tables(const HsvDraw& draw);
-
-// OpenCV's 8-bit conversion of one pixel.
+// OpenCV's 8-bit conversion of one pixel. The change: hue + 180 r modulo 180, saturation and value x (1 + r) clipped; all truncated.
 std::array<uint8_t, 3> rgb_to_hsv(uint8_t r, uint8_t g, uint8_t b);
 
-// Every pixel to HSV, through the change, and back; in place. The way back truncates to 8 bits everywhere (OpenCV rounds in the
-// tail of each row, which depends on its build).
-void augment_hsv(Image& image, const HsvDraw& draw);
+// Every pixel to HSV, through the change, and back. The way back truncates to 8 bits everywhere (OpenCV rounds in the tail of each row,
+// which depends on its build).
+class HsvChange {
+ public:
+  explicit HsvChange(const HsvDraw& draw);
+  // `pixels` RGB pixels into `out`, in reverse order with `mirror`. `out` may be `rgb` itself when not mirrored.
+  void apply(const uint8_t* rgb, int64_t pixels, bool mirror, uint8_t* out) const;
+
+ private:
+  int32_t hue_shift_, saturation_gain_, value_gain_;
+};
+void augment_hsv(Image& image, const HsvDraw& draw);  // in place
 
 }  // namespace tessera

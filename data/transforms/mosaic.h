@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/instance.h"
+#include "data/transforms/collage.h"
 
 namespace tessera {
 
@@ -14,11 +15,12 @@ struct MosaicPart {
   std::vector<Instance> instances;  // in pixels of the image
 };
 
-// Writes the canvas of 2s x 2s pixels into `canvas` (its memory is used again) and returns the instances of all parts in order,
-// moved, clipped to the canvas, without those whose box has no area. Order of the parts: top left, top right, bottom left, bottom
-// right of the centre (xc, yc). Polygons of different vertex counts are brought to the largest (spec 5.5).
-// Pixels outside `needed` are left as they are: on average a warp looks at a third of the canvas.
-std::vector<Instance> mosaic(std::array<MosaicPart, 4>& parts, int s, int xc, int yc, Image& canvas, PixelBox needed);
+// The canvas of 2s x 2s pixels. Order of the parts: top left, top right, bottom left, bottom right of the centre (xc, yc).
+Collage mosaic_collage(const std::array<MosaicPart, 4>& parts, int s, int xc, int yc);
+
+// The instances of all parts in order, moved to the canvas and clipped to it, without those whose box has no area. Polygons of different
+// vertex counts are brought to the largest (spec 5.5). The parts lose theirs.
+std::vector<Instance> mosaic_instances(std::array<MosaicPart, 4>& parts, const Collage& collage);
 
 // Clips boxes and polygons to width x height.
 void clip_instances(std::vector<Instance>& instances, int height, int width);

@@ -1,8 +1,11 @@
 // warp(): rows are cut into border, edge and interior; the interior runs in SIMD lanes (Highway, chosen at run time). All lanes
 // round as the scalar code does, so every CPU gives the same picture.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <vector>
 
 #include "data/transforms/affine.h"
 #include "data/transforms/letterbox.h"
@@ -79,38 +82,57 @@ void warp_span(const uint8_t* source, int32_t pitch, int32_t x0, int32_t x1, flo
   }
 }
 
-// One output row when the axes stay parallel: the two source rows are blended first (`bytes` values into `blend`, which has room
-// for a vector more), then pixel k is blended between blend[offset[k]] and the pixel after it.
-void warp_row(const uint8_t* upper, const uint8_t* lower, float share_y, int32_t bytes, const int32_t* offset, const float* share_x,
-              int32_t count, float* blend, uint8_t* out) {
+// One output row when the axes keep their directions: the two source rows are blended first (values [begin, end) into `blend`, which has
+// room for a vector more), then pixel k is blended between blend[offset[k]] and the pixel after it. share_x holds each share four times.
+void warp_row(const uint8_t* upper, const uint8_t* lower, float share_y, int32_t begin, int32_t end, const int32_t* offset,
+              const float* share_x, int32_t count, float* blend, uint8_t* out) {
   const hn::ScalableTag<float> df;
   const hn::Rebind<int32_t, decltype(df)> di;
   const hn::Rebind<uint8_t, decltype(df)> d8;
   const int32_t lanes = int32_t(hn::Lanes(df));
   const auto fy = hn::Set(df, share_y);
-  int32_t i = 0;
-  for (; i + lanes <= bytes; i += lanes) {
+  int32_t i = begin;
+  for (; i + lanes <= end; i += lanes) {
     const auto a = hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(d8, upper + i)));
     const auto b = hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(d8, lower + i)));
     hn::StoreU(hn::Add(a, hn::Mul(fy, hn::Sub(b, a))), df, blend + i);
   }
-  for (; i < bytes; ++i) blend[i] = float(upper[i]) + share_y * (float(lower[i]) - float(upper[i]));
+  for (; i < end; ++i) blend[i] = float(upper[i]) + share_y * (float(lower[i]) - float(upper[i]));
 #if HWY_TARGET == HWY_SCALAR
   for (int32_t k = 0; k < count; ++k)
     for (int c = 0; c < 3; ++c, ++out) {
       const float* p = blend + offset[k] + c;
-      *out = uint8_t(std::lrint(p[0] + share_x[k] * (p[3] - p[0])));
+      *out = uint8_t(std::lrint(p[0] + share_x[4 * k] * (p[3] - p[0])));
     }
 #else
   const hn::FixedTag<float, 4> pf;
   const hn::FixedTag<uint32_t, 4> pu;
   const hn::FixedTag<uint8_t, 4> p8;
-  const auto pixel = [&](int32_t k) HWY_ATTR {
-    const auto a = hn::LoadU(pf, blend + offset[k]), b = hn::LoadU(pf, blend + offset[k] + 3);
-    const auto value = hn::Add(a, hn::Mul(hn::Set(pf, share_x[k]), hn::Sub(b, a)));
+  int32_t k = 0;
+#if HWY_CAP_GE512  // four pixels at a time
+  const hn::FixedTag<float, 8> hf;
+  const hn::FixedTag<float, 16> qf;
+  const hn::FixedTag<uint32_t, 16> qu;
+  const hn::FixedTag<uint8_t, 16> q8;
+  HWY_ALIGN static constexpr uint8_t kPack[16] = {0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 15, 15, 15};
+  const auto pack = hn::Load(q8, kPack);
+  const auto taps = [&](const float* p, const int32_t* o) HWY_ATTR {
+    return hn::Combine(qf, hn::Combine(hf, hn::LoadU(pf, p + o[3]), hn::LoadU(pf, p + o[2])),
+                       hn::Combine(hf, hn::LoadU(pf, p + o[1]), hn::LoadU(pf, p + o[0])));
+  };
+  for (; k + 6 <= count; k += 4, out += 12) {  // writes 16 bytes; the next pixels replace the last four
+    const auto a = taps(blend, offset + k), b = taps(blend + 3, offset + k);
+    const auto value = hn::Add(a, hn::Mul(hn::LoadU(qf, share_x + 4 * k), hn::Sub(b, a)));
+    const auto bytes4 = hn::TruncateTo(q8, hn::BitCast(qu, hn::Add(value, hn::Set(qf, kRounding))));
+    hn::StoreU(hn::TableLookupBytes(bytes4, pack), q8, out);
+  }
+#endif
+  const auto pixel = [&](int32_t at) HWY_ATTR {
+    const auto a = hn::LoadU(pf, blend + offset[at]), b = hn::LoadU(pf, blend + offset[at] + 3);
+    const auto value = hn::Add(a, hn::Mul(hn::LoadU(pf, share_x + 4 * at), hn::Sub(b, a)));
     return hn::TruncateTo(p8, hn::BitCast(pu, hn::Add(value, hn::Set(pf, kRounding))));
   };
-  for (int32_t k = 0; k + 1 < count; ++k, out += 3) hn::StoreU(pixel(k), p8, out);
+  for (; k + 1 < count; ++k, out += 3) hn::StoreU(pixel(k), p8, out);
   HWY_ALIGN uint8_t last[4];
   hn::Store(pixel(count - 1), p8, last);
   std::memcpy(out, last, 3);
@@ -166,38 +188,53 @@ Range intersect(Range a, Range b) {
   return r.begin < r.end ? r : Range{0, 0};
 }
 
-// Where the columns of the interior take their colours, equal in all rows when the axes stay parallel.
-struct AlignedColumns {
-  std::vector<int32_t> offset;  // bytes from `first`
-  std::vector<float> share, blend;
-  int32_t first = 0, bytes = 0;  // of the source row that is used
+// The upper two rows of M^-1, computed in double.
+struct Inverse {
+  float m00, m01, m02, m10, m11, m12;
 
-  AlignedColumns() = default;
-  AlignedColumns(Range x, float m00, float cx) : offset(size_t(x.end - x.begin)), share(offset.size()) {
-    for (size_t k = 0; k < offset.size(); ++k) {
-      const float sx = m00 * float(x.begin + int(k)) + cx, whole = std::floor(sx);
-      offset[k] = int32_t(whole) * 3;
-      share[k] = sx - whole;
-    }
-    const auto [low, high] = std::minmax_element(offset.begin(), offset.end());
-    first = *low;
-    bytes = *high - first + 6;
-    for (int32_t& o : offset) o -= first;
-    blend.resize(size_t(bytes) + 16);
+  explicit Inverse(const Matrix3& forward) {
+    const double a = forward[0], b = forward[1], c = forward[2], d = forward[3], e = forward[4], f = forward[5];
+    double det = a * e - b * d;
+    det = det != 0 ? 1 / det : 0;
+    const double i00 = e * det, i01 = -b * det, i10 = -d * det, i11 = a * det;
+    m00 = float(i00), m01 = float(i01), m02 = float(-i00 * c - i01 * f);
+    m10 = float(i10), m11 = float(i11), m12 = float(-i10 * c - i11 * f);
   }
 };
 
+// Two neighbouring rows of a canvas in memory, of which output rows in order need one after the other.
+class RowPair {
+ public:
+  RowPair(const Collage& canvas, int x0, int x1) : canvas_(canvas), x0_(x0), x1_(x1) {
+    for (Held& h : held_) h.pixels.resize(size_t(x1 - x0) * 3);
+  }
+
+  // Rows y and y + 1, from column x0 on.
+  std::array<const uint8_t*, 2> at(int y) {
+    if (held_[0].y == y + 1 || held_[1].y == y) std::swap(held_[0], held_[1]);
+    for (int k = 0; k < 2; ++k) {
+      Held& h = held_[size_t(k)];
+      if (h.y == y + k) continue;
+      canvas_.read(y + k, x0_, x1_, h.pixels.data());
+      canvas_.prefetch(y + k + 2, x0_, x1_);  // pictures come from far away; the next output row will want this one
+      h.y = y + k;
+    }
+    return {held_[0].pixels.data(), held_[1].pixels.data()};
+  }
+
+ private:
+  struct Held {
+    int y = std::numeric_limits<int>::min();
+    PixelBuffer pixels;
+  };
+  const Collage& canvas_;
+  int x0_, x1_;
+  std::array<Held, 2> held_;
+};
+
 void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
-  // Inverse of the upper two rows, in double.
-  const double a = forward[0], b = forward[1], c = forward[2], d = forward[3], e = forward[4], f = forward[5];
-  double det = a * e - b * d;
-  det = det != 0 ? 1 / det : 0;
-  const double i00 = e * det, i01 = -b * det, i10 = -d * det, i11 = a * det;
-  const float m00 = float(i00), m01 = float(i01), m02 = float(-i00 * c - i01 * f);
-  const float m10 = float(i10), m11 = float(i11), m12 = float(-i10 * c - i11 * f);
+  const auto [m00, m01, m02, m10, m11, m12] = Inverse(forward);
   const int w = source.width, h = source.height;
-  const bool aligned = m01 == 0 && m10 == 0;  // no rotation, no shear: the usual case
-  AlignedColumns columns;
 
   for (int y = 0; y < out.height; ++y) {
     uint8_t* row = out.row(y);
@@ -221,16 +258,7 @@ void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
     for (int x = touched.begin; x < inner.begin; ++x) sample_with_border(source, position_x(x), position_y(x), row + x * 3);
     for (int x = inner.end; x < touched.end; ++x) sample_with_border(source, position_x(x), position_y(x), row + x * 3);
     if (inner.begin >= inner.end) continue;
-    if (aligned) {
-      if (columns.offset.empty()) columns = AlignedColumns(inner, m00, cx);
-      const float floor_y = std::floor(cy);
-      const uint8_t* upper = source.row(int(floor_y)) + columns.first;
-      HWY_DYNAMIC_DISPATCH(warp_row)
-      (upper, upper + w * 3, cy - floor_y, columns.bytes, columns.offset.data(), columns.share.data(), inner.end - inner.begin,
-       columns.blend.data(), row + inner.begin * 3);
-    } else {
-      HWY_DYNAMIC_DISPATCH(warp_span)(source.pixels.data(), w * 3, inner.begin, inner.end, m00, cx, m10, cy, row);
-    }
+    HWY_DYNAMIC_DISPATCH(warp_span)(source.pixels.data(), w * 3, inner.begin, inner.end, m00, cx, m10, cy, row);
   }
 }
 
@@ -252,15 +280,86 @@ void warp_perspective(const Image& source, const Matrix3& m, Image& out) {
 
 }  // namespace
 
+void ImageRows::done(int, uint8_t* row, Columns made) {
+  if (made.empty()) made = {};
+  std::memset(row, kBorderValue, size_t(made.begin) * 3);
+  std::memset(row + size_t(made.end) * 3, kBorderValue, size_t(image_.width - made.end) * 3);
+}
+
+bool keeps_axes(const Matrix3& m) { return m[1] == 0 && m[3] == 0 && m[0] >= 0; }
+
+void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_width, RowSink& sink) {
+  const Inverse inverse(m);
+  const float m00 = inverse.m00, m02 = inverse.m02;
+  const auto position = [&](int x) { return m00 * float(x) + m02; };
+  // Columns with a tap on the canvas: solved in double, then corrected to what the float positions say; positions rise with x.
+  const auto touches = [&](int x) { return position(x) > -1 && position(x) < float(source.width); };
+  Range touched = solve(m00, m02, -2, source.width + 1, out_width);
+  while (touched.begin < touched.end && !touches(touched.begin)) ++touched.begin;
+  while (touched.begin < touched.end && !touches(touched.end - 1)) --touched.end;
+  const size_t count = size_t(touched.end - touched.begin);
+  std::vector<int32_t> column(count), offset(count);  // left tap of each pixel: on the canvas; in bytes from the first of all
+  std::vector<float> share(4 * count);
+  for (size_t k = 0; k < count; ++k) {
+    const float sx = position(touched.begin + int(k)), whole = std::floor(sx);
+    column[k] = int32_t(whole);
+    offset[k] = (column[k] - column[0]) * 3;
+    std::fill_n(share.begin() + int64_t(4 * k), 4, sx - whole);
+  }
+  const int first = count == 0 ? 0 : column.front(), bytes = count == 0 ? 0 : offset.back() + 6;
+  std::vector<float> blend(size_t(bytes) + 16);
+  RowPair rows(source, first, first + bytes / 3);
+
+  Columns pictures, made;  // of the last row
+  for (int y = 0; y < out_height; ++y) {
+    uint8_t* const row = sink.row(y);
+    const float sy = inverse.m11 * float(y) + inverse.m12;
+    Columns now;
+    if (count > 0 && sy > -1 && sy < float(source.height)) {
+      const int top = int(std::floor(sy));
+      const Columns a = source.filled(top), b = source.filled(top + 1);
+      now = a.empty() ? b : b.empty() ? a : Columns{std::min(a.begin, b.begin), std::max(a.end, b.end)};
+    }
+    if (now.empty()) {
+      sink.done(y, row, {});
+      continue;
+    }
+    if (now.begin != pictures.begin || now.end != pictures.end) {
+      pictures = now;
+      made.begin = int(std::lower_bound(column.begin(), column.end(), now.begin - 1) - column.begin());
+      made.end = int(std::lower_bound(column.begin(), column.end(), now.end) - column.begin());
+    }
+    if (made.empty()) {
+      sink.done(y, row, {});
+      continue;
+    }
+    const size_t k = size_t(made.begin);
+    const float floor_y = std::floor(sy);
+    const auto [upper, lower] = rows.at(int(floor_y));
+    HWY_DYNAMIC_DISPATCH(warp_row)
+    (upper, lower, sy - floor_y, offset[k], offset[size_t(made.end) - 1] + 6, offset.data() + k, share.data() + 4 * k,
+     made.end - made.begin, blend.data(), row + size_t(touched.begin + made.begin) * 3);
+    sink.done(y, row, {touched.begin + made.begin, touched.begin + made.end});
+  }
+}
+
 void warp(const Image& source, const Matrix3& m, bool perspective, int out_height, int out_width, Image& out) {
   TESSERA_CHECK(!source.empty() && &source != &out, "warp: source {}x{}", source.height, source.width);
   out.height = out_height;
   out.width = out_width;
   out.pixels.resize(size_t(out_height) * size_t(out_width) * 3);
-  if (perspective)
+  if (perspective) {
     warp_perspective(source, m, out);
-  else
+  } else if (keeps_axes(m)) {
+    Collage whole;
+    whole.height = source.height;
+    whole.width = source.width;
+    whole.add(source, 0, 0);
+    ImageRows rows(out);
+    warp_rows(whole, m, out_height, out_width, rows);
+  } else {
     warp_affine(source, m, out);
+  }
 }
 
 }  // namespace tessera

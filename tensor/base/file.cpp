@@ -104,11 +104,10 @@ void throw_file_error(std::string_view action, const std::filesystem::path& path
               absent && error_number == ENOENT ? "check the path" : remedy(error_number));
 }
 
-std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
+void read_file(const std::filesystem::path& path, std::string& content, size_t max_bytes) {
   size_t size = 0;
   bool regular = false;
   const Descriptor file(open_to_read(path, size, regular));
-  std::string content;
   const auto check_length = [&](size_t length) {
     if (length > max_bytes)
       throw Error(ErrorCode::kData, fmt::format("longer than {} bytes", max_bytes), {path.string()},
@@ -127,6 +126,11 @@ std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
     if (have == content.size()) content.resize(2 * have);
   }
   content.resize(have);
+}
+
+std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
+  std::string content;
+  read_file(path, content, max_bytes);
   return content;
 }
 

@@ -18,6 +18,8 @@ namespace tessera {
 
 // The whole file. Error as throw_file_error; Error(kData) when it is longer than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t(1) << 32);
+// Into a string whose memory is used again.
+void read_file(const std::filesystem::path& path, std::string& content, size_t max_bytes = size_t(1) << 32);
 
 // A file in memory, pages loaded on first use. Private: writing to the memory changes a copy, never the file. Replacing the file by
 // rename (as AtomicFile does) keeps the mapping whole; truncating it in place while mapped ends the program with SIGBUS.

@@ -16,6 +16,7 @@
 #include "data/transforms/mixup.h"
 #include "data/transforms/mosaic.h"
 #include "data/yolo_txt.h"
+#include "tests/data/support.h"
 
 using namespace tessera;
 using namespace tessera::testing;
@@ -185,6 +186,19 @@ TEST_CASE("golden HSV") {
   }
 }
 
+TEST_CASE("HSV: every length, and mirrored, as pixel by pixel") {
+  const HsvChange change({0.01, -0.4, 0.3});
+  const Image all = test::noise_image(1, 700);
+  std::vector<uint8_t> single(2100), out(2100), mirrored(2100);
+  for (int x = 0; x < 700; ++x) change.apply(all.row(0) + 3 * x, 1, false, &single[size_t(3 * x)]);
+  for (int n = 1; n <= 700; n += n < 140 ? 1 : 37) {
+    change.apply(all.row(0), n, false, out.data());
+    change.apply(all.row(0), n, true, mirrored.data());
+    REQUIRE(std::equal(out.begin(), out.begin() + 3 * n, single.begin()));
+    for (int x = 0; x < n; ++x) REQUIRE(std::memcmp(&mirrored[size_t(3 * (n - 1 - x))], &single[size_t(3 * x)], 3) == 0);
+  }
+}
+
 TEST_CASE("golden flips") {
   const Golden& g = golden();
   for (const bool horizontal : {true, false}) {
@@ -235,7 +249,9 @@ TEST_CASE("golden mosaic, canvas and result") {
     std::array<MosaicPart, 4> parts;
     for (size_t i = 0; i < 4; ++i) parts[i] = {&scenes[i].image, scenes[i].instances};
     LabeledImage canvas;
-    canvas.instances = mosaic(parts, 64, xc, yc, canvas.image, {0, 0, 128, 128});
+    const Collage collage = mosaic_collage(parts, 64, xc, yc);
+    collage.draw({0, 0, 128, 128}, canvas.image);
+    canvas.instances = mosaic_instances(parts, collage);
     const LabeledImage expected = g.labeled(fmt::format("mosaic.{}.canvas", k));
     CHECK(canvas.image.pixels == expected.image.pixels);
     check_instances(canvas.instances, expected.instances);
@@ -245,14 +261,15 @@ TEST_CASE("golden mosaic, canvas and result") {
     Image out;
     warp(canvas.image, m, false, 64, 64, out);
     const LabeledImage final = g.labeled(fmt::format("mosaic.{}.out", k));
-    // A canvas of which only the footprint is written gives the same picture.
-    std::array<MosaicPart, 4> again;
-    for (size_t i = 0; i < 4; ++i) again[i] = {&scenes[i].image, {}};
-    Image part(128, 128), from_part;
+    // A canvas of which only the footprint is written, and none at all, give the same picture.
+    Image part(128, 128), from_part, from_rows(64, 64);
     std::fill(part.pixels.begin(), part.pixels.end(), uint8_t(0));
-    mosaic(again, 64, xc, yc, part, warp_footprint(m, 128, 128, 64, 64));
+    collage.draw(warp_footprint(m, 128, 128, 64, 64), part);
     warp(part, m, false, 64, 64, from_part);
     CHECK(from_part.pixels == out.pixels);
+    ImageRows rows(from_rows);
+    warp_rows(collage, m, 64, 64, rows);
+    CHECK(from_rows.pixels == out.pixels);
     CHECK(differing(out, final.image) < 0.01);
     transform_instances(canvas.instances, m, draw.scale, 64, 64);
     check_instances(canvas.instances, final.instances);

@@ -112,6 +112,20 @@ void check_pictures(const fs::path& folder, const std::vector<std::string>& name
 
 }  // namespace
 
+TEST_CASE("--cache ram changes no bit of a training, whether its budget holds the set or not") {
+  const Workshop shop;
+  const auto train = [&](const std::string& name, std::vector<std::string> more) {
+    more.insert(more.end(), {"epochs=2", "imgsz=320", "batch=2", "val=false"});  // ten pictures of 307,200 bytes
+    Trainer t(shop.config(name, more), LogStyle::kQuiet);
+    t.fit();
+    return t.run_folder();
+  };
+  const fs::path plain = train("plain", {"cache=false"}), cached = train("cached", {"cache=ram"}),
+                 partly = train("partly", {"cache=ram", "cache_mib=1"});
+  CHECK(same_state(plain / "weights/last.safetensors", cached / "weights/last.safetensors"));
+  CHECK(same_state(plain / "weights/last.safetensors", partly / "weights/last.safetensors"));
+}
+
 TEST_CASE("a run that is interrupted and resumed ends with the same bits as one that is not") {
   const Workshop shop;
   Trainer whole(shop.config("whole"), LogStyle::kQuiet);

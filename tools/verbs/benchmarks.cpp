@@ -234,8 +234,7 @@ Json bench_loader(const Config& c, LogStyle log) {
   j["samples"] = r.samples;
   j["images_per_s"] = r.images_per_s;
   j["core_ms"] = r.core_ms;
-  j["split_ms"] = {{"decode", r.decode_ms}, {"compose", r.compose_ms}, {"warp", r.warp_ms}, {"hsv", r.hsv_ms},
-                   {"rasterize", r.rasterize_ms}, {"other", r.other_ms}};
+  j["split_ms"] = {{"decode", r.decode_ms}, {"labels", r.labels_ms}, {"pixels", r.pixels_ms}, {"rasterize", r.rasterize_ms}};
   j["decodes"] = r.decodes;
   return j;
 }

@@ -56,7 +56,7 @@ constexpr const char* kExplicitArguments = "(explicit)";
 // A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
 // only extend the run.
 constexpr const char* kFreeOnResume[] = {"resume", "threads", "workers", "quiet", "json", "log", "epochs", "patience", "time", "plots",
-                                         "save_period", "data_root", "cache", "device"};
+                                         "save_period", "data_root", "cache", "cache_mib", "device"};
 
 Config resumed_config(const Config& given, const Checkpoint& checkpoint, const fs::path& file) {
   Config config(kTrain);
@@ -242,10 +242,10 @@ bool Trainer::train_epoch() {
   Progress progress(log_, batches);
   train_loader_->start_epoch(at_.epoch, at_.batch);
   for (Batch batch; at_.batch < batches && train_loader_->next(batch);) {
+    const LossItems items = step(batch);
     if (options_.plots && at_.batch < kPicturedBatches && at_.epoch == 0) {
       draw_label_batch(folder_ / fmt::format("train_batch{}.png", at_.batch), batch, class_names_);
     }
-    const LossItems items = step(batch);
     const double n = double(at_.batch);
     LossItems& r = at_.running;
     r.box = (r.box * n + items.box) / (n + 1), r.seg = (r.seg * n + items.seg) / (n + 1);

@@ -56,6 +56,18 @@ void report(const LabelScan& scan, const std::string& split, LogStyle log) {
   if (scan.findings.size() > kShownFindings) log_line(log, fmt::format("  ... and {} more", scan.findings.size() - kShownFindings));
 }
 
+void report_cache(const SegDataset& set, LogStyle log) {
+  const double budget = double(set.cache_budget()), need = double(set.decoded_bytes()), mib = 1 << 20;
+  if (need <= budget) {
+    log_line(log, fmt::format("cache: all {} training images stay in memory once decoded, {:.0f} MiB of at most {:.0f} MiB", set.size(),
+                              need / mib, budget / mib));
+    return;
+  }
+  log_line(log, fmt::format("cache: the {} training images need {:.0f} MiB decoded, the budget is {:.0f} MiB: about {} of them stay in memory, the "
+                            "others are decoded each time (--cache-mib N allows more)",
+                            set.size(), need / mib, budget / mib, int64_t(double(set.size()) * budget / need)));
+}
+
 AugmentConfig augment_config(const Config& c) {
   AugmentConfig a;
   a.mosaic = c.number("mosaic");
@@ -100,13 +112,18 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
       const int64_t epochs = c.integer("epochs"), close = c.integer("close_mosaic");
       // A run shorter than close_mosaic keeps its mosaic throughout (spec 6.9).
       if (close > 0 && epochs >= close) d.close_mosaic_at = int(epochs - close);
-      // As in the original: mosaics join recently seen images, unless all are kept in memory (spec 6.1).
-      d.partners = c.text("cache") == "false" ? MosaicPartners::kWindow : MosaicPartners::kUniform;
-      if (c.text("cache") != "false") d.cache_bytes = std::max<int64_t>(available_memory_bytes() / 2, d.cache_bytes);
+      // Mosaics join recently seen images, as in the original without a cache, and with one too: so a cache changes speed only.
+      d.partners = MosaicPartners::kWindow;
     }
+  }
+  const bool cached = train && c.text("cache") != "false";
+  if (cached) {
+    d.cache_bytes = c.is_set("cache_mib") ? c.integer("cache_mib") << 20 : std::max<int64_t>(available_memory_bytes() / 2, int64_t(1) << 28);
+    d.cache_lasting = true;
   }
   auto set = open_dataset(data_source(c), split, d, c.text("data_root"));
   report(set->scan(), split, log);
+  if (cached) report_cache(*set, log);
   return set;
 }
 

@@ -1,0 +1,43 @@
+// Pictures side by side on a canvas of the border colour. The canvas is made row by row where it is looked at: a mosaic of 640 would
+// have 4.9 MB, of which a warp sees a part and needs two rows at a time.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "data/image.h"
+#include "data/polygon.h"
+
+namespace tessera {
+
+// Columns [begin, end) of a row; empty when begin >= end.
+struct Columns {
+  int begin = 0, end = 0;
+  bool empty() const { return begin >= end; }
+};
+
+struct Collage {
+  struct Part {
+    const Image* image = nullptr;
+    int x = 0, y = 0;  // where its corner lies on the canvas; what reaches beyond the canvas is cut off
+  };
+  int height = 0, width = 0;
+  std::array<Part, 4> parts;  // without overlap; of two that share rows the left one first
+  int count = 0;
+
+  void add(const Image& image, int x, int y) { parts[size_t(count++)] = {&image, x, y}; }
+
+  // Where row y has pictures: outside all is border. Rows beyond the canvas have none.
+  Columns filled(int y) const;
+
+  // Pixels [x0, x1) of row y; all beyond the canvas is border.
+  void read(int y, int x0, int x1, uint8_t* out) const;
+
+  // Asks the memory for what read() would look at.
+  void prefetch(int y, int x0, int x1) const;
+
+  // The pixels inside `needed`, on a canvas whose memory is used again; the others are left as they are.
+  void draw(PixelBox needed, Image& canvas) const;
+};
+
+}  // namespace tessera
