@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "nn/init.h"
+#include "tensor/base/scope.h"
 #include "tensor/ops/pointwise.h"
 #include "yolo/blocks/c2f.h"
 #include "yolo/blocks/sppf.h"
@@ -79,6 +80,7 @@ RawOutputs YoloSeg::forward(const Variable& images) {
     for (int64_t from : layer.from) {
       if (from >= 0 && last_use_[size_t(from)] == layer.index) outputs[size_t(from)] = {};
     }
+    const ScopeGuard scope(layers_[size_t(layer.index)].get());
     if (&layer == &spec_.layers.back()) return head().forward(inputs);
     outputs[size_t(layer.index)] = run_layer(layer, inputs);
   }
