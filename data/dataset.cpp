@@ -124,6 +124,8 @@ SegDataset::SegDataset(LabelScan scan, std::vector<std::string> names, DatasetCo
   cache_ = std::make_unique<ImageCache>(budget);
 }
 
+int64_t SegDataset::picture_bytes_at_most() const { return std::min(decoded_bytes_, cache_->max_bytes()); }
+
 std::vector<int64_t> SegDataset::objects_by_class() const {
   std::vector<int64_t> counts(names_.size(), 0);
   for (const ScanImage& i : images_)

@@ -79,6 +79,7 @@ class SegDataset : public Dataset {
   const LabelScan& scan() const { return scan_; }           // counters and findings; its images have moved here
   MosaicPartners partners() const { return partners_; }     // never kAuto
   int64_t decoded_bytes() const { return decoded_bytes_; }  // all pictures as the cache would hold them
+  int64_t picture_bytes_at_most() const;                    // that the cache will keep
   ImageCache::Statistics cache_statistics() const { return cache_->statistics(); }
   std::vector<int64_t> objects_by_class() const;
   Size input_size(int64_t index) const;  // of the network input
