@@ -194,6 +194,7 @@ int64_t MemoryPlan::largest_batch(int64_t bytes, int64_t most) {
 MemoryBudget memory_budget(Device device) {
   if (device == Device::cpu()) {
     const MemoryLimit limit = available_memory();
+    if (limit.what.empty()) return {};
     return {limit.bytes + resident_bytes(), limit.what};
   }
   Backend& backend = backend_for(device);
