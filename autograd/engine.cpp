@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/grad_mode.h"
+#include "tensor/base/scope.h"
 #include "tensor/ops/pointwise.h"
 
 namespace tessera {
@@ -18,6 +19,7 @@ void Engine::run(const Variable& root, const Tensor& seed) {
     auto entry = slots_.extract(key);
     const std::shared_ptr<Node> node = entry.mapped().node;
     TESSERA_CHECK(!node->freed, "backward() ran twice over one graph: '{}' has freed what it saved", node->name());
+    const ScopeGuard scope({node->owner, true});
     node->backward(assemble(entry.mapped()), *this);
     node->release();
     node->freed = true;

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "autograd/grad_mode.h"
+#include "tensor/base/scope.h"
 
 namespace tessera {
 
@@ -20,7 +21,8 @@ Edge::Edge(const Variable& input) {
   }
 }
 
-Node::Node(std::vector<Edge> edges) : inputs(std::move(edges)), order(next_order.fetch_add(1, std::memory_order_relaxed)) {}
+Node::Node(std::vector<Edge> edges)
+    : inputs(std::move(edges)), order(next_order.fetch_add(1, std::memory_order_relaxed)), owner(current_scope().owner) {}
 
 Node::~Node() {
   std::vector<std::shared_ptr<Node>> pending;

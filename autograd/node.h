@@ -46,8 +46,9 @@ class Node {
   virtual int64_t saved_bytes() const = 0;
 
   std::vector<Edge> inputs;
-  const uint64_t order;  // creation number: inputs of a node are always older
-  bool freed = false;    // backward has run: inputs and saved tensors are gone
+  const uint64_t order;     // creation number: inputs of a node are always older
+  const void* const owner;  // of the scope it was made in (tensor/base/scope.h)
+  bool freed = false;       // backward has run: inputs and saved tensors are gone
 };
 
 // A tensor kept for the backward pass, checked on use: an operation that wrote into it in between would falsify the gradient.

@@ -44,6 +44,12 @@ StreamGuard::~StreamGuard() { stream = previous_; }
 
 void synchronize() { TESSERA_CUDA_CHECK(cudaStreamSynchronize(stream)); }
 
+int64_t free_bytes() {
+  size_t left = 0, total = 0;
+  TESSERA_CUDA_CHECK(cudaMemGetInfo(&left, &total));
+  return int64_t(left);
+}
+
 void upload(void* to, const void* host, size_t bytes) {
   if (bytes == 0) return;
   TESSERA_CUDA_CHECK(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream));

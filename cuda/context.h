@@ -39,6 +39,8 @@ class StreamGuard {
 
 void synchronize();  // waits for the current stream
 
+int64_t free_bytes();  // of the device in use, what its driver could still hand out
+
 // Bytes between host and device. The host's memory may be reused on return.
 void upload(void* device, const void* host, size_t bytes);
 void download(void* host, const void* device, size_t bytes);  // waits for what was started before it

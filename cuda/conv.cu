@@ -1,21 +1,13 @@
 // Convolution and its transpose: which kernels run (cuda/conv.h).
 #include "cuda/conv.h"
 #include "cuda/kernels.h"
-#include "tensor/base/check.h"
-#include "tensor/base/env.h"
+#include "tensor/conv_choice.h"
 
 namespace tessera::cuda {
 
 namespace {
-ConvKernels from_environment() {
-  const std::string wanted = env("TESSERA_CUDA_CONV").value_or("tiled");
-  if (wanted == "naive") return ConvKernels::kNaive;
-  if (wanted == "tiled") return ConvKernels::kTiled;
-  throw Error(ErrorCode::kUsage, fmt::format("TESSERA_CUDA_CONV is '{}', expected naive or tiled", wanted));
-}
-
 ConvKernels& in_use() {
-  static ConvKernels kernels = from_environment();
+  static ConvKernels kernels = conv_choice() == ConvChoice::kReference ? ConvKernels::kNaive : ConvKernels::kTiled;
   return kernels;
 }
 

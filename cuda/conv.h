@@ -9,7 +9,7 @@ namespace tessera::cuda {
 
 enum class ConvKernels : uint8_t { kNaive, kTiled };
 
-ConvKernels conv_kernels();                  // at first what TESSERA_CUDA_CONV says
+ConvKernels conv_kernels();                  // at first what tensor/conv_choice.h says: reference is naive
 void set_conv_kernels(ConvKernels kernels);  // for tests
 
 namespace naive {

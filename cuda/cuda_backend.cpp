@@ -6,6 +6,7 @@
 namespace tessera {
 
 CachingAllocator& CudaBackend::allocator() { return cuda::device_allocator(); }
+int64_t CudaBackend::available_bytes() { return cuda::free_bytes(); }
 void CudaBackend::synchronize() { cuda::synchronize(); }
 void CudaBackend::upload(void* device, const void* host, size_t bytes) { cuda::upload(device, host, bytes); }
 void CudaBackend::download(void* host, const void* device, size_t bytes) { cuda::download(host, device, bytes); }

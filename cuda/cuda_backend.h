@@ -12,6 +12,7 @@ class CudaBackend : public Backend {
   std::string_view name() const override { return "cuda"; }
   Device::Kind device_kind() const override { return Device::Kind::kCuda; }
   CachingAllocator& allocator() override;
+  int64_t available_bytes() override;
   void synchronize() override;
   void upload(void* device, const void* host, size_t bytes) override;
   void download(void* host, const void* device, size_t bytes) override;

@@ -82,6 +82,7 @@ class SegDataset : public Dataset {
   MosaicPartners partners() const { return partners_; }     // never kAuto
   int64_t decoded_bytes() const { return decoded_bytes_; }  // all pictures as the cache would hold them
   int64_t cache_budget() const { return cache_budget_; }    // bytes that the cache may take
+  int64_t picture_bytes_at_most() const { return std::min(decoded_bytes_, cache_budget_); }  // that the cache will keep
   ImageCache::Statistics cache_statistics() const { return cache_->statistics(); }
   std::vector<int64_t> objects_by_class() const;
   Size input_size(int64_t index) const;  // of the network input

@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "tensor/base/memory.h"
+
 namespace tessera {
 
 namespace {
@@ -15,6 +17,8 @@ Registry& registry() {
 }
 thread_local Backend* forced = nullptr;
 }  // namespace
+
+int64_t Backend::available_bytes() { return available_memory().bytes; }
 
 void install(std::unique_ptr<Backend> backend) {
   registry().list.push_back(backend.get());
@@ -41,7 +45,8 @@ Backend* find_backend(std::string_view name) {
 }
 
 CachingAllocator& allocator_for(Device device) {
-  return device.kind == Device::Kind::kCpu ? host_allocator() : backend_for(device).allocator();
+  if (device.kind == Device::Kind::kCpu && forced == nullptr) return host_allocator();
+  return backend_for(device).allocator();
 }
 
 BackendGuard::BackendGuard(Backend& backend) : previous_(forced) { forced = &backend; }

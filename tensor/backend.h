@@ -41,7 +41,8 @@ class Backend : public CopyOps,
   virtual std::string_view name() const = 0;  // "ref", "avx512", "cuda", ...
   virtual Device::Kind device_kind() const = 0;
   virtual CachingAllocator& allocator() = 0;
-  virtual void synchronize() {}  // waits for what was started
+  virtual int64_t available_bytes();  // what allocator() could still get from the system; 0: unknown
+  virtual void synchronize() {}       // waits for what was started
   // Bytes between the host and this device; complete on return. For the host itself a plain copy.
   virtual void upload(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
   virtual void download(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }
@@ -53,7 +54,8 @@ std::span<Backend* const> available_backends();
 Backend& backend_for(Device device);      // Error(kUsage) when none is installed for this kind
 Backend* find_backend(std::string_view name);  // null: not installed
 
-// The allocator of a device; the host's works before any backend is installed.
+// The allocator of a device: that of the backend which a BackendGuard forces, else the device's own. The host's works before any
+// backend is installed.
 CachingAllocator& allocator_for(Device device);
 
 // Makes `backend` the one that runs on this thread, for tests and comparisons.

@@ -16,6 +16,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
+#include "tensor/conv_choice.h"
 #include "tensor/cpu/install.h"
 #include "tools/verbs/error_report.h"
 #include "tools/verbs/verbs.h"
@@ -132,6 +133,7 @@ int run(std::vector<std::string> arguments) {
     fmt::print("{}", config.print());
     return 0;
   }
+  if (find_option("conv")->verbs & entry->verb && config.is_explicit("conv")) set_conv_choice(config.text("conv"));
   install_cpu_backends();
   return entry->run(config);
 }

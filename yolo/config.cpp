@@ -32,9 +32,11 @@ constexpr OptionSpec kOptions[] = {
     {"source", kText, "", 0, 0, "", kPredict, "main", "image file, folder or glob"},
     {"epochs", kInt, "100", 1, 1e6, "", kTrain, "main", "epochs to train"},
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
-    {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step"},
+    {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step; train: -1 plans it from memory"},
     {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of one CUDA device; an error when it is not there"},
     {"precision", kChoice, "fp32", 0, 0, "fp32|bf16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32"},
+    {"conv", kChoice, "auto", 0, 0, "auto|reference|tiled", kTVP | kBench | kSelftest | kInfo, "main",
+     "kernels of convolutions; reference: plain loops, to find who errs"},
     {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest, "main", "compute threads (default: usable cores)"},
     {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
     {"split", kChoice, "val", 0, 0, "train|val|test", kVal, "main", "split to validate on"},
@@ -111,6 +113,8 @@ constexpr OptionSpec kOptions[] = {
     // Bench
     {"what", kChoice, "step", 0, 0, "step|infer|op|loader|eval", kBench, "bench", "what to time (also as the first word: bench step)"},
     {"runs", kInt, "5", 1, 1000, "", kBench, "bench", "timed repetitions; the median counts"},
+    {"profile", kInt, "0", 0, 10000, "", kTrain | kBench, "bench",
+     "time every kernel of this many steps (10 when no number follows), by layer"},
     {"print_config", kBool, "false", 0, 0, "", kAll, "other", "show every argument with its origin and exit"},
 };
 
@@ -254,7 +258,8 @@ void Config::set(std::string_view given, std::string_view text, std::string_view
                 nearest ? fmt::format("did you mean --{}?", shown_name(*nearest)) : std::string("--help lists them all"));
   }
   Value& v = values_.find(name)->second;
-  v = {text.empty() ? std::string(o->fallback) : checked_value(*o, text), std::string(origin)};
+  const bool planned = verb_ == kTrain && name == "batch" && text == "-1";  // outside of the range, and meant
+  v = {text.empty() ? std::string(o->fallback) : planned ? "-1" : checked_value(*o, text), std::string(origin)};
 }
 
 void Config::read_file(const std::filesystem::path& path) {
@@ -328,6 +333,11 @@ void Config::read_arguments(const std::vector<std::string>& arguments) {
     const bool next_is_option = has_next && arguments[i + 1].starts_with("--");
     if (o->name == "resume" && (!has_next || next_is_option)) {
       set(a, "auto", "command line");
+      continue;
+    }
+    // A lone "--profile" takes ten steps.
+    if (o->name == "profile" && (!has_next || arguments[i + 1].find_first_not_of("0123456789") != std::string::npos)) {
+      set(a, "10", "command line");
       continue;
     }
     if (!has_next || next_is_option) throw Error(ErrorCode::kUsage, fmt::format("--{} needs a value: {}", shown_name(o->name), range_text(*o)));

@@ -4,6 +4,7 @@
 
 #include "autograd/functions/pointwise.h"
 #include "nn/init.h"
+#include "tensor/base/scope.h"
 #include "tensor/ops/pointwise.h"
 #include "yolo/blocks/c2f.h"
 #include "yolo/blocks/sppf.h"
@@ -88,6 +89,7 @@ RawOutputs YoloSeg::forward(const Variable& images) {
     for (int64_t from : layer.from) {
       if (from >= 0 && last_use_[size_t(from)] == layer.index) outputs[size_t(from)] = {};
     }
+    const ScopeGuard scope(layers_[size_t(layer.index)].get());
     if (&layer == &spec_.layers.back()) return in_f32(head().forward(inputs));
     outputs[size_t(layer.index)] = run_layer(layer, inputs);
   }

@@ -2,6 +2,7 @@
 
 #include "autograd/functions/conv.h"
 #include "autograd/grad_mode.h"
+#include "tensor/base/scope.h"
 
 namespace tessera {
 
@@ -14,6 +15,7 @@ Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t 
 }
 
 Variable Conv2d::forward(const Variable& x, const Tensor& into) {
+  const ScopeGuard scope(this);
   if (!into.defined()) return ag::conv2d(x, weight, bias, params);
   TESSERA_CHECK(!grad_enabled(), "Conv2d: writing into a slice is for inference only");
   return Variable(ops::conv2d(x.data(), weight.data().to(x.data().dtype()), params, bias.defined() ? bias.data() : Tensor{},

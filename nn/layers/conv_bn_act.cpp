@@ -5,6 +5,7 @@
 
 #include "autograd/functions/pointwise.h"
 #include "autograd/grad_mode.h"
+#include "tensor/base/scope.h"
 
 namespace tessera {
 
@@ -21,6 +22,7 @@ ConvBnAct::ConvBnAct(int64_t in, int64_t out, int64_t kernel, int64_t stride)
 void ConvBnAct::use_plain_path(bool on) { plain_path = on; }
 
 Variable ConvBnAct::forward(const Variable& x, const Variable& residual, const Tensor& into) {
+  const ScopeGuard scope(this);
   if (folded() && !training() && !grad_enabled()) {
     return Variable(ops::conv2d(x.data(), folded_weight_, conv.params, folded_bias_, Activation::kSilu,
                                 residual.defined() ? residual.data() : Tensor{}, into));

@@ -1,6 +1,7 @@
 #include "nn/layers/conv_transpose2d.h"
 
 #include "autograd/functions/conv.h"
+#include "tensor/base/scope.h"
 
 namespace tessera {
 
@@ -11,6 +12,7 @@ ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out)
 }
 
 Variable ConvTranspose2d::forward(const Variable& x, const Tensor& into) {
+  const ScopeGuard scope(this);
   TESSERA_CHECK(!into.defined(), "ConvTranspose2d cannot write into a slice");
   return ag::conv_transpose2x2(x, weight, bias);
 }

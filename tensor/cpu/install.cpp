@@ -6,7 +6,9 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/env.h"
+#include "tensor/conv_choice.h"
 #include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/reference_conv.h"
 #include "tensor/cpu/targets.h"
 #include "tensor/ref/ref_backend.h"
 
@@ -26,7 +28,12 @@ void install_cpu_backends() {
     return;
   }
   if (wanted && *wanted != "ref") cpu::force_target(*wanted);
-  auto fast = std::make_unique<CpuBackend>();
+  std::unique_ptr<Backend> fast;
+  if (conv_choice() == ConvChoice::kReference) {
+    fast = std::make_unique<ReferenceConvBackend>();
+  } else {
+    fast = std::make_unique<CpuBackend>();
+  }
   auto reference = std::make_unique<RefBackend>();
   // The last one installed runs.
   if (wanted == "ref") {

@@ -55,7 +55,7 @@ TEST_CASE("cli: train --json") {
   CHECK(outcome.code == 0);
   const Json j = one_object(outcome);
   check_keys(j, {"command", "model", "data", "images", "instances", "epoch", "box", "mask", "classes", "speed_ms", "images_per_s",
-                 "peak_rss_mib", "seconds", "run_dir", "weights"});
+                 "peak_rss_mib", "planned_peak_mib", "seconds", "run_dir", "weights"});
   check_metrics(j);
   CHECK(j["command"] == "train");
   CHECK(j["data"] == w / "data.yaml");

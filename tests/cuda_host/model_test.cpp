@@ -17,10 +17,12 @@
 #include "nn/parameter_arena.h"
 #include "tensor/backend.h"
 #include "tensor/ops/random.h"
+#include "tensor/profiler.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/yolo/formula_model.h"
 #include "yolo/eval/predictor.h"
 #include "yolo/train/loss.h"
+#include "yolo/train/memory_plan.h"
 
 namespace tessera::testing {
 namespace {
@@ -199,6 +201,41 @@ TEST_CASE("weights go from a device to a file and back") {
     CHECK(tensor.device() == (is_floating(tensor.dtype()) ? kCuda : Device::cpu()));  // counters stay
     CHECK(to_string(to.state_dict().at(name).to(DType::kF64)) == to_string(tensor.to(DType::kF64)));
   }
+}
+
+TEST_CASE("profile and memory plan of a device") {
+  const auto model = small_model(kCuda);
+  const NoGrad no_grad;
+  model->train(false);
+  model->fold();
+  Profiler profiler(backend_for(kCuda));
+  const Tensor images = Tensor::full({1, 32, 32, 3}, 9, DType::kU8);
+  {
+    const BackendGuard guard(profiler);
+    model->forward(normalize(images.to(kCuda)));
+  }
+  double flops = 0, uploaded = 0, expected = 0;
+  for (const auto& [key, total] : profiler.totals()) {
+    flops += std::get<OpKind>(key) == OpKind::kForward ? total.operations : 0;
+    uploaded += std::get<OpKind>(key) == OpKind::kTransfer ? total.bytes : 0;
+  }
+  for (const LayerSummary& l : model->layer_table(32, 32)) expected += l.flops;
+  CHECK(flops == doctest::Approx(expected).epsilon(1e-12));
+  CHECK(uploaded == 32 * 32 * 3);
+
+  // Rehearsed without a byte of the device's memory.
+  const AllocatorStats before = backend_for(kCuda).allocator().stats();
+  MemoryRequest request;
+  request.spec = model->spec();
+  request.device = kCuda;
+  request.imgsz = 64;
+  MemoryPlan plan(request);
+  const MemoryBudget budget = memory_budget(kCuda);
+  CHECK(budget.what == "the device");
+  CHECK(budget.bytes > int64_t{1} << 30);
+  CHECK(plan.peak_bytes(2) > plan.peak_bytes(1));
+  CHECK(check_memory(plan, budget, 2, 2, 64) <= budget.bytes);
+  CHECK(backend_for(kCuda).allocator().stats().allocations == before.allocations);
 }
 
 }  // namespace

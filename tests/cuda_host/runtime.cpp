@@ -218,6 +218,14 @@ cudaError_t cudaSetDevice(int index) {
   return index == 0 ? cudaSuccess : remember(cudaErrorInvalidDevice);
 }
 
+cudaError_t cudaMemGetInfo(size_t* left, size_t* total) {
+  TESSERA_MAY_FAIL();
+  const Device& d = device();
+  *total = kDeviceBytes;
+  *left = kDeviceBytes - size_t(d.top - d.memory);
+  return cudaSuccess;
+}
+
 // A buffer ends within 255 bytes of an unmapped page, and what lies between is checked when it is freed; addresses are never given
 // out twice, so an access after that faults.
 cudaError_t cudaMalloc(void** p, size_t bytes) {

@@ -170,6 +170,42 @@ TEST_CASE("results do not depend on compute threads or loader workers") {
   CHECK(results(a.run_folder) == results(b.run_folder));
 }
 
+TEST_CASE("a profile, a planned batch and a memory plan in between change nothing in the results") {
+  const Workshop shop;
+  Trainer plain(shop.config("plain", {"batch=8", "workers=0"}), LogStyle::kQuiet);
+  const TrainSummary a = plain.fit();
+  // nbs is 8 here: what --batch -1 comes to where memory does not matter.
+  Trainer planned(shop.config("planned", {"batch=-1", "profile=2"}), LogStyle::kQuiet, {100, 10});
+  CHECK(planned.config().integer("batch") == 8);
+  MemoryRequest request;
+  request.spec = planned.model().spec();
+  request.imgsz = 64;
+  MemoryPlan(request).peak_bytes(3);
+  const TrainSummary b = planned.fit();
+  CHECK(same_state(a.last, b.last));
+  CHECK(results(a.run_folder) == results(b.run_folder));
+  CHECK(b.planned_peak_bytes > 0);
+  CHECK(!fs::exists(a.run_folder / "profile.csv"));
+  std::ifstream csv(b.run_folder / "profile.csv");
+  const std::string text{std::istreambuf_iterator<char>(csv), {}};
+  CHECK(text.find("\nmodel.2.m.0.cv1,backward weights,1,") != std::string::npos);
+  CHECK(text.find("\n,loader wait,,") != std::string::npos);
+}
+
+TEST_CASE("a run shorter than its profile keeps what it has; a resumed run is not profiled again") {
+  const Workshop shop;
+  Trainer trainer(shop.config("short", {"epochs=2", "profile=50"}), LogStyle::kQuiet);
+  const TrainSummary s = trainer.fit();
+  CHECK(fs::exists(s.run_folder / "profile.csv"));
+  fs::remove(s.run_folder / "profile.csv");
+  Config again(kTrain);
+  again.read_arguments({"resume=" + s.run_folder.string(), "epochs=4"});
+  Trainer resumed(again, LogStyle::kQuiet);
+  CHECK(resumed.config().integer("profile") == 0);
+  resumed.fit();
+  CHECK(!fs::exists(s.run_folder / "profile.csv"));
+}
+
 TEST_CASE("the averaged weights are a model of their own, and a complete run cannot be resumed by mistake") {
   const Workshop shop;
   Trainer trainer(shop.config("run", {"epochs=1"}), LogStyle::kQuiet);

@@ -50,6 +50,22 @@ Error refused(const std::vector<std::string>& arguments, Verb verb = kTrain) {
 
 }  // namespace
 
+TEST_CASE("config: a batch of -1 is for training, a lone --profile takes ten steps") {
+  Config train(kTrain);
+  train.read_arguments({"--batch", "-1", "--profile", "--imgsz=64"});
+  CHECK(train.integer("batch") == -1);
+  CHECK(train.integer("profile") == 10);
+  CHECK(train.integer("imgsz") == 64);
+  train.read_arguments({"--profile", "imgsz=96"});
+  CHECK(train.integer("profile") == 10);
+  CHECK(train.integer("imgsz") == 96);
+  train.read_arguments({"--profile", "3"});
+  CHECK(train.integer("profile") == 3);
+  CHECK_THROWS_AS(train.read_arguments({"--batch", "-2"}), Error);
+  CHECK_THROWS_AS(train.read_arguments({"--batch", "0"}), Error);
+  CHECK_THROWS_AS(Config(kVal).read_arguments({"--batch", "-1"}), Error);
+}
+
 TEST_CASE("config: default < file < environment < command line, each with its origin") {
   const YamlFile file("epochs: 5\nbatch: 6\nimgsz: 64\n");
   const Environment batch("TESSERA_ARG_BATCH", "7"), size("TESSERA_ARG_IMGSZ", "96");

@@ -10,8 +10,9 @@ namespace tessera {
 
 int run_bench(const Config& config) {
   const LogStyle log = prepare(config);
-  const nlohmann::ordered_json result = run_benchmark(config, log);
+  nlohmann::ordered_json result = run_benchmark(config, log);
   if (config.flag("json")) {
+    result.erase("profile_text");
     fmt::print("{}", json_text(result));
   } else {
     fmt::print("{}", format_benchmark(result));

@@ -15,11 +15,14 @@
 #include "tensor/backend.h"
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
+#include "tensor/base/scope.h"
 #include "tensor/cpu/peak.h"
 #include "tensor/ops/random.h"
+#include "tools/verbs/roof.h"
 #include "yolo/eval/eval_bench.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/loss.h"
+#include "yolo/train/step_profile.h"
 #include "yolo/train/training_data.h"
 
 namespace tessera {
@@ -95,6 +98,19 @@ void add_rates(Json& j, double step_seconds, int64_t batch, double flops_an_imag
   j["runs"] = runs;
 }
 
+// --profile: more runs of the same work, after the ones that were timed as a whole.
+void add_profile(Json& j, const Config& c, Device device, const std::function<void(StepProfile&)>& name,
+                 const std::function<void()>& step) {
+  if (c.integer("profile") == 0) return;
+  StepProfile profile(device, c.integer("profile"), measured_roof(device, compute_type_of(c)));
+  name(profile);
+  do step();
+  while (!profile.step_done());
+  const Profile result = profile.result();
+  j["profile"] = profile_json(result);
+  j["profile_text"] = format_profile(result);
+}
+
 Json bench_step(const Config& c) {
   LoadedModel loaded = load_model(c.text("model"));
   YoloSeg& model = *loaded.model;
@@ -110,7 +126,7 @@ Json bench_step(const Config& c) {
   double forward = 0, loss_time = 0, backward = 0, update = 0;
   const auto wait = [&] { backend_for(model.device()).synchronize(); };
   const double peak = measure_multiply_add_gflops(compute_type_of(c));
-  const double median = time_median(runs, [&] {
+  const auto step = [&] {
     const double t0 = seconds();
     RawOutputs outputs = model.forward(normalize(data.images.to(model.device())));
     wait();
@@ -121,6 +137,7 @@ Json bench_step(const Config& c) {
     loss.total.backward();
     wait();
     const double t3 = seconds();
+    const ScopeGuard scope(&optimizer);
     StepInfo info;
     info.lr.fill(1e-5);
     info.grad_scale = std::min(1.0, 10.0 / (arena.grad_norm() + 1e-6));
@@ -130,9 +147,17 @@ Json bench_step(const Config& c) {
     wait();
     const double t4 = seconds();
     forward = t1 - t0, loss_time = t2 - t1, backward = t3 - t2, update = t4 - t3;
-  });
+  };
+  const double median = time_median(runs, step);
   add_rates(j, median, batch, 3 * forward_flops(model, size), peak, runs);
   j["last_ms"] = {{"forward", forward * 1e3}, {"loss", loss_time * 1e3}, {"backward", backward * 1e3}, {"update", update * 1e3}};
+  const auto name = [&](StepProfile& profile) {
+    profile.name(nullptr, "input", "");
+    profile.name(model);
+    profile.name(&criterion, "loss", "loss");
+    profile.name(&optimizer, "optimizer", "optimizer");
+  };
+  add_profile(j, c, model.device(), name, step);
   return j;
 }
 
@@ -149,11 +174,14 @@ Json bench_infer(const Config& c) {
   Json j = header(c, model.spec().name);
   j["batch"] = batch;
   const double peak = measure_multiply_add_gflops(compute_type_of(c));
-  const double median = time_median(runs, [&] {
+  const auto run = [&] {
     model.forward(images);
     backend_for(model.device()).synchronize();
-  });
+  };
+  const double median = time_median(runs, run);
   add_rates(j, median, batch, forward_flops(model, size), peak, runs);
+  add_profile(
+      j, c, model.device(), [&](StepProfile& profile) { profile.name(model); }, run);
   return j;
 }
 
@@ -266,9 +294,10 @@ Json run_benchmark(const Config& config, LogStyle log) {
 std::string format_benchmark(const Json& result) {
   std::string text;
   for (const auto& [key, value] : result.items()) {
-    if (key == "command" || key == "ops") continue;
+    if (key == "command" || key == "ops" || key == "profile" || key == "profile_text") continue;
     text += fmt::format("{:<20} {}\n", key, value.is_string() ? value.get<std::string>() : value.is_number_float() ? fmt::format("{:.4g}", value.get<double>()) : value.dump());
   }
+  if (result.contains("profile_text")) text += fmt::format("\n{}", result["profile_text"].get<std::string>());
   if (!result.contains("ops")) return text;
   text += fmt::format("\n{:<26}{:<17}{:>9}{:>10}{:>9}{:>9}{:>8}\n", "shape", "direction", "ms", "GFLOP/s", "GB/s", "peak", "of peak");
   for (const auto& o : result["ops"]) {

@@ -8,6 +8,7 @@
 #include "tensor/base/env.h"
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
+#include "tensor/conv_choice.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 
@@ -34,6 +35,14 @@ std::vector<std::string> cpu_features() {
   return found;
 }
 
+// What --conv comes to on each device.
+std::string conv_kernels() {
+  const bool plain = conv_choice() == ConvChoice::kReference;
+  const std::string_view cpu = backend_for(Device::cpu()).name();
+  return fmt::format("cpu {}, cuda {}", plain || cpu == "ref" ? "plain loops" : fmt::format("register-tiled {}", cpu),
+                     plain ? "naive" : "tiled");
+}
+
 }  // namespace
 
 int run_info(const Config& config) {
@@ -56,8 +65,10 @@ int run_info(const Config& config) {
                                     {"cpu_features", cpu_features()},
                                     {"threads", compute_threads()},
                                     {"memory_available_mib", available_memory_bytes() >> 20},
+                                    {"memory_limit", available_memory().what},
                                     {"backends", backends},
                                     {"active_backend", backend_for(Device::cpu()).name()},
+                                    {"conv", std::string(name_of(conv_choice())) + ": " + conv_kernels()},
                                     {"cuda", describe_cuda()},
                                     {"environment", switches}};
   if (config.flag("json")) {

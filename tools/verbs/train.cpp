@@ -4,6 +4,7 @@
 #include "tensor/base/file.h"
 #include "tensor/base/memory.h"
 #include "tools/verbs/json_text.h"
+#include "tools/verbs/roof.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/metrics_json.h"
 #include "yolo/train/trainer.h"
@@ -19,6 +20,7 @@ nlohmann::ordered_json summary_json(Trainer& trainer, const TrainSummary& s) {
   if (s.best_epoch > 0) j["best_epoch"] = s.best_epoch;
   j["images_per_s"] = s.images_per_s;
   j["peak_rss_mib"] = peak_resident_bytes() >> 20;
+  j["planned_peak_mib"] = s.planned_peak_bytes >> 20;
   j["seconds"] = s.seconds;
   j["run_dir"] = s.run_folder.string();
   if (std::filesystem::exists(s.best)) j["weights"] = s.best.string();
@@ -29,7 +31,7 @@ nlohmann::ordered_json summary_json(Trainer& trainer, const TrainSummary& s) {
 
 int run_train(const Config& given) {
   const LogStyle log = prepare(given);
-  Trainer trainer(given, log);
+  Trainer trainer(given, log, given.integer("profile") > 0 ? measured_roof(device_of(given), compute_type_of(given)) : Roof{});
   const Config& config = trainer.config();
   const TrainSummary s = trainer.fit();
   const nlohmann::ordered_json j = summary_json(trainer, s);

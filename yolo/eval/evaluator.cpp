@@ -133,18 +133,9 @@ std::vector<ImageResult> process_batch(const Batch& batch, const RawOutputs& out
   return results;
 }
 
-// Images that go through the network at a time: on the CPU so many that their feature maps stay near the caches and small in all. A
-// validation batch at once would fill gigabytes, and clearing their pages costs more than the joining of the outputs here.
-int64_t images_at_once(const Batch& batch, Device device) {
-  if (device != Device::cpu()) return batch.size();
-  constexpr int64_t kPixelsPerThread = int64_t(1) << 20;
-  const int64_t pixels = batch.images.size(1) * batch.images.size(2);
-  return std::clamp<int64_t>(compute_threads() * kPixelsPerThread / pixels, 1, batch.size());
-}
-
 // Every image goes its own way through the network in evaluation, so the outputs are those of the whole batch, bit for bit.
 RawOutputs forward_in_parts(YoloSeg& model, const Batch& batch, Device device, double& preprocess_ms, double& inference_ms) {
-  const int64_t n = batch.size(), step = images_at_once(batch, device);
+  const int64_t n = batch.size(), step = images_at_once(n, batch.images.size(1) * batch.images.size(2), device);
   RawOutputs all;
   for (int64_t first = 0; first < n; first += step) {
     const int64_t count = std::min(step, n - first);
@@ -381,6 +372,13 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   result.seconds = ms_since(start) / 1e3;
   if (drawn) hooks.curves(box_curves, mask_curves);
   return result;
+}
+
+// A validation batch at once would fill gigabytes, and clearing their pages costs more than the joining of the outputs.
+int64_t images_at_once(int64_t images, int64_t pixels, Device device) {
+  if (device != Device::cpu()) return images;
+  constexpr int64_t kPixelsPerThread = int64_t(1) << 20;
+  return std::clamp<int64_t>(compute_threads() * kPixelsPerThread / pixels, 1, images);
 }
 
 }  // namespace tessera

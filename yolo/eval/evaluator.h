@@ -67,4 +67,8 @@ class Evaluator {
 std::vector<HeadLevel> head_levels(const RawOutputs& outputs, int64_t image, const std::array<int64_t, kLevels>& strides);
 Prototypes image_prototypes(const RawOutputs& outputs, int64_t image);
 
+// Of a batch of `images` with so many pixels each, how many go through the network at a time in evaluation: on the CPU so many that
+// their feature maps stay near the caches and small in all.
+int64_t images_at_once(int64_t images, int64_t pixels, Device device);
+
 }  // namespace tessera

@@ -11,6 +11,7 @@
 #include "autograd/functions/shape.h"
 #include "autograd/functions/softmax.h"
 #include "tensor/base/parallel.h"
+#include "tensor/base/scope.h"
 #include "tensor/ops/index.h"
 
 namespace tessera {
@@ -187,6 +188,7 @@ Variable mask_sum(const Context& c) {
 }  // namespace
 
 LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const Batch& batch) const {
+  const ScopeGuard scope(this);
   std::array<std::array<int64_t, 2>, kLevels> maps{};
   for (size_t i = 0; i < kLevels; ++i) maps[i] = {outputs.box[i].size(1), outputs.box[i].size(2)};
   const int64_t n = outputs.box[0].size(0), h = maps[0][0] * strides_[0], w = maps[0][1] * strides_[0];

@@ -8,6 +8,7 @@
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/memory.h"
+#include "tensor/base/scope.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/io/weights.h"
@@ -39,7 +40,7 @@ class DeviceMemoryTrim {
 
  private:
   void trim() const {
-    if (device_.kind != Device::Kind::kCpu) allocator_for(device_).trim();
+    if (device_ != Device::cpu()) allocator_for(device_).trim();
   }
   Device device_;
 };
@@ -57,6 +58,13 @@ constexpr const char* kExplicitArguments = "(explicit)";
 // only extend the run.
 constexpr const char* kFreeOnResume[] = {"resume", "threads", "workers", "quiet", "json", "log", "epochs", "patience", "time", "plots",
                                          "save_period", "data_root", "cache", "cache_mib", "device"};
+// And these belong to one sitting: a resumed run has them only when they are given anew.
+constexpr const char* kOfOneSitting[] = {"profile", "conv"};
+
+template <size_t N>
+bool is_one_of(const char* const (&names)[N], const std::string& name) {
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
 
 Config resumed_config(const Config& given, const Checkpoint& checkpoint, const fs::path& file) {
   Config config(kTrain);
@@ -64,7 +72,7 @@ Config resumed_config(const Config& given, const Checkpoint& checkpoint, const f
   const auto origins = checkpoint.meta.args.find(kExplicitArguments);
   const std::string given_then = origins == checkpoint.meta.args.end() ? "" : origins->second;
   for (const auto& [name, value] : checkpoint.meta.args) {
-    if (find_option(name) == nullptr || value.empty()) continue;
+    if (find_option(name) == nullptr || value.empty() || is_one_of(kOfOneSitting, name)) continue;
     config.set(name, value, given_then.find(" " + name + " ") != std::string::npos ? file.string() : "default");
   }
   if (!given.is_explicit("device") && config.text("device") != given.text("device")) {
@@ -74,7 +82,7 @@ Config resumed_config(const Config& given, const Checkpoint& checkpoint, const f
   }
   for (const std::string& name : given.names()) {
     if (!given.is_explicit(name)) continue;
-    const bool free = std::find(std::begin(kFreeOnResume), std::end(kFreeOnResume), name) != std::end(kFreeOnResume);
+    const bool free = is_one_of(kFreeOnResume, name) || is_one_of(kOfOneSitting, name);
     if (!free && given.text(name) != config.text(name)) {
       throw Error(ErrorCode::kUsage, fmt::format("--{} cannot change in a resumed run (it is '{}' there)", name, config.text(name)), {},
                   "start a new run from its weights: --model <run>/weights/last.safetensors");
@@ -86,7 +94,7 @@ Config resumed_config(const Config& given, const Checkpoint& checkpoint, const f
 
 }  // namespace
 
-Trainer::Trainer(Config config, LogStyle log) : config_(std::move(config)), log_(log) {
+Trainer::Trainer(Config config, LogStyle log, Roof roof) : config_(std::move(config)), log_(log) {
   if (config_.is_set("resume")) {
     const fs::path file = checkpoint_to_resume(config_.text("resume"), config_.text("project"));
     resume_ = load_checkpoint(file);
@@ -97,11 +105,13 @@ Trainer::Trainer(Config config, LogStyle log) : config_(std::move(config)), log_
     config_ = resumed_config(config_, *resume_, file);
     folder_ = file.parent_path().parent_path();
   }
-  options_ = train_options(config_);
   device_ = device_of(config_);
+  if (config_.integer("batch") < 0) choose_batch();
+  options_ = train_options(config_);
   open_data();
   build_model(resume_);
   build_optimizer();
+  check_batch();
   if (!resume_) folder_ = create_run_folder(options_.project, options_.name, options_.exist_ok);
   create_folder(folder_ / "weights");
   if (resume_) {
@@ -113,10 +123,45 @@ Trainer::Trainer(Config config, LogStyle log) : config_(std::move(config)), log_
   }
   csv_ = std::make_unique<ResultsCsv>(folder_ / "results.csv", at_.epoch);
   run_log_ = std::make_unique<TrainLog>(folder_ / "log.jsonl", log_, at_.epoch, at_.batch);
+  if (config_.integer("profile") > 0) start_profile(roof);
   announce();
 }
 
 Trainer::~Trainer() = default;
+
+// The data set and the loader want to know the batch when they are made, so this reads the number of classes and the network first.
+void Trainer::choose_batch() {
+  const int64_t nc = config_.flag("single_cls") ? 1 : class_count(config_);
+  const LoadedModel loaded =
+      load_model(config_.is_set("pretrained") ? config_.text("pretrained") : config_.text("model"), {nc, "", 0});
+  std::string reason;
+  // Adam keeps one buffer more than SGD; which of them "auto" takes depends on the number of images.
+  MemoryPlan plan(memory_request(loaded.model->spec(), config_.text("optimizer") == "SGD" ? UpdateRule::kSgd : UpdateRule::kAdamW));
+  const int64_t batch = plan_batch(plan, memory_budget(device_), config_.integer("nbs"), reason);
+  log_line(log_, reason);
+  config_.set("batch", std::to_string(batch), "planned from memory");
+}
+
+MemoryRequest Trainer::memory_request(const ModelSpec& spec, UpdateRule rule) const {
+  MemoryRequest r;
+  r.spec = spec;
+  r.device = device_;
+  r.compute_type = compute_type_of(config_);
+  r.rule = rule;
+  r.imgsz = config_.integer("imgsz");
+  r.mask_ratio = config_.integer("mask_ratio");
+  r.batches_ahead = config_.integer("workers") > 0 ? LoaderOptions{}.prefetch + 1 : 0;
+  for (const SegDataset* set : {train_set_.get(), val_set_.get()}) {
+    if (set != nullptr) r.picture_bytes += set->picture_bytes_at_most();
+  }
+  return r;
+}
+
+// Before anything is written: a run that would die of want of memory does not begin.
+void Trainer::check_batch() {
+  MemoryPlan plan(memory_request(model_->spec(), choice_.rule));
+  planned_peak_bytes_ = check_memory(plan, memory_budget(device_), options_.batch, train_set_->size(), options_.imgsz);
+}
 
 void Trainer::open_data() {
   train_set_ = open_split(config_, "train", true, log_);
@@ -174,6 +219,20 @@ void Trainer::build_optimizer() {
   loss_ = std::make_unique<SegmentationLoss>(LossGains{options_.gain_box, options_.gain_cls, options_.gain_dfl}, model_->strides());
 }
 
+void Trainer::start_profile(Roof roof) {
+  profile_ = std::make_unique<StepProfile>(device_, config_.integer("profile"), roof);
+  profile_->name(train_loader_.get(), "input", "");
+  profile_->name(*model_);
+  profile_->name(loss_.get(), "loss", "loss");
+  profile_->name(optimizer_.get(), "optimizer", "optimizer");
+}
+
+void Trainer::write_profile() const {
+  const Profile p = profile_->result();
+  write_file_atomic(folder_ / "profile.csv", profile_csv(p));
+  if (log_ == LogStyle::kTerminal || log_ == LogStyle::kLines) log_line(log_, fmt::format("\n{}", format_profile(p)));
+}
+
 void Trainer::announce() const {
   const ScheduleConfig s = schedule_config(config_, choice_, train_loader_->batches());
   log_line(log_, fmt::format("{}: {} parameters, {} classes; {}: {} training and {} validation images", model_->spec().name,
@@ -192,7 +251,11 @@ LossItems Trainer::step(const Batch& batch) {
   now_ = schedule_->at(at_.epoch, at_.batch);
   LossItems items;
   {
-    const LossResult loss = (*loss_)(model_->forward(normalize(batch.images.to(model_->device()))), batch);
+    const auto input = [&] {
+      const ScopeGuard scope(train_loader_.get());
+      return normalize(batch.images.to(model_->device()));
+    };
+    const LossResult loss = (*loss_)(model_->forward(input()), batch);
     items = loss.items;
     loss.total.backward();
   }
@@ -204,6 +267,7 @@ LossItems Trainer::step(const Batch& batch) {
 }
 
 void Trainer::update_weights(const ScheduleValues& values) {
+  const ScopeGuard scope(optimizer_.get());
   const double norm = arena_->grad_norm();
   if (!std::isfinite(norm)) {
     // The update is left out, the gradients are dropped, and the weights stay as they were.
@@ -241,6 +305,8 @@ bool Trainer::train_epoch() {
   int64_t images = 0;
   Progress progress(log_, batches);
   train_loader_->start_epoch(at_.epoch, at_.batch);
+  train_loader_->take_wait_seconds();
+  if (profile_) profile_->resume();
   for (Batch batch; at_.batch < batches && train_loader_->next(batch);) {
     const LossItems items = step(batch);
     if (options_.plots && at_.batch < kPicturedBatches && at_.epoch == 0) {
@@ -255,8 +321,14 @@ bool Trainer::train_epoch() {
     progress.update(at_.batch, fmt::format("epoch {}/{}  box {:.4g}  seg {:.4g}  cls {:.4g}  dfl {:.4g}", at_.epoch + 1, options_.epochs,
                                            r.box, r.seg, r.cls, r.dfl));
     run_log_->step(at_.epoch + 1, at_.batch, items, now_);
+    if (profile_ && profile_->step_done(train_loader_->take_wait_seconds())) {
+      progress.finish("");
+      write_profile();
+      profile_.reset();
+    }
     if (interrupt_requested()) break;
   }
+  if (profile_) profile_->pause();
   progress.finish("");
   const double seconds = seconds_since(start);
   at_.seconds += seconds;
@@ -349,6 +421,7 @@ TrainSummary Trainer::fit() {
   summary.last = folder_ / "weights" / "last.safetensors";
   summary.best = folder_ / "weights" / "best.safetensors";
   summary.train_images = train_set_->size();
+  summary.planned_peak_bytes = planned_peak_bytes_;
   const auto interrupted = [&] {
     if (options_.save) save_last();
     summary.interrupted = true;
@@ -374,6 +447,7 @@ TrainSummary Trainer::fit() {
     }
     summary.stopped_early = should_stop();
   }
+  if (profile_ && profile_->started()) write_profile();  // a run shorter than what was asked for
   summary.epochs_done = at_.epoch;
   summary.seconds = at_.seconds;
   summary.images_per_s = median(epoch_rates_);

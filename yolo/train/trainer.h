@@ -18,7 +18,9 @@
 #include "yolo/model.h"
 #include "yolo/report/progress.h"
 #include "yolo/train/loss.h"
+#include "yolo/train/memory_plan.h"
 #include "yolo/train/results_csv.h"
+#include "yolo/train/step_profile.h"
 #include "yolo/train/train_log.h"
 #include "yolo/train/train_options.h"
 
@@ -46,14 +48,16 @@ struct TrainSummary {
   int64_t best_epoch = 0;         // 1-based; 0: no validation
   ValidationResult validation;    // of best, or of the last epoch when nothing was validated or saved
   double seconds = 0;
+  int64_t planned_peak_bytes = 0;  // of memory, as told before the first step
   double images_per_s = 0;        // training only, median over epochs
   int64_t train_images = 0;
 };
 
 class Trainer {
  public:
-  // Reads data and model, creates the run folder (or re-opens it on resume) and writes args.yaml.
-  Trainer(Config config, LogStyle log);
+  // Plans the batch of --batch -1, reads data and model, creates the run folder (or re-opens it on resume) and writes args.yaml.
+  // Error(kMemory) before the folder is made: the batch does not fit. `roof`: for --profile, what this machine reaches.
+  Trainer(Config config, LogStyle log, Roof roof = {});
   ~Trainer();
 
   TrainSummary fit();
@@ -68,10 +72,15 @@ class Trainer {
   LossItems step(const Batch& batch);
 
  private:
+  void choose_batch();  // --batch -1
   void open_data();
   void build_model(const std::optional<Checkpoint>& resume);
   void build_optimizer();
   void restore(const Checkpoint& checkpoint);
+  MemoryRequest memory_request(const ModelSpec& spec, UpdateRule rule) const;
+  void check_batch();
+  void start_profile(Roof roof);
+  void write_profile() const;
   void announce() const;
 
   bool train_epoch();  // false: interrupted
@@ -112,6 +121,8 @@ class Trainer {
   std::unique_ptr<ResultsCsv> csv_;
   std::unique_ptr<TrainLog> run_log_;
   std::vector<double> epoch_rates_;
+  int64_t planned_peak_bytes_ = 0;
+  std::unique_ptr<StepProfile> profile_;  // null: not asked for, or written
 };
 
 }  // namespace tessera

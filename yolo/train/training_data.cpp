@@ -3,6 +3,7 @@
 #include <charconv>
 #include <filesystem>
 
+#include "data/dataset_yaml.h"
 #include "data/shapes.h"
 #include "tensor/base/env.h"
 #include "tensor/base/memory.h"
@@ -125,6 +126,10 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
   report(set->scan(), split, log);
   if (cached) report_cache(*set, log);
   return set;
+}
+
+int64_t class_count(const Config& config) {
+  return int64_t(load_dataset_yaml(data_source(config), config.text("data_root")).names.size());
 }
 
 }  // namespace tessera

@@ -15,4 +15,7 @@ namespace tessera {
 // in rectangular batches (or square with rect=false). Verbs: train, val, bench.
 std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log);
 
+// Classes that the data yaml names; reads nothing else.
+int64_t class_count(const Config& config);
+
 }  // namespace tessera

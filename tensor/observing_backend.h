@@ -1,0 +1,113 @@
+// A backend that stands in front of another one and sees every call with what it costs, read from the views. What happens to the
+// call is up to a subclass: Profiler times it, a memory plan leaves it out. Makes itself felt on one thread only, through
+// BackendGuard, so that it costs nothing where none is in use.
+#pragma once
+
+#include <functional>
+
+#include "tensor/backend.h"
+
+namespace tessera {
+
+// What a call does, as a table of times is split up.
+enum class OpKind : uint8_t {
+  kForward,
+  kBackwardData,
+  kBackwardWeights,
+  kNorm,
+  kNormBackward,
+  kPointwise,
+  kLoss,
+  kOptimizer,
+  kTransfer
+};
+
+// operations: of convolutions and matrix products, a multiply-add counts two, borders as if they were inside; 0 for what memory
+// limits. bytes: every tensor once, twice where it is added to.
+struct OpCost {
+  OpKind kind;
+  double operations = 0;
+  double bytes = 0;
+};
+
+class ObservingBackend : public Backend {
+ public:
+  explicit ObservingBackend(Backend& inner) : inner_(inner) {}
+
+  std::string_view name() const override { return inner_.name(); }
+  Device::Kind device_kind() const override { return inner_.device_kind(); }
+  CachingAllocator& allocator() override { return inner_.allocator(); }
+  int64_t available_bytes() override { return inner_.available_bytes(); }
+  void synchronize() override { inner_.synchronize(); }
+  void upload(void* device, const void* host, size_t bytes) override;
+  void download(void* host, const void* device, size_t bytes) override;
+
+  void fill(const StridedView& y, double value) override;
+  void copy(const StridedView& x, const StridedView& y) override;
+
+  void unary(UnaryOp op, RowsView x, RowsView y) override;
+  void unary_backward(UnaryOp op, RowsView x, RowsView dy, RowsView dx, bool accumulate) override;
+  void binary(BinaryOp op, const StridedView& a, const StridedView& b, const StridedView& y) override;
+  void add_scaled(RowsView x, double alpha, RowsView y) override;
+  void scale(RowsView x, double alpha, RowsView y) override;
+
+  void reduce(ReduceOp op, const StridedView& x, const StridedView& y) override;
+  void argmax(RowsView x, RowsView index) override;
+  void topk(RowsView x, RowsView values, RowsView indices) override;
+
+  void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate) override;
+
+  void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) override;
+  void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) override;
+  void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) override;
+  void bias_backward(RowsView dy, void* dbias, bool accumulate) override;
+  void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) override;
+  void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) override;
+  void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) override;
+
+  void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) override;
+  void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) override;
+  void upsample2x(ImageView x, ImageView y) override;
+  void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) override;
+
+  void batch_norm_stats(RowsView x, void* mean, void* var) override;
+  void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
+  void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
+                           bool accumulate) override;
+
+  void softmax(RowsView x, RowsView y, bool log) override;
+  void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) override;
+
+  void gather_rows(RowsView x, const int64_t* index, RowsView y) override;
+  void scatter_add_rows(RowsView x, const int64_t* index, RowsView y) override;
+
+  double bce_with_logits(RowsView x, RowsView target) override;
+  void bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) override;
+  double ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou) override;
+  void ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes) override;
+  double dfl_loss(RowsView logits, RowsView target, const void* weight) override;
+  void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
+                         bool accumulate) override;
+  double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) override;
+  void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                          double scale, RowsView dcoefficients, ImageView dprototypes) override;
+
+  void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;
+  void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) override;
+  void lerp(RowsView y, RowsView x, double weight) override;
+  double sum_of_squares(RowsView x) override;
+  bool all_finite(RowsView x) override;
+
+  void uniform(RowsView y, const RandomStream& s, double low, double high) override;
+  void normal(RowsView y, const RandomStream& s, double mean, double deviation) override;
+
+ protected:
+  // `run` makes the call; what it returns is 0, or true, if it is not run.
+  virtual void observe(const OpCost& cost, const std::function<void()>& run) = 0;
+  Backend& inner() { return inner_; }
+
+ private:
+  Backend& inner_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,87 @@
+// Memory as a user meets it: planned, refused, and the same after two hundred epochs.
+#include <algorithm>
+
+#include "tests/cli/workshop.h"
+
+using namespace tessera::test;
+
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;  // what is resident says little then
+#else
+constexpr bool kSanitized = false;
+#endif
+
+RunOptions with_memory(const Workshop& w, int mib) {
+  RunOptions options = w.here();
+  options.environment = {"TESSERA_MEMORY=" + std::to_string(mib)};
+  return options;
+}
+
+Arguments large(const Workshop& w, const std::string& batch, const std::string& imgsz) {
+  return w.train("large", {"--model", "yolov8n-seg", "--imgsz", imgsz, "--batch", batch});
+}
+
+}  // namespace
+
+TEST_CASE("cli: a batch that does not fit is refused before the run folder exists, with the one that fits") {
+  const Workshop w;
+  const Outcome refused = run(large(w, "6", "640"), with_memory(w, kSanitized ? 900 : 600));
+  CHECK(refused.code == 4);
+  INFO(refused.err);
+  CHECK(refused.err.find("batch 6 at 640 pixels needs") != std::string::npos);
+  CHECK(refused.err.find("TESSERA_MEMORY leaves") != std::string::npos);
+  CHECK(refused.err.find("would fit; --batch -1 chooses one") != std::string::npos);
+  CHECK(!fs::exists(w / "runs/large"));
+  CHECK(run(large(w, "1", "640"), with_memory(w, 64)).err.find("not even a batch of 1") != std::string::npos);
+  CHECK(run(w.train("x"), with_memory(w, -5)).code == 2);
+}
+
+TEST_CASE("cli: --batch -1 chooses a batch that fits, and the run remembers it") {
+  const Workshop w;
+  Arguments arguments = large(w, "-1", "160");
+  const Outcome outcome = run(arguments, with_memory(w, kSanitized ? 1200 : 400));
+  INFO(outcome.err);
+  CHECK(outcome.code == 0);
+  const size_t at = outcome.err.find("batch ");
+  REQUIRE(at != std::string::npos);
+  const int batch = std::atoi(outcome.err.c_str() + at + 6);
+  CHECK(batch >= 1);
+  if (!kSanitized) CHECK(batch < 64);
+  CHECK(content(w / "runs/large/args.yaml").find(fmt::format("batch: {}", batch)) != std::string::npos);
+}
+
+TEST_CASE("cli: the peak of memory is told before the first step, within a tenth") {
+  if (kSanitized) {
+    MESSAGE("skipped: sanitizers change what is resident");
+    return;
+  }
+  for (const auto& [imgsz, batch] : {std::pair<std::string, std::string>{"160", "6"}, {"320", "3"}, {"640", "1"}}) {
+    const Workshop w;
+    const Outcome outcome = run(large(w, batch, imgsz), w.here());
+    REQUIRE(outcome.code == 0);
+    const Json j = Json::parse(content(w / "runs/large/metrics.json"));
+    const double planned = j["planned_peak_mib"], measured = j["peak_rss_mib"];
+    MESSAGE("n at " << imgsz << ", batch " << batch << ": planned " << planned << " MiB, measured " << measured);
+    CHECK(planned == doctest::Approx(measured).epsilon(0.1));
+  }
+}
+
+TEST_CASE("cli: 200 epochs take no more memory than 20") {
+  const Workshop w;
+  const Outcome outcome = run(w.train("long", {"--imgsz", "64", "--epochs", "200", "--patience", "0"}), w.here());
+  REQUIRE(outcome.code == 0);
+  std::istringstream log(content(w / "runs/long/log.jsonl"));
+  std::vector<int64_t> resident;
+  for (std::string line; std::getline(log, line);) {
+    const Json j = Json::parse(line);
+    if (j["event"] == "epoch") resident.push_back(j["rss_mib"]);
+  }
+  REQUIRE(resident.size() == 200);
+  const int64_t early = *std::max_element(resident.begin(), resident.begin() + 20);
+  const int64_t late = *std::max_element(resident.begin() + 20, resident.end());
+  MESSAGE("resident: at most " << early << " MiB in epochs 1 to 20, " << late << " in 21 to 200, " << resident.back()
+                               << " at the end");
+  CHECK(late <= early + (kSanitized ? 64 : 4));
+}

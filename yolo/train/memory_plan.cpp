@@ -1,0 +1,256 @@
+#include "yolo/train/memory_plan.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "autograd/functions/concat.h"
+#include "autograd/functions/index.h"
+#include "autograd/functions/loss.h"
+#include "autograd/functions/pointwise.h"
+#include "autograd/grad_mode.h"
+#include "nn/optim/ema.h"
+#include "nn/optim/optimizer.h"
+#include "tensor/base/memory.h"
+#include "tensor/observing_backend.h"
+#include "tensor/host_range.h"
+#include "yolo/eval/evaluator.h"
+#include "yolo/model.h"
+
+namespace tessera {
+
+namespace {
+
+constexpr int64_t kPositives = 16;  // an image and level; their rows are small beside the maps
+
+// Addresses without memory: a page comes into being when it is touched. For the host in one range, as host_allocator() has it.
+CachingAllocator::Raw untouched_memory(Device::Kind kind) {
+  CachingAllocator::Raw raw{[](size_t bytes) -> void* {
+                              void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                              return p == MAP_FAILED ? nullptr : p;
+                            },
+                            [](void* p, size_t bytes) { munmap(p, bytes); }};
+  if (kind == Device::Kind::kCpu) {
+    const auto range = std::make_shared<HostRange>();
+    raw.extend = [range](size_t bytes) { return range->extend(bytes); };
+    raw.shrink = [range](size_t bytes) { range->shrink(bytes); };
+  }
+  return raw;
+}
+
+// Every op is left out; what comes down from a device is zero.
+class SilentBackend : public ObservingBackend {
+ public:
+  explicit SilentBackend(Backend& inner) : ObservingBackend(inner), allocator_(untouched_memory(inner.device_kind())) {}
+  CachingAllocator& allocator() override { return allocator_; }
+  void synchronize() override {}
+  void download(void* host, const void*, size_t bytes) override { std::memset(host, 0, bytes); }
+
+ protected:
+  void observe(const OpCost&, const std::function<void()>&) override {}
+
+ private:
+  CachingAllocator allocator_;
+};
+
+// What SegmentationLoss allocates, for positives that need not be found.
+Variable stand_in_loss(const RawOutputs& outputs, const Tensor& masks) {
+  const Device device = outputs.prototypes.data().device();
+  const int64_t a_level = outputs.prototypes.size(0) * kPositives, n = a_level * kLevels;
+  Variable total;
+  const auto add = [&](const Variable& term) { total = total.defined() ? ag::add(total, term) : term; };
+  for (const Variable& scores : outputs.cls) add(ag::bce_with_logits(scores, Tensor::zeros(scores.shape(), DType::kF32, device)));
+  const auto rows = [&](const Variable& map) {
+    return ag::gather_rows(map, Tensor::from_vector(std::vector<int64_t>(size_t(a_level)), {a_level}).to(device));
+  };
+  const Tensor target = Tensor::zeros({n, 4}, DType::kF32, device), weight = Tensor::zeros({n}, DType::kF32, device);
+  const auto gathered = [&](const std::array<Variable, kLevels>& maps) {
+    std::vector<Variable> parts;
+    for (const Variable& map : maps) parts.push_back(rows(map));
+    return ag::concat(parts, 0);
+  };
+  add(ag::dfl_loss(gathered(outputs.box), target, weight));
+  auto items = std::make_shared<ag::MaskLossTargets>();
+  items->image.resize(size_t(n));
+  items->target.resize(size_t(n));
+  items->boxes.resize(size_t(4 * n));
+  items->area.resize(size_t(n), 1.0f);
+  add(ag::mask_loss(gathered(outputs.coefficients), outputs.prototypes, masks, items));
+  return total;
+}
+
+}  // namespace
+
+// The network and what a training keeps for it, in memory that is not there.
+struct MemoryPlan::Rehearsal {
+  explicit Rehearsal(const MemoryRequest& r) : request(r), backend(backend_for(r.device)) {
+    const BackendGuard guard(backend);
+    model = std::make_unique<YoloSeg>(r.spec);
+    model->set_compute_type(r.compute_type);
+    model->to(r.device);
+    arena = std::make_unique<ParameterArena>(*model);
+    if (r.rule == UpdateRule::kSgd) {
+      optimizer = std::make_unique<Sgd>(*arena, true);
+    } else {
+      optimizer = std::make_unique<Adam>(*arena, r.rule == UpdateRule::kAdamW, 0.9);
+    }
+    ema = std::make_unique<Ema>(*arena);
+  }
+
+  // u8 images and index maps as the loader hands them over, `copies` times.
+  struct Input {
+    Tensor images, masks;
+  };
+  std::vector<Input> inputs(int64_t batch, int64_t copies) const {
+    const int64_t size = request.imgsz, m = size / request.mask_ratio;
+    std::vector<Input> made;
+    for (int64_t i = 0; i < copies; ++i) {
+      made.push_back({Tensor::empty({batch, size, size, 3}, DType::kU8), Tensor::empty({batch, m, m}, DType::kI32)});
+    }
+    return made;
+  }
+
+  void train(int64_t batch, int64_t steps) {
+    model->train(true);
+    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead);
+    for (int64_t i = 0; i < steps; ++i) {
+      const Tensor images = made.front().images.to(request.device), masks = made.front().masks.to(request.device);
+      stand_in_loss(model->forward(normalize(images)), masks).backward();
+    }
+  }
+
+  void validate(int64_t batch) {
+    const auto trim = [&] {
+      if (request.device != Device::cpu()) backend.allocator().trim();
+    };
+    trim();
+    const NoGrad no_grad;
+    ema->swap();
+    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead);
+    model->train(false);
+    model->fold();
+    {
+      const int64_t at_once = images_at_once(batch, request.imgsz * request.imgsz, request.device);
+      RawOutputs outputs = model->forward(normalize(made.front().images.narrow(0, 0, at_once).to(request.device)));
+      if (at_once < batch) {
+        const auto whole = [&](Variable& v) {
+          const Tensor& t = v.data();
+          v = Variable(Tensor::empty({batch, t.size(1), t.size(2), t.size(3)}, t.dtype(), t.device()));
+        };
+        for (auto* maps : {&outputs.box, &outputs.cls, &outputs.coefficients}) std::for_each(maps->begin(), maps->end(), whole);
+        whole(outputs.prototypes);
+      }
+      stand_in_loss(outputs, made.front().masks.to(request.device));
+    }
+    model->unfold();
+    ema->swap();
+    trim();
+  }
+
+  int64_t peak(int64_t batch) {
+    const BackendGuard guard(backend);
+    CachingAllocator& allocator = backend.allocator();
+    allocator.trim();
+    allocator.reset_peaks();
+    train(batch, 2);
+    if (request.validate) {
+      validate(2 * batch);
+      train(batch, 1);
+    }
+    return allocator.stats().peak_reserved;
+  }
+
+  const MemoryRequest& request;
+  SilentBackend backend;
+  std::unique_ptr<YoloSeg> model;
+  std::unique_ptr<ParameterArena> arena;
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<Ema> ema;
+};
+
+MemoryPlan::MemoryPlan(MemoryRequest request)
+    : request_(std::move(request)),
+      elsewhere_(std::max<int64_t>(resident_bytes() - host_allocator().stats().bytes_reserved, 0)),
+      rehearsal_(std::make_unique<Rehearsal>(request_)) {}
+MemoryPlan::~MemoryPlan() = default;
+
+int64_t MemoryPlan::peak_bytes(int64_t batch) {
+  int64_t peak = 0;
+  try {
+    peak = rehearsal_->peak(batch);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kMemory) throw;
+    return std::numeric_limits<int64_t>::max();
+  }
+  if (request_.device != Device::cpu()) return peak;
+  const int64_t m = request_.imgsz / request_.mask_ratio;
+  const int64_t sample = 3 * request_.imgsz * request_.imgsz + 4 * m * m;
+  const int64_t samples = (request_.validate ? 2 : 1) * batch * sample;  // of a batch that is being put together
+  return elsewhere_ + peak + samples + request_.picture_bytes;
+}
+
+int64_t MemoryPlan::largest_batch(int64_t bytes, int64_t most) {
+  int64_t low = 1, low_peak = peak_bytes(1);
+  if (low_peak > bytes || most < 1) return 0;
+  // Nearly affine: a few steps along the line through two batches, then the last ones by halves.
+  double slope = double(std::max<int64_t>(peak_bytes(2) - low_peak, 1));
+  for (int64_t high = most + 1, tries = 0; high - low > 1; ++tries) {
+    const double along = double(low) + double(bytes - low_peak) / slope;
+    const int64_t guess = tries < 4 ? int64_t(std::min(along, double(high))) : low + (high - low) / 2;
+    const int64_t batch = std::clamp(guess, low + 1, high - 1);
+    const int64_t peak = peak_bytes(batch);
+    if (peak <= bytes) {
+      slope = std::max(double(peak - low_peak) / double(batch - low), 1.0);
+      low = batch;
+      low_peak = peak;
+    } else {
+      high = batch;
+    }
+  }
+  return low;
+}
+
+MemoryBudget memory_budget(Device device) {
+  if (device == Device::cpu()) {
+    const MemoryLimit limit = available_memory();
+    if (limit.what.empty()) return {};
+    return {limit.bytes + resident_bytes(), limit.what};
+  }
+  Backend& backend = backend_for(device);
+  return {backend.available_bytes() + backend.allocator().stats().bytes_reserved, "the device"};
+}
+
+int64_t plan_batch(MemoryPlan& plan, const MemoryBudget& budget, int64_t nbs, std::string& reason) {
+  if (budget.bytes <= 0)
+    throw Error(ErrorCode::kMemory, "--batch -1: the system does not say how much memory there is", {}, "give --batch");
+  const int64_t bytes = int64_t(kPlannedPart * double(budget.bytes));
+  const int64_t batch = plan.largest_batch(bytes, nbs);
+  if (batch == 0) {
+    throw Error(ErrorCode::kMemory,
+                fmt::format("not even a batch of 1 fits: it takes {} MiB, and {:.0f} % of what {} leaves are {} MiB",
+                            plan.peak_bytes(1) >> 20, 100 * kPlannedPart, budget.what, bytes >> 20),
+                {}, "use a smaller image size or model, or give --batch to use more of the memory");
+  }
+  reason = fmt::format("batch {}: needs {} MiB of the {} MiB that {} leaves ({:.0f} % of it are planned with{})", batch,
+                       plan.peak_bytes(batch) >> 20, budget.bytes >> 20, budget.what, 100 * kPlannedPart,
+                       batch == nbs ? "; no more than --nbs" : "");
+  return batch;
+}
+
+int64_t check_memory(MemoryPlan& plan, const MemoryBudget& budget, int64_t batch, int64_t images, int64_t imgsz) {
+  const int64_t needed = plan.peak_bytes(std::min(batch, images));
+  if (budget.bytes <= 0 || needed <= budget.bytes) return needed;
+  const int64_t fits = plan.largest_batch(budget.bytes, std::min(batch, images) - 1);
+  throw Error(ErrorCode::kMemory,
+              fmt::format("batch {} at {} pixels needs {} MiB, {} leaves {} MiB", batch, imgsz, needed >> 20, budget.what,
+                          budget.bytes >> 20),
+              {},
+              fits > 0 ? fmt::format("--batch {} would fit; --batch -1 chooses one", fits)
+                       : "not even a batch of 1 fits: use a smaller image size or model");
+}
+
+}  // namespace tessera

@@ -1,0 +1,64 @@
+// How much memory a training will take, told before it begins: the network, the optimizer, a training step and a validation are
+// rehearsed through a backend that computes nothing and an allocator whose pages hardly anybody touches. What is left is the
+// sequence of allocations, exact for any batch, in a few milliseconds and without a number of the real training being changed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "yolo/model_yaml.h"
+#include "yolo/train/train_options.h"
+
+namespace tessera {
+
+struct MemoryRequest {
+  ModelSpec spec;
+  Device device;
+  DType compute_type = DType::kF32;
+  UpdateRule rule = UpdateRule::kSgd;
+  int64_t imgsz = 640;
+  int64_t mask_ratio = 4;
+  bool validate = true;       // in batches of twice the size
+  int64_t batches_ahead = 3;  // that the loader makes beside the one in use
+  int64_t picture_bytes = 0;  // decoded pictures that the data sets will keep
+};
+
+class MemoryPlan {
+ public:
+  explicit MemoryPlan(MemoryRequest request);
+  ~MemoryPlan();
+
+  // Peak in bytes: of the device's memory for a GPU; else of this process, that is what was resident outside of the host
+  // allocator when the plan was made, the allocator's reserve, samples and pictures. Left out, as small: scratch of the kernels,
+  // stacks. INT64_MAX for a batch that the address space cannot hold.
+  int64_t peak_bytes(int64_t batch);
+
+  // The largest batch of 1 .. most whose peak stays within `bytes`; 0: none.
+  int64_t largest_batch(int64_t bytes, int64_t most);
+
+ private:
+  struct Rehearsal;
+  MemoryRequest request_;
+  int64_t elsewhere_;  // resident outside of the host allocator when the plan was made
+  std::unique_ptr<Rehearsal> rehearsal_;
+};
+
+// Part of the budget that --batch -1 plans with: the original's choice for a GPU.
+inline constexpr double kPlannedPart = 0.6;
+
+struct MemoryBudget {
+  int64_t bytes = 0;  // that this process may hold in all, or on the device; 0: unknown
+  std::string what;   // the limit that counts, for people
+};
+MemoryBudget memory_budget(Device device);
+
+// The batch of --batch -1: the largest within kPlannedPart of the budget, at most nbs, since a larger one would change the recipe.
+// Error(kMemory): not even one image fits. `reason` tells it to people.
+int64_t plan_batch(MemoryPlan& plan, const MemoryBudget& budget, int64_t nbs, std::string& reason);
+
+// What a training of `images` pictures in this batch takes, as peak_bytes() tells it; Error(kMemory), with the batch that would
+// fit, if that is more than the budget.
+int64_t check_memory(MemoryPlan& plan, const MemoryBudget& budget, int64_t batch, int64_t images, int64_t imgsz);
+
+}  // namespace tessera
