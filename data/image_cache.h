@@ -31,7 +31,6 @@ class ImageCache {
   // An exception of `load` reaches the caller; nothing is kept then.
   DecodedPtr get(int64_t key, const std::function<DecodedPtr()>& load);
 
-  int64_t max_bytes() const { return max_bytes_; }
   struct Statistics {
     int64_t bytes = 0, pictures = 0, hits = 0, misses = 0;  // bytes and pictures: held now
   };
