@@ -3,7 +3,7 @@
 // warp reads the neighbouring channels of one row or of a few rows.
 //
 // Results over all rows of a channel take two launches: blocks reduce chunks of rows, then a few blocks merge the chunks. Both
-// follow an order that only the shapes decide.
+// follow an order that only the shapes decide. T is the type of the batch; arithmetic and what belongs to a channel is f32.
 #include <algorithm>
 #include <bit>
 
@@ -43,11 +43,13 @@ ColumnPlan plan_columns(const RowsView& x, int64_t most_blocks, int64_t rows_of_
   return plan;
 }
 
-// A reduction: no more blocks than fill any device several times over, and at least one full group of rows for every thread.
-constexpr int kGroup = 8;
+// A reduction: no more blocks than fill any device several times over, and at least one full group of rows for every thread. A
+// group of 16-byte reads is held in at most 32 registers.
+template <int N>
+inline constexpr int kGroup = N > 4 ? 4 : 8;
 template <int N>
 ColumnPlan plan_reduction(const RowsView& x) {
-  return plan_columns<N>(x, /*most_blocks=*/1024, /*rows_of_thread=*/kGroup);
+  return plan_columns<N>(x, /*most_blocks=*/1024, /*rows_of_thread=*/kGroup<N>);
 }
 // An elementwise kernel: enough rows for a thread to make reading the channel's numbers cheap.
 template <int N>
@@ -160,33 +162,33 @@ void merge_chunks(const char* name, const Scratch<Part>& partial, const ColumnPl
 // ---- statistics
 
 // Moments of a chunk of rows of every channel, of x - row 0: deviations stay small numbers however far from 0 the channel lies.
-// Thread: N channels, its rows in groups of kGroup. A group is held in registers, so its mean is known before the deviations from
-// it are squared, and kGroup reads of 16 bytes are under way together.
-template <int N>
-__global__ void __launch_bounds__(kThreads) stats_kernel(Rows<const float> x, Moments* partial, ColumnPlan plan) {
+// Thread: N channels, its rows in groups. A group is held in registers, so its mean is known before the deviations from
+// it are squared, and its reads of 16 bytes are under way together.
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads) stats_kernel(Rows<const T> x, Moments* partial, ColumnPlan plan) {
   TESSERA_SHARED(tree, Moments[N * kThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   Moments mine[N] = {};
   if (at.count > 0) {
-    const Pack<float, N> origin = load_pack<N>(x.row(0) + at.col, at.count);
-    for (int first = at.row; first < at.end; first += kGroup * at.step) {
-      Pack<float, N> group[kGroup];
+    const Pack<T, N> origin = load_pack<N>(x.row(0) + at.col, at.count);
+    for (int first = at.row; first < at.end; first += kGroup<N> * at.step) {
+      Pack<T, N> group[kGroup<N>];
 #pragma unroll
-      for (int k = 0; k < kGroup; ++k) {
+      for (int k = 0; k < kGroup<N>; ++k) {
         // The last group repeats its first row, which is not counted.
         const int r = first + k * at.step;
         group[k] = load_pack<N>(x.row(r < at.end ? r : first) + at.col, at.count);
       }
-      const int n = min(kGroup, (at.end - first + at.step - 1) / at.step);
+      const int n = min(kGroup<N>, (at.end - first + at.step - 1) / at.step);
       const float one_of_n = 1.0f / float(n);
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         float sum = 0;
 #pragma unroll
-        for (int k = 0; k < kGroup; ++k) sum += k < n ? group[k].v[i] - origin.v[i] : 0.0f;
+        for (int k = 0; k < kGroup<N>; ++k) sum += k < n ? group[k].v[i] - origin.v[i] : 0.0f;
         Moments m{float(n), sum * one_of_n, 0};
 #pragma unroll
-        for (int k = 0; k < kGroup; ++k) {
+        for (int k = 0; k < kGroup<N>; ++k) {
           const float deviation = k < n ? group[k].v[i] - origin.v[i] - m.mean : 0.0f;
           m.m2 += deviation * deviation;
         }
@@ -198,12 +200,13 @@ __global__ void __launch_bounds__(kThreads) stats_kernel(Rows<const float> x, Mo
   store_partial<N>(partial, tree, plan, at, x.cols);
 }
 
+template <class T>
 struct StoreStats {
-  const float* origin;
+  const T* origin;
   float* mean;
   float* var;
   __device__ void operator()(int c, const Moments& m) const {
-    mean[c] = origin[c] + m.mean;
+    mean[c] = load(origin[c]) + m.mean;
     var[c] = m.m2 / m.n;
   }
 };
@@ -222,9 +225,9 @@ Channels channels_of(const BatchNormView& bn) {
 // wider tensor if need be.
 // Thread: N channels, rows `height` apart. x - mean comes first: x scale + shift would round at the size of x, not of its
 // deviation.
-template <int N>
+template <class T, int N>
 __global__ void __launch_bounds__(kThreads)
-    apply_kernel(Rows<const float> x, Channels bn, Activation act, Rows<const float> residual, Rows<float> y, ColumnPlan plan) {
+    apply_kernel(Rows<const T> x, Channels bn, Activation act, Rows<const T> residual, Rows<T> y, ColumnPlan plan) {
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   if (at.count <= 0) return;
   const Pack<float, N> mean = channels<N>(bn.mean, at);
@@ -234,11 +237,11 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int i = 0; i < N; ++i) scale.v[i] *= gamma.v[i];
   for (int r = at.row; r < at.end; r += at.step) {
-    Pack<float, N> v = load_pack<N>(x.row(r) + at.col, at.count);
+    Pack<T, N> v = load_pack<N>(x.row(r) + at.col, at.count);
 #pragma unroll
     for (int i = 0; i < N; ++i) v.v[i] = activate(act, (v.v[i] - mean.v[i]) * scale.v[i] + beta.v[i]);
     if (residual.p) {
-      const Pack<float, N> addend = load_pack<N>(residual.row(r) + at.col, at.count);
+      const Pack<T, N> addend = load_pack<N>(residual.row(r) + at.col, at.count);
 #pragma unroll
       for (int i = 0; i < N; ++i) v.v[i] += addend.v[i];
     }
@@ -266,18 +269,18 @@ struct Recompute {
 
 // First pass: over a chunk of rows of every channel, sum of dz and of dz xhat, with xhat = (x - mean) rstd, z = xhat gamma + beta
 // and dz = dy act'(z). z and its sigmoid are computed again: cheaper than a tensor more to write and to read. Thread: N channels,
-// rows `height` apart; then a tree. The 3 blocks are a permission: left alone, ptxas saves registers on sm_80 until it spills.
-template <int N>
-__global__ void __launch_bounds__(kThreads, 3)
-    backward_sums_kernel(Rows<const float> x, Rows<const float> dy, Channels bn, Activation act, Sums* partial, ColumnPlan plan) {
+// rows `height` apart; then a tree. The 2 or 3 blocks are a permission: left alone, ptxas saves registers on sm_80 until it spills.
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads, N > 4 ? 2 : 3)
+    backward_sums_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Activation act, Sums* partial, ColumnPlan plan) {
   TESSERA_SHARED(tree, Sums[N * kThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   Sums mine[N] = {};
   if (at.count > 0) {
     const Recompute<N> of(bn, at);
     for (int r = at.row; r < at.end; r += at.step) {
-      const Pack<float, N> v = load_pack<N>(x.row(r) + at.col, at.count);
-      const Pack<float, N> g = load_pack<N>(dy.row(r) + at.col, at.count);
+      const Pack<T, N> v = load_pack<N>(x.row(r) + at.col, at.count);
+      const Pack<T, N> g = load_pack<N>(dy.row(r) + at.col, at.count);
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const float xhat = of.normalized(i, v.v[i]);
@@ -308,18 +311,18 @@ struct StoreGradients {
 
 // Second pass: dx = gamma rstd (dz - mean(dz) - xhat mean(dz xhat)): what is left when the parts that act through mean and variance
 // are taken away. Threads as in apply_kernel; dx may be dy: a thread reads its pack before it writes it.
-template <int N>
+template <class T, int N>
 __global__ void __launch_bounds__(kThreads)
-    backward_dx_kernel(Rows<const float> x, Rows<const float> dy, Channels bn, Activation act, const float* mean_dz,
-                       const float* mean_dz_normalized, Rows<float> dx, ColumnPlan plan) {
+    backward_dx_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Activation act, const float* mean_dz,
+                       const float* mean_dz_normalized, Rows<T> dx, ColumnPlan plan) {
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   if (at.count <= 0) return;
   const Recompute<N> of(bn, at);
   const Pack<float, N> constant = channels<N>(mean_dz, at);
   const Pack<float, N> slope = channels<N>(mean_dz_normalized, at);
   for (int r = at.row; r < at.end; r += at.step) {
-    const Pack<float, N> v = load_pack<N>(x.row(r) + at.col, at.count);
-    Pack<float, N> g = load_pack<N>(dy.row(r) + at.col, at.count);
+    const Pack<T, N> v = load_pack<N>(x.row(r) + at.col, at.count);
+    Pack<T, N> g = load_pack<N>(dy.row(r) + at.col, at.count);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float xhat = of.normalized(i, v.v[i]);
@@ -333,50 +336,53 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void batch_norm_stats(RowsView x, void* mean, void* var) {
-  expect_f32("batch_norm_stats", x.t);
-  with_pack<float>(
-      [&]<int N>() {
-        const ColumnPlan plan = plan_reduction<N>(x);
-        const Scratch<Moments> partial(int64_t(plan.chunks) * x.cols);
-        launch("batch_norm_stats", plan.grid(), stats_kernel<N>, rows_of<const float>(x), partial.get(), plan);
-        merge_chunks("batch_norm_stats, merge", partial, plan, x.cols,
-                     StoreStats{static_cast<const float*>(x.p), static_cast<float*>(mean), static_cast<float*>(var)});
-      },
-      x);
+  for_floating("batch_norm_stats", x.t, [&]<class T>() {
+    with_pack<T>(
+        [&]<int N>() {
+          const ColumnPlan plan = plan_reduction<N>(x);
+          const Scratch<Moments> partial(int64_t(plan.chunks) * x.cols);
+          launch("batch_norm_stats", plan.grid(), stats_kernel<T, N>, rows_of<const T>(x), partial.get(), plan);
+          merge_chunks("batch_norm_stats, merge", partial, plan, x.cols,
+                       StoreStats<T>{static_cast<const T*>(x.p), static_cast<float*>(mean), static_cast<float*>(var)});
+        },
+        x);
+  });
 }
 
 void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
-  expect_f32("batch_norm_apply", x.t);
-  with_pack<float>(
-      [&]<int N>() {
-        const ColumnPlan plan = plan_elementwise<N>(x);
-        launch("batch_norm_apply", plan.grid(), apply_kernel<N>, rows_of<const float>(x), channels_of(bn), act,
-               rows_of<const float>(residual), rows_of<float>(y), plan);
-      },
-      x, residual, y);
+  for_floating("batch_norm_apply", x.t, [&]<class T>() {
+    with_pack<T>(
+        [&]<int N>() {
+          const ColumnPlan plan = plan_elementwise<N>(x);
+          launch("batch_norm_apply", plan.grid(), apply_kernel<T, N>, rows_of<const T>(x), channels_of(bn), act,
+                 rows_of<const T>(residual), rows_of<T>(y), plan);
+        },
+        x, residual, y);
+  });
 }
 
 void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                          bool accumulate) {
-  expect_f32("batch_norm_backward", x.t);
   const Scratch<float> means(2 * x.cols);
   float* const mean_dz = means.get();
   float* const mean_dz_normalized = mean_dz + x.cols;
-  with_pack<float>(
-      [&]<int N>() {
-        const ColumnPlan sums = plan_reduction<N>(x);
-        const Scratch<Sums> partial(int64_t(sums.chunks) * x.cols);
-        launch("batch_norm_backward, sums", sums.grid(), backward_sums_kernel<N>, rows_of<const float>(x), rows_of<const float>(dy),
-               channels_of(bn), act, partial.get(), sums);
-        merge_chunks("batch_norm_backward, merge", partial, sums, x.cols,
-                     StoreGradients{static_cast<float*>(dgamma), static_cast<float*>(dbeta), accumulate, float(x.rows), mean_dz,
-                                    mean_dz_normalized});
-        const ColumnPlan plan = plan_elementwise<N>(x);
-        launch("batch_norm_backward, dx", plan.grid(), backward_dx_kernel<N>, rows_of<const float>(x), rows_of<const float>(dy),
-               channels_of(bn), act, static_cast<const float*>(mean_dz), static_cast<const float*>(mean_dz_normalized),
-               rows_of<float>(dx), plan);
-      },
-      x, dy, dx);
+  for_floating("batch_norm_backward", x.t, [&]<class T>() {
+    with_pack<T>(
+        [&]<int N>() {
+          const ColumnPlan sums = plan_reduction<N>(x);
+          const Scratch<Sums> partial(int64_t(sums.chunks) * x.cols);
+          launch("batch_norm_backward, sums", sums.grid(), backward_sums_kernel<T, N>, rows_of<const T>(x), rows_of<const T>(dy),
+                 channels_of(bn), act, partial.get(), sums);
+          merge_chunks("batch_norm_backward, merge", partial, sums, x.cols,
+                       StoreGradients{static_cast<float*>(dgamma), static_cast<float*>(dbeta), accumulate, float(x.rows), mean_dz,
+                                      mean_dz_normalized});
+          const ColumnPlan plan = plan_elementwise<N>(x);
+          launch("batch_norm_backward, dx", plan.grid(), backward_dx_kernel<T, N>, rows_of<const T>(x), rows_of<const T>(dy),
+                 channels_of(bn), act, static_cast<const float*>(mean_dz), static_cast<const float*>(mean_dz_normalized),
+                 rows_of<T>(dx), plan);
+        },
+        x, dy, dx);
+  });
 }
 
 }  // namespace tessera::cuda

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <functional>
 
 #include "tests/cpu/support.h"
@@ -40,35 +41,80 @@ RowsView rows(const Tensor& t) { return t.rows(); }
 
 }  // namespace
 
-TEST_CASE("speed: norm and pointwise passes at batch 16, n, 640, f32 and bf16" * doctest::skip()) {
+TEST_CASE("speed: norm and pointwise passes at batch 16, n, 640" * doctest::skip()) {
   Backend& b = backend_for(Device::cpu());
   std::printf("%s, %d threads\n", std::string(b.name()).c_str(), compute_threads());
   for (const auto& [side, c] :
        std::vector<std::pair<int64_t, int64_t>>{{320, 16}, {160, 32}, {160, 16}, {80, 64}, {40, 128}, {20, 256}}) {
     const Shape shape{16, side, side, c};
-    const Tensor k = noise({c}, 0.5, 1.5), v = Tensor::zeros({c});
+    const Tensor x = noise(shape), dy = noise(shape), y = Tensor::zeros(shape), k = noise({c}, 0.5, 1.5), v = Tensor::zeros({c});
     const BatchNormView bn{k.raw(), k.raw(), k.raw(), k.raw()};
+    const double bytes = double(x.numel()) * 4;
+    std::printf("16 x %ld x %ld x %ld, %.1f MB\n", long(side), long(side), long(c), bytes / 1e6);
+    line("copy (memcpy)", 2 * bytes, seconds([&] { b.copy(x.strided(), y.strided()); }));
+    line("copy (scale by 1, streaming when large)", 2 * bytes, seconds([&] { b.scale(rows(x), 1.0, rows(y)); }));
+    line("batch norm statistics", bytes, seconds([&] { b.batch_norm_stats(rows(x), v.raw(), k.raw()); }));
+    k.fill(0.9);
+    line("normalise + SiLU", 2 * bytes, seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, {}, rows(y)); }));
+    line("normalise + SiLU + residual", 3 * bytes,
+         seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, rows(dy), rows(y)); }));
+    line("backward of both (two passes)", 5 * bytes,
+         seconds([&] { b.batch_norm_backward(rows(x), rows(dy), bn, Activation::kSilu, rows(y), v.raw(), v.raw(), false); }));
+    line("SiLU", 2 * bytes, seconds([&] { b.unary(UnaryOp::kSilu, rows(x), rows(y)); }));
+    line("SiLU backward", 3 * bytes, seconds([&] { b.unary_backward(UnaryOp::kSilu, rows(x), rows(dy), rows(y), false); }));
+  }
+}
+
+// Nanoseconds of CPU time of one thread per element, f32 and bf16: what can be compared on a machine with other work on it.
+TEST_CASE("speed: bf16 beside f32" * doctest::skip()) {
+  const Restore restore;
+  set_compute_threads(1);
+  Backend& b = backend_for(Device::cpu());
+  const auto cpu_seconds = [] {
+    timespec t{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+  };
+  for (const auto& [n, runs] : std::vector<std::pair<int64_t, int>>{{1 << 16, 400}, {16 * 320 * 320 * 16, 15}}) {
+    std::vector<std::pair<const char*, std::vector<double>>> table = {{"copy (scale by 1)", {}},
+                                                                      {"statistics", {}},
+                                                                      {"normalise", {}},
+                                                                      {"normalise + SiLU", {}},
+                                                                      {"+ residual", {}},
+                                                                      {"norm backward", {}},
+                                                                      {"SiLU", {}},
+                                                                      {"SiLU backward", {}},
+                                                                      {"add", {}},
+                                                                      {"cast to the other", {}}};
     for (DType type : {DType::kF32, DType::kBF16}) {
-      const Tensor x = noise(shape, -3, 3, type), dy = noise(shape, -3, 3, type), y = Tensor::zeros(shape, type);
-      const double bytes = double(x.numel()) * double(size_of(type));
-      std::printf("16 x %ld x %ld x %ld %s, %.1f MB\n", long(side), long(side), long(c), std::string(name_of(type)).c_str(),
-                  bytes / 1e6);
-      line("copy (memcpy)", 2 * bytes, seconds([&] { b.copy(x.strided(), y.strided()); }));
-      line("copy (scale by 1, streaming when large)", 2 * bytes, seconds([&] { b.scale(rows(x), 1.0, rows(y)); }));
-      line("batch norm statistics", bytes, seconds([&] { b.batch_norm_stats(rows(x), v.raw(), k.raw()); }));
-      k.fill(0.9);
-      line("normalise", 2 * bytes, seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kNone, {}, rows(y)); }));
-      line("normalise + SiLU", 2 * bytes, seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, {}, rows(y)); }));
-      line("normalise + SiLU + residual", 3 * bytes,
-           seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, rows(dy), rows(y)); }));
-      line("backward of both (two passes)", 5 * bytes,
-           seconds([&] { b.batch_norm_backward(rows(x), rows(dy), bn, Activation::kSilu, rows(y), v.raw(), v.raw(), false); }));
-      line("SiLU", 2 * bytes, seconds([&] { b.unary(UnaryOp::kSilu, rows(x), rows(y)); }));
-      line("SiLU backward", 3 * bytes, seconds([&] { b.unary_backward(UnaryOp::kSilu, rows(x), rows(dy), rows(y), false); }));
-      line("add", 3 * bytes, seconds([&] { b.binary(BinaryOp::kAdd, x.strided(), dy.strided(), y.strided()); }));
-      const Tensor other = Tensor::zeros(shape, type == DType::kF32 ? DType::kBF16 : DType::kF32);
-      line("cast to the other type", 6 * double(x.numel()), seconds([&] { b.copy(x.strided(), other.strided()); }));
+      const Shape shape{n / 16, 16};
+      const Tensor x = noise(shape, -3, 3, type), dy = noise(shape, -3, 3, type), y = Tensor::zeros(shape, type),
+                   other = Tensor::zeros(shape, type == DType::kF32 ? DType::kBF16 : DType::kF32), k = Tensor::full({16}, 0.9),
+                   v = Tensor::zeros({16}), w = Tensor::zeros({16});
+      const BatchNormView bn{k.raw(), k.raw(), k.raw(), k.raw()};
+      const std::vector<std::function<void()>> passes = {
+          [&] { b.scale(rows(x), 1, rows(y)); },
+          [&] { b.batch_norm_stats(rows(x), v.raw(), w.raw()); },
+          [&] { b.batch_norm_apply(rows(x), bn, Activation::kNone, {}, rows(y)); },
+          [&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, {}, rows(y)); },
+          [&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, rows(dy), rows(y)); },
+          [&] { b.batch_norm_backward(rows(x), rows(dy), bn, Activation::kSilu, rows(y), v.raw(), w.raw(), false); },
+          [&] { b.unary(UnaryOp::kSilu, rows(x), rows(y)); },
+          [&] { b.unary_backward(UnaryOp::kSilu, rows(x), rows(dy), rows(y), false); },
+          [&] { b.binary(BinaryOp::kAdd, x.strided(), dy.strided(), y.strided()); },
+          [&] { b.copy(x.strided(), other.strided()); }};
+      for (size_t i = 0; i < passes.size(); ++i) {
+        double best = 1e9;
+        for (int run = 0; run < runs; ++run) {
+          const double start = cpu_seconds();
+          passes[i]();
+          best = std::min(best, cpu_seconds() - start);
+        }
+        table[i].second.push_back(best / double(n) * 1e9);
+      }
     }
+    std::printf("%s, %ld elements: ns per element f32, bf16, ratio\n", std::string(b.name()).c_str(), long(n));
+    for (const auto& [name, ns] : table) std::printf("  %-20s %7.3f %7.3f %6.2f\n", name, ns[0], ns[1], ns[1] / ns[0]);
   }
 }
 

@@ -205,13 +205,13 @@ TEST_CASE("weights go from a device to a file and back") {
 
 TEST_CASE("profile and memory plan of a device") {
   const auto model = small_model(kCuda);
-  const NoGrad no_grad;
   model->train(false);
   model->fold();
   Profiler profiler(backend_for(kCuda));
   const Tensor images = Tensor::full({1, 32, 32, 3}, 9, DType::kU8);
   {
     const BackendGuard guard(profiler);
+    const NoGrad no_grad;
     model->forward(normalize(images.to(kCuda)));
   }
   double flops = 0, uploaded = 0, expected = 0;

@@ -32,8 +32,8 @@ TEST_CASE("memory plan: grows with batch and image, finds the largest batch that
     last = peak;
   }
   CHECK(host_allocator().stats().bytes_reserved == before.bytes_reserved);
-  // A batch of 16 takes more than a gibibyte; what the rehearsal itself touches are the folded weights.
-  CHECK(last > int64_t{900} << 20);
+  // A batch of 16 takes some 800 MiB; what the rehearsal itself touches are the folded weights.
+  CHECK(last > int64_t{700} << 20);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   CHECK(resident_bytes() - resident < int64_t{100} << 20);
 #endif
