@@ -358,7 +358,10 @@ __global__ void __launch_bounds__(kThreads)
   for (int level = 0; level < kAnchorLevels; ++level) out.index[level * out.capacity + i] = level == at.level ? at.row : -1;
   const int64_t four = 4 * int64_t(i);
   if (!positive) {
-    for (float* rows : {out.anchors, out.corners, out.distances, out.mask_boxes}) put4(rows + four, 0, 0, 0, 0);
+    put4(out.anchors + four, 0, 0, 0, 0);
+    put4(out.corners + four, 0, 0, 0, 0);
+    put4(out.distances + four, 0, 0, 0, 0);
+    put4(out.mask_boxes + four, 0, 0, 0, 0);
     out.weights[i] = 0;
     out.image[i] = out.mask[i] = 0;
     out.area[i] = 1;

@@ -50,7 +50,6 @@ class Golden {
     }
     CHECK_MESSAGE(worst <= tolerance, backend_for(Device::cpu()).name(), " ", name_, ".", key, ": off by ", worst);
   }
-  void expect(const std::string& key, double got, double tolerance = 2e-5) const { expect(key, Tensor::scalar(got), tolerance); }
 
  private:
   const TensorMap& tensors_;
