@@ -5,6 +5,12 @@
 
 namespace tessera {
 
+namespace {
+// The losses check that they are given f32.
+float* floats(void* p) { return static_cast<float*>(p); }
+const float* floats(const void* p) { return static_cast<const float*>(p); }
+}  // namespace
+
 CachingAllocator& CudaBackend::allocator() { return cuda::device_allocator(); }
 int64_t CudaBackend::available_bytes() { return cuda::free_bytes(); }
 void CudaBackend::synchronize() { cuda::synchronize(); }
@@ -76,29 +82,38 @@ void CudaBackend::softmax_backward(RowsView y, RowsView dy, RowsView dx, bool lo
 void CudaBackend::gather_rows(RowsView x, const int64_t* index, RowsView y) { cuda::gather_rows(x, index, y); }
 void CudaBackend::scatter_add_rows(RowsView x, const int64_t* index, RowsView y) { cuda::scatter_add_rows(x, index, y); }
 
-double CudaBackend::bce_with_logits(RowsView x, RowsView target) { return cuda::bce_with_logits(x, target); }
-void CudaBackend::bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) {
-  cuda::bce_with_logits_backward(x, target, scale, dx, accumulate);
+void CudaBackend::bce_with_logits(RowsView x, RowsView target, void* sum) { cuda::bce_with_logits(x, target, floats(sum)); }
+void CudaBackend::bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) {
+  cuda::bce_with_logits_backward(x, target, floats(scale), dx, accumulate);
 }
-double CudaBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou) {
-  return cuda::ciou_loss(boxes, target, weight, ciou);
+void CudaBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou, void* sum) {
+  cuda::ciou_loss(boxes, target, floats(weight), floats(ciou), floats(sum));
 }
-void CudaBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes) {
-  cuda::ciou_loss_backward(boxes, target, weight, scale, dboxes);
+void CudaBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, const void* scale, RowsView dboxes) {
+  cuda::ciou_loss_backward(boxes, target, floats(weight), floats(scale), dboxes);
 }
-double CudaBackend::dfl_loss(RowsView logits, RowsView target, const void* weight) {
-  return cuda::dfl_loss(logits, target, weight);
+void CudaBackend::dfl_loss(RowsView logits, RowsView target, const void* weight, void* sum) {
+  cuda::dfl_loss(logits, target, floats(weight), floats(sum));
 }
-void CudaBackend::dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
+void CudaBackend::dfl_loss_backward(RowsView logits, RowsView target, const void* weight, const void* scale, RowsView dlogits,
                                     bool accumulate) {
-  cuda::dfl_loss_backward(logits, target, weight, scale, dlogits, accumulate);
+  cuda::dfl_loss_backward(logits, target, floats(weight), floats(scale), dlogits, accumulate);
 }
-double CudaBackend::mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) {
-  return cuda::mask_loss(coefficients, prototypes, masks, items);
+void CudaBackend::mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                            void* sum) {
+  cuda::mask_loss(coefficients, prototypes, masks, items, floats(sum));
 }
 void CudaBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
-                                     double scale, RowsView dcoefficients, ImageView dprototypes) {
-  cuda::mask_loss_backward(coefficients, prototypes, masks, items, scale, dcoefficients, dprototypes);
+                                     const void* scale, RowsView dcoefficients, ImageView dprototypes) {
+  cuda::mask_loss_backward(coefficients, prototypes, masks, items, floats(scale), dcoefficients, dprototypes);
+}
+
+void CudaBackend::assign(const AssignInput& in, const AssignParams& params, int32_t* target, float* score) {
+  cuda::assign(in, params, target, score);
+}
+void CudaBackend::collect_positives(const AssignInput& in, const int32_t* mask_ids, const int32_t* target, const float* score,
+                                    const PositivesParams& params, const PositivesView& out) {
+  cuda::collect_positives(in, mask_ids, target, score, params, out);
 }
 
 void CudaBackend::sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) {

@@ -11,14 +11,15 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// y[i] = x[index[i]]. T is an unsigned type of the element's size: bits move as they are.
+// y[i] = x[index[i]]; of no row where the index is -1. T is an unsigned type of the element's size: bits move as they are.
 // A thread moves N neighbours of a row of y; the index is the same for all of them and comes from the cache.
 template <class T, int N>
 __global__ void __launch_bounds__(kThreads) gather_rows_kernel(Rows<const T> x, const int64_t* index, Rows<T> y, int col_tiles) {
   const RowPlace at = row_place<N>(y.rows, y.cols, col_tiles);
   if (at.count <= 0) return;
   const int64_t from = index[at.row];
-  TESSERA_DEVICE_ASSERT(from >= 0 && from < x.rows);
+  if (from < 0) return;
+  TESSERA_DEVICE_ASSERT(from < x.rows);
   store_pack<N>(y.row(at.row) + at.col, load_pack<N>(x.row(int(from)) + at.col, at.count), at.count);
 }
 
@@ -35,7 +36,7 @@ struct Span {
 // the same index write the same, which without atomics would be a race all the same.
 __global__ void __launch_bounds__(kThreads) clear_spans_kernel(const int64_t* index, int n, Span* spans) {
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i >= n) return;
+  if (i >= n || index[i] < 0) return;
   atomicExch(&spans[index[i]].first, std::numeric_limits<int>::max());
   atomicExch(&spans[index[i]].last, -1);
 }
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(kThreads) clear_spans_kernel(const int64_t* in
 // spans[index[i]] = least and greatest such i. Thread i: entry i.
 __global__ void __launch_bounds__(kThreads) find_spans_kernel(const int64_t* index, int n, Span* spans) {
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i >= n) return;
+  if (i >= n || index[i] < 0) return;
   atomicMin(&spans[index[i]].first, i);
   atomicMax(&spans[index[i]].last, i);
 }
@@ -59,7 +60,8 @@ __global__ void __launch_bounds__(kThreads)
   const int i = int(blockIdx.x) * (kThreads / kWarp) + int(threadIdx.x) / kWarp;
   if (i >= x.rows) return;  // whole warps leave; there is no barrier of the block
   const int64_t target = index[i];
-  TESSERA_DEVICE_ASSERT(target >= 0 && target < y.rows);
+  if (target < 0) return;
+  TESSERA_DEVICE_ASSERT(target < y.rows);
   const Span span = spans[target];
   if (span.first != i) return;
   T* const out = y.row(int(target));

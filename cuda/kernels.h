@@ -55,15 +55,21 @@ void gather_rows(RowsView x, const int64_t* index, RowsView y);
 void scatter_add_rows(RowsView x, const int64_t* index, RowsView y);
 
 // losses.cu
-double bce_with_logits(RowsView x, RowsView target);
-void bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate);
-double ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou);
-void ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes);
-double dfl_loss(RowsView logits, RowsView target, const void* weight);
-void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits, bool accumulate);
-double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items);
-void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, double scale,
-                        RowsView dcoefficients, ImageView dprototypes);
+void bce_with_logits(RowsView x, RowsView target, float* sum);
+void bce_with_logits_backward(RowsView x, RowsView target, const float* scale, RowsView dx, bool accumulate);
+void ciou_loss(RowsView boxes, RowsView target, const float* weight, float* ciou, float* sum);
+void ciou_loss_backward(RowsView boxes, RowsView target, const float* weight, const float* scale, RowsView dboxes);
+void dfl_loss(RowsView logits, RowsView target, const float* weight, float* sum);
+void dfl_loss_backward(RowsView logits, RowsView target, const float* weight, const float* scale, RowsView dlogits,
+                       bool accumulate);
+void mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, float* sum);
+void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                        const float* scale, RowsView dcoefficients, ImageView dprototypes);
+
+// assign.cu
+void assign(const AssignInput& in, const AssignParams& params, int32_t* target, float* score);
+void collect_positives(const AssignInput& in, const int32_t* mask_ids, const int32_t* target, const float* score,
+                       const PositivesParams& params, const PositivesView& out);
 
 // optim.cu
 void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s);

@@ -21,23 +21,19 @@ constexpr int kWarps = kThreads / kWarp;
 
 // total = sum of partial[0 .. count).
 // One block: a thread adds every 256th, so the block reads neighbours, then all meet in block_reduce.
-__global__ void __launch_bounds__(kThreads) total_kernel(const double* partial, int count, double* total) {
+__global__ void __launch_bounds__(kThreads) total_kernel(const double* partial, int count, float* total) {
   double sum = 0;
   for (int i = int(threadIdx.x); i < count; i += kThreads) sum += partial[i];
   sum = block_reduce<Add>(sum, 0.0);
-  if (threadIdx.x == 0) *total = sum;
+  if (threadIdx.x == 0) *total = float(sum);
 }
 
-// The sum of what the `blocks` blocks of a kernel leave; start(partial) launches it.
+// total = the sum of what the `blocks` blocks of a kernel leave; start(partial) launches it.
 template <class F>
-double sum_of_blocks(int64_t blocks, F&& start) {
-  if (blocks == 0) return 0;
-  const Scratch<double> partial(blocks);
-  const Scratch<double> total(1);
+void sum_of_blocks(int64_t blocks, float* total, F&& start) {
+  const Scratch<double> partial(std::max<int64_t>(blocks, 1));
   start(partial.get());
-  launch("loss total", {dim3(1), dim3(kThreads)}, total_kernel, static_cast<const double*>(partial.get()), size32(blocks),
-         total.get());
-  return fetch(total.get());
+  launch("loss total", {dim3(1), dim3(kThreads)}, total_kernel, static_cast<const double*>(partial.get()), size32(blocks), total);
 }
 
 // ---- binary cross-entropy
@@ -74,15 +70,16 @@ __global__ void __launch_bounds__(kThreads)
 // dx = (sigmoid(x) - t) scale, or dx += that.
 // A thread handles N neighbours: 16 bytes where rows are aligned, so a warp reads and writes 512 adjacent bytes.
 template <int N>
-__global__ void __launch_bounds__(kThreads) bce_backward_kernel(Rows<const float> x, Rows<const float> target, float scale,
+__global__ void __launch_bounds__(kThreads) bce_backward_kernel(Rows<const float> x, Rows<const float> target, const float* scale,
                                                                 Rows<float> dx, bool accumulate, int col_tiles) {
   const RowPlace at = row_place<N>(dx.rows, dx.cols, col_tiles);
   if (at.count <= 0) return;
   Pack<float, N> v = load_pack<N>(x.row(at.row) + at.col, at.count);
   const Pack<float, N> t = load_pack<N>(target.row(at.row) + at.col, at.count);
   float* const out = dx.row(at.row) + at.col;
+  const float factor = *scale;
 #pragma unroll
-  for (int i = 0; i < N; ++i) v.v[i] = (functors::Sigmoid::f(v.v[i]) - t.v[i]) * scale;
+  for (int i = 0; i < N; ++i) v.v[i] = (functors::Sigmoid::f(v.v[i]) - t.v[i]) * factor;
   if (accumulate) {
     const Pack<float, N> before = load_pack<N>(out, at.count);
 #pragma unroll
@@ -168,12 +165,12 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // dboxes = -scale weight dCIoU/dboxes. One thread a box.
-__global__ void __launch_bounds__(kThreads)
-    ciou_backward_kernel(Rows<const float> boxes, Rows<const float> target, const float* weight, double scale, Rows<float> dboxes) {
+__global__ void __launch_bounds__(kThreads) ciou_backward_kernel(Rows<const float> boxes, Rows<const float> target,
+                                                                 const float* weight, const float* scale, Rows<float> dboxes) {
   const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
   if (i >= boxes.rows) return;
   const Ciou c(boxes.row(i), target.row(i));
-  const double factor = -scale * weight[i];
+  const double factor = -double(*scale) * weight[i];
   float* const out = dboxes.row(i);
 #pragma unroll
   for (int corner = 0; corner < 2; ++corner) {
@@ -245,11 +242,11 @@ __global__ void __launch_bounds__(kThreads)
 
 // dlogits = weight scale / 4 (softmax - two-bin target), or dlogits += that. Threads and memory as in dfl_kernel.
 __global__ void __launch_bounds__(kThreads)
-    dfl_backward_kernel(Rows<const float> logits, Rows<const float> target, const float* weight, double scale, int bins,
+    dfl_backward_kernel(Rows<const float> logits, Rows<const float> target, const float* weight, const float* scale, int bins,
                         Rows<float> dlogits, bool accumulate) {
   const DflSide s(logits, target, bins);
   if (!s.valid) return;
-  const float factor = float(scale * weight[s.row] / 4);
+  const float factor = float(double(*scale) * weight[s.row] / 4);
   const float* const x = logits.row(s.row) + s.first_bin;
   float* const out = dlogits.row(s.row) + s.first_bin;
   for (int b = s.lane; b < bins; b += kGroup) {
@@ -389,7 +386,8 @@ __device__ float mask_gradient(const MaskProblem& m, int item, int pixel, float 
 // warps in shared memory, in order.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
-    mask_coefficients_backward_kernel(MaskProblem m, double scale, int slices, float* partial) {
+    mask_coefficients_backward_kernel(MaskProblem m, const float* factor, int slices, float* partial) {
+  const double scale = *factor;
   TESSERA_SHARED(sums, float[kWarps][kChannels]);
   const int item = int(blockIdx.x) / slices;
   const int k = m.prototypes.c;
@@ -452,7 +450,8 @@ constexpr int kTile = 16;  // a block has a square of 256 prototype pixels
 // Prototypes come from the L1 cache after the first item: a tile with 32 channels is 32 KiB.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
-    mask_prototypes_backward_kernel(MaskProblem m, double scale, Images<float> dprototypes, int tiles_x, int tiles_y) {
+    mask_prototypes_backward_kernel(MaskProblem m, const float* factor, Images<float> dprototypes, int tiles_x, int tiles_y) {
+  const double scale = *factor;
   TESSERA_SHARED(found, int[kThreads]);
   TESSERA_SHARED(found_by_warp, int[kWarps]);
   const int t = int(threadIdx.x);
@@ -530,84 +529,80 @@ MaskProblem mask_problem(const RowsView& coefficients, const ImageView& prototyp
 
 }  // namespace
 
-double bce_with_logits(RowsView x, RowsView target) {
+void bce_with_logits(RowsView x, RowsView target, float* sum) {
   expect_f32("bce_with_logits", x.t);
   join_dense_rows(x, target);
-  double sum = 0;
   with_pack<float>(
       [&]<int N>() {
         const int packs_of_row = size32((x.cols + N - 1) / N);
         const unsigned blocks = blocks_for(size32(x.rows * packs_of_row), kPacksOfBlock);
-        sum = sum_of_blocks(blocks, [&](double* partial) {
+        sum_of_blocks(blocks, sum, [&](double* partial) {
           launch("bce_with_logits", {dim3(blocks), dim3(kThreads)}, bce_kernel<N>, rows_of<const float>(x),
                  rows_of<const float>(target), packs_of_row, partial);
         });
       },
       x, target);
-  return sum;
 }
 
-void bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) {
+void bce_with_logits_backward(RowsView x, RowsView target, const float* scale, RowsView dx, bool accumulate) {
   expect_f32("bce_with_logits_backward", x.t);
   join_dense_rows(x, target, dx);
   with_pack<float>(
       [&]<int N>() {
         const RowGrid g = row_grid<N>(dx.rows, dx.cols);
         launch("bce_with_logits_backward", g.grid, bce_backward_kernel<N>, rows_of<const float>(x), rows_of<const float>(target),
-               float(scale), rows_of<float>(dx), accumulate, g.col_tiles);
+               scale, rows_of<float>(dx), accumulate, g.col_tiles);
       },
       x, target, dx);
 }
 
-double ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou) {
+void ciou_loss(RowsView boxes, RowsView target, const float* weight, float* ciou, float* sum) {
   expect_f32("ciou_loss", boxes.t);
   const Grid grid = one_thread_each(boxes.rows, kThreads);
-  return sum_of_blocks(grid.blocks.x, [&](double* partial) {
-    launch("ciou_loss", grid, ciou_kernel, rows_of<const float>(boxes), rows_of<const float>(target),
-           static_cast<const float*>(weight), static_cast<float*>(ciou), partial);
+  sum_of_blocks(grid.blocks.x, sum, [&](double* partial) {
+    launch("ciou_loss", grid, ciou_kernel, rows_of<const float>(boxes), rows_of<const float>(target), weight, ciou, partial);
   });
 }
 
-void ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes) {
+void ciou_loss_backward(RowsView boxes, RowsView target, const float* weight, const float* scale, RowsView dboxes) {
   expect_f32("ciou_loss_backward", boxes.t);
   launch("ciou_loss_backward", one_thread_each(boxes.rows, kThreads), ciou_backward_kernel, rows_of<const float>(boxes),
-         rows_of<const float>(target), static_cast<const float*>(weight), scale, rows_of<float>(dboxes));
+         rows_of<const float>(target), weight, scale, rows_of<float>(dboxes));
 }
 
-double dfl_loss(RowsView logits, RowsView target, const void* weight) {
+void dfl_loss(RowsView logits, RowsView target, const float* weight, float* sum) {
   expect_f32("dfl_loss", logits.t);
   const unsigned blocks = blocks_for(logits.rows, kWarps);
-  return sum_of_blocks(blocks, [&](double* partial) {
+  sum_of_blocks(blocks, sum, [&](double* partial) {
     launch("dfl_loss", {dim3(blocks), dim3(kThreads)}, dfl_kernel, rows_of<const float>(logits), rows_of<const float>(target),
-           static_cast<const float*>(weight), size32(logits.cols / 4), partial);
+           weight, size32(logits.cols / 4), partial);
   });
 }
 
-void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits, bool accumulate) {
+void dfl_loss_backward(RowsView logits, RowsView target, const float* weight, const float* scale, RowsView dlogits,
+                       bool accumulate) {
   expect_f32("dfl_loss_backward", logits.t);
   launch("dfl_loss_backward", {dim3(blocks_for(logits.rows, kWarps)), dim3(kThreads)}, dfl_backward_kernel,
-         rows_of<const float>(logits), rows_of<const float>(target), static_cast<const float*>(weight), scale,
-         size32(logits.cols / 4), rows_of<float>(dlogits), accumulate);
+         rows_of<const float>(logits), rows_of<const float>(target), weight, scale, size32(logits.cols / 4),
+         rows_of<float>(dlogits), accumulate);
 }
 
-double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) {
+void mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, float* sum) {
   expect_f32("mask_loss", prototypes.t);
   const MaskProblem m = mask_problem(coefficients, prototypes, masks, items);
   const int slices = slices_of(prototypes);
   const unsigned blocks = blocks_for(items.count * slices, 1);
-  double sum = 0;
   with_pack<float>(
       [&]<int N>() {
-        sum = sum_of_blocks(blocks, [&](double* partial) {
+        sum_of_blocks(blocks, sum, [&](double* partial) {
           launch("mask_loss", {dim3(blocks), dim3(kThreads)}, mask_kernel<N>, m, slices, partial);
         });
       },
       coefficients, prototypes.rows());
-  return sum;
 }
 
-void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, double scale,
-                        RowsView dcoefficients, ImageView dprototypes) {
+void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                        const float* scale, RowsView dcoefficients, ImageView dprototypes) {
   expect_f32("mask_loss_backward", prototypes.t);
   if (items.count == 0) return;
   const MaskProblem m = mask_problem(coefficients, prototypes, masks, items);

@@ -10,6 +10,7 @@
 
 #include "tensor/caching_allocator.h"
 #include "tensor/device.h"
+#include "tensor/ops/assign.h"
 #include "tensor/ops/conv.h"
 #include "tensor/ops/copy.h"
 #include "tensor/ops/index.h"
@@ -35,6 +36,7 @@ class Backend : public CopyOps,
                 public SoftmaxOps,
                 public IndexOps,
                 public LossOps,
+                public AssignOps,
                 public OptimOps,
                 public RandomOps {
  public:

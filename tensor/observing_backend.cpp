@@ -158,42 +158,48 @@ void ObservingBackend::scatter_add_rows(RowsView x, const int64_t* index, RowsVi
 
 // ---- losses
 
-double ObservingBackend::bce_with_logits(RowsView x, RowsView target) {
-  double result = 0;
-  observe({kLoss, 0, sum(x, target)}, [&] { result = inner_.bce_with_logits(x, target); });
-  return result;
+void ObservingBackend::bce_with_logits(RowsView x, RowsView target, void* result) {
+  observe({kLoss, 0, sum(x, target)}, [&] { inner_.bce_with_logits(x, target, result); });
 }
-void ObservingBackend::bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) {
+void ObservingBackend::bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) {
   observe({kLoss, 0, sum(x, target) + written(dx, accumulate)},
           [&] { inner_.bce_with_logits_backward(x, target, scale, dx, accumulate); });
 }
-double ObservingBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou) {
-  double result = 0;
-  observe({kLoss, 0, sum(boxes, target)}, [&] { result = inner_.ciou_loss(boxes, target, weight, ciou); });
-  return result;
+void ObservingBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou, void* result) {
+  observe({kLoss, 0, sum(boxes, target)}, [&] { inner_.ciou_loss(boxes, target, weight, ciou, result); });
 }
-void ObservingBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes) {
+void ObservingBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, const void* scale, RowsView dboxes) {
   observe({kLoss, 0, sum(boxes, target, dboxes)}, [&] { inner_.ciou_loss_backward(boxes, target, weight, scale, dboxes); });
 }
-double ObservingBackend::dfl_loss(RowsView logits, RowsView target, const void* weight) {
-  double result = 0;
-  observe({kLoss, 0, sum(logits, target)}, [&] { result = inner_.dfl_loss(logits, target, weight); });
-  return result;
+void ObservingBackend::dfl_loss(RowsView logits, RowsView target, const void* weight, void* result) {
+  observe({kLoss, 0, sum(logits, target)}, [&] { inner_.dfl_loss(logits, target, weight, result); });
 }
-void ObservingBackend::dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
+void ObservingBackend::dfl_loss_backward(RowsView logits, RowsView target, const void* weight, const void* scale, RowsView dlogits,
                                          bool accumulate) {
   observe({kLoss, 0, sum(logits, target) + written(dlogits, accumulate)},
           [&] { inner_.dfl_loss_backward(logits, target, weight, scale, dlogits, accumulate); });
 }
-double ObservingBackend::mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) {
-  double result = 0;
-  observe({kLoss, 0, sum(coefficients, prototypes)}, [&] { result = inner_.mask_loss(coefficients, prototypes, masks, items); });
-  return result;
+void ObservingBackend::mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                                 void* result) {
+  observe({kLoss, 0, sum(coefficients, prototypes)}, [&] { inner_.mask_loss(coefficients, prototypes, masks, items, result); });
 }
 void ObservingBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks,
-                                          const MaskLossItems& items, double scale, RowsView dcoefficients, ImageView dprototypes) {
+                                          const MaskLossItems& items, const void* scale, RowsView dcoefficients,
+                                          ImageView dprototypes) {
   observe({kLoss, 0, sum(coefficients, prototypes) + written(dcoefficients, true) + written(dprototypes, true)},
           [&] { inner_.mask_loss_backward(coefficients, prototypes, masks, items, scale, dcoefficients, dprototypes); });
+}
+
+// ---- assignment
+
+void ObservingBackend::assign(const AssignInput& in, const AssignParams& params, int32_t* target, float* score) {
+  double bytes = 0;
+  for (const AnchorLevel& level : in.levels) bytes += sum(level.box, level.cls);
+  observe({kLoss, 0, bytes}, [&] { inner_.assign(in, params, target, score); });
+}
+void ObservingBackend::collect_positives(const AssignInput& in, const int32_t* mask_ids, const int32_t* target, const float* score,
+                                         const PositivesParams& params, const PositivesView& out) {
+  observe({kLoss, 0, 8.0 * double(in.rows())}, [&] { inner_.collect_positives(in, mask_ids, target, score, params, out); });
 }
 
 // ---- optimizers, random

@@ -81,16 +81,20 @@ class ObservingBackend : public Backend {
   void gather_rows(RowsView x, const int64_t* index, RowsView y) override;
   void scatter_add_rows(RowsView x, const int64_t* index, RowsView y) override;
 
-  double bce_with_logits(RowsView x, RowsView target) override;
-  void bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) override;
-  double ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou) override;
-  void ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes) override;
-  double dfl_loss(RowsView logits, RowsView target, const void* weight) override;
-  void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
+  void bce_with_logits(RowsView x, RowsView target, void* result) override;
+  void bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) override;
+  void ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou, void* result) override;
+  void ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, const void* scale, RowsView dboxes) override;
+  void dfl_loss(RowsView logits, RowsView target, const void* weight, void* result) override;
+  void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, const void* scale, RowsView dlogits,
                          bool accumulate) override;
-  double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) override;
+  void mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, void* result) override;
   void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
-                          double scale, RowsView dcoefficients, ImageView dprototypes) override;
+                          const void* scale, RowsView dcoefficients, ImageView dprototypes) override;
+
+  void assign(const AssignInput& in, const AssignParams& params, int32_t* target, float* score) override;
+  void collect_positives(const AssignInput& in, const int32_t* mask_ids, const int32_t* target, const float* score,
+                         const PositivesParams& params, const PositivesView& out) override;
 
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;
   void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) override;

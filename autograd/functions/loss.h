@@ -1,10 +1,6 @@
-// Differentiable loss terms, each a scalar sum; formulas in tensor/ops/losses.h. Targets, weights and masks are constants, on the
-// device of the predictions. The sum is on the host wherever the predictions are: a kernel hands it over as a number, and what is
-// done with it, forward and backward, is a handful of operations on single numbers.
+// Differentiable loss terms, each a scalar sum; formulas in tensor/ops/losses.h. Targets, weights and masks are constants. All of it,
+// the sum too, is on the device of the predictions.
 #pragma once
-
-#include <memory>
-#include <vector>
 
 #include "autograd/variable.h"
 #include "tensor/ops/losses.h"
@@ -15,16 +11,12 @@ Variable bce_with_logits(const Variable& x, const Tensor& target);
 Variable ciou_loss(const Variable& boxes, const Tensor& target, const Tensor& weight);
 Variable dfl_loss(const Variable& logits, const Tensor& target, const Tensor& weight);
 
-// Owns what MaskLossItems points to, on the host; mask_loss takes it to the device.
+// The fields of MaskLossItems as tensors.
 struct MaskLossTargets {
-  std::vector<int32_t> image, target;
-  std::vector<float> boxes, area;
+  Tensor image, target;  // i32 (count)
+  Tensor boxes, area;    // f32 (count, 4), (count)
   bool overlap = true;
-  MaskLossItems items() const {
-    return {int64_t(image.size()), image.data(), target.data(), boxes.data(), area.data(), overlap};
-  }
 };
-Variable mask_loss(const Variable& coefficients, const Variable& prototypes, const Tensor& masks,
-                   std::shared_ptr<const MaskLossTargets> targets);
+Variable mask_loss(const Variable& coefficients, const Variable& prototypes, const Tensor& masks, const MaskLossTargets& targets);
 
 }  // namespace tessera::ag

@@ -196,30 +196,30 @@ void CpuBackend::scatter_add_rows(RowsView x, const int64_t* index, RowsView y) 
 
 // ---- losses
 
-double CpuBackend::bce_with_logits(RowsView x, RowsView target) {
-  if (!all_f32(x, target)) return RefBackend::bce_with_logits(x, target);
-  return cpu::bce_with_logits(x, target);
+void CpuBackend::bce_with_logits(RowsView x, RowsView target, void* sum) {
+  if (!all_f32(x, target)) return RefBackend::bce_with_logits(x, target, sum);
+  *floats(sum) = float(cpu::bce_with_logits(x, target));
 }
 
-void CpuBackend::bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) {
+void CpuBackend::bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) {
   if (!all_f32(x, target, dx)) return RefBackend::bce_with_logits_backward(x, target, scale, dx, accumulate);
-  cpu::bce_with_logits_backward(x, target, scale, dx, accumulate);
+  cpu::bce_with_logits_backward(x, target, *floats(scale), dx, accumulate);
 }
 
-double CpuBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou) {
-  if (!all_f32(boxes, target)) return RefBackend::ciou_loss(boxes, target, weight, ciou);
+void CpuBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou, void* sum) {
+  if (!all_f32(boxes, target)) return RefBackend::ciou_loss(boxes, target, weight, ciou, sum);
   std::vector<double> partial(size_t((boxes.rows + kRowsPerChunk - 1) / kRowsPerChunk));
   parallel_for(boxes.rows, kRowsPerChunk, [&](int64_t begin, int64_t end) {
     float* values = ciou != nullptr ? floats(ciou) + begin : nullptr;
     partial[size_t(begin / kRowsPerChunk)] =
-        RefBackend::ciou_loss(slice(boxes, begin, end), slice(target, begin, end), floats(weight) + begin, values);
+        ciou_sum(slice(boxes, begin, end), slice(target, begin, end), floats(weight) + begin, values);
   });
   double total = 0;
   for (double p : partial) total += p;
-  return total;
+  *floats(sum) = float(total);
 }
 
-void CpuBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes) {
+void CpuBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, const void* scale, RowsView dboxes) {
   if (!all_f32(boxes, target, dboxes)) return RefBackend::ciou_loss_backward(boxes, target, weight, scale, dboxes);
   parallel_for(boxes.rows, kRowsPerChunk, [&](int64_t begin, int64_t end) {
     RefBackend::ciou_loss_backward(slice(boxes, begin, end), slice(target, begin, end), floats(weight) + begin, scale,
@@ -227,28 +227,34 @@ void CpuBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void*
   });
 }
 
-double CpuBackend::dfl_loss(RowsView logits, RowsView target, const void* weight) {
-  if (!all_f32(logits, target)) return RefBackend::dfl_loss(logits, target, weight);
-  return cpu::dfl_loss(logits, target, floats(weight));
+void CpuBackend::dfl_loss(RowsView logits, RowsView target, const void* weight, void* sum) {
+  if (!all_f32(logits, target)) return RefBackend::dfl_loss(logits, target, weight, sum);
+  *floats(sum) = float(cpu::dfl_loss(logits, target, floats(weight)));
 }
 
-void CpuBackend::dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
+void CpuBackend::dfl_loss_backward(RowsView logits, RowsView target, const void* weight, const void* scale, RowsView dlogits,
                                    bool accumulate) {
   if (!all_f32(logits, target, dlogits)) return RefBackend::dfl_loss_backward(logits, target, weight, scale, dlogits, accumulate);
-  cpu::dfl_loss_backward(logits, target, floats(weight), scale, dlogits, accumulate);
+  cpu::dfl_loss_backward(logits, target, floats(weight), *floats(scale), dlogits, accumulate);
 }
 
-double CpuBackend::mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) {
-  if (!all_f32(coefficients, prototypes)) return RefBackend::mask_loss(coefficients, prototypes, masks, items);
-  return cpu::mask_loss(coefficients, prototypes, masks, items);
+void CpuBackend::mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, void* sum) {
+  if (!all_f32(coefficients, prototypes)) return RefBackend::mask_loss(coefficients, prototypes, masks, items, sum);
+  *floats(sum) = float(cpu::mask_loss(coefficients, prototypes, masks, items));
 }
 
 void CpuBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
-                                    double scale, RowsView dcoefficients, ImageView dprototypes) {
+                                    const void* scale, RowsView dcoefficients, ImageView dprototypes) {
   if (!all_f32(coefficients, prototypes, dcoefficients, dprototypes)) {
     return RefBackend::mask_loss_backward(coefficients, prototypes, masks, items, scale, dcoefficients, dprototypes);
   }
-  cpu::mask_loss_backward(coefficients, prototypes, masks, items, scale, dcoefficients, dprototypes);
+  cpu::mask_loss_backward(coefficients, prototypes, masks, items, *floats(scale), dcoefficients, dprototypes);
+}
+
+// ---- assignment
+
+void CpuBackend::assign(const AssignInput& in, const AssignParams& params, int32_t* target, float* score) {
+  parallel_chunks(in.images, [&](int64_t image) { assign_image(in, params, image, target, score); });
 }
 
 // ---- optimizers

@@ -16,8 +16,10 @@ void gather_rows(RowsView x, const int64_t* index, RowsView y) {
   const auto* from = data<const std::byte>(x);
   auto* to = data<std::byte>(y);
   parallel_for(y.rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, y.cols)), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
+    for (int64_t i = begin; i < end; ++i) {
+      if (index[i] < 0) continue;
       std::memcpy(to + i * y.pitch * size, from + index[i] * x.pitch * size, size_t(y.cols * size));
+    }
   });
 }
 

@@ -12,18 +12,19 @@ void check_index(std::string_view op, const Tensor& index, int64_t rows, Device 
   if (device.kind != Device::Kind::kCpu) return;
   const int64_t* p = index.data<int64_t>();
   for (int64_t i = 0; i < index.numel(); ++i) {
-    TESSERA_CHECK(p[i] >= 0 && p[i] < rows, "{}: got index[{}] = {}, expected 0 <= index < {}", op, i, p[i], rows);
+    TESSERA_CHECK(p[i] >= -1 && p[i] < rows, "{}: got index[{}] = {}, expected -1 <= index < {}", op, i, p[i], rows);
   }
 }
 }  // namespace
 
-Tensor gather_rows(const Tensor& x, const Tensor& index) {
+Tensor gather_rows(const Tensor& x, const Tensor& index, const Tensor& into) {
   check_defined("gather_rows", "x", x);
   TESSERA_CHECK(x.rank() >= 1, "gather_rows: got x {}, expected (rows..., cols)", describe(x));
   const Tensor in = readable(x);
   const RowsView rows = in.rows();
   check_index("gather_rows", index, rows.rows, x.device());
-  Tensor y = Tensor::empty({index.numel(), x.size(-1)}, x.dtype(), x.device());
+  const Shape shape{index.numel(), x.size(-1)};
+  Tensor y = into.defined() ? output("gather_rows", into, shape, x) : Tensor::zeros(shape, x.dtype(), x.device());
   backend_for(x.device()).gather_rows(rows, index.data<int64_t>(), y.rows());
   return y;
 }

@@ -1,4 +1,4 @@
-// Gather and scatter of rows.
+// Gather and scatter of rows. An index of -1 is no row: a gather leaves its row of y alone, a scatter drops its row of x.
 #pragma once
 
 #include "tensor/tensor.h"
@@ -13,8 +13,9 @@ class IndexOps {
 };
 
 namespace ops {
-// x (rows..., cols) seen as rows; index i64 (n), each in [0, rows). Result (n, cols).
-Tensor gather_rows(const Tensor& x, const Tensor& index);
+// x (rows..., cols) seen as rows; index i64 (n), each in [-1, rows). Result (n, cols): `into`, or a new tensor, whose rows without an
+// index are 0.
+Tensor gather_rows(const Tensor& x, const Tensor& index, const Tensor& into = {});
 void scatter_add_rows(const Tensor& x, const Tensor& index, const Tensor& y);
 }  // namespace ops
 

@@ -10,6 +10,8 @@ void check_wide(std::string_view op, std::string_view what, const Tensor& t) {
   TESSERA_CHECK(t.dtype() == DType::kF32 || t.dtype() == DType::kF64, "{}: got {} {}, expected f32 or f64", op, what, describe(t));
 }
 
+Tensor scalar_like(const Tensor& x) { return Tensor::empty({}, x.dtype(), x.device()); }
+
 void check_boxes(std::string_view op, const Tensor& boxes, const Tensor& target, const Tensor& weight) {
   check_wide(op, "boxes", boxes);
   TESSERA_CHECK(boxes.rank() == 2 && boxes.shape()[1] == 4, "{}: got boxes {}, expected (n, 4)", op, describe(boxes));
@@ -47,25 +49,28 @@ void check_mask(std::string_view op, const Tensor& coefficients, const Tensor& p
 }
 }  // namespace
 
-double bce_with_logits(const Tensor& x, const Tensor& target) {
+Tensor bce_with_logits(const Tensor& x, const Tensor& target) {
   check_wide("bce_with_logits", "x", x);
   check_like("bce_with_logits", "target", target, x.shape(), x);
   const Tensor in = readable(x);
   const Tensor wanted = readable(target);
-  return backend_for(x.device()).bce_with_logits(in.rows(), wanted.rows());
+  Tensor sum = scalar_like(x);
+  backend_for(x.device()).bce_with_logits(in.rows(), wanted.rows(), sum.raw());
+  return sum;
 }
 
-void bce_with_logits_backward(const Tensor& x, const Tensor& target, double scale, const Tensor& dx, bool accumulate) {
+void bce_with_logits_backward(const Tensor& x, const Tensor& target, const Tensor& scale, const Tensor& dx, bool accumulate) {
   check_wide("bce_with_logits_backward", "x", x);
   check_like("bce_with_logits_backward", "target", target, x.shape(), x);
   check_like("bce_with_logits_backward", "dx", dx, x.shape(), x);
+  check_vector("bce_with_logits_backward", "scale", scale, 1, x);
   const Tensor in = readable(x);
   const Tensor wanted = readable(target);
   const RowsView gradient = written("bce_with_logits_backward", "dx", dx).rows();
-  backend_for(x.device()).bce_with_logits_backward(in.rows(), wanted.rows(), scale, gradient, accumulate);
+  backend_for(x.device()).bce_with_logits_backward(in.rows(), wanted.rows(), scale.raw(), gradient, accumulate);
 }
 
-double ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& ciou) {
+Tensor ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& ciou) {
   check_boxes("ciou_loss", boxes, target, weight);
   void* values = nullptr;
   if (ciou.defined()) {
@@ -75,52 +80,61 @@ double ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight
   }
   const Tensor in = readable(boxes);
   const Tensor wanted = readable(target);
-  return backend_for(boxes.device()).ciou_loss(in.rows(), wanted.rows(), weight.raw(), values);
+  Tensor sum = scalar_like(boxes);
+  backend_for(boxes.device()).ciou_loss(in.rows(), wanted.rows(), weight.raw(), values, sum.raw());
+  return sum;
 }
 
-Tensor ciou_loss_backward(const Tensor& boxes, const Tensor& target, const Tensor& weight, double scale) {
+Tensor ciou_loss_backward(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& scale) {
   check_boxes("ciou_loss_backward", boxes, target, weight);
+  check_vector("ciou_loss_backward", "scale", scale, 1, boxes);
   const Tensor in = readable(boxes);
   const Tensor wanted = readable(target);
   Tensor dboxes = Tensor::empty(boxes.shape(), boxes.dtype(), boxes.device());
-  backend_for(boxes.device()).ciou_loss_backward(in.rows(), wanted.rows(), weight.raw(), scale, dboxes.rows());
+  backend_for(boxes.device()).ciou_loss_backward(in.rows(), wanted.rows(), weight.raw(), scale.raw(), dboxes.rows());
   return dboxes;
 }
 
-double dfl_loss(const Tensor& logits, const Tensor& target, const Tensor& weight) {
+Tensor dfl_loss(const Tensor& logits, const Tensor& target, const Tensor& weight) {
   check_dfl("dfl_loss", logits, target, weight);
   const Tensor in = readable(logits);
   const Tensor wanted = readable(target);
-  return backend_for(logits.device()).dfl_loss(in.rows(), wanted.rows(), weight.raw());
+  Tensor sum = scalar_like(logits);
+  backend_for(logits.device()).dfl_loss(in.rows(), wanted.rows(), weight.raw(), sum.raw());
+  return sum;
 }
 
-Tensor dfl_loss_backward(const Tensor& logits, const Tensor& target, const Tensor& weight, double scale) {
+Tensor dfl_loss_backward(const Tensor& logits, const Tensor& target, const Tensor& weight, const Tensor& scale) {
   check_dfl("dfl_loss_backward", logits, target, weight);
+  check_vector("dfl_loss_backward", "scale", scale, 1, logits);
   const Tensor in = readable(logits);
   const Tensor wanted = readable(target);
   Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
   backend_for(logits.device())
-      .dfl_loss_backward(in.rows(), wanted.rows(), weight.raw(), scale, dlogits.rows(), /*accumulate=*/false);
+      .dfl_loss_backward(in.rows(), wanted.rows(), weight.raw(), scale.raw(), dlogits.rows(), /*accumulate=*/false);
   return dlogits;
 }
 
-double mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items) {
+Tensor mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items) {
   check_mask("mask_loss", coefficients, prototypes, masks, items);
   const Tensor c = readable(coefficients);
   const Tensor p = readable(prototypes);
-  return backend_for(p.device()).mask_loss(c.rows(), p.image(), masks.data<int32_t>(), items);
+  Tensor sum = scalar_like(p);
+  backend_for(p.device()).mask_loss(c.rows(), p.image(), masks.data<int32_t>(), items, sum.raw());
+  return sum;
 }
 
 void mask_loss_backward(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items,
-                        double scale, const Tensor& dcoefficients, const Tensor& dprototypes) {
+                        const Tensor& scale, const Tensor& dcoefficients, const Tensor& dprototypes) {
   check_mask("mask_loss_backward", coefficients, prototypes, masks, items);
+  check_vector("mask_loss_backward", "scale", scale, 1, prototypes);
   check_like("mask_loss_backward", "dcoefficients", dcoefficients, coefficients.shape(), prototypes);
   check_like("mask_loss_backward", "dprototypes", dprototypes, prototypes.shape(), prototypes);
   const Tensor c = readable(coefficients);
   const Tensor p = readable(prototypes);
   const RowsView dc = written("mask_loss_backward", "dcoefficients", dcoefficients).rows();
   const ImageView dp = written("mask_loss_backward", "dprototypes", dprototypes).image();
-  backend_for(p.device()).mask_loss_backward(c.rows(), p.image(), masks.data<int32_t>(), items, scale, dc, dp);
+  backend_for(p.device()).mask_loss_backward(c.rows(), p.image(), masks.data<int32_t>(), items, scale.raw(), dc, dp);
 }
 
 }  // namespace tessera::ops

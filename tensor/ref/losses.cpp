@@ -118,18 +118,19 @@ double logit_of(const T* coefficients, const T* prototype, int64_t k) {
 
 }  // namespace
 
-double RefBackend::bce_with_logits(RowsView x, RowsView target) {
-  return ref::for_wide(x.t, [&]<class T>() {
+void RefBackend::bce_with_logits(RowsView x, RowsView target, void* result) {
+  ref::for_wide(x.t, [&]<class T>() {
     double sum = 0;
     for (int64_t r = 0; r < x.rows; ++r) {
       for (int64_t c = 0; c < x.cols; ++c) sum += cross_entropy(ref::row<T>(x, r)[c], ref::row<T>(target, r)[c]);
     }
-    return sum;
+    *static_cast<T*>(result) = T(sum);
   });
 }
 
-void RefBackend::bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) {
+void RefBackend::bce_with_logits_backward(RowsView x, RowsView target, const void* factor, RowsView dx, bool accumulate) {
   ref::for_wide(x.t, [&]<class T>() {
+    const double scale = *static_cast<const T*>(factor);
     for (int64_t r = 0; r < x.rows; ++r) {
       for (int64_t c = 0; c < x.cols; ++c) {
         const double difference = functors::Sigmoid::f(double(ref::row<T>(x, r)[c])) - ref::row<T>(target, r)[c];
@@ -139,7 +140,7 @@ void RefBackend::bce_with_logits_backward(RowsView x, RowsView target, double sc
   });
 }
 
-double RefBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* values) {
+double RefBackend::ciou_sum(RowsView boxes, RowsView target, const void* weight, void* values) {
   return ref::for_wide(boxes.t, [&]<class T>() {
     double sum = 0;
     for (int64_t r = 0; r < boxes.rows; ++r) {
@@ -151,8 +152,13 @@ double RefBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight
   });
 }
 
-void RefBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, double scale, RowsView dboxes) {
+void RefBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* values, void* result) {
+  ref::for_wide(boxes.t, [&]<class T>() { *static_cast<T*>(result) = T(ciou_sum(boxes, target, weight, values)); });
+}
+
+void RefBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, const void* factor, RowsView dboxes) {
   ref::for_wide(boxes.t, [&]<class T>() {
+    const double scale = *static_cast<const T*>(factor);
     for (int64_t r = 0; r < boxes.rows; ++r) {
       const Ciou result = ciou(ref::row<T>(boxes, r), ref::row<T>(target, r));
       for (size_t i = 0; i < 4; ++i) {
@@ -162,8 +168,8 @@ void RefBackend::ciou_loss_backward(RowsView boxes, RowsView target, const void*
   });
 }
 
-double RefBackend::dfl_loss(RowsView logits, RowsView target, const void* weight) {
-  return ref::for_wide(logits.t, [&]<class T>() {
+void RefBackend::dfl_loss(RowsView logits, RowsView target, const void* weight, void* result) {
+  ref::for_wide(logits.t, [&]<class T>() {
     const int64_t bins = logits.cols / 4;
     double sum = 0;
     for (int64_t r = 0; r < logits.rows; ++r) {
@@ -175,14 +181,15 @@ double RefBackend::dfl_loss(RowsView logits, RowsView target, const void* weight
       }
       sum += static_cast<const T*>(weight)[r] * of_box / 4;
     }
-    return sum;
+    *static_cast<T*>(result) = T(sum);
   });
 }
 
 // Cross-entropy's gradient: softmax minus the two-bin target.
-void RefBackend::dfl_loss_backward(RowsView logits, RowsView target, const void* weight, double scale, RowsView dlogits,
+void RefBackend::dfl_loss_backward(RowsView logits, RowsView target, const void* weight, const void* scale_of_sum, RowsView dlogits,
                                    bool accumulate) {
   ref::for_wide(logits.t, [&]<class T>() {
+    const double scale = *static_cast<const T*>(scale_of_sum);
     const int64_t bins = logits.cols / 4;
     for (int64_t r = 0; r < logits.rows; ++r) {
       const double factor = scale * static_cast<const T*>(weight)[r] / 4;
@@ -198,8 +205,9 @@ void RefBackend::dfl_loss_backward(RowsView logits, RowsView target, const void*
   });
 }
 
-double RefBackend::mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items) {
-  return ref::for_wide(prototypes.t, [&]<class T>() {
+void RefBackend::mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
+                           void* result) {
+  ref::for_wide(prototypes.t, [&]<class T>() {
     const double pixels = double(prototypes.h * prototypes.w);
     double sum = 0;
     for (int64_t i = 0; i < items.count; ++i) {
@@ -209,13 +217,14 @@ double RefBackend::mask_loss(RowsView coefficients, ImageView prototypes, const 
       });
       sum += of_item / pixels / items.area[i];
     }
-    return sum;
+    *static_cast<T*>(result) = T(sum);
   });
 }
 
 void RefBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
-                                    double scale, RowsView dcoefficients, ImageView dprototypes) {
+                                    const void* factor, RowsView dcoefficients, ImageView dprototypes) {
   ref::for_wide(prototypes.t, [&]<class T>() {
+    const double scale = *static_cast<const T*>(factor);
     const int64_t k = prototypes.c;
     const double pixels = double(prototypes.h * prototypes.w);
     std::vector<double> prototype_sums(size_t(prototypes.n * prototypes.h * prototypes.w * k), 0.0);

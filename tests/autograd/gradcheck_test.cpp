@@ -125,17 +125,22 @@ TEST_CASE("softmax and gather") {
   check([](const Vars& v) { return ag::log_softmax(v[0]); }, {random({2, 2, 5}, 47)});
   const Tensor index = Tensor::from_vector<int64_t>({3, 0, 3, 1}, {4});
   check([index](const Vars& v) { return ag::gather_rows(v[0], index); }, {random({2, 2, 3}, 48)});
+  const Tensor of_two = Tensor::from_vector<int64_t>({3, -1, -1, 0, -1, 1, -1, -1}, {2, 4});  // row 2 of neither
+  check([of_two](const Vars& v) { return ag::gather_rows(v, of_two); }, {random({2, 2, 3}, 56), random({2, 3}, 57)});
+  CHECK(ag::gather_rows(std::vector{Variable(random({4, 3}, 58)), Variable(random({2, 3}, 59))}, of_two)
+            .data()
+            .select(0, 2)
+            .to_vector<double>() == std::vector<double>(3, 0.0));
 }
 
 TEST_CASE("loss terms") {
   check([](const Vars& v) { return ag::bce_with_logits(v[0], random({4, 3}, 50, 0.0, 1.0)); }, {random({4, 3}, 49)});
   check([](const Vars& v) { return ag::dfl_loss(v[0], random({3, 4}, 52, 0.1, 14.9), random({3}, 53, 0.1, 1.0)); }, {random({3, 64}, 51)});
 
-  auto masks = std::make_shared<ag::MaskLossTargets>();
-  masks->image = {0, 0, 1};
-  masks->target = {1, 2, 1};
-  masks->boxes = {0.5f, 0.2f, 3.7f, 4.0f, 1.0f, 1.0f, 5.0f, 3.5f, 0.0f, 0.0f, 2.5f, 5.0f};
-  masks->area = {0.3f, 0.2f, 0.4f};
+  const ag::MaskLossTargets masks{
+      Tensor::from_vector<int32_t>({0, 0, 1}, {3}), Tensor::from_vector<int32_t>({1, 2, 1}, {3}),
+      Tensor::from_floats({0.5f, 0.2f, 3.7f, 4.0f, 1.0f, 1.0f, 5.0f, 3.5f, 0.0f, 0.0f, 2.5f, 5.0f}, {3, 4}),
+      Tensor::from_floats({0.3f, 0.2f, 0.4f}, {3})};
   std::vector<int32_t> map(2 * 5 * 5);
   for (size_t i = 0; i < map.size(); ++i) map[i] = int32_t(i * 7 % 3);
   const Tensor index_map = Tensor::from_vector(map, {2, 5, 5});

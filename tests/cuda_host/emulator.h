@@ -28,6 +28,7 @@ void fail_call(const std::string& name, int nth, cudaError_t error, int times = 
 void allow_host_access(bool allow);
 
 uint64_t launches();  // since the start
+uint64_t calls(const std::string& name);  // of a function of the runtime, since the start
 int live_buffers();   // of cudaMalloc
 
 }  // namespace tessera::emulated

@@ -58,7 +58,8 @@ std::unique_ptr<YoloSeg> small_model(Device device) {
 using Named = std::map<std::string, std::vector<float>>;
 
 struct Step {
-  LossResult loss;
+  LossReport loss;
+  float total = 0;
   Named gradients, updated, averages;  // after one step
 };
 
@@ -69,8 +70,11 @@ Step training_step(Device device) {
   Ema ema(arena);
   const Batch batch = small_batch();
   Step s;
-  s.loss = SegmentationLoss()(model->forward(normalize(batch.images.to(device))), batch);
-  s.loss.total.backward();
+  const LossResult loss = SegmentationLoss()(model->forward(normalize(batch.images.to(device))), batch);
+  CHECK(loss.total.data().device() == device);
+  loss.total.backward();
+  s.loss = loss.report();
+  s.total = float(loss.total.data().item());
   const auto state = [&] {
     Named values;
     for (const auto& [name, tensor] : model->state_dict()) {
@@ -137,7 +141,8 @@ TEST_CASE("a training step on a device") {
   const BackendGuard guard(*find_backend("ref"));
   const Step reference = training_step(Device::cpu());
   CHECK(device.loss.positives == reference.loss.positives);
-  CHECK(device.loss.total.data().device() == Device::cpu());
+  CHECK(device.loss.target_score_sum == doctest::Approx(reference.loss.target_score_sum).epsilon(1e-5));
+  CHECK(device.total == doctest::Approx(reference.total).epsilon(1e-5));
   const LossItems &a = device.loss.items, &b = reference.loss.items;
   CHECK(a.box == doctest::Approx(b.box).epsilon(1e-5));
   CHECK(a.seg == doctest::Approx(b.seg).epsilon(1e-5));
@@ -146,6 +151,104 @@ TEST_CASE("a training step on a device") {
   check_all("gradients", device.gradients, reference.gradients, 1e-3);
   check_all("updated", device.updated, reference.updated, 1e-3);
   check_all("averages", device.averages, reference.averages, 1e-3);
+}
+
+// What the host and the device say to each other in a scope.
+struct Traffic {
+  uint64_t copies = emulated::calls("cudaMemcpyAsync"), waits = emulated::calls("cudaStreamSynchronize"),
+           allocations = emulated::calls("cudaMalloc"), launches = emulated::launches();
+  Traffic since() const {
+    const Traffic now;
+    return {now.copies - copies, now.waits - waits, now.allocations - allocations, now.launches - launches};
+  }
+};
+
+// A device gets the batch and then is left alone: network, assignment, loss and backward pass are launches and nothing else, whose
+// shapes are the same for any objects.
+TEST_CASE("a training step on a device does not wait for it") {
+  const NoHostAccess closed;
+  const auto model = small_model(kCuda);
+  const ParameterArena arena(*model);
+  const SegmentationLoss criterion;
+  Batch batch = small_batch();
+  const Tensor images = batch.images.to(kCuda);
+  Traffic first_step{};
+  for (int step = 0; step < 3; ++step) {
+    CAPTURE(step);
+    if (step == 2) {  // another number of objects, and of positives
+      batch.targets.erase(batch.targets.begin());
+      batch.target_image.erase(batch.target_image.begin());
+    }
+    const LossTargets targets = criterion.place(batch, 2, kSize, kSize, kCuda);
+    const Traffic before;
+    const LossResult loss = criterion(model->forward(normalize(images)), targets);
+    loss.total.backward();
+    const Traffic during = before.since();
+    CHECK(during.launches > 500);
+    if (step == 0) {
+      first_step = during;  // puts constants and memory in place
+    } else {
+      CHECK(during.copies == 0);
+      CHECK(during.waits == 0);
+      CHECK(during.allocations == 0);
+      CHECK(during.launches == first_step.launches);
+    }
+    const Traffic asked;
+    const LossReport report = loss.report();
+    CHECK(asked.since().copies == 1);
+    CHECK(asked.since().waits == 1);
+    CHECK(report.positives > 0);
+    CHECK(report.items.seg > 0);
+    arena.zero_grad();
+  }
+  check_no_reports();
+}
+
+// Room for objects grows by doubling and stays; what is in it is the same.
+TEST_CASE("targets on a device") {
+  const NoHostAccess closed;
+  const SegmentationLoss criterion;
+  Batch batch = small_batch();
+  CHECK(criterion.place(batch, 2, kSize, kSize, Device::cpu()).objects.boxes.shape() == Shape{2, 2, 4});
+  CHECK(criterion.place(batch, 2, kSize, kSize, kCuda).objects.boxes.shape() == Shape{2, 16, 4});
+  for (int i = 0; i < 30; ++i) {
+    batch.targets.push_back(batch.targets[0]);
+    batch.target_image.push_back(1);
+  }
+  const LossTargets many = criterion.place(batch, 2, kSize, kSize, kCuda);
+  CHECK(many.objects.boxes.shape() == Shape{2, 32, 4});
+  CHECK(many.objects.boxes.narrow(1, 0, 31).to(Device::cpu()).to_vector<float>() ==
+        criterion.place(batch, 2, kSize, kSize, Device::cpu()).objects.boxes.to_vector<float>());
+  CHECK(criterion.place(small_batch(), 2, kSize, kSize, kCuda).objects.classes.shape() == Shape{2, 32});
+}
+
+// No object at all: the class term is all there is, and every gradient is a number.
+TEST_CASE("a batch without objects on a device") {
+  const NoHostAccess closed;
+  Batch batch = small_batch();
+  batch.targets.clear();
+  batch.target_image.clear();
+  batch.masks = {};
+  std::array<LossReport, 2> reports;
+  std::array<double, 2> norms{};
+  for (size_t i = 0; i < 2; ++i) {
+    const Device device = i == 0 ? kCuda : Device::cpu();
+    const auto model = small_model(device);
+    const ParameterArena arena(*model);
+    arena.zero_grad();
+    const LossResult loss = SegmentationLoss()(model->forward(normalize(batch.images.to(device))), batch);
+    loss.total.backward();
+    reports[i] = loss.report();
+    norms[i] = arena.grad_norm();
+  }
+  CHECK(reports[0].positives == 0);
+  CHECK(reports[0].target_score_sum == 0);
+  CHECK(reports[0].items.box == 0);
+  CHECK(reports[0].items.dfl == 0);
+  CHECK(reports[0].items.seg == 0);
+  CHECK(reports[0].items.cls == doctest::Approx(reports[1].items.cls).epsilon(1e-5));
+  CHECK(norms[0] == doctest::Approx(norms[1]).epsilon(1e-3));
+  check_no_reports();
 }
 
 TEST_CASE("a prediction on a device") {

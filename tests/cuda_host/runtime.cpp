@@ -35,6 +35,7 @@ struct Device {
   std::vector<Buffer> opened;  // without host access: those that the running kernel or copy has used
   uint64_t changes = 0;        // of `buffers`
   std::map<std::string, Failure> planned;
+  std::map<std::string, uint64_t, std::less<>> calls;
   cudaError_t last = cudaSuccess;
 };
 Device& device() {
@@ -76,6 +77,7 @@ bool open_buffer(const void* p) {
 namespace tessera::emulated {
 
 bool fails_now(const char* call, cudaError_t* error) {
+  ++device().calls[call];
   auto& planned = device().planned;
   for (const char* name : {call, "*"}) {
     const auto it = planned.find(name);
@@ -113,6 +115,11 @@ Buffer* buffer_before(const void* p) {
   change = d.changes;
   last = it == d.buffers.begin() ? nullptr : &std::prev(it)->second;
   return last;
+}
+
+uint64_t calls(const std::string& name) {
+  const auto it = device().calls.find(name);
+  return it == device().calls.end() ? 0 : it->second;
 }
 
 int live_buffers() { return int(device().buffers.size()); }

@@ -40,6 +40,15 @@ std::vector<Slot> many_mask_items(int64_t n) {
           {"area", {n}, Role::kIn, Fit::kDense, uniform(0.1, 1), DType::kF32}};
 }
 
+// What a forward leaves and what a backward is given.
+Slot sum() { return {"sum", {}, Role::kOut, Fit::kDense}; }
+Slot scale(double value) { return {"scale", {}, Role::kIn, Fit::kDense, listed({value})}; }
+
+std::vector<Slot> with(std::vector<Slot> slots, const std::vector<Slot>& more) {
+  slots.insert(slots.end(), more.begin(), more.end());
+  return slots;
+}
+
 MaskLossItems mask_items(const Bound& t, bool overlap) {
   return {t["image"].numel(),       t["image"].data<int32_t>(), t["target"].data<int32_t>(),
           t["boxes"].data<float>(), t["area"].data<float>(),    overlap};
@@ -54,47 +63,50 @@ std::vector<OpCase> loss_cases() {
                                      {"target", shape, Role::kIn, Fit::kRows, uniform(0, 1)}};
     list.push_back({.method = "bce_with_logits",
                     .detail = to_string(shape),
-                    .slots = slots,
-                    .run = [](Backend& b, const Bound& t, bool) { return b.bce_with_logits(t.rows("x"), t.rows("target")); },
+                    .slots = with(slots, {sum()}),
+                    .run = [](Backend& b, const Bound& t,
+                              bool) { return b.bce_with_logits(t.rows("x"), t.rows("target"), t.raw("sum")), 0.0; },
                     .length = 8});
-    std::vector<Slot> backward = slots;
-    backward.push_back({"dx", shape, Role::kOut});
-    list.push_back({.method = "bce_with_logits_backward",
-                    .detail = to_string(shape),
-                    .slots = backward,
-                    .run =
-                        [](Backend& b, const Bound& t, bool accumulate) {
-                          return b.bce_with_logits_backward(t.rows("x"), t.rows("target"), 0.37, t.rows("dx"), accumulate), 0.0;
-                        },
-                    .accumulates = true});
+    list.push_back(
+        {.method = "bce_with_logits_backward",
+         .detail = to_string(shape),
+         .slots = with(slots, {scale(0.37), {"dx", shape, Role::kOut}}),
+         .run =
+             [](Backend& b, const Bound& t, bool accumulate) {
+               return b.bce_with_logits_backward(t.rows("x"), t.rows("target"), t.raw("scale"), t.rows("dx"), accumulate), 0.0;
+             },
+         .accumulates = true});
   }
   for (int64_t n : {1, 7, 100}) {
     const std::vector<Slot> boxes = {{"boxes", {n, 4}, Role::kIn, Fit::kRows, corners()},
                                      {"target", {n, 4}, Role::kIn, Fit::kRows, corners()},
                                      {"weight", {n}, Role::kIn, Fit::kDense, uniform(0, 1)}};
-    std::vector<Slot> with_value = boxes;
-    with_value.push_back({"ciou", {n}, Role::kOut, Fit::kDense});
     list.push_back({.method = "ciou_loss",
                     .detail = fmt::format("{} boxes", n),
-                    .slots = with_value,
-                    .run = [](Backend& b, const Bound& t,
-                              bool) { return b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), t.raw("ciou")); },
+                    .slots = with(boxes, {sum(), {"ciou", {n}, Role::kOut, Fit::kDense}}),
+                    .run =
+                        [](Backend& b, const Bound& t, bool) {
+                          b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), t.raw("ciou"), t.raw("sum"));
+                          return 0.0;
+                        },
                     .length = 8});
     list.push_back({.method = "ciou_loss",
                     .detail = fmt::format("{} boxes, sum only", n),
-                    .slots = boxes,
-                    .run = [](Backend& b, const Bound& t,
-                              bool) { return b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), nullptr); },
-                    .length = 8});
-    std::vector<Slot> gradient = boxes;
-    gradient.push_back({"dboxes", {n, 4}, Role::kOut});
-    list.push_back({.method = "ciou_loss_backward",
-                    .detail = fmt::format("{} boxes", n),
-                    .slots = gradient,
+                    .slots = with(boxes, {sum()}),
                     .run =
                         [](Backend& b, const Bound& t, bool) {
-                          return b.ciou_loss_backward(t.rows("boxes"), t.rows("target"), t.raw("weight"), 1.7, t.rows("dboxes")),
-                                 0.0;
+                          b.ciou_loss(t.rows("boxes"), t.rows("target"), t.raw("weight"), nullptr, t.raw("sum"));
+                          return 0.0;
+                        },
+                    .length = 8});
+    list.push_back({.method = "ciou_loss_backward",
+                    .detail = fmt::format("{} boxes", n),
+                    .slots = with(boxes, {scale(1.7), {"dboxes", {n, 4}, Role::kOut}}),
+                    .run =
+                        [](Backend& b, const Bound& t, bool) {
+                          b.ciou_loss_backward(t.rows("boxes"), t.rows("target"), t.raw("weight"), t.raw("scale"),
+                                               t.rows("dboxes"));
+                          return 0.0;
                         },
                     .length = 64});
     for (int64_t bins : {2, 16, 33}) {
@@ -104,19 +116,18 @@ std::vector<OpCase> loss_cases() {
       list.push_back(
           {.method = "dfl_loss",
            .detail = fmt::format("{} boxes, {} bins", n, bins),
-           .slots = slots,
-           .run = [](Backend& b, const Bound& t, bool) { return b.dfl_loss(t.rows("logits"), t.rows("target"), t.raw("weight")); },
+           .slots = with(slots, {sum()}),
+           .run = [](Backend& b, const Bound& t,
+                     bool) { return b.dfl_loss(t.rows("logits"), t.rows("target"), t.raw("weight"), t.raw("sum")), 0.0; },
            .length = double(bins)});
-      std::vector<Slot> backward = slots;
-      backward.push_back({"dlogits", {n, 4 * bins}, Role::kOut});
       list.push_back({.method = "dfl_loss_backward",
                       .detail = fmt::format("{} boxes, {} bins", n, bins),
-                      .slots = backward,
+                      .slots = with(slots, {scale(0.6), {"dlogits", {n, 4 * bins}, Role::kOut}}),
                       .run =
                           [](Backend& b, const Bound& t, bool accumulate) {
-                            return b.dfl_loss_backward(t.rows("logits"), t.rows("target"), t.raw("weight"), 0.6, t.rows("dlogits"),
-                                                       accumulate),
-                                   0.0;
+                            b.dfl_loss_backward(t.rows("logits"), t.rows("target"), t.raw("weight"), t.raw("scale"),
+                                                t.rows("dlogits"), accumulate);
+                            return 0.0;
                           },
                       .length = double(bins),
                       .accumulates = true});
@@ -132,26 +143,25 @@ std::vector<OpCase> loss_cases() {
     slots.insert(slots.end(), items.begin(), items.end());
     list.push_back({.method = "mask_loss",
                     .detail = detail,
-                    .slots = slots,
+                    .slots = with(slots, {sum()}),
                     .run =
                         [overlap](Backend& b, const Bound& t, bool) {
-                          return b.mask_loss(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
-                                             mask_items(t, overlap));
-                        },
-                    .length = double(k)});
-    std::vector<Slot> backward = slots;
-    backward.push_back({"dcoefficients", {n, k}, Role::kInOut});
-    backward.push_back({"dprototypes", {2, h, w, k}, Role::kInOut});
-    list.push_back({.method = "mask_loss_backward",
-                    .detail = detail,
-                    .slots = backward,
-                    .run =
-                        [overlap](Backend& b, const Bound& t, bool) {
-                          b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
-                                               mask_items(t, overlap), 0.8, t.rows("dcoefficients"), t.image("dprototypes"));
+                          b.mask_loss(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
+                                      mask_items(t, overlap), t.raw("sum"));
                           return 0.0;
                         },
-                    .length = 63});
+                    .length = double(k)});
+    list.push_back(
+        {.method = "mask_loss_backward",
+         .detail = detail,
+         .slots = with(slots, {scale(0.8), {"dcoefficients", {n, k}, Role::kInOut}, {"dprototypes", {2, h, w, k}, Role::kInOut}}),
+         .run =
+             [overlap](Backend& b, const Bound& t, bool) {
+               b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
+                                    mask_items(t, overlap), t.raw("scale"), t.rows("dcoefficients"), t.image("dprototypes"));
+               return 0.0;
+             },
+         .length = 63});
   };
   for (bool overlap : {true, false}) {
     for (int64_t k : {1, 5, 32}) {

@@ -104,7 +104,7 @@ std::vector<OpCase> row_cases() {
   {
     // Targets that come again after many others, and targets that never come.
     constexpr int64_t n = 150;
-    const Slot index{"index", {n}, Role::kIn, Fit::kDense, [](Rng&, int64_t i) { return double(i * i % 41); }, DType::kI64};
+    const Slot index{"index", {n}, Role::kIn, Fit::kDense, [](Rng&, int64_t i) { return i % 50 == 7 ? -1.0 : double(i * i % 41); }, DType::kI64};
     list.push_back({.method = "scatter_add_rows",
                     .detail = "150 rows of 141 columns",
                     .slots = {{"x", {n, 141}}, index, {"y", {43, 141}, Role::kInOut}},
@@ -115,10 +115,10 @@ std::vector<OpCase> row_cases() {
   }
   for (int64_t cols : {1, 5, 64}) {
     constexpr int64_t n = 8;
-    const Slot index{"index", {n}, Role::kIn, Fit::kDense, listed({5, 0, 0, 3, 2, 5, 5, 1}), DType::kI64};
+    const Slot index{"index", {n}, Role::kIn, Fit::kDense, listed({5, 0, 0, 3, -1, 5, 5, 1}), DType::kI64};  // -1: no row
     list.push_back({.method = "gather_rows",
                     .detail = fmt::format("{} columns", cols),
-                    .slots = {{"x", {6, cols}, Role::kIn, Fit::kRows, whole(0, 100)}, index, {"y", {n, cols}, Role::kOut}},
+                    .slots = {{"x", {6, cols}, Role::kIn, Fit::kRows, whole(0, 100)}, index, {"y", {n, cols}, Role::kInOut, Fit::kRows, whole(0, 100)}},
                     .run = [](Backend& b, const Bound& t,
                               bool) { return b.gather_rows(t.rows("x"), t["index"].data<int64_t>(), t.rows("y")), 0.0; },
                     .types = {DType::kF32, DType::kBF16, DType::kI64, DType::kI32, DType::kU8}});

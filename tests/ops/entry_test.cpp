@@ -138,7 +138,7 @@ TEST_CASE("writes are counted") {
   CHECK(raised(y, [&] { ops::lerp(y, x, 0.5); }));
   CHECK(raised(y, [&] { ops::unary(UnaryOp::kExp, x, y); }));
   CHECK(raised(y, [&] { ops::scatter_add_rows(x, Tensor::from_vector<int64_t>({1, 0}, {2}), y); }));
-  CHECK(raised(y, [&] { ops::bce_with_logits_backward(x, x, 1, y, true); }));
+  CHECK(raised(y, [&] { ops::bce_with_logits_backward(x, x, Tensor::scalar(1), y, true); }));
   CHECK(raised(y, [&] { ops::uniform(y, {}, 0, 1); }));
   CHECK(raised(v, [&] { ops::bias_backward(x, v, true); }));
   CHECK_FALSE(raised(x, [&] { ops::unary(UnaryOp::kExp, x); }));

@@ -163,18 +163,18 @@ TEST_CASE("gradients of softmax") {
 TEST_CASE("gradients of losses") {
   const Tensor target = numbers({4, 6}, 5, 0, 1);
   check_gradients(
-      "bce_with_logits", {numbers({4, 6}, 0, -5, 5)}, [&](const Inputs& in) { return 0.7 * ops::bce_with_logits(in[0], target); },
+      "bce_with_logits", {numbers({4, 6}, 0, -5, 5)}, [&](const Inputs& in) { return 0.7 * ops::bce_with_logits(in[0], target).item(); },
       [&](const Inputs& in) {
         const Tensor dx = Tensor::empty({4, 6}, DType::kF64);
-        ops::bce_with_logits_backward(in[0], target, 0.7, dx, false);
+        ops::bce_with_logits_backward(in[0], target, Tensor::scalar(0.7, DType::kF64), dx, false);
         return Inputs{dx};
       });
 
   const Tensor sides = numbers({3, 4}, 5, 0, 14.99);
   const Tensor weight = numbers({3}, 6, 0, 1);
   check_gradients(
-      "dfl_loss", {numbers({3, 64}, 0, -3, 3)}, [&](const Inputs& in) { return 1.5 * ops::dfl_loss(in[0], sides, weight); },
-      [&](const Inputs& in) { return Inputs{ops::dfl_loss_backward(in[0], sides, weight, 1.5)}; });
+      "dfl_loss", {numbers({3, 64}, 0, -3, 3)}, [&](const Inputs& in) { return 1.5 * ops::dfl_loss(in[0], sides, weight).item(); },
+      [&](const Inputs& in) { return Inputs{ops::dfl_loss_backward(in[0], sides, weight, Tensor::scalar(1.5, DType::kF64))}; });
 
   for (bool overlap : {true, false}) {
     const std::vector<int32_t> image = {0, 1, 1};
@@ -186,11 +186,11 @@ TEST_CASE("gradients of losses") {
     for (int64_t i = 0; i < masks.numel(); ++i) masks.data<int32_t>()[i] = int32_t(i * 7 % (overlap ? 3 : 2));
     check_gradients(
         "mask_loss", {numbers({3, 3}, 0), numbers({2, 4, 5, 3}, 1)},
-        [&](const Inputs& in) { return 0.9 * ops::mask_loss(in[0], in[1], masks, items); },
+        [&](const Inputs& in) { return 0.9 * ops::mask_loss(in[0], in[1], masks, items).item(); },
         [&](const Inputs& in) {
           const Tensor dc = Tensor::zeros({3, 3}, DType::kF64);
           const Tensor dp = Tensor::zeros({2, 4, 5, 3}, DType::kF64);
-          ops::mask_loss_backward(in[0], in[1], masks, items, 0.9, dc, dp);
+          ops::mask_loss_backward(in[0], in[1], masks, items, Tensor::scalar(0.9, DType::kF64), dc, dp);
           return Inputs{dc, dp};
         });
   }
@@ -218,14 +218,14 @@ TEST_CASE("gradient of CIoU with alpha held constant") {
   check_gradients(
       "ciou_loss", {boxes},
       [&](const Inputs& in) {
-        double loss = ops::ciou_loss(in[0], target, weight);
+        double loss = ops::ciou_loss(in[0], target, weight).item();
         for (int64_t row = 0; row < 4; ++row) {
           const auto [alpha, v] = alpha_and_v(in[0], row);
           loss -= weight.data<double>()[row] * (alpha - alpha_and_v(boxes, row).first) * v;
         }
         return 1.3 * loss;
       },
-      [&](const Inputs& in) { return Inputs{ops::ciou_loss_backward(in[0], target, weight, 1.3)}; }, 1e-4);
+      [&](const Inputs& in) { return Inputs{ops::ciou_loss_backward(in[0], target, weight, Tensor::scalar(1.3, DType::kF64))}; }, 1e-4);
 }
 
 }  // namespace

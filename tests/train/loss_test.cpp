@@ -85,12 +85,13 @@ TEST_CASE("items and gradients equal the original's on raw outputs") {
       CAPTURE(name);
       Leaves leaves(name);
       const LossResult result = SegmentationLoss()(leaves.outputs, batch_of(name, about.at("overlap")));
-      CHECK(result.positives == about.at("positives"));
-      check_item(result.target_score_sum, about.at("target_score_sum"));
-      check_item(result.items.box, about.at("items")[0]);
-      check_item(result.items.seg, about.at("items")[1]);
-      check_item(result.items.cls, about.at("items")[2]);
-      check_item(result.items.dfl, about.at("items")[3]);
+      const LossReport report = result.report();
+      CHECK(report.positives == about.at("positives"));
+      check_item(report.target_score_sum, about.at("target_score_sum"));
+      check_item(report.items.box, about.at("items")[0]);
+      check_item(report.items.seg, about.at("items")[1]);
+      check_item(report.items.cls, about.at("items")[2]);
+      check_item(report.items.dfl, about.at("items")[3]);
       check_item(result.total.data().item(), about.at("total"));
       result.total.backward();
       int64_t first = 0;
@@ -110,12 +111,13 @@ TEST_CASE("items and gradients equal the original's on raw outputs") {
 
 TEST_CASE("numbers of the specification's example") {
   Leaves leaves("example");
-  const LossResult r = SegmentationLoss()(leaves.outputs, batch_of("example", true));
+  const LossResult result = SegmentationLoss()(leaves.outputs, batch_of("example", true));
+  const LossReport r = result.report();
   CHECK(r.items.box == doctest::Approx(6.529651).epsilon(1e-6));
   CHECK(r.items.seg == doctest::Approx(4.967325).epsilon(1e-6));
   CHECK(r.items.cls == doctest::Approx(53.608578).epsilon(1e-6));
   CHECK(r.items.dfl == doctest::Approx(4.630698).epsilon(1e-6));
-  CHECK(r.total.data().item() == doctest::Approx(139.47250).epsilon(1e-6));
+  CHECK(result.total.data().item() == doctest::Approx(139.47250).epsilon(1e-6));
   CHECK(r.target_score_sum == doctest::Approx(2.329790).epsilon(1e-6));
   CHECK(r.positives == 29);
 }
@@ -123,8 +125,8 @@ TEST_CASE("numbers of the specification's example") {
 TEST_CASE("gains scale their terms; the mask term has the box gain") {
   Leaves leaves("single_class");
   const Batch batch = batch_of("single_class", true);
-  const LossResult one = SegmentationLoss()(leaves.outputs, batch);
-  const LossResult two = SegmentationLoss({15.0, 0.25, 6.0})(leaves.outputs, batch);
+  const LossReport one = SegmentationLoss()(leaves.outputs, batch).report();
+  const LossReport two = SegmentationLoss({15.0, 0.25, 6.0})(leaves.outputs, batch).report();
   CHECK(two.items.box == doctest::Approx(2 * one.items.box));
   CHECK(two.items.seg == doctest::Approx(2 * one.items.seg));
   CHECK(two.items.cls == doctest::Approx(0.5 * one.items.cls));
@@ -132,26 +134,17 @@ TEST_CASE("gains scale their terms; the mask term has the box gain") {
 }
 
 TEST_CASE("targets are padded image by image in batch order") {
-  const PaddedTargets t =
-      pad_targets({{3, {0.5f, 0.5f, 0.5f, 0.25f}}, {1, {0, 0, 0, 0}}, {2, {0.25f, 0.75f, 0.5f, 0.5f}}}, {2, 0, 2}, 3, 64, 128);
-  CHECK(t.width == 2);
-  CHECK(t.boxes[t.at(2, 0)] == std::array<float, 4>{32, 24, 96, 40});
-  CHECK(t.boxes[t.at(2, 1)] == std::array<float, 4>{0, 32, 64, 64});
-  CHECK(t.classes == std::vector<int32_t>{1, 0, 0, 0, 3, 2});
-  CHECK(t.valid == std::vector<uint8_t>{0, 0, 0, 0, 1, 1});
-  CHECK(t.source == std::vector<int32_t>{1, -1, -1, -1, 0, 2});
-}
-
-TEST_CASE("anchors: middle of each cell, levels one after the other") {
-  const Anchors a = make_anchors({{{8, 4}, {4, 2}, {2, 1}}}, 64);
-  CHECK(a.count() == 42);
-  CHECK(a.x[5] == 12.0f);
-  CHECK(a.y[5] == 12.0f);
-  CHECK(a.level(31) == 0);
-  CHECK(a.level(32) == 1);
-  CHECK(a.level(41) == 2);
-  CHECK(a.y[41] == 48.0f);
-  CHECK(a.level_stride == std::array<int64_t, 3>{8, 16, 32});
+  const std::vector<Target> targets = {{3, {0.5f, 0.5f, 0.5f, 0.25f}}, {1, {0, 0, 0, 0}}, {2, {0.25f, 0.75f, 0.5f, 0.5f}}};
+  const PaddedTargets t = pad_targets(targets, {2, 0, 2}, true, 3, 64, 128);
+  CHECK(t.boxes.shape() == Shape{3, 2, 4});
+  CHECK(t.boxes.select(0, 2).to_vector<float>() == std::vector<float>{32, 24, 96, 40, 0, 32, 64, 64});
+  CHECK(t.classes.to_vector<int32_t>() == std::vector<int32_t>{-1, -1, -1, -1, 3, 2});  // the box without extent is no object
+  CHECK(t.mask_ids.to_vector<int32_t>() == std::vector<int32_t>{1, 0, 0, 0, 1, 2});
+  CHECK(t.largest_class == 3);
+  CHECK(pad_targets(targets, {2, 0, 2}, false, 3, 64, 128).mask_ids.to_vector<int32_t>() == std::vector<int32_t>{1, 0, 0, 0, 0, 2});
+  const PaddedTargets wide = pad_targets(targets, {2, 0, 2}, true, 3, 64, 128, 5);
+  CHECK(wide.classes.to_vector<int32_t>() == std::vector<int32_t>{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 3, 2, -1, -1, -1});
+  CHECK_THROWS_WITH_AS(pad_targets(targets, {2, 0, 3}, true, 3, 64, 128), doctest::Contains("image 3 in a batch of 3"), Error);
 }
 
 TEST_CASE("masks are resized by nearest neighbour") {

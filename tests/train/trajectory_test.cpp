@@ -74,7 +74,8 @@ void run(const std::string& kind, double item_tolerance) {
     }
     CHECK(now.accumulate == step.at("accumulate").get<int64_t>());
     const LossResult loss = criterion(model.forward(images), batch);
-    const double items[] = {loss.items.box, loss.items.seg, loss.items.cls, loss.items.dfl};
+    const LossItems logged = loss.report().items;
+    const double items[] = {logged.box, logged.seg, logged.cls, logged.dfl};
     for (size_t k = 0; k < 4; ++k) CHECK(std::abs(items[k] / step.at("items")[k].get<double>() - 1) <= item_tolerance);
     loss.total.backward();
     const bool stepped = i - last_step >= now.accumulate;

@@ -133,6 +133,7 @@ Json bench_step(const Config& c) {
     const double t1 = seconds();
     LossResult loss = criterion(outputs, data);
     outputs = {};
+    wait();
     const double t2 = seconds();
     loss.total.backward();
     wait();

@@ -1,9 +1,7 @@
 #include "yolo/train/loss.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "autograd/functions/concat.h"
 #include "autograd/functions/index.h"
 #include "autograd/functions/loss.h"
 #include "autograd/functions/matmul.h"
@@ -12,208 +10,157 @@
 #include "autograd/functions/softmax.h"
 #include "tensor/base/parallel.h"
 #include "tensor/base/scope.h"
-#include "tensor/ops/index.h"
+#include "tensor/ops/assign.h"
 
 namespace tessera {
 
 namespace {
 
+static_assert(kAnchorLevels == kLevels);
 constexpr float kMaxDistance = float(kDistanceBins) - 1 - 0.01f;  // both bins around a target distance exist
 
-// Everything about one batch that the four terms share. Assignment and targets are work for the host: box and class maps of a device
-// are fetched for it, and what it makes, a few rows for each positive, goes to the device.
-struct Context {
-  const RawOutputs& outputs;
-  const Batch& batch;
-  Anchors anchors;
-  PaddedTargets targets;
-  std::vector<Positive> positives;  // ordered by level, then image, then anchor
-  std::array<size_t, kLevels + 1> level_first{};
-  int64_t images, height, width;
-
-  Device device() const { return outputs.prototypes.data().device(); }
-
-  // Row of a level's map, seen as (N * h * w, channels).
-  int64_t row(const Positive& p, int level) const {
-    const int64_t first = anchors.first[size_t(level)];
-    return p.image * (anchors.first[size_t(level) + 1] - first) + p.anchor - first;
+ops::AnchorMaps maps_of(const RawOutputs& outputs, int64_t image_height) {
+  ops::AnchorMaps maps;
+  for (size_t i = 0; i < kLevels; ++i) {
+    maps.box[i] = outputs.box[i].data();
+    maps.cls[i] = outputs.cls[i].data();
+    maps.strides[i] = float(image_height / maps.box[i].size(1));
   }
-};
-
-// Expectation of the four distances, then the corners: the no-gradient counterpart of predicted_boxes(), for one anchor.
-std::array<float, 4> decode_box(const float* logits, float x, float y, float stride) {
-  std::array<float, 4> distance{};
-  for (size_t side = 0; side < 4; ++side) {
-    const float* bins = logits + side * kDistanceBins;
-    const float largest = *std::max_element(bins, bins + kDistanceBins);
-    float sum = 0, weighted = 0;
-    for (int64_t b = 0; b < kDistanceBins; ++b) {
-      const float e = std::exp(bins[b] - largest);
-      sum += e;
-      weighted += e * float(b);
-    }
-    distance[side] = weighted / sum * stride;
-  }
-  return {x - distance[0], y - distance[1], x + distance[2], y + distance[3]};
+  return maps;
 }
 
-void assign(Context& c) {
-  std::array<Tensor, kLevels> box, cls;
-  const int64_t nc = c.outputs.cls[0].size(3);
-  for (size_t i = 0; i < kLevels; ++i) {
-    box[i] = c.outputs.box[i].data().to(Device::cpu()).contiguous();
-    cls[i] = c.outputs.cls[i].data().to(Device::cpu()).contiguous();
+// The host knows how many positives there are and leaves the other rows away.
+void leave_rows_away(ops::Positives& p, int64_t rows) {
+  p.index = p.index.narrow(1, 0, rows);
+  for (Tensor* t : {&p.anchors, &p.corners, &p.distances, &p.weights, &p.image, &p.mask, &p.mask_boxes, &p.area}) {
+    *t = t->narrow(0, 0, rows);
   }
-  for (int32_t id : c.targets.classes) TESSERA_CHECK(id >= 0 && id < nc, "loss: target of class {}, the model has {}", id, nc);
-  const auto row = [&c](int64_t image, int64_t anchor, int level) { return c.row({int32_t(image), int32_t(anchor), 0, 0}, level); };
-  const Predictions predictions{
-      [&](int64_t image, int64_t anchor, int32_t class_id) {
-        const int level = c.anchors.level(anchor);
-        return 1.0f / (1.0f + std::exp(-cls[size_t(level)].data<float>()[row(image, anchor, level) * nc + class_id]));
-      },
-      [&](int64_t image, int64_t anchor) {
-        const int level = c.anchors.level(anchor);
-        const size_t a = size_t(anchor);
-        const float* logits = box[size_t(level)].data<float>() + row(image, anchor, level) * kBoxLogits;
-        return decode_box(logits, c.anchors.x[a], c.anchors.y[a], c.anchors.stride[a]);
-      }};
-  c.positives = assign_targets(c.targets, c.anchors, predictions);
-  const auto level_of = [&c](const Positive& p) { return c.anchors.level(p.anchor); };
-  std::stable_sort(c.positives.begin(), c.positives.end(),
-                   [&](const Positive& a, const Positive& b) { return level_of(a) < level_of(b); });
-  for (const Positive& p : c.positives) ++c.level_first[size_t(level_of(p)) + 1];
-  for (size_t i = 0; i < kLevels; ++i) c.level_first[i + 1] += c.level_first[i];
 }
 
 // Sum of the cross-entropy of every class of every anchor against the target scores.
-Variable class_sum(const Context& c) {
+Variable class_sum(const RawOutputs& outputs, const ops::Positives& positives) {
   Variable sum;
   for (size_t level = 0; level < kLevels; ++level) {
-    const Variable& logits = c.outputs.cls[level];
-    const size_t first = c.level_first[level], n = c.level_first[level + 1] - first;
-    const Tensor target = Tensor::zeros(logits.shape(), DType::kF32, c.device());
-    if (n > 0) {  // scattered, so that a device gets the scores and not the map; an anchor has one target, so none meet
-      std::vector<int64_t> at(n);
-      std::vector<float> score(n);
-      for (size_t i = 0; i < n; ++i) {
-        const Positive& p = c.positives[first + i];
-        at[i] = c.row(p, int(level)) * logits.size(3) + c.targets.classes[c.targets.at(p.image, p.target)];
-        score[i] = p.score;
-      }
-      ops::scatter_add_rows(Tensor::from_vector(score, {int64_t(n), 1}).to(c.device()),
-                            Tensor::from_vector(at, {int64_t(n)}).to(c.device()), target.view({-1, 1}));
-    }
-    const Variable part = ag::bce_with_logits(logits, target);
+    const Variable part = ag::bce_with_logits(outputs.cls[level], positives.class_target[level]);
     sum = sum.defined() ? ag::add(sum, part) : part;
   }
   return sum;
 }
 
-// The rows of the positives, (P, channels), in their order.
-Variable gather(const Context& c, const std::array<Variable, kLevels>& maps) {
-  std::vector<Variable> parts;
-  for (size_t level = 0; level < kLevels; ++level) {
-    const size_t first = c.level_first[level], n = c.level_first[level + 1] - first;
-    if (n == 0) continue;
-    const Tensor index = Tensor::empty({int64_t(n)}, DType::kI64);
-    for (size_t i = 0; i < n; ++i) index.data<int64_t>()[i] = c.row(c.positives[first + i], int(level));
-    parts.push_back(ag::gather_rows(maps[level], index.to(c.device())));
-  }
-  return parts.size() == 1 ? parts[0] : ag::concat(parts, 0);
-}
-
-// What the box terms compare with, one row for each positive, in grid units of its level.
-struct BoxTargets {
-  Tensor anchors;    // (P, 4): x, y, x, y of the anchor
-  Tensor corners;    // (P, 4)
-  Tensor distances;  // (P, 4): left, top, right, bottom, held inside the bins
-  Tensor weights;    // (P): target score
-};
-
-BoxTargets box_targets(const Context& c) {
-  const int64_t n = int64_t(c.positives.size());
-  const BoxTargets t{Tensor::empty({n, 4}), Tensor::empty({n, 4}), Tensor::empty({n, 4}), Tensor::empty({n})};
-  for (int64_t i = 0; i < n; ++i) {
-    const Positive& p = c.positives[size_t(i)];
-    const size_t a = size_t(p.anchor);
-    const float stride = c.anchors.stride[a];
-    const std::array<float, 2> at{c.anchors.x[a] / stride, c.anchors.y[a] / stride};
-    const std::array<float, 4>& box = c.targets.boxes[c.targets.at(p.image, p.target)];
-    for (size_t k = 0; k < 4; ++k) {
-      const int64_t j = i * 4 + int64_t(k);
-      const float corner = box[k] / stride;
-      t.anchors.data<float>()[j] = at[k % 2];
-      t.corners.data<float>()[j] = corner;
-      t.distances.data<float>()[j] = std::clamp(k < 2 ? at[k] - corner : corner - at[k % 2], 0.0f, kMaxDistance);
-    }
-    t.weights.data<float>()[i] = p.score;
-  }
-  return {t.anchors.to(c.device()), t.corners.to(c.device()), t.distances.to(c.device()), t.weights.to(c.device())};
-}
-
 // (P, 64) logits to corners (P, 4) in grid units: anchor -+ expectation over the bins.
-Variable predicted_boxes(const Variable& logits, const Tensor& anchors) {
-  const Tensor bins = Tensor::empty({kDistanceBins, 1});
-  for (int64_t b = 0; b < kDistanceBins; ++b) bins.data<float>()[b] = float(b);
+Variable predicted_boxes(const Variable& logits, const Tensor& anchors, const Tensor& bins, const Tensor& outwards) {
   const Variable probabilities = ag::softmax(ag::view(logits, {logits.size(0) * 4, kDistanceBins}));
-  const Variable distances = ag::view(ag::matmul(probabilities, Variable(bins.to(anchors.device()))), {logits.size(0), 4});
-  const Variable outwards(Tensor::from_floats({-1, -1, 1, 1}, {4}).to(anchors.device()));
-  return ag::add(Variable(anchors), ag::multiply(distances, outwards));
+  const Variable distances = ag::view(ag::matmul(probabilities, Variable(bins)), {logits.size(0), 4});
+  return ag::add(Variable(anchors), ag::multiply(distances, Variable(outwards)));
 }
 
-Variable mask_sum(const Context& c) {
-  const Variable& prototypes = c.outputs.prototypes;
-  const int64_t mh = prototypes.size(1), mw = prototypes.size(2);
-  const float w = float(c.width), h = float(c.height);
-  auto items = std::make_shared<ag::MaskLossTargets>();
-  items->overlap = c.batch.overlap;
-  for (const Positive& p : c.positives) {
-    const size_t at = c.targets.at(p.image, p.target);
-    const std::array<float, 4>& box = c.targets.boxes[at];
-    const std::array<float, 4> b{box[0] / w, box[1] / h, box[2] / w, box[3] / h};
-    items->image.push_back(p.image);
-    items->target.push_back(c.batch.overlap ? p.target + 1 : c.targets.source[at]);
-    for (size_t k = 0; k < 4; ++k) items->boxes.push_back(b[k] * float(k % 2 == 0 ? mw : mh));
-    // A box without area has no pixels either: its term is 0 here, where the original divides 0 by 0.
-    const float area = (b[2] - b[0]) * (b[3] - b[1]);
-    items->area.push_back(area > 0 ? area : 1.0f);
-  }
-  const Tensor& masks = c.batch.masks;
-  TESSERA_CHECK(masks.defined() && masks.rank() == 3, "loss: {} targets without masks", c.batch.targets.size());
-  const bool fits = masks.size(1) == mh && masks.size(2) == mw;
-  return ag::mask_loss(gather(c, c.outputs.coefficients), prototypes, (fits ? masks : resize_masks(masks, mh, mw)).to(c.device()),
-                       items);
+Variable mask_sum(const RawOutputs& outputs, const LossTargets& targets, const ops::Positives& positives) {
+  TESSERA_CHECK(targets.masks.defined(), "loss: targets without masks");
+  const ag::MaskLossTargets items{positives.image, positives.mask, positives.mask_boxes, positives.area, targets.overlap};
+  return ag::mask_loss(ag::gather_rows(outputs.coefficients, positives.index), outputs.prototypes, targets.masks, items);
 }
 
 }  // namespace
 
-LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const Batch& batch) const {
+LossTargets SegmentationLoss::place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
+  const bool on_host = device.kind == Device::Kind::kCpu;
+  LossTargets t;
+  t.objects = pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, on_host ? 0 : room_);
+  t.overlap = batch.overlap;
+  t.height = height;
+  t.width = width;
+  const int64_t mh = 2 * height / strides_[0], mw = 2 * width / strides_[0];
+  if (batch.masks.defined() && !batch.targets.empty()) {
+    TESSERA_CHECK(batch.masks.rank() == 3, "loss: got masks {}, expected (planes, height, width)", describe(batch.masks));
+    const bool fits = batch.masks.size(1) == mh && batch.masks.size(2) == mw;
+    t.masks = (fits ? batch.masks : resize_masks(batch.masks, mh, mw)).to(device);
+  }
+  if (on_host) return t;
+  const int64_t needed = t.objects.classes.size(1);
+  if (needed > room_) {
+    while (room_ < needed) room_ *= 2;
+    return place(batch, images, height, width, device);
+  }
+  t.objects.boxes = t.objects.boxes.to(device);
+  t.objects.classes = t.objects.classes.to(device);
+  t.objects.mask_ids = t.objects.mask_ids.to(device);
+  // Rows without a positive have to read something.
+  if (!t.masks.defined()) t.masks = Tensor::zeros({images, mh, mw}, DType::kI32, device), t.overlap = true;
+  return t;
+}
+
+const SegmentationLoss::Constants& SegmentationLoss::constants(Device device) const {
+  if (!constants_ || constants_->bins.device() != device) {
+    const Tensor bins = Tensor::empty({kDistanceBins, 1});
+    for (int64_t b = 0; b < kDistanceBins; ++b) bins.data<float>()[b] = float(b);
+    constants_ = {bins.to(device), Tensor::from_floats({-1, -1, 1, 1}, {4}).to(device)};
+  }
+  return *constants_;
+}
+
+LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTargets& targets) const {
   const ScopeGuard scope(this);
-  std::array<std::array<int64_t, 2>, kLevels> maps{};
-  for (size_t i = 0; i < kLevels; ++i) maps[i] = {outputs.box[i].size(1), outputs.box[i].size(2)};
-  const int64_t n = outputs.box[0].size(0), h = maps[0][0] * strides_[0], w = maps[0][1] * strides_[0];
-  Context c{outputs, batch, make_anchors(maps, h), pad_targets(batch.targets, batch.target_image, n, h, w), {}, {}, n, h, w};
-  assign(c);
+  const PaddedTargets& objects = targets.objects;
+  const Device device = outputs.prototypes.data().device();
+  const int64_t nc = outputs.cls[0].size(3);
+  TESSERA_CHECK(objects.largest_class < nc, "loss: target of class {}, the model has {}", objects.largest_class, nc);
+
+  const ops::AnchorMaps maps = maps_of(outputs, targets.height);
+  const AssignParams how;
+  const ops::Assignment assignment = ops::assign(maps, objects.boxes, objects.classes, how);
+  PositivesParams params;
+  params.max_distance = kMaxDistance;
+  params.image_height = targets.height;
+  params.image_width = targets.width;
+  params.mask_height = outputs.prototypes.size(1);
+  params.mask_width = outputs.prototypes.size(2);
+  params.gains = {gains_.cls, gains_.box, gains_.dfl, gains_.box};
+  const int64_t capacity = std::min(assignment.target.numel(), objects.classes.numel() * how.topk);
+  ops::Positives p = ops::collect_positives(maps, objects.boxes, objects.classes, objects.mask_ids, assignment, params, capacity);
 
   LossResult result;
-  result.positives = int64_t(c.positives.size());
-  for (const Positive& p : c.positives) result.target_score_sum += p.score;
-  const double norm = std::max(result.target_score_sum, 1.0);
-  // Adds gain * sum / divisor to the total and returns it.
-  const auto term = [&](const Variable& sum, double gain, double divisor) {
-    const Variable scaled = ag::scale(sum, gain / divisor * double(n));
+  result.gains = gains_;
+  result.totals = p.totals;
+  // Adds scales[k] * sum to the total and returns the sum.
+  const auto term = [&](int64_t k, const Variable& sum) {
+    const Variable scaled = ag::multiply(sum, Variable(p.scales.narrow(0, k, 1).view({})));
     result.total = result.total.defined() ? ag::add(result.total, scaled) : scaled;
-    return gain * sum.data().item() / divisor;
+    return sum.data();
   };
-  result.items.cls = term(class_sum(c), gains_.cls, norm);
-  if (c.positives.empty()) return result;
-  const BoxTargets targets = box_targets(c);
-  const Variable logits = gather(c, outputs.box);
-  result.items.box =
-      term(ag::ciou_loss(predicted_boxes(logits, targets.anchors), targets.corners, targets.weights), gains_.box, norm);
-  result.items.dfl = term(ag::dfl_loss(logits, targets.distances, targets.weights), gains_.dfl, norm);
-  result.items.seg = term(mask_sum(c), gains_.box, double(result.positives));
+  result.cls = term(0, class_sum(outputs, p));
+  if (device.kind == Device::Kind::kCpu) leave_rows_away(p, int64_t(p.totals.data<double>()[1]));
+  if (p.weights.numel() == 0) return result;
+  const Variable logits = ag::gather_rows(outputs.box, p.index);
+  const auto& [bins, outwards] = constants(device);
+  result.box = term(1, ag::ciou_loss(predicted_boxes(logits, p.anchors, bins, outwards), p.corners, p.weights));
+  result.dfl = term(2, ag::dfl_loss(logits, p.distances, p.weights));
+  result.seg = term(3, mask_sum(outputs, targets, p));
   return result;
+}
+
+LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const Batch& batch) const {
+  const int64_t h = outputs.box[0].size(1) * strides_[0], w = outputs.box[0].size(2) * strides_[0];
+  return (*this)(outputs, place(batch, outputs.box[0].size(0), h, w, outputs.prototypes.data().device()));
+}
+
+LossReport LossResult::report() const {
+  const Tensor all = Tensor::zeros({6}, DType::kF64, totals.device());
+  all.narrow(0, 0, 2).copy_from(totals);
+  int64_t at = 2;
+  for (const Tensor* sum : {&box, &seg, &cls, &dfl}) {
+    if (sum->defined()) all.narrow(0, at, 1).copy_from(sum->view({1}));
+    ++at;
+  }
+  const std::vector<double> v = all.to_vector<double>();
+  LossReport r;
+  r.target_score_sum = v[0];
+  r.positives = int64_t(v[1]);
+  const double norm = std::max(v[0], 1.0);
+  r.items.box = gains.box * v[2] / norm;
+  r.items.seg = gains.box * v[3] / std::max(v[1], 1.0);
+  r.items.cls = gains.cls * v[4] / norm;
+  r.items.dfl = gains.dfl * v[5] / norm;
+  return r;
 }
 
 Tensor resize_masks(const Tensor& masks, int64_t height, int64_t width) {

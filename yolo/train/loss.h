@@ -1,9 +1,12 @@
 // The loss of the original (spec 7): box (CIoU), mask (cross-entropy inside the box), class (cross-entropy over all anchors) and
-// distance bins (DFL), on the anchors that the task-aligned assigner chose.
+// distance bins (DFL), on the anchors that the task-aligned assigner chose (tensor/ops/assign.h).
 #pragma once
 
+#include <optional>
+
+#include "yolo/blocks/segment.h"
 #include "yolo/metrics.h"
-#include "yolo/train/assigner.h"
+#include "yolo/train/targets.h"
 
 namespace tessera {
 
@@ -13,11 +16,29 @@ struct LossGains {
   double dfl = 1.5;
 };
 
-struct LossResult {
-  Variable total;   // scalar to differentiate: sum of the four items times the batch size
+// What the loss needs of a batch, where the network is.
+struct LossTargets {
+  PaddedTargets objects;
+  Tensor masks;  // i32 (N, mh, mw) or, separate, (targets, mh, mw), of the size of the prototypes; undefined: no targets
+  bool overlap = true;
+  int64_t height = 0, width = 0;  // of the network input
+};
+
+struct LossReport {
   LossItems items;  // gained, not times the batch size
   int64_t positives = 0;
   double target_score_sum = 0;  // before it is held at 1 or more
+};
+
+struct LossResult {
+  Variable total;  // scalar to differentiate: sum of the four items times the batch size; where the network is
+
+  // Waits for the device and fetches what it says, in one piece.
+  LossReport report() const;
+
+  LossGains gains;
+  Tensor box, seg, cls, dfl;  // sums of the terms, scalars; undefined: 0
+  Tensor totals;              // of ops::Positives
 };
 
 class SegmentationLoss {
@@ -25,13 +46,28 @@ class SegmentationLoss {
   explicit SegmentationLoss(const LossGains& gains = {}, const std::array<int64_t, kLevels>& strides = {8, 16, 32})
       : gains_(gains), strides_(strides) {}
 
-  // Outputs f32, recorded or not, on any device; the batch is on the host, and so is the total. Of the batch: targets, target_image, overlap and masks (i32, resized to the prototypes by nearest
-  // neighbour when of another size); masks may be undefined when there are no targets.
-  LossResult operator()(const RawOutputs& outputs, const Batch& batch) const;
+  // Of the batch, which is on the host: targets, target_image, overlap and masks (i32, resized to the prototypes by nearest
+  // neighbour when of another size); masks may be undefined when there are no targets. Height and width of the network input.
+  //
+  // A device gets room for more objects than there are: for a number that only grows, by doubling, so that shapes stay the same.
+  LossTargets place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const;
+
+  // Outputs f32, recorded or not, on the device of the targets. Neither this nor the backward pass waits for the device or hands it
+  // anything: shapes depend on those of outputs and targets alone. The host, which need not wait, works on the positives only.
+  LossResult operator()(const RawOutputs& outputs, const LossTargets& targets) const;
+  LossResult operator()(const RawOutputs& outputs, const Batch& batch) const;  // both of these
 
  private:
+  struct Constants {
+    Tensor bins;      // (16, 1): 0, 1, ...
+    Tensor outwards;  // (4): -1, -1, 1, 1
+  };
+  const Constants& constants(Device device) const;
+
   LossGains gains_;
   std::array<int64_t, kLevels> strides_;
+  mutable int64_t room_ = 16;  // objects of an image, on a device
+  mutable std::optional<Constants> constants_;
 };
 
 // i32 masks (planes, h, w) at another size; source row = floor(row * h / height), likewise columns (spec 14.3).

@@ -25,7 +25,7 @@ namespace tessera {
 
 namespace {
 
-constexpr int64_t kPositives = 16;  // an image and level; their rows are small beside the maps
+constexpr int64_t kPositives = 48;  // an image; their rows are small beside the maps
 
 // Addresses without memory: a page comes into being when it is touched. For the host in one range, as host_allocator() has it.
 CachingAllocator::Raw untouched_memory(Device::Kind kind) {
@@ -60,26 +60,15 @@ class SilentBackend : public ObservingBackend {
 // What SegmentationLoss allocates, for positives that need not be found.
 Variable stand_in_loss(const RawOutputs& outputs, const Tensor& masks) {
   const Device device = outputs.prototypes.data().device();
-  const int64_t a_level = outputs.prototypes.size(0) * kPositives, n = a_level * kLevels;
+  const int64_t n = outputs.prototypes.size(0) * kPositives;
+  const auto zeros = [&](const Shape& shape, DType type = DType::kF32) { return Tensor::zeros(shape, type, device); };
   Variable total;
   const auto add = [&](const Variable& term) { total = total.defined() ? ag::add(total, term) : term; };
-  for (const Variable& scores : outputs.cls) add(ag::bce_with_logits(scores, Tensor::zeros(scores.shape(), DType::kF32, device)));
-  const auto rows = [&](const Variable& map) {
-    return ag::gather_rows(map, Tensor::from_vector(std::vector<int64_t>(size_t(a_level)), {a_level}).to(device));
-  };
-  const Tensor target = Tensor::zeros({n, 4}, DType::kF32, device), weight = Tensor::zeros({n}, DType::kF32, device);
-  const auto gathered = [&](const std::array<Variable, kLevels>& maps) {
-    std::vector<Variable> parts;
-    for (const Variable& map : maps) parts.push_back(rows(map));
-    return ag::concat(parts, 0);
-  };
-  add(ag::dfl_loss(gathered(outputs.box), target, weight));
-  auto items = std::make_shared<ag::MaskLossTargets>();
-  items->image.resize(size_t(n));
-  items->target.resize(size_t(n));
-  items->boxes.resize(size_t(4 * n));
-  items->area.resize(size_t(n), 1.0f);
-  add(ag::mask_loss(gathered(outputs.coefficients), outputs.prototypes, masks, items));
+  for (const Variable& scores : outputs.cls) add(ag::bce_with_logits(scores, zeros(scores.shape())));
+  const Tensor index = zeros({kLevels, n}, DType::kI64);
+  add(ag::dfl_loss(ag::gather_rows(outputs.box, index), zeros({n, 4}), zeros({n})));
+  const ag::MaskLossTargets items{zeros({n}, DType::kI32), zeros({n}, DType::kI32), zeros({n, 4}), zeros({n}), true};
+  add(ag::mask_loss(ag::gather_rows(outputs.coefficients, index), outputs.prototypes, masks, items));
   return total;
 }
 

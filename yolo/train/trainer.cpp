@@ -249,21 +249,20 @@ void Trainer::announce() const {
 LossItems Trainer::step(const Batch& batch) {
   const int64_t index = at_.batch + train_loader_->batches() * at_.epoch;
   now_ = schedule_->at(at_.epoch, at_.batch);
-  LossItems items;
-  {
-    const auto input = [&] {
-      const ScopeGuard scope(train_loader_.get());
-      return normalize(batch.images.to(model_->device()));
-    };
-    const LossResult loss = (*loss_)(model_->forward(input()), batch);
-    items = loss.items;
-    loss.total.backward();
-  }
+  // All that a device needs of the host comes before the network, what the host needs of the device after the update.
+  const auto uploaded = [&] {
+    const ScopeGuard scope(train_loader_.get());
+    const Tensor images = batch.images.to(model_->device());
+    return std::pair{normalize(images), loss_->place(batch, images.size(0), images.size(1), images.size(2), model_->device())};
+  };
+  const auto [images, targets] = uploaded();
+  const LossResult loss = (*loss_)(model_->forward(images), targets);
+  loss.total.backward();
   if (index - at_.last_step >= now_.accumulate) {
     update_weights(now_);
     at_.last_step = index;
   }
-  return items;
+  return loss.report().items;
 }
 
 void Trainer::update_weights(const ScheduleValues& values) {
@@ -357,7 +356,7 @@ ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
   const Evaluator evaluator(class_names_, options);
   Progress progress(log_, val_set_->size());
   EvaluatorHooks hooks;
-  hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return (*loss_)(outputs, batch).items; };
+  hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return (*loss_)(outputs, batch).report().items; };
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
   ValidationPictures pictures(folder_, class_names_, double(options.confidence));
