@@ -179,7 +179,9 @@ int64_t MemoryPlan::peak_bytes(int64_t batch) {
   const int64_t m = request_.imgsz / request_.mask_ratio;
   const int64_t sample = 3 * request_.imgsz * request_.imgsz + 4 * m * m;
   const int64_t samples = (request_.validate ? 2 : 1) * batch * sample;  // of a batch that is being put together
-  return elsewhere_ + peak + samples + request_.picture_bytes;
+  // A checkpoint on its way from or to a file is a set of weights of its own.
+  const int64_t checkpoint = rehearsal_->arena->trained_count() * int64_t(sizeof(float));
+  return elsewhere_ + peak + samples + checkpoint + request_.picture_bytes;
 }
 
 int64_t MemoryPlan::largest_batch(int64_t bytes, int64_t most) {

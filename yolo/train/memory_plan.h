@@ -30,8 +30,8 @@ class MemoryPlan {
   ~MemoryPlan();
 
   // Peak in bytes: of the device's memory for a GPU; else of this process, that is what was resident outside of the host
-  // allocator when the plan was made, the allocator's reserve, samples and pictures. Left out, as small: scratch of the kernels,
-  // stacks. INT64_MAX for a batch that the address space cannot hold.
+  // allocator when the plan was made, the allocator's reserve, samples, pictures and one checkpoint. Left out, as small: scratch of
+  // the kernels, stacks. INT64_MAX for a batch that the address space cannot hold.
   int64_t peak_bytes(int64_t batch);
 
   // The largest batch of 1 .. most whose peak stays within `bytes`; 0: none.
