@@ -30,13 +30,6 @@ struct FromBF16 {
   static HWY_INLINE V vector(const BFloat16* p) { return load(p); }
 };
 
-// Exactly as the reference converts, denormal numbers as well.
-HWY_INLINE void put(V v, float* y, bool past_cache) { past_cache ? store_past_cache(v, y) : store(v, y); }
-HWY_INLINE void put(V v, BFloat16* y, bool past_cache) {
-  auto* p = reinterpret_cast<uint16_t*>(y);
-  past_cache ? hn::Stream(rounded_exactly(v), U16(), p) : hn::StoreU(rounded_exactly(v), U16(), p);
-}
-
 // Runs of adjacent elements; what does not fill a vector at the end of a run is converted one by one, as elsewhere are all.
 template <class From, class Out>
 void convert_as(const JointShape<2>& shape, const void* px, void* py) {
@@ -51,7 +44,7 @@ void convert_as(const JointShape<2>& shape, const void* px, void* py) {
       const bool past_cache = stream && is_aligned(y);
       for (; i + int64_t(kLanes) <= n; i += kLanes) {
         const V v = From::vector(x + i);
-        put(v, y + i, past_cache);
+        past_cache ? store_past_cache(v, y + i) : store(v, y + i);
       }
     }
     for (; i < n; ++i) y[i * step[1]] = Out(float(x[i * step[0]]));

@@ -138,7 +138,7 @@ void apply_rows(const RowsView& x, const RowsView& residual, const RowsView& y, 
     for_each_vector(size_t(x.cols), [&](size_t c, auto part) HWY_ATTR {
       const V centred = hn::Sub(part.get(in + c), part.get(k.mean.data() + c));
       V v = hn::MulAdd(centred, part.get(k.scale.data() + c), part.get(k.beta.data() + c));
-      if constexpr (kSilu) v = silu_for<T>(v);
+      if constexpr (kSilu) v = hn::Mul(v, sigmoid_for<T>(v));
       if constexpr (kResidual) v = hn::Add(v, part.get(add + c));
       put<kStream>(part, v, out + c);
     });

@@ -29,7 +29,7 @@ struct Sigmoid {
 };
 // Into bf16.
 struct SiluShort {
-  static V f(V x) { return silu_short(x); }
+  static V f(V x) { return hn::Mul(x, sigmoid_short(x)); }
   static V df(V x) {
     const V s = sigmoid_short(x);
     const V one = splat(1.0f);

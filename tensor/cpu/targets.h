@@ -15,7 +15,4 @@ std::string_view current_target();
 // Makes the kernels use `name`, one of runnable_targets(), from now on in all threads. Not while kernels run.
 void force_target(std::string_view name);
 
-// Whether this CPU rounds f32 to bf16 itself (AVX512-BF16). For kernels of the AVX-512 target.
-inline const bool kConvertsToBF16 = __builtin_cpu_supports("avx512bf16");
-
 }  // namespace tessera::cpu

@@ -12,7 +12,6 @@
 #include <type_traits>
 
 #include "tensor/cpu/highway.h"
-#include "tensor/cpu/targets.h"
 #include "tensor/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -32,14 +31,14 @@ HWY_INLINE void store(V v, float* p) { hn::StoreU(v, F32(), p); }
 HWY_INLINE void store(M m, V v, float* p) { hn::BlendedStore(v, m, F32(), p); }
 HWY_INLINE M first(size_t n) { return hn::FirstN(F32(), n); }
 
-// bf16 in memory is f32 in registers: kLanes values of 16 bits a vector. Stores round to nearest even.
+// bf16 in memory is f32 in registers: kLanes values of 16 bits a vector. Stores round to nearest even, as BFloat16 does.
 using U32 = hn::RebindToUnsigned<F32>;
 using U16 = hn::Rebind<uint16_t, F32>;
 using VU16 = hn::Vec<U16>;
 
 HWY_INLINE V promoted(VU16 bits) { return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(U32(), bits))); }
-// In every bit, but v must not be a signaling NaN; results of arithmetic are none.
-HWY_INLINE VU16 rounded_exactly(V v) {
+// v must not be a signaling NaN; results of arithmetic are none.
+HWY_INLINE VU16 rounded(V v) {
 #if HWY_TARGET <= HWY_AVX3
   const __m512i bits = _mm512_castps_si512(v.raw);
   const __mmask16 number = _mm512_cmp_ps_mask(v.raw, v.raw, _CMP_ORD_Q);  // a NaN is cut, not rounded to infinity
@@ -54,18 +53,6 @@ HWY_INLINE VU16 rounded_exactly(V v) {
   const auto sum = hn::Add(bits, hn::IfThenZeroElse(hn::RebindMask(du, hn::IsNaN(v)), half));  // a NaN is cut, not rounded
   return hn::DemoteTo(U16(), hn::BitCast(hn::RebindToSigned<F32>(), hn::ShiftRight<16>(sum)));
 #endif
-}
-// With the CPU's own instruction where there is one (AVX512-BF16, which is no target of its own here: the branch costs nothing
-// beside the six vector instructions that it saves). It makes zero of denormal numbers.
-HWY_INLINE VU16 rounded(V v) {
-#if HWY_TARGET <= HWY_AVX3
-  if (HWY_LIKELY(kConvertsToBF16)) {
-    __m256i bits;
-    asm("vcvtneps2bf16 %1, %0" : "=v"(bits) : "v"(v.raw));
-    return VU16{bits};
-  }
-#endif
-  return rounded_exactly(v);
 }
 // For what comes from memory: a signaling NaN becomes quiet.
 HWY_INLINE V quieted(V v) {
@@ -177,7 +164,7 @@ HWY_INLINE V sigmoid(V x) {
   return hn::Mul(hn::IfNegativeThenElse(x, e, one), reciprocal(hn::Add(one, e)));
 }
 
-// 1 / (1 + e^-x) for derivatives that go to bf16: e^-x = 2^t is taken in one step, so that its relative error grows with |x| as the
+// 1 / (1 + e^-x) where the result goes to bf16: e^-x = 2^t is taken in one step, so that its relative error grows with |x| as the
 // rounding of t does (1e-6 at 16). Half of the work of sigmoid(); zero from -87 on.
 HWY_INLINE V sigmoid_short(V x) {
   const V t = hn::Mul(x, splat(-1.44269504f));
@@ -203,38 +190,13 @@ HWY_INLINE V sigmoid_short(V x) {
   return hn::IfThenZeroElse(hn::Ge(t, splat(126.0f)), reciprocal(hn::Add(splat(1.0f), e)));
 }
 
-// x / (1 + e^-x) where the result goes to bf16: relative error below 7e-5, a thirtieth of half a unit in its last place.
-HWY_INLINE V silu_short(V x) {
-#if HWY_TARGET <= HWY_AVX3
-  const V t = hn::Mul(x, splat(-1.44269504f));
-  const V r{_mm512_reduce_ps(t.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
-  V p = splat(1.353416792e-2f);  // 2^r on [0, 1], relative error 3e-6
-  p = hn::MulAdd(p, r, splat(5.201146061e-2f));
-  p = hn::MulAdd(p, r, splat(2.414427569e-1f));
-  p = hn::MulAdd(p, r, splat(6.930038345e-1f));
-  p = hn::MulAdd(p, r, splat(1.000002593e+0f));
-  const V d = hn::Add(splat(1.0f), V{_mm512_scalef_ps(p.raw, t.raw)});
-  return hn::Mul(x, V{_mm512_rcp14_ps(d.raw)});
-#else
-  return hn::Mul(x, sigmoid_short(x));
-#endif
-}
-
-// What is good enough for results of type T.
+// The sigmoid that is good enough for results of type T.
 template <class T>
 HWY_INLINE V sigmoid_for(V x) {
   if constexpr (std::is_same_v<T, BFloat16>) {
     return sigmoid_short(x);
   } else {
     return sigmoid(x);
-  }
-}
-template <class T>
-HWY_INLINE V silu_for(V x) {
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    return silu_short(x);
-  } else {
-    return hn::Mul(x, sigmoid(x));
   }
 }
 

@@ -54,7 +54,7 @@ TEST_CASE("bf16: f32 rounds to nearest even in every bit, as BFloat16 does") {
   });
 }
 
-TEST_CASE("bf16: every value survives the way to f32 and back; a product with 1 may lose denormal ones") {
+TEST_CASE("bf16: every value survives the way to f32 and back, and a product with 1") {
   std::vector<BFloat16> all(0x10000), back(all.size()), scaled(all.size());
   for (size_t i = 0; i < all.size(); ++i) all[i].bits = uint16_t(i);
   const auto n = int64_t(all.size());
@@ -68,7 +68,7 @@ TEST_CASE("bf16: every value survives the way to f32 and back; a product with 1 
       const bool nan = std::isnan(float(all[i]));
       wrong += !nan && std::bit_cast<uint32_t>(wide[i]) != uint32_t(all[i].bits) << 16;
       wrong += nan ? !std::isnan(wide[i]) || !std::isnan(float(back[i])) || !std::isnan(float(scaled[i]))
-                   : back[i].bits != all[i].bits || (scaled[i].bits != all[i].bits && (all[i].bits & 0x7f80) != 0);
+                   : back[i].bits != all[i].bits || scaled[i].bits != all[i].bits;
     }
     CHECK(wrong == 0);
   });
@@ -96,7 +96,7 @@ TEST_CASE("bf16: silu and its derivative over the whole range") {
       // Half a unit in the last place and the error of the sigmoid, which is zero from -87 on.
       const auto close = [](BFloat16 got, double want) {
         if (std::isnan(want)) return std::isnan(float(got));
-        return std::abs(double(float(got)) - want) <= (0x1p-8 + 1e-4) * std::abs(want) + 1e-36;
+        return std::abs(double(float(got)) - want) <= (0x1p-8 + 2e-5) * std::abs(want) + 1e-36;
       };
       if (std::isinf(v)) {
         CHECK(std::isinf(float(y[i])));
@@ -134,7 +134,7 @@ TEST_CASE("bf16: outputs that bypass the caches") {
       const float* q = wide->data<float>();
       int64_t wrong = 0;
       for (int64_t i = 0; i < rows * cols; ++i) {
-        wrong += !(std::abs(float(p[i]) - q[i]) <= 0x1.08p-8f * std::abs(q[i]) + 3e-6f);
+        wrong += !(std::abs(float(p[i]) - q[i]) <= 0x1.02p-8f * std::abs(q[i]) + 3e-6f);
       }
       CHECK(wrong == 0);
     }

@@ -83,7 +83,7 @@ struct OpCase {
   std::vector<DType> types = {DType::kF32};
   double length = 1;          // terms of the longest sum behind one output
   double magnitude = 1;       // tolerance: epsilon * (8 + length / 4) * (magnitude + |reference|)
-  bool rounded_once = false;  // 16-bit results: within 1.03 half units in the last place of what is within the tolerance of f32
+  bool rounded_once = false;  // 16-bit results: within 1.01 half units in the last place of what is within the tolerance of f32
   bool accumulates = false;
   std::vector<std::pair<std::string, std::string>> in_place{};  // (output, input) that may be one
   double flops = 0;
@@ -290,7 +290,7 @@ inline std::string difference(const OpCase& c, DType type, const Outcome& got, c
     const double size = std::abs(reference);
     const bool once = c.rounded_once && wide_of(t) != t;
     const double computed = factor * epsilon(once ? DType::kF32 : t) * (8 + c.length / 4) * (c.magnitude + size);
-    return computed + (once ? 1.03 * factor * epsilon(t) / 2 * size : 0);
+    return computed + (once ? 1.01 * factor * epsilon(t) / 2 * size : 0);
   };
   std::string worst;
   double worst_ratio = 1;

@@ -67,7 +67,8 @@ Variable stand_in_loss(const RawOutputs& outputs, const Tensor& masks) {
   for (const Variable& scores : outputs.cls) add(ag::bce_with_logits(scores, zeros(scores.shape())));
   const Tensor index = zeros({kLevels, n}, DType::kI64);
   add(ag::dfl_loss(ag::gather_rows(outputs.box, index), zeros({n, 4}), zeros({n})));
-  const ag::MaskLossTargets items{zeros({n}, DType::kI32), zeros({n}, DType::kI32), zeros({n, 4}), zeros({n}), true};
+  const Tensor area = Tensor::from_vector(std::vector<float>(size_t(n), 1.0f), {n}).to(device);
+  const ag::MaskLossTargets items{zeros({n}, DType::kI32), zeros({n}, DType::kI32), zeros({n, 4}), area, true};
   add(ag::mask_loss(ag::gather_rows(outputs.coefficients, index), outputs.prototypes, masks, items));
   return total;
 }
