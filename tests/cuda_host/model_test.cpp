@@ -315,7 +315,6 @@ TEST_CASE("profile and memory plan of a device") {
   {
     const NoGrad no_grad;
     const BackendGuard guard(profiler);
-    const NoGrad no_grad;
     model->forward(normalize(images.to(kCuda)));
   }
   double flops = 0, uploaded = 0, expected = 0;

@@ -61,14 +61,17 @@ class SilentBackend : public ObservingBackend {
 Variable stand_in_loss(const RawOutputs& outputs, const Tensor& masks) {
   const Device device = outputs.prototypes.data().device();
   const int64_t n = outputs.prototypes.size(0) * kPositives;
-  const auto zeros = [&](const Shape& shape, DType type = DType::kF32) { return Tensor::zeros(shape, type, device); };
+  const auto zeros = [&](const Shape& shape) { return Tensor::zeros(shape, DType::kF32, device); };
+  // What the host checks has to have its values, although no op runs.
+  const auto listed = [&]<class T>(T value, const Shape& shape) {
+    return Tensor::from_vector(std::vector<T>(size_t(numel(shape)), value), shape).to(device);
+  };
   Variable total;
   const auto add = [&](const Variable& term) { total = total.defined() ? ag::add(total, term) : term; };
   for (const Variable& scores : outputs.cls) add(ag::bce_with_logits(scores, zeros(scores.shape())));
-  const Tensor index = zeros({kLevels, n}, DType::kI64);
+  const Tensor index = listed(int64_t{0}, {kLevels, n});
   add(ag::dfl_loss(ag::gather_rows(outputs.box, index), zeros({n, 4}), zeros({n})));
-  const Tensor area = Tensor::from_vector(std::vector<float>(size_t(n), 1.0f), {n}).to(device);
-  const ag::MaskLossTargets items{zeros({n}, DType::kI32), zeros({n}, DType::kI32), zeros({n, 4}), area, true};
+  const ag::MaskLossTargets items{listed(int32_t{0}, {n}), listed(int32_t{0}, {n}), zeros({n, 4}), listed(1.0f, {n}), true};
   add(ag::mask_loss(ag::gather_rows(outputs.coefficients, index), outputs.prototypes, masks, items));
   return total;
 }
