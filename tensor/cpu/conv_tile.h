@@ -89,6 +89,9 @@ struct TileKernels : TileShape {
   void (*pack)(T* dst, int64_t width, const T* src, int64_t column_step, int64_t k_step, int64_t columns, int64_t depth);
   // dst[2 * i] = first[i], dst[2 * i + 1] = second[i] for i < count (bf16 only).
   void (*interleave)(T* dst, const T* first, const T* second, int64_t count);
+  // The same for pairs of pixels under kw taps (bf16 only): for p < pairs, kx < kw, i < channels
+  // dst[((p * kw + kx) * channels + i) * 2 + half] = src[(2 * p + half) * step + kx * pitch + i].
+  void (*pair_pixels)(T* dst, const T* src, int64_t step, int64_t pitch, int64_t channels, int64_t kw, int64_t pairs);
 };
 template <class T>
 TileKernels<T> tile_kernels();

@@ -54,22 +54,34 @@ void pack(BFloat16* dst, int64_t width, const BFloat16* src, int64_t column_step
   }
 }
 
-void interleave(BFloat16* dst, const BFloat16* first, const BFloat16* second, int64_t count) {
-  const auto pairs = [](__m256i a, __m256i b) HWY_ATTR {
-    return _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
-  };
+HWY_INLINE __m512i joined(__m256i a, __m256i b) {
+  return _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
+}
+
+HWY_INLINE void interleave_inline(BFloat16* dst, const BFloat16* first, const BFloat16* second, int64_t count) {
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
-    _mm512_storeu_si512(dst + 2 * i, pairs(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(first + i)),
-                                           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(second + i))));
+    _mm512_storeu_si512(dst + 2 * i, joined(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(first + i)),
+                                            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(second + i))));
   }
   if (i == count) return;
   const __mmask16 rest = first_of_16(count - i);
   _mm512_mask_storeu_epi32(dst + 2 * i, rest,
-                           pairs(_mm256_maskz_loadu_epi16(rest, first + i), _mm256_maskz_loadu_epi16(rest, second + i)));
+                           joined(_mm256_maskz_loadu_epi16(rest, first + i), _mm256_maskz_loadu_epi16(rest, second + i)));
 }
 
-TileKernels<BFloat16> kernels() { return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave}; }
+void interleave(BFloat16* dst, const BFloat16* first, const BFloat16* second, int64_t count) {
+  interleave_inline(dst, first, second, count);
+}
+
+void pair_pixels(BFloat16* dst, const BFloat16* src, int64_t step, int64_t pitch, int64_t channels, int64_t kw, int64_t pairs) {
+  for (int64_t p = 0; p < pairs; ++p, src += 2 * step) {
+    const BFloat16* tap = src;
+    for (int64_t kx = 0; kx < kw; ++kx, tap += pitch, dst += 2 * channels) interleave_inline(dst, tap, tap + step, channels);
+  }
+}
+
+TileKernels<BFloat16> kernels() { return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels}; }
 
 }  // namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE
 TESSERA_TILE_END;

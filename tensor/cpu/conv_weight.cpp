@@ -153,7 +153,17 @@ void pair_rows(const TileKernels<BFloat16>& k, const Row& row, int64_t rows, int
       const int64_t column = first_column + pixel * stride + kx;
       return from != nullptr && pixel < pixels && column >= 0 && column < width ? from + column * pitch : zeros.data();
     };
+    // Pairs [inner, inner_end) lie inside the image with all their taps.
+    const int64_t inner = from == nullptr ? 0 : (std::max<int64_t>(0, -first_column) + 2 * stride - 1) / (2 * stride);
+    const int64_t fitting = from == nullptr ? 0 : std::max<int64_t>(0, (width - kw - first_column) / stride + 1);
+    const int64_t inner_end = std::min(fitting, pixels) / 2;
     for (int64_t p = 0; p < pixels; p += 2) {
+      if (p / 2 == inner && inner < inner_end) {
+        k.pair_pixels(out, from + (first_column + p * stride) * pitch, stride * pitch, pitch, channels, kw, inner_end - inner);
+        out += (inner_end - inner) * kw * 2 * channels;
+        p = 2 * inner_end - 2;
+        continue;
+      }
       for (int64_t kx = 0; kx < kw; ++kx, out += 2 * channels) k.interleave(out, at(p, kx), at(p + 1, kx), channels);
     }
   }
