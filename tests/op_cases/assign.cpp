@@ -29,7 +29,7 @@ Values object_boxes(const Sizes& s) {
       for (size_t k : {0u, 1u}) {
         const double length = k == 0 ? w : h;
         box[k] = rng.uniform(-0.1, 0.8) * length;
-        box[k + 2] = box[k] + rng.uniform(0.02, 0.7) * length;
+        box[k + 2] = box[k] + rng.uniform(0.02, 1.2) * length;
       }
     }
     return box[side];
@@ -158,10 +158,11 @@ std::vector<OpCase> assign_cases() {
   const Sizes decoded{"decoded", 2, 9, 2, 0, {{{8, 10}, {4, 5}, {2, 3}}}};
   const Sizes crowded{"crowded", 1, 40, 5, 2, {{{12, 12}, {6, 6}, {3, 3}}}};
   const Sizes few{"top 3", 3, 5, 1, 4, {{{4, 4}, {2, 2}, {1, 1}}}, 3};
-  const Sizes large{"large", 2, 3, 2, 2, {{{56, 48}, {28, 24}, {14, 12}}}};
-  const Sizes one_level{"one level", 1, 6, 2, 0, {{{1, 7}, {0, 0}, {0, 0}}}, 32};
+  const Sizes large{"large", 2, 4, 2, 2, {{{72, 56}, {36, 28}, {18, 14}}}};  // more in a box than a block holds at once
+  const Sizes many{"many images", 6, 5, 2, 0, {{{6, 6}, {3, 3}, {2, 2}}}};     // whose objects lie on those of the next
+  const Sizes one_level{"one level", 1, 12, 2, 0, {{{1, 7}, {0, 0}, {0, 0}}}, 32};
   std::vector<OpCase> list;
-  for (const Sizes& s : {small, decoded, crowded, few, large, one_level}) list.push_back(assign_case(s));
+  for (const Sizes& s : {small, decoded, crowded, few, large, many, one_level}) list.push_back(assign_case(s));
   const Sizes none{"no objects", 2, 0, 3, 16, {{{2, 2}, {1, 1}, {1, 1}}}};
   list.push_back(assign_case(none));
   list.push_back(collect_case(small, 3, small.rows()));
