@@ -169,6 +169,7 @@ std::vector<OpCase> assign_cases() {
   list.push_back(collect_case(decoded, 5, decoded.rows()));
   list.push_back(collect_case(crowded, 1, crowded.rows()));  // all of them
   list.push_back(collect_case(large, 40, 1000));
+  list.push_back(collect_case(large, 1, large.rows()));
   list.push_back(collect_case(small, 1'000'000, 7));  // none
   return list;
 }
