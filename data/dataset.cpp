@@ -18,11 +18,9 @@
 
 namespace tessera {
 
-std::vector<int64_t> shuffled_order(int64_t n, uint64_t seed, int epoch) {
-  std::vector<int64_t> order(static_cast<size_t>(n));
+std::vector<int64_t> Dataset::order(int) const {
+  std::vector<int64_t> order(static_cast<size_t>(size()));
   std::iota(order.begin(), order.end(), int64_t(0));
-  Rng rng(seed, RngPurpose::kShuffle, uint64_t(epoch));
-  for (int64_t i = n - 1; i > 0; --i) std::swap(order[size_t(i)], order[size_t(rng.below(i + 1))]);
   return order;
 }
 
@@ -190,7 +188,8 @@ std::shared_ptr<const SegDataset::EpochOrder> SegDataset::epoch_order(int epoch)
     if (o->epoch == epoch) return o;
   auto made = std::make_shared<EpochOrder>();
   made->epoch = epoch;
-  made->order = shuffled_order(size(), config_.seed, epoch);
+  made->order = config_.order == ImageOrder::kOriginal ? original_order(size(), config_.batch, epoch, config_.close_mosaic_at)
+                                                       : shuffled_order(size(), config_.seed, epoch);
   made->position.resize(made->order.size());
   for (size_t i = 0; i < made->order.size(); ++i) made->position[size_t(made->order[i])] = int64_t(i);
   constexpr size_t kKept = 3;

@@ -14,6 +14,7 @@
 
 #include "data/augment_config.h"
 #include "data/image_cache.h"
+#include "data/image_order.h"
 #include "data/instance.h"
 #include "data/sample.h"
 #include "data/transforms/letterbox.h"
@@ -28,10 +29,9 @@ class Dataset {
   virtual int64_t size() const = 0;
   // Item `index` as it is in `epoch`. Called from many threads; a function of its arguments alone.
   virtual Sample get(int64_t index, int epoch) const = 0;
+  // The indices as a shuffled epoch shows them; 0, 1, 2, ... without an order of its own.
+  virtual std::vector<int64_t> order(int epoch) const;
 };
-
-// The order of an epoch: 0 .. n-1 shuffled by the stream (seed, epoch).
-std::vector<int64_t> shuffled_order(int64_t n, uint64_t seed, int epoch);
 
 // Where the three partners of a mosaic come from. The original draws them from a rolling buffer of recently loaded images, which
 // depends on its worker processes; both forms here depend on (seed, epoch, index) alone.
@@ -52,6 +52,7 @@ struct DatasetConfig {
   AugmentConfig augment;
   int close_mosaic_at = -1;  // first epoch without mosaic, copy-paste and mixup (spec 6.9); -1: never
   uint64_t seed = 0;
+  ImageOrder order = ImageOrder::kSeed;
   MosaicPartners partners = MosaicPartners::kAuto;
   int64_t cache_bytes = int64_t(1) << 30;  // decoded pictures kept in memory; results never depend on it
   bool cache_lasting = false;              // of a set that does not fit keep the first pictures for good instead of the recent ones only
@@ -71,9 +72,7 @@ class SegDataset : public Dataset {
 
   int64_t size() const override { return int64_t(images_.size()); }
   Sample get(int64_t index, int epoch) const override;
-
-  // No mosaic, copy-paste and mixup from `epoch` on. Not while a loader is reading.
-  void close_mosaic(int epoch) { config_.close_mosaic_at = epoch; }
+  std::vector<int64_t> order(int epoch) const override { return epoch_order(epoch)->order; }
 
   const DatasetConfig& config() const { return config_; }
   const std::vector<std::string>& names() const { return names_; }

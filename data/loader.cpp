@@ -35,7 +35,7 @@ void Loader::start_epoch(int epoch, int64_t first_batch) {
                 first_batch, batches_);
   std::vector<int64_t> all;
   if (options_.shuffle) {
-    all = shuffled_order(dataset_.size(), options_.seed, epoch);
+    all = dataset_.order(epoch);
   } else {
     all.resize(size_t(dataset_.size()));
     std::iota(all.begin(), all.end(), int64_t(0));

@@ -17,9 +17,8 @@ namespace tessera {
 struct LoaderOptions {
   int64_t batch = 16;
   int threads = 1;       // 0: items are made inside next()
-  bool shuffle = false;  // by shuffled_order(size, seed, epoch); otherwise 0, 1, 2, ...
-  uint64_t seed = 0;
-  int prefetch = 2;  // batches made ahead of the one being used; bounds memory
+  bool shuffle = false;  // Dataset::order(epoch); otherwise 0, 1, 2, ...
+  int prefetch = 2;      // batches made ahead of the one being used; bounds memory
   // One of `world` processes: of every group of `world` consecutive items it takes number `rank`; the order is filled up from its
   // start, so that all processes have equally many.
   int rank = 0, world = 1;

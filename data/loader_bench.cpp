@@ -20,7 +20,6 @@ LoaderBench run_loader_bench(const SegDataset& dataset, const LoaderBenchOptions
   loader_options.batch = options.batch;
   loader_options.threads = options.threads;
   loader_options.shuffle = true;
-  loader_options.seed = dataset.config().seed;
   Loader loader(dataset, loader_options);
   int epoch = 0;
   loader.start_epoch(0);

@@ -63,6 +63,7 @@ constexpr OptionSpec kOptions[] = {
     {"cache", kChoice, "false", 0, 0, "false|true|ram", kTrain | kBench, "data", "keep decoded training images in memory (ram, true), under --cache-mib; results do not depend on it"},
     {"cache_mib", kInt, "", 1, 1e9, "", kTrain | kBench, "data", "most MiB of decoded images that --cache ram keeps (default: half of the memory available at the start)"},
     {"fraction", kFloat, "1.0", 0, 1, "", kTrain, "data", "part of the training images to use"},
+    {"order", kChoice, "seed", 0, 0, "seed|original", kTrain, "data", "order of the training images: a new one for each seed, or the one that all runs of the original share"},
     {"single_cls", kBool, "false", 0, 0, "", kTV, "data", "treat all classes as one"},
     {"classes", kText, "", 0, 0, "", kTV | kPredict, "data", "only these classes, by index: 0,2,5"},
     {"rect", kBool, "", 0, 0, "", kVal | kPredict, "data", "rectangular batches (default: true)"},

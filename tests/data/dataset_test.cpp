@@ -83,7 +83,6 @@ LoaderOptions loader_options(int threads, bool shuffle = true) {
   o.batch = 4;
   o.threads = threads;
   o.shuffle = shuffle;
-  o.seed = 3;
   return o;
 }
 

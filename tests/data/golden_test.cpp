@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "data/image_order.h"
 #include "data/polygon.h"
 #include "data/rasterize.h"
 #include "data/transforms/affine.h"
@@ -101,6 +102,15 @@ AffineDraw affine_draw(const json& d) {
 }
 
 }  // namespace
+
+TEST_CASE("golden order of images") {
+  const json all = read_json(golden_dir() / "image_order.json");
+  REQUIRE(!all.at("cases").empty());
+  for (const json& c : all.at("cases")) {
+    CAPTURE(c.dump());
+    for (int epoch = 0; epoch < 4; ++epoch) CHECK(original_order(c["n"], c["batch"], epoch, c["reset"]) == c["orders"][size_t(epoch)].get<std::vector<int64_t>>());
+  }
+}
 
 TEST_CASE("golden letterbox and data set sizes") {
   const json all = read_json(golden_dir() / "letterbox.json");

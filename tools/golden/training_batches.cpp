@@ -41,7 +41,6 @@ void write_batches(const std::filesystem::path& folder, const Config& config) {
   LoaderOptions options;
   options.batch = config.integer("batch");
   options.threads = int(config.integer("workers"));
-  options.seed = uint64_t(config.integer("seed"));
   options.shuffle = true;
   Loader loader(*data, options);
   for (int epoch = 0; epoch < config.integer("epochs"); ++epoch) {

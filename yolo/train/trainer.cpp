@@ -170,7 +170,6 @@ void Trainer::open_data() {
   LoaderOptions train;
   train.batch = options_.batch;
   train.threads = int(options_.workers);
-  train.seed = uint64_t(options_.seed);
   train.shuffle = true;
   train_loader_ = std::make_unique<Loader>(*train_set_, train);
   LoaderOptions val = train;

@@ -108,6 +108,7 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
   if (c.verb() == kTrain) {
     d.seed = uint64_t(c.integer("seed"));
     if (train) {
+      d.order = c.text("order") == "original" ? ImageOrder::kOriginal : ImageOrder::kSeed;
       d.augment = augment_config(c);
       d.fraction = c.number("fraction");
       const int64_t epochs = c.integer("epochs"), close = c.integer("close_mosaic");
