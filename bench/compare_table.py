@@ -1,19 +1,82 @@
-"""Table of medians from the JSON lines that compare.sh gathers; the standard library only."""
+"""Table of medians, and a picture, from the lines that compare.sh gathers; the standard library only.
+
+compare_table.py LINES [PICTURE.svg]     a line: scale, precision, JSON object
+"""
+
 import collections
+import html
 import json
 import statistics
 import sys
 
-rows = collections.defaultdict(list)
-for line in open(sys.argv[1]):
-    r = json.loads(line)
-    what = "training step, batch 16" if "step" in r["what"] else "inference, batch 1"
-    rows[what, r.get("peer", "Tessera")].append((r["images_per_s"], r.get("peak_rss_mib", r.get("peak_mib", 0)), r.get("bound_images_per_s")))
-bounds = {what: statistics.median(x[2] for x in v) for (what, who), v in rows.items() if who == "Tessera"}
-ours = {what: statistics.median(x[0] for x in v) for (what, who), v in rows.items() if who == "Tessera"}
-print("| n, 640 px, fp32, 2 threads | who | images/s, median (rounds) | of the arithmetic bound | Tessera is | peak MiB |")
-print("|---|---|---|---|---|---|")
-for (what, who), v in sorted(rows.items()):
-    rate = statistics.median(x[0] for x in v)
-    each = ", ".join(f"{x[0]:.2f}" for x in v)
-    print(f"| {what} | {who} | {rate:.2f} ({each}) | {100 * rate / bounds[what]:.0f} % | {ours[what] / rate:.2f} x | {statistics.median(x[1] for x in v):.0f} |")
+OURS = "Tessera"
+COLOURS = {OURS: "#2a6fbb", "bound": "#d8d8d8"}
+
+
+def gather(path):
+    """(scale, precision, what) -> who -> [JSON objects, one a round]"""
+    groups = collections.defaultdict(lambda: collections.defaultdict(list))
+    for line in open(path):
+        scale, precision, text = line.split(" ", 2)
+        r = json.loads(text)
+        what = "training step, batch 16" if "step" in r["what"] else "inference, batch 1"
+        groups[scale, precision, what][r.get("peer", OURS)].append(r)
+    return groups
+
+
+def median(rounds, *keys):
+    """Median of the first of `keys` that the objects have; None without any."""
+    values = [next((r[k] for k in keys if k in r), None) for r in rounds]
+    return statistics.median(values) if values and None not in values else None
+
+
+def table(groups):
+    yield "| 640 px, 2 threads | who | images/s, median (rounds) | of the bound | Tessera is | peak MiB |"
+    yield "|---|---|---|---|---|---|"
+    for (scale, precision, what), by_who in groups.items():
+        ours = median(by_who.get(OURS, []), "images_per_s")
+        bound = median(by_who.get(OURS, []), "bound_images_per_s")
+        for who, rounds in by_who.items():
+            rate = median(rounds, "images_per_s")
+            each = ", ".join(f"{r['images_per_s']:.2f}" for r in rounds)
+            share = f"{100 * rate / bound:.0f} %" if bound else ""
+            ratio = f"{ours / rate:.2f} x" if ours and who != OURS else ""
+            yield f"| {scale}, {precision}, {what} | {who} | {rate:.2f} ({each}) | {share} | {ratio} | {median(rounds, 'peak_rss_mib', 'peak_mib'):.0f} |"
+    peaks = {(p, s): median(by_who.get(OURS, []), "peak_gflops") for (s, p, _), by_who in groups.items()}
+    yield ""
+    yield "Multiply-add peak measured beside it: " + ", ".join(f"{p} {v:.0f} GFLOP/s ({s})" for (p, s), v in peaks.items() if v) + "."
+
+
+def picture(groups):
+    """Bars of each program inside the bar of the bound, one block for each measurement."""
+    left, width, bar, gap = 330, 420, 18, 14
+    lines, y = [], gap
+    for (scale, precision, what), by_who in groups.items():
+        bound = median(by_who.get(OURS, []), "bound_images_per_s")
+        most = max([bound or 0] + [median(r, "images_per_s") for r in by_who.values()])
+        lines.append(f'<text x="8" y="{y + 13}" font-weight="bold">{html.escape(f"{scale}, {precision}, {what}")}</text>')
+        y += bar + 2
+        for who, rounds in by_who.items():
+            rate = median(rounds, "images_per_s")
+            if bound:
+                lines.append(f'<rect x="{left}" y="{y}" width="{width * bound / most:.1f}" height="{bar - 3}" fill="{COLOURS["bound"]}"/>')
+            lines.append(f'<rect x="{left}" y="{y}" width="{width * rate / most:.1f}" height="{bar - 3}" fill="{COLOURS.get(who, "#e08a3c")}"/>')
+            lines.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{html.escape(who)}</text>')
+            lines.append(f'<text x="{left + width + 8}" y="{y + 12}">{rate:.2f} images/s</text>')
+            y += bar
+        y += gap
+    lines.append(f'<text x="8" y="{y + 12}" fill="#666">grey: the bound, operations over the multiply-add peak measured beside it</text>')
+    size = f'width="{left + width + 130}" height="{y + 24}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">\n' + \
+        '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(lines) + "\n</svg>\n"
+
+
+def main():
+    groups = gather(sys.argv[1])
+    print("\n".join(table(groups)))
+    if len(sys.argv) > 2:
+        with open(sys.argv[2], "w") as f:
+            f.write(picture(groups))
+
+
+main()

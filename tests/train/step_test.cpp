@@ -5,6 +5,7 @@
 
 #include "nn/parameter_arena.h"
 #include "tensor/backend.h"
+#include "tensor/base/parallel.h"
 #include "tests/support/golden.h"
 #include "tests/train/golden_batch.h"
 #include "tests/yolo/formula_model.h"
@@ -88,32 +89,38 @@ TEST_CASE("a training step of n equals the original's") {
   }
 }
 
+namespace {
+
+struct Step {
+  LossItems items;
+  std::vector<std::vector<float>> gradients;
+};
+
+// The golden step with activations of `type`.
+Step step_in(DType type) {
+  const auto golden = testing::read_safetensors(testing::golden_dir() / "train_step_n.safetensors");
+  YoloSeg model(parse_model_yaml("yolov8n-seg", "", 3));
+  testing::set_formula_weights(model);
+  model.set_compute_type(type);
+  const ParameterArena arena(model);
+  arena.zero_grad();
+  const LossResult loss = SegmentationLoss()(model.forward(Variable(testing::formula_image(3, 96, 96))), testing::golden_batch(golden));
+  loss.total.backward();
+  Step step{loss.report().items, {}};
+  model.for_each_parameter([&](const std::string&, Variable& p) {
+    if (!p.requires_grad()) return;
+    CHECK(p.grad().dtype() == DType::kF32);
+    step.gradients.push_back(p.grad().to_vector<float>());
+  });
+  return step;
+}
+
+}  // namespace
+
 // bf16 keeps 8 bits of every activation and of its gradient; masters, sums, statistics and losses are f32. The bounds are what the
 // original shows under PyTorch's bf16 autocast in this very step, against its float64: items up to 8.7 % off, the gradient by 35 % of
 // its length (tools/golden/bf16_step.py prints it). The formula weights make a harsh case: batch norm over few pixels.
 TEST_CASE("a training step of n in bf16 stays near the f32 one") {
-  const auto golden = testing::read_safetensors(testing::golden_dir() / "train_step_n.safetensors");
-  const Variable image(testing::formula_image(3, 96, 96));
-  struct Step {
-    LossItems items;
-    std::vector<std::vector<float>> gradients;
-  };
-  const auto step_in = [&](DType type) {
-    YoloSeg model(parse_model_yaml("yolov8n-seg", "", 3));
-    testing::set_formula_weights(model);
-    model.set_compute_type(type);
-    const ParameterArena arena(model);
-    arena.zero_grad();
-    const LossResult loss = SegmentationLoss()(model.forward(image), testing::golden_batch(golden));
-    loss.total.backward();
-    Step step{loss.report().items, {}};
-    model.for_each_parameter([&](const std::string&, Variable& p) {
-      if (!p.requires_grad()) return;
-      CHECK(p.grad().dtype() == DType::kF32);
-      step.gradients.push_back(p.grad().to_vector<float>());
-    });
-    return step;
-  };
   const Step wide = step_in(DType::kF32), narrow = step_in(DType::kBF16);
   const auto relative = [](double got, double want) { return std::abs(got / want - 1); };
   CHECK(relative(narrow.items.box, wide.items.box) <= 0.087);
@@ -131,4 +138,24 @@ TEST_CASE("a training step of n in bf16 stays near the f32 one") {
   MESSAGE("difference of the whole gradient, of its length: ", error);
   CHECK(error <= 0.35);
   CHECK(error > 1e-4);  // it did compute in bf16
+}
+
+TEST_CASE("a training step has the same bits for any number of threads, in f32 and bf16") {
+  const int before = compute_threads();
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    CAPTURE(name_of(type));
+    std::vector<Step> steps;
+    for (const int threads : {1, 2, 3}) {
+      set_compute_threads(threads);
+      steps.push_back(step_in(type));
+    }
+    set_compute_threads(before);
+    for (size_t i = 1; i < steps.size(); ++i) {
+      CHECK(steps[i].items.box == steps[0].items.box);
+      CHECK(steps[i].items.seg == steps[0].items.seg);
+      CHECK(steps[i].items.cls == steps[0].items.cls);
+      CHECK(steps[i].items.dfl == steps[0].items.dfl);
+      CHECK(steps[i].gradients == steps[0].gradients);
+    }
+  }
 }
