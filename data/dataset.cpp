@@ -114,14 +114,13 @@ SegDataset::SegDataset(LabelScan scan, std::vector<std::string> names, DatasetCo
   const bool fits = decoded_bytes_ <= config_.cache_bytes;
   partners_ = config_.partners != MosaicPartners::kAuto ? config_.partners
               : fits                                    ? MosaicPartners::kUniform
-                                                        : MosaicPartners::kWindow;
-  window_ = std::min<int64_t>({size(), 8 * config_.batch, 1000});
-  // What a window of partners needs; a set that fits never fills more than itself.
-  const int64_t recent = (window_ + 4 * config_.batch) * int64_t(config_.imgsz) * config_.imgsz * 3;
+                                                        : MosaicPartners::kBuffer;
+  // What the mosaic buffer needs; a set that fits never fills more than itself.
+  const int64_t recent = (std::min<int64_t>({size(), 8 * config_.batch, 1000}) + 4 * config_.batch) * int64_t(config_.imgsz) * config_.imgsz * 3;
   if (fits || config_.cache_lasting) {
     cache_budget_ = config_.cache_bytes;
   } else if (config_.train && config_.augment.mosaic > 0) {
-    cache_budget_ = partners_ == MosaicPartners::kWindow ? std::min(config_.cache_bytes, recent) : config_.cache_bytes;
+    cache_budget_ = partners_ == MosaicPartners::kBuffer ? std::min(config_.cache_bytes, recent) : config_.cache_bytes;
   }  // without partners to share, a cache that cannot hold the set would only churn
   const bool split = config_.cache_lasting && !fits;
   const int64_t for_recent = !split ? cache_budget_ : config_.train && config_.augment.mosaic > 0 ? std::min(cache_budget_ / 2, recent) : 0;
@@ -182,14 +181,31 @@ std::vector<Instance> SegDataset::instances(int64_t index, const Image& image, c
   return out;
 }
 
+std::vector<int64_t> SegDataset::order_of(int epoch) const {
+  return config_.order == ImageOrder::kOriginal ? original_order(size(), config_.batch, epoch, config_.close_mosaic_at)
+                                                : shuffled_order(size(), config_.seed, epoch);
+}
+
 std::shared_ptr<const SegDataset::EpochOrder> SegDataset::epoch_order(int epoch) const {
   std::lock_guard lock(order_mutex_);
   for (const auto& o : orders_)
     if (o->epoch == epoch) return o;
   auto made = std::make_shared<EpochOrder>();
   made->epoch = epoch;
-  made->order = config_.order == ImageOrder::kOriginal ? original_order(size(), config_.batch, epoch, config_.close_mosaic_at)
-                                                       : shuffled_order(size(), config_.seed, epoch);
+  made->order = order_of(epoch);
+  if (partners_ == MosaicPartners::kBuffer) {
+    // A buffer passes from epoch to epoch: go on from the last one known, or from the start (after a resume).
+    MosaicBuffer buffer;
+    int next = 0;
+    for (const auto& o : orders_) {
+      if (o->epoch < epoch && o->epoch >= next) {
+        buffer = o->buffer;
+        next = o->epoch + 1;
+      }
+    }
+    for (; next < epoch; ++next) buffer = roll_buffer(order_of(next), buffer.held_at_end(), config_.batch);
+    made->buffer = roll_buffer(made->order, buffer.held_at_end(), config_.batch);
+  }
   made->position.resize(made->order.size());
   for (size_t i = 0; i < made->order.size(); ++i) made->position[size_t(made->order[i])] = int64_t(i);
   constexpr size_t kKept = 3;
@@ -201,10 +217,8 @@ std::shared_ptr<const SegDataset::EpochOrder> SegDataset::epoch_order(int epoch)
 int64_t SegDataset::partner(int64_t index, int epoch, Rng& rng) const {
   if (partners_ == MosaicPartners::kUniform) return rng.below(size());
   const auto current = epoch_order(epoch);
-  const int64_t at = current->position[size_t(index)] - rng.below(window_);
-  if (at >= 0) return current->order[size_t(at)];
-  // Before the start: the end of the epoch before, whose pictures are still in memory; of the first epoch its own end.
-  return epoch_order(std::max(epoch - 1, 0))->order[size_t(size() + at)];
+  const auto held = current->buffer.held(current->position[size_t(index)]);
+  return held[size_t(rng.below(int64_t(held.size())))];
 }
 
 // What a training item will look like before its colours change: the pictures that it is made of, and the objects already in place.

@@ -33,19 +33,18 @@ class Dataset {
   virtual std::vector<int64_t> order(int epoch) const;
 };
 
-// Where the three partners of a mosaic come from. The original draws them from a rolling buffer of recently loaded images, which
-// depends on its worker processes; both forms here depend on (seed, epoch, index) alone.
+// Where the three partners of a mosaic come from. Both forms depend on (seed, epoch, index) alone, not on what was loaded in truth.
 enum class MosaicPartners {
-  kAuto,     // kUniform when all pictures fit into the cache, else kWindow
+  kAuto,     // kUniform when all pictures fit into the cache, else kBuffer
   kUniform,  // any image of the set
-  kWindow,   // the current image and those before it in the shuffled order, min(N, 8 batch, 1000) in all: they are still decoded
+  kBuffer,   // the original's rolling buffer of images that were shown lately (MosaicBuffer): they are still decoded
 };
 
 struct DatasetConfig {
   int imgsz = 640;
   bool train = true;   // augmentation; otherwise letterbox only (spec 6.11)
   bool rect = false;   // batches of equal shape by aspect ratio (spec 3.5): the set is in the order of rising height / width
-  int64_t batch = 16;  // for rect shapes and the partner window
+  int64_t batch = 16;  // for rect shapes and the size of the mosaic buffer
   int stride = 32;
   bool overlap_mask = true;
   int mask_ratio = 4;
@@ -107,15 +106,17 @@ class SegDataset : public Dataset {
   struct EpochOrder {
     int epoch = -1;
     std::vector<int64_t> order, position;
+    MosaicBuffer buffer;  // of kBuffer
   };
   std::shared_ptr<const EpochOrder> epoch_order(int epoch) const;
+  std::vector<int64_t> order_of(int epoch) const;
 
   std::vector<ScanImage> images_;
   LabelScan scan_;
   std::vector<std::string> names_;
   DatasetConfig config_;
   MosaicPartners partners_ = MosaicPartners::kUniform;
-  int64_t window_ = 0, decoded_bytes_ = 0, cache_budget_ = 0;
+  int64_t decoded_bytes_ = 0, cache_budget_ = 0;
   std::vector<Size> rect_shapes_;  // of each batch
   std::unique_ptr<ImageCache> cache_;
   mutable std::mutex order_mutex_;

@@ -35,4 +35,25 @@ std::vector<int64_t> original_order(int64_t n, int64_t batch, int epoch, int res
   return order;
 }
 
+MosaicBuffer roll_buffer(const std::vector<int64_t>& order, std::span<const int64_t> held, int64_t batch) {
+  const int64_t n = int64_t(order.size());
+  MosaicBuffer b;
+  // The original takes the oldest out as soon as the limit is reached, so one less is held.
+  b.capacity = std::max<int64_t>(1, std::min<int64_t>({n, 8 * batch, 1000}) - 1);
+  b.entries.assign(held.begin(), held.end());
+  b.entries.reserve(held.size() + order.size());
+  b.end.reserve(order.size());
+  std::vector<int64_t> entered(order.size(), -1);  // place of an image's last entry
+  for (size_t i = 0; i < held.size(); ++i) entered[size_t(held[i])] = int64_t(i);
+  for (const int64_t image : order) {
+    int64_t& place = entered[size_t(image)];
+    if (place < 0 || place < int64_t(b.entries.size()) - b.capacity) {
+      place = int64_t(b.entries.size());
+      b.entries.push_back(image);
+    }
+    b.end.push_back(int64_t(b.entries.size()));
+  }
+  return b;
+}
+
 }  // namespace tessera

@@ -21,7 +21,7 @@ struct LoaderBench {
 
 struct LoaderBenchOptions {
   int64_t samples = 256;
-  int64_t warmup = 64;  // samples before measuring: fills the partner window
+  int64_t warmup = 64;  // samples before measuring: fills the mosaic buffer
   int64_t batch = 16;
   int threads = 1;
 };

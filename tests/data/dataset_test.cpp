@@ -172,7 +172,7 @@ TEST_CASE("the boxes of unoccluded objects enclose their masks") {
 }
 
 TEST_CASE("the cache changes no result") {
-  for (const MosaicPartners partners : {MosaicPartners::kUniform, MosaicPartners::kWindow}) {
+  for (const MosaicPartners partners : {MosaicPartners::kUniform, MosaicPartners::kBuffer}) {
     DatasetConfig config;
     config.augment = everything();
     config.partners = partners;
@@ -245,7 +245,7 @@ TEST_CASE("partners follow the size of the set and of the cache") {
   DatasetConfig config;
   CHECK(shapes_set(config)->partners() == MosaicPartners::kUniform);
   config.cache_bytes = 1000;
-  CHECK(shapes_set(config)->partners() == MosaicPartners::kWindow);
+  CHECK(shapes_set(config)->partners() == MosaicPartners::kBuffer);
 }
 
 TEST_CASE("close_mosaic switches mosaic, copy-paste and mixup off from its epoch on") {

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -103,12 +104,27 @@ AffineDraw affine_draw(const json& d) {
 
 }  // namespace
 
-TEST_CASE("golden order of images") {
+TEST_CASE("golden order of images and buffer for mosaics") {
   const json all = read_json(golden_dir() / "image_order.json");
-  REQUIRE(!all.at("cases").empty());
-  for (const json& c : all.at("cases")) {
+  REQUIRE(!all.at("orders").empty());
+  REQUIRE(!all.at("buffers").empty());
+  using List = std::vector<int64_t>;
+  for (const json& c : all.at("orders")) {
     CAPTURE(c.dump());
-    for (int epoch = 0; epoch < 4; ++epoch) CHECK(original_order(c["n"], c["batch"], epoch, c["reset"]) == c["orders"][size_t(epoch)].get<std::vector<int64_t>>());
+    for (int epoch = 0; epoch < 4; ++epoch) CHECK(original_order(c["n"], c["batch"], epoch, c["reset"]) == c["orders"][size_t(epoch)].get<List>());
+  }
+  for (const json& c : all.at("buffers")) {
+    CAPTURE(c.dump());
+    const int64_t n = c["n"], batch = c["batch"];
+    List held;
+    for (int epoch = 0; epoch < 4; ++epoch) {
+      const List order = original_order(n, batch, epoch, -1);
+      const MosaicBuffer buffer = roll_buffer(order, held, batch);
+      const auto end = buffer.held_at_end();
+      held.assign(end.begin(), end.end());
+      CHECK(held == c["buffers"][size_t(epoch)].get<List>());
+      for (int64_t i = 0; i < n; ++i) CHECK(std::ranges::count(buffer.held(i), order[size_t(i)]) == 1);  // the one being made is there
+    }
   }
 }
 

@@ -115,7 +115,7 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
       // A run shorter than close_mosaic keeps its mosaic throughout (spec 6.9).
       if (close > 0 && epochs >= close) d.close_mosaic_at = int(epochs - close);
       // Mosaics join recently seen images, as in the original without a cache, and with one too: so a cache changes speed only.
-      d.partners = MosaicPartners::kWindow;
+      d.partners = MosaicPartners::kBuffer;
     }
   }
   const bool cached = train && c.text("cache") != "false";
