@@ -4,7 +4,7 @@
 //
 // Note [Pairs]: a bf16 multiply-add takes two products at once, sum += a[0]*b[0] + a[1]*b[1], all sums in f32. So the two values
 // must be neighbours: channels k and k+1 of a row of pixels, which they are, and of the packed weights; in the weight gradient,
-// where the sum runs over pixels, pixels p and p+1 of one channel, which are brought together when they are copied.
+// where the sum runs over pixels, one channel of two pixels, one above the other, which are brought together when they are copied.
 #pragma once
 
 #include <cstdint>
@@ -89,9 +89,8 @@ struct TileKernels : TileShape {
   void (*pack)(T* dst, int64_t width, const T* src, int64_t column_step, int64_t k_step, int64_t columns, int64_t depth);
   // dst[2 * i] = first[i], dst[2 * i + 1] = second[i] for i < count (bf16 only).
   void (*interleave)(T* dst, const T* first, const T* second, int64_t count);
-  // The same for pairs of pixels under kw taps (bf16 only): for p < pairs, kx < kw, i < channels
-  // dst[((p * kw + kx) * channels + i) * 2 + half] = src[(2 * p + half) * step + kx * pitch + i].
-  void (*pair_pixels)(T* dst, const T* src, int64_t step, int64_t pitch, int64_t channels, int64_t kw, int64_t pairs);
+  // The same for `pixels` pixels of either (bf16 only): dst[(p * channels + i) * 2 + half] = (first, second)[half][p * pitch + i].
+  void (*pair_pixels)(T* dst, const T* first, const T* second, int64_t pitch, int64_t channels, int64_t pixels);
 };
 template <class T>
 TileKernels<T> tile_kernels();

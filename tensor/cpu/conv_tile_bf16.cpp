@@ -55,7 +55,9 @@ void pack(BFloat16* dst, int64_t width, const BFloat16* src, int64_t column_step
 }
 
 HWY_INLINE __m512i joined(__m256i a, __m256i b) {
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
+  alignas(64) static constexpr uint16_t kTurns[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                                      8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+  return _mm512_permutex2var_epi16(_mm512_castsi256_si512(a), _mm512_load_si512(kTurns), _mm512_castsi256_si512(b));
 }
 
 HWY_INLINE void interleave_inline(BFloat16* dst, const BFloat16* first, const BFloat16* second, int64_t count) {
@@ -74,10 +76,9 @@ void interleave(BFloat16* dst, const BFloat16* first, const BFloat16* second, in
   interleave_inline(dst, first, second, count);
 }
 
-void pair_pixels(BFloat16* dst, const BFloat16* src, int64_t step, int64_t pitch, int64_t channels, int64_t kw, int64_t pairs) {
-  for (int64_t p = 0; p < pairs; ++p, src += 2 * step) {
-    const BFloat16* tap = src;
-    for (int64_t kx = 0; kx < kw; ++kx, tap += pitch, dst += 2 * channels) interleave_inline(dst, tap, tap + step, channels);
+void pair_pixels(BFloat16* dst, const BFloat16* first, const BFloat16* second, int64_t pitch, int64_t channels, int64_t pixels) {
+  for (int64_t p = 0; p < pixels; ++p, dst += 2 * channels, first += pitch, second += pitch) {
+    interleave_inline(dst, first, second, channels);
   }
 }
 

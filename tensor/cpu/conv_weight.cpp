@@ -139,76 +139,78 @@ void sum_pixels(const WeightGradient<float>& g, Range at, Range o, Range q, floa
   }
 }
 
-// The same on pairs of pixels (Note [Pairs]), which are brought together in memory of the thread: of x for every tap kx a run of
-// its own, [pair][kx][channel][2], as the pairs of neighbouring taps have other members. What is beyond the last pixel is zero.
-//
-// `row(y)` gives the first pixel of row y of an image, null: outside, zeros.
-template <class Row>
-void pair_rows(const TileKernels<BFloat16>& k, const Row& row, int64_t rows, int64_t width, int64_t pitch, int64_t channels,
-               int64_t kw, int64_t first_column, int64_t stride, int64_t pixels, BFloat16* out) {
-  const std::vector<BFloat16> zeros(static_cast<size_t>(channels), BFloat16(0.0f));
-  for (int64_t y = 0; y < rows; ++y) {
-    const BFloat16* from = row(y);
-    const auto at = [&](int64_t pixel, int64_t kx) {
-      const int64_t column = first_column + pixel * stride + kx;
-      return from != nullptr && pixel < pixels && column >= 0 && column < width ? from + column * pitch : zeros.data();
-    };
-    // Pairs [inner, inner_end) lie inside the image with all their taps.
-    const int64_t inner = from == nullptr ? 0 : (std::max<int64_t>(0, -first_column) + 2 * stride - 1) / (2 * stride);
-    const int64_t fitting = from == nullptr ? 0 : std::max<int64_t>(0, (width - kw - first_column) / stride + 1);
-    const int64_t inner_end = std::min(fitting, pixels) / 2;
-    for (int64_t p = 0; p < pixels; p += 2) {
-      if (p / 2 == inner && inner < inner_end) {
-        k.pair_pixels(out, from + (first_column + p * stride) * pitch, stride * pitch, pitch, channels, kw, inner_end - inner);
-        out += (inner_end - inner) * kw * 2 * channels;
-        p = 2 * inner_end - 2;
-        continue;
-      }
-      for (int64_t kx = 0; kx < kw; ++kx, out += 2 * channels) k.interleave(out, at(p, kx), at(p + 1, kx), channels);
+// Two rows of an image side by side (Note [Pairs]): out[(c * channels + i) * 2 + half] for `columns` columns from `column` on, zero
+// beyond the `width` of the rows. Null: a row of zeros.
+void pair_rows(const TileKernels<BFloat16>& k, const BFloat16* first, const BFloat16* second, int64_t width, int64_t pitch,
+               int64_t channels, int64_t column, int64_t columns, BFloat16* out) {
+  const int64_t step = 2 * channels;
+  const int64_t inner = std::clamp<int64_t>(-column, 0, columns);
+  const int64_t inner_end = std::clamp(width - column, inner, columns);
+  const BFloat16 zero(0.0f);
+  std::fill(out, out + inner * step, zero);
+  const int64_t from = (column + inner) * pitch;
+  BFloat16* to = out + inner * step;
+  if (first == nullptr || second == nullptr) {
+    const std::vector<BFloat16> zeros(static_cast<size_t>(channels), zero);
+    for (int64_t c = 0; c < inner_end - inner; ++c) {
+      const auto at = [&](const BFloat16* row) { return row == nullptr ? zeros.data() : row + from + c * pitch; };
+      k.interleave(to + c * step, at(first), at(second), channels);
     }
+  } else if (pitch == channels) {
+    k.interleave(to, first + from, second + from, (inner_end - inner) * channels);
+  } else {
+    k.pair_pixels(to, first + from, second + from, pitch, channels, inner_end - inner);
   }
+  std::fill(out + inner_end * step, out + columns * step, zero);
 }
 
+// The same on pairs of output rows: those of dy side by side, and under tap ky the rows of x one stride apart. A pair of rows of x
+// serves all taps kx, whose runs overlap as in f32, and with stride 1 every second tap ky. A last single row is paired with zeros.
 void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
-  const int64_t pairs = ceil_div(dy.w, 2);
+  const int64_t columns = (dy.w - 1) * p.stride + dw.kw;
+  const int64_t row_pitch = ceil_div(2 * columns * x.c, kLine<BFloat16>) * kLine<BFloat16> + kLine<BFloat16>;
+  const int64_t slots = 2 * p.stride;  // rows of x from one pair of output rows to the next
   WeightJob<BFloat16> job;
-  job.pixels = pairs;
+  job.pixels = dy.w;
   job.outputs = o.end - o.begin;
   job.run = dw.kw * x.c;
   job.dw_step = dw.kh * job.run;
-  job.x_step = 2 * job.run;
+  job.x_row = slots * row_pitch;
+  job.x_step = 2 * p.stride * x.c;
   job.d_step = 2 * job.outputs;
-  job.d_row = pairs * job.d_step;
-  const int64_t row_size = pairs * job.x_step;
-  job.x_row = p.stride * row_size;
+  job.d_row = dy.w * job.d_step;
   job.accumulate = accumulate;
-  const int64_t bytes = (job.x_row + job.d_row) * int64_t(sizeof(BFloat16));
-  const int64_t band = std::max<int64_t>(1, kBandBytes / bytes);
+  const int64_t band = std::max<int64_t>(1, kBandBytes / ((job.x_row + job.d_row) * int64_t(sizeof(BFloat16))));
   for (int64_t row = at.begin; row < at.end;) {
     const int64_t n = row / dy.h;
     const int64_t y = row % dy.h;
-    const int64_t rows = std::min({band, at.end - row, dy.h - y});
-    const int64_t in_rows = (rows - 1) * p.stride + dw.kh;
-    BFloat16* memory = thread_scratch<BFloat16>(in_rows * row_size + rows * job.d_row + 2 * kLine<BFloat16>);
-    BFloat16* memory_d = memory + in_rows * row_size + kLine<BFloat16>;
-    pair_rows(
-        k,
-        [&](int64_t r) -> const BFloat16* {
-          const int64_t in = y * p.stride - p.pad + r;
-          return in >= 0 && in < x.h ? data<const BFloat16>(x) + (n * x.h + in) * x.w * x.pitch : nullptr;
-        },
-        in_rows, x.w, x.pitch, x.c, dw.kw, -p.pad, p.stride, dy.w, memory);
-    pair_rows(
-        k, [&](int64_t r) { return data<const BFloat16>(dy) + (row + r) * dy.w * dy.pitch + o.begin; }, rows, dy.w, dy.pitch,
-        job.outputs, 1, 0, 1, dy.w, memory_d);
-    const int64_t jobs = ceil_div(rows, ceil_div(kJobPixels, pairs));
+    const int64_t rows = std::min({2 * band, at.end - row, dy.h - y});
+    const int64_t pairs = ceil_div(rows, 2);
+    const int64_t used = (pairs - 1) * slots + dw.kh;
+    BFloat16* memory = thread_scratch<BFloat16>(used * row_pitch + pairs * job.d_row + 2 * kLine<BFloat16>);
+    BFloat16* memory_d = memory + used * row_pitch + kLine<BFloat16>;
+    const auto row_of_x = [&](int64_t r) -> const BFloat16* {
+      const int64_t in = y * p.stride - p.pad + r;
+      return in >= 0 && in < x.h ? data<const BFloat16>(x) + (n * x.h + in) * x.w * x.pitch : nullptr;
+    };
+    for (int64_t r = 0; r < used; ++r) {
+      if (r % slots >= dw.kh) continue;  // no tap reads it
+      pair_rows(k, row_of_x(r), row_of_x(r + p.stride), x.w, x.pitch, x.c, -p.pad, columns, memory + r * row_pitch);
+    }
+    const auto row_of_dy = [&](int64_t r) -> const BFloat16* {
+      return r < rows ? data<const BFloat16>(dy) + (row + r) * dy.w * dy.pitch + o.begin : nullptr;
+    };
+    for (int64_t r = 0; r < pairs; ++r) {
+      pair_rows(k, row_of_dy(2 * r), row_of_dy(2 * r + 1), dy.w, dy.pitch, job.outputs, 0, dy.w, memory_d + r * job.d_row);
+    }
+    const int64_t jobs = ceil_div(pairs, ceil_div(kJobPixels, dy.w));
     for (int64_t i = 0; i < jobs; ++i) {
-      const Range r = share(rows, jobs, i);
+      const Range r = share(pairs, jobs, i);
       job.rows = r.end - r.begin;
       job.d = memory_d + r.begin * job.d_row;
       for (int64_t ky = 0; ky < dw.kh; ++ky) {
-        job.x = memory + (r.begin * p.stride + ky) * row_size;
+        job.x = memory + (r.begin * slots + ky) * row_pitch;
         job.dw = out + o.begin * job.dw_step + ky * job.run;
         k.weight(job);
       }
@@ -218,6 +220,7 @@ void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, 
   }
 }
 
+// 1x1: pairs of neighbouring pixels, wherever they lie. A last single pixel is paired with zeros.
 void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
   WeightJob<BFloat16> job;
@@ -229,7 +232,7 @@ void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, f
   job.d_step = 2 * job.outputs;
   job.dw = out + o.begin * x.c + q.begin;
   job.accumulate = accumulate;
-  const int64_t jobs = ceil_div(at.end - at.begin, 2 * kJobPixels);
+  const int64_t jobs = ceil_div(at.end - at.begin, kJobPixels);
   for (int64_t i = 0; i < jobs; ++i) {
     const Range r = share(at.end - at.begin, jobs, i, 2);
     const int64_t pixels = r.end - r.begin;
@@ -238,9 +241,12 @@ void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, f
     BFloat16* memory_d = memory + job.pixels * job.x_step + kLine<BFloat16>;
     const int64_t first = at.begin + r.begin;
     const auto copy = [&](const ImageView& from, Range channels, BFloat16* to) {
-      pair_rows(
-          k, [&](int64_t) { return data<const BFloat16>(from) + first * from.pitch + channels.begin; }, 1, pixels, from.pitch,
-          channels.end - channels.begin, 1, 0, 1, pixels, to);
+      const BFloat16* pixel = data<const BFloat16>(from) + first * from.pitch + channels.begin;
+      const int64_t count = channels.end - channels.begin;
+      k.pair_pixels(to, pixel, pixel + from.pitch, 2 * from.pitch, count, pixels / 2);
+      if (pixels % 2 == 0) return;
+      const std::vector<BFloat16> zeros(static_cast<size_t>(count), BFloat16(0.0f));
+      k.interleave(to + (pixels - 1) * count, pixel + (pixels - 1) * from.pitch, zeros.data(), count);
     };
     copy(x, q, memory);
     copy(dy, o, memory_d);
@@ -267,7 +273,7 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
   const HostScratch<float> partial(cut.parts > 1 ? cut.parts * size : 0);
   parallel_chunks(cut.parts * cut.outputs * cut.inputs, [&](int64_t task) {
     const int64_t part = task / (cut.outputs * cut.inputs);
-    const Range at = share(units, cut.parts, part);
+    const Range at = share(units, cut.parts, part, kSummed<T>);
     const Range o = share(dw.o, cut.outputs, task / cut.inputs % cut.outputs, kTileOutputs);
     float* out = cut.parts > 1 ? partial.get() + part * size : data<float>(dw);
     const bool add = cut.parts == 1 && accumulate;
