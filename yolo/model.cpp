@@ -23,14 +23,6 @@ std::unique_ptr<Module> make_module(const LayerSpec& l) {
   return std::make_unique<Segment>(l.nc, l.masks, l.prototype_width, std::array{l.in[0], l.in[1], l.in[2]});
 }
 
-RawOutputs in_f32(RawOutputs outputs) {
-  for (size_t i = 0; i < kLevels; ++i) {
-    for (Variable* v : {&outputs.box[i], &outputs.cls[i], &outputs.coefficients[i]}) *v = ag::cast(*v, DType::kF32);
-  }
-  outputs.prototypes = ag::cast(outputs.prototypes, DType::kF32);
-  return outputs;
-}
-
 }  // namespace
 
 Variable normalize(const Tensor& u8_images) {
@@ -90,7 +82,11 @@ RawOutputs YoloSeg::forward(const Variable& images) {
       if (from >= 0 && last_use_[size_t(from)] == layer.index) outputs[size_t(from)] = {};
     }
     const ScopeGuard scope(layers_[size_t(layer.index)].get());
-    if (&layer == &spec_.layers.back()) return in_f32(head().forward(inputs));
+    if (&layer == &spec_.layers.back()) {
+      RawOutputs raw = head().forward(inputs);  // logits come in f32
+      raw.prototypes = ag::cast(raw.prototypes, DType::kF32);
+      return raw;
+    }
     outputs[size_t(layer.index)] = run_layer(layer, inputs);
   }
   TESSERA_CHECK(false, "YoloSeg: no head");

@@ -20,24 +20,9 @@ import shutil
 
 import common  # noqa: F401  (offline switches, one thread)
 import torch
+from parity_defaults import DEFAULTS
 from safetensors.torch import load_file
 from ultralytics.models.yolo.segment import SegmentationTrainer
-
-DEFAULTS = dict(
-    model="yolov8n-seg.yaml",
-    imgsz=160,
-    batch=16,
-    optimizer="AdamW",
-    lr0=0.001,
-    momentum=0.9,
-    workers=0,
-    amp=False,
-    plots=False,
-    device="cpu",
-    pretrained=False,
-    close_mosaic=10,
-    verbose=False,
-)
 
 
 def fed_batches(folder):

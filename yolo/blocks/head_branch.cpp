@@ -1,5 +1,7 @@
 #include "yolo/blocks/head_branch.h"
 
+#include "autograd/functions/pointwise.h"
+
 namespace tessera {
 
 HeadBranch::HeadBranch(int64_t in, int64_t hidden, int64_t out)
@@ -10,7 +12,8 @@ HeadBranch::HeadBranch(int64_t in, int64_t hidden, int64_t out)
 }
 
 Variable HeadBranch::forward(const Variable& x, const Tensor& into) {
-  return predict.forward(conv1.forward(conv0.forward(x)), into);
+  const Variable features = conv1.forward(conv0.forward(x));
+  return predict.forward(ag::cast(features, wide_of(features.data().dtype())), into);
 }
 
 }  // namespace tessera

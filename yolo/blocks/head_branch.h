@@ -1,4 +1,5 @@
 // One branch of the head on one level (spec 1.4): Conv 3x3, Conv 3x3, and a plain 1x1 convolution with bias that gives the logits.
+// Beside 16-bit activations the last one works in f32: its output is not rounded, and it is 2 % of the arithmetic.
 #pragma once
 
 #include "nn/layers/conv_bn_act.h"

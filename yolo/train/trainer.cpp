@@ -306,6 +306,7 @@ bool Trainer::train_epoch() {
   train_loader_->take_wait_seconds();
   if (profile_) profile_->resume();
   for (Batch batch; at_.batch < batches && train_loader_->next(batch);) {
+    if (on_batch) on_batch(at_.epoch, at_.batch, batch);
     const LossItems items = step(batch);
     if (options_.plots && at_.batch < kPicturedBatches && at_.epoch == 0) {
       draw_label_batch(folder_ / fmt::format("train_batch{}.png", at_.batch), batch, class_names_);

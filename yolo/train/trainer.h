@@ -68,6 +68,9 @@ class Trainer {
   const ParameterArena& arena() const { return *arena_; }
   Loader& train_loader() { return *train_loader_; }
 
+  // Called by fit() with each batch before its step, where it may put another in its place.
+  std::function<void(int64_t epoch, int64_t index, Batch& batch)> on_batch;
+
   // One batch: forward, loss, backward and, when enough batches are accumulated, an update. Returns the logged items.
   LossItems step(const Batch& batch);
 
