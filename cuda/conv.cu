@@ -1,30 +1,53 @@
 // Convolution and its transpose: which kernels run (cuda/conv.h).
 #include "cuda/conv.h"
+#include "cuda/conv_vendor.h"
 #include "cuda/kernels.h"
 #include "tensor/conv_choice.h"
 
 namespace tessera::cuda {
 
 namespace {
+ConvKernels kernels_of(ConvChoice choice) {
+  switch (choice) {
+    case ConvChoice::kNaive: return ConvKernels::kNaive;
+    case ConvChoice::kCudnn: return ConvKernels::kVendor;
+    case ConvChoice::kAuto:
+    case ConvChoice::kOwn: break;
+  }
+  return ConvKernels::kTiled;
+}
+
 ConvKernels& in_use() {
-  static ConvKernels kernels = conv_choice() == ConvChoice::kReference ? ConvKernels::kNaive : ConvKernels::kTiled;
+  static ConvKernels kernels = kernels_of(conv_choice());
   return kernels;
 }
 
-bool plain() { return conv_kernels() == ConvKernels::kNaive; }
+// Of the layer at work, if it has a choice of its own.
+ConvKernels kernels_here() {
+  const ConvChoice layer = conv_choice_here();
+  return layer == ConvChoice::kAuto ? in_use() : kernels_of(layer);
+}
+
+bool plain() { return in_use() == ConvKernels::kNaive; }
 }  // namespace
 
 ConvKernels conv_kernels() { return in_use(); }
 void set_conv_kernels(ConvKernels kernels) { in_use() = kernels; }
 
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  (plain() ? naive::conv2d : tiled::conv2d)(x, w, y, p, epilogue);
+  const ConvKernels kernels = kernels_here();
+  if (kernels == ConvKernels::kVendor && vendor::conv2d(x, w, y, p, epilogue)) return;
+  (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d)(x, w, y, p, epilogue);
 }
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
-  (plain() ? naive::conv2d_backward_data : tiled::conv2d_backward_data)(dy, w, dx, p, accumulate);
+  const ConvKernels kernels = kernels_here();
+  if (kernels == ConvKernels::kVendor && vendor::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
+  (kernels == ConvKernels::kNaive ? naive::conv2d_backward_data : tiled::conv2d_backward_data)(dy, w, dx, p, accumulate);
 }
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
-  (plain() ? naive::conv2d_backward_weight : tiled::conv2d_backward_weight)(x, dy, dw, p, accumulate);
+  const ConvKernels kernels = kernels_here();
+  if (kernels == ConvKernels::kVendor && vendor::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
+  (kernels == ConvKernels::kNaive ? naive::conv2d_backward_weight : tiled::conv2d_backward_weight)(x, dy, dw, p, accumulate);
 }
 void bias_backward(RowsView dy, void* dbias, bool accumulate) {
   (plain() ? naive::bias_backward : tiled::bias_backward)(dy, dbias, accumulate);

@@ -1,15 +1,16 @@
-// The two implementations of convolution and matrix product. Both are complete and have the contracts of tensor/ops/:
-//   naive  one thread for each number of the result, the formula as a loop. To learn from, and to compare with.
-//   tiled  blocks compute tiles of a matrix product out of shared memory. What runs by default.
+// The implementations of convolution and matrix product, with the contracts of tensor/ops/:
+//   naive   one thread for each number of the result, the formula as a loop. To learn from, and to compare with.
+//   tiled   blocks compute tiles of a matrix product out of shared memory. What runs by default.
+//   vendor  cuDNN and cuBLASLt (cuda/conv_vendor.h), and tiled for what they refuse.
 #pragma once
 
 #include "tensor/backend.h"
 
 namespace tessera::cuda {
 
-enum class ConvKernels : uint8_t { kNaive, kTiled };
+enum class ConvKernels : uint8_t { kNaive, kTiled, kVendor };
 
-ConvKernels conv_kernels();                  // at first what tensor/conv_choice.h says: reference is naive
+ConvKernels conv_kernels();                  // of layers without a choice of their own; at first what tensor/conv_choice.h says
 void set_conv_kernels(ConvKernels kernels);  // for tests
 
 namespace naive {

@@ -2,19 +2,25 @@
 
 #include <memory>
 
+#include "cuda/augment.h"
 #include "cuda/check.h"
 #include "cuda/context.h"
+#include "cuda/conv_vendor.h"
 #include "cuda/cuda_backend.h"
 
 namespace tessera {
 
 void install_cuda_backend(int index) {
   cuda::use_device(index);
+  set_augment_kernel(Device::Kind::kCuda, cuda::augment);
   if (find_backend("cuda") == nullptr) install(std::make_unique<CudaBackend>());
 }
 
+bool has_cudnn() { return cuda::vendor::has_conv(); }
+
 std::string describe_cuda() {
   std::string text = fmt::format("CUDA {}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  text += fmt::format(", {}, {}", cuda::describe_cudnn(), cuda::describe_cublaslt());
   try {
     const int count = cuda::device_count();
     text += fmt::format(", {} device{}: ", count, count == 1 ? "" : "s");

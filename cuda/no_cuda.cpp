@@ -9,6 +9,8 @@ void install_cuda_backend(int index) {
               "configure with -DTESSERA_CUDA=ON where nvcc is installed");
 }
 
+bool has_cudnn() { return false; }
+
 std::string describe_cuda() { return "not in this build"; }
 
 }  // namespace tessera

@@ -229,8 +229,37 @@ struct SegDataset::Scene {
   Collage collage;
   Matrix3 m{};
   bool perspective = false, by_rows = false;
+  bool drawn = false;  // the canvas is an image of its own, not pictures side by side
   Size target;
   std::vector<Instance> instances;
+
+  // What render() and ColoredRows would do, for somebody else; hands over the canvas, if there is one.
+  void describe(const HsvChange& colors, const CopyOptions& copy, PixelPlan& plan) {
+    plan = {};
+    AugmentItem& item = plan.item;
+    item.path = by_rows ? AugmentPath::kRows : perspective ? AugmentPath::kPerspective : AugmentPath::kAffine;
+    const Matrix3 inverse = inverse_map(m, perspective);
+    std::copy(inverse.begin(), inverse.end(), item.inverse);
+    item.canvas_height = collage.height;
+    item.canvas_width = collage.width;
+    const auto add = [&](const Image& image, int x, int y) {
+      item.tiles[item.tile_count++] = {0, image.height, image.width, x, y};
+    };
+    if (drawn) {
+      plan.canvas = std::move(canvas.image);
+      canvas.image = {};
+      add(plan.canvas, 0, 0);
+    } else {
+      plan.pictures = pictures;
+      for (int k = 0; k < collage.count; ++k) add(pictures[size_t(k)]->image, collage.parts[size_t(k)].x, collage.parts[size_t(k)].y);
+    }
+    item.hue_shift = colors.hue_shift();
+    item.saturation_gain = colors.saturation_gain();
+    item.value_gain = colors.value_gain();
+    item.mirror = copy.horizontal;
+    item.flip = copy.vertical;
+    item.swap_channels = copy.swap_channels;
+  }
 
   void render(RowSink& sink) const {
     if (by_rows) return warp_rows(collage, m, target.height, target.width, sink);
@@ -245,6 +274,18 @@ struct SegDataset::Scene {
 };
 
 namespace {
+
+// A sample that the host has made itself.
+void finished(Sample& sample, PixelPlan& plan) {
+  plan = {};
+  plan.canvas.height = sample.height;
+  plan.canvas.width = sample.width;
+  plan.canvas.pixels = std::move(sample.pixels);
+  sample.pixels = {};
+  plan.item.tiles[plan.item.tile_count++] = {0, sample.height, sample.width, 0, 0};
+  plan.item.canvas_height = sample.height;
+  plan.item.canvas_width = sample.width;
+}
 
 // Rows through the change of colours, mirrored as asked, into their place.
 class ColoredRows final : public RowSink {
@@ -281,12 +322,13 @@ class ColoredRows final : public RowSink {
 }  // namespace
 
 // Mosaic or letterbox, copy-paste, and the affine transform: steps 1 to 4 of section 6.
-void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, Clock& clock) const {
+void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const {
   const AugmentConfig& c = config_.augment;
   const bool closed = config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at;
   const int s = config_.imgsz;
   out.target = input_size(index);
   out.perspective = c.perspective > 0;
+  out.drawn = false;
   const bool with_mosaic = !(rng.uniform() > (closed ? 0.0 : c.mosaic)) && !closed && c.mosaic > 0;
   AffineDraw draw;
 
@@ -320,7 +362,8 @@ void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, Clock& 
     clock.mark(timing_->labels);
     if (!out.by_rows) {
       const bool whole = out.perspective || c.copy_paste > 0;
-      out.collage.draw(whole ? PixelBox{0, 0, 2 * s, 2 * s} : warp_footprint(out.m, 2 * s, 2 * s, s, s), out.canvas.image);
+      out.drawn = draw_canvas || c.copy_paste > 0;
+      if (out.drawn) out.collage.draw(whole ? PixelBox{0, 0, 2 * s, 2 * s} : warp_footprint(out.m, 2 * s, 2 * s, s, s), out.canvas.image);
       if (c.copy_paste > 0) {
         out.canvas.instances = std::move(out.instances);
         copy_paste_flip(out.canvas, c.copy_paste);
@@ -352,22 +395,23 @@ void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, Clock& 
     out.collage.height = canvas.height;
     out.collage.width = canvas.width;
     out.collage.add(canvas, 0, 0);
+    out.drawn = true;
   }
   transform_instances(out.instances, out.m, draw.scale, out.target.height, out.target.width);
   clock.mark(timing_->labels);
 }
 
-Sample SegDataset::get_train(int64_t index, int epoch) const {
+Sample SegDataset::get_train(int64_t index, int epoch, PixelPlan* plan) const {
   thread_local Scene scene, other;  // their memory is used again for every item of this thread
   Clock clock;
   Rng rng(config_.seed, RngPurpose::kAugment, uint64_t(epoch) << 40 | uint64_t(index));
   const AugmentConfig& c = config_.augment;
-  augment(index, epoch, rng, scene, clock);
   const bool closed = config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at;
+  augment(index, epoch, rng, scene, plan == nullptr || (c.mixup > 0 && !closed), clock);
   const bool mixed = c.mixup > 0 && !closed && !(rng.uniform() > c.mixup);
   double share = 0;
   if (mixed) {
-    augment(rng.below(size()), epoch, rng, other, clock);
+    augment(rng.below(size()), epoch, rng, other, true, clock);
     share = rng.beta(32, 32);
   }
   const HsvChange colors(draw_hsv(rng, c));
@@ -380,7 +424,12 @@ Sample SegDataset::get_train(int64_t index, int epoch) const {
   sample.index = index;
   sample.height = scene.target.height;
   sample.width = scene.target.width;
-  sample.pixels.resize(size_t(sample.height) * size_t(sample.width) * 3);
+  const bool elsewhere = plan != nullptr && !mixed;
+  if (elsewhere) {
+    scene.describe(colors, copy, *plan);
+  } else {
+    sample.pixels.resize(size_t(sample.height) * size_t(sample.width) * 3);
+  }
   sample.geometry.original_height = images_[size_t(index)].height;
   sample.geometry.original_width = images_[size_t(index)].width;
   ColoredRows rows(colors, copy, sample.height, sample.width, sample.pixels.data());
@@ -393,9 +442,10 @@ Sample SegDataset::get_train(int64_t index, int epoch) const {
     mixup(a, std::move(b), share);
     for (int y = 0; y < sample.height; ++y) rows.done(y, a.image.row(y), {0, sample.width});
     scene.instances = std::move(a.instances);
-  } else {
+  } else if (!elsewhere) {
     scene.render(rows);
   }
+  if (plan != nullptr && mixed) finished(sample, *plan);
   scene.pictures = other.pictures = {};
   clock.mark(timing_->pixels);
   if (copy.vertical) flip_vertical(scene.instances, sample.height);
@@ -456,7 +506,13 @@ void SegDataset::finish(const std::vector<Instance>& instances, Sample& sample, 
 
 Sample SegDataset::get(int64_t index, int epoch) const {
   TESSERA_CHECK(index >= 0 && index < size() && epoch >= 0, "SegDataset::get: index {} of {}, epoch {}", index, size(), epoch);
-  return config_.train ? get_train(index, epoch) : get_plain(index);
+  return config_.train ? get_train(index, epoch, nullptr) : get_plain(index);
+}
+
+Sample SegDataset::get_without_pixels(int64_t index, int epoch, PixelPlan& plan) const {
+  TESSERA_CHECK(config_.train && index >= 0 && index < size() && epoch >= 0, "SegDataset::get_without_pixels: index {} of {}, epoch {}", index,
+                size(), epoch);
+  return get_train(index, epoch, &plan);
 }
 
 std::unique_ptr<SegDataset> open_dataset(const std::string& data, std::string_view split, const DatasetConfig& config,

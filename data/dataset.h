@@ -16,6 +16,7 @@
 #include "data/image_cache.h"
 #include "data/image_order.h"
 #include "data/instance.h"
+#include "data/pixel_plan.h"
 #include "data/sample.h"
 #include "data/transforms/letterbox.h"
 #include "data/yolo_txt.h"
@@ -73,6 +74,9 @@ class SegDataset : public Dataset {
   Sample get(int64_t index, int epoch) const override;
   std::vector<int64_t> order(int epoch) const override { return epoch_order(epoch)->order; }
 
+  // The training item of get(), by the same random numbers, with its pixels left out: `plan` says how a device makes them.
+  Sample get_without_pixels(int64_t index, int epoch, PixelPlan& plan) const;
+
   const DatasetConfig& config() const { return config_; }
   const std::vector<std::string>& names() const { return names_; }
   const ScanImage& image(int64_t index) const { return images_[size_t(index)]; }  // file, size, labels in fractions
@@ -98,8 +102,8 @@ class SegDataset : public Dataset {
   std::vector<Instance> instances(int64_t index, const Image& image, const std::function<bool(const BoxXyxy&)>& wanted = {}) const;
   int64_t partner(int64_t index, int epoch, Rng& rng) const;
   struct Scene;
-  void augment(int64_t index, int epoch, Rng& rng, Scene& out, Clock& clock) const;
-  Sample get_train(int64_t index, int epoch) const;
+  void augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
+  Sample get_train(int64_t index, int epoch, PixelPlan* plan) const;
   Sample get_plain(int64_t index) const;
   void finish(const std::vector<Instance>& instances, Sample& sample, Clock& clock) const;
 

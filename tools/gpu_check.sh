@@ -80,6 +80,8 @@ if ((built)); then
   # ---- right ---------------------------------------------------------------------------------------------------------------------------
   step info 20 $build/bin/tessera info
   step op_cases 150 $test_cuda
+  TESSERA_CONV=cudnn step op_cases_cudnn 120 $test_cuda --test-case='convolution and matrix kernels'
+  TESSERA_CONV=cudnn TESSERA_DETERMINISTIC=1 step op_cases_cudnn_deterministic 60 $test_cuda --test-case='convolution and matrix kernels'
   step resources 20 $build/bin/test_cuda_resources --test-case='compiled kernels'
   sanitizer=$(command -v compute-sanitizer || ls "$(dirname "$nvcc")/compute-sanitizer" 2>/dev/null)
   if [[ -n "$sanitizer" ]]; then
@@ -101,6 +103,10 @@ if ((built)); then
       mv "$report/bench_$what.log" "$report/bench_$what.refused.txt"
       skip "bench_$what" "tessera bench $what does not run on the device yet (bench_$what.refused.txt)"
     fi
+  done
+  # The convolution table: every shape of n in bf16, by each kind of kernels.
+  for kernels in own cudnn; do
+    step conv_table_$kernels 40 $build/bin/tessera bench op --model yolov8n-seg --batch 16 --device cuda --precision bf16 --conv $kernels --runs 5 --json
   done
   if python3 -c 'import torch, ultralytics; assert torch.cuda.is_available()' 2>/dev/null; then
     export YOLO_CONFIG_DIR="$report" YOLO_OFFLINE=true
@@ -129,7 +135,7 @@ fi
   fi
   echo
   echo "Not there to be run yet: captured step against eager step, ten-step trajectory, training of the embedded set on the device,"
-  echo "convolution table with cuDNN, loader beside the device, several devices."
+  echo "loader beside the device, augmentation on it, several devices."
   if [[ -f "$report/resources.log" ]]; then
     echo
     echo "## Kernels"
@@ -146,7 +152,7 @@ fi
     grep 'GB/s' "$report/op_rates.log"
     echo '```'
   fi
-  for log in "$report"/bench_*.log "$report"/torch_step*.log; do
+  for log in "$report"/bench_*.log "$report"/conv_table_*.log "$report"/torch_step*.log; do
     grep -q '^{' "$log" 2>/dev/null && { echo; echo "$(basename "$log" .log):"; echo; grep '^{' "$log" | sed 's/^/    /'; }
   done
 } >"$report/report.md"

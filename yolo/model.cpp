@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/functions/pointwise.h"
+#include "nn/conv_kernels.h"
 #include "nn/init.h"
 #include "tensor/base/scope.h"
 #include "tensor/ops/pointwise.h"
@@ -48,6 +49,7 @@ YoloSeg::YoloSeg(ModelSpec spec) : spec_(std::move(spec)), last_use_(spec_.layer
   if (!std::is_sorted(strides_.begin(), strides_.end())) {
     throw Error(ErrorCode::kData, fmt::format("{}: Segment takes its feature maps finest first", spec_.name));
   }
+  choose_conv_kernels(*this);
 }
 
 std::vector<std::array<int64_t, 2>> YoloSeg::output_sizes(int64_t h, int64_t w) const {

@@ -56,6 +56,10 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
 // out_height x out_width pixels; its memory is used again. The third row of M is obeyed when `perspective` is set.
 void warp(const Image& source, const Matrix3& m, bool perspective, int out_height, int out_width, Image& out);
 
+// What warp() and warp_rows() multiply positions of the output with: M^-1, formed in double, rounded to float32. Without perspective the
+// third row is 0 0 1. A matrix without inverse: zeros.
+Matrix3 inverse_map(const Matrix3& m, bool perspective);
+
 // The pixels of a height x width source that warp() without perspective may look at.
 PixelBox warp_footprint(const Matrix3& m, int height, int width, int out_height, int out_width);
 

@@ -145,7 +145,7 @@ namespace {
 HWY_EXPORT(hsv_span);
 
 // floor((x + 180 r) mod 180) is (x + floor(180 r)) mod 180 for whole x.
-int32_t hue_shift(double r) {
+int32_t whole_shift(double r) {
   const int32_t shift = int32_t(std::floor(r * 180));
   return (shift % 180 + 180) % 180;
 }
@@ -171,7 +171,7 @@ std::array<uint8_t, 3> rgb_to_hsv(uint8_t r, uint8_t g, uint8_t b) {
 }
 
 HsvChange::HsvChange(const HsvDraw& draw)
-    : hue_shift_(hue_shift(draw.hue)), saturation_gain_(gain(draw.saturation)), value_gain_(gain(draw.value)) {}
+    : hue_shift_(whole_shift(draw.hue)), saturation_gain_(gain(draw.saturation)), value_gain_(gain(draw.value)) {}
 
 void HsvChange::apply(const uint8_t* rgb, int64_t pixels, bool mirror, uint8_t* out) const {
   if (pixels > 0) HWY_DYNAMIC_DISPATCH(hsv_span)(rgb, pixels, hue_shift_, saturation_gain_, value_gain_, mirror, out);

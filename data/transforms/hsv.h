@@ -29,6 +29,10 @@ class HsvChange {
   // `pixels` RGB pixels into `out`, in reverse order with `mirror`. `out` may be `rgb` itself when not mirrored.
   void apply(const uint8_t* rgb, int64_t pixels, bool mirror, uint8_t* out) const;
 
+  int32_t hue_shift() const { return hue_shift_; }              // 0 .. 179
+  int32_t saturation_gain() const { return saturation_gain_; }  // in fixed point
+  int32_t value_gain() const { return value_gain_; }
+
  private:
   int32_t hue_shift_, saturation_gain_, value_gain_;
 };

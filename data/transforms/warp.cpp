@@ -188,20 +188,6 @@ Range intersect(Range a, Range b) {
   return r.begin < r.end ? r : Range{0, 0};
 }
 
-// The upper two rows of M^-1, computed in double.
-struct Inverse {
-  float m00, m01, m02, m10, m11, m12;
-
-  explicit Inverse(const Matrix3& forward) {
-    const double a = forward[0], b = forward[1], c = forward[2], d = forward[3], e = forward[4], f = forward[5];
-    double det = a * e - b * d;
-    det = det != 0 ? 1 / det : 0;
-    const double i00 = e * det, i01 = -b * det, i10 = -d * det, i11 = a * det;
-    m00 = float(i00), m01 = float(i01), m02 = float(-i00 * c - i01 * f);
-    m10 = float(i10), m11 = float(i11), m12 = float(-i10 * c - i11 * f);
-  }
-};
-
 // Two neighbouring rows of a canvas in memory, of which output rows in order need one after the other.
 class RowPair {
  public:
@@ -233,7 +219,8 @@ class RowPair {
 };
 
 void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
-  const auto [m00, m01, m02, m10, m11, m12] = Inverse(forward);
+  const Matrix3 inverse = inverse_map(forward, false);
+  const float m00 = inverse[0], m01 = inverse[1], m02 = inverse[2], m10 = inverse[3], m11 = inverse[4], m12 = inverse[5];
   const int w = source.width, h = source.height;
 
   for (int y = 0; y < out.height; ++y) {
@@ -263,12 +250,7 @@ void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
 }
 
 void warp_perspective(const Image& source, const Matrix3& m, Image& out) {
-  const double a = m[0], b = m[1], c = m[2], d = m[3], e = m[4], f = m[5], g = m[6], h = m[7], i = m[8];
-  const double det = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g);
-  const double s = det != 0 ? 1 / det : 0;
-  const float inverse[9] = {float((e * i - f * h) * s), float((c * h - b * i) * s), float((b * f - c * e) * s),
-                            float((f * g - d * i) * s), float((a * i - c * g) * s), float((c * d - a * f) * s),
-                            float((d * h - e * g) * s), float((b * g - a * h) * s), float((a * e - b * d) * s)};
+  const Matrix3 inverse = inverse_map(m, true);
   for (int y = 0; y < out.height; ++y)
     for (int x = 0; x < out.width; ++x) {
       const float fx = float(x), fy = float(y);
@@ -280,6 +262,21 @@ void warp_perspective(const Image& source, const Matrix3& m, Image& out) {
 
 }  // namespace
 
+Matrix3 inverse_map(const Matrix3& m, bool perspective) {
+  const double a = m[0], b = m[1], c = m[2], d = m[3], e = m[4], f = m[5], g = m[6], h = m[7], i = m[8];
+  if (!perspective) {
+    double det = a * e - b * d;
+    det = det != 0 ? 1 / det : 0;
+    const double i00 = e * det, i01 = -b * det, i10 = -d * det, i11 = a * det;
+    return {float(i00), float(i01), float(-i00 * c - i01 * f), float(i10), float(i11), float(-i10 * c - i11 * f), 0, 0, 1};
+  }
+  const double det = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g);
+  const double s = det != 0 ? 1 / det : 0;
+  return {float((e * i - f * h) * s), float((c * h - b * i) * s), float((b * f - c * e) * s),
+          float((f * g - d * i) * s), float((a * i - c * g) * s), float((c * d - a * f) * s),
+          float((d * h - e * g) * s), float((b * g - a * h) * s), float((a * e - b * d) * s)};
+}
+
 void ImageRows::done(int, uint8_t* row, Columns made) {
   if (made.empty()) made = {};
   std::memset(row, kBorderValue, size_t(made.begin) * 3);
@@ -289,8 +286,8 @@ void ImageRows::done(int, uint8_t* row, Columns made) {
 bool keeps_axes(const Matrix3& m) { return m[1] == 0 && m[3] == 0 && m[0] >= 0; }
 
 void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_width, RowSink& sink) {
-  const Inverse inverse(m);
-  const float m00 = inverse.m00, m02 = inverse.m02;
+  const Matrix3 inverse = inverse_map(m, false);
+  const float m00 = inverse[0], m02 = inverse[2];
   const auto position = [&](int x) { return m00 * float(x) + m02; };
   // Columns with a tap on the canvas: solved in double, then corrected to what the float positions say; positions rise with x.
   const auto touches = [&](int x) { return position(x) > -1 && position(x) < float(source.width); };
@@ -313,7 +310,7 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
   Columns pictures, made;  // of the last row
   for (int y = 0; y < out_height; ++y) {
     uint8_t* const row = sink.row(y);
-    const float sy = inverse.m11 * float(y) + inverse.m12;
+    const float sy = inverse[4] * float(y) + inverse[5];
     Columns now;
     if (count > 0 && sy > -1 && sy < float(source.height)) {
       const int top = int(std::floor(sy));

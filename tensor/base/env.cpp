@@ -11,13 +11,16 @@ namespace tessera {
 namespace {
 constexpr std::array kSwitches = {
     EnvSwitch{"NO_COLOR", "any value: no colours in the log"},
-    EnvSwitch{"TESSERA_CONV", "auto | reference | tiled: the kernels of convolutions, as --conv, for programs without arguments"},
+    EnvSwitch{"TESSERA_CONV", "auto | naive | own | cudnn: the kernels of convolutions, as --conv, for programs without arguments"},
     EnvSwitch{"TESSERA_CPU_BACKEND", "ref | avx2 | avx512: the CPU kernels to use (default: the best this CPU has)"},
     EnvSwitch{"TESSERA_CUDA_CACHE", "0: device buffers straight from the driver, of exact size, for compute-sanitizer (slow)"},
     EnvSwitch{"TESSERA_DATA", "folder under which data sets are sought"},
+    EnvSwitch{"TESSERA_DETERMINISTIC", "1: plans of cuDNN and cuBLASLt by rule instead of by time, only such as repeat their bits"},
     EnvSwitch{"TESSERA_MEMORY", "MiB that this process may use, instead of what the system says is available"},
     EnvSwitch{"TESSERA_SYNC", "1: wait after every CUDA kernel, so that an error names the one that failed (slow)"},
+    EnvSwitch{"TESSERA_TF32", "1: cuDNN and cuBLASLt may round the factors of f32 products to 10 bits (tensor cores)"},
     EnvSwitch{"TESSERA_THREADS", "number of compute threads (default: one per core this process may use)"},
+    EnvSwitch{"TESSERA_WORKSPACE", "MiB that one call of cuDNN or cuBLASLt may take for itself (default: 256)"},
 };
 }  // namespace
 

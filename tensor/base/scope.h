@@ -1,5 +1,5 @@
 // Whose work runs on this thread: the layer in its forward pass, or the one whose part of the backward pass it is. Layers say so,
-// the autograd nodes remember it, a profile reads it; nothing else does, and saying so costs two stores.
+// the autograd nodes remember it, a profile reads it, and so does --conv for single layers. Saying so costs two stores.
 #pragma once
 
 namespace tessera {

@@ -7,10 +7,14 @@
 #include "tensor/cpu/conv.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/targets.h"
+#include "tensor/conv_choice.h"
 
 namespace tessera {
 
 namespace {
+
+// A single layer that --conv takes out (of all layers: reference_conv.h).
+bool plain() { return conv_choice_here() == ConvChoice::kNaive; }
 
 template <class... Views>
 bool all_f32(const Views&... views) {
@@ -99,17 +103,17 @@ void CpuBackend::matmul(const MatrixView& a, const MatrixView& b, const MatrixVi
 }
 
 void CpuBackend::conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  if (!all_one_type(x, w, y)) return RefBackend::conv2d(x, w, y, p, epilogue);
+  if (plain() || !all_one_type(x, w, y)) return RefBackend::conv2d(x, w, y, p, epilogue);
   cpu::conv2d(x, w, y, p, epilogue);
 }
 
 void CpuBackend::conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
-  if (!all_one_type(dy, w, dx)) return RefBackend::conv2d_backward_data(dy, w, dx, p, accumulate);
+  if (plain() || !all_one_type(dy, w, dx)) return RefBackend::conv2d_backward_data(dy, w, dx, p, accumulate);
   cpu::conv2d_backward_data(dy, w, dx, p, accumulate);
 }
 
 void CpuBackend::conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
-  if (!all_one_type(x, dy)) return RefBackend::conv2d_backward_weight(x, dy, dw, p, accumulate);
+  if (plain() || !all_one_type(x, dy)) return RefBackend::conv2d_backward_weight(x, dy, dw, p, accumulate);
   cpu::conv2d_backward_weight(x, dy, dw, p, accumulate);
 }
 

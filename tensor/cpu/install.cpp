@@ -29,7 +29,7 @@ void install_cpu_backends() {
   }
   if (wanted && *wanted != "ref") cpu::force_target(*wanted);
   std::unique_ptr<Backend> fast;
-  if (conv_choice() == ConvChoice::kReference) {
+  if (conv_choice() == ConvChoice::kNaive) {
     fast = std::make_unique<ReferenceConvBackend>();
   } else {
     fast = std::make_unique<CpuBackend>();

@@ -1,4 +1,4 @@
-// The vectorised backend with the convolutions of the reference: --conv reference.
+// The vectorised backend with the convolutions of the reference: --conv naive.
 #pragma once
 
 #include "tensor/cpu/cpu_backend.h"

@@ -51,9 +51,9 @@ TEST_CASE("a device that is not there is the user's mistake, in the driver's wor
   CHECK(says(second, "invalid device ordinal: 1 asked for, 1 there"));
   emulated::fail_call("cudaGetDeviceCount", 1, cudaErrorInsufficientDriver);
   CHECK(describe_cuda() ==
-        "CUDA 13.0, no device: CUDA: CUDA driver version is insufficient for CUDA runtime version "
+        "CUDA 13.0, no cuDNN, no cuBLASLt, no device: CUDA: CUDA driver version is insufficient for CUDA runtime version "
         "(cudaErrorInsufficientDriver) from cudaGetDeviceCount(&count)");
-  CHECK(describe_cuda() == "CUDA 13.0, 1 device: emulated GPU (sm_90, 64 GiB)");
+  CHECK(describe_cuda() == "CUDA 13.0, no cuDNN, no cuBLASLt, 1 device: emulated GPU (sm_90, 64 GiB)");
 }
 
 TEST_CASE("out of device memory: the cache is given back and the second try counts") {

@@ -37,10 +37,10 @@ std::vector<std::string> cpu_features() {
 
 // What --conv comes to on each device.
 std::string conv_kernels() {
-  const bool plain = conv_choice() == ConvChoice::kReference;
+  const bool plain = conv_choice() == ConvChoice::kNaive;
   const std::string_view cpu = backend_for(Device::cpu()).name();
   return fmt::format("cpu {}, cuda {}", plain || cpu == "ref" ? "plain loops" : fmt::format("register-tiled {}", cpu),
-                     plain ? "naive" : "tiled");
+                     plain ? "naive" : conv_choice() == ConvChoice::kCudnn ? "cudnn, own where it refuses" : "own");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "tensor/base/check.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/parallel.h"
+#include "tensor/conv_choice.h"
 #include "tools/verbs/verbs.h"
 
 namespace tessera {
@@ -10,6 +11,13 @@ namespace {
 // Never falls back to the CPU silently. Whether the device is a GPU.
 bool use_device(const Config& config) {
   const Device device = device_of(config);
+  if (conv_chosen_anywhere(ConvChoice::kCudnn)) {
+    if (!has_cudnn()) {
+      throw Error(ErrorCode::kUsage, "--conv cudnn: this build has no cuDNN", {},
+                  "use --conv own, or build where CUDA and cuDNN 9.8 or newer are (cmake -DTESSERA_CUDNN=ON says what is missing)");
+    }
+    if (device == Device::cpu()) throw Error(ErrorCode::kUsage, "--conv cudnn is for a CUDA device", {}, "use --conv own or --device cuda");
+  }
   if (device == Device::cpu()) return false;
   try {
     install_cuda_backend(device.index);

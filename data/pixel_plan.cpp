@@ -1,0 +1,35 @@
+#include "data/pixel_plan.h"
+
+#include <cstring>
+
+namespace tessera {
+
+namespace {
+const Image& picture_of(const PixelPlan& plan, int tile) {
+  return plan.pictures[size_t(tile)] ? plan.pictures[size_t(tile)]->image : plan.canvas;
+}
+}  // namespace
+
+PackedTiles pack_tiles(std::span<PixelPlan> plans) {
+  PackedTiles out;
+  size_t bytes = 0;
+  for (PixelPlan& plan : plans) {
+    for (int k = 0; k < plan.item.tile_count; ++k) {
+      plan.item.tiles[k].begin = int64_t(bytes);
+      bytes += picture_of(plan, k).pixels.size();
+    }
+  }
+  out.bytes.resize(bytes);
+  for (PixelPlan& plan : plans) {
+    for (int k = 0; k < plan.item.tile_count; ++k) {
+      const Image& image = picture_of(plan, k);
+      std::memcpy(out.bytes.data() + plan.item.tiles[k].begin, image.pixels.data(), image.pixels.size());
+    }
+    out.items.push_back(plan.item);
+    plan.pictures = {};
+    plan.canvas = {};
+  }
+  return out;
+}
+
+}  // namespace tessera

@@ -1,0 +1,48 @@
+// Pixels of training pictures made on a device: mosaic, affine or perspective warp, change of colours and mirroring in one pass
+// from decoded tiles. What is drawn at random, labels and masks are the host's part (data/pixel_plan.h).
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+enum class AugmentPath : int32_t {
+  kFinished,     // tile 0 is the picture: copied
+  kRows,         // scale and shift: rows are blended first, then columns
+  kAffine,       // columns first, then rows
+  kPerspective,  // the same, positions divided by the third row
+};
+
+// A picture on the canvas. Tiles do not overlap; what no tile covers is the border colour 114, within the canvas and without.
+struct AugmentTile {
+  int64_t begin = 0;  // of its height x width x 3 bytes in the buffer of all tiles
+  int32_t height = 0, width = 0;
+  int32_t x = 0, y = 0;  // where its corner lies on the canvas; what reaches beyond is cut off
+};
+
+// One picture: position (x, y) of the output before mirroring takes the canvas at `inverse` (x, y, 1), bilinear, rounded to the
+// nearest even; then hue + hue_shift modulo 180, saturation and value times gain / 2^22, clipped and truncated, in OpenCV's 8-bit
+// HSV.
+struct AugmentItem {
+  AugmentTile tiles[4];
+  float inverse[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+  int32_t tile_count = 0, canvas_height = 0, canvas_width = 0;
+  AugmentPath path = AugmentPath::kFinished;
+  int32_t hue_shift = 0, saturation_gain = 1 << 22, value_gain = 1 << 22;
+  int32_t mirror = 0, flip = 0, swap_channels = 0;  // left and right; top and bottom; red and blue. kFinished obeys none of these
+};
+
+// images: u8 (N, H, W, 3), dense, one for each of N items. `items` and `tiles` are on the device; starts the work and returns.
+using AugmentKernel = void (*)(const AugmentItem* items, const uint8_t* tiles, ImageView images);
+void set_augment_kernel(Device::Kind kind, AugmentKernel kernel);
+AugmentKernel augment_kernel(Device::Kind kind);  // null: that kind has none
+
+// The pictures of `items`, u8 (N, height, width, 3) on `device`. Uploads items and tiles. Error(kUsage): a device without a kernel
+// for it.
+Tensor augment_images(std::span<const AugmentItem> items, std::span<const uint8_t> tiles, int64_t height, int64_t width,
+                      Device device);
+
+}  // namespace tessera

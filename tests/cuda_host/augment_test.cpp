@@ -1,0 +1,99 @@
+// Training pictures made on the device (tensor/augment.h) against the loader's own, for the same random numbers.
+#include "tensor/augment.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "data/dataset.h"
+#include "data/shapes.h"
+#include "tests/cuda_host/emulator.h"
+
+namespace tessera::testing {
+namespace {
+
+struct Difference {
+  int most = 0;
+  int64_t differing = 0, pixels = 0;
+};
+
+Difference compare(const AugmentConfig& augment, int samples, int close_mosaic_at = -1) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::temp_directory_path() / ("tessera_augment_" + std::to_string(getpid()));
+  DatasetConfig config;
+  config.imgsz = 64;
+  config.seed = 3;
+  config.augment = augment;
+  config.close_mosaic_at = close_mosaic_at;
+  const auto set = open_dataset(make_shapes(folder, {.train = 12, .val = 1, .size = 96}).string(), "train", config);
+  std::vector<Sample> expected;
+  std::vector<PixelPlan> plans(static_cast<size_t>(samples));
+  for (int i = 0; i < samples; ++i) {
+    expected.push_back(set->get(i, 1));
+    const Sample without = set->get_without_pixels(i, 1, plans[size_t(i)]);
+    CHECK(without.pixels.empty());
+    CHECK(without.masks == expected.back().masks);
+    CHECK(without.height == expected.back().height);
+    REQUIRE(without.targets.size() == expected.back().targets.size());
+    for (size_t t = 0; t < without.targets.size(); ++t) {
+      CHECK(without.targets[t].class_id == expected.back().targets[t].class_id);
+      CHECK(without.targets[t].box == expected.back().targets[t].box);
+    }
+  }
+  fs::remove_all(folder);
+  const PackedTiles packed = pack_tiles(plans);
+  const Tensor made = augment_images(packed.items, packed.bytes, 64, 64, Device::cuda()).to(Device::cpu());
+  CHECK(emulated::take_reports().empty());
+  Difference d;
+  const auto* at = made.data<uint8_t>();
+  for (const Sample& s : expected) {
+    REQUIRE(s.pixels.size() == 64 * 64 * 3);
+    for (const uint8_t v : s.pixels) {
+      const int difference = std::abs(int(v) - int(*at++));
+      d.most = std::max(d.most, difference);
+      d.differing += difference != 0;
+      ++d.pixels;
+    }
+  }
+  return d;
+}
+
+TEST_CASE("augmentation on the device: the loader's pictures within one grey level") {
+  AugmentConfig usual;
+  AugmentConfig turned = usual, deep = usual, mixed = usual, pasted = usual, odd = usual, plain = usual;
+  turned.degrees = 30, turned.shear = 10;
+  deep.perspective = 0.001, deep.degrees = 10;
+  mixed.mixup = 0.5;
+  pasted.copy_paste = 1;
+  odd.flipud = 0.5, odd.bgr = 0.5, odd.hsv_h = 0.5, odd.hsv_s = 1, odd.hsv_v = 1, odd.scale = 0.9;
+  plain.mosaic = 0, plain.degrees = 5;
+  const std::pair<const char*, AugmentConfig> all[] = {{"usual", usual},    {"turned", turned},     {"perspective", deep},
+                                                       {"mixup", mixed},    {"copy-paste", pasted}, {"odd colours", odd},
+                                                       {"no mosaic", plain}};
+  for (const auto& [name, config] : all) {
+    CAPTURE(name);
+    const Difference d = compare(config, 8);
+    MESSAGE(std::string(name), ": ", d.differing, " of ", d.pixels, " values differ, at most by ", d.most);
+    CHECK(d.most <= 1);
+  }
+  CHECK(compare(usual, 4, 0).most <= 1);  // the last epochs: letterbox only
+}
+
+TEST_CASE("augmentation on the device: what does not fit is refused before it runs") {
+  AugmentItem item;
+  item.tile_count = 1;
+  item.tiles[0] = {0, 8, 8, 0, 0};
+  item.canvas_height = item.canvas_width = 8;
+  const std::vector<uint8_t> tiles(8 * 8 * 3, 7);
+  const AugmentItem items[] = {item};
+  CHECK(augment_images(items, tiles, 8, 8, Device::cuda()).to_vector<uint8_t>() == tiles);
+  CHECK_THROWS_AS(augment_images(items, tiles, 8, 9, Device::cuda()), Error);
+  CHECK_THROWS_AS(augment_images(items, std::span(tiles).first(8 * 8 * 3 - 1), 8, 8, Device::cuda()), Error);
+  CHECK_THROWS_AS(augment_images(items, tiles, 8, 8, Device::cpu()), Error);
+  CHECK(augment_images({}, tiles, 8, 8, Device::cuda()).numel() == 0);
+}
+
+}  // namespace
+}  // namespace tessera::testing
