@@ -146,7 +146,7 @@ TEST_CASE("cuDNN graphs: every convolution of the five scales, forward and both 
   std::set<ConvKey, ByBytes> seen;
   for (const char* scale : {"yolov8n-seg", "yolov8s-seg", "yolov8m-seg", "yolov8l-seg", "yolov8x-seg"}) {
     const Tally t = check_scale(*planner, scale, DType::kBF16, seen);
-    MESSAGE(scale, " bf16: ", t.keys, " keys, ", t.asked, " new; plans for ", t.with_plans, ", ", t.at_driver,
+    MESSAGE(std::string(scale), " bf16: ", t.keys, " keys, ", t.asked, " new; plans for ", t.with_plans, ", ", t.at_driver,
             " up to the driver; largest least workspace ", t.least_workspace >> 20, " MiB");
     CHECK(t.with_plans > t.asked / 3);
     CHECK(t.least_workspace <= size_t{256} << 20);
