@@ -79,7 +79,8 @@ test_cuda=$build/bin/test_cuda
 if ((built)); then
   # ---- right ---------------------------------------------------------------------------------------------------------------------------
   step info 20 $build/bin/tessera info
-  step op_cases 150 $test_cuda
+  step op_cases 150 $test_cuda --test-case-exclude='training step*'
+  step training_steps 60 $test_cuda --test-case='training step*'  # replayed against call by call, bf16 and fp16 beside fp32
   step resources 20 $build/bin/test_cuda_resources --test-case='compiled kernels'
   sanitizer=$(command -v compute-sanitizer || ls "$(dirname "$nvcc")/compute-sanitizer" 2>/dev/null)
   if [[ -n "$sanitizer" ]]; then
@@ -128,7 +129,7 @@ fi
     echo "Methods without a kernel in this source, so not checked: $(sed -n 's/.*no kernel yet for //p' "$report/op_cases.log" | sort -u | paste -sd' ')"
   fi
   echo
-  echo "Not there to be run yet: captured step against eager step, ten-step trajectory, training of the embedded set on the device,"
+  echo "Not there to be run yet: ten-step trajectory, training of the embedded set on the device,"
   echo "convolution table with cuDNN, loader beside the device, several devices."
   if [[ -f "$report/resources.log" ]]; then
     echo

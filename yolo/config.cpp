@@ -34,7 +34,8 @@ constexpr OptionSpec kOptions[] = {
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
     {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step; train: -1 plans it from memory"},
     {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of one CUDA device; an error when it is not there"},
-    {"precision", kChoice, "fp32", 0, 0, "fp32|bf16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32"},
+    {"precision", kChoice, "fp32", 0, 0, "fp32|bf16|fp16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32"},
+    {"graph", kBool, "true", 0, 0, "", kTrain, "main", "on a GPU, record a training step once and replay it; the results are the same"},
     {"conv", kChoice, "auto", 0, 0, "auto|reference|tiled", kTVP | kBench | kSelftest | kInfo, "main",
      "kernels of convolutions; reference: plain loops, to find who errs"},
     {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest, "main", "compute threads (default: usable cores)"},
@@ -319,6 +320,14 @@ void Config::read_arguments(const std::vector<std::string>& arguments) {
       throw Error(ErrorCode::kUsage, fmt::format("'{}' is not an argument", a), {}, "write --name value or name=value");
     }
     const OptionSpec* o = find_option(normalize_option_name(a));
+    // --no-graph is --graph false, for every boolean.
+    if (o == nullptr && a.starts_with("no-")) {
+      const OptionSpec* denied = find_option(normalize_option_name(a.substr(3)));
+      if (denied != nullptr && denied->type == kBool) {
+        set(a.substr(3), "false", "command line");
+        continue;
+      }
+    }
     const bool has_next = i + 1 < arguments.size();
     if (o != nullptr && o->type == kBool) {
       // A boolean takes a value only when the next word is one.
@@ -407,7 +416,14 @@ std::string Config::to_yaml() const {
   return text;
 }
 
-DType compute_type_of(const Config& config) { return config.text("precision") == "bf16" ? DType::kBF16 : DType::kF32; }
+DType compute_type_of(const Config& config) {
+  const std::string& name = config.text("precision");
+  if (name == "fp16" && config.text("device") == "cpu") {
+    throw Error(ErrorCode::kUsage, "--precision fp16 is for a GPU: the CPU computes in fp32 or bf16", {},
+                "use --precision bf16, or --device cuda");
+  }
+  return name == "bf16" ? DType::kBF16 : name == "fp16" ? DType::kF16 : DType::kF32;
+}
 
 Device device_of(const Config& config) {
   const std::string name = config.text("device");

@@ -83,7 +83,7 @@ class Config {
 // What `device` names: "cpu", "cuda" or the number of one CUDA device. Error(kUsage): anything else.
 Device device_of(const Config& config);
 
-DType compute_type_of(const Config& config);  // of --precision: f32 or bf16
+DType compute_type_of(const Config& config);  // of --precision; Error(kUsage): fp16 on the CPU
 
 // --help of a verb: usage, examples, arguments by group.
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples);

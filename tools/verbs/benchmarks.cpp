@@ -23,6 +23,7 @@
 #include "yolo/io/weights.h"
 #include "yolo/train/loss.h"
 #include "yolo/train/step_profile.h"
+#include "yolo/train/train_step.h"
 #include "yolo/train/training_data.h"
 
 namespace tessera {
@@ -152,6 +153,20 @@ Json bench_step(const Config& c) {
   const double median = time_median(runs, step);
   add_rates(j, median, batch, 3 * forward_flops(model, size), peak, runs);
   j["last_ms"] = {{"forward", forward * 1e3}, {"loss", loss_time * 1e3}, {"backward", backward * 1e3}, {"update", update * 1e3}};
+  if (model.device() != Device::cpu()) {
+    // Whole steps as a training makes them, call by call and replayed.
+    for (const bool graph : {false, true}) {
+      StepReplay::MakeRecorder make;
+      if (graph) make = [&] { return backend_for(model.device()).recorder(); };
+      WeightUpdate updater(arena, optimizer, ema, {}, 10, {.on = compute_type_of(c) == DType::kF16});
+      TrainStep whole(model, criterion, updater,
+                      {std::move(make), [&](const std::string& line) { j["graph_refused"] = line; }});
+      ScheduleValues values;
+      values.lr.fill(1e-5);
+      for (int i = 0; i <= StepReplay::kWarmUp; ++i) whole.run(data, values, true);
+      j[graph ? "graph_ms" : "calls_ms"] = 1e3 * time_median(runs, [&] { whole.run(data, values, true); });
+    }
+  }
   const auto name = [&](StepProfile& profile) {
     profile.name(nullptr, "input", "");
     profile.name(model);

@@ -62,7 +62,7 @@ Variable mask_sum(const RawOutputs& outputs, const LossTargets& targets, const o
 
 }  // namespace
 
-LossTargets SegmentationLoss::place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
+LossTargets SegmentationLoss::prepare(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
   const bool on_host = device.kind == Device::Kind::kCpu;
   LossTargets t;
   t.objects = pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, on_host ? 0 : room_);
@@ -73,19 +73,31 @@ LossTargets SegmentationLoss::place(const Batch& batch, int64_t images, int64_t 
   if (batch.masks.defined() && !batch.targets.empty()) {
     TESSERA_CHECK(batch.masks.rank() == 3, "loss: got masks {}, expected (planes, height, width)", describe(batch.masks));
     const bool fits = batch.masks.size(1) == mh && batch.masks.size(2) == mw;
-    t.masks = (fits ? batch.masks : resize_masks(batch.masks, mh, mw)).to(device);
+    t.masks = fits ? batch.masks : resize_masks(batch.masks, mh, mw);
   }
   if (on_host) return t;
   const int64_t needed = t.objects.classes.size(1);
   if (needed > room_) {
     while (room_ < needed) room_ *= 2;
-    return place(batch, images, height, width, device);
+    return prepare(batch, images, height, width, device);
   }
-  t.objects.boxes = t.objects.boxes.to(device);
-  t.objects.classes = t.objects.classes.to(device);
-  t.objects.mask_ids = t.objects.mask_ids.to(device);
   // Rows without a positive have to read something.
-  if (!t.masks.defined()) t.masks = Tensor::zeros({images, mh, mw}, DType::kI32, device), t.overlap = true;
+  const int64_t planes = t.masks.defined() ? t.masks.size(0) : 0;
+  while (!t.overlap && mask_room_ < planes) mask_room_ *= 2;
+  const int64_t room = t.overlap ? images : mask_room_;
+  if (planes < room) {
+    const Tensor all = Tensor::zeros({room, mh, mw}, DType::kI32);
+    if (planes > 0) all.narrow(0, 0, planes).copy_from(t.masks);
+    t.masks = all;
+  }
+  return t;
+}
+
+LossTargets SegmentationLoss::place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
+  LossTargets t = prepare(batch, images, height, width, device);
+  for (Tensor* part : {&t.objects.boxes, &t.objects.classes, &t.objects.mask_ids, &t.masks}) {
+    if (part->defined()) *part = part->to(device);
+  }
   return t;
 }
 
@@ -143,15 +155,20 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const Batch& 
   return (*this)(outputs, place(batch, outputs.box[0].size(0), h, w, outputs.prototypes.data().device()));
 }
 
-LossReport LossResult::report() const {
-  const Tensor all = Tensor::zeros({6}, DType::kF64, totals.device());
+Tensor LossResult::sums() const {
+  const Tensor all = Tensor::zeros({kSums}, DType::kF64, totals.device());
   all.narrow(0, 0, 2).copy_from(totals);
   int64_t at = 2;
   for (const Tensor* sum : {&box, &seg, &cls, &dfl}) {
     if (sum->defined()) all.narrow(0, at, 1).copy_from(sum->view({1}));
     ++at;
   }
-  const std::vector<double> v = all.to_vector<double>();
+  return all;
+}
+
+LossReport LossResult::report() const { return report_of(sums().to_vector<double>().data(), gains); }
+
+LossReport LossResult::report_of(const double* v, const LossGains& gains) {
   LossReport r;
   r.target_score_sum = v[0];
   r.positives = int64_t(v[1]);

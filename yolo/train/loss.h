@@ -35,6 +35,10 @@ struct LossResult {
 
   // Waits for the device and fetches what it says, in one piece.
   LossReport report() const;
+  // The two halves of it: f64 (kSums) where the network is, and what they mean once they are fetched.
+  static constexpr int64_t kSums = 6;
+  Tensor sums() const;
+  static LossReport report_of(const double* sums, const LossGains& gains);
 
   LossGains gains;
   Tensor box, seg, cls, dfl;  // sums of the terms, scalars; undefined: 0
@@ -51,6 +55,9 @@ class SegmentationLoss {
   //
   // A device gets room for more objects than there are: for a number that only grows, by doubling, so that shapes stay the same.
   LossTargets place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const;
+  // The same, still on the host.
+  LossTargets prepare(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const;
+  const LossGains& gains() const { return gains_; }
 
   // Outputs f32, recorded or not, on the device of the targets. Neither this nor the backward pass waits for the device or hands it
   // anything: shapes depend on those of outputs and targets alone. The host, which need not wait, works on the positives only.
@@ -66,7 +73,8 @@ class SegmentationLoss {
 
   LossGains gains_;
   std::array<int64_t, kLevels> strides_;
-  mutable int64_t room_ = 16;  // objects of an image, on a device
+  mutable int64_t room_ = 16;       // objects of an image, on a device
+  mutable int64_t mask_room_ = 16;  // separate masks of a batch, likewise
   mutable std::optional<Constants> constants_;
 };
 

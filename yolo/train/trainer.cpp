@@ -8,7 +8,6 @@
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/memory.h"
-#include "tensor/base/scope.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/io/weights.h"
@@ -57,7 +56,7 @@ constexpr const char* kExplicitArguments = "(explicit)";
 // A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
 // only extend the run.
 constexpr const char* kFreeOnResume[] = {"resume", "threads", "workers", "quiet", "json", "log", "epochs", "patience", "time", "plots",
-                                         "save_period", "data_root", "cache", "cache_mib", "device"};
+                                         "save_period", "data_root", "cache", "cache_mib", "device", "graph"};
 // And these belong to one sitting: a resumed run has them only when they are given anew.
 constexpr const char* kOfOneSitting[] = {"profile", "conv"};
 
@@ -216,14 +215,26 @@ void Trainer::build_optimizer() {
   const double accumulate = std::max(std::nearbyint(double(options_.nbs) / double(options_.batch)), 1.0);
   weight_decay_ = options_.weight_decay * double(options_.batch) * accumulate / double(options_.nbs);
   loss_ = std::make_unique<SegmentationLoss>(LossGains{options_.gain_box, options_.gain_cls, options_.gain_dfl}, model_->strides());
+  std::array<double, kTrainedGroups> decay{};
+  decay[size_t(ParamGroup::kWeight)] = weight_decay_;
+  update_ = std::make_unique<WeightUpdate>(*arena_, *optimizer_, *ema_, decay, kMaxGradNorm,
+                                           LossScaling{.on = compute_type_of(config_) == DType::kF16});
+  step_ = std::make_unique<TrainStep>(*model_, *loss_, *update_, step_replay());
+}
+
+// A profile wants the single calls.
+StepReplay Trainer::step_replay() {
+  StepReplay::MakeRecorder make;
+  if (config_.flag("graph") && config_.integer("profile") == 0) make = [this] { return backend_for(device_).recorder(); };
+  return {std::move(make), [this](const std::string& line) { log_line(log_, line); }};
 }
 
 void Trainer::start_profile(Roof roof) {
   profile_ = std::make_unique<StepProfile>(device_, config_.integer("profile"), roof);
-  profile_->name(train_loader_.get(), "input", "");
+  profile_->name(step_.get(), "input", "");
   profile_->name(*model_);
   profile_->name(loss_.get(), "loss", "loss");
-  profile_->name(optimizer_.get(), "optimizer", "optimizer");
+  profile_->name(update_.get(), "optimizer", "optimizer");
 }
 
 void Trainer::write_profile() const {
@@ -248,49 +259,31 @@ void Trainer::announce() const {
 LossItems Trainer::step(const Batch& batch) {
   const int64_t index = at_.batch + train_loader_->batches() * at_.epoch;
   now_ = schedule_->at(at_.epoch, at_.batch);
-  // All that a device needs of the host comes before the network, what the host needs of the device after the update.
-  const auto uploaded = [&] {
-    const ScopeGuard scope(train_loader_.get());
-    const Tensor images = batch.images.to(model_->device());
-    return std::pair{normalize(images), loss_->place(batch, images.size(0), images.size(1), images.size(2), model_->device())};
-  };
-  const auto [images, targets] = uploaded();
-  const LossResult loss = (*loss_)(model_->forward(images), targets);
-  loss.total.backward();
-  if (index - at_.last_step >= now_.accumulate) {
-    update_weights(now_);
+  const bool with_update = index - at_.last_step >= now_.accumulate;
+  const StepResult result = step_->run(batch, now_, with_update);
+  if (with_update) {
     at_.last_step = index;
+    follow_update(result.update);
   }
-  return loss.report().items;
+  return result.loss.items;
 }
 
-void Trainer::update_weights(const ScheduleValues& values) {
-  const ScopeGuard scope(optimizer_.get());
-  const double norm = arena_->grad_norm();
-  if (!std::isfinite(norm)) {
-    // The update is left out, the gradients are dropped, and the weights stay as they were.
-    const std::string where = arena_->first_non_finite();
-    ++at_.skipped_steps;
-    log_line(log_, fmt::format("epoch {}, batch {}: gradient of '{}' is not finite; update skipped ({} so far)", at_.epoch + 1,
-                               at_.batch + 1, where, at_.skipped_steps));
-    if (++non_finite_in_a_row_ >= kNonFiniteLimit) {
-      throw Error(ErrorCode::kNonFinite,
-                  fmt::format("{} updates in a row had a gradient that is not finite (first bad tensor: {}), epoch {}", kNonFiniteLimit, where,
-                              at_.epoch + 1),
-                  {}, "lower lr0; the last good state is in weights/last.safetensors");
-    }
-    arena_->zero_grad();
+void Trainer::follow_update(const UpdateReport& update) {
+  if (update.made) {
+    non_finite_in_a_row_ = 0;
     return;
   }
-  non_finite_in_a_row_ = 0;
-  StepInfo info;
-  info.lr = values.lr;
-  info.weight_decay[size_t(ParamGroup::kWeight)] = weight_decay_;
-  info.momentum = values.momentum;
-  info.grad_scale = std::min(1.0, kMaxGradNorm / (norm + 1e-6));
-  optimizer_->step(info);
-  arena_->zero_grad();
-  ema_->update();
+  // The update was left out, the gradients are dropped, and the weights stay as they were. In fp16 that is how the scale is found.
+  ++at_.skipped_steps;
+  const std::string scale = config_.text("precision") == "fp16" ? fmt::format(", loss scale {:g} from here on", update.scale) : "";
+  log_line(log_, fmt::format("epoch {}, batch {}: gradient of '{}' is not finite; update skipped ({} so far){}", at_.epoch + 1, at_.batch + 1,
+                             update.first_bad, at_.skipped_steps, scale));
+  if (++non_finite_in_a_row_ >= kNonFiniteLimit) {
+    throw Error(ErrorCode::kNonFinite,
+                fmt::format("{} updates in a row had a gradient that is not finite (first bad tensor: {}), epoch {}", kNonFiniteLimit,
+                            update.first_bad, at_.epoch + 1),
+                {}, "lower lr0; the last good state is in weights/last.safetensors");
+  }
 }
 
 // --- epochs --------------------------------------------------------------------------------------------------------------------
@@ -337,6 +330,7 @@ bool Trainer::train_epoch() {
 
 ValidationResult Trainer::validate() {
   // Training and validation need blocks of different sizes: without giving one's cache back, the peak is the sum of both.
+  step_->release();
   const DeviceMemoryTrim trim(device_);
   ema_->swap();
   struct SwapBack {
@@ -498,6 +492,7 @@ void Trainer::save_last() const {
     arena.add(fmt::format("values.{}", g), arena_->values(ParamGroup(g)));
     if (g < kTrainedGroups) arena.add(fmt::format("grads.{}", g), arena_->grads(ParamGroup(g)));
   }
+  update_->save(c.sections["update"]);
   optimizer_->save(c.sections["optimizer"]);
   ema_->save(c.sections["ema"]);
   save_checkpoint(folder_ / "weights" / "last.safetensors", c);
@@ -526,6 +521,8 @@ void Trainer::restore(const Checkpoint& c) {
   }
   optimizer_->restore(c.section("optimizer", file));
   ema_->restore(c.section("ema", file));
+  const auto update = c.sections.find("update");
+  update_->restore(update == c.sections.end() ? StateDict{} : update->second);  // older runs had none
   at_.epoch = c.meta.epoch + 1;
   at_.best_fitness = c.meta.best_fitness;
   at_.best_epoch = c.meta.best_epoch;

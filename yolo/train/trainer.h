@@ -23,6 +23,7 @@
 #include "yolo/train/step_profile.h"
 #include "yolo/train/train_log.h"
 #include "yolo/train/train_options.h"
+#include "yolo/train/train_step.h"
 
 namespace tessera {
 
@@ -82,12 +83,13 @@ class Trainer {
   void restore(const Checkpoint& checkpoint);
   MemoryRequest memory_request(const ModelSpec& spec, UpdateRule rule) const;
   void check_batch();
+  StepReplay step_replay();
   void start_profile(Roof roof);
   void write_profile() const;
   void announce() const;
 
   bool train_epoch();  // false: interrupted
-  void update_weights(const ScheduleValues& values);
+  void follow_update(const UpdateReport& update);  // counts those left out
   ValidationResult validate();  // of the averaged weights
   ValidationResult evaluate(YoloSeg& model, bool draw);
   void finish_epoch(const ValidationResult* result);
@@ -115,6 +117,8 @@ class Trainer {
   std::unique_ptr<Ema> ema_;
   std::unique_ptr<Schedule> schedule_;
   std::unique_ptr<SegmentationLoss> loss_;
+  std::unique_ptr<WeightUpdate> update_;
+  std::unique_ptr<TrainStep> step_;
   OptimizerChoice choice_;
   double weight_decay_ = 0;
 

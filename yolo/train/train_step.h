@@ -1,0 +1,48 @@
+// One training step, with the host out of the way where the network is on a device: the batch goes into buffers that stay, then
+// network, loss, backward pass and update run without a copy or a wait, and one small copy tells what happened. Recorded and
+// replayed as a whole where the device can (step_replay.h).
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "data/sample.h"
+#include "nn/optim/schedule.h"
+#include "nn/optim/weight_update.h"
+#include "yolo/model.h"
+#include "yolo/train/loss.h"
+#include "yolo/train/step_replay.h"
+
+namespace tessera {
+
+struct StepResult {
+  LossReport loss;
+  UpdateReport update;  // of a step that makes one
+  StepReplay::Ran ran = StepReplay::Ran::kCalls;
+};
+
+class TrainStep {
+ public:
+  // All of them must outlive this.
+  TrainStep(YoloSeg& model, const SegmentationLoss& loss, WeightUpdate& update, StepReplay replay);
+
+  // Gradients of the batch are added up; with_update: and then an update is made of them. Waits at the end only.
+  StepResult run(const Batch& batch, const ScheduleValues& values, bool with_update);
+  // Memory of recordings and of the batch goes back, for other work between steps.
+  void release();
+
+ private:
+  void place(const Batch& batch, const ScheduleValues& values);
+  void work(bool with_update);
+
+  YoloSeg& model_;
+  const SegmentationLoss& loss_;
+  WeightUpdate& update_;
+  StepReplay replay_;
+  Tensor images_;  // u8 (N, H, W, 3)
+  LossTargets targets_;
+  Tensor feedback_;                   // f64: sums of the loss, then the state of the update
+  std::vector<Tensor> batches_seen_;  // counters of the normalisations, on the host
+};
+
+}  // namespace tessera
