@@ -134,8 +134,8 @@ double whole_distance(const Named& a, const Named& b) {
   return distance(left, right);
 }
 
-// In 16 bits two orders of a sum round to different values, which batch norm over few pixels amplifies: the device may lie about as far
-// from f32 and from the reference in 16 bits as that lies from f32. (bf16 0.54, 0.34, 0.58; fp16 0.12, 0.34, 0.33.)
+// In 16 bits two orders of a sum round to different values, which batch norm over few pixels amplifies: the device may lie about as
+// far from f32 and from the reference in 16 bits as that lies from f32. (bf16 0.54, 0.34, 0.58; fp16 0.12, 0.34, 0.33.)
 TEST_CASE("a training step on a device in 16 bits") {
   const NoHostAccess closed;
   const BackendGuard guard(*find_backend("ref"));
@@ -148,8 +148,8 @@ TEST_CASE("a training step on a device in 16 bits") {
     const double rounding = whole_distance(reference.gradients, wide.gradients);
     const double apart = whole_distance(device.gradients, reference.gradients);
     const double from_wide = whole_distance(device.gradients, wide.gradients);
-    MESSAGE(std::string(name_of(type)), ": gradient of the reference ", rounding, " from f32, of the device ", from_wide, ", of each other ",
-            apart);
+    MESSAGE(std::string(name_of(type)), ": gradient of the reference ", rounding, " from f32, of the device ", from_wide,
+            ", of each other ", apart);
     CHECK(rounding > 1e-5);  // it did compute in 16 bits
     CHECK(apart <= 1.5 * std::max(rounding, from_wide));
     CHECK(from_wide <= 1.5 * rounding);
@@ -169,8 +169,8 @@ struct Traffic {
   }
 };
 
-// A device gets the batch and the learning rates and then is left alone: network, assignment, loss, backward pass, norm, clip, update
-// and average are launches and nothing else, whose shapes are the same for any objects.
+// A device gets the batch and the learning rates and then is left alone: network, assignment, loss, backward pass, norm, clip,
+// update and average are launches and nothing else, whose shapes are the same for any objects.
 TEST_CASE("a training step on a device does not wait for it") {
   const NoHostAccess closed;
   const auto model = small_model(kCuda);
@@ -217,41 +217,39 @@ TEST_CASE("a training step on a device does not wait for it") {
   check_no_reports();
 }
 
+// fp16: trainer_test.cpp.
 TEST_CASE("replayed steps have the bits of steps call by call") {
   const NoHostAccess closed;
-  for (DType type : {DType::kF32, DType::kF16}) {
-    CAPTURE(name_of(type));
-    Training calls(false, type), graph(true, type);
-    int replayed = 0, recorded = 0;
-    const auto both = [&](int64_t index, int64_t images) {
-      CAPTURE(index);
-      const StepResult a = calls.run(index, images);
-      const Traffic before;
-      const StepResult b = graph.run(index, images);
-      const Traffic during = before.since();
-      CHECK(a.ran == StepReplay::Ran::kCalls);
-      CHECK(b.loss.items.box == a.loss.items.box);
-      CHECK(b.loss.items.seg == a.loss.items.seg);
-      CHECK(b.loss.items.cls == a.loss.items.cls);
-      CHECK(b.loss.items.dfl == a.loss.items.dfl);
-      CHECK(b.update.norm == a.update.norm);
-      CHECK(b.update.scale == a.update.scale);
-      recorded += b.ran == StepReplay::Ran::kRecorded;
-      if (b.ran != StepReplay::Ran::kReplayed) return;
-      ++replayed;
-      CHECK(during.copies == 7);  // images, three of the objects, masks and rates there; what happened back
-      CHECK(during.allocations == 0);
-      CHECK(during.launches > 500);
-    };
-    for (int64_t i = 0; i < 6; ++i) both(i, 2);  // the fourth is recorded, the fifth replayed; the sixth makes no update
-    both(6, 1);                                  // the last batch of an epoch
-    both(8, 2);
-    CHECK(recorded == 2);
-    CHECK(replayed == 1);
-    check_same_bits(graph.state(), calls.state());
-    CHECK(graph.log.empty());
-    check_no_reports();
-  }
+  Training calls(false), graph(true);
+  int replayed = 0, recorded = 0;
+  const auto both = [&](int64_t index, int64_t images) {
+    CAPTURE(index);
+    const StepResult a = calls.run(index, images);
+    const Traffic before;
+    const StepResult b = graph.run(index, images);
+    const Traffic during = before.since();
+    CHECK(a.ran == StepReplay::Ran::kCalls);
+    CHECK(b.loss.items.box == a.loss.items.box);
+    CHECK(b.loss.items.seg == a.loss.items.seg);
+    CHECK(b.loss.items.cls == a.loss.items.cls);
+    CHECK(b.loss.items.dfl == a.loss.items.dfl);
+    CHECK(b.update.norm == a.update.norm);
+    CHECK(b.update.scale == a.update.scale);
+    recorded += b.ran == StepReplay::Ran::kRecorded;
+    if (b.ran != StepReplay::Ran::kReplayed) return;
+    ++replayed;
+    CHECK(during.copies == 7);  // images, three of the objects, masks and rates there; what happened back
+    CHECK(during.allocations == 0);
+    CHECK(during.launches > 500);
+  };
+  for (int64_t i = 0; i < 6; ++i) both(i, 2);  // the fourth is recorded, the fifth replayed; the sixth makes no update
+  both(6, 1);                                  // the last batch of an epoch
+  both(8, 2);
+  CHECK(recorded == 2);
+  CHECK(replayed == 1);
+  check_same_bits(graph.state(), calls.state());
+  CHECK(graph.log.empty());
+  check_no_reports();
 }
 
 TEST_CASE("a step that cannot be recorded runs call by call, with the same bits") {

@@ -38,7 +38,7 @@ struct Shop {
                                           "imgsz=32",
                                           "batch=2",
                                           "nbs=2",
-                                          "epochs=3",
+                                          "epochs=2",
                                           "device=cuda",
                                           "val=false",
                                           "plots=false",
