@@ -1,5 +1,8 @@
 // The communicator over MPI, on host memory. Every call is a non-blocking one that is tested in a loop, because MPI itself would wait
 // for a dead rank for ever: between tests the loop looks whether all are still there (tensor/rank_watch.h).
+// The C interface alone; the C++ one of old versions of the standard wants a library of its own.
+#define OMPI_SKIP_MPICXX 1
+#define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
 
 #include <atomic>
@@ -279,7 +282,7 @@ void on_rank_lost(std::function<void(const Error&)> tell) { tell_lost = std::mov
 bool failure_is_news() {
   if (mpi != nullptr) return mpi->failure_is_news();
   if (launched_rank() == 0) return true;
-  std::this_thread::sleep_for(Milliseconds(1000));  // rank 0's failure makes the launcher end this one
+  std::this_thread::sleep_for(Milliseconds(3000));  // rank 0's failure makes the launcher end this one
   return true;
 }
 

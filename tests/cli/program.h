@@ -80,7 +80,6 @@ struct RunOptions {
   std::string out;                       // a file instead of captured stdout
   double limit_s = 600;                  // generous: sanitizers and busy machines
   std::string name;                      // argv[0], the program's other names
-  Arguments launcher;                    // a program that starts this one, with its own arguments: mpirun -n 2
 };
 
 // A started program. Destroying it kills it.
@@ -90,8 +89,7 @@ class Process {
     // Everything is made before the fork: after it only calls that are safe there.
     const fs::path program = TESSERA_PROGRAM;
     const std::string path = options.name.empty() ? program.string() : (program.parent_path() / options.name).string();
-    std::vector<std::string> words = options.launcher;
-    words.push_back(path);
+    std::vector<std::string> words = {path};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<std::string> settings = options.environment;
     for (char** e = environ; *e != nullptr; ++e) {
@@ -116,7 +114,7 @@ class Process {
       setrlimit(RLIMIT_FSIZE, &limit);
     }
     if (o < 0 || e < 0 || chdir(options.folder.c_str()) != 0) _exit(127);
-    execve(argv[0], argv.data(), envp.data());
+    execve(path.c_str(), argv.data(), envp.data());
     _exit(127);
   }
   ~Process() {

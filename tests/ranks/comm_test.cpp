@@ -93,7 +93,7 @@ TEST_CASE("ranks: gather, all_gather and broadcast bring every byte to its place
     std::string text = w.rank() == root ? "from the root" : "something longer than what the root says";
     w.broadcast(text, root, "a text");
     CHECK(text == "from the root");
-    text = w.rank() == root ? "" : "x";
+    text = std::string(w.rank() == root ? 0 : 1, 'x');
     w.broadcast(text, root, "an empty text");
     CHECK(text.empty());
     int64_t value = w.rank();
