@@ -15,7 +15,8 @@ class Engine {
  public:
   void run(const Variable& root, const Tensor& seed);
 
-  // Called with the gradient of a leaf each time an operation that reads the leaf has run backwards: after the last of them it is final.
+  // Called with the gradient of a leaf each time an operation that reads the leaf has run backwards: after the last of them it is
+  // final.
   void on_leaf(std::function<void(const Tensor& grad)> listener) { leaf_listener_ = std::move(listener); }
 
   // Called by Node::backward. The gradient has the shape of the input.

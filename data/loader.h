@@ -19,8 +19,9 @@ struct LoaderOptions {
   int threads = 1;       // 0: items are made inside next()
   bool shuffle = false;  // Dataset::order(epoch); otherwise 0, 1, 2, ...
   int prefetch = 2;      // batches made ahead of the one being used; bounds memory
-  // One of `world` processes: of every group of `world` consecutive items it takes number `rank`, so that the batches of all together
-  // are those of one process with `world` times the batch. fill: the order is filled up from its start, so that all have equally many.
+  // One of `world` processes: of every group of `world` consecutive items it takes number `rank`, so that the batches of all
+  // together are those of one process with `world` times the batch. fill: the order is filled up from its start, so that all have
+  // equally many.
   int rank = 0, world = 1;
   bool fill = true;
 };

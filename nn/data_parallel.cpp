@@ -11,8 +11,8 @@ namespace tessera {
 
 DataParallel::DataParallel(const ParameterArena& arena, Communicator& ranks, int64_t bucket_bytes) : arena_(arena), ranks_(ranks) {
   if (ranks_.alone()) return;
-  // Each group is cut from its end, where the first gradients come from. The cuts depend on the arena alone: how a sum over more than
-  // two ranks is formed may depend on them.
+  // Each group is cut from its end, where the first gradients come from. The cuts depend on the arena alone: how a sum over more
+  // than two ranks is formed may depend on them.
   const int64_t target = std::max<int64_t>(1, bucket_bytes / int64_t(sizeof(float)));
   for (int g = 0; g < kTrainedGroups; ++g) {
     const auto& entries = arena.entries(ParamGroup(g));
@@ -49,7 +49,8 @@ void DataParallel::use(const Tensor& grad, std::vector<std::unique_ptr<PendingRe
     g.last_use = ++clock_;
     return;
   }
-  TESSERA_CHECK(g.left > 0 && !buckets_[g.bucket].sent, "data parallel: a parameter is used more often than in the first backward pass");
+  TESSERA_CHECK(g.left > 0 && !buckets_[g.bucket].sent,
+                "data parallel: a parameter is used more often than in the first backward pass");
   if (--g.left == 0) --buckets_[g.bucket].missing;
   // Only in the agreed order: ranks that sent different buckets would add up different gradients.
   while (next_ < order_.size() && buckets_[order_[next_]].missing == 0) send(order_[next_++], in_flight);

@@ -1,8 +1,8 @@
 // Training of one model by several ranks, each with a part of every batch: gradients are averaged over the ranks while the backward
 // pass is still running, so that weights stay the same everywhere.
 //
-// The arena's gradients are cut into buckets, flat ranges of about equal size. A bucket is sent as soon as the last of its gradients is
-// final, in an order that the first backward pass has shown and that is the same on all ranks.
+// The arena's gradients are cut into buckets, flat ranges of about equal size. A bucket is sent as soon as the last of its
+// gradients is final, in an order that the first backward pass has shown and that is the same on all ranks.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ class DataParallel {
   // Both must outlive this object. The ranks' arenas must have the same layout.
   DataParallel(const ParameterArena& arena, Communicator& ranks, int64_t bucket_bytes = kBucketBytes);
 
-  // loss.backward(), after which every gradient of the arena is the mean over the ranks, with the same bits on all of them. What had
-  // been accumulated there before must be the same on all ranks; it stays as it was.
+  // loss.backward(), after which every gradient of the arena is the mean over the ranks, with the same bits on all of them. What
+  // had been accumulated there before must be the same on all ranks; it stays as it was.
   void backward(const Variable& loss);
 
   void broadcast_values() const;   // parameters and buffers of rank 0 to all
@@ -54,7 +54,7 @@ class DataParallel {
   const ParameterArena& arena_;
   Communicator& ranks_;
   std::vector<Bucket> buckets_;
-  std::vector<Gradient> gradients_;                     // in arena order
+  std::vector<Gradient> gradients_;                      // in arena order
   std::unordered_map<const void*, size_t> gradient_at_;  // by address
   std::vector<size_t> order_;                            // of the buckets; empty before the first pass
   size_t next_ = 0;                                      // in order_: the bucket to be sent next

@@ -84,8 +84,8 @@ int launched_rank();
 // another thread. Default: the message on stderr.
 void on_rank_lost(std::function<void(const Error&)> tell);
 
-// Whether this rank should tell about its own failure. Rank 0 always; another one waits for a moment: when rank 0 ends meanwhile, it
-// has most likely told the same.
+// Whether this rank should tell about its own failure. Rank 0 always; another one waits for a moment: when rank 0 ends meanwhile,
+// it has most likely told the same.
 bool failure_is_news();
 
 // The last thing a process does. agreed: all ranks come here with this code. Otherwise all of them are ended. Returns the code.

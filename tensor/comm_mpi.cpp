@@ -1,9 +1,10 @@
-// The communicator over MPI, on host memory. Every call is a non-blocking one that is tested in a loop, because MPI itself would wait
-// for a dead rank for ever: between tests the loop looks whether all are still there (tensor/rank_watch.h).
-// The C interface alone; the C++ one of old versions of the standard wants a library of its own.
+// The communicator over MPI, on host memory. Every call is a non-blocking one that is tested in a loop, because MPI itself would
+// wait for a dead rank for ever: between tests the loop looks whether all are still there (tensor/rank_watch.h). The C interface
+// alone; the C++ one of old versions of the standard wants a library of its own.
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -14,8 +15,6 @@
 #include <limits>
 #include <mutex>
 #include <optional>
-
-#include <unistd.h>
 
 #include "tensor/base/parallel.h"
 #include "tensor/comm.h"
@@ -100,19 +99,20 @@ class MpiCommunicator final : public Communicator {
   int local_size() const override { return local_size_; }
 
   std::unique_ptr<PendingReduce> start_all_reduce(const Tensor& tensor, Reduce op, std::string_view what) override {
-    TESSERA_CHECK(tensor.dtype() == DType::kF32 && tensor.is_dense(), "all_reduce of {}: {}, expected dense f32", what, describe(tensor));
+    TESSERA_CHECK(tensor.dtype() == DType::kF32 && tensor.is_dense(), "all_reduce of {}: {}, expected dense f32", what,
+                  describe(tensor));
     return std::make_unique<MpiReduce>(*this, tensor, op, std::string("all_reduce of ") + std::string(what));
   }
   void all_gather(const void* mine, int64_t bytes, void* all, std::string_view what) override {
-    run("all_gather of ", what, [&](MPI_Request* r) {
-      return MPI_Iallgather(mine, count_of(bytes), MPI_BYTE, all, count_of(bytes), MPI_BYTE, comm_, r);
-    });
+    run("all_gather of ", what,
+        [&](MPI_Request* r) { return MPI_Iallgather(mine, count_of(bytes), MPI_BYTE, all, count_of(bytes), MPI_BYTE, comm_, r); });
   }
   std::vector<std::string> gather(std::string_view mine, int root, std::string_view what) override {
     const int own = count_of(int64_t(mine.size()));
     const bool here = rank_ == root;
     std::vector<int> sizes(here ? size_t(size_) : 0), starts(sizes.size());
-    run("gather of ", what, [&](MPI_Request* r) { return MPI_Igather(&own, 1, MPI_INT, sizes.data(), 1, MPI_INT, root, comm_, r); });
+    run("gather of ", what,
+        [&](MPI_Request* r) { return MPI_Igather(&own, 1, MPI_INT, sizes.data(), 1, MPI_INT, root, comm_, r); });
     int64_t total = 0;
     for (size_t i = 0; i < sizes.size(); ++i) starts[i] = count_of(total), total += sizes[i];
     std::string all(size_t(count_of(total)), '\0');
@@ -201,7 +201,8 @@ class MpiCommunicator final : public Communicator {
       return;
     }
     watch_.reset();
-    if (!trouble.empty()) fmt::print(stderr, "note: rank {}: {}; a rank that dies is left to the launcher to notice\n", rank_, trouble);
+    if (!trouble.empty())
+      fmt::print(stderr, "note: rank {}: {}; a rank that dies is left to the launcher to notice\n", rank_, trouble);
   }
 
   void enter(const std::string& what) {
@@ -243,7 +244,8 @@ class MpiCommunicator final : public Communicator {
 
 MpiReduce::MpiReduce(MpiCommunicator& ranks, Tensor tensor, Reduce op, std::string what)
     : ranks_(ranks), tensor_(std::move(tensor)), host_(tensor_.to(Device::cpu())), op_(op), what_(std::move(what)) {
-  check(MPI_Iallreduce(MPI_IN_PLACE, host_.data<float>(), count_of(host_.numel()), MPI_FLOAT, MPI_SUM, ranks.comm(), &request_), what_);
+  check(MPI_Iallreduce(MPI_IN_PLACE, host_.data<float>(), count_of(host_.numel()), MPI_FLOAT, MPI_SUM, ranks.comm(), &request_),
+        what_);
 }
 
 bool MpiReduce::test() {

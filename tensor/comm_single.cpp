@@ -18,7 +18,9 @@ class SingleProcess final : public Communicator {
   int size() const override { return 1; }
   int local_rank() const override { return 0; }
   int local_size() const override { return 1; }
-  std::unique_ptr<PendingReduce> start_all_reduce(const Tensor&, Reduce, std::string_view) override { return std::make_unique<Done>(); }
+  std::unique_ptr<PendingReduce> start_all_reduce(const Tensor&, Reduce, std::string_view) override {
+    return std::make_unique<Done>();
+  }
   void all_gather(const void* mine, int64_t bytes, void* all, std::string_view) override { std::memcpy(all, mine, size_t(bytes)); }
   std::vector<std::string> gather(std::string_view mine, int, std::string_view) override { return {std::string(mine)}; }
   void broadcast(void*, int64_t, int, std::string_view) override {}

@@ -8,8 +8,9 @@ namespace tessera {
 
 Communicator& world() {
   if (launched_size() > 1) {
-    throw Error(ErrorCode::kUsage, fmt::format("started as {} processes, but this build has no MPI: each would train by itself", launched_size()),
-                {}, "install MPI (libopenmpi-dev openmpi-bin) and build again, or start one process");
+    throw Error(ErrorCode::kUsage,
+                fmt::format("started as {} processes, but this build has no MPI: each would train by itself", launched_size()), {},
+                "install MPI (libopenmpi-dev openmpi-bin) and build again, or start one process");
   }
   return single_process();
 }

@@ -1,6 +1,15 @@
 #include "tensor/rank_watch.h"
 
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -10,21 +19,11 @@
 #include <sstream>
 #include <stdexcept>
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 namespace tessera {
 
 namespace {
 
-constexpr double kBeat = 1;           // seconds between two signs of life
+constexpr double kBeat = 1;                            // seconds between two signs of life
 constexpr char kAlive = 'b', kBye = 'q', kDied = 'd';  // kDied: followed by the rank in four bytes
 constexpr size_t kTokenLength = 32;
 
@@ -123,7 +122,8 @@ void RankWatch::accept_all(double seconds) {
   while (int(peers_.size()) < size_ - 1) {
     pollfd p{listening_, POLLIN, 0};
     const double left = until - now();
-    if (left <= 0) throw std::runtime_error(fmt::format("{} of {} ranks have not connected", size_ - 1 - int(peers_.size()), size_ - 1));
+    if (left <= 0)
+      throw std::runtime_error(fmt::format("{} of {} ranks have not connected", size_ - 1 - int(peers_.size()), size_ - 1));
     if (poll(&p, 1, int(left * 1e3) + 1) <= 0) continue;
     const int s = accept(listening_, nullptr, nullptr);
     if (s < 0) continue;

@@ -1,5 +1,5 @@
-// Notices that another rank is gone, whatever the launcher does about it. Every rank keeps a TCP connection with rank 0 open: when a
-// process dies, its system closes the connection at once; when a machine or the network goes, its beats stay away for kSilence
+// Notices that another rank is gone, whatever the launcher does about it. Every rank keeps a TCP connection with rank 0 open: when
+// a process dies, its system closes the connection at once; when a machine or the network goes, its beats stay away for kSilence
 // seconds. Rank 0 passes the news on. A thread of its own watches, so a rank that computes or waits is a living one.
 #pragma once
 

@@ -50,7 +50,8 @@ constexpr VerbEntry kVerbs[] = {
      "  predict_seg --model best.safetensors --source 'photos/*.jpg' --save-txt --save-json --conf 0.4\n"},
     {"inspect", kInspect, run_inspect, "Layers, shapes, parameters, FLOP and bytes of a model.",
      "  tessera inspect --model yolov8s-seg --imgsz 640\n  tessera inspect --model best.safetensors --json\n"},
-    {"bench", kBench, run_bench, "Times a training step, inference, single kernels, the loader or the evaluation, beside their bound.",
+    {"bench", kBench, run_bench,
+     "Times a training step, inference, single kernels, the loader or the evaluation, beside their bound.",
      "  tessera bench step --model yolov8n-seg --imgsz 640 --batch 16\n  tessera bench infer --batch 1 --json\n"
      "  tessera bench loader --data coco128-seg.yaml\n"},
     {"selftest", kSelftest, run_selftest, "Checks kernels, gradients and determinism on this machine.", "  tessera selftest\n"},

@@ -33,7 +33,8 @@ std::vector<std::vector<double>> of_all_ranks(Communicator& ranks, double rows, 
   return parts;
 }
 
-// Mean and variance of the rows of all ranks from those of each: no sums of squares, so nothing cancels. `rows` becomes their number.
+// Mean and variance of the rows of all ranks from those of each: no sums of squares, so nothing cancels. `rows` becomes their
+// number.
 ops::BatchNormStats joined(const ops::BatchNormStats& own, double& rows, double eps, Communicator& ranks) {
   const auto parts = of_all_ranks(ranks, rows, own.mean, own.var, "batch norm statistics");
   const size_t channels = size_t(own.mean.numel());
@@ -70,8 +71,8 @@ class BatchNormNode final : public Node {
     const bool in_place = gamma_target != nullptr && beta_target != nullptr && ranks_ == nullptr;
     const Tensor dgamma = in_place ? *gamma_target : Tensor::zeros(gamma_.get().shape(), gamma_.get().dtype(), dy.value.device());
     const Tensor dbeta = in_place ? *beta_target : Tensor::zeros(beta_.get().shape(), beta_.get().dtype(), dy.value.device());
-    Tensor dx = ops::batch_norm_backward(x_.get(), dy.value, mean_.get(), rstd_.get(), gamma_.get(), beta_.get(), act_, dgamma, dbeta,
-                                         in_place);
+    Tensor dx = ops::batch_norm_backward(x_.get(), dy.value, mean_.get(), rstd_.get(), gamma_.get(), beta_.get(), act_, dgamma,
+                                         dbeta, in_place);
     if (ranks_ != nullptr) dx = with_sums_of_all_ranks(dx, dgamma, dbeta);
     if (!in_place) {
       engine.send(inputs[1], {dgamma, true});
@@ -88,7 +89,8 @@ class BatchNormNode final : public Node {
 
  private:
   // dx = gamma * rstd * (dz - (dbeta + xhat * dgamma) / rows) with the sums of this rank is put right by what is affine in xhat:
-  // + gamma * rstd * (dbeta / rows - DBETA / ROWS) + xhat * gamma * rstd * (dgamma / rows - DGAMMA / ROWS), capitals: over all ranks.
+  // + gamma * rstd * (dbeta / rows - DBETA / ROWS) + xhat * gamma * rstd * (dgamma / rows - DGAMMA / ROWS), capitals: over all
+  // ranks.
   Tensor with_sums_of_all_ranks(const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
     const Tensor& x = x_.get();
     const size_t channels = size_t(dgamma.numel());
@@ -131,7 +133,8 @@ Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variab
   ops::lerp(state.running_var, count > 1 ? ops::scale(stats.var, count / (count - 1)) : stats.var, state.momentum);
   Tensor y = ops::batch_norm_apply(x.data(), stats.mean, stats.rstd, gamma.data(), beta.data(), act, data_or_none(residual), into);
   if (!needs_grad({&x, &gamma, &beta, &residual})) return Variable::result(std::move(y), nullptr);
-  return Variable::result(std::move(y), std::make_shared<BatchNormNode>(x, gamma, beta, residual, stats.mean, stats.rstd, act, state.ranks));
+  return Variable::result(std::move(y),
+                          std::make_shared<BatchNormNode>(x, gamma, beta, residual, stats.mean, stats.rstd, act, state.ranks));
 }
 
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,

@@ -12,8 +12,8 @@ struct BatchNormState {
   Tensor running_mean, running_var;  // (C), updated: r = (1 - momentum) r + momentum * batch; the variance unbiased
   double momentum = 0.03;
   double eps = 1e-3;
-  // Not null: mean and variance are those of all ranks' rows together, and so are the sums in the gradient of x. dgamma and dbeta stay
-  // this rank's part.
+  // Not null: mean and variance are those of all ranks' rows together, and so are the sums in the gradient of x. dgamma and dbeta
+  // stay this rank's part.
   Communicator* ranks = nullptr;
 };
 

@@ -48,7 +48,8 @@ std::string state(const std::string& run_folder) {
   const auto add = [&](const std::string& section, const tessera::StateDict& dict) {
     for (const auto& [name, tensor] : dict) {
       const tessera::Tensor dense = tensor.contiguous();
-      text += section + "/" + name + ":" + std::string(static_cast<const char*>(dense.raw()), size_t(dense.numel()) * size_of(dense.dtype()));
+      text += section + "/" + name + ":" +
+              std::string(static_cast<const char*>(dense.raw()), size_t(dense.numel()) * size_of(dense.dtype()));
     }
   };
   add("model", c.model);
@@ -78,7 +79,9 @@ TEST_CASE("cli: two ranks train, interrupted and resumed to the same bits as wit
   CHECK(!fs::exists(w / "runs/whole2"));
 
   // The best weights have the same figures in one process.
-  const Outcome val = run({"val", "--model", w / "runs/whole/weights/best.safetensors", "--data", w / "data.yaml", "--imgsz", "32", "--batch", "8", "--json"}, w.here());
+  const Outcome val = run({"val", "--model", w / "runs/whole/weights/best.safetensors", "--data", w / "data.yaml", "--imgsz", "32",
+                           "--batch", "8", "--json"},
+                          w.here());
   REQUIRE(val.code == 0);
   CHECK(val.json()["box"] == j["box"]);
   CHECK(val.json()["mask"] == j["mask"]);
@@ -143,8 +146,8 @@ TEST_CASE("cli: a rank that dies: the other stops, names it and the call; the ch
     CHECK(outcome.code != 0);
     CHECK(says(outcome.err, fmt::format("rank {} (process {} on ", victim, pid)));
     CHECK(says(outcome.err, fmt::format("has ended; rank {} wa", 1 - victim)));  // waited for it in ..., was at work after ...
-    const bool call = says(outcome.err, "all_reduce of ") || says(outcome.err, "all_gather of ") || says(outcome.err, "gather of ") ||
-                      says(outcome.err, "broadcast of ");
+    const bool call = says(outcome.err, "all_reduce of ") || says(outcome.err, "all_gather of ") ||
+                      says(outcome.err, "gather of ") || says(outcome.err, "broadcast of ");
     CHECK(call);
     CHECK(run({"inspect", "--model", folder + "/weights/last.safetensors"}).code == 0);
     const int64_t done = tessera::load_checkpoint(folder + "/weights/last.safetensors").meta.epoch + 1;

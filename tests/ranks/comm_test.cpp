@@ -1,10 +1,10 @@
 // The calls of the communicator, with as many ranks as were started.
+#include "tensor/comm.h"
+
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <cstring>
-
-#include "tensor/comm.h"
 
 using namespace tessera;
 
@@ -78,7 +78,8 @@ TEST_CASE("ranks: several reductions in flight, waited for in another order, bet
     CHECK(tensors[size_t(k)].data<float>()[0] == expected);
     CHECK(tensors[size_t(k)].data<float>()[99999 + k] == expected);
   }
-  CHECK_THROWS_WITH(w.start_all_reduce(Tensor::zeros({2}, DType::kI32), Reduce::kSum, "x"), doctest::Contains("expected dense f32"));
+  CHECK_THROWS_WITH(w.start_all_reduce(Tensor::zeros({2}, DType::kI32), Reduce::kSum, "x"),
+                    doctest::Contains("expected dense f32"));
 }
 
 TEST_CASE("ranks: gather, all_gather and broadcast bring every byte to its place") {

@@ -1,5 +1,7 @@
-// Two ranks with half the batch each equal one rank with the whole. Every rank also trains alone, in the same process, as the truth.
+// Two ranks with half the batch each equal one rank with the whole. Every rank also trains alone, in the same process, as the
+// truth.
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -18,8 +20,6 @@
 #include "yolo/io/weights.h"
 #include "yolo/train/trainer.h"
 #include "yolo/train/training_data.h"
-
-#include <unistd.h>
 
 using namespace tessera;
 namespace fs = std::filesystem;
@@ -128,7 +128,8 @@ Batch reversed(const Batch& b) {
 void compare_gradients(bool batch_statistics, bool no_targets_on_last_rank) {
   Communicator& w = world();
   const Workshop shop;
-  // Pictures large enough for the deepest batch norms to have some rows: with the 16 of 64 pixels they magnify rounding a hundredfold.
+  // Pictures large enough for the deepest batch norms to have some rows: with the 16 of 64 pixels they magnify rounding a
+  // hundredfold.
   const Config config = shop.config("x", {"imgsz=160"});
   const auto set = open_split(config, "train", true, LogStyle::kQuiet);
   YoloSeg whole(parse_model_yaml("yolov8n-seg", "", 5)), part(parse_model_yaml("yolov8n-seg", "", 5));
@@ -243,13 +244,16 @@ TEST_CASE("ranks: batch norm over all ranks is that of all rows together, with r
 }
 
 TEST_CASE("ranks: the gradient of a step is that of the whole batch, batch norm synchronised") { compare_gradients(true, false); }
-TEST_CASE("ranks: the gradient of a step is that of the whole batch, batch norm with fixed statistics") { compare_gradients(false, false); }
+TEST_CASE("ranks: the gradient of a step is that of the whole batch, batch norm with fixed statistics") {
+  compare_gradients(false, false);
+}
 TEST_CASE("ranks: a rank without a single object does its part") { compare_gradients(true, true); }
 
 TEST_CASE("ranks: twelve steps of the trainer equal twelve of one rank with the whole batch") {
   Communicator& w = world();
   const Workshop shop;
-  const std::vector<std::string> more = {"batch=4", "epochs=3", "optimizer=SGD", "val=false", "save=false", "sync_bn=true", "imgsz=160"};
+  const std::vector<std::string> more = {"batch=4",    "epochs=3",     "optimizer=SGD", "val=false",
+                                         "save=false", "sync_bn=true", "imgsz=160"};
   Trainer whole(shop.config(shop.alone(), more), LogStyle::kQuiet), part(shop.config("parts", more), LogStyle::kQuiet, {}, w);
   CHECK(part.train_loader().batches() == 4);
   Batch all, own;
@@ -277,7 +281,8 @@ TEST_CASE("ranks: a training with validation ends with equal weights everywhere 
   Communicator& w = world();
   const Workshop shop;
   for (const char* style : {"coco", "original"}) {
-    const std::vector<std::string> more = {fmt::format("batch={}", 2 * w.size()), "epochs=2", std::string("map_style=") + style, "plots=true"};
+    const std::vector<std::string> more = {fmt::format("batch={}", 2 * w.size()), "epochs=2", std::string("map_style=") + style,
+                                           "plots=true"};
     Trainer trainer(shop.config("run", more), LogStyle::kQuiet, {}, w);
     const TrainSummary s = trainer.fit();
     CHECK(s.epochs_done == 2);

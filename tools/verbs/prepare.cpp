@@ -1,8 +1,8 @@
-#include <algorithm>
-#include <cstring>
-
 #include <sched.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
 
 #include "cuda/install.h"
 #include "tensor/base/check.h"

@@ -15,7 +15,7 @@ struct ImageResult {
   Detections detections;                  // network-input pixels
   std::vector<uint16_t> box_tp, mask_tp;  // original style
   std::vector<int32_t> label_classes;
-  std::vector<ScoredDetection> scored;    // original-image pixels, when the style or a hook wants them
+  std::vector<ScoredDetection> scored;  // original-image pixels, when the style or a hook wants them
   double decode_ms = 0, match_ms = 0;
 };
 

@@ -82,7 +82,8 @@ Variable mask_sum(const RawOutputs& outputs, const LossTargets& targets, const o
 LossTargets SegmentationLoss::place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
   const bool on_host = device.kind == Device::Kind::kCpu, every_term = !on_host || ranks_ != nullptr;
   LossTargets t;
-  t.objects = pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, on_host ? (every_term ? 1 : 0) : room_);
+  t.objects =
+      pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, on_host ? (every_term ? 1 : 0) : room_);
   t.overlap = batch.overlap;
   t.height = height;
   t.width = width;
@@ -147,7 +148,8 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
     return sum.data();
   };
   result.cls = term(0, class_sum(outputs, p));
-  if (device.kind == Device::Kind::kCpu) leave_rows_away(p, std::max<int64_t>(int64_t(p.totals.data<double>()[1]), ranks_ != nullptr ? 1 : 0));
+  if (device.kind == Device::Kind::kCpu)
+    leave_rows_away(p, std::max<int64_t>(int64_t(p.totals.data<double>()[1]), ranks_ != nullptr ? 1 : 0));
   if (p.weights.numel() == 0) return result;
   const Variable logits = ag::gather_rows(outputs.box, p.index);
   const auto& [bins, outwards] = constants(device);

@@ -4,8 +4,8 @@
 
 #include <optional>
 
-#include "yolo/blocks/segment.h"
 #include "tensor/comm.h"
+#include "yolo/blocks/segment.h"
 #include "yolo/metrics.h"
 #include "yolo/train/targets.h"
 
@@ -38,9 +38,9 @@ struct LossResult {
 
 class SegmentationLoss {
  public:
-  // ranks, of which there are several: the batch is one part of theirs. The mean of their gradients is then the gradient of the whole
-  // batch on one: each term is divided by what is counted over all ranks, and multiplied by their number. Reports stay those of the
-  // part. The graph of every rank has the same nodes, whether it has targets or not.
+  // ranks, of which there are several: the batch is one part of theirs. The mean of their gradients is then the gradient of the
+  // whole batch on one: each term is divided by what is counted over all ranks, and multiplied by their number. Reports stay those
+  // of the part. The graph of every rank has the same nodes, whether it has targets or not.
   explicit SegmentationLoss(const LossGains& gains = {}, const std::array<int64_t, kLevels>& strides = {8, 16, 32},
                             Communicator* ranks = nullptr)
       : gains_(gains), strides_(strides), ranks_(ranks != nullptr && !ranks->alone() ? ranks : nullptr) {}

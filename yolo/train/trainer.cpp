@@ -15,8 +15,8 @@
 #include "yolo/io/weights.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
-#include "yolo/train/run_pictures.h"
 #include "yolo/train/run_folder.h"
+#include "yolo/train/run_pictures.h"
 #include "yolo/train/training_data.h"
 
 namespace tessera {
@@ -246,7 +246,8 @@ void Trainer::build_optimizer() {
   schedule_ = std::make_unique<Schedule>(schedule_config(config_, choice_, train_loader_->batches()));
   const double accumulate = std::max(std::nearbyint(double(options_.nbs) / double(options_.batch)), 1.0);
   weight_decay_ = options_.weight_decay * double(options_.batch) * accumulate / double(options_.nbs);
-  loss_ = std::make_unique<SegmentationLoss>(LossGains{options_.gain_box, options_.gain_cls, options_.gain_dfl}, model_->strides(), &ranks_);
+  loss_ = std::make_unique<SegmentationLoss>(LossGains{options_.gain_box, options_.gain_cls, options_.gain_dfl}, model_->strides(),
+                                             &ranks_);
 }
 
 void Trainer::start_profile(Roof roof) {
@@ -272,8 +273,9 @@ void Trainer::announce() const {
                              choice_.reason.empty() ? "" : " (" + choice_.reason + ")", options_.batch, train_loader_->batches(),
                              folder_.string()));
   if (!ranks_.alone()) {
-    log_line(log_, fmt::format("{} ranks, {} images each in a batch, {} threads each; batch norm statistics {}", ranks_.size(), own_batch(),
-                               compute_threads(), config_.flag("sync_bn") ? "of all" : "of each rank, running ones of rank 0"));
+    log_line(log_, fmt::format("{} ranks, {} images each in a batch, {} threads each; batch norm statistics {}", ranks_.size(),
+                               own_batch(), compute_threads(),
+                               config_.flag("sync_bn") ? "of all" : "of each rank, running ones of rank 0"));
   }
   if (at_.epoch > 0 || at_.batch > 0) log_line(log_, fmt::format("resuming at epoch {}, batch {}", at_.epoch + 1, at_.batch));
 }
@@ -406,7 +408,8 @@ ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
   const Evaluator evaluator(class_names_, options);
   Progress progress(log_, val_set_->size());
   EvaluatorHooks hooks;
-  const SegmentationLoss own_loss({options_.gain_box, options_.gain_cls, options_.gain_dfl}, model.strides());  // the evaluator joins
+  const SegmentationLoss own_loss({options_.gain_box, options_.gain_cls, options_.gain_dfl},
+                                  model.strides());  // the evaluator joins
   hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return own_loss(outputs, batch).report(); };
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
@@ -545,7 +548,9 @@ Checkpoint Trainer::checkpoint() const {
     c.meta.args[name] = config_.text(name);
     if (config_.is_explicit(name)) given += name + " ";
   }
-  c.meta.counters = {{"progress.batch", at_.batch}, {"progress.last_step", at_.last_step}, {"progress.skipped", at_.skipped_steps},
+  c.meta.counters = {{"progress.batch", at_.batch},
+                     {"progress.last_step", at_.last_step},
+                     {"progress.skipped", at_.skipped_steps},
                      {"ranks", ranks_.size()}};
   c.meta.numbers = {{"progress.seconds", at_.seconds}, {"progress.box", at_.running.box}, {"progress.seg", at_.running.seg},
                     {"progress.cls", at_.running.cls}, {"progress.dfl", at_.running.dfl}};

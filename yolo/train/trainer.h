@@ -2,9 +2,9 @@
 // atomic checkpoints, and a clear end when numbers stop being finite.
 //
 // Note [Several ranks]: every rank runs this loop with its part of each batch and its own copy of everything. What differs from one
-// process: gradients are averaged in the backward pass, the loss's divisors are those of the whole batch, detections of a validation
-// go to rank 0. Decisions (stop, interrupted, skipped, improved) rest on numbers that are the same on all ranks. Rank 0 alone writes
-// the run folder and talks.
+// process: gradients are averaged in the backward pass, the loss's divisors are those of the whole batch, detections of a
+// validation go to rank 0. Decisions (stop, interrupted, skipped, improved) rest on numbers that are the same on all ranks. Rank 0
+// alone writes the run folder and talks.
 #pragma once
 
 #include <filesystem>
@@ -64,8 +64,8 @@ struct TrainSummary {
 class Trainer {
  public:
   // Plans the batch of --batch -1, reads data and model, creates the run folder (or re-opens it on resume) and writes args.yaml.
-  // Error(kMemory) before the folder is made: the batch does not fit. `roof`: for --profile, what this machine reaches. `ranks`: the
-  // batch is split over them; all read the same data, and for a resume the same checkpoint.
+  // Error(kMemory) before the folder is made: the batch does not fit. `roof`: for --profile, what this machine reaches. `ranks`:
+  // the batch is split over them; all read the same data, and for a resume the same checkpoint.
   Trainer(Config config, LogStyle log, Roof roof = {}, Communicator& ranks = single_process());
   ~Trainer();
 
@@ -140,7 +140,7 @@ class Trainer {
   TrainProgress at_;
   ScheduleValues now_;
   int64_t non_finite_in_a_row_ = 0;
-  bool interrupted_ = false;  // agreed on by several ranks
+  bool interrupted_ = false;         // agreed on by several ranks
   std::unique_ptr<ResultsCsv> csv_;  // these of rank 0
   std::unique_ptr<TrainLog> run_log_;
   std::vector<double> epoch_rates_;
