@@ -35,10 +35,7 @@ void WeightUpdate::set_state(double updates, double scale, double good) {
   state_.copy_from(Tensor::from_vector(std::vector<double>{updates, scale, good, 0, -1}, {kUpdateSlots}));
 }
 
-void WeightUpdate::backward(const Variable& loss) const {
-  if (!scaling_.on) return loss.backward();
-  loss.backward(state_.narrow(0, kScale, 1).view({}).to(DType::kF32));
-}
+Tensor WeightUpdate::loss_seed() const { return scaling_.on ? state_.narrow(0, kScale, 1).view({}).to(DType::kF32) : Tensor{}; }
 
 void WeightUpdate::run() const { ops::update(arrays_, settings_, state_, params_); }
 

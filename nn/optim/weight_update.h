@@ -36,8 +36,8 @@ class WeightUpdate {
 
   // The numbers of the next update: learning rates, momentum of SGD. All that the device needs of the host; complete on return.
   void set(const std::array<double, kTrainedGroups>& lr, double momentum);
-  void backward(const Variable& loss) const;  // of loss times the scale
-  void run() const;                           // neither of these waits or copies
+  Tensor loss_seed() const;  // gradient of the scaled loss by the loss itself; undefined where that is 1
+  void run() const;          // neither of these waits or copies
 
   // f64 (kUpdateSlots) on the device: what run() leaves, and its meaning once it is fetched.
   const Tensor& state() const { return state_; }

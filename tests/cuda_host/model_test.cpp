@@ -46,7 +46,7 @@ Step training_step(Device device, DType type = DType::kF32) {
   Step s;
   const LossResult loss = SegmentationLoss()(model->forward(normalize(batch.images.to(device))), batch);
   CHECK(loss.total.data().device() == device);
-  update.backward(loss.total);
+  DataParallel(arena, single_process()).backward(loss.total, update.loss_seed());
   s.loss = loss.report();
   s.total = float(loss.total.data().item());
   const auto state = [&] {
@@ -192,7 +192,7 @@ TEST_CASE("a training step on a device does not wait for it") {
     update.set({1e-3, 1e-3, 1e-3}, 0);
     const Traffic before;
     const LossResult loss = criterion(model->forward(normalize(images)), targets);
-    update.backward(loss.total);
+    DataParallel(arena, single_process()).backward(loss.total, update.loss_seed());
     const uint64_t launched = emulated::launches();
     update.run();
     CHECK(emulated::launches() == launched + 3);

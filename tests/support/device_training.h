@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "data/sample.h"
+#include "nn/data_parallel.h"
 #include "nn/optim/ema.h"
 #include "nn/optim/optimizer.h"
 #include "nn/optim/weight_update.h"
@@ -52,7 +53,7 @@ inline std::unique_ptr<YoloSeg> small_model(Device device) {
 struct Training {
   explicit Training(bool graph, DType type = DType::kF32, bool overlap = true)
       : model(small_model(kCuda)),
-        step(*model, loss, update,
+        step(*model, loss, ranks, update,
              StepReplay(graph ? StepReplay::MakeRecorder([] { return backend_for(kCuda).recorder(); }) : StepReplay::MakeRecorder(),
                         [this](const std::string& line) { log.push_back(line); })),
         overlapping(overlap) {
@@ -93,6 +94,7 @@ struct Training {
   Sgd optimizer{arena, true};
   Ema ema{arena};
   SegmentationLoss loss;
+  DataParallel ranks{arena, single_process()};
   WeightUpdate update{arena, optimizer, ema, {0, 5e-4, 0}, 10, {.on = true, .initial = 128, .growth_interval = 3}};
   TrainStep step;
   bool overlapping;

@@ -37,6 +37,23 @@ void leave_rows_away(ops::Positives& p, int64_t rows) {
   }
 }
 
+// The scales of ops::PositivesView with N, the sum of the scores and the positives of all ranks, times their number.
+void scale_over_ranks(ops::Positives& p, int64_t images, const std::array<double, 4>& gains, Communicator& ranks) {
+  struct Part {
+    double score_sum, positives, images;
+  };
+  const std::vector<double> own = p.totals.to_vector<double>();
+  Part all{};
+  for (const Part& part : ranks.all_gather(Part{own[0], own[1], double(images)}, "the loss's totals")) {
+    all.score_sum += part.score_sum, all.positives += part.positives, all.images += part.images;
+  }
+  std::vector<float> scales;
+  for (size_t k = 0; k < gains.size(); ++k) {
+    scales.push_back(float(gains[k] / std::max(k < 3 ? all.score_sum : all.positives, 1.0) * all.images * double(ranks.size())));
+  }
+  p.scales.copy_from(Tensor::from_vector(scales, {4}));
+}
+
 // Sum of the cross-entropy of every class of every anchor against the target scores.
 Variable class_sum(const RawOutputs& outputs, const ops::Positives& positives) {
   Variable sum;
@@ -65,7 +82,8 @@ Variable mask_sum(const RawOutputs& outputs, const LossTargets& targets, const o
 LossTargets SegmentationLoss::prepare(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
   const bool on_host = device.kind == Device::Kind::kCpu;
   LossTargets t;
-  t.objects = pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, on_host ? 0 : room_);
+  const int64_t room = !on_host ? room_ : ranks_ != nullptr ? 1 : 0;
+  t.objects = pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, room);
   t.overlap = batch.overlap;
   t.height = height;
   t.width = width;
@@ -75,18 +93,19 @@ LossTargets SegmentationLoss::prepare(const Batch& batch, int64_t images, int64_
     const bool fits = batch.masks.size(1) == mh && batch.masks.size(2) == mw;
     t.masks = fits ? batch.masks : resize_masks(batch.masks, mh, mw);
   }
+  // Rows without a positive have to read something.
+  if (on_host && ranks_ != nullptr && !t.masks.defined()) t.masks = Tensor::zeros({images, mh, mw}, DType::kI32), t.overlap = true;
   if (on_host) return t;
   const int64_t needed = t.objects.classes.size(1);
   if (needed > room_) {
     while (room_ < needed) room_ *= 2;
     return prepare(batch, images, height, width, device);
   }
-  // Rows without a positive have to read something.
   const int64_t planes = t.masks.defined() ? t.masks.size(0) : 0;
   while (!t.overlap && mask_room_ < planes) mask_room_ *= 2;
-  const int64_t room = t.overlap ? images : mask_room_;
-  if (planes < room) {
-    const Tensor all = Tensor::zeros({room, mh, mw}, DType::kI32);
+  const int64_t mask_room = t.overlap ? images : mask_room_;
+  if (planes < mask_room) {
+    const Tensor all = Tensor::zeros({mask_room, mh, mw}, DType::kI32);
     if (planes > 0) all.narrow(0, 0, planes).copy_from(t.masks);
     t.masks = all;
   }
@@ -130,6 +149,8 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
   const int64_t capacity = std::min(assignment.target.numel(), objects.classes.numel() * how.topk);
   ops::Positives p = ops::collect_positives(maps, objects.boxes, objects.classes, objects.mask_ids, assignment, params, capacity);
 
+  if (ranks_ != nullptr) scale_over_ranks(p, objects.boxes.size(0), params.gains, *ranks_);
+
   LossResult result;
   result.gains = gains_;
   result.totals = p.totals;
@@ -140,7 +161,8 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
     return sum.data();
   };
   result.cls = term(0, class_sum(outputs, p));
-  if (device.kind == Device::Kind::kCpu) leave_rows_away(p, int64_t(p.totals.data<double>()[1]));
+  if (device.kind == Device::Kind::kCpu)
+    leave_rows_away(p, std::max<int64_t>(int64_t(p.totals.data<double>()[1]), ranks_ != nullptr ? 1 : 0));
   if (p.weights.numel() == 0) return result;
   const Variable logits = ag::gather_rows(outputs.box, p.index);
   const auto& [bins, outwards] = constants(device);

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "tensor/comm.h"
 #include "yolo/blocks/segment.h"
 #include "yolo/metrics.h"
 #include "yolo/train/targets.h"
@@ -24,12 +25,6 @@ struct LossTargets {
   int64_t height = 0, width = 0;  // of the network input
 };
 
-struct LossReport {
-  LossItems items;  // gained, not times the batch size
-  int64_t positives = 0;
-  double target_score_sum = 0;  // before it is held at 1 or more
-};
-
 struct LossResult {
   Variable total;  // scalar to differentiate: sum of the four items times the batch size; where the network is
 
@@ -47,8 +42,12 @@ struct LossResult {
 
 class SegmentationLoss {
  public:
-  explicit SegmentationLoss(const LossGains& gains = {}, const std::array<int64_t, kLevels>& strides = {8, 16, 32})
-      : gains_(gains), strides_(strides) {}
+  // ranks, of which there are several: the batch is one part of theirs. The mean of their gradients is then the gradient of the
+  // whole batch on one: each term is divided by what is counted over all ranks, and multiplied by their number. Reports stay those
+  // of the part. The graph of every rank has the same nodes, whether it has targets or not.
+  explicit SegmentationLoss(const LossGains& gains = {}, const std::array<int64_t, kLevels>& strides = {8, 16, 32},
+                            Communicator* ranks = nullptr)
+      : gains_(gains), strides_(strides), ranks_(ranks != nullptr && !ranks->alone() ? ranks : nullptr) {}
 
   // Of the batch, which is on the host: targets, target_image, overlap and masks (i32, resized to the prototypes by nearest
   // neighbour when of another size); masks may be undefined when there are no targets. Height and width of the network input.
@@ -73,6 +72,7 @@ class SegmentationLoss {
 
   LossGains gains_;
   std::array<int64_t, kLevels> strides_;
+  Communicator* ranks_;
   mutable int64_t room_ = 16;       // objects of an image, on a device
   mutable int64_t mask_room_ = 16;  // separate masks of a batch, likewise
   mutable std::optional<Constants> constants_;

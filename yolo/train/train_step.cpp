@@ -18,8 +18,9 @@ void put(Tensor& into, const Tensor& from, Device device) {
 }
 }  // namespace
 
-TrainStep::TrainStep(YoloSeg& model, const SegmentationLoss& loss, WeightUpdate& update, StepReplay replay)
-    : model_(model), loss_(loss), update_(update), replay_(std::move(replay)) {
+TrainStep::TrainStep(YoloSeg& model, const SegmentationLoss& loss, DataParallel& ranks, WeightUpdate& update, StepReplay replay,
+                     bool own_statistics)
+    : model_(model), loss_(loss), ranks_(ranks), update_(update), replay_(std::move(replay)), own_statistics_(own_statistics) {
   feedback_ = Tensor::zeros({LossResult::kSums + kUpdateSlots}, DType::kF64, model.device());
   model.for_each_module([&](const std::string&, Module& m) {
     if (auto* bn = dynamic_cast<BatchNorm2d*>(&m)) batches_seen_.push_back(bn->num_batches_tracked);
@@ -53,7 +54,8 @@ void TrainStep::place(const Batch& batch, const ScheduleValues& values) {
 
 void TrainStep::work(bool with_update) {
   const LossResult loss = loss_(model_.forward(normalize(images_)), targets_);
-  update_.backward(loss.total);
+  ranks_.backward(loss.total, update_.loss_seed());
+  if (own_statistics_) ranks_.broadcast_buffers();
   if (with_update) {
     const ScopeGuard scope(&update_);
     update_.run();

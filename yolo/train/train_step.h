@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/sample.h"
+#include "nn/data_parallel.h"
 #include "nn/optim/schedule.h"
 #include "nn/optim/weight_update.h"
 #include "yolo/model.h"
@@ -23,10 +24,12 @@ struct StepResult {
 
 class TrainStep {
  public:
-  // All of them must outlive this.
-  TrainStep(YoloSeg& model, const SegmentationLoss& loss, WeightUpdate& update, StepReplay replay);
+  // All of them must outlive this. Of several ranks, rank 0's running statistics are taken by all after each step, as in the
+  // original, so that there is one model; not when they are the same already (own_statistics false: sync_bn).
+  TrainStep(YoloSeg& model, const SegmentationLoss& loss, DataParallel& ranks, WeightUpdate& update, StepReplay replay,
+            bool own_statistics = true);
 
-  // Gradients of the batch are added up; with_update: and then an update is made of them. Waits at the end only.
+  // Gradients of the batch are added up; with_update: and then an update is made of them. On a device it waits at the end only.
   StepResult run(const Batch& batch, const ScheduleValues& values, bool with_update);
   // Memory of recordings and of the batch goes back, for other work between steps.
   void release();
@@ -37,8 +40,10 @@ class TrainStep {
 
   YoloSeg& model_;
   const SegmentationLoss& loss_;
+  DataParallel& ranks_;
   WeightUpdate& update_;
   StepReplay replay_;
+  bool own_statistics_;
   Tensor images_;  // u8 (N, H, W, 3)
   LossTargets targets_;
   Tensor feedback_;                   // f64: sums of the loss, then the state of the update
