@@ -21,6 +21,11 @@ void Engine::run(const Variable& root, const Tensor& seed) {
     TESSERA_CHECK(!node->freed, "backward() ran twice over one graph: '{}' has freed what it saved", node->name());
     const ScopeGuard scope({node->owner, true});
     node->backward(assemble(entry.mapped()), *this);
+    if (leaf_listener_) {
+      for (const Edge& e : node->inputs) {
+        if (e.leaf && e.leaf->grad.defined()) leaf_listener_(e.leaf->grad);
+      }
+    }
     node->release();
     node->freed = true;
     node->inputs.clear();  // lets older nodes go as soon as they have run

@@ -2,6 +2,7 @@
 // every gradient that it will ever get has arrived: no counting, no recursion, and saved tensors are freed as early as can be.
 #pragma once
 
+#include <functional>
 #include <queue>
 #include <unordered_map>
 #include <vector>
@@ -13,6 +14,10 @@ namespace tessera {
 class Engine {
  public:
   void run(const Variable& root, const Tensor& seed);
+
+  // Called with the gradient of a leaf each time an operation that reads the leaf has run backwards: after the last of them it is
+  // final.
+  void on_leaf(std::function<void(const Tensor& grad)> listener) { leaf_listener_ = std::move(listener); }
 
   // Called by Node::backward. The gradient has the shape of the input.
   void send(const Edge& edge, Grad grad);
@@ -42,6 +47,7 @@ class Engine {
 
   std::priority_queue<std::pair<uint64_t, Node*>> heap_;
   std::unordered_map<Node*, Slot> slots_;
+  std::function<void(const Tensor& grad)> leaf_listener_;
 };
 
 }  // namespace tessera

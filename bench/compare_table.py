@@ -30,7 +30,18 @@ def median(rounds, *keys):
     return statistics.median(values) if values and None not in values else None
 
 
-def table(groups):
+def correct_bounds(groups):
+    """A peak that was measured while something else ran is too low: the best one of a precision counts for all its rows."""
+    best = collections.defaultdict(float)
+    ours = [(precision, r) for (_, precision, _), by_who in groups.items() for r in by_who.get(OURS, [])]
+    for precision, r in ours:
+        best[precision] = max(best[precision], r["peak_gflops"])
+    for precision, r in ours:
+        r["bound_images_per_s"] *= best[precision] / r["peak_gflops"]
+    return best
+
+
+def table(groups, peaks):
     yield "| 640 px, 2 threads | who | images/s, median (rounds) | of the bound | Tessera is | peak MiB |"
     yield "|---|---|---|---|---|---|"
     for (scale, precision, what), by_who in groups.items():
@@ -42,9 +53,8 @@ def table(groups):
             share = f"{100 * rate / bound:.0f} %" if bound else ""
             ratio = f"{ours / rate:.2f} x" if ours and who != OURS else ""
             yield f"| {scale}, {precision}, {what} | {who} | {rate:.2f} ({each}) | {share} | {ratio} | {median(rounds, 'peak_rss_mib', 'peak_mib'):.0f} |"
-    peaks = {(p, s): median(by_who.get(OURS, []), "peak_gflops") for (s, p, _), by_who in groups.items()}
     yield ""
-    yield "Multiply-add peak measured beside it: " + ", ".join(f"{p} {v:.0f} GFLOP/s ({s})" for (p, s), v in peaks.items() if v) + "."
+    yield "Multiply-add peak measured beside it: " + ", ".join(f"{p} {v:.0f} GFLOP/s" for p, v in peaks.items()) + "."
 
 
 def picture(groups):
@@ -73,7 +83,8 @@ def picture(groups):
 
 def main():
     groups = gather(sys.argv[1])
-    print("\n".join(table(groups)))
+    peaks = correct_bounds(groups)
+    print("\n".join(table(groups, peaks)))
     if len(sys.argv) > 2:
         with open(sys.argv[2], "w") as f:
             f.write(picture(groups))

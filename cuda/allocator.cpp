@@ -16,22 +16,28 @@ void* or_null(cudaError_t error, void* p, const char* call) {
   return p;
 }
 
-void* device_memory(size_t bytes) {
-  void* p = nullptr;
-  const cudaError_t error = cudaMalloc(&p, bytes);
-  return or_null(error, p, "cudaMalloc");
-}
-
 void* pinned_memory(size_t bytes) {
   void* p = nullptr;
   const cudaError_t error = cudaMallocHost(&p, bytes);
   return or_null(error, p, "cudaMallocHost");
 }
+
+thread_local CachingAllocator* instead = nullptr;  // of an AllocatorGuard
 }  // namespace
+
+void* raw_device_memory(size_t bytes) {
+  void* p = nullptr;
+  const cudaError_t error = cudaMalloc(&p, bytes);
+  return or_null(error, p, "cudaMalloc");
+}
+
+AllocatorGuard::AllocatorGuard(CachingAllocator& allocator) : previous_(instead) { instead = &allocator; }
+AllocatorGuard::~AllocatorGuard() { instead = previous_; }
 
 // Giving back never throws: it runs in destructors, also after an error that makes every further call fail.
 CachingAllocator& device_allocator() {
-  static CachingAllocator* const allocator = new CachingAllocator({device_memory, [](void* p, size_t) { (void)cudaFree(p); }},
+  if (instead != nullptr) return *instead;
+  static CachingAllocator* const allocator = new CachingAllocator({raw_device_memory, [](void* p, size_t) { (void)cudaFree(p); }},
                                                                   env("TESSERA_CUDA_CACHE").value_or("1") != "0");
   return *allocator;
 }

@@ -39,6 +39,13 @@ const DeviceInfo& device() { return in_use(); }
 
 cudaStream_t current_stream() { return stream; }
 
+bool recording() {
+  if (stream == nullptr) return false;  // the default stream cannot
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  TESSERA_CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
 StreamGuard::StreamGuard(cudaStream_t next) : previous_(stream) { stream = next; }
 StreamGuard::~StreamGuard() { stream = previous_; }
 

@@ -26,6 +26,9 @@ const DeviceInfo& device();             // the one in use
 // Work of the calling thread goes to this stream, in order.
 cudaStream_t current_stream();
 
+// The current stream records what it is given, for a CUDA graph: nothing may wait for it.
+bool recording();
+
 class StreamGuard {
  public:
   explicit StreamGuard(cudaStream_t stream);
@@ -55,21 +58,38 @@ T fetch(const T* device) {
 
 // Device and pinned host memory behind the framework's cache; neither is ever destroyed, tensors in static storage may outlive
 // the driver. Out of memory is Error(kMemory).
-CachingAllocator& device_allocator();
+CachingAllocator& device_allocator();  // of this thread: within an AllocatorGuard that one
 CachingAllocator& pinned_allocator();
+
+// All device memory that this thread allocates comes from another allocator.
+class AllocatorGuard {
+ public:
+  explicit AllocatorGuard(CachingAllocator& allocator);
+  ~AllocatorGuard();
+  AllocatorGuard(const AllocatorGuard&) = delete;
+  AllocatorGuard& operator=(const AllocatorGuard&) = delete;
+
+ private:
+  CachingAllocator* previous_;
+};
+
+// Device memory as the driver gives it; null when there is none left.
+void* raw_device_memory(size_t bytes);
 
 // `count` elements of device memory for the partial results of a kernel. It may go out of scope as soon as the kernels are
 // launched: whoever gets the memory next works after them on the same stream.
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(int64_t count) : p_(static_cast<T*>(device_allocator().allocate(size_t(count) * sizeof(T)))) {}
-  ~Scratch() { device_allocator().release(p_); }
+  explicit Scratch(int64_t count)
+      : allocator_(device_allocator()), p_(static_cast<T*>(allocator_.allocate(size_t(count) * sizeof(T)))) {}
+  ~Scratch() { allocator_.release(p_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* get() const { return p_; }
 
  private:
+  CachingAllocator& allocator_;
   T* p_;
 };
 

@@ -35,6 +35,14 @@ std::unique_ptr<GemmLibrary>& gemm_library() {
 size_t bytes_of(const ImageView& v) { return size_t(v.n * v.h * v.w * v.pitch) * size_of(v.t); }
 size_t bytes_of(const FilterView& v) { return size_t(v.o * v.kh * v.kw * v.i) * size_of(v.t); }
 
+// The entry of a key. While a graph is recorded nothing can be planned or timed: null, and the project's own kernels are recorded.
+// The warm steps before have planned whatever they need.
+template <class Cache, class Key, class Make, class Seconds>
+const typename Cache::Entry* entry_of(Cache& cache, const Key& key, const Make& make, const Seconds& seconds) {
+  if (recording()) return cache.find_planned(key);
+  return key.deterministic ? &cache.find(key, make) : &cache.find(key, make, seconds);
+}
+
 // The plan of a key, or null. It is timed on the buffers at hand, with its result going to scratch memory of `result_bytes`.
 const ConvPlan* plan_for(const ConvKey& key, const ConvBuffers& buffers, size_t result_bytes) {
   ConvLibrary& l = *conv_library();
@@ -49,8 +57,8 @@ const ConvPlan* plan_for(const ConvKey& key, const ConvBuffers& buffers, size_t 
     (key.which() == ConvPass::kForward ? b.y : key.which() == ConvPass::kBackwardData ? b.x : b.w) = result.get();
     return least_seconds([&] { plan.run(b, workspace.get(), current_stream()); });
   };
-  const ConvCache::Entry& entry = key.deterministic ? l.cache.find(key, make) : l.cache.find(key, make, seconds);
-  return entry.plan.get();
+  const ConvCache::Entry* const entry = entry_of(l.cache, key, make, seconds);
+  return entry != nullptr ? entry->plan.get() : nullptr;
 }
 
 bool run(const ConvKey& key, const ConvBuffers& buffers, size_t result_bytes) {
@@ -110,8 +118,9 @@ bool matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
     const Scratch<std::byte> result{lines * int64_t(size_of(c.t))}, workspace{int64_t(plan.workspace_bytes())};
     return least_seconds([&] { plan.run({a.p, b.p, result.get()}, workspace.get(), current_stream()); });
   };
-  const GemmPlan* const plan = (key->deterministic ? l.cache.find(*key, make) : l.cache.find(*key, make, seconds)).plan.get();
-  if (plan == nullptr) return false;
+  const GemmCache::Entry* const entry = entry_of(l.cache, *key, make, seconds);
+  if (entry == nullptr || entry->plan == nullptr) return false;
+  const GemmPlan* const plan = entry->plan.get();
   const Scratch<std::byte> workspace{int64_t(plan->workspace_bytes())};
   plan->run({a.p, b.p, c.p}, workspace.get(), current_stream());
   return true;

@@ -125,6 +125,9 @@ void CudaBackend::adam(RowsView p, RowsView g, RowsView m, RowsView v, double gr
 void CudaBackend::lerp(RowsView y, RowsView x, double weight) { cuda::lerp(y, x, weight); }
 double CudaBackend::sum_of_squares(RowsView x) { return cuda::sum_of_squares(x); }
 bool CudaBackend::all_finite(RowsView x) { return cuda::all_finite(x); }
+void CudaBackend::update(const UpdateArrays<RowsView>& arrays, const double* settings, double* state, const UpdateParams& p) {
+  cuda::update(arrays, settings, state, p);
+}
 
 void CudaBackend::uniform(RowsView y, const RandomStream& s, double low, double high) { cuda::uniform(y, s, low, high); }
 void CudaBackend::normal(RowsView y, const RandomStream& s, double mean, double deviation) { cuda::normal(y, s, mean, deviation); }

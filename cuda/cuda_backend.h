@@ -14,6 +14,7 @@ class CudaBackend : public Backend {
   CachingAllocator& allocator() override;
   int64_t available_bytes() override;
   void synchronize() override;
+  std::unique_ptr<Recorder> recorder() override;  // graph_capture.cpp
   void upload(void* device, const void* host, size_t bytes) override;
   void download(void* host, const void* device, size_t bytes) override;
 
@@ -88,6 +89,7 @@ class CudaBackend : public Backend {
   void lerp(RowsView y, RowsView x, double weight) override;
   double sum_of_squares(RowsView x) override;
   bool all_finite(RowsView x) override;
+  void update(const UpdateArrays<RowsView>& arrays, const double* settings, double* state, const UpdateParams& p) override;
 
   // random.cu
   void uniform(RowsView y, const RandomStream& s, double low, double high) override;

@@ -77,6 +77,7 @@ void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, con
 void lerp(RowsView y, RowsView x, double weight);
 double sum_of_squares(RowsView x);
 bool all_finite(RowsView x);
+void update(const UpdateArrays<RowsView>& arrays, const double* settings, double* state, const UpdateParams& p);
 
 // random.cu
 void uniform(RowsView y, const RandomStream& s, double low, double high);

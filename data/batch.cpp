@@ -11,23 +11,31 @@ Batch collate(std::vector<Sample>&& samples) {
   int64_t targets = 0;
   for (const Sample& s : samples) {
     TESSERA_CHECK(s.height == first.height && s.width == first.width && s.mask_height == first.mask_height &&
-                      s.mask_width == first.mask_width && s.overlap == first.overlap,
+                      s.mask_width == first.mask_width && s.overlap == first.overlap && s.plan.has_value() == first.plan.has_value(),
                   "collate: {} is {}x{}, {} is {}x{}", first.file, first.height, first.width, s.file, s.height, s.width);
     targets += int64_t(s.targets.size());
   }
   const int64_t n = int64_t(samples.size());
   Batch batch;
   batch.overlap = first.overlap;
-  batch.images = Tensor::empty({n, first.height, first.width, 3}, DType::kU8);
+  if (first.plan) {
+    std::vector<PixelPlan> plans;
+    for (Sample& s : samples) plans.push_back(std::move(*s.plan));
+    batch.tiles = pack_tiles(plans, first.height, first.width);
+  } else {
+    batch.images = Tensor::empty({n, first.height, first.width, 3}, DType::kU8);
+  }
   batch.masks = Tensor::empty({batch.overlap ? n : targets, first.mask_height, first.mask_width}, DType::kI32);
   batch.targets.reserve(size_t(targets));
   batch.target_image.reserve(size_t(targets));
-  auto* pixels = batch.images.data<uint8_t>();
+  auto* pixels = first.plan ? nullptr : batch.images.data<uint8_t>();
   auto* masks = batch.masks.data<int32_t>();
   for (int64_t i = 0; i < n; ++i) {
     Sample& s = samples[size_t(i)];
-    std::memcpy(pixels, s.pixels.data(), s.pixels.size());
-    pixels += s.pixels.size();
+    if (pixels != nullptr) {
+      std::memcpy(pixels, s.pixels.data(), s.pixels.size());
+      pixels += s.pixels.size();
+    }
     masks = std::copy(s.masks.begin(), s.masks.end(), masks);
     batch.targets.insert(batch.targets.end(), s.targets.begin(), s.targets.end());
     batch.target_image.insert(batch.target_image.end(), s.targets.size(), int32_t(i));

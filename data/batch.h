@@ -7,8 +7,8 @@
 
 namespace tessera {
 
-// Images become u8 (N, H, W, 3); targets follow image by image; masks i32 (N, mh, mw) in overlap form, (targets, mh, mw) in
-// separate form. All samples must agree in size, mask size and form, and there must be at least one.
+// Images become u8 (N, H, W, 3), plans of images a list of tiles; targets follow image by image; masks i32 (N, mh, mw) in overlap form, (targets, mh, mw) in
+// separate form. All samples must agree in size, mask size and form, and all have pixels or all a plan, and there must be at least one.
 Batch collate(std::vector<Sample>&& samples);
 
 }  // namespace tessera

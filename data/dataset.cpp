@@ -401,13 +401,13 @@ void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, bool dr
   clock.mark(timing_->labels);
 }
 
-Sample SegDataset::get_train(int64_t index, int epoch, PixelPlan* plan) const {
+Sample SegDataset::get_train(int64_t index, int epoch) const {
   thread_local Scene scene, other;  // their memory is used again for every item of this thread
   Clock clock;
   Rng rng(config_.seed, RngPurpose::kAugment, uint64_t(epoch) << 40 | uint64_t(index));
   const AugmentConfig& c = config_.augment;
   const bool closed = config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at;
-  augment(index, epoch, rng, scene, plan == nullptr || (c.mixup > 0 && !closed), clock);
+  augment(index, epoch, rng, scene, !config_.plan_pixels || (c.mixup > 0 && !closed), clock);
   const bool mixed = c.mixup > 0 && !closed && !(rng.uniform() > c.mixup);
   double share = 0;
   if (mixed) {
@@ -424,9 +424,9 @@ Sample SegDataset::get_train(int64_t index, int epoch, PixelPlan* plan) const {
   sample.index = index;
   sample.height = scene.target.height;
   sample.width = scene.target.width;
-  const bool elsewhere = plan != nullptr && !mixed;
+  const bool elsewhere = config_.plan_pixels && !mixed;
   if (elsewhere) {
-    scene.describe(colors, copy, *plan);
+    scene.describe(colors, copy, sample.plan.emplace());
   } else {
     sample.pixels.resize(size_t(sample.height) * size_t(sample.width) * 3);
   }
@@ -445,7 +445,7 @@ Sample SegDataset::get_train(int64_t index, int epoch, PixelPlan* plan) const {
   } else if (!elsewhere) {
     scene.render(rows);
   }
-  if (plan != nullptr && mixed) finished(sample, *plan);
+  if (config_.plan_pixels && mixed) finished(sample, sample.plan.emplace());
   scene.pictures = other.pictures = {};
   clock.mark(timing_->pixels);
   if (copy.vertical) flip_vertical(scene.instances, sample.height);
@@ -506,13 +506,7 @@ void SegDataset::finish(const std::vector<Instance>& instances, Sample& sample, 
 
 Sample SegDataset::get(int64_t index, int epoch) const {
   TESSERA_CHECK(index >= 0 && index < size() && epoch >= 0, "SegDataset::get: index {} of {}, epoch {}", index, size(), epoch);
-  return config_.train ? get_train(index, epoch, nullptr) : get_plain(index);
-}
-
-Sample SegDataset::get_without_pixels(int64_t index, int epoch, PixelPlan& plan) const {
-  TESSERA_CHECK(config_.train && index >= 0 && index < size() && epoch >= 0, "SegDataset::get_without_pixels: index {} of {}, epoch {}", index,
-                size(), epoch);
-  return get_train(index, epoch, &plan);
+  return config_.train ? get_train(index, epoch) : get_plain(index);
 }
 
 std::unique_ptr<SegDataset> open_dataset(const std::string& data, std::string_view split, const DatasetConfig& config,

@@ -50,6 +50,7 @@ struct DatasetConfig {
   bool overlap_mask = true;
   int mask_ratio = 4;
   AugmentConfig augment;
+  bool plan_pixels = false;  // training samples come with a plan of their pixels instead (data/pixel_plan.h), by the same random numbers
   int close_mosaic_at = -1;  // first epoch without mosaic, copy-paste and mixup (spec 6.9); -1: never
   uint64_t seed = 0;
   ImageOrder order = ImageOrder::kSeed;
@@ -73,9 +74,6 @@ class SegDataset : public Dataset {
   int64_t size() const override { return int64_t(images_.size()); }
   Sample get(int64_t index, int epoch) const override;
   std::vector<int64_t> order(int epoch) const override { return epoch_order(epoch)->order; }
-
-  // The training item of get(), by the same random numbers, with its pixels left out: `plan` says how a device makes them.
-  Sample get_without_pixels(int64_t index, int epoch, PixelPlan& plan) const;
 
   const DatasetConfig& config() const { return config_; }
   const std::vector<std::string>& names() const { return names_; }
@@ -103,7 +101,7 @@ class SegDataset : public Dataset {
   int64_t partner(int64_t index, int epoch, Rng& rng) const;
   struct Scene;
   void augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
-  Sample get_train(int64_t index, int epoch, PixelPlan* plan) const;
+  Sample get_train(int64_t index, int epoch) const;
   Sample get_plain(int64_t index) const;
   void finish(const std::vector<Instance>& instances, Sample& sample, Clock& clock) const;
 

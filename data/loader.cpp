@@ -13,8 +13,10 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : dataset_(
                     options.rank < options.world,
                 "Loader: batch {}, threads {}, prefetch {}, rank {} of {}", options.batch, options.threads, options.prefetch,
                 options.rank, options.world);
-  items_ = (dataset.size() + options.world - 1) / options.world;
+  const int64_t most = (dataset.size() + options.world - 1) / options.world;
+  items_ = options.fill ? most : (dataset.size() - options.rank + options.world - 1) / options.world;
   batches_ = (items_ + options.batch - 1) / options.batch;
+  rounds_ = (most + options.batch - 1) / options.batch;
   slots_.resize(size_t(options.threads == 0 ? 1 : options.prefetch + 1));
   current_ = batches_;
   next_item_ = items_;

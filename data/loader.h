@@ -19,9 +19,11 @@ struct LoaderOptions {
   int threads = 1;       // 0: items are made inside next()
   bool shuffle = false;  // Dataset::order(epoch); otherwise 0, 1, 2, ...
   int prefetch = 2;      // batches made ahead of the one being used; bounds memory
-  // One of `world` processes: of every group of `world` consecutive items it takes number `rank`; the order is filled up from its
-  // start, so that all processes have equally many.
+  // One of `world` processes: of every group of `world` consecutive items it takes number `rank`, so that the batches of all
+  // together are those of one process with `world` times the batch. fill: the order is filled up from its start, so that all have
+  // equally many.
   int rank = 0, world = 1;
+  bool fill = true;
 };
 
 class Loader {
@@ -34,6 +36,7 @@ class Loader {
 
   // Batches of an epoch; the last one may be smaller.
   int64_t batches() const { return batches_; }
+  int64_t rounds() const { return rounds_; }  // batches of the process that has the most
   int64_t items() const { return items_; }
 
   // Begins an epoch at `first_batch` (to resume in the middle), whatever was left of the one before.
@@ -63,7 +66,7 @@ class Loader {
 
   const Dataset& dataset_;
   LoaderOptions options_;
-  int64_t items_ = 0, batches_ = 0;
+  int64_t items_ = 0, batches_ = 0, rounds_ = 0;
 
   std::mutex mutex_;
   std::condition_variable work_, done_;

@@ -10,8 +10,10 @@ const Image& picture_of(const PixelPlan& plan, int tile) {
 }
 }  // namespace
 
-PackedTiles pack_tiles(std::span<PixelPlan> plans) {
+PackedTiles pack_tiles(std::span<PixelPlan> plans, int64_t height, int64_t width) {
   PackedTiles out;
+  out.height = height;
+  out.width = width;
   size_t bytes = 0;
   for (PixelPlan& plan : plans) {
     for (int k = 0; k < plan.item.tile_count; ++k) {

@@ -26,7 +26,8 @@ struct PixelPlan {
 struct PackedTiles {
   std::vector<AugmentItem> items;
   PixelBuffer bytes;
+  int64_t height = 0, width = 0;  // of each picture that is made
 };
-PackedTiles pack_tiles(std::span<PixelPlan> plans);
+PackedTiles pack_tiles(std::span<PixelPlan> plans, int64_t height, int64_t width);
 
 }  // namespace tessera

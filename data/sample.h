@@ -3,10 +3,12 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "data/image.h"
+#include "data/pixel_plan.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
@@ -29,7 +31,8 @@ struct Sample {
   std::string file;
   ImageGeometry geometry;
   int height = 0, width = 0;      // of the network input
-  PixelBuffer pixels;             // height x width x 3, RGB
+  PixelBuffer pixels;             // height x width x 3, RGB; empty where there is a plan
+  std::optional<PixelPlan> plan;  // the pixels are to be made on a device
   std::vector<Target> targets;    // in the order of the mask values (spec 5.6)
   int mask_height = 0, mask_width = 0;
   // Overlap form: one index map, value j + 1 where targets[j] is visible, 0 elsewhere (mask_height x mask_width).
@@ -40,7 +43,8 @@ struct Sample {
 
 // Samples of equal network-input size, in order.
 struct Batch {
-  Tensor images;                        // u8 (N, H, W, 3), RGB
+  Tensor images;                        // u8 (N, H, W, 3), RGB; undefined where they are still to be made:
+  std::optional<PackedTiles> tiles;     // from these (augment_images)
   std::vector<Target> targets;          // of all images, image by image
   std::vector<int32_t> target_image;    // image of each target
   bool overlap = true;
@@ -49,7 +53,9 @@ struct Batch {
   std::vector<int64_t> indices;
   std::vector<ImageGeometry> geometry;
 
-  int64_t size() const { return images.defined() ? images.size(0) : 0; }
+  int64_t size() const { return tiles ? int64_t(tiles->items.size()) : images.defined() ? images.size(0) : 0; }
+  int64_t height() const { return tiles ? tiles->height : images.size(1); }  // of the network input
+  int64_t width() const { return tiles ? tiles->width : images.size(2); }
 };
 
 }  // namespace tessera

@@ -41,9 +41,12 @@ ParameterArena::ParameterArena(Module& module) {
     });
   });
   const Device device = module.device();
+  for (size_t g = 0; g < size_t(kAllGroups); ++g) ends_[g] = (g == 0 ? 0 : ends_[g - 1]) + size[g];
+  all_values_ = Tensor::zeros({ends_[kAllGroups - 1]}, DType::kF32, device);
+  all_grads_ = Tensor::zeros({ends_[kTrainedGroups - 1]}, DType::kF32, device);
   for (size_t g = 0; g < size_t(kAllGroups); ++g) {
-    values_[g] = Tensor::zeros({size[g]}, DType::kF32, device);
-    if (g < size_t(kTrainedGroups)) grads_[g] = Tensor::zeros({size[g]}, DType::kF32, device);
+    values_[g] = part(all_values_, ParamGroup(g));
+    if (g < size_t(kTrainedGroups)) grads_[g] = part(all_grads_, ParamGroup(g));
     for (Placed& p : placed[g]) {
       const Tensor slot = values_[g].narrow(0, p.entry.offset, p.entry.count).view(p.entry.shape);
       if (p.parameter) {
@@ -57,6 +60,22 @@ ParameterArena::ParameterArena(Module& module) {
       entries_[g].push_back(std::move(p.entry));
     }
   }
+}
+
+Tensor ParameterArena::part(const Tensor& all, ParamGroup group) const {
+  const size_t g = size_t(group);
+  const int64_t begin = g == 0 ? 0 : ends_[g - 1];
+  return all.narrow(0, begin, ends_[g] - begin);
+}
+
+const ParameterArena::Entry* ParameterArena::entry_at(int64_t place) const {
+  for (size_t g = 0; g < size_t(kTrainedGroups); ++g) {
+    const int64_t at = place - (g == 0 ? 0 : ends_[g - 1]);
+    for (const Entry& e : entries_[g]) {
+      if (at >= e.offset && at < e.offset + e.count) return &e;
+    }
+  }
+  return nullptr;
 }
 
 void ParameterArena::zero_grad() const {

@@ -1,5 +1,5 @@
-// Moves the parameters of a model into flat buffers, one for each group of equal treatment, with gradients of the same layout: an
-// optimizer step, a gradient norm or an EMA update is then one call for each group.
+// Moves the parameters of a model into one flat buffer, in groups of equal treatment, with gradients of the same layout: an optimizer
+// step, a gradient norm or an EMA update is then one call for each group, or one for all.
 #pragma once
 
 #include <array>
@@ -30,6 +30,12 @@ class ParameterArena {
 
   const Tensor& values(ParamGroup g) const { return values_[size_t(g)]; }
   const Tensor& grads(ParamGroup g) const { return grads_[size_t(g)]; }  // undefined for buffers
+  // All groups one after the other; each begins and ends at a multiple of 16 elements.
+  const Tensor& all_values() const { return all_values_; }
+  const Tensor& all_grads() const { return all_grads_; }                         // of the trained groups
+  const std::array<int64_t, kAllGroups>& ends() const { return ends_; }          // of the groups, in elements
+  Tensor part(const Tensor& all, ParamGroup group) const;                        // the slice of a group in a tensor of this layout
+  const Entry* entry_at(int64_t place) const;                                    // of all_grads(); null: between two entries
   const std::vector<Entry>& entries(ParamGroup g) const { return entries_[size_t(g)]; }
 
   void zero_grad() const;
@@ -40,7 +46,9 @@ class ParameterArena {
   std::string first_non_finite() const;
 
  private:
-  std::array<Tensor, kAllGroups> values_, grads_;
+  Tensor all_values_, all_grads_;
+  std::array<int64_t, kAllGroups> ends_{};
+  std::array<Tensor, kAllGroups> values_, grads_;  // slices of these
   std::array<std::vector<Entry>, kAllGroups> entries_;
 };
 

@@ -24,8 +24,12 @@ Tensor bytes_on(const void* p, size_t count, Device device) {
 void set_augment_kernel(Device::Kind kind, AugmentKernel kernel) { slot(kind) = kernel; }
 AugmentKernel augment_kernel(Device::Kind kind) { return slot(kind); }
 
-Tensor augment_images(std::span<const AugmentItem> items, std::span<const uint8_t> tiles, int64_t height, int64_t width,
-                      Device device) {
+void augment_images(std::span<const AugmentItem> items, std::span<const uint8_t> tiles, const Tensor& images) {
+  const Device device = images.device();
+  const int64_t height = images.size(1), width = images.size(2);
+  TESSERA_CHECK(images.dtype() == DType::kU8 && images.contiguous().shares_storage(images) && images.size(3) == 3 &&
+                    images.size(0) == int64_t(items.size()),
+                "augment_images: {} items into {}", items.size(), describe(images));
   const AugmentKernel kernel = augment_kernel(device.kind);
   if (kernel == nullptr) throw Error(ErrorCode::kUsage, "pictures are not augmented on this device", {}, "use --augment cpu");
   for (const AugmentItem& item : items) {
@@ -39,11 +43,9 @@ Tensor augment_images(std::span<const AugmentItem> items, std::span<const uint8_
                       (item.tile_count == 1 && item.tiles[0].height == height && item.tiles[0].width == width),
                   "augment_images: a finished picture of another size than {}x{}", height, width);
   }
-  const Tensor images = Tensor::empty({int64_t(items.size()), height, width, 3}, DType::kU8, device);
   const Tensor list = bytes_on(items.data(), items.size_bytes(), device), pixels = bytes_on(tiles.data(), tiles.size(), device);
   kernel(static_cast<const AugmentItem*>(list.raw()), static_cast<const uint8_t*>(pixels.raw()),
          {images.raw(), DType::kU8, images.size(0), height, width, 3, 3});
-  return images;
 }
 
 }  // namespace tessera

@@ -40,9 +40,8 @@ using AugmentKernel = void (*)(const AugmentItem* items, const uint8_t* tiles, I
 void set_augment_kernel(Device::Kind kind, AugmentKernel kernel);
 AugmentKernel augment_kernel(Device::Kind kind);  // null: that kind has none
 
-// The pictures of `items`, u8 (N, height, width, 3) on `device`. Uploads items and tiles. Error(kUsage): a device without a kernel
-// for it.
-Tensor augment_images(std::span<const AugmentItem> items, std::span<const uint8_t> tiles, int64_t height, int64_t width,
-                      Device device);
+// The pictures of `items` into `images`, dense u8 (N, H, W, 3) on a device. Uploads items and tiles. Error(kUsage): a device
+// without a kernel for it.
+void augment_images(std::span<const AugmentItem> items, std::span<const uint8_t> tiles, const Tensor& images);
 
 }  // namespace tessera

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "tensor/caching_allocator.h"
+#include "tensor/capture.h"
 #include "tensor/device.h"
 #include "tensor/ops/assign.h"
 #include "tensor/ops/conv.h"
@@ -23,6 +24,7 @@
 #include "tensor/ops/random.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/softmax.h"
+#include "tensor/ops/update.h"
 
 namespace tessera {
 
@@ -38,6 +40,7 @@ class Backend : public CopyOps,
                 public LossOps,
                 public AssignOps,
                 public OptimOps,
+                public UpdateOps,
                 public RandomOps {
  public:
   virtual std::string_view name() const = 0;  // "ref", "avx512", "cuda", ...
@@ -45,6 +48,7 @@ class Backend : public CopyOps,
   virtual CachingAllocator& allocator() = 0;
   virtual int64_t available_bytes();  // what allocator() could still get from the system; 0: unknown
   virtual void synchronize() {}       // waits for what was started
+  virtual std::unique_ptr<Recorder> recorder() { return nullptr; }  // null: calls cannot be recorded here
   // Bytes between the host and this device; complete on return. For the host itself a plain copy.
   virtual void upload(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
   virtual void download(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }

@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::pair<std::string_view, ConvChoice> kNames[] = {
     {"auto", ConvChoice::kAuto},   {"naive", ConvChoice::kNaive},     {"own", ConvChoice::kOwn},
-    {"cudnn", ConvChoice::kCudnn}, {"reference", ConvChoice::kNaive}, {"tiled", ConvChoice::kOwn},
+    {"cudnn", ConvChoice::kCudnn},
 };
 
 struct Choices {

@@ -3,8 +3,8 @@
 //   naive  the formula as plain loops: the reference backend's on the CPU (slow), one thread for each number on CUDA
 //   own    register tiles on the CPU, tiles in shared memory (tensor cores in 16 bits) on CUDA
 //   cudnn  NVIDIA's library, on CUDA only; shapes that it refuses run as own
-// For single layers: "own,model.0=cudnn,model.22.*=naive"; the last pattern that names a layer counts. `reference` and `tiled` are older
-// names of naive and own. Everything else runs as ever, so that a doubtful result can be laid at one door.
+// For single layers: "own,model.0=cudnn,model.22.*=naive"; the last pattern that names a layer counts. Everything else
+// runs as ever, so that a doubtful result can be laid at one door.
 #pragma once
 
 #include <cstdint>

@@ -223,6 +223,11 @@ bool ObservingBackend::all_finite(RowsView x) {
   observe({kOptimizer, 0, sum(x)}, [&] { result = inner_.all_finite(x); });
   return result;
 }
+void ObservingBackend::update(const UpdateArrays<RowsView>& a, const double* settings, double* state, const UpdateParams& p) {
+  // Gradients are read for the norm, read again, and zeroed.
+  observe({kOptimizer, 0, 3 * sum(a.grads) + 2 * sum(a.values, a.first, a.second, a.average)},
+          [&] { inner_.update(a, settings, state, p); });
+}
 void ObservingBackend::uniform(RowsView y, const RandomStream& s, double low, double high) {
   observe({kPointwise, 0, sum(y)}, [&] { inner_.uniform(y, s, low, high); });
 }

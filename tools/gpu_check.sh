@@ -79,9 +79,10 @@ test_cuda=$build/bin/test_cuda
 if ((built)); then
   # ---- right ---------------------------------------------------------------------------------------------------------------------------
   step info 20 $build/bin/tessera info
-  step op_cases 150 $test_cuda
+  step op_cases 150 $test_cuda --test-case-exclude='training step*'
   TESSERA_CONV=cudnn step op_cases_cudnn 120 $test_cuda --test-case='convolution and matrix kernels'
   TESSERA_CONV=cudnn TESSERA_DETERMINISTIC=1 step op_cases_cudnn_deterministic 60 $test_cuda --test-case='convolution and matrix kernels'
+  step training_steps 60 $test_cuda --test-case='training step*'  # replayed against call by call, bf16 and fp16 beside fp32
   step resources 20 $build/bin/test_cuda_resources --test-case='compiled kernels'
   sanitizer=$(command -v compute-sanitizer || ls "$(dirname "$nvcc")/compute-sanitizer" 2>/dev/null)
   if [[ -n "$sanitizer" ]]; then
@@ -134,7 +135,7 @@ fi
     echo "Methods without a kernel in this source, so not checked: $(sed -n 's/.*no kernel yet for //p' "$report/op_cases.log" | sort -u | paste -sd' ')"
   fi
   echo
-  echo "Not there to be run yet: captured step against eager step, ten-step trajectory, training of the embedded set on the device,"
+  echo "Not there to be run yet: ten-step trajectory, training of the embedded set on the device,"
   echo "loader beside the device, augmentation on it, several devices."
   if [[ -f "$report/resources.log" ]]; then
     echo

@@ -16,6 +16,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
+#include "tensor/comm.h"
 #include "tensor/conv_choice.h"
 #include "tensor/cpu/install.h"
 #include "tools/verbs/error_report.h"
@@ -38,7 +39,8 @@ constexpr VerbEntry kVerbs[] = {
      "  train_seg --data coco128-seg.yaml --epochs 100 --imgsz 640\n"
      "  train_seg --data shapes --epochs 40 --imgsz 160            # the embedded data set, nothing to download\n"
      "  train_seg --model yolov8s-seg.pt --data my.yaml            # start from weights of the original\n"
-     "  train_seg --resume runs/segment/train                      # go on, bit for bit\n"},
+     "  train_seg --resume runs/segment/train                      # go on, bit for bit\n"
+     "  mpirun -n 2 --bind-to none train_seg --data my.yaml        # two processes, each with half of every batch\n"},
     {"val", kVal, run_val, "Box and mask mAP of a model on a split, or of any COCO result file.",
      "  val_seg --model runs/segment/train/weights/best.safetensors --data coco128-seg.yaml\n"
      "  val_seg --model yolov8n-seg.pt --data coco.yaml --map-style original\n"
@@ -48,7 +50,8 @@ constexpr VerbEntry kVerbs[] = {
      "  predict_seg --model best.safetensors --source 'photos/*.jpg' --save-txt --save-json --conf 0.4\n"},
     {"inspect", kInspect, run_inspect, "Layers, shapes, parameters, FLOP and bytes of a model.",
      "  tessera inspect --model yolov8s-seg --imgsz 640\n  tessera inspect --model best.safetensors --json\n"},
-    {"bench", kBench, run_bench, "Times a training step, inference, single kernels, the loader or the evaluation, beside their bound.",
+    {"bench", kBench, run_bench,
+     "Times a training step, inference, single kernels, the loader or the evaluation, beside their bound.",
      "  tessera bench step --model yolov8n-seg --imgsz 640 --batch 16\n  tessera bench infer --batch 1 --json\n"
      "  tessera bench loader --data coco128-seg.yaml\n"},
     {"selftest", kSelftest, run_selftest, "Checks kernels, gradients and determinism on this machine.", "  tessera selftest\n"},
@@ -142,21 +145,27 @@ int run(std::vector<std::string> arguments) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv, argv + argc);
-  const bool json = wants_json(arguments);
+  // Of several processes the first owns stdout; what goes wrong in another is told on stderr.
+  const bool json = launched_rank() == 0 && wants_json(arguments);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes an error of write(), with a message, instead of a death
+  const auto failed = [json](const Error& e) {
+    const int code = failure_is_news() ? report_error(e, json) : int(e.code());
+    return leave_world(code, false);
+  };
+  on_rank_lost([json](const Error& e) { report_error(e, json); });
   try {
     const int code = run(arguments);
     // Without this a full disk behind stdout would go unnoticed.
     if (std::fflush(stdout) != 0) throw_file_error("write", "standard output", errno);
-    return code;
+    return leave_world(code, true);
   } catch (const Error& e) {
-    return report_error(e, json);
+    return failed(e);
   } catch (const std::filesystem::filesystem_error& e) {
-    return report_error(Error(ErrorCode::kIo, e.code().message(), {e.path1().string()}, "check the path and its permissions"), json);
+    return failed(Error(ErrorCode::kIo, e.code().message(), {e.path1().string()}, "check the path and its permissions"));
   } catch (const std::bad_alloc&) {
-    return report_error(Error(ErrorCode::kMemory, "out of memory", {}, "use a smaller batch or image size"), json);
+    return failed(Error(ErrorCode::kMemory, "out of memory", {}, "use a smaller batch or image size"));
   } catch (const std::exception& e) {
     const bool output_failed = std::ferror(stdout) != 0;
-    return report_error(Error(output_failed ? ErrorCode::kIo : ErrorCode::kBug, e.what()), json);
+    return failed(Error(output_failed ? ErrorCode::kIo : ErrorCode::kBug, e.what()));
   }
 }

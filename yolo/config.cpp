@@ -33,8 +33,9 @@ constexpr OptionSpec kOptions[] = {
     {"epochs", kInt, "100", 1, 1e6, "", kTrain, "main", "epochs to train"},
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
     {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step; train: -1 plans it from memory"},
-    {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of one CUDA device; an error when it is not there"},
-    {"precision", kChoice, "fp32", 0, 0, "fp32|bf16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32"},
+    {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of a CUDA device; train with a process for each (mpirun): 0,1; an error when it is not there"},
+    {"precision", kChoice, "fp32", 0, 0, "fp32|bf16|fp16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32"},
+    {"graph", kBool, "true", 0, 0, "", kTrain, "main", "on a GPU, record a training step once and replay it; the results are the same"},
     {"conv", kText, "auto", 0, 0, "", kTVP | kBench | kSelftest | kInfo, "main",
      "kernels of convolutions: auto, naive (plain loops, to find who errs), own, cudnn; and for layers own,model.0=cudnn,model.22.*=naive"},
     {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest, "main", "compute threads (default: usable cores)"},
@@ -83,12 +84,15 @@ constexpr OptionSpec kOptions[] = {
     {"patience", kInt, "100", 0, 1e6, "", kTrain, "optimisation", "stop after this many epochs without improvement (0: never)"},
     {"time", kFloat, "", 0, 1e6, "", kTrain, "optimisation", "stop after this many hours"},
     {"seed", kInt, "0", 0, 4e9, "", kTrain | kBench | kSelftest, "optimisation", "all random numbers follow from it"},
+    {"sync_bn", kBool, "false", 0, 0, "", kTrain, "optimisation", "with several processes: batch norm statistics of the whole batch, not of each process's part"},
     {"freeze", kInt, "0", 0, 22, "", kTrain, "optimisation", "freeze the first n layers"},
     {"val", kBool, "true", 0, 0, "", kTrain, "optimisation", "validate after each epoch"},
     {"box", kFloat, "7.5", 0, kInf, "", kTrain, "optimisation", "gain of the box and mask terms"},
     {"cls", kFloat, "0.5", 0, kInf, "", kTrain, "optimisation", "gain of the class term"},
     {"dfl", kFloat, "1.5", 0, kInf, "", kTrain, "optimisation", "gain of the distribution focal term"},
     // Augmentation
+    {"augment", kChoice, "cpu", 0, 0, "cpu|cuda", kTrain, "augmentation",
+     "where training pictures are made from decoded ones; cuda: as one kernel, within one grey level of cpu"},
     {"hsv_h", kFloat, "0.015", 0, 1, "", kTrain, "augmentation", "hue shift"},
     {"hsv_s", kFloat, "0.7", 0, 1, "", kTrain, "augmentation", "saturation factor"},
     {"hsv_v", kFloat, "0.4", 0, 1, "", kTrain, "augmentation", "value factor"},
@@ -319,6 +323,14 @@ void Config::read_arguments(const std::vector<std::string>& arguments) {
       throw Error(ErrorCode::kUsage, fmt::format("'{}' is not an argument", a), {}, "write --name value or name=value");
     }
     const OptionSpec* o = find_option(normalize_option_name(a));
+    // --no-graph is --graph false, for every boolean.
+    if (o == nullptr && a.starts_with("no-")) {
+      const OptionSpec* denied = find_option(normalize_option_name(a.substr(3)));
+      if (denied != nullptr && denied->type == kBool) {
+        set(a.substr(3), "false", "command line");
+        continue;
+      }
+    }
     const bool has_next = i + 1 < arguments.size();
     if (o != nullptr && o->type == kBool) {
       // A boolean takes a value only when the next word is one.
@@ -407,18 +419,37 @@ std::string Config::to_yaml() const {
   return text;
 }
 
-DType compute_type_of(const Config& config) { return config.text("precision") == "bf16" ? DType::kBF16 : DType::kF32; }
+DType compute_type_of(const Config& config) {
+  const std::string& name = config.text("precision");
+  if (name == "fp16" && config.text("device") == "cpu") {
+    throw Error(ErrorCode::kUsage, "--precision fp16 is for a GPU: the CPU computes in fp32 or bf16", {},
+                "use --precision bf16, or --device cuda");
+  }
+  return name == "bf16" ? DType::kBF16 : name == "fp16" ? DType::kF16 : DType::kF32;
+}
 
-Device device_of(const Config& config) {
+Device device_of(const Config& config, int local_rank, int local_size) {
   const std::string name = config.text("device");
   if (name == "cpu") return Device::cpu();
-  int index = 0;
-  const char* const end = name.data() + name.size();
-  if (name != "cuda" && std::from_chars(name.data(), end, index).ptr != end) {
-    throw Error(ErrorCode::kUsage, fmt::format("device '{}' is not there: expected cpu, cuda or the number of one CUDA device", name), {},
-                "use --device cpu; tessera info says what there is");
+  if (name == "cuda") return Device::cuda(local_rank);
+  std::vector<int> indices;
+  const char *p = name.data(), *const end = p + name.size();
+  for (int index = 0;; ++p) {
+    const auto [next, failed] = std::from_chars(p, end, index);
+    if (failed != std::errc() || (next != end && *next != ',')) {
+      throw Error(ErrorCode::kUsage, fmt::format("device '{}' is not there: expected cpu, cuda or the number of one CUDA device", name), {},
+                  "use --device cpu; tessera info says what there is");
+    }
+    indices.push_back(index);
+    p = next;
+    if (p == end) break;
   }
-  return Device::cuda(index);
+  if (int(indices.size()) != local_size) {
+    throw Error(ErrorCode::kUsage, fmt::format("device '{}' names {} device{} for {} process{}", name, indices.size(), indices.size() == 1 ? "" : "s",
+                                               local_size, local_size == 1 ? "" : "es"),
+                {}, fmt::format("one process for each device: mpirun -n {} train_seg --device {} ...", indices.size(), name));
+  }
+  return Device::cuda(indices[size_t(local_rank)]);
 }
 
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples) {

@@ -80,10 +80,11 @@ class Config {
   std::map<std::string, Value, std::less<>> values_;
 };
 
-// What `device` names: "cpu", "cuda" or the number of one CUDA device. Error(kUsage): anything else.
-Device device_of(const Config& config);
+// What `device` names: "cpu", "cuda", the number of one CUDA device, or with several ranks on a machine one number for each: "0,1".
+// "cuda" is then the device with the rank's number. Error(kUsage): anything else.
+Device device_of(const Config& config, int local_rank = 0, int local_size = 1);
 
-DType compute_type_of(const Config& config);  // of --precision: f32 or bf16
+DType compute_type_of(const Config& config);  // of --precision; Error(kUsage): fp16 on the CPU
 
 // --help of a verb: usage, examples, arguments by group.
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,16 @@ struct ClassMetrics {
 struct LossItems {
   double box = 0, seg = 0, cls = 0, dfl = 0;  // gained, not multiplied by the batch size (spec 7.3)
 };
+
+// What the loss says of a batch, or of one rank's part of it.
+struct LossReport {
+  LossItems items;
+  int64_t positives = 0;
+  double target_score_sum = 0;  // before it is held at 1 or more
+};
+
+// Of the batch that these are the parts of, as if it had been one.
+LossReport joined(std::span<const LossReport> parts);
 
 struct SpeedMs {  // mean milliseconds an image
   double load = 0, preprocess = 0, inference = 0, loss = 0, postprocess = 0, evaluate = 0;

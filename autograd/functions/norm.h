@@ -3,6 +3,7 @@
 #pragma once
 
 #include "autograd/variable.h"
+#include "tensor/comm.h"
 #include "tensor/ops/norm.h"
 
 namespace tessera::ag {
@@ -11,6 +12,9 @@ struct BatchNormState {
   Tensor running_mean, running_var;  // (C), updated: r = (1 - momentum) r + momentum * batch; the variance unbiased
   double momentum = 0.03;
   double eps = 1e-3;
+  // Not null: mean and variance are those of all ranks' rows together, and so are the sums in the gradient of x. dgamma and dbeta
+  // stay this rank's part.
+  Communicator* ranks = nullptr;
 };
 
 // Normalises with the statistics of this batch and updates the running ones. residual may be undefined; the result goes into

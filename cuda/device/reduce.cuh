@@ -20,6 +20,12 @@ struct Max {
     return a < b ? b : a;
   }
 };
+struct Min {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return b < a ? b : a;
+  }
+};
 
 // Every lane gets combine() of all 32. Butterfly: lane i meets i ^ 16, i ^ 8, ...; both sides of a pair form the same value because
 // a + b = b + a, also in floating point.

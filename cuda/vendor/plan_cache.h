@@ -47,10 +47,7 @@ class PlanCache {
   const Entry& find(const Key& key, const std::function<Offer(const Key&)>& make,
                     const std::function<double(const Plan&)>& seconds = {}) {
     std::lock_guard lock(mutex_);
-    if (const auto known = entries_.find(key); known != entries_.end()) {
-      ++stats_.hits;
-      return known->second;
-    }
+    if (const Entry* const known = hit(key)) return *known;
     ++stats_.misses;
     Offer offer = make(key);
     Entry best{nullptr, std::move(offer.refusal)};
@@ -80,6 +77,12 @@ class PlanCache {
     return entries_.emplace(key, std::move(best)).first->second;
   }
 
+  // Null when nothing has been planned for the key yet, which stays so.
+  const Entry* find_planned(const Key& key) {
+    std::lock_guard lock(mutex_);
+    return hit(key);
+  }
+
   size_t most_workspace() const { return most_workspace_; }
   PlanCacheStats stats() const {
     std::lock_guard lock(mutex_);
@@ -91,6 +94,13 @@ class PlanCache {
     size_t operator()(const Key& k) const { return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&k), sizeof k}); }
     bool operator()(const Key& a, const Key& b) const { return std::memcmp(&a, &b, sizeof a) == 0; }
   };
+
+  const Entry* hit(const Key& key) {
+    const auto known = entries_.find(key);
+    if (known == entries_.end()) return nullptr;
+    ++stats_.hits;
+    return &known->second;
+  }
 
   const size_t most_workspace_;
   mutable std::mutex mutex_;

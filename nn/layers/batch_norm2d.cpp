@@ -16,10 +16,16 @@ BatchNorm2d::BatchNorm2d(int64_t channels)
 }
 
 Variable BatchNorm2d::forward(const Variable& x, Activation act, const Variable& residual, const Tensor& into) {
-  const ag::BatchNormState state{running_mean, running_var, momentum, eps};
+  const ag::BatchNormState state{running_mean, running_var, momentum, eps, ranks};
   if (!training()) return ag::batch_norm_eval(x, weight, bias, state, act, residual, into);
   ++*num_batches_tracked.data<int64_t>();
   return ag::batch_norm_train(x, weight, bias, state, act, residual, into);
+}
+
+void synchronize_batch_norm(Module& root, Communicator& ranks) {
+  root.for_each_module([&](const std::string&, Module& m) {
+    if (auto* norm = dynamic_cast<BatchNorm2d*>(&m)) norm->ranks = &ranks;
+  });
 }
 
 }  // namespace tessera

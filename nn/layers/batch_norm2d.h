@@ -21,6 +21,10 @@ class BatchNorm2d : public UnaryModule {
   Variable bias;    // beta
   Tensor running_mean, running_var;
   Tensor num_batches_tracked;  // i64 scalar, as the original counts it
+  Communicator* ranks = nullptr;  // not null: statistics of a training batch are taken over all of them
 };
+
+// Every batch norm below (recursively) takes its statistics over all ranks, which must run the same layers in the same order.
+void synchronize_batch_norm(Module& root, Communicator& ranks);
 
 }  // namespace tessera

@@ -8,7 +8,8 @@
 namespace tessera {
 
 Ema::Ema(const ParameterArena& arena, double decay, double tau) : arena_(arena), decay_(decay), tau_(tau) {
-  for (int g = 0; g < kAllGroups; ++g) average_[size_t(g)] = arena.values(ParamGroup(g)).clone();
+  all_ = arena.all_values().clone();
+  for (int g = 0; g < kAllGroups; ++g) average_[size_t(g)] = arena.part(all_, ParamGroup(g));
 }
 
 double Ema::decay_at(int64_t update) const { return decay_ * (1.0 - std::exp(-double(update) / tau_)); }

@@ -6,6 +6,7 @@
 
 #include "nn/io/state_dict.h"
 #include "nn/parameter_arena.h"
+#include "tensor/ops/update.h"
 
 namespace tessera {
 
@@ -20,6 +21,14 @@ class Ema {
   // Exchanges the averages with the live values, to run the averaged model; call again to return.
   void swap();
 
+  // For WeightUpdate.
+  void describe_update(UpdateParams& params, UpdateArrays<Tensor>& arrays) const {
+    params.average_decay = decay_;
+    params.average_tau = tau_;
+    arrays.average = all_;
+  }
+  void set_updates(int64_t updates) { updates_ = updates; }
+
   void save(StateDict& state) const;  // "ema.<group>", "ema.updates"
   void restore(const StateDict& state);
 
@@ -27,7 +36,8 @@ class Ema {
   const ParameterArena& arena_;
   double decay_, tau_;
   int64_t updates_ = 0;
-  std::array<Tensor, kAllGroups> average_;
+  Tensor all_;
+  std::array<Tensor, kAllGroups> average_;  // slices of it
 };
 
 }  // namespace tessera

@@ -24,18 +24,24 @@ int64_t restore_steps(const StateDict& state) {
   return int64_t(saved->item());
 }
 
-std::array<Tensor, kTrainedGroups> zeros_like_groups(const ParameterArena& arena) {
+Tensor zeros_like(const Tensor& t) { return Tensor::zeros(t.shape(), t.dtype(), t.device()); }
+
+std::array<Tensor, kTrainedGroups> groups_of(const ParameterArena& arena, const Tensor& all) {
   std::array<Tensor, kTrainedGroups> t;
-  for (int g = 0; g < kTrainedGroups; ++g) {
-    const Tensor& values = arena.values(ParamGroup(g));
-    t[size_t(g)] = Tensor::zeros(values.shape(), values.dtype(), values.device());
-  }
+  for (int g = 0; g < kTrainedGroups; ++g) t[size_t(g)] = arena.part(all, ParamGroup(g));
   return t;
 }
 
 }  // namespace
 
-Sgd::Sgd(const ParameterArena& arena, bool nesterov) : Optimizer(arena), nesterov_(nesterov), velocity_(zeros_like_groups(arena)) {}
+Sgd::Sgd(const ParameterArena& arena, bool nesterov)
+    : Optimizer(arena), nesterov_(nesterov), all_velocity_(zeros_like(arena.all_grads())), velocity_(groups_of(arena, all_velocity_)) {}
+
+void Sgd::describe_update(UpdateParams& p, UpdateArrays<Tensor>& arrays) const {
+  p.rule = UpdateRule::kSgd;
+  p.nesterov = nesterov_;
+  arrays.first = all_velocity_;
+}
 
 void Sgd::step(const StepInfo& info) {
   for (int g = 0; g < kTrainedGroups; ++g) {
@@ -62,8 +68,19 @@ Adam::Adam(const ParameterArena& arena, bool decoupled, double beta1, double bet
       beta1_(beta1),
       beta2_(beta2),
       eps_(eps),
-      first_(zeros_like_groups(arena)),
-      second_(zeros_like_groups(arena)) {}
+      all_first_(zeros_like(arena.all_grads())),
+      all_second_(zeros_like(arena.all_grads())),
+      first_(groups_of(arena, all_first_)),
+      second_(groups_of(arena, all_second_)) {}
+
+void Adam::describe_update(UpdateParams& p, UpdateArrays<Tensor>& arrays) const {
+  p.rule = decoupled_ ? UpdateRule::kAdamW : UpdateRule::kAdam;
+  p.beta1 = beta1_;
+  p.beta2 = beta2_;
+  p.eps = eps_;
+  arrays.first = all_first_;
+  arrays.second = all_second_;
+}
 
 void Adam::step(const StepInfo& info) {
   ++steps_;

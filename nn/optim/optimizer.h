@@ -8,6 +8,7 @@
 
 #include "nn/io/state_dict.h"
 #include "nn/parameter_arena.h"
+#include "tensor/ops/update.h"
 
 namespace tessera {
 
@@ -28,8 +29,14 @@ class Optimizer {
   virtual void save(StateDict& state) const = 0;
   virtual void restore(const StateDict& state) = 0;
 
+  // For WeightUpdate: what the rule is, where its state lies, and how many steps it has made.
+  virtual void describe_update(UpdateParams& params, UpdateArrays<Tensor>& arrays) const = 0;
+  int64_t steps() const { return steps_; }
+  void set_steps(int64_t steps) { steps_ = steps; }
+
  protected:
   const ParameterArena& arena_;
+  int64_t steps_ = 0;
 };
 
 class Sgd final : public Optimizer {
@@ -39,10 +46,11 @@ class Sgd final : public Optimizer {
   void step(const StepInfo& info) override;
   void save(StateDict& state) const override;
   void restore(const StateDict& state) override;
+  void describe_update(UpdateParams& params, UpdateArrays<Tensor>& arrays) const override;
 
  private:
   bool nesterov_;
-  int64_t steps_ = 0;
+  Tensor all_velocity_;
   std::array<Tensor, kTrainedGroups> velocity_;
 };
 
@@ -54,11 +62,12 @@ class Adam final : public Optimizer {
   void step(const StepInfo& info) override;
   void save(StateDict& state) const override;
   void restore(const StateDict& state) override;
+  void describe_update(UpdateParams& params, UpdateArrays<Tensor>& arrays) const override;
 
  private:
   bool decoupled_;
   double beta1_, beta2_, eps_;
-  int64_t steps_ = 0;
+  Tensor all_first_, all_second_;
   std::array<Tensor, kTrainedGroups> first_, second_;
 };
 

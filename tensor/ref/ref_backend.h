@@ -85,6 +85,7 @@ class RefBackend : public Backend {
   void lerp(RowsView y, RowsView x, double weight) override;
   double sum_of_squares(RowsView x) override;
   bool all_finite(RowsView x) override;
+  void update(const UpdateArrays<RowsView>& arrays, const double* settings, double* state, const UpdateParams& p) override;
 
   // random.cpp
   void uniform(RowsView y, const RandomStream& s, double low, double high) override;

@@ -8,40 +8,11 @@
 #include <jpeglib.h>
 // clang-format on
 
+#include "tests/support/narrow_model.h"
+
 namespace tessera::test {
 
 namespace {
-
-// The layers of yolov8n-seg, a quarter as wide.
-constexpr std::string_view kModel = R"(nc: 2
-scales:
-  n: [0.33, 0.0625, 256]
-backbone:
-  - [-1, 1, Conv, [64, 3, 2]]
-  - [-1, 1, Conv, [128, 3, 2]]
-  - [-1, 3, C2f, [128, True]]
-  - [-1, 1, Conv, [256, 3, 2]]
-  - [-1, 6, C2f, [256, True]]
-  - [-1, 1, Conv, [512, 3, 2]]
-  - [-1, 6, C2f, [512, True]]
-  - [-1, 1, Conv, [1024, 3, 2]]
-  - [-1, 3, C2f, [1024, True]]
-  - [-1, 1, SPPF, [1024, 5]]
-head:
-  - [-1, 1, nn.Upsample, [None, 2, "nearest"]]
-  - [[-1, 6], 1, Concat, [1]]
-  - [-1, 3, C2f, [512]]
-  - [-1, 1, nn.Upsample, [None, 2, "nearest"]]
-  - [[-1, 4], 1, Concat, [1]]
-  - [-1, 3, C2f, [256]]
-  - [-1, 1, Conv, [256, 3, 2]]
-  - [[-1, 12], 1, Concat, [1]]
-  - [-1, 3, C2f, [512]]
-  - [-1, 1, Conv, [512, 3, 2]]
-  - [[-1, 9], 1, Concat, [1]]
-  - [-1, 3, C2f, [1024]]
-  - [[15, 18, 21], 1, Segment, [nc, 32, 256]]
-)";
 
 std::string big_endian(uint32_t v) { return {char(v >> 24), char(v >> 16 & 255), char(v >> 8 & 255), char(v & 255)}; }
 
@@ -138,7 +109,7 @@ Workshop::Workshop() {
   for (int i = 0; i < 6; ++i) sample(fmt::format("t{}.png", i), picture_png(48, 40), std::string(kGoodRow) + "\n");
   for (int i = 0; i < 2; ++i) sample(fmt::format("v{}.png", i), picture_png(48, 40), "1 0.1 0.1 0.9 0.1 0.5 0.8\n", "val");
   write("data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog]\n");
-  write("yolov8n-seg.yaml", kModel);
+  write("yolov8n-seg.yaml", testing::kNarrowModel);
 }
 
 void Workshop::sample(std::string_view name, std::string_view picture, std::string_view labels, std::string_view split) const {

@@ -19,7 +19,7 @@ uint64_t seed();
 std::vector<std::string> take_reports();
 void print_reports(bool print);  // the first of each launch to stderr (default: yes)
 
-// The nth call of this name from now on ("cudaMalloc", "launch", ...; "*": any) returns `error`, and so do those after it, `times`
+// The nth call of this name from now on ("cudaMalloc", "launch", "capture": what goes into a graph, ...; "*": any) returns `error`, and so do those after it, `times`
 // in all.
 void fail_call(const std::string& name, int nth, cudaError_t error, int times = 1);
 

@@ -1,16 +1,34 @@
 // The runtime of the emulated GPU: one device, memory that faults when it is used wrongly, failures on demand. All streams run at
-// once, in the caller.
+// once, in the caller; a stream that is captured keeps its work for a graph, and refuses what a real one refuses.
 #include <sys/mman.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
 #include "tests/cuda_host/access.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/cuda_host/machine.h"
+
+// Work of a graph, in order.
+using Work = std::vector<std::function<cudaError_t()>>;
+
+struct CUstream_st {
+  bool waits_for_default = true;
+  bool capturing = false, invalidated = false;
+  cudaStreamCaptureMode mode{};
+  Work captured{};
+};
+struct CUgraph_st {
+  Work work;
+};
+struct CUgraphExec_st {
+  Work work;
+};
 
 namespace {
 
@@ -37,6 +55,8 @@ struct Device {
   std::map<std::string, Failure> planned;
   std::map<std::string, uint64_t, std::less<>> calls;
   cudaError_t last = cudaSuccess;
+  std::set<cudaStream_t> capturing;
+  cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 };
 Device& device() {
   static Device d;
@@ -46,6 +66,31 @@ Device& device() {
 cudaError_t remember(cudaError_t error) {
   if (error != cudaSuccess) device().last = error;
   return error;
+}
+
+cudaError_t invalidate(cudaStream_t stream, cudaError_t error) {
+  stream->invalidated = true;
+  return remember(error);
+}
+
+// What a stream's work may be given to: not the default stream, while one is captured that waits for it.
+cudaError_t accept(cudaStream_t stream) {
+  if (stream != nullptr) return stream->invalidated ? remember(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
+  for (cudaStream_t s : device().capturing) {
+    if (s->waits_for_default) return invalidate(s, cudaErrorStreamCaptureImplicit);
+  }
+  return cudaSuccess;
+}
+
+// Calls that may wait for the device: forbidden to a thread that captures, unless it says that it knows (the relaxed mode).
+cudaError_t forbidden_while_capturing() {
+  const Device& d = device();
+  for (cudaStream_t s : d.capturing) {
+    if (s->mode != cudaStreamCaptureModeRelaxed && d.thread_mode != cudaStreamCaptureModeRelaxed) {
+      return invalidate(s, cudaErrorStreamCaptureUnsupported);
+    }
+  }
+  return cudaSuccess;
 }
 
 std::byte* page_of(std::byte* p) { return reinterpret_cast<std::byte*>(reinterpret_cast<uintptr_t>(p) / kPage * kPage); }
@@ -117,6 +162,15 @@ Buffer* buffer_before(const void* p) {
   return last;
 }
 
+cudaError_t submit(cudaStream_t stream, std::function<cudaError_t()> work) {
+  if (const cudaError_t error = accept(stream); error != cudaSuccess) return error;
+  if (stream == nullptr || !stream->capturing) return work();
+  cudaError_t planned = cudaSuccess;
+  if (fails_now("capture", &planned)) return planned;
+  stream->captured.push_back(std::move(work));
+  return cudaSuccess;
+}
+
 uint64_t calls(const std::string& name) {
   const auto it = device().calls.find(name);
   return it == device().calls.end() ? 0 : it->second;
@@ -181,6 +235,9 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorLaunchOutOfResources: return "cudaErrorLaunchOutOfResources";
     case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
     case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureImplicit: return "cudaErrorStreamCaptureImplicit";
   }
   return "unrecognized error code";
 }
@@ -197,6 +254,9 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorLaunchOutOfResources: return "too many resources requested for launch";
     case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureImplicit: return "operation would make the legacy stream depend on a capturing blocking stream";
   }
   return "unrecognized error code";
 }
@@ -237,6 +297,7 @@ cudaError_t cudaMemGetInfo(size_t* left, size_t* total) {
 // out twice, so an access after that faults.
 cudaError_t cudaMalloc(void** p, size_t bytes) {
   TESSERA_MAY_FAIL();
+  if (const cudaError_t error = forbidden_while_capturing(); error != cudaSuccess) return error;
   Device& d = device();
   if (d.memory == nullptr) {
     void* const all = mmap(nullptr, kDeviceBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -261,6 +322,7 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
 
 cudaError_t cudaFree(void* p) {
   TESSERA_MAY_FAIL();
+  if (const cudaError_t error = forbidden_while_capturing(); error != cudaSuccess) return error;
   if (p == nullptr) return cudaSuccess;
   Device& d = device();
   const auto it = d.buffers.find(p);
@@ -284,47 +346,122 @@ cudaError_t cudaFree(void* p) {
 
 cudaError_t cudaMallocHost(void** p, size_t bytes) {
   TESSERA_MAY_FAIL();
+  if (const cudaError_t error = forbidden_while_capturing(); error != cudaSuccess) return error;
   *p = std::aligned_alloc(kPage, whole_pages(bytes));
   return *p != nullptr ? cudaSuccess : remember(cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFreeHost(void* p) {
   TESSERA_MAY_FAIL();
+  if (const cudaError_t error = forbidden_while_capturing(); error != cudaSuccess) return error;
   std::free(p);
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   TESSERA_MAY_FAIL();
-  open_buffer(to);
-  open_buffer(from);
-  std::memcpy(to, from, bytes);
-  tessera::emulated::close_buffers();
-  return cudaSuccess;
+  return tessera::emulated::submit(stream, [=] {
+    open_buffer(to);
+    open_buffer(from);
+    std::memcpy(to, from, bytes);
+    tessera::emulated::close_buffers();
+    return cudaSuccess;
+  });
 }
 
-cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
   TESSERA_MAY_FAIL();
-  open_buffer(p);
-  std::memset(p, value, bytes);
-  tessera::emulated::close_buffers();
-  return cudaSuccess;
+  return tessera::emulated::submit(stream, [=] {
+    open_buffer(p);
+    std::memset(p, value, bytes);
+    tessera::emulated::close_buffers();
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   TESSERA_MAY_FAIL();
-  *stream = reinterpret_cast<cudaStream_t>(std::malloc(1));
+  *stream = new CUstream_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  TESSERA_MAY_FAIL();
+  *stream = new CUstream_st{.waits_for_default = flags != cudaStreamNonBlocking};
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   TESSERA_MAY_FAIL();
-  std::free(stream);
+  device().capturing.erase(stream);
+  delete stream;
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   TESSERA_MAY_FAIL();
+  if (stream != nullptr && stream->capturing) return invalidate(stream, cudaErrorStreamCaptureUnsupported);
+  return accept(stream);
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  TESSERA_MAY_FAIL();
+  if (stream == nullptr || stream->capturing) return remember(cudaErrorStreamCaptureUnsupported);
+  *stream = {.waits_for_default = stream->waits_for_default, .capturing = true, .mode = mode};
+  device().capturing.insert(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  TESSERA_MAY_FAIL();
+  if (stream == nullptr || !stream->capturing) return remember(cudaErrorInvalidValue);
+  stream->capturing = false;
+  device().capturing.erase(stream);
+  *graph = nullptr;
+  if (std::exchange(stream->invalidated, false)) return remember(cudaErrorStreamCaptureInvalidated);
+  *graph = new CUgraph_st{std::move(stream->captured)};
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  TESSERA_MAY_FAIL();
+  *status = stream == nullptr || !stream->capturing ? cudaStreamCaptureStatusNone
+            : stream->invalidated                   ? cudaStreamCaptureStatusInvalidated
+                                                    : cudaStreamCaptureStatusActive;
+  return cudaSuccess;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  TESSERA_MAY_FAIL();
+  std::swap(*mode, device().thread_mode);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  TESSERA_MAY_FAIL();
+  *exec = new CUgraphExec_st{graph->work};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  TESSERA_MAY_FAIL();
+  return tessera::emulated::submit(stream, [exec] {
+    for (const auto& work : exec->work) {
+      if (const cudaError_t error = work(); error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  TESSERA_MAY_FAIL();
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  TESSERA_MAY_FAIL();
+  delete exec;
   return cudaSuccess;
 }
 

@@ -5,6 +5,7 @@
 #include "cuda/context.h"
 #include "cuda/conv.h"
 #include "cuda/conv_vendor.h"
+#include "tensor/backend.h"
 #include "tensor/base/scope.h"
 #include "tensor/conv_choice.h"
 #include "tests/cuda_host/emulator.h"
@@ -211,6 +212,26 @@ TEST_CASE("no memory for a plan's workspace is no end: the next plan runs") {
   ops::conv2d(x, w, {}, {}, Activation::kNone, {}, y);
   CHECK(y.to(Device::cpu()).to_vector<float>()[5] == 8);
   CHECK(vendor::conv_stats().failed == 1);
+}
+
+TEST_CASE("nothing is planned while a graph is recorded: what was planned before is replayed, else the project's own kernels") {
+  Vendor vendor({});
+  const Tensor x = Tensor::full({1, 6, 6, 8}, 1, DType::kF32, Device::cuda());
+  const Tensor w = Tensor::full({4, 3, 3, 8}, 1, DType::kF32, Device::cuda());
+  const Tensor y = Tensor::empty({1, 6, 6, 4}, DType::kF32, Device::cuda());
+  const auto work = [&] { ops::conv2d(x, w, {.stride = 1, .pad = 1}, {}, Activation::kNone, {}, y); };
+  for (const bool planned : {false, true}) {
+    CAPTURE(planned);
+    if (planned) work();
+    const auto recorder = backend_for(Device::cuda()).recorder();
+    const auto recording = recorder->record(work);
+    CHECK(vendor::conv_stats().misses == planned);
+    CHECK(vendor::conv_stats().hits == planned);
+    y.fill(0);
+    recording->replay();
+    CHECK(y.to_vector<float>()[4 * 7] == 72);
+  }
+  CHECK(emulated::take_reports().empty());
 }
 
 TEST_CASE("a single layer's kernels") {

@@ -1,15 +1,87 @@
 // Optimizer and random kernels.
 #include "tensor/ops/optim.h"
+#include "tensor/ops/update.h"
 
+#include <array>
 #include <cmath>
+#include <utility>
 
 #include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
-namespace {}  // namespace
+namespace {
+
+// A whole update: groups of these many elements, the last only averaged.
+OpCase update_case(const std::array<int64_t, 4>& sizes, UpdateRule rule, double scale, const char* detail, double bad = 0,
+                   int64_t growth_interval = 0) {
+  UpdateParams p;
+  p.rule = rule;
+  p.weight_decay = {0, 5e-3, 0};
+  p.max_norm = 10;
+  p.average_decay = 0.9;
+  p.average_tau = 20;
+  p.growth_interval = growth_interval;
+  std::array<int64_t, 4> ends{};
+  int64_t all = 0;
+  for (size_t g = 0; g < 4; ++g) ends[g] = all += sizes[g];
+  const int64_t trained = ends[2];
+  const Values gradient = [=](Rng& rng, int64_t i) {
+    return bad != 0 && (i == trained / 3 || i == trained - 1) ? bad : scale * rng.uniform(-1, 1);
+  };
+  const Slot moment{"first", {trained}, Role::kInOut, Fit::kDense};
+  OpCase c{.method = "update",
+           .detail = fmt::format("{} of {}", detail, all),
+           .slots = {{"values", {all}, Role::kInOut, Fit::kDense},
+                     {"grads", {trained}, Role::kInOut, Fit::kDense, gradient},
+                     moment,
+                     {"average", {all}, Role::kInOut, Fit::kDense},
+                     {"settings", {kUpdateSettings}, Role::kIn, Fit::kDense, listed({0.1, 0.01, 0.02, 0.9}), DType::kF64},
+                     {"state", {kUpdateSlots}, Role::kInOut, Fit::kDense, listed({6, scale, 2, 0, 0}), DType::kF64}},
+           .run =
+               [p, ends](Backend& b, const Bound& t, bool) {
+                 const bool sgd = p.rule == UpdateRule::kSgd;
+                 b.update({t.rows("values"), t.rows("grads"), t.rows("first"), sgd ? RowsView{} : t.rows("second"), t.rows("average"), ends},
+                          static_cast<const double*>(t.raw("settings")), static_cast<double*>(t.raw("state")), p);
+                 return 0.0;
+               },
+           .length = 200,  // of the norm, which is f64, that much and more
+           .magnitude = 2};
+  if (rule != UpdateRule::kSgd) c.slots.push_back({"second", {trained}, Role::kInOut, Fit::kDense, uniform(0.01, 1)});
+  return c;
+}
+
+std::vector<OpCase> update_cases() {
+  std::vector<OpCase> list;
+  const std::array<int64_t, 4> small{16, 48, 32, 16}, large{1600, 12000, 4160, 2032};
+  for (const auto& sizes : {small, large}) {
+    list.push_back(update_case(sizes, UpdateRule::kSgd, 1, "sgd"));
+    list.push_back(update_case(sizes, UpdateRule::kAdam, 1, "adam"));
+    list.push_back(update_case(sizes, UpdateRule::kAdamW, 1, "adamw"));
+    list.push_back(update_case(sizes, UpdateRule::kAdamW, 1024, "scaled, grows", 0, 3));
+    list.push_back(update_case(sizes, UpdateRule::kSgd, 1024, "scaled, does not grow yet", 0, 4));
+    list.push_back(update_case(sizes, UpdateRule::kSgd, 1024, "left out", double(INFINITY), 3));
+    list.push_back(update_case(sizes, UpdateRule::kAdam, 1, "left out without a scale", double(NAN)));
+  }
+  list.push_back(update_case({16, 0, 16, 0}, UpdateRule::kSgd, 0.01, "empty groups"));
+  // In buffers of their exact size, for a checker that knows the bounds of those: around the tensors of a case lies memory that may
+  // be read.
+  OpCase exact = update_case(small, UpdateRule::kAdamW, 1, "exact buffers");
+  exact.run = [run = exact.run](Backend& b, const Bound& t, bool accumulate) {
+    const BackendGuard guard(b);
+    Bound copies;
+    for (const char* name : {"values", "grads", "first", "second", "average", "settings", "state"}) copies.bind(name, t[name].clone());
+    run(b, copies, accumulate);
+    for (const char* name : {"values", "grads", "first", "second", "average", "state"}) t[name].copy_from(copies[name]);
+    return 0.0;
+  };
+  list.push_back(std::move(exact));
+  return list;
+}
+
+}  // namespace
 
 std::vector<OpCase> optim_cases() {
-  std::vector<OpCase> list;
+  std::vector<OpCase> list = update_cases();
   for (const Shape& shape : {Shape{1}, Shape{37}, Shape{3, 21}, Shape{20011}}) {
     const std::string size = to_string(shape);
     const Slot p{"p", shape, Role::kInOut};

@@ -17,12 +17,12 @@ TEST_CASE("--conv: one for all and patterns for layers") {
   CHECK(conv_patterns()[1].names("model.2.m.0.cv1"));
   CHECK(!conv_patterns()[1].names("model.22.cv1"));
   CHECK(conv_chosen_anywhere(ConvChoice::kCudnn));
-  set_conv_choice("reference");
+  set_conv_choice("naive");
   CHECK(conv_choice() == ConvChoice::kNaive);
   CHECK(name_of(conv_choice()) == "naive");
   CHECK(conv_patterns().empty());
   CHECK(!conv_chosen_anywhere(ConvChoice::kCudnn));
-  for (const char* wrong : {"", "fast", "own,", "=own", "model.0=", "model.0=fast", "own;naive"}) {
+  for (const char* wrong : {"", "fast", "own,", "=own", "model.0=", "model.0=fast", "own;naive", "tiled"}) {
     CAPTURE(wrong);
     CHECK_THROWS_AS(set_conv_choice(wrong), Error);
   }

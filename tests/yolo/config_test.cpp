@@ -171,7 +171,7 @@ TEST_CASE("config: numbers and choices out of range say what is allowed") {
         Row{"perspective=0.01", "perspective=0.01: expected a number from 0 to 0.001"},
         Row{"box=inf", "box=inf: expected a number of at least 0"}, Row{"box=1e999", "box=1e999: expected a number of at least 0"},
         Row{"optimizer=Lion", "optimizer=Lion: expected one of: auto SGD Adam AdamW"},
-        Row{"precision=int8", "precision=int8: expected one of: fp32 bf16"}}) {
+        Row{"precision=int8", "precision=int8: expected one of: fp32 bf16 fp16"}}) {
     CAPTURE(row.argument);
     const Error e = refused({row.argument});
     CHECK(e.code() == ErrorCode::kUsage);

@@ -9,7 +9,7 @@
 #include "nn/io/safetensors.h"
 #include "tensor/base/check.h"
 #include "tensor/cpu/install.h"
-#include "yolo/config.h"
+#include "tools/golden/train_config.h"
 #include "yolo/train/trainer.h"
 
 namespace tessera {
@@ -50,15 +50,8 @@ class Feed {
 int main(int argc, char** argv) {
   using namespace tessera;
   try {
-    if (argc < 2) throw Error(ErrorCode::kUsage, "fed_training FOLDER name=value ...");
     install_cpu_backends();
-    Config config(kTrain);
-    for (int i = 2; i < argc; ++i) {
-      const std::string argument = argv[i];
-      const size_t equals = argument.find('=');
-      if (equals == std::string::npos) throw Error(ErrorCode::kUsage, fmt::format("'{}': expected name=value", argument));
-      config.set(argument.substr(0, equals), argument.substr(equals + 1), "command line");
-    }
+    const Config config = train_config(argc, argv);
     Trainer trainer(config, LogStyle::kLines);
     trainer.on_batch = Feed(argv[1]);
     fmt::print("{}\n", trainer.fit().run_folder.string());

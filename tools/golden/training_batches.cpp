@@ -11,7 +11,7 @@
 #include "nn/io/safetensors.h"
 #include "tensor/base/check.h"
 #include "tensor/cpu/install.h"
-#include "yolo/config.h"
+#include "tools/golden/train_config.h"
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/training_data.h"
@@ -64,15 +64,8 @@ void write_batches(const std::filesystem::path& folder, const Config& config) {
 int main(int argc, char** argv) {
   using namespace tessera;
   try {
-    if (argc < 2) throw Error(ErrorCode::kUsage, "training_batches FOLDER name=value ...");
     install_cpu_backends();
-    Config config(kTrain);
-    for (int i = 2; i < argc; ++i) {
-      const std::string argument = argv[i];
-      const size_t equals = argument.find('=');
-      if (equals == std::string::npos) throw Error(ErrorCode::kUsage, fmt::format("'{}': expected name=value", argument));
-      config.set(argument.substr(0, equals), argument.substr(equals + 1), "command line");
-    }
+    const Config config = train_config(argc, argv);
     write_batches(argv[1], config);
   } catch (const std::exception& e) {
     fmt::print(stderr, "error: {}\n", e.what());

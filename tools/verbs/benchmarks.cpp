@@ -23,6 +23,7 @@
 #include "yolo/io/weights.h"
 #include "yolo/train/loss.h"
 #include "yolo/train/step_profile.h"
+#include "yolo/train/train_step.h"
 #include "yolo/train/training_data.h"
 
 namespace tessera {
@@ -120,6 +121,11 @@ Json bench_step(const Config& c) {
   const ParameterArena arena(model);
   Sgd optimizer(arena, true);
   Ema ema(arena);
+  WeightUpdate updater(arena, optimizer, ema, {}, 10, {.on = compute_type_of(c) == DType::kF16});
+  DataParallel ranks(arena, single_process());
+  ScheduleValues values;
+  values.lr.fill(1e-5);
+  updater.set(values.lr, values.momentum);
   const SegmentationLoss criterion({}, model.strides());
   const Batch data = random_batch(batch, size, model.nc(), uint64_t(c.integer("seed")));
   Json j = header(c, model.spec().name);
@@ -135,16 +141,11 @@ Json bench_step(const Config& c) {
     outputs = {};
     wait();
     const double t2 = seconds();
-    loss.total.backward();
+    ranks.backward(loss.total, updater.loss_seed());
     wait();
     const double t3 = seconds();
-    const ScopeGuard scope(&optimizer);
-    StepInfo info;
-    info.lr.fill(1e-5);
-    info.grad_scale = std::min(1.0, 10.0 / (arena.grad_norm() + 1e-6));
-    optimizer.step(info);
-    arena.zero_grad();
-    ema.update();
+    const ScopeGuard scope(&updater);
+    updater.run();
     wait();
     const double t4 = seconds();
     forward = t1 - t0, loss_time = t2 - t1, backward = t3 - t2, update = t4 - t3;
@@ -152,11 +153,22 @@ Json bench_step(const Config& c) {
   const double median = time_median(runs, step);
   add_rates(j, median, batch, 3 * forward_flops(model, size), peak, runs);
   j["last_ms"] = {{"forward", forward * 1e3}, {"loss", loss_time * 1e3}, {"backward", backward * 1e3}, {"update", update * 1e3}};
+  if (model.device() != Device::cpu()) {
+    // Whole steps as a training makes them, call by call and replayed.
+    for (const bool graph : {false, true}) {
+      StepReplay::MakeRecorder make;
+      if (graph) make = [&] { return backend_for(model.device()).recorder(); };
+      TrainStep whole(model, criterion, ranks, updater,
+                      {std::move(make), [&](const std::string& line) { j["graph_refused"] = line; }});
+      for (int i = 0; i <= StepReplay::kWarmUp; ++i) whole.run(data, values, true);
+      j[graph ? "graph_ms" : "calls_ms"] = 1e3 * time_median(runs, [&] { whole.run(data, values, true); });
+    }
+  }
   const auto name = [&](StepProfile& profile) {
     profile.name(nullptr, "input", "");
     profile.name(model);
     profile.name(&criterion, "loss", "loss");
-    profile.name(&optimizer, "optimizer", "optimizer");
+    profile.name(&updater, "optimizer", "optimizer");
   };
   add_profile(j, c, model.device(), name, step);
   return j;

@@ -8,6 +8,7 @@
 #include "tensor/base/env.h"
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
+#include "tensor/comm.h"
 #include "tensor/conv_choice.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
@@ -70,6 +71,7 @@ int run_info(const Config& config) {
                                     {"active_backend", backend_for(Device::cpu()).name()},
                                     {"conv", std::string(name_of(conv_choice())) + ": " + conv_kernels()},
                                     {"cuda", describe_cuda()},
+                                    {"mpi", describe_mpi()},
                                     {"environment", switches}};
   if (config.flag("json")) {
     fmt::print("{}", json_text(j));

@@ -1,5 +1,12 @@
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
 #include "cuda/install.h"
 #include "tensor/base/check.h"
+#include "tensor/base/env.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/parallel.h"
 #include "tensor/conv_choice.h"
@@ -9,8 +16,8 @@ namespace tessera {
 
 namespace {
 // Never falls back to the CPU silently. Whether the device is a GPU.
-bool use_device(const Config& config) {
-  const Device device = device_of(config);
+bool use_device(const Config& config, const Communicator& ranks) {
+  const Device device = device_of(config, ranks.local_rank(), ranks.local_size());
   if (conv_chosen_anywhere(ConvChoice::kCudnn)) {
     if (!has_cudnn()) {
       throw Error(ErrorCode::kUsage, "--conv cudnn: this build has no cuDNN", {},
@@ -27,12 +34,31 @@ bool use_device(const Config& config) {
   }
   return true;
 }
+
+// Ranks that may run on the same cores divide them; where the launcher has bound each to its own there is nothing to divide.
+void divide_cores(Communicator& ranks) {
+  struct Cores {
+    char host[256];
+    cpu_set_t set;
+  } mine{};
+  gethostname(mine.host, sizeof mine.host - 1);
+  sched_getaffinity(0, sizeof mine.set, &mine.set);
+  int sharers = 0;
+  for (const Cores& c : ranks.all_gather(mine, "the cores of the ranks")) {
+    sharers += std::strcmp(c.host, mine.host) == 0 && CPU_EQUAL(&c.set, &mine.set) ? 1 : 0;
+  }
+  if (sharers > 1) set_compute_threads(std::max(1, compute_threads() / sharers));
+}
 }  // namespace
 
-LogStyle prepare(const Config& config) {
+LogStyle prepare(const Config& config, Communicator& ranks) {
   const auto has = [&](const char* name) { return (find_option(name)->verbs & config.verb()) != 0; };
-  if (has("threads") && config.is_set("threads")) set_compute_threads(int(config.integer("threads")));
-  const bool gpu = has("device") && use_device(config);
+  if (has("threads") && config.is_set("threads")) {
+    set_compute_threads(int(config.integer("threads")));
+  } else if (!ranks.alone() && !env("TESSERA_THREADS")) {
+    divide_cores(ranks);
+  }
+  const bool gpu = has("device") && use_device(config, ranks);
   if (has("imgsz") && config.integer("imgsz") % 32 != 0) {
     throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of 32", config.integer("imgsz")), {},
                 fmt::format("the next one is {}", (config.integer("imgsz") + 31) / 32 * 32));

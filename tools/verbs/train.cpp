@@ -30,17 +30,22 @@ nlohmann::ordered_json summary_json(Trainer& trainer, const TrainSummary& s) {
 }  // namespace
 
 int run_train(const Config& given) {
-  const LogStyle log = prepare(given);
-  Trainer trainer(given, log, given.integer("profile") > 0 ? measured_roof(device_of(given), compute_type_of(given)) : Roof{});
+  Communicator& ranks = world();
+  const LogStyle log = prepare(given, ranks);
+  const bool profiled = given.integer("profile") > 0 && ranks.leader();
+  const Device device = device_of(given, ranks.local_rank(), ranks.local_size());
+  Trainer trainer(given, log, profiled ? measured_roof(device, compute_type_of(given)) : Roof{}, ranks);
   const Config& config = trainer.config();
   const TrainSummary s = trainer.fit();
+  if (!ranks.leader()) return s.interrupted ? int(ErrorCode::kInterrupted) : 0;
   const nlohmann::ordered_json j = summary_json(trainer, s);
   write_file_atomic(s.run_folder / "metrics.json", json_text(j, 2));
   const bool json = given.flag("json");
   if (json) fmt::print("{}", json_text(j));
   if (s.interrupted) {
     if (config.flag("save")) {
-      fmt::print(stderr, "interrupted in epoch {}; state saved. Go on with:\n  train_seg --resume {}\n", s.epochs_done + 1, s.run_folder.string());
+      fmt::print(stderr, "interrupted in epoch {}; state saved. Go on with:\n  {}train_seg --resume {}\n", s.epochs_done + 1,
+                 ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), s.run_folder.string());
     } else {
       fmt::print(stderr, "interrupted in epoch {}; nothing is saved because of --save false\n", s.epochs_done + 1);
     }

@@ -1,6 +1,7 @@
 // The verbs of the program: each turns its arguments into library calls and prints the result.
 #pragma once
 
+#include "tensor/comm.h"
 #include "yolo/config.h"
 #include "yolo/report/progress.h"
 
@@ -16,6 +17,6 @@ int run_selftest(const Config& config);
 int run_info(const Config& config);
 
 // What every verb does first: threads, device, log style.
-LogStyle prepare(const Config& config);
+LogStyle prepare(const Config& config, Communicator& ranks = single_process());
 
 }  // namespace tessera

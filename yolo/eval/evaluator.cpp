@@ -11,6 +11,7 @@
 #include "tensor/base/parallel.h"
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/decode.h"
+#include "yolo/eval/image_result.h"
 #include "yolo/eval/masks.h"
 #include "yolo/eval/original_ap.h"
 
@@ -54,15 +55,6 @@ ResultGeometry result_geometry(const Batch& batch, int64_t image) {
   r.pad_top = g.pad_top;
   return r;
 }
-
-// What one image contributes.
-struct ImageResult {
-  Detections detections;                  // network-input pixels
-  std::vector<uint16_t> box_tp, mask_tp;  // original style
-  std::vector<int32_t> label_classes;
-  std::vector<ScoredDetection> scored;    // original-image pixels, when the style or a hook wants them
-  double decode_ms = 0, match_ms = 0;
-};
 
 void match_as_original(const Batch& batch, int64_t image, const RawOutputs& outputs, ImageResult& out) {
   const ResultGeometry geometry = result_geometry(batch, image);
@@ -112,6 +104,7 @@ std::vector<ImageResult> process_batch(const Batch& batch, const RawOutputs& out
   const int64_t anchors = model.anchor_count(batch.images.size(1), batch.images.size(2));
   parallel_chunks(batch.size(), [&](int64_t image) {
     ImageResult& out = results[size_t(image)];
+    out.index = batch.indices[size_t(image)];
     const auto start = Clock::now();
     const int64_t pitch = 4 + nc + nm;
     std::vector<float> rows(size_t(anchors * pitch));
@@ -211,8 +204,8 @@ class Scorer {
     coco_.emplace(std::move(categories));
   }
 
-  void add(const Batch& batch, int64_t image, const ImageResult& result) {
-    const ScanImage& labels = data_.image(batch.indices[size_t(image)]);
+  void add(const ImageResult& result) {
+    const ScanImage& labels = data_.image(result.index);
     ++images_;
     instances_ += int64_t(labels.objects.size());
     for (const LabelObject& o : labels.objects) {
@@ -246,7 +239,6 @@ class Scorer {
   void finish(ValidationResult& r, DetectionCurves* box_curves, DetectionCurves* mask_curves) const {
     r.images = images_;
     r.instances = instances_;
-    r.map_style = coco_ ? "coco" : "original";
     std::map<int32_t, ClassMetrics> classes;
     for (const auto& [id, count] : counts_) {
       classes[id].name = names_[size_t(id)];
@@ -287,6 +279,26 @@ class Scorer {
   int64_t images_ = 0, instances_ = 0;
 };
 
+// What the ranks tell each other of a batch.
+struct RankPart {
+  LossReport loss;
+  int64_t images = 0;
+  bool stop = false;
+};
+
+struct ScoredFigures {
+  int64_t images, instances;
+  MetricSet box, mask;
+};
+
+// Of all ranks at rank 0, elsewhere empty.
+std::vector<ImageResult> gathered(std::vector<ImageResult> own, Communicator& ranks) {
+  if (ranks.alone()) return own;
+  std::vector<std::vector<ImageResult>> parts;
+  for (const std::string& bytes : ranks.gather(pack(own), 0, "detections")) parts.push_back(unpack(bytes));
+  return interleaved(std::move(parts));
+}
+
 void add_items(LossItems& sum, const LossItems& x) {
   sum.box += x.box, sum.seg += x.seg, sum.cls += x.cls, sum.dfl += x.dfl;
 }
@@ -321,7 +333,8 @@ Prototypes image_prototypes(const RawOutputs& outputs, int64_t image) {
 Evaluator::Evaluator(std::vector<std::string> class_names, EvaluatorOptions options)
     : class_names_(std::move(class_names)), options_(options) {}
 
-ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks) const {
+ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
+                                Communicator& ranks) const {
   const auto start = Clock::now();
   const EvaluationMode mode(model);
   const Device device = model.device();
@@ -329,45 +342,63 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   ValidationResult result;
   const bool original_size = options_.style == MapStyle::kCoco || bool(hooks.detections);
   double load = 0, preprocess = 0, inference = 0, loss = 0, postprocess = 0, evaluate = 0;
-  int64_t batches = 0, done = 0;
+  int64_t batches = 0, done = 0, own = 0;
   loader.start_epoch(0);
-  for (Batch batch;;) {
+  for (Batch batch; batches < loader.rounds(); ++batches) {
+    RankPart part;
+    std::vector<ImageResult> images_done;
     const auto t0 = Clock::now();
-    if (!loader.next(batch)) break;
-    load += ms_since(t0);
-    const RawOutputs outputs = forward_in_parts(model, batch, device, preprocess, inference);
-    if (hooks.loss) {
-      const auto t3 = Clock::now();
-      add_items(result.loss, hooks.loss(outputs, batch));
-      loss += ms_since(t3);
+    if (loader.next(batch)) {  // or else the last round has no image for this rank
+      load += ms_since(t0);
+      const RawOutputs outputs = forward_in_parts(model, batch, device, preprocess, inference);
+      if (hooks.loss) {
+        const auto t3 = Clock::now();
+        part.loss = hooks.loss(outputs, batch);
+        loss += ms_since(t3);
+      }
+      const auto t4 = Clock::now();
+      const RawOutputs host = on_host(outputs);
+      images_done = process_batch(batch, host, model, options_, original_size);
+      postprocess += ms_since(t4);
+      if (hooks.batch_done) {
+        std::vector<Detections> all;
+        for (const ImageResult& r : images_done) all.push_back(r.detections);
+        hooks.batch_done(batches, batch, all, host);
+      }
     }
-    const auto t4 = Clock::now();
-    const RawOutputs host = on_host(outputs);
-    std::vector<ImageResult> images_done = process_batch(batch, host, model, options_, original_size);
-    postprocess += ms_since(t4);
     const auto t5 = Clock::now();
-    std::vector<Detections> all;
-    for (size_t i = 0; i < images_done.size(); ++i) {
-      scorer.add(batch, int64_t(i), images_done[i]);
-      if (hooks.detections) hooks.detections(images_done[i].scored);
-      if (hooks.batch_done) all.push_back(std::move(images_done[i].detections));
+    own += part.images = int64_t(images_done.size());
+    part.stop = hooks.stop && hooks.stop();
+    bool stop = false;
+    std::vector<LossReport> losses;
+    for (const RankPart& p : ranks.all_gather(part, "the state of a validation batch")) {
+      done += p.images;
+      stop = stop || p.stop;
+      losses.push_back(p.loss);
+    }
+    if (hooks.loss) add_items(result.loss, joined(losses).items);
+    for (const ImageResult& r : gathered(std::move(images_done), ranks)) {
+      scorer.add(r);
+      if (hooks.detections) hooks.detections(r.scored);
     }
     evaluate += ms_since(t5);
-    if (hooks.batch_done) hooks.batch_done(batches, batch, all, host);
-    ++batches;
-    done += batch.size();
     if (hooks.progress) hooks.progress(done, data.size());
-    if (hooks.stop && hooks.stop()) throw Error(ErrorCode::kInterrupted, "validation was interrupted");
+    if (stop) throw Error(ErrorCode::kInterrupted, "validation was interrupted");
   }
   const auto t6 = Clock::now();
   DetectionCurves box_curves, mask_curves;
-  const bool drawn = bool(hooks.curves);
-  scorer.finish(result, drawn ? &box_curves : nullptr, drawn ? &mask_curves : nullptr);
+  const bool drawn = bool(hooks.curves) && ranks.leader();
+  if (ranks.leader()) scorer.finish(result, drawn ? &box_curves : nullptr, drawn ? &mask_curves : nullptr);
+  ScoredFigures figures{result.images, result.instances, result.box, result.mask};
+  ranks.broadcast(figures, 0, "the figures of a validation");
+  result.images = figures.images, result.instances = figures.instances;
+  result.box = figures.box, result.mask = figures.mask;
+  result.map_style = options_.style == MapStyle::kCoco ? "coco" : "original";
   evaluate += ms_since(t6);
   if (batches > 0) {
     for (double* x : {&result.loss.box, &result.loss.seg, &result.loss.cls, &result.loss.dfl}) *x /= double(batches);
   }
-  const double n = std::max<double>(1.0, double(done));
+  const double n = std::max<double>(1.0, double(own));
   result.speed = {load / n, preprocess / n, inference / n, loss / n, postprocess / n, evaluate / n};
   result.seconds = ms_since(start) / 1e3;
   if (drawn) hooks.curves(box_curves, mask_curves);

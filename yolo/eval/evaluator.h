@@ -1,5 +1,5 @@
-// Runs a model over a validation loader and scores boxes and masks, as COCO does or as the original does. Work on the images of a batch
-// is spread over the compute threads; results do not depend on their number.
+// Runs a model over a validation loader and scores boxes and masks, as COCO does or as the original does. Work on the images of a
+// batch is spread over the compute threads and over the ranks; results do not depend on their number.
 #pragma once
 
 #include <functional>
@@ -9,6 +9,7 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "data/rle.h"
+#include "tensor/comm.h"
 #include "yolo/eval/decode.h"
 #include "yolo/eval/detection_curves.h"
 #include "yolo/eval/masks.h"
@@ -39,10 +40,12 @@ struct ScoredDetection {
 };
 
 struct EvaluatorHooks {
-  // Loss of a batch, to be averaged over batches; empty: not computed. The outputs are on the model's device.
-  std::function<LossItems(const RawOutputs&, const Batch&)> loss;
+  // Loss of a batch, to be averaged over batches; empty: not computed. The outputs are on the model's device. Of several ranks,
+  // each is asked about its part of the batch.
+  std::function<LossReport(const RawOutputs&, const Batch&)> loss;
   std::function<void(int64_t done, int64_t total)> progress;
-  // Detections of a batch in network-input pixels, image by image, with what is needed to draw them (on the host).
+  // Detections of a batch in network-input pixels, image by image, with what is needed to draw them (on the host); on every rank
+  // its own part.
   std::function<void(int64_t batch_index, const Batch&, const std::vector<Detections>&, const RawOutputs&)> batch_done;
   // Every detection with its mask at original size, image by image in order (predictions.json).
   std::function<void(const std::vector<ScoredDetection>&)> detections;
@@ -56,7 +59,12 @@ class Evaluator {
   Evaluator(std::vector<std::string> class_names, EvaluatorOptions options);
 
   // Puts the model into evaluation mode, folded, and back into the mode it had. Error(kInterrupted) when stop() said so.
-  ValidationResult run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks = {}) const;
+  //
+  // ranks: each has its share of the images (LoaderOptions, fill = false), the same model, and the same hooks set. Rank 0 scores
+  // the detections of all, in the order of one process; the others get its figures, without those of single classes. `detections`
+  // and `curves` are called on rank 0 alone. Any rank's stop() stops all, after the same batch.
+  ValidationResult run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks = {},
+                       Communicator& ranks = single_process()) const;
 
  private:
   std::vector<std::string> class_names_;

@@ -62,6 +62,11 @@ class ConfusionMatrix {
            std::span<const int32_t> detection_classes, std::span<const float> confidences);
 
   int32_t classes() const { return classes_; }
+  // Predicted classes as rows, true ones as columns, the background last in both.
+  const std::vector<int64_t>& counts() const { return counts_; }
+  void add(std::span<const int64_t> counts) {  // another matrix's
+    for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += counts[i];
+  }
   int64_t at(int32_t predicted, int32_t actual) const {
     return counts_[static_cast<size_t>(predicted) * size_t(classes_ + 1) + size_t(actual)];
   }

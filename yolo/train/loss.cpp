@@ -37,6 +37,23 @@ void leave_rows_away(ops::Positives& p, int64_t rows) {
   }
 }
 
+// The scales of ops::PositivesView with N, the sum of the scores and the positives of all ranks, times their number.
+void scale_over_ranks(ops::Positives& p, int64_t images, const std::array<double, 4>& gains, Communicator& ranks) {
+  struct Part {
+    double score_sum, positives, images;
+  };
+  const std::vector<double> own = p.totals.to_vector<double>();
+  Part all{};
+  for (const Part& part : ranks.all_gather(Part{own[0], own[1], double(images)}, "the loss's totals")) {
+    all.score_sum += part.score_sum, all.positives += part.positives, all.images += part.images;
+  }
+  std::vector<float> scales;
+  for (size_t k = 0; k < gains.size(); ++k) {
+    scales.push_back(float(gains[k] / std::max(k < 3 ? all.score_sum : all.positives, 1.0) * all.images * double(ranks.size())));
+  }
+  p.scales.copy_from(Tensor::from_vector(scales, {4}));
+}
+
 // Sum of the cross-entropy of every class of every anchor against the target scores.
 Variable class_sum(const RawOutputs& outputs, const ops::Positives& positives) {
   Variable sum;
@@ -62,10 +79,11 @@ Variable mask_sum(const RawOutputs& outputs, const LossTargets& targets, const o
 
 }  // namespace
 
-LossTargets SegmentationLoss::place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
+LossTargets SegmentationLoss::prepare(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
   const bool on_host = device.kind == Device::Kind::kCpu;
   LossTargets t;
-  t.objects = pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, on_host ? 0 : room_);
+  const int64_t room = !on_host ? room_ : ranks_ != nullptr ? 1 : 0;
+  t.objects = pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, room);
   t.overlap = batch.overlap;
   t.height = height;
   t.width = width;
@@ -73,19 +91,32 @@ LossTargets SegmentationLoss::place(const Batch& batch, int64_t images, int64_t 
   if (batch.masks.defined() && !batch.targets.empty()) {
     TESSERA_CHECK(batch.masks.rank() == 3, "loss: got masks {}, expected (planes, height, width)", describe(batch.masks));
     const bool fits = batch.masks.size(1) == mh && batch.masks.size(2) == mw;
-    t.masks = (fits ? batch.masks : resize_masks(batch.masks, mh, mw)).to(device);
+    t.masks = fits ? batch.masks : resize_masks(batch.masks, mh, mw);
   }
+  // Rows without a positive have to read something.
+  if (on_host && ranks_ != nullptr && !t.masks.defined()) t.masks = Tensor::zeros({images, mh, mw}, DType::kI32), t.overlap = true;
   if (on_host) return t;
   const int64_t needed = t.objects.classes.size(1);
   if (needed > room_) {
     while (room_ < needed) room_ *= 2;
-    return place(batch, images, height, width, device);
+    return prepare(batch, images, height, width, device);
   }
-  t.objects.boxes = t.objects.boxes.to(device);
-  t.objects.classes = t.objects.classes.to(device);
-  t.objects.mask_ids = t.objects.mask_ids.to(device);
-  // Rows without a positive have to read something.
-  if (!t.masks.defined()) t.masks = Tensor::zeros({images, mh, mw}, DType::kI32, device), t.overlap = true;
+  const int64_t planes = t.masks.defined() ? t.masks.size(0) : 0;
+  while (!t.overlap && mask_room_ < planes) mask_room_ *= 2;
+  const int64_t mask_room = t.overlap ? images : mask_room_;
+  if (planes < mask_room) {
+    const Tensor all = Tensor::zeros({mask_room, mh, mw}, DType::kI32);
+    if (planes > 0) all.narrow(0, 0, planes).copy_from(t.masks);
+    t.masks = all;
+  }
+  return t;
+}
+
+LossTargets SegmentationLoss::place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
+  LossTargets t = prepare(batch, images, height, width, device);
+  for (Tensor* part : {&t.objects.boxes, &t.objects.classes, &t.objects.mask_ids, &t.masks}) {
+    if (part->defined()) *part = part->to(device);
+  }
   return t;
 }
 
@@ -118,6 +149,8 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
   const int64_t capacity = std::min(assignment.target.numel(), objects.classes.numel() * how.topk);
   ops::Positives p = ops::collect_positives(maps, objects.boxes, objects.classes, objects.mask_ids, assignment, params, capacity);
 
+  if (ranks_ != nullptr) scale_over_ranks(p, objects.boxes.size(0), params.gains, *ranks_);
+
   LossResult result;
   result.gains = gains_;
   result.totals = p.totals;
@@ -128,7 +161,8 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
     return sum.data();
   };
   result.cls = term(0, class_sum(outputs, p));
-  if (device.kind == Device::Kind::kCpu) leave_rows_away(p, int64_t(p.totals.data<double>()[1]));
+  if (device.kind == Device::Kind::kCpu)
+    leave_rows_away(p, std::max<int64_t>(int64_t(p.totals.data<double>()[1]), ranks_ != nullptr ? 1 : 0));
   if (p.weights.numel() == 0) return result;
   const Variable logits = ag::gather_rows(outputs.box, p.index);
   const auto& [bins, outwards] = constants(device);
@@ -143,15 +177,20 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const Batch& 
   return (*this)(outputs, place(batch, outputs.box[0].size(0), h, w, outputs.prototypes.data().device()));
 }
 
-LossReport LossResult::report() const {
-  const Tensor all = Tensor::zeros({6}, DType::kF64, totals.device());
+Tensor LossResult::sums() const {
+  const Tensor all = Tensor::zeros({kSums}, DType::kF64, totals.device());
   all.narrow(0, 0, 2).copy_from(totals);
   int64_t at = 2;
   for (const Tensor* sum : {&box, &seg, &cls, &dfl}) {
     if (sum->defined()) all.narrow(0, at, 1).copy_from(sum->view({1}));
     ++at;
   }
-  const std::vector<double> v = all.to_vector<double>();
+  return all;
+}
+
+LossReport LossResult::report() const { return report_of(sums().to_vector<double>().data(), gains); }
+
+LossReport LossResult::report_of(const double* v, const LossGains& gains) {
   LossReport r;
   r.target_score_sum = v[0];
   r.positives = int64_t(v[1]);

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "tensor/comm.h"
 #include "yolo/blocks/segment.h"
 #include "yolo/metrics.h"
 #include "yolo/train/targets.h"
@@ -24,17 +25,15 @@ struct LossTargets {
   int64_t height = 0, width = 0;  // of the network input
 };
 
-struct LossReport {
-  LossItems items;  // gained, not times the batch size
-  int64_t positives = 0;
-  double target_score_sum = 0;  // before it is held at 1 or more
-};
-
 struct LossResult {
   Variable total;  // scalar to differentiate: sum of the four items times the batch size; where the network is
 
   // Waits for the device and fetches what it says, in one piece.
   LossReport report() const;
+  // The two halves of it: f64 (kSums) where the network is, and what they mean once they are fetched.
+  static constexpr int64_t kSums = 6;
+  Tensor sums() const;
+  static LossReport report_of(const double* sums, const LossGains& gains);
 
   LossGains gains;
   Tensor box, seg, cls, dfl;  // sums of the terms, scalars; undefined: 0
@@ -43,14 +42,21 @@ struct LossResult {
 
 class SegmentationLoss {
  public:
-  explicit SegmentationLoss(const LossGains& gains = {}, const std::array<int64_t, kLevels>& strides = {8, 16, 32})
-      : gains_(gains), strides_(strides) {}
+  // ranks, of which there are several: the batch is one part of theirs. The mean of their gradients is then the gradient of the
+  // whole batch on one: each term is divided by what is counted over all ranks, and multiplied by their number. Reports stay those
+  // of the part. The graph of every rank has the same nodes, whether it has targets or not.
+  explicit SegmentationLoss(const LossGains& gains = {}, const std::array<int64_t, kLevels>& strides = {8, 16, 32},
+                            Communicator* ranks = nullptr)
+      : gains_(gains), strides_(strides), ranks_(ranks != nullptr && !ranks->alone() ? ranks : nullptr) {}
 
   // Of the batch, which is on the host: targets, target_image, overlap and masks (i32, resized to the prototypes by nearest
   // neighbour when of another size); masks may be undefined when there are no targets. Height and width of the network input.
   //
   // A device gets room for more objects than there are: for a number that only grows, by doubling, so that shapes stay the same.
   LossTargets place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const;
+  // The same, still on the host.
+  LossTargets prepare(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const;
+  const LossGains& gains() const { return gains_; }
 
   // Outputs f32, recorded or not, on the device of the targets. Neither this nor the backward pass waits for the device or hands it
   // anything: shapes depend on those of outputs and targets alone. The host, which need not wait, works on the positives only.
@@ -66,7 +72,9 @@ class SegmentationLoss {
 
   LossGains gains_;
   std::array<int64_t, kLevels> strides_;
-  mutable int64_t room_ = 16;  // objects of an image, on a device
+  Communicator* ranks_;
+  mutable int64_t room_ = 16;       // objects of an image, on a device
+  mutable int64_t mask_room_ = 16;  // separate masks of a batch, likewise
   mutable std::optional<Constants> constants_;
 };
 

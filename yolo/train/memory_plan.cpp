@@ -16,8 +16,8 @@
 #include "nn/optim/ema.h"
 #include "nn/optim/optimizer.h"
 #include "tensor/base/memory.h"
-#include "tensor/observing_backend.h"
 #include "tensor/host_range.h"
+#include "tensor/observing_backend.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/model.h"
 
@@ -25,12 +25,14 @@ namespace tessera {
 
 namespace {
 
-constexpr int64_t kPositives = 48;  // an image; their rows are small beside the maps
+constexpr int64_t kPositives = 48;                    // an image; their rows are small beside the maps
+constexpr int64_t kDrawingBytes = int64_t(24) << 20;  // measured at 160 to 640 pixels: 28 to 48 MiB, some of it in place of others
 
 // Addresses without memory: a page comes into being when it is touched. For the host in one range, as host_allocator() has it.
 CachingAllocator::Raw untouched_memory(Device::Kind kind) {
   CachingAllocator::Raw raw{[](size_t bytes) -> void* {
-                              void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                              void* p =
+                                  mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
                               return p == MAP_FAILED ? nullptr : p;
                             },
                             [](void* p, size_t bytes) { munmap(p, bytes); }};
@@ -98,20 +100,20 @@ struct MemoryPlan::Rehearsal {
   struct Input {
     Tensor images, masks;
   };
-  std::vector<Input> inputs(int64_t batch, int64_t copies) const {
+  std::vector<Input> inputs(int64_t batch, int64_t copies, bool tiles = false) const {
     const int64_t size = request.imgsz, m = size / request.mask_ratio;
     std::vector<Input> made;
     for (int64_t i = 0; i < copies; ++i) {
-      made.push_back({Tensor::empty({batch, size, size, 3}, DType::kU8), Tensor::empty({batch, m, m}, DType::kI32)});
+      made.push_back({Tensor::empty({batch * (tiles ? 4 : 1), size, size, 3}, DType::kU8), Tensor::empty({batch, m, m}, DType::kI32)});
     }
     return made;
   }
 
   void train(int64_t batch, int64_t steps) {
     model->train(true);
-    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead);
+    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, request.plan_pixels);
     for (int64_t i = 0; i < steps; ++i) {
-      const Tensor images = made.front().images.to(request.device), masks = made.front().masks.to(request.device);
+      const Tensor images = made.front().images.to(request.device).narrow(0, 0, batch), masks = made.front().masks.to(request.device);
       stand_in_loss(model->forward(normalize(images)), masks).backward();
     }
   }
@@ -150,8 +152,8 @@ struct MemoryPlan::Rehearsal {
     allocator.trim();
     allocator.reset_peaks();
     train(batch, 2);
-    if (request.validate) {
-      validate(2 * batch);
+    if (request.val_images > 0) {
+      validate(std::min(2 * batch, request.val_images));
       train(batch, 1);
     }
     return allocator.stats().peak_reserved;
@@ -182,10 +184,9 @@ int64_t MemoryPlan::peak_bytes(int64_t batch) {
   if (request_.device != Device::cpu()) return peak;
   const int64_t m = request_.imgsz / request_.mask_ratio;
   const int64_t sample = 3 * request_.imgsz * request_.imgsz + 4 * m * m;
-  const int64_t samples = (request_.validate ? 2 : 1) * batch * sample;  // of a batch that is being put together
-  // A checkpoint on its way from or to a file is a set of weights of its own.
-  const int64_t checkpoint = rehearsal_->arena->trained_count() * int64_t(sizeof(float));
-  return elsewhere_ + peak + samples + checkpoint + request_.picture_bytes;
+  const int64_t samples =
+      std::max(batch, std::min(2 * batch, request_.val_images)) * sample;  // of a batch that is being put together
+  return elsewhere_ + peak + samples + request_.picture_bytes + (request_.plots ? kDrawingBytes : 0);
 }
 
 int64_t MemoryPlan::largest_batch(int64_t bytes, int64_t most) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -19,9 +20,11 @@ struct MemoryRequest {
   UpdateRule rule = UpdateRule::kSgd;
   int64_t imgsz = 640;
   int64_t mask_ratio = 4;
-  bool validate = true;       // in batches of twice the size
-  int64_t batches_ahead = 3;  // that the loader makes beside the one in use
-  int64_t picture_bytes = 0;  // decoded pictures that the data sets will keep
+  int64_t val_images = std::numeric_limits<int64_t>::max();  // in batches of twice the size; 0: no validation
+  int64_t batches_ahead = 3;                                 // that the loader makes beside the one in use
+  int64_t picture_bytes = 0;                                 // decoded pictures that the data sets will keep
+  bool plan_pixels = false;   // the device makes the training pictures, from up to four decoded ones each
+  bool plots = true;                                         // pictures are drawn into the run folder
 };
 
 class MemoryPlan {
@@ -30,8 +33,8 @@ class MemoryPlan {
   ~MemoryPlan();
 
   // Peak in bytes: of the device's memory for a GPU; else of this process, that is what was resident outside of the host
-  // allocator when the plan was made, the allocator's reserve, samples, pictures and one checkpoint. Left out, as small: scratch of
-  // the kernels, stacks. INT64_MAX for a batch that the address space cannot hold.
+  // allocator when the plan was made, the allocator's reserve, samples and pictures. A checkpoint finds its place where the
+  // activations were. Left out, as small: scratch of the kernels, stacks. INT64_MAX for a batch that the address space cannot hold.
   int64_t peak_bytes(int64_t batch);
 
   // The largest batch of 1 .. most whose peak stays within `bytes`; 0: none.

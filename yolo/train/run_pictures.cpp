@@ -51,14 +51,23 @@ void ValidationPictures::add(int64_t batch_index, const Batch& batch, const std:
     }
     confusion_.add(labels, classes, detections[i].boxes, detections[i].classes, detections[i].scores);
   }
-  if (batch_index >= kPicturedBatches) return;
+  if (batch_index >= kPicturedBatches || folder_.empty()) return;
   std::vector<std::vector<PredictedObject>> objects;
   for (size_t i = 0; i < detections.size(); ++i) objects.push_back(shown_objects(batch, int64_t(i), detections[i], outputs));
   draw_label_batch(folder_ / fmt::format("val_batch{}_labels.png", batch_index), batch, class_names_);
   draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", batch_index), batch, objects, class_names_);
 }
 
-void ValidationPictures::finish() const {
+void ValidationPictures::finish(Communicator& ranks) {
+  if (!ranks.alone()) {
+    const std::vector<int64_t> own = confusion_.counts();
+    std::vector<int64_t> all(own.size() * size_t(ranks.size()));
+    ranks.all_gather(own.data(), int64_t(own.size() * sizeof(int64_t)), all.data(), "confusion matrices");
+    for (size_t r = 0; r < size_t(ranks.size()); ++r) {
+      if (int(r) != ranks.rank()) confusion_.add(std::span(all).subspan(r * own.size(), own.size()));
+    }
+    if (!ranks.leader()) return;
+  }
   const int32_t n = confusion_.classes() + 1;
   std::vector<double> counts;
   for (int32_t predicted = 0; predicted < n; ++predicted) {

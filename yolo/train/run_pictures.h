@@ -14,14 +14,16 @@ namespace tessera {
 
 inline constexpr int64_t kPicturedBatches = 3;  // of each kind
 
-// Collects while a validation runs and writes val_batch{0,1,2}_{labels,pred}.png, {Box,Mask}{PR,F1,P,R}_curve.png and, in finish(),
-// confusion_matrix.png and confusion_matrix_normalized.png.
+// Collects while a validation runs and writes (on rank 0, which draws its own part of a batch) val_batch{0,1,2}_{labels,pred}.png,
+// {Box,Mask}{PR,F1,P,R}_curve.png and, in finish(), confusion_matrix.png and confusion_matrix_normalized.png.
 class ValidationPictures {
  public:
-  // confidence: of the validation; the confusion matrix counts what is above it (spec 9.5).
+  // No folder: counts only, for another rank to draw. confidence: of the validation; the confusion matrix counts what is above it
+  // (spec 9.5).
   ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names, double confidence);
   void listen(EvaluatorHooks& hooks);  // sets batch_done and curves; this object must outlive the run
-  void finish() const;
+  // Joins what several ranks have counted; rank 0 draws.
+  void finish(Communicator& ranks = single_process());
 
  private:
   void add(int64_t batch_index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs);

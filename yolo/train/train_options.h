@@ -6,6 +6,7 @@
 #include <string>
 
 #include "nn/optim/schedule.h"
+#include "tensor/ops/update.h"
 #include "yolo/config.h"
 
 namespace tessera {
@@ -25,8 +26,6 @@ struct TrainOptions {
 };
 
 TrainOptions train_options(const Config& config);
-
-enum class UpdateRule { kSgd, kAdam, kAdamW };
 
 // The rule and its numbers after "auto" is resolved (spec 8.3). Explicit arguments always win: an lr0, momentum or warmup_bias_lr
 // that was given is kept.

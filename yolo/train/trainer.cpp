@@ -4,18 +4,19 @@
 #include <chrono>
 #include <cmath>
 
+#include "nn/layers/batch_norm2d.h"
+#include "tensor/augment.h"
 #include "tensor/backend.h"
 #include "tensor/base/file.h"
-#include "tensor/base/interrupt.h"
 #include "tensor/base/memory.h"
-#include "tensor/base/scope.h"
+#include "tensor/base/parallel.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/io/weights.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
-#include "yolo/train/run_pictures.h"
 #include "yolo/train/run_folder.h"
+#include "yolo/train/run_pictures.h"
 #include "yolo/train/training_data.h"
 
 namespace tessera {
@@ -57,7 +58,7 @@ constexpr const char* kExplicitArguments = "(explicit)";
 // A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
 // only extend the run.
 constexpr const char* kFreeOnResume[] = {"resume", "threads", "workers", "quiet", "json", "log", "epochs", "patience", "time", "plots",
-                                         "save_period", "data_root", "cache", "cache_mib", "device"};
+                                         "save_period", "data_root", "cache", "cache_mib", "device", "graph"};
 // And these belong to one sitting: a resumed run has them only when they are given anew.
 constexpr const char* kOfOneSitting[] = {"profile", "conv"};
 
@@ -94,7 +95,8 @@ Config resumed_config(const Config& given, const Checkpoint& checkpoint, const f
 
 }  // namespace
 
-Trainer::Trainer(Config config, LogStyle log, Roof roof) : config_(std::move(config)), log_(log) {
+Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
+    : config_(std::move(config)), log_(ranks.leader() ? log : LogStyle::kQuiet), ranks_(ranks) {
   if (config_.is_set("resume")) {
     const fs::path file = checkpoint_to_resume(config_.text("resume"), config_.text("project"));
     resume_ = load_checkpoint(file);
@@ -105,19 +107,29 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof) : config_(std::move(con
     config_ = resumed_config(config_, *resume_, file);
     folder_ = file.parent_path().parent_path();
   }
-  device_ = device_of(config_);
+  device_ = device_of(config_, ranks_.local_rank(), ranks_.local_size());
   if (config_.integer("batch") < 0) choose_batch();
   options_ = train_options(config_);
+  if (options_.batch % ranks_.size() != 0) {
+    const int64_t n = ranks_.size();
+    throw Error(ErrorCode::kUsage, fmt::format("a batch of {} cannot be split evenly over {} ranks", options_.batch, n), {},
+                fmt::format("give --batch {}", (options_.batch + n - 1) / n * n));
+  }
   open_data();
   build_model(resume_);
   build_optimizer();
   check_batch();
-  if (!resume_) folder_ = create_run_folder(options_.project, options_.name, options_.exist_ok);
-  create_folder(folder_ / "weights");
-  if (resume_) {
-    restore(*resume_);
-    resume_.reset();
-  } else {
+  if (ranks_.leader()) {
+    if (!resume_) folder_ = create_run_folder(options_.project, options_.name, options_.exist_ok);
+    create_folder(folder_ / "weights");
+  }
+  if (resume_) restore(*resume_);
+  if (ranks_.leader()) open_run_folder(roof);
+  resume_.reset();
+}
+
+void Trainer::open_run_folder(const Roof& roof) {
+  if (!resume_) {
     write_file_atomic(folder_ / "args.yaml", config_.to_yaml());
     if (options_.plots) draw_dataset_labels(folder_, *train_set_);
   }
@@ -137,8 +149,11 @@ void Trainer::choose_batch() {
   std::string reason;
   // Adam keeps one buffer more than SGD; which of them "auto" takes depends on the number of images.
   MemoryPlan plan(memory_request(loaded.model->spec(), config_.text("optimizer") == "SGD" ? UpdateRule::kSgd : UpdateRule::kAdamW));
-  const int64_t batch = plan_batch(plan, memory_budget(device_), config_.integer("nbs"), reason);
+  const int64_t n = ranks_.size();
+  int64_t batch = n * plan_batch(plan, own_budget(), std::max<int64_t>(1, config_.integer("nbs") / n), reason);
+  ranks_.broadcast(batch, 0, "the planned batch");
   log_line(log_, reason);
+  if (n > 1) log_line(log_, fmt::format("batch {}: that of each rank, times {} ranks", batch, n));
   config_.set("batch", std::to_string(batch), "planned from memory");
 }
 
@@ -151,29 +166,48 @@ MemoryRequest Trainer::memory_request(const ModelSpec& spec, UpdateRule rule) co
   r.imgsz = config_.integer("imgsz");
   r.mask_ratio = config_.integer("mask_ratio");
   r.batches_ahead = config_.integer("workers") > 0 ? LoaderOptions{}.prefetch + 1 : 0;
+  if (val_set_) r.val_images = val_set_->size();
+  r.plots = config_.flag("plots");
+  r.plan_pixels = config_.text("augment") == "cuda";
   for (const SegDataset* set : {train_set_.get(), val_set_.get()}) {
     if (set != nullptr) r.picture_bytes += set->picture_bytes_at_most();
   }
   return r;
 }
 
+MemoryBudget Trainer::own_budget() const {
+  MemoryBudget budget = memory_budget(device_);
+  const int64_t n = ranks_.local_size();
+  if (device_ != Device::cpu() || n == 1 || budget.bytes <= 0) return budget;
+  const int64_t held = resident_bytes();
+  budget.bytes = held + (budget.bytes - held) / n;
+  budget.what += fmt::format(" (a rank's part, of {} here)", n);
+  return budget;
+}
+
 // Before anything is written: a run that would die of want of memory does not begin.
 void Trainer::check_batch() {
   MemoryPlan plan(memory_request(model_->spec(), choice_.rule));
-  planned_peak_bytes_ = check_memory(plan, memory_budget(device_), options_.batch, train_set_->size(), options_.imgsz);
+  planned_peak_bytes_ = check_memory(plan, own_budget(), own_batch(), train_set_->size(), options_.imgsz);
 }
 
 void Trainer::open_data() {
-  train_set_ = open_split(config_, "train", true, log_);
+  if (config_.text("augment") == "cuda" && augment_kernel(device_.kind) == nullptr) {
+    throw Error(ErrorCode::kUsage, "--augment cuda is for a CUDA device", {}, "use --augment cpu, or --device cuda");
+  }
+  train_set_ = open_split(config_, "train", true, log_, ranks_.local_size());
   val_set_ = open_split(config_, "val", false, log_);
   class_names_ = train_set_->names();
   LoaderOptions train;
-  train.batch = options_.batch;
+  train.batch = own_batch();
+  train.rank = ranks_.rank();
+  train.world = ranks_.size();
   train.threads = int(options_.workers);
   train.shuffle = true;
   train_loader_ = std::make_unique<Loader>(*train_set_, train);
   LoaderOptions val = train;
-  val.batch = 2 * options_.batch;
+  val.batch = 2 * own_batch();
+  val.fill = false;
   val.shuffle = false;
   val_loader_ = std::make_unique<Loader>(*val_set_, val);
 }
@@ -205,6 +239,9 @@ void Trainer::build_optimizer() {
   model_->to(device_);
   model_->set_compute_type(compute_type_of(config_));
   arena_ = std::make_unique<ParameterArena>(*model_);
+  parallel_ = std::make_unique<DataParallel>(*arena_, ranks_);
+  parallel_->broadcast_values();
+  if (!ranks_.alone() && config_.flag("sync_bn")) synchronize_batch_norm(*model_, ranks_);
   choice_ = choose_optimizer(config_, train_set_->size(), int64_t(class_names_.size()));
   switch (choice_.rule) {
     case UpdateRule::kSgd: optimizer_ = std::make_unique<Sgd>(*arena_, true); break;
@@ -215,15 +252,28 @@ void Trainer::build_optimizer() {
   schedule_ = std::make_unique<Schedule>(schedule_config(config_, choice_, train_loader_->batches()));
   const double accumulate = std::max(std::nearbyint(double(options_.nbs) / double(options_.batch)), 1.0);
   weight_decay_ = options_.weight_decay * double(options_.batch) * accumulate / double(options_.nbs);
-  loss_ = std::make_unique<SegmentationLoss>(LossGains{options_.gain_box, options_.gain_cls, options_.gain_dfl}, model_->strides());
+  loss_ = std::make_unique<SegmentationLoss>(LossGains{options_.gain_box, options_.gain_cls, options_.gain_dfl}, model_->strides(),
+                                             &ranks_);
+  std::array<double, kTrainedGroups> decay{};
+  decay[size_t(ParamGroup::kWeight)] = weight_decay_;
+  update_ = std::make_unique<WeightUpdate>(*arena_, *optimizer_, *ema_, decay, kMaxGradNorm,
+                                           LossScaling{.on = compute_type_of(config_) == DType::kF16});
+  step_ = std::make_unique<TrainStep>(*model_, *loss_, *parallel_, *update_, step_replay(), !config_.flag("sync_bn"));
+}
+
+// A profile wants the single calls, and MPI cannot be recorded.
+StepReplay Trainer::step_replay() {
+  StepReplay::MakeRecorder make;
+  if (config_.flag("graph") && config_.integer("profile") == 0 && ranks_.alone()) make = [this] { return backend_for(device_).recorder(); };
+  return {std::move(make), [this](const std::string& line) { log_line(log_, line); }};
 }
 
 void Trainer::start_profile(Roof roof) {
   profile_ = std::make_unique<StepProfile>(device_, config_.integer("profile"), roof);
-  profile_->name(train_loader_.get(), "input", "");
+  profile_->name(step_.get(), "input", "");
   profile_->name(*model_);
   profile_->name(loss_.get(), "loss", "loss");
-  profile_->name(optimizer_.get(), "optimizer", "optimizer");
+  profile_->name(update_.get(), "optimizer", "optimizer");
 }
 
 void Trainer::write_profile() const {
@@ -240,6 +290,11 @@ void Trainer::announce() const {
                              optimizer_->name(), s.lr0, choice_.momentum, weight_decay_,
                              choice_.reason.empty() ? "" : " (" + choice_.reason + ")", options_.batch, train_loader_->batches(),
                              folder_.string()));
+  if (!ranks_.alone()) {
+    log_line(log_, fmt::format("{} ranks, {} images each in a batch, {} threads each; batch norm statistics {}", ranks_.size(),
+                               own_batch(), compute_threads(),
+                               config_.flag("sync_bn") ? "of all" : "of each rank, running ones of rank 0"));
+  }
   if (at_.epoch > 0 || at_.batch > 0) log_line(log_, fmt::format("resuming at epoch {}, batch {}", at_.epoch + 1, at_.batch));
 }
 
@@ -248,49 +303,44 @@ void Trainer::announce() const {
 LossItems Trainer::step(const Batch& batch) {
   const int64_t index = at_.batch + train_loader_->batches() * at_.epoch;
   now_ = schedule_->at(at_.epoch, at_.batch);
-  // All that a device needs of the host comes before the network, what the host needs of the device after the update.
-  const auto uploaded = [&] {
-    const ScopeGuard scope(train_loader_.get());
-    const Tensor images = batch.images.to(model_->device());
-    return std::pair{normalize(images), loss_->place(batch, images.size(0), images.size(1), images.size(2), model_->device())};
-  };
-  const auto [images, targets] = uploaded();
-  const LossResult loss = (*loss_)(model_->forward(images), targets);
-  loss.total.backward();
-  if (index - at_.last_step >= now_.accumulate) {
-    update_weights(now_);
+  const bool with_update = index - at_.last_step >= now_.accumulate;
+  const StepResult result = step_->run(batch, now_, with_update);
+  if (with_update) {
     at_.last_step = index;
+    follow_update(result.update);
   }
-  return loss.report().items;
+  return joined_items(result.loss);
 }
 
-void Trainer::update_weights(const ScheduleValues& values) {
-  const ScopeGuard scope(optimizer_.get());
-  const double norm = arena_->grad_norm();
-  if (!std::isfinite(norm)) {
-    // The update is left out, the gradients are dropped, and the weights stay as they were.
-    const std::string where = arena_->first_non_finite();
-    ++at_.skipped_steps;
-    log_line(log_, fmt::format("epoch {}, batch {}: gradient of '{}' is not finite; update skipped ({} so far)", at_.epoch + 1,
-                               at_.batch + 1, where, at_.skipped_steps));
-    if (++non_finite_in_a_row_ >= kNonFiniteLimit) {
-      throw Error(ErrorCode::kNonFinite,
-                  fmt::format("{} updates in a row had a gradient that is not finite (first bad tensor: {}), epoch {}", kNonFiniteLimit, where,
-                              at_.epoch + 1),
-                  {}, "lower lr0; the last good state is in weights/last.safetensors");
-    }
-    arena_->zero_grad();
+LossItems Trainer::joined_items(const LossReport& own) {
+  struct Part {
+    LossReport loss;
+    bool interrupted;
+  };
+  std::vector<LossReport> losses;
+  for (const Part& p : ranks_.all_gather(Part{own, interrupt_requested()}, "the loss's items")) {
+    losses.push_back(p.loss);
+    interrupted_ = interrupted_ || p.interrupted;
+  }
+  return joined(losses).items;
+}
+
+void Trainer::follow_update(const UpdateReport& update) {
+  if (update.made) {
+    non_finite_in_a_row_ = 0;
     return;
   }
-  non_finite_in_a_row_ = 0;
-  StepInfo info;
-  info.lr = values.lr;
-  info.weight_decay[size_t(ParamGroup::kWeight)] = weight_decay_;
-  info.momentum = values.momentum;
-  info.grad_scale = std::min(1.0, kMaxGradNorm / (norm + 1e-6));
-  optimizer_->step(info);
-  arena_->zero_grad();
-  ema_->update();
+  // The update was left out, the gradients are dropped, and the weights stay as they were. In fp16 that is how the scale is found.
+  ++at_.skipped_steps;
+  const std::string scale = config_.text("precision") == "fp16" ? fmt::format(", loss scale {:g} from here on", update.scale) : "";
+  log_line(log_, fmt::format("epoch {}, batch {}: gradient of '{}' is not finite; update skipped ({} so far){}", at_.epoch + 1, at_.batch + 1,
+                             update.first_bad, at_.skipped_steps, scale));
+  if (++non_finite_in_a_row_ >= kNonFiniteLimit) {
+    throw Error(ErrorCode::kNonFinite,
+                fmt::format("{} updates in a row had a gradient that is not finite (first bad tensor: {}), epoch {}", kNonFiniteLimit,
+                            update.first_bad, at_.epoch + 1),
+                {}, "lower lr0; the last good state is in weights/last.safetensors");
+  }
 }
 
 // --- epochs --------------------------------------------------------------------------------------------------------------------
@@ -308,35 +358,37 @@ bool Trainer::train_epoch() {
   for (Batch batch; at_.batch < batches && train_loader_->next(batch);) {
     if (on_batch) on_batch(at_.epoch, at_.batch, batch);
     const LossItems items = step(batch);
-    if (options_.plots && at_.batch < kPicturedBatches && at_.epoch == 0) {
+    if (ranks_.leader() && options_.plots && at_.batch < kPicturedBatches && at_.epoch == 0) {
+      if (batch.tiles) batch.images = step_->images().to(Device::cpu());
       draw_label_batch(folder_ / fmt::format("train_batch{}.png", at_.batch), batch, class_names_);
     }
     const double n = double(at_.batch);
     LossItems& r = at_.running;
     r.box = (r.box * n + items.box) / (n + 1), r.seg = (r.seg * n + items.seg) / (n + 1);
     r.cls = (r.cls * n + items.cls) / (n + 1), r.dfl = (r.dfl * n + items.dfl) / (n + 1);
-    images += batch.size();
+    images += batch.size() * ranks_.size();
     ++at_.batch;
     progress.update(at_.batch, fmt::format("epoch {}/{}  box {:.4g}  seg {:.4g}  cls {:.4g}  dfl {:.4g}", at_.epoch + 1, options_.epochs,
                                            r.box, r.seg, r.cls, r.dfl));
-    run_log_->step(at_.epoch + 1, at_.batch, items, now_);
+    if (run_log_) run_log_->step(at_.epoch + 1, at_.batch, items, now_);
     if (profile_ && profile_->step_done(train_loader_->take_wait_seconds())) {
       progress.finish("");
       write_profile();
       profile_.reset();
     }
-    if (interrupt_requested()) break;
+    if (interrupted()) break;
   }
   if (profile_) profile_->pause();
   progress.finish("");
   const double seconds = seconds_since(start);
   at_.seconds += seconds;
   if (at_.batch > first && seconds > 0) epoch_rates_.push_back(double(images) / seconds);
-  return !interrupt_requested();
+  return !interrupted();
 }
 
 ValidationResult Trainer::validate() {
   // Training and validation need blocks of different sizes: without giving one's cache back, the peak is the sum of both.
+  step_->release();
   const DeviceMemoryTrim trim(device_);
   ema_->swap();
   struct SwapBack {
@@ -356,14 +408,16 @@ ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
   const Evaluator evaluator(class_names_, options);
   Progress progress(log_, val_set_->size());
   EvaluatorHooks hooks;
-  hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return (*loss_)(outputs, batch).report().items; };
+  const SegmentationLoss own_loss({options_.gain_box, options_.gain_cls, options_.gain_dfl},
+                                  model.strides());  // the evaluator joins
+  hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return own_loss(outputs, batch).report(); };
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
-  ValidationPictures pictures(folder_, class_names_, double(options.confidence));
+  ValidationPictures pictures(ranks_.leader() ? folder_ : fs::path(), class_names_, double(options.confidence));
   if (draw) pictures.listen(hooks);
-  ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks);
+  ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks, ranks_);
   progress.finish("");
-  if (draw) pictures.finish();
+  if (draw) pictures.finish(ranks_);
   return result;
 }
 
@@ -385,8 +439,18 @@ void Trainer::finish_epoch(const ValidationResult* result) {
     if (at_.best_epoch < 0 || f > at_.best_fitness || at_.best_fitness == 0) at_.best_epoch = at_.epoch;
     at_.best_fitness = std::max(at_.best_fitness, f);
   }
+  ++at_.epoch;
+  at_.batch = 0;
+  at_.running = {};
+  if (!parallel_->in_step()) {
+    log_line(log_, "warning: the weights of the ranks differ; do all of them run the same program on the same kind of CPU?");
+  }
+  if (ranks_.leader()) record_epoch(row, result, improved);
+}
+
+void Trainer::record_epoch(const EpochRow& row, const ValidationResult* result, bool improved) {
   const double rate = epoch_rates_.empty() ? 0 : epoch_rates_.back();
-  const double left = at_.seconds / double(at_.epoch + 1) * double(options_.epochs - at_.epoch - 1);
+  const double left = at_.seconds / double(at_.epoch) * double(options_.epochs - at_.epoch);
   std::string line = fmt::format("epoch {}/{}  box {:.4g}  seg {:.4g}  cls {:.4g}  dfl {:.4g}", row.epoch, options_.epochs, row.train.box,
                                  row.train.seg, row.train.cls, row.train.dfl);
   if (result != nullptr) {
@@ -396,10 +460,6 @@ void Trainer::finish_epoch(const ValidationResult* result) {
   line += fmt::format("  |  {:.1f} img/s, {} left, {} MiB", rate, format_duration(left), peak_resident_bytes() >> 20);
   if (log_ == LogStyle::kTerminal || log_ == LogStyle::kLines) log_line(log_, line);
   run_log_->epoch(row, result, rate);
-
-  ++at_.epoch;
-  at_.batch = 0;
-  at_.running = {};
   csv_->append(row);
   if (!options_.save) return;
   save_last();
@@ -422,7 +482,7 @@ TrainSummary Trainer::fit() {
   summary.train_images = train_set_->size();
   summary.planned_peak_bytes = planned_peak_bytes_;
   const auto interrupted = [&] {
-    if (options_.save) save_last();
+    if (options_.save && ranks_.leader()) save_last();
     summary.interrupted = true;
   };
   while (at_.epoch < options_.epochs && !summary.interrupted && !summary.stopped_early) {
@@ -445,21 +505,34 @@ TrainSummary Trainer::fit() {
       finish_epoch(nullptr);
     }
     summary.stopped_early = should_stop();
+    ranks_.broadcast(summary.stopped_early, 0, "the decision to go on");  // the clocks differ
   }
   if (profile_ && profile_->started()) write_profile();  // a run shorter than what was asked for
   summary.epochs_done = at_.epoch;
   summary.seconds = at_.seconds;
   summary.images_per_s = median(epoch_rates_);
   if (summary.interrupted) return summary;
-  if (options_.plots) draw_results(folder_, csv_->rows());
-  if (options_.save && options_.validate && fs::exists(summary.best)) {
+  if (options_.plots && ranks_.leader()) draw_results(folder_, csv_->rows());
+  bool kept = options_.save && options_.validate && ranks_.leader() && fs::exists(summary.best);
+  ranks_.broadcast(kept, 0, "whether there are best weights");
+  if (kept) {
     // The figures that are reported belong to the file that is kept.
-    LoadedModel best = load_model(summary.best.string());
-    best.model->to(device_);
-    summary.validation = evaluate(*best.model, options_.plots);
+    summary.validation = evaluate(*best_model(), options_.plots);
     summary.best_epoch = at_.best_epoch + 1;
   }
   return summary;
+}
+
+std::unique_ptr<YoloSeg> Trainer::best_model() const {
+  std::unique_ptr<YoloSeg> model;
+  if (ranks_.leader()) {
+    model = std::move(load_model((folder_ / "weights" / "best.safetensors").string()).model);
+  } else {
+    model = std::make_unique<YoloSeg>(model_->spec());
+  }
+  if (!ranks_.alone()) broadcast_state(*model, ranks_);
+  model->to(device_);
+  return model;
 }
 
 // --- checkpoints ---------------------------------------------------------------------------------------------------------------
@@ -475,7 +548,10 @@ Checkpoint Trainer::checkpoint() const {
     c.meta.args[name] = config_.text(name);
     if (config_.is_explicit(name)) given += name + " ";
   }
-  c.meta.counters = {{"progress.batch", at_.batch}, {"progress.last_step", at_.last_step}, {"progress.skipped", at_.skipped_steps}};
+  c.meta.counters = {{"progress.batch", at_.batch},
+                     {"progress.last_step", at_.last_step},
+                     {"progress.skipped", at_.skipped_steps},
+                     {"ranks", ranks_.size()}};
   c.meta.numbers = {{"progress.seconds", at_.seconds}, {"progress.box", at_.running.box}, {"progress.seg", at_.running.seg},
                     {"progress.cls", at_.running.cls}, {"progress.dfl", at_.running.dfl}};
   return c;
@@ -498,6 +574,7 @@ void Trainer::save_last() const {
     arena.add(fmt::format("values.{}", g), arena_->values(ParamGroup(g)));
     if (g < kTrainedGroups) arena.add(fmt::format("grads.{}", g), arena_->grads(ParamGroup(g)));
   }
+  update_->save(c.sections["update"]);
   optimizer_->save(c.sections["optimizer"]);
   ema_->save(c.sections["ema"]);
   save_checkpoint(folder_ / "weights" / "last.safetensors", c);
@@ -526,6 +603,8 @@ void Trainer::restore(const Checkpoint& c) {
   }
   optimizer_->restore(c.section("optimizer", file));
   ema_->restore(c.section("ema", file));
+  const auto update = c.sections.find("update");
+  update_->restore(update == c.sections.end() ? StateDict{} : update->second);  // older runs had none
   at_.epoch = c.meta.epoch + 1;
   at_.best_fitness = c.meta.best_fitness;
   at_.best_epoch = c.meta.best_epoch;
@@ -534,6 +613,9 @@ void Trainer::restore(const Checkpoint& c) {
   at_.batch = counter("progress.batch");
   at_.last_step = counter("progress.last_step");
   at_.skipped_steps = counter("progress.skipped");
+  if (const int64_t ranks = counter("ranks"); ranks > 0 && ranks != ranks_.size()) {
+    log_line(log_, fmt::format("note: the run had {} ranks and goes on with {}: not to the same bits", ranks, ranks_.size()));
+  }
   at_.seconds = number("progress.seconds");
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left
   at_.running = {number("progress.box"), number("progress.seg"), number("progress.cls"), number("progress.dfl")};

@@ -1,5 +1,10 @@
 // The training loop of the original (spec 8), one named method for each part, with what it lacks: bit-exact resume from any step,
 // atomic checkpoints, and a clear end when numbers stop being finite.
+//
+// Note [Several ranks]: every rank runs this loop with its part of each batch and its own copy of everything. What differs from one
+// process: gradients are averaged in the backward pass, the loss's divisors are those of the whole batch, detections of a
+// validation go to rank 0. Decisions (stop, interrupted, skipped, improved) rest on numbers that are the same on all ranks. Rank 0
+// alone writes the run folder and talks.
 #pragma once
 
 #include <filesystem>
@@ -10,10 +15,13 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "nn/data_parallel.h"
 #include "nn/io/checkpoint.h"
 #include "nn/optim/ema.h"
 #include "nn/optim/optimizer.h"
 #include "nn/optim/schedule.h"
+#include "tensor/base/interrupt.h"
+#include "tensor/comm.h"
 #include "yolo/config.h"
 #include "yolo/model.h"
 #include "yolo/report/progress.h"
@@ -23,6 +31,7 @@
 #include "yolo/train/step_profile.h"
 #include "yolo/train/train_log.h"
 #include "yolo/train/train_options.h"
+#include "yolo/train/train_step.h"
 
 namespace tessera {
 
@@ -56,8 +65,9 @@ struct TrainSummary {
 class Trainer {
  public:
   // Plans the batch of --batch -1, reads data and model, creates the run folder (or re-opens it on resume) and writes args.yaml.
-  // Error(kMemory) before the folder is made: the batch does not fit. `roof`: for --profile, what this machine reaches.
-  Trainer(Config config, LogStyle log, Roof roof = {});
+  // Error(kMemory) before the folder is made: the batch does not fit. `roof`: for --profile, what this machine reaches. `ranks`:
+  // the batch is split over them; all read the same data, and for a resume the same checkpoint.
+  Trainer(Config config, LogStyle log, Roof roof = {}, Communicator& ranks = single_process());
   ~Trainer();
 
   TrainSummary fit();
@@ -71,7 +81,8 @@ class Trainer {
   // Called by fit() with each batch before its step, where it may put another in its place.
   std::function<void(int64_t epoch, int64_t index, Batch& batch)> on_batch;
 
-  // One batch: forward, loss, backward and, when enough batches are accumulated, an update. Returns the logged items.
+  // One batch: forward, loss, backward and, when enough batches are accumulated, an update. Returns the logged items. Of several
+  // ranks: this one's part in, the items of the whole batch out.
   LossItems step(const Batch& batch);
 
  private:
@@ -81,16 +92,24 @@ class Trainer {
   void build_optimizer();
   void restore(const Checkpoint& checkpoint);
   MemoryRequest memory_request(const ModelSpec& spec, UpdateRule rule) const;
+  MemoryBudget own_budget() const;  // of this rank
   void check_batch();
+  void open_run_folder(const Roof& roof);  // begins or goes on with its files
+  StepReplay step_replay();
   void start_profile(Roof roof);
   void write_profile() const;
   void announce() const;
+  int64_t own_batch() const { return options_.batch / ranks_.size(); }
 
   bool train_epoch();  // false: interrupted
-  void update_weights(const ScheduleValues& values);
+  void follow_update(const UpdateReport& update);  // counts those left out
+  LossItems joined_items(const LossReport& own);   // of all ranks; and whether one of them was interrupted
+  bool interrupted() const { return ranks_.alone() ? interrupt_requested() : interrupted_; }
   ValidationResult validate();  // of the averaged weights
   ValidationResult evaluate(YoloSeg& model, bool draw);
+  std::unique_ptr<YoloSeg> best_model() const;  // of the run folder, on this device
   void finish_epoch(const ValidationResult* result);
+  void record_epoch(const EpochRow& row, const ValidationResult* result, bool improved);  // in log, csv and checkpoints
   bool should_stop() const;
 
   Checkpoint checkpoint() const;
@@ -101,6 +120,7 @@ class Trainer {
   Config config_;
   TrainOptions options_;
   LogStyle log_;
+  Communicator& ranks_;
   Device device_;
   std::filesystem::path folder_;
   std::optional<Checkpoint> resume_;
@@ -115,13 +135,17 @@ class Trainer {
   std::unique_ptr<Ema> ema_;
   std::unique_ptr<Schedule> schedule_;
   std::unique_ptr<SegmentationLoss> loss_;
+  std::unique_ptr<DataParallel> parallel_;
+  std::unique_ptr<WeightUpdate> update_;
+  std::unique_ptr<TrainStep> step_;
   OptimizerChoice choice_;
   double weight_decay_ = 0;
 
   TrainProgress at_;
   ScheduleValues now_;
   int64_t non_finite_in_a_row_ = 0;
-  std::unique_ptr<ResultsCsv> csv_;
+  bool interrupted_ = false;         // agreed on by several ranks
+  std::unique_ptr<ResultsCsv> csv_;  // these of rank 0
   std::unique_ptr<TrainLog> run_log_;
   std::vector<double> epoch_rates_;
   int64_t planned_peak_bytes_ = 0;

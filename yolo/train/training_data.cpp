@@ -90,7 +90,7 @@ AugmentConfig augment_config(const Config& c) {
 
 }  // namespace
 
-std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split, bool train, LogStyle log) {
+std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split, bool train, LogStyle log, int sharers) {
   DatasetConfig d;
   d.imgsz = int(c.integer("imgsz"));
   d.train = train;
@@ -110,6 +110,7 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
     if (train) {
       d.order = c.text("order") == "original" ? ImageOrder::kOriginal : ImageOrder::kSeed;
       d.augment = augment_config(c);
+      d.plan_pixels = c.text("augment") == "cuda";
       d.fraction = c.number("fraction");
       const int64_t epochs = c.integer("epochs"), close = c.integer("close_mosaic");
       // A run shorter than close_mosaic keeps its mosaic throughout (spec 6.9).
@@ -120,7 +121,8 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
   }
   const bool cached = train && c.text("cache") != "false";
   if (cached) {
-    d.cache_bytes = c.is_set("cache_mib") ? c.integer("cache_mib") << 20 : std::max<int64_t>(available_memory_bytes() / 2, int64_t(1) << 28);
+    d.cache_bytes = c.is_set("cache_mib") ? c.integer("cache_mib") << 20
+                                          : std::max<int64_t>(available_memory_bytes() / 2 / sharers, int64_t(1) << 28);
     d.cache_lasting = true;
   }
   auto set = open_dataset(data_source(c), split, d, c.text("data_root"));

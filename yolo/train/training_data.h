@@ -13,7 +13,8 @@ namespace tessera {
 
 // The data set of one split, with the label findings written to the log. `train`: augmentation as the arguments say; else letterbox
 // in rectangular batches (or square with rect=false). Verbs: train, val, bench.
-std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log);
+// `sharers`: processes of this machine that divide the default of --cache-mib.
+std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log, int sharers = 1);
 
 // Classes that the data yaml names; reads nothing else.
 int64_t class_count(const Config& config);

@@ -1,0 +1,142 @@
+// Whole trainings on the emulated device: fp16 with its scale through a checkpoint, and steps that are replayed.
+#include "yolo/train/trainer.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "data/shapes.h"
+#include "nn/io/checkpoint.h"
+#include "tensor/base/file.h"
+#include "tensor/base/interrupt.h"
+#include "tests/cuda_host/emulator.h"
+#include "tests/support/narrow_model.h"
+#include "yolo/train/results_csv.h"
+
+namespace tessera::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Shop {
+  Shop() {
+    fs::create_directories(root);
+    ShapesOptions options;
+    options.train = 5;
+    options.val = 2;
+    options.size = 64;
+    data = make_shapes(root / "shapes", options).string();
+    write_file_atomic(root / "yolov8n-seg.yaml", std::string(kNarrowModel));
+    emulated::allow_host_access(false);
+  }
+  ~Shop() {
+    emulated::allow_host_access(true);
+    std::error_code ignored;
+    fs::remove_all(root, ignored);
+  }
+  Config config(const std::string& name, std::vector<std::string> more) const {
+    Config c(kTrain);
+    std::vector<std::string> arguments = {"data=" + data, "model=" + (root / "yolov8n-seg.yaml").string(),
+                                          "imgsz=64",     "batch=2",
+                                          "nbs=2",        "epochs=5",
+                                          "device=cuda",  "val=false",
+                                          "plots=false",  "workers=1",
+                                          "name=" + name, "project=" + (root / "runs").string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    c.read_arguments(arguments);
+    return c;
+  }
+  fs::path root = fs::temp_directory_path() / fmt::format("tessera-cuda-trainer-{}", getpid());
+  std::string data;
+};
+
+void check_same_state(const fs::path& a, const fs::path& b) {
+  const Checkpoint x = load_checkpoint(a / "weights/last.safetensors"), y = load_checkpoint(b / "weights/last.safetensors");
+  const auto same = [](const StateDict& left, const StateDict& right) {
+    REQUIRE(left.size() == right.size());
+    for (const auto& [name, t] : left) {
+      CAPTURE(name);
+      const Tensor& other = right.at(name);
+      REQUIRE(t.shape() == other.shape());
+      CHECK(std::memcmp(t.raw(), other.raw(), size_t(t.numel()) * size_of(t.dtype())) == 0);
+    }
+  };
+  same(x.model, y.model);
+  REQUIRE(x.sections.size() == y.sections.size());
+  for (const auto& [name, section] : x.sections) same(section, y.sections.at(name));
+}
+
+TEST_CASE("a training in fp16 on a device: replayed or not, interrupted or not, the same bits") {
+  const Shop shop;
+  const auto train = [&](const std::string& name, std::vector<std::string> more) {
+    more.push_back("precision=fp16");
+    Trainer t(shop.config(name, more), LogStyle::kQuiet);
+    t.fit();
+    return t.run_folder();
+  };
+  const uint64_t before = emulated::calls("cudaGraphLaunch");
+  const fs::path calls = train("calls", {"graph=false"});
+  CHECK(emulated::calls("cudaGraphLaunch") == before);
+  const fs::path graph = train("graph", {"graph=true"});
+  CHECK(emulated::calls("cudaGraphLaunch") > before);
+  check_same_state(graph, calls);
+  const StateDict update = load_checkpoint(graph / "weights/last.safetensors").sections.at("update");
+  CHECK(update.at("scaler.scale").item() <= 65536);
+  CHECK(update.at("scaler.scale").item() >= 1);
+  CHECK(update.at("scaler.good_updates").item() > 0);
+
+  fs::path folder;
+  bool complete = false;
+  for (int sitting = 0; sitting < 12 && !complete; ++sitting) {
+    Config config = shop.config("broken", {"precision=fp16"});
+    if (!folder.empty()) {
+      config = Config(kTrain);
+      config.read_arguments({"resume=" + folder.string(), "device=cuda"});
+    }
+    Trainer t(config, LogStyle::kQuiet);
+    folder = t.run_folder();
+    if (sitting < 8 && sitting % 2 == 0) request_interrupt();  // after one batch
+    complete = !t.fit().interrupted;
+    clear_interrupt();
+  }
+  CHECK(complete);
+  check_same_state(folder, calls);
+  CHECK(emulated::take_reports().empty());
+}
+
+TEST_CASE("a training whose pictures the device makes: the same objects, nearly the same losses, the same pictures in the folder") {
+  const Shop shop;
+  const auto train = [&](const std::string& where) {
+    Trainer t(shop.config(where, {"augment=" + where, "plots=true", "epochs=1"}), LogStyle::kQuiet);
+    t.on_batch = [&](int64_t, int64_t, Batch& batch) {
+      CHECK(batch.tiles.has_value() == (where == "cuda"));
+      CHECK(batch.images.defined() == (where == "cpu"));
+      CHECK(batch.height() == 64);
+    };
+    t.fit();
+    return t.run_folder();
+  };
+  const fs::path host = train("cpu"), device = train("cuda");
+  CHECK(emulated::take_reports().empty());
+  const EpochRow a = ResultsCsv(host / "results.csv", 1).rows().at(0), b = ResultsCsv(device / "results.csv", 1).rows().at(0);
+  CHECK(b.train.box == doctest::Approx(a.train.box).epsilon(0.02));
+  CHECK(b.train.seg == doctest::Approx(a.train.seg).epsilon(0.02));
+  CHECK(b.train.cls == doctest::Approx(a.train.cls).epsilon(0.02));
+  CHECK(fs::file_size(device / "train_batch0.png") > 1000);
+}
+
+TEST_CASE("fp16 is refused on the CPU") {
+  const Shop shop;
+  try {
+    Trainer t(shop.config("cpu", {"device=cpu", "precision=fp16"}), LogStyle::kQuiet);
+    FAIL("fp16 on the CPU");
+  } catch (const Error& e) {
+    CHECK(e.code() == ErrorCode::kUsage);
+    CHECK(e.message().find("--precision fp16 is for a GPU") != std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::testing

@@ -1,0 +1,29 @@
+// What one image contributes to a validation, and its way to the rank that scores.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "yolo/eval/evaluator.h"
+
+namespace tessera {
+
+struct ImageResult {
+  int64_t index = 0;                      // in the data set
+  Detections detections;                  // network-input pixels
+  std::vector<uint16_t> box_tp, mask_tp;  // original style
+  std::vector<int32_t> label_classes;
+  std::vector<ScoredDetection> scored;  // original-image pixels, when the style or a hook wants them
+  double decode_ms = 0, match_ms = 0;
+};
+
+// All that scoring needs, which is all but coefficients and times.
+std::string pack(const std::vector<ImageResult>& results);
+std::vector<ImageResult> unpack(std::string_view bytes);
+
+// Of all ranks, in the order of the data set: the first image of each rank, the second of each, ...
+std::vector<ImageResult> interleaved(std::vector<std::vector<ImageResult>> parts);
+
+}  // namespace tessera

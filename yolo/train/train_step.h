@@ -1,0 +1,55 @@
+// One training step, with the host out of the way where the network is on a device: the batch goes into buffers that stay, then
+// network, loss, backward pass and update run without a copy or a wait, and one small copy tells what happened. Recorded and
+// replayed as a whole where the device can (step_replay.h).
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "data/sample.h"
+#include "nn/data_parallel.h"
+#include "nn/optim/schedule.h"
+#include "nn/optim/weight_update.h"
+#include "yolo/model.h"
+#include "yolo/train/loss.h"
+#include "yolo/train/step_replay.h"
+
+namespace tessera {
+
+struct StepResult {
+  LossReport loss;
+  UpdateReport update;  // of a step that makes one
+  StepReplay::Ran ran = StepReplay::Ran::kCalls;
+};
+
+class TrainStep {
+ public:
+  // All of them must outlive this. Of several ranks, rank 0's running statistics are taken by all after each step, as in the
+  // original, so that there is one model; not when they are the same already (own_statistics false: sync_bn).
+  TrainStep(YoloSeg& model, const SegmentationLoss& loss, DataParallel& ranks, WeightUpdate& update, StepReplay replay,
+            bool own_statistics = true);
+
+  // Gradients of the batch are added up; with_update: and then an update is made of them. On a device it waits at the end only.
+  StepResult run(const Batch& batch, const ScheduleValues& values, bool with_update);
+  // Of the last step, on the device; the host keeps none.
+  const Tensor& images() const { return images_; }
+  // Memory of recordings and of the batch goes back, for other work between steps.
+  void release();
+
+ private:
+  void place(const Batch& batch, const ScheduleValues& values);
+  void work(bool with_update);
+
+  YoloSeg& model_;
+  const SegmentationLoss& loss_;
+  DataParallel& ranks_;
+  WeightUpdate& update_;
+  StepReplay replay_;
+  bool own_statistics_;
+  Tensor images_;  // u8 (N, H, W, 3)
+  LossTargets targets_;
+  Tensor feedback_;                   // f64: sums of the loss, then the state of the update
+  std::vector<Tensor> batches_seen_;  // counters of the normalisations, on the host
+};
+
+}  // namespace tessera
