@@ -17,6 +17,7 @@ void install_cuda_backend(int index) {
 }
 
 bool has_cudnn() { return cuda::vendor::has_conv(); }
+std::string describe_cudnn() { return cuda::describe_cudnn(); }
 
 std::string describe_cuda() {
   std::string text = fmt::format("CUDA {}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);

@@ -10,6 +10,7 @@ void install_cuda_backend(int index) {
 }
 
 bool has_cudnn() { return false; }
+std::string describe_cudnn() { return "this build has no CUDA"; }
 
 std::string describe_cuda() { return "not in this build"; }
 

@@ -40,8 +40,11 @@ using AugmentKernel = void (*)(const AugmentItem* items, const uint8_t* tiles, I
 void set_augment_kernel(Device::Kind kind, AugmentKernel kernel);
 AugmentKernel augment_kernel(Device::Kind kind);  // null: that kind has none
 
-// The pictures of `items` into `images`, dense u8 (N, H, W, 3) on a device. Uploads items and tiles. Error(kUsage): a device
-// without a kernel for it.
-void augment_images(std::span<const AugmentItem> items, std::span<const uint8_t> tiles, const Tensor& images);
+// What a kernel does not look at: tiles lie within `bytes`, finished pictures are height x width. TESSERA_CHECK.
+void check_items(std::span<const AugmentItem> items, int64_t bytes, int64_t height, int64_t width);
+
+// The pictures of items (checked; N of them, as bytes) and tiles (u8), both of one dimension and on a device, into `images`, dense
+// u8 (N, H, W, 3). Error(kUsage): a device without a kernel for it.
+void augment_images(const Tensor& items, const Tensor& tiles, const Tensor& images);
 
 }  // namespace tessera

@@ -25,6 +25,7 @@
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/update.h"
+#include "tensor/upload_ring.h"
 
 namespace tessera {
 
@@ -49,6 +50,7 @@ class Backend : public CopyOps,
   virtual int64_t available_bytes();  // what allocator() could still get from the system; 0: unknown
   virtual void synchronize() {}       // waits for what was started
   virtual std::unique_ptr<Recorder> recorder() { return nullptr; }  // null: calls cannot be recorded here
+  virtual std::unique_ptr<UploadRing> upload_ring() { return nullptr; }  // null: nothing has to be brought here
   // Bytes between the host and this device; complete on return. For the host itself a plain copy.
   virtual void upload(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
   virtual void download(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }

@@ -8,24 +8,46 @@
 #include <utility>
 
 #include "cuda/vendor/gemm_plan.h"
+#include "cuda/vendor/shared_library.h"
 #include "tensor/base/check.h"
 
 namespace tessera::cuda {
 
 namespace {
 
+// The functions of the library. Called only when describe_cublaslt() or a planner has seen that they are there. The header's own
+// ...Init() are shells of those with _internal.
+struct CublasLt {
+  vendor::SharedLibrary library{TESSERA_CUBLASLT_NAME, TESSERA_CUBLASLT_LIBRARY};
+  decltype(&::cublasLtCreate) cublasLtCreate = library.function<decltype(&::cublasLtCreate)>("cublasLtCreate");
+  decltype(&::cublasLtGetStatusString) cublasLtGetStatusString = library.function<decltype(&::cublasLtGetStatusString)>("cublasLtGetStatusString");
+  decltype(&::cublasLtGetVersion) cublasLtGetVersion = library.function<decltype(&::cublasLtGetVersion)>("cublasLtGetVersion");
+  decltype(&::cublasLtMatmul) cublasLtMatmul = library.function<decltype(&::cublasLtMatmul)>("cublasLtMatmul");
+  decltype(&::cublasLtMatmulAlgoGetHeuristic) cublasLtMatmulAlgoGetHeuristic = library.function<decltype(&::cublasLtMatmulAlgoGetHeuristic)>("cublasLtMatmulAlgoGetHeuristic");
+  decltype(&::cublasLtMatmulDescInit_internal) cublasLtMatmulDescInit_internal = library.function<decltype(&::cublasLtMatmulDescInit_internal)>("cublasLtMatmulDescInit_internal");
+  decltype(&::cublasLtMatmulDescSetAttribute) cublasLtMatmulDescSetAttribute = library.function<decltype(&::cublasLtMatmulDescSetAttribute)>("cublasLtMatmulDescSetAttribute");
+  decltype(&::cublasLtMatmulPreferenceInit_internal) cublasLtMatmulPreferenceInit_internal = library.function<decltype(&::cublasLtMatmulPreferenceInit_internal)>("cublasLtMatmulPreferenceInit_internal");
+  decltype(&::cublasLtMatmulPreferenceSetAttribute) cublasLtMatmulPreferenceSetAttribute = library.function<decltype(&::cublasLtMatmulPreferenceSetAttribute)>("cublasLtMatmulPreferenceSetAttribute");
+  decltype(&::cublasLtMatrixLayoutInit_internal) cublasLtMatrixLayoutInit_internal = library.function<decltype(&::cublasLtMatrixLayoutInit_internal)>("cublasLtMatrixLayoutInit_internal");
+  decltype(&::cublasLtMatrixLayoutSetAttribute) cublasLtMatrixLayoutSetAttribute = library.function<decltype(&::cublasLtMatrixLayoutSetAttribute)>("cublasLtMatrixLayoutSetAttribute");
+};
+const CublasLt& api() {
+  static const CublasLt functions;
+  return functions;
+}
+
 struct Refused {
   std::string words;
 };
 void or_refused(cublasStatus_t status, const char* what) {
-  if (status != CUBLAS_STATUS_SUCCESS) throw Refused{fmt::format("{}: {}", what, cublasLtGetStatusString(status))};
+  if (status != CUBLAS_STATUS_SUCCESS) throw Refused{fmt::format("{}: {}", what, api().cublasLtGetStatusString(status))};
 }
 
 // Never destroyed: the driver may be gone by then.
 cublasLtHandle_t handle() {
   static const cublasLtHandle_t ours = [] {
     cublasLtHandle_t made = nullptr;
-    or_refused(cublasLtCreate(&made), "cublasLtCreate");
+    or_refused(api().cublasLtCreate(&made), "cublasLtCreate");
     return made;
   }();
   return ours;
@@ -47,7 +69,7 @@ struct Product {
 
   explicit Product(const GemmKey& k) {
     const cudaDataType_t type = cuda_type(k.dtype());
-    or_refused(cublasLtMatmulDescInit(&operation, k.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F),
+    or_refused(api().cublasLtMatmulDescInit_internal(&operation, sizeof operation, k.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F),
                "operation");
     struct Operand {
       cublasLtMatrixLayoutOpaque_t* layout;
@@ -63,9 +85,9 @@ struct Product {
     first.layout = &left, second.layout = &right;
     const Operand out{&result, false, k.c_transposed ? k.rows : k.cols, k.c_transposed ? k.cols : k.rows, k.c_step, k.c_batch_step};
     for (const Operand& o : {first, second, out}) {
-      or_refused(cublasLtMatrixLayoutInit(o.layout, type, uint64_t(o.rows), uint64_t(o.cols), o.step), "layout");
-      or_refused(cublasLtMatrixLayoutSetAttribute(o.layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &k.batch, sizeof k.batch), "batch");
-      or_refused(cublasLtMatrixLayoutSetAttribute(o.layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &o.batch_step,
+      or_refused(api().cublasLtMatrixLayoutInit_internal(o.layout, sizeof *o.layout, type, uint64_t(o.rows), uint64_t(o.cols), o.step), "layout");
+      or_refused(api().cublasLtMatrixLayoutSetAttribute(o.layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &k.batch, sizeof k.batch), "batch");
+      or_refused(api().cublasLtMatrixLayoutSetAttribute(o.layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &o.batch_step,
                                                   sizeof o.batch_step),
                  "batch step");
     }
@@ -73,7 +95,7 @@ struct Product {
                                                                      {CUBLASLT_MATMUL_DESC_TRANSB, second.transposed}};
     for (const auto& [name, transposed] : sides) {
       const cublasOperation_t op = transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-      or_refused(cublasLtMatmulDescSetAttribute(&operation, name, &op, sizeof op), "transposition");
+      or_refused(api().cublasLtMatmulDescSetAttribute(&operation, name, &op, sizeof op), "transposition");
     }
   }
 };
@@ -93,11 +115,11 @@ class CublasLtPlan final : public GemmPlan {
     const float one = 1, before = key_.accumulate ? 1 : 0;
     const void* const first = key_.c_transposed ? b.a : b.b;
     const void* const second = key_.c_transposed ? b.b : b.a;
-    const cublasStatus_t status = cublasLtMatmul(handle(), &product_.operation, &one, first, &product_.left, second,
+    const cublasStatus_t status = api().cublasLtMatmul(handle(), &product_.operation, &one, first, &product_.left, second,
                                                  &product_.right, &before, b.c, &product_.result, b.c, &product_.result,
                                                  &algorithm_, workspace, workspace_, static_cast<cudaStream_t>(stream));
     if (status == CUBLAS_STATUS_SUCCESS) return;
-    throw Error(ErrorCode::kBug, fmt::format("cuBLASLt: {}: {} ({})", text_of(key_), cublasLtGetStatusString(status), name_), {},
+    throw Error(ErrorCode::kBug, fmt::format("cuBLASLt: {}: {} ({})", text_of(key_), api().cublasLtGetStatusString(status), name_), {},
                 "--conv own does without cuBLASLt");
   }
 
@@ -117,7 +139,7 @@ class CublasLtPlanner final : public GemmPlanner {
       Product product(key);
       out.layouts_accepted = true;
       cublasLtMatmulPreferenceOpaque_t wishes{};
-      or_refused(cublasLtMatmulPreferenceInit(&wishes), "preferences");
+      or_refused(api().cublasLtMatmulPreferenceInit_internal(&wishes, sizeof wishes), "preferences");
       const uint64_t most = most_workspace;
       // Parts are added in f32 and in an order of the shapes' own; the other ways add in the type of the result.
       const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
@@ -131,7 +153,7 @@ class CublasLtPlanner final : public GemmPlanner {
       set(wishes, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t(key.c_alignment));
       std::array<cublasLtMatmulHeuristicResult_t, 8> found{};
       int count = 0;
-      or_refused(cublasLtMatmulAlgoGetHeuristic(handle(), &product.operation, &product.left, &product.right, &product.result,
+      or_refused(api().cublasLtMatmulAlgoGetHeuristic(handle(), &product.operation, &product.left, &product.right, &product.result,
                                                 &product.result, &wishes, int(found.size()), found.data(), &count),
                  "heuristics");
       for (int i = 0; i < count; ++i) {
@@ -148,16 +170,20 @@ class CublasLtPlanner final : public GemmPlanner {
  private:
   template <class T>
   static void set(cublasLtMatmulPreferenceOpaque_t& wishes, cublasLtMatmulPreferenceAttributes_t name, const T& value) {
-    or_refused(cublasLtMatmulPreferenceSetAttribute(&wishes, name, &value, sizeof value), "preference");
+    or_refused(api().cublasLtMatmulPreferenceSetAttribute(&wishes, name, &value, sizeof value), "preference");
   }
 };
 
 }  // namespace
 
-std::unique_ptr<GemmPlanner> make_cublaslt_planner() { return std::make_unique<CublasLtPlanner>(); }
+std::unique_ptr<GemmPlanner> make_cublaslt_planner() {
+  if (!api().library.complete()) return nullptr;
+  return std::make_unique<CublasLtPlanner>();
+}
 
 std::string describe_cublaslt() {
-  const size_t v = cublasLtGetVersion();
+  if (!api().library.complete()) return "cuBLASLt cannot be loaded: " + api().library.trouble();
+  const size_t v = api().cublasLtGetVersion();
   return fmt::format("cuBLASLt {}.{}.{}", v / 10000, v / 100 % 100, v % 100);
 }
 

@@ -13,16 +13,37 @@
 #include <utility>
 
 #include "cuda/vendor/conv_plan.h"
+#include "cuda/vendor/shared_library.h"
 #include "tensor/base/check.h"
 
 namespace tessera::cuda {
 
 namespace {
 
+// The functions of the library. Called only when describe_cudnn() or a planner has seen that they are there.
+struct Cudnn {
+  vendor::SharedLibrary library{"libcudnn.so.9", TESSERA_CUDNN_LIBRARY};
+  decltype(&::cudnnBackendCreateDescriptor) cudnnBackendCreateDescriptor = library.function<decltype(&::cudnnBackendCreateDescriptor)>("cudnnBackendCreateDescriptor");
+  decltype(&::cudnnBackendDestroyDescriptor) cudnnBackendDestroyDescriptor = library.function<decltype(&::cudnnBackendDestroyDescriptor)>("cudnnBackendDestroyDescriptor");
+  decltype(&::cudnnBackendExecute) cudnnBackendExecute = library.function<decltype(&::cudnnBackendExecute)>("cudnnBackendExecute");
+  decltype(&::cudnnBackendFinalize) cudnnBackendFinalize = library.function<decltype(&::cudnnBackendFinalize)>("cudnnBackendFinalize");
+  decltype(&::cudnnBackendGetAttribute) cudnnBackendGetAttribute = library.function<decltype(&::cudnnBackendGetAttribute)>("cudnnBackendGetAttribute");
+  decltype(&::cudnnBackendSetAttribute) cudnnBackendSetAttribute = library.function<decltype(&::cudnnBackendSetAttribute)>("cudnnBackendSetAttribute");
+  decltype(&::cudnnCreate) cudnnCreate = library.function<decltype(&::cudnnCreate)>("cudnnCreate");
+  decltype(&::cudnnGetErrorString) cudnnGetErrorString = library.function<decltype(&::cudnnGetErrorString)>("cudnnGetErrorString");
+  decltype(&::cudnnGetLastErrorString) cudnnGetLastErrorString = library.function<decltype(&::cudnnGetLastErrorString)>("cudnnGetLastErrorString");
+  decltype(&::cudnnGetVersion) cudnnGetVersion = library.function<decltype(&::cudnnGetVersion)>("cudnnGetVersion");
+  decltype(&::cudnnSetStream) cudnnSetStream = library.function<decltype(&::cudnnSetStream)>("cudnnSetStream");
+};
+const Cudnn& api() {
+  static const Cudnn functions;
+  return functions;
+}
+
 std::string last_words(cudnnStatus_t status) {
   char text[512] = "";
-  cudnnGetLastErrorString(text, sizeof text);
-  return *text ? fmt::format("{}: {}", cudnnGetErrorString(status), text) : std::string(cudnnGetErrorString(status));
+  api().cudnnGetLastErrorString(text, sizeof text);
+  return *text ? fmt::format("{}: {}", api().cudnnGetErrorString(status), text) : std::string(api().cudnnGetErrorString(status));
 }
 
 // What the library does not support for a key is no mistake of anybody; it is caught where plans are made.
@@ -35,16 +56,16 @@ void or_refused(cudnnStatus_t status, const char* what) {
 
 class Descriptor {
  public:
-  explicit Descriptor(cudnnBackendDescriptorType_t type) { or_refused(cudnnBackendCreateDescriptor(type, &raw_), "create"); }
+  explicit Descriptor(cudnnBackendDescriptorType_t type) { or_refused(api().cudnnBackendCreateDescriptor(type, &raw_), "create"); }
   ~Descriptor() {
-    if (raw_ != nullptr) cudnnBackendDestroyDescriptor(raw_);
+    if (raw_ != nullptr) api().cudnnBackendDestroyDescriptor(raw_);
   }
   Descriptor(Descriptor&& other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
   Descriptor& operator=(Descriptor&&) = delete;
   cudnnBackendDescriptor_t raw() const { return raw_; }
 
   void set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count, const void* values) {
-    or_refused(cudnnBackendSetAttribute(raw_, name, type, count, values), "set attribute");
+    or_refused(api().cudnnBackendSetAttribute(raw_, name, type, count, values), "set attribute");
   }
   void set(cudnnBackendAttributeName_t name, int64_t value) { set(name, CUDNN_TYPE_INT64, 1, &value); }
   void set(cudnnBackendAttributeName_t name, cudnnDataType_t value) { set(name, CUDNN_TYPE_DATA_TYPE, 1, &value); }
@@ -56,11 +77,11 @@ class Descriptor {
   void set(cudnnBackendAttributeName_t name, const std::array<int64_t, kCount>& values) {
     set(name, CUDNN_TYPE_INT64, int64_t(kCount), values.data());
   }
-  void finalize(const char* what) { or_refused(cudnnBackendFinalize(raw_), what); }
+  void finalize(const char* what) { or_refused(api().cudnnBackendFinalize(raw_), what); }
 
   int64_t number(cudnnBackendAttributeName_t name) const {
     int64_t value = 0, count = 0;
-    or_refused(cudnnBackendGetAttribute(raw_, name, CUDNN_TYPE_INT64, 1, &count, &value), "read attribute");
+    or_refused(api().cudnnBackendGetAttribute(raw_, name, CUDNN_TYPE_INT64, 1, &count, &value), "read attribute");
     return value;
   }
 
@@ -228,7 +249,7 @@ class Graph {
 cudnnHandle_t handle() {
   thread_local cudnnHandle_t mine = nullptr;
   if (mine == nullptr) {
-    const cudnnStatus_t status = cudnnCreate(&mine);
+    const cudnnStatus_t status = api().cudnnCreate(&mine);
     if (status != CUDNN_STATUS_SUCCESS) throw Error(ErrorCode::kBug, "cuDNN: cudnnCreate: " + last_words(status));
   }
   return mine;
@@ -257,8 +278,8 @@ class CudnnPlan final : public ConvPlan {
       pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, int64_t(pointers.size()), pointers.data());
       pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
       pack.finalize("variant pack");
-      or_refused(cudnnSetStream(handle(), static_cast<cudaStream_t>(stream)), "cudnnSetStream");
-      or_refused(cudnnBackendExecute(handle(), plan_.raw(), pack.raw()), "execute");
+      or_refused(api().cudnnSetStream(handle(), static_cast<cudaStream_t>(stream)), "cudnnSetStream");
+      or_refused(api().cudnnBackendExecute(handle(), plan_.raw(), pack.raw()), "execute");
     } catch (const Refused& r) {
       throw Error(ErrorCode::kBug, fmt::format("cuDNN: {}: {} ({})", text_of(key_), r.words, name_), {},
                   "--conv own does without cuDNN");
@@ -306,14 +327,14 @@ class CudnnPlanner final : public ConvPlanner {
     heuristics.finalize("heuristics");
     // Asked for their number it names all, asked for themselves those that can run.
     int64_t count = 0;
-    or_refused(cudnnBackendGetAttribute(heuristics.raw(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count,
+    or_refused(api().cudnnBackendGetAttribute(heuristics.raw(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count,
                                         nullptr),
                "count engines");
     out.engines_named += count;
     std::vector<Descriptor> configs;
     std::vector<cudnnBackendDescriptor_t> raw;
     for (int64_t i = 0; i < count; ++i) raw.push_back(configs.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).raw());
-    or_refused(cudnnBackendGetAttribute(heuristics.raw(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count,
+    or_refused(api().cudnnBackendGetAttribute(heuristics.raw(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count,
                                         &count, raw.data()),
                "list engines");
     for (int64_t i = 0; i < count && out.list.size() < most; ++i) {
@@ -333,11 +354,11 @@ class CudnnPlanner final : public ConvPlanner {
     Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
     cudnnBackendDescriptor_t raw = engine.raw();
     int64_t count = 0;
-    or_refused(cudnnBackendGetAttribute(config.raw(), CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &raw),
+    or_refused(api().cudnnBackendGetAttribute(config.raw(), CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &raw),
                "read engine");
     name = fmt::format("engine {}", engine.number(CUDNN_ATTR_ENGINE_GLOBAL_INDEX));
     std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes{};
-    or_refused(cudnnBackendGetAttribute(engine.raw(), CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+    or_refused(api().cudnnBackendGetAttribute(engine.raw(), CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                                         int64_t(notes.size()), &count, notes.data()),
                "read notes");
     return std::none_of(notes.begin(), notes.begin() + count, [&](cudnnBackendNumericalNote_t note) {
@@ -371,10 +392,14 @@ class CudnnPlanner final : public ConvPlanner {
 
 }  // namespace
 
-std::unique_ptr<ConvPlanner> make_cudnn_planner(const std::string& device) { return std::make_unique<CudnnPlanner>(device); }
+std::unique_ptr<ConvPlanner> make_cudnn_planner(const std::string& device) {
+  if (!api().library.complete()) return nullptr;
+  return std::make_unique<CudnnPlanner>(device);
+}
 
 std::string describe_cudnn() {
-  const size_t v = cudnnGetVersion();
+  if (!api().library.complete()) return "cuDNN cannot be loaded: " + api().library.trouble();
+  const size_t v = api().cudnnGetVersion();
   return fmt::format("cuDNN {}.{}.{}", v / 10000, v / 100 % 100, v % 100);
 }
 

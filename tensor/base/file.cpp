@@ -77,7 +77,7 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return folder.empty() ? std::filesystem::path(".") : folder;
 }
 
-std::string temporary_prefix(const std::filesystem::path& path) { return "." + path.filename().string() + "."; }
+std::string temporary_prefix(const std::filesystem::path& path) { return fmt::format(".{}.", path.filename().string()); }
 
 // Removes temporaries of `path` whose writer is gone: nobody holds their lock any more.
 void remove_leftovers(const std::filesystem::path& path) {

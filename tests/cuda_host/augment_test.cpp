@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "data/dataset.h"
@@ -21,7 +22,13 @@ struct Difference {
 
 Tensor made_of(std::span<const AugmentItem> items, std::span<const uint8_t> tiles, int64_t height, int64_t width, Device device) {
   const Tensor images = Tensor::empty({int64_t(items.size()), height, width, 3}, DType::kU8, device);
-  augment_images(items, tiles, images);
+  check_items(items, int64_t(tiles.size()), height, width);
+  const auto on_device = [&](const void* p, size_t bytes) {
+    const Tensor host = Tensor::empty({int64_t(bytes)}, DType::kU8);
+    std::memcpy(host.raw(), p, bytes);
+    return host.to(device);
+  };
+  augment_images(on_device(items.data(), items.size_bytes()), on_device(tiles.data(), tiles.size()), images);
   return images;
 }
 

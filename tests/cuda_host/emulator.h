@@ -27,6 +27,9 @@ void fail_call(const std::string& name, int nth, cudaError_t error, int times = 
 // ends the program with a segmentation fault where it does.
 void allow_host_access(bool allow);
 
+// Copies on streams that the default stream does not wait for run as late as they may: when they are waited for (default: at once).
+void defer_copies(bool defer);
+
 uint64_t launches();  // since the start
 uint64_t calls(const std::string& name);  // of a function of the runtime, since the start
 int live_buffers();   // of cudaMalloc

@@ -29,6 +29,10 @@ EQUIVALENT = {
 }
 
 
+# Test cases that check a kernel which is no op of the suite.
+CASES = {"cuda/augment.cu": "augmentation*"}
+
+
 def closing(text, at):
     """Position of the bracket that closes the one at `at`."""
     pair = text[at] + {"(": ")", "{": "}"}[text[at]]
@@ -122,7 +126,7 @@ def main():
         except subprocess.TimeoutExpired:
             return False, "does not end"
         said = re.search(r"emulated GPU, seed \d+: (.*)", run.stderr) or re.search(r"logged: (.*)", run.stdout)
-        if not re.search(r"test cases: +1 ", run.stdout):
+        if not re.search(r"test cases: +[1-9]", run.stdout):
             sys.exit(f"{program} has no test case {cases}")
         return run.returncode == 0, said[1][:150] if said else f"ends with {run.returncode}"
 
@@ -148,6 +152,8 @@ def main():
             # The mistaken objects come before the library, which then has nothing to add to them.
             command = link.replace("-o bin/test_cuda_host_checked", f"-o {program} {' '.join(objects)}")
             subprocess.run(command, shell=True, cwd=build, check=True, capture_output=True)
+            if path in CASES:
+                return passes(program, CASES[path])
             passed, said = passes(program, "*on a short list")
             if passed and not args.no_full:
                 passed, said = passes(program, "*on every case")

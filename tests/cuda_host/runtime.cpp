@@ -22,6 +22,10 @@ struct CUstream_st {
   bool capturing = false, invalidated = false;
   cudaStreamCaptureMode mode{};
   Work captured{};
+  Work late{};  // copies that have not run yet, with defer_copies()
+};
+struct CUevent_st {
+  cudaStream_t stream = nullptr;
 };
 struct CUgraph_st {
   Work work;
@@ -57,6 +61,8 @@ struct Device {
   cudaError_t last = cudaSuccess;
   std::set<cudaStream_t> capturing;
   cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
+  std::set<cudaStream_t> streams;  // alive
+  bool defer_copies = false;
 };
 Device& device() {
   static Device d;
@@ -90,6 +96,21 @@ cudaError_t forbidden_while_capturing() {
       return invalidate(s, cudaErrorStreamCaptureUnsupported);
     }
   }
+  return cudaSuccess;
+}
+
+// A copy on a stream of its own may run at any time until it is waited for: with defer_copies() it runs then.
+cudaError_t run_late(cudaStream_t stream) {
+  if (stream == nullptr || !device().streams.contains(stream)) return cudaSuccess;
+  for (auto& work : std::exchange(stream->late, {})) {
+    if (const cudaError_t error = work(); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+cudaError_t submit_copy(cudaStream_t stream, std::function<cudaError_t()> work) {
+  const bool late = stream != nullptr && !stream->capturing && !stream->waits_for_default && device().defer_copies;
+  if (!late) return tessera::emulated::submit(stream, std::move(work));
+  stream->late.push_back(std::move(work));
   return cudaSuccess;
 }
 
@@ -161,6 +182,8 @@ Buffer* buffer_before(const void* p) {
   last = it == d.buffers.begin() ? nullptr : &std::prev(it)->second;
   return last;
 }
+
+void defer_copies(bool defer) { device().defer_copies = defer; }
 
 cudaError_t submit(cudaStream_t stream, std::function<cudaError_t()> work) {
   if (const cudaError_t error = accept(stream); error != cudaSuccess) return error;
@@ -360,7 +383,7 @@ cudaError_t cudaFreeHost(void* p) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   TESSERA_MAY_FAIL();
-  return tessera::emulated::submit(stream, [=] {
+  return submit_copy(stream, [=] {
     open_buffer(to);
     open_buffer(from);
     std::memcpy(to, from, bytes);
@@ -381,26 +404,29 @@ cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t strea
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   TESSERA_MAY_FAIL();
-  *stream = new CUstream_st;
+  device().streams.insert(*stream = new CUstream_st);
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   TESSERA_MAY_FAIL();
-  *stream = new CUstream_st{.waits_for_default = flags != cudaStreamNonBlocking};
+  device().streams.insert(*stream = new CUstream_st{.waits_for_default = flags != cudaStreamNonBlocking});
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   TESSERA_MAY_FAIL();
   device().capturing.erase(stream);
+  device().streams.erase(stream);
+  const cudaError_t error = run_late(stream);
   delete stream;
-  return cudaSuccess;
+  return error;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   TESSERA_MAY_FAIL();
   if (stream != nullptr && stream->capturing) return invalidate(stream, cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = run_late(stream); error != cudaSuccess) return error;
   return accept(stream);
 }
 
@@ -467,24 +493,38 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
   TESSERA_MAY_FAIL();
-  *event = reinterpret_cast<cudaEvent_t>(std::malloc(1));
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  TESSERA_MAY_FAIL();
+  *event = new CUevent_st;
   return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   TESSERA_MAY_FAIL();
-  std::free(event);
+  delete event;
   return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   TESSERA_MAY_FAIL();
+  event->stream = stream;
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+// More than was recorded may run here; never less.
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   TESSERA_MAY_FAIL();
-  return cudaSuccess;
+  return run_late(event->stream);
+}
+
+// Kernels run when they are launched, so the waiting is done now. A copy that has to wait for kernels waits for none.
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+  TESSERA_MAY_FAIL();
+  return run_late(event->stream);
 }
 
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {

@@ -20,7 +20,7 @@ bool use_device(const Config& config, const Communicator& ranks) {
   const Device device = device_of(config, ranks.local_rank(), ranks.local_size());
   if (conv_chosen_anywhere(ConvChoice::kCudnn)) {
     if (!has_cudnn()) {
-      throw Error(ErrorCode::kUsage, "--conv cudnn: this build has no cuDNN", {},
+      throw Error(ErrorCode::kUsage, "--conv cudnn: " + describe_cudnn(), {},
                   "use --conv own, or build where CUDA and cuDNN 9.8 or newer are (cmake -DTESSERA_CUDNN=ON says what is missing)");
     }
     if (device == Device::cpu()) throw Error(ErrorCode::kUsage, "--conv cudnn is for a CUDA device", {}, "use --conv own or --device cuda");

@@ -18,6 +18,7 @@
 #include "tensor/base/memory.h"
 #include "tensor/host_range.h"
 #include "tensor/observing_backend.h"
+#include "tensor/upload_ring.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/model.h"
 
@@ -112,8 +113,14 @@ struct MemoryPlan::Rehearsal {
   void train(int64_t batch, int64_t steps) {
     model->train(true);
     const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, request.plan_pixels);
+    // On a device the ring's slots beside what the step reads.
+    std::vector<Tensor> slots;
+    for (int i = 0; request.device != Device::cpu() && i < UploadRing::kSlots; ++i) {
+      slots.push_back(made.front().images.to(request.device));
+      slots.push_back(made.front().masks.to(request.device));
+    }
     for (int64_t i = 0; i < steps; ++i) {
-      const Tensor images = made.front().images.to(request.device).narrow(0, 0, batch), masks = made.front().masks.to(request.device);
+      const Tensor images = made.front().images.narrow(0, 0, batch).to(request.device), masks = made.front().masks.to(request.device);
       stand_in_loss(model->forward(normalize(images)), masks).backward();
     }
   }

@@ -1,5 +1,7 @@
 #include "yolo/train/train_step.h"
 
+#include <cstring>
+
 #include "nn/layers/batch_norm2d.h"
 #include "tensor/augment.h"
 #include "tensor/backend.h"
@@ -8,14 +10,19 @@
 namespace tessera {
 
 namespace {
-// Into memory that stays as long as the shape does. On the host the tensor itself will do.
-void put(Tensor& into, const Tensor& from, Device device) {
-  const bool fits = into.defined() && into.shape() == from.shape();
-  if (device == Device::cpu() || !fits) {
-    into = from.defined() ? from.to(device) : Tensor{};
+// Into memory that stays as long as the shape does.
+void keep(Tensor& into, const Tensor& from) {
+  if (into.defined() && into.shape() == from.shape()) {
+    into.copy_from(from);
   } else {
-    backend_for(device).upload(into.raw(), from.raw(), size_t(from.numel()) * size_of(from.dtype()));
+    into = from.clone();
   }
+}
+
+Tensor bytes_of(const void* p, size_t count) {
+  const Tensor bytes = Tensor::empty({int64_t(count)}, DType::kU8);
+  std::memcpy(bytes.raw(), p, count);
+  return bytes;
 }
 }  // namespace
 
@@ -30,33 +37,63 @@ TrainStep::TrainStep(YoloSeg& model, const SegmentationLoss& loss, DataParallel&
 
 void TrainStep::release() {
   replay_.release();
+  ring_.reset();
+  sent_.clear();
   images_ = {};
   targets_ = {};
 }
 
-void TrainStep::place(const Batch& batch, const ScheduleValues& values) {
-  const ScopeGuard scope(this);
-  update_.set(values.lr, values.momentum);
-  const Device device = model_.device();
-  if (batch.tiles) {
-    const Shape shape{batch.size(), batch.height(), batch.width(), 3};
-    if (!images_.defined() || images_.shape() != shape) images_ = Tensor::empty(shape, DType::kU8, device);
-    augment_images(batch.tiles->items, batch.tiles->bytes, images_);
-  } else {
-    put(images_, batch.images, device);
-  }
-  const LossTargets t = loss_.prepare(batch, batch.size(), batch.height(), batch.width(), device);
-  put(targets_.objects.boxes, t.objects.boxes, device);
-  put(targets_.objects.classes, t.objects.classes, device);
-  put(targets_.objects.mask_ids, t.objects.mask_ids, device);
-  put(targets_.masks, t.masks, device);
-  targets_.objects.largest_class = t.objects.largest_class;
-  targets_.overlap = t.overlap;
-  targets_.height = t.height;
-  targets_.width = t.width;
-  // A replayed loss does not look.
-  TESSERA_CHECK(t.objects.largest_class < model_.nc(), "a target of class {}, the model has {}", t.objects.largest_class,
+TrainStep::Sent TrainStep::prepare(const Batch& batch) const {
+  Sent s{loss_.prepare(batch, batch.size(), batch.height(), batch.width(), model_.device()),
+         {batch.size(), batch.height(), batch.width(), 3},
+         batch.tiles.has_value()};
+  // A replayed loss does not look, nor does a kernel.
+  TESSERA_CHECK(s.targets.objects.largest_class < model_.nc(), "a target of class {}, the model has {}", s.targets.objects.largest_class,
                 model_.nc());
+  if (batch.tiles) check_items(batch.tiles->items, int64_t(batch.tiles->bytes.size()), batch.height(), batch.width());
+  return s;
+}
+
+void TrainStep::send(const Batch& batch) {
+  if (model_.device() == Device::cpu()) return;
+  const ScopeGuard scope(this);
+  if (!ring_) ring_ = backend_for(model_.device()).upload_ring();
+  Sent s = prepare(batch);
+  const PaddedTargets& o = s.targets.objects;
+  std::vector<Tensor> parts = {o.boxes, o.classes, o.mask_ids, s.targets.masks};
+  if (batch.tiles) {
+    parts.push_back(bytes_of(batch.tiles->bytes.data(), batch.tiles->bytes.size()));
+    parts.push_back(bytes_of(batch.tiles->items.data(), batch.tiles->items.size() * sizeof(AugmentItem)));
+  } else {
+    parts.push_back(batch.images);
+  }
+  ring_->send(parts);
+  s.targets.objects.boxes = s.targets.objects.classes = s.targets.objects.mask_ids = s.targets.masks = {};
+  sent_.push_back(std::move(s));
+}
+
+void TrainStep::place(const Batch& batch) {
+  if (model_.device() == Device::cpu()) {
+    targets_ = prepare(batch).targets;
+    images_ = batch.images;
+    return;
+  }
+  if (sent_.empty()) send(batch);
+  const ScopeGuard scope(this);
+  const std::vector<Tensor> parts = ring_->take();
+  const Sent s = std::move(sent_.front());
+  sent_.pop_front();
+  keep(targets_.objects.boxes, parts[0]);
+  keep(targets_.objects.classes, parts[1]);
+  keep(targets_.objects.mask_ids, parts[2]);
+  keep(targets_.masks, parts[3]);
+  targets_.objects.largest_class = s.targets.objects.largest_class;
+  targets_.overlap = s.targets.overlap;
+  targets_.height = s.targets.height;
+  targets_.width = s.targets.width;
+  if (!s.tiles) return keep(images_, parts[4]);
+  if (!images_.defined() || images_.shape() != s.images) images_ = Tensor::empty(s.images, DType::kU8, model_.device());
+  augment_images(parts[5], parts[4], images_);
 }
 
 void TrainStep::work(bool with_update) {
@@ -71,22 +108,33 @@ void TrainStep::work(bool with_update) {
   feedback_.narrow(0, LossResult::kSums, kUpdateSlots).copy_from(update_.state());
 }
 
-StepResult TrainStep::run(const Batch& batch, const ScheduleValues& values, bool with_update) {
-  place(batch, values);
+void TrainStep::start(const Batch& batch, const ScheduleValues& values, bool with_update) {
+  place(batch);
+  update_.set(values.lr, values.momentum);
   // What a step does on the host it does while it is recorded too, and not when it is replayed.
   std::vector<int64_t> seen;
   for (const Tensor& t : batches_seen_) seen.push_back(*t.data<int64_t>());
   const Shape& masks = targets_.masks.defined() ? targets_.masks.shape() : Shape{};
   const std::string shapes = fmt::format("{} {} {} {}", to_string(images_.shape()), to_string(targets_.objects.boxes.shape()),
                                          to_string(masks), targets_.overlap);
-  StepResult result;
-  result.ran = replay_.run(shapes, with_update, [&] { work(with_update); });
+  with_update_ = with_update;
+  ran_ = replay_.run(shapes, with_update, [&] { work(with_update); });
   for (size_t i = 0; i < seen.size(); ++i) *batches_seen_[i].data<int64_t>() = seen[i] + 1;
   if (model_.device() == Device::cpu()) images_ = targets_.masks = {};  // the batch's own
+}
+
+StepResult TrainStep::finish() {
   const std::vector<double> said = feedback_.to_vector<double>();
+  StepResult result;
+  result.ran = ran_;
   result.loss = LossResult::report_of(said.data(), loss_.gains());
-  if (with_update) result.update = update_.report(said.data() + LossResult::kSums);
+  if (with_update_) result.update = update_.report(said.data() + LossResult::kSums);
   return result;
+}
+
+StepResult TrainStep::run(const Batch& batch, const ScheduleValues& values, bool with_update) {
+  start(batch, values, with_update);
+  return finish();
 }
 
 }  // namespace tessera

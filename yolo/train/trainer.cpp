@@ -301,14 +301,21 @@ void Trainer::announce() const {
 // --- one step ------------------------------------------------------------------------------------------------------------------
 
 LossItems Trainer::step(const Batch& batch) {
+  start_step(batch);
+  return finish_step();
+}
+
+void Trainer::start_step(const Batch& batch) {
   const int64_t index = at_.batch + train_loader_->batches() * at_.epoch;
   now_ = schedule_->at(at_.epoch, at_.batch);
-  const bool with_update = index - at_.last_step >= now_.accumulate;
-  const StepResult result = step_->run(batch, now_, with_update);
-  if (with_update) {
-    at_.last_step = index;
-    follow_update(result.update);
-  }
+  updates_ = index - at_.last_step >= now_.accumulate;
+  step_->start(batch, now_, updates_);
+  if (updates_) at_.last_step = index;
+}
+
+LossItems Trainer::finish_step() {
+  const StepResult result = step_->finish();
+  if (updates_) follow_update(result.update);
   return joined_items(result.loss);
 }
 
@@ -355,9 +362,17 @@ bool Trainer::train_epoch() {
   train_loader_->start_epoch(at_.epoch, at_.batch);
   train_loader_->take_wait_seconds();
   if (profile_) profile_->resume();
-  for (Batch batch; at_.batch < batches && train_loader_->next(batch);) {
-    if (on_batch) on_batch(at_.epoch, at_.batch, batch);
-    const LossItems items = step(batch);
+  const auto next = [&](int64_t index, Batch& into) {
+    const bool there = index < batches && train_loader_->next(into);
+    if (there && on_batch) on_batch(at_.epoch, index, into);
+    return there;
+  };
+  const bool early = device_ != Device::cpu();  // a device is not waited for before it has the next batch
+  Batch batch, ahead;
+  for (bool more = next(at_.batch, batch); more;) {
+    start_step(batch);
+    if (early && (more = next(at_.batch + 1, ahead))) step_->send(ahead);
+    const LossItems items = finish_step();
     if (ranks_.leader() && options_.plots && at_.batch < kPicturedBatches && at_.epoch == 0) {
       if (batch.tiles) batch.images = step_->images().to(Device::cpu());
       draw_label_batch(folder_ / fmt::format("train_batch{}.png", at_.batch), batch, class_names_);
@@ -377,6 +392,11 @@ bool Trainer::train_epoch() {
       profile_.reset();
     }
     if (interrupted()) break;
+    if (early) {
+      batch = std::move(ahead);
+    } else {
+      more = next(at_.batch, batch);
+    }
   }
   if (profile_) profile_->pause();
   progress.finish("");

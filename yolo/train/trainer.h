@@ -78,7 +78,7 @@ class Trainer {
   const ParameterArena& arena() const { return *arena_; }
   Loader& train_loader() { return *train_loader_; }
 
-  // Called by fit() with each batch before its step, where it may put another in its place.
+  // Called by fit() with each batch before its step, on a device before the end of the one before it; it may put another in its place.
   std::function<void(int64_t epoch, int64_t index, Batch& batch)> on_batch;
 
   // One batch: forward, loss, backward and, when enough batches are accumulated, an update. Returns the logged items. Of several
@@ -102,6 +102,8 @@ class Trainer {
   int64_t own_batch() const { return options_.batch / ranks_.size(); }
 
   bool train_epoch();  // false: interrupted
+  void start_step(const Batch& batch);
+  LossItems finish_step();
   void follow_update(const UpdateReport& update);  // counts those left out
   LossItems joined_items(const LossReport& own);   // of all ranks; and whether one of them was interrupted
   bool interrupted() const { return ranks_.alone() ? interrupt_requested() : interrupted_; }
@@ -143,6 +145,7 @@ class Trainer {
 
   TrainProgress at_;
   ScheduleValues now_;
+  bool updates_ = false;  // the step in work makes an update
   int64_t non_finite_in_a_row_ = 0;
   bool interrupted_ = false;         // agreed on by several ranks
   std::unique_ptr<ResultsCsv> csv_;  // these of rank 0

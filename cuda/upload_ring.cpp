@@ -1,0 +1,170 @@
+// The ring of tensor/upload_ring.h: a stream of its own for the copies, two events for each slot.
+//
+// Note [Slots of the ring]: `arrived` is recorded on the copy stream behind a slot's copies; the work's stream waits for it in
+// take(), and the host before it writes the pinned memory again. `read` is recorded on the work's stream when the next parcel is
+// taken, behind all work that reads this one; the copy stream waits for it before it writes the slot's device memory again.
+#include "tensor/upload_ring.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "cuda/check.h"
+#include "cuda/context.h"
+#include "cuda/cuda_backend.h"
+
+namespace tessera {
+
+namespace cuda {
+namespace {
+
+constexpr size_t kAlignment = 256;
+
+size_t bytes_of(const Tensor& t) { return size_t(t.numel()) * size_of(t.dtype()); }
+size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+class Event {
+ public:
+  Event() { TESSERA_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
+  ~Event() { (void)cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  void record(cudaStream_t stream) {
+    TESSERA_CUDA_CHECK(cudaEventRecord(event_, stream));
+    recorded_ = true;
+  }
+  // Of a stream, or the host, for what was recorded; not at all when nothing was.
+  void hold_up(cudaStream_t stream) const {
+    if (recorded_) TESSERA_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0));
+  }
+  void wait() const {
+    if (recorded_) TESSERA_CUDA_CHECK(cudaEventSynchronize(event_));
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+  bool recorded_ = false;
+};
+
+class CopyStream {
+ public:
+  // Not blocking: the default stream, which has the work, neither waits for it nor is waited for.
+  CopyStream() { TESSERA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  ~CopyStream() { (void)cudaStreamDestroy(stream_); }
+  CopyStream(const CopyStream&) = delete;
+  CopyStream& operator=(const CopyStream&) = delete;
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+class Pinned {
+ public:
+  ~Pinned() { pinned_allocator().release(p_); }
+  Pinned() = default;
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+  std::byte* at_least(size_t bytes) {
+    if (bytes > size_) {
+      pinned_allocator().release(p_);
+      p_ = nullptr, size_ = 0;
+      p_ = static_cast<std::byte*>(pinned_allocator().allocate(bytes));
+      size_ = bytes;
+    }
+    return p_;
+  }
+
+ private:
+  std::byte* p_ = nullptr;
+  size_t size_ = 0;
+};
+
+class Ring final : public UploadRing {
+ public:
+  ~Ring() override {
+    // Memory goes back that a copy may still write.
+    (void)cudaStreamSynchronize(stream_.get());
+    (void)cudaStreamSynchronize(current_stream());
+  }
+
+  void send(std::span<const Tensor> parts) override {
+    TESSERA_CHECK(waiting_ + (taken_ ? 1 : 0) < kSlots, "upload ring: all {} slots are in use", kSlots);
+    Slot& slot = slots_[size_t(next_)];
+    slot.arrived.wait();
+    size_t total = 0;
+    for (const Tensor& part : parts) {
+      TESSERA_CHECK(part.device() == Device::cpu() && part.is_dense(), "upload ring: {}, expected a dense tensor of the host",
+                    describe(part));
+      total += aligned(bytes_of(part));
+    }
+    std::byte* pinned = slot.pinned.at_least(total);
+    make_room(slot, parts);
+    slot.read.hold_up(stream_.get());
+    slot.parts.clear();
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const Tensor& part = parts[i];
+      slot.parts.push_back(slot.room[i].narrow(0, 0, part.numel()).view(part.shape()));
+      const size_t bytes = bytes_of(part);
+      if (bytes == 0) continue;
+      std::memcpy(pinned, part.raw(), bytes);
+      TESSERA_CUDA_CHECK(cudaMemcpyAsync(slot.parts[i].raw(), pinned, bytes, cudaMemcpyHostToDevice, stream_.get()));
+      pinned += aligned(bytes);
+    }
+    slot.arrived.record(stream_.get());
+    next_ = (next_ + 1) % kSlots;
+    ++waiting_;
+  }
+
+  std::vector<Tensor> take() override {
+    TESSERA_CHECK(waiting_ > 0, "upload ring: nothing was sent");
+    const int oldest = (next_ + kSlots - waiting_) % kSlots;
+    if (taken_) slots_[size_t((oldest + kSlots - 1) % kSlots)].read.record(current_stream());
+    Slot& slot = slots_[size_t(oldest)];
+    slot.arrived.hold_up(current_stream());
+    taken_ = true;
+    --waiting_;
+    return slot.parts;
+  }
+
+  int waiting() const override { return waiting_; }
+
+ private:
+  struct Slot {
+    Pinned pinned;
+    std::vector<Tensor> room;   // one dimension, at least as long as the part needs
+    std::vector<Tensor> parts;  // views of it
+    Event arrived, read;
+  };
+
+  void make_room(Slot& slot, std::span<const Tensor> parts) {
+    bool fresh = false;
+    slot.room.resize(parts.size());
+    for (size_t i = 0; i < parts.size(); ++i) {
+      Tensor& room = slot.room[i];
+      const int64_t count = std::max<int64_t>(parts[i].numel(), 1);
+      if (room.defined() && room.dtype() == parts[i].dtype() && room.numel() >= count) continue;
+      // Sizes that differ from batch to batch soon find room.
+      const int64_t more = room.defined() && room.dtype() == parts[i].dtype() ? std::max(count, room.numel() + room.numel() / 4) : count;
+      room = {};
+      room = Tensor::empty({more}, parts[i].dtype(), Device::cuda(device().index));
+      fresh = true;
+    }
+    // The cache hands out memory in the order of the work's stream; the copy stream knows nothing of what is still running there.
+    if (fresh) synchronize();
+  }
+
+  CopyStream stream_;
+  std::array<Slot, kSlots> slots_;
+  int next_ = 0;        // slot of the next parcel
+  int waiting_ = 0;
+  bool taken_ = false;  // the parcel before the oldest is in use
+};
+
+}  // namespace
+}  // namespace cuda
+
+std::unique_ptr<UploadRing> CudaBackend::upload_ring() { return std::make_unique<cuda::Ring>(); }
+
+}  // namespace tessera
