@@ -4,9 +4,11 @@
 
 #include "cuda/augment.h"
 #include "cuda/check.h"
+#include "cuda/comm_nccl.h"
 #include "cuda/context.h"
 #include "cuda/conv_vendor.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/vendor/nccl_api.h"
 
 namespace tessera {
 
@@ -18,6 +20,11 @@ void install_cuda_backend(int index) {
 
 bool has_cudnn() { return cuda::vendor::has_conv(); }
 std::string describe_cudnn() { return cuda::describe_cudnn(); }
+
+std::unique_ptr<Communicator> device_communicator(Communicator& hosts) {
+  return hosts.alone() ? nullptr : cuda::nccl_communicator(hosts);
+}
+std::string describe_nccl() { return cuda::vendor::describe_nccl(); }
 
 std::string describe_cuda() {
   std::string text = fmt::format("CUDA {}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);

@@ -2,7 +2,10 @@
 // is no toolkit.
 #pragma once
 
+#include <memory>
 #include <string>
+
+#include "tensor/comm.h"
 
 namespace tessera {
 
@@ -10,7 +13,11 @@ namespace tessera {
 void install_cuda_backend(int index);
 
 bool has_cudnn();               // whether --conv cudnn can be done: the build knows it, and its library is here
-std::string describe_cudnn();  // "cuDNN 9.19.0", or why there is none
+std::string describe_cudnn();   // "cuDNN 9.19.0", or why there is none
+
+// The same ranks, whose device tensors go over NCCL; null where it is not on every rank, or TESSERA_NCCL=0: then over the host.
+std::unique_ptr<Communicator> device_communicator(Communicator& hosts);
+std::string describe_nccl();  // "NCCL 2.28.9", or why there is none
 
 // For people: "CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.0.2, 1 device: NVIDIA H100 80GB HBM3 (sm_90, 79 GiB)", "..., no device: ..." or "not in this build".
 std::string describe_cuda();

@@ -9,9 +9,9 @@
 #include <array>
 #include <cstring>
 
-#include "cuda/check.h"
 #include "cuda/context.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/event.h"
 
 namespace tessera {
 
@@ -22,43 +22,6 @@ constexpr size_t kAlignment = 256;
 
 size_t bytes_of(const Tensor& t) { return size_t(t.numel()) * size_of(t.dtype()); }
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-class Event {
- public:
-  Event() { TESSERA_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
-  ~Event() { (void)cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-
-  void record(cudaStream_t stream) {
-    TESSERA_CUDA_CHECK(cudaEventRecord(event_, stream));
-    recorded_ = true;
-  }
-  // Of a stream, or the host, for what was recorded; not at all when nothing was.
-  void hold_up(cudaStream_t stream) const {
-    if (recorded_) TESSERA_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0));
-  }
-  void wait() const {
-    if (recorded_) TESSERA_CUDA_CHECK(cudaEventSynchronize(event_));
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-  bool recorded_ = false;
-};
-
-class CopyStream {
- public:
-  // Not blocking: the default stream, which has the work, neither waits for it nor is waited for.
-  CopyStream() { TESSERA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-  ~CopyStream() { (void)cudaStreamDestroy(stream_); }
-  CopyStream(const CopyStream&) = delete;
-  CopyStream& operator=(const CopyStream&) = delete;
-  cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
 
 class Pinned {
  public:
@@ -155,7 +118,7 @@ class Ring final : public UploadRing {
     if (fresh) synchronize();
   }
 
-  CopyStream stream_;
+  SideStream stream_;
   std::array<Slot, kSlots> slots_;
   int next_ = 0;        // slot of the next parcel
   int waiting_ = 0;

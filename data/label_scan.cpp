@@ -201,20 +201,23 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
                 fmt::format("none of the {} images can be used; the first reason: {}", images.size(),
                             scan.findings.empty() ? "" : to_string(scan.findings[0])),
                 {place}, "correct or remove that file, then the next one that is named");
+  const auto note = [&](const char* code, const std::string& file, const std::string& message, const std::string& hint) {
+    Finding& f = scan.findings.emplace_back();
+    f.severity = Severity::kNote;
+    f.code = code;
+    f.where.file = file;
+    f.message = message;
+    f.hint = hint;
+  };
   if (scan.missing > 0) {
-    std::string remedy;
-    if (scan.missing == usable_images) remedy = fmt::format("labels are sought at e.g. {}", label_path(images[0]));
-    const std::string message = fmt::format("{} images have no label file and count as background", scan.missing);
-    const Finding note{Severity::kNote, "labels-missing", {place}, message, remedy};
-    scan.findings.push_back(note);
+    std::string hint;
+    if (scan.missing == usable_images) hint = fmt::format("labels are sought at e.g. {}", label_path(images[0]));
+    note("labels-missing", place, fmt::format("{} images have no label file and count as background", scan.missing), hint);
   }
   const std::vector<std::string> lone = orphans(images);
   scan.orphan_labels = int64_t(lone.size());
-  for (size_t i = 0; i < std::min<size_t>(lone.size(), size_t(kMaxFindings)); ++i) {
-    const Finding note{Severity::kNote, "labels-orphan", {lone[i]}, "there is no image for this label file",
-                       "add the image, or remove the file"};
-    scan.findings.push_back(note);
-  }
+  for (size_t i = 0; i < std::min<size_t>(lone.size(), size_t(kMaxFindings)); ++i)
+    note("labels-orphan", lone[i], "there is no image for this label file", "add the image, or remove the file");
   return scan;
 }
 

@@ -65,7 +65,10 @@ class Communicator {
     broadcast(&value, sizeof(T), root, what);
   }
   void broadcast(std::string& text, int root, std::string_view what);
-  void broadcast(const Tensor& tensor, int root, std::string_view what);
+  void broadcast(const Tensor& tensor, int root, std::string_view what) { broadcast_tensor(tensor, root, what); }
+
+ protected:
+  virtual void broadcast_tensor(const Tensor& tensor, int root, std::string_view what);  // over the host
 };
 
 // One process.

@@ -41,7 +41,7 @@ void Communicator::broadcast(std::string& text, int root, std::string_view what)
   if (bytes > 0) broadcast(text.data(), bytes, root, what);
 }
 
-void Communicator::broadcast(const Tensor& tensor, int root, std::string_view what) {
+void Communicator::broadcast_tensor(const Tensor& tensor, int root, std::string_view what) {
   TESSERA_CHECK(tensor.is_dense(), "broadcast of {}: {} is not dense", what, describe(tensor));
   if (alone() || tensor.numel() == 0) return;
   const int64_t bytes = tensor.numel() * int64_t(size_of(tensor.dtype()));

@@ -20,6 +20,7 @@ constexpr std::array kSwitches = {
     EnvSwitch{"TESSERA_SYNC", "1: wait after every CUDA kernel, so that an error names the one that failed (slow)"},
     EnvSwitch{"TESSERA_TF32", "1: cuDNN and cuBLASLt may round the factors of f32 products to 10 bits (tensor cores)"},
     EnvSwitch{"TESSERA_THREADS", "number of compute threads (default: one per core this process may use)"},
+    EnvSwitch{"TESSERA_NCCL", "0: gradients of several GPUs go over the host (MPI), not over NCCL"},
     EnvSwitch{"TESSERA_WORKSPACE", "MiB that one call of cuDNN or cuBLASLt may take for itself (default: 256)"},
 };
 }  // namespace

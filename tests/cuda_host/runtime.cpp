@@ -258,6 +258,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorLaunchOutOfResources: return "cudaErrorLaunchOutOfResources";
     case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
     case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+    case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
     case cudaErrorStreamCaptureImplicit: return "cudaErrorStreamCaptureImplicit";
@@ -277,6 +278,7 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorLaunchOutOfResources: return "too many resources requested for launch";
     case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaErrorNotReady: return "device not ready";
     case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
     case cudaErrorStreamCaptureImplicit: return "operation would make the legacy stream depend on a capturing blocking stream";
@@ -513,6 +515,12 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   TESSERA_MAY_FAIL();
   event->stream = stream;
   return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  TESSERA_MAY_FAIL();
+  const bool waits = event->stream != nullptr && device().streams.contains(event->stream) && !event->stream->late.empty();
+  return waits ? cudaErrorNotReady : cudaSuccess;
 }
 
 // More than was recorded may run here; never less.

@@ -111,7 +111,7 @@ TEST_CASE("transfer to another class count") {
     CAPTURE(scale);
     LoadedModel coco = load_model(fmt::format("yolov8{}-seg", scale));
     save_model(folder / "coco.safetensors", *coco.model, coco.names);
-    const LoadedModel three = load_model(folder / "coco.safetensors", {.nc = 3});
+    const LoadedModel three = load_model(folder / "coco.safetensors", {3, "", 0});
     CHECK(three.model->nc() == 3);
     CHECK(three.report.matched.size() == counts[0]);
     CHECK(three.report.matched.size() + three.report.mismatched.size() + three.report.missing.size() == counts[1]);
@@ -125,7 +125,7 @@ TEST_CASE("transfer to another class count") {
   }
   const LoadedModel n = load_model("yolov8n-seg");
   save_model(folder / "n.safetensors", *n.model, n.names);
-  const LoadedModel two = load_model(folder / "n.safetensors", {.nc = 2});
+  const LoadedModel two = load_model(folder / "n.safetensors", {2, "", 0});
   CHECK(two.report.mismatched[0].in_file == Shape{80, 64, 3, 3});
 }
 

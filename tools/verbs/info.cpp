@@ -72,6 +72,7 @@ int run_info(const Config& config) {
                                     {"conv", std::string(name_of(conv_choice())) + ": " + conv_kernels()},
                                     {"cuda", describe_cuda()},
                                     {"mpi", describe_mpi()},
+                                    {"nccl", describe_nccl()},
                                     {"environment", switches}};
   if (config.flag("json")) {
     fmt::print("{}", json_text(j));

@@ -1,6 +1,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "cuda/install.h"
 #include "tensor/base/file.h"
 #include "tensor/base/memory.h"
 #include "tools/verbs/json_text.h"
@@ -30,8 +31,14 @@ nlohmann::ordered_json summary_json(Trainer& trainer, const TrainSummary& s) {
 }  // namespace
 
 int run_train(const Config& given) {
-  Communicator& ranks = world();
-  const LogStyle log = prepare(given, ranks);
+  const LogStyle log = prepare(given, world());
+  std::unique_ptr<Communicator> over_device;
+  if (!world().alone() && device_of(given, world().local_rank(), world().local_size()) != Device::cpu()) {
+    over_device = device_communicator(world());
+    const std::string how = over_device ? describe_nccl() : "the host, which is slow (tessera info says under nccl why)";
+    if (world().leader()) log_line(log, fmt::format("gradients go over {}", how));
+  }
+  Communicator& ranks = over_device ? *over_device : world();
   const bool profiled = given.integer("profile") > 0 && ranks.leader();
   const Device device = device_of(given, ranks.local_rank(), ranks.local_size());
   Trainer trainer(given, log, profiled ? measured_roof(device, compute_type_of(given)) : Roof{}, ranks);

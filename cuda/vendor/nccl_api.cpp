@@ -1,0 +1,47 @@
+#include "cuda/vendor/nccl_api.h"
+
+#include "cuda/vendor/shared_library.h"
+#include "tensor/base/check.h"
+
+namespace tessera::cuda::vendor {
+
+namespace {
+struct Opened {
+  SharedLibrary library{"libnccl.so.2", "/usr/local/cuda/lib64/libnccl.so.2"};
+  NcclApi api{};
+  Opened() {
+    const auto find = [&]<class F>(F& function, const char* name) { function = library.function<F>(name); };
+    find(api.version, "ncclGetVersion");
+    find(api.unique_id, "ncclGetUniqueId");
+    find(api.init_rank, "ncclCommInitRank");
+    find(api.all_reduce, "ncclAllReduce");
+    find(api.broadcast, "ncclBroadcast");
+    find(api.async_error, "ncclCommGetAsyncError");
+    find(api.abort, "ncclCommAbort");
+    find(api.error_string, "ncclGetErrorString");
+    find(api.last_error, "ncclGetLastError");
+  }
+};
+const Opened& opened() {
+  static const Opened o;
+  return o;
+}
+const NcclApi* instead = nullptr;
+}  // namespace
+
+const NcclApi* nccl_api() {
+  if (instead != nullptr) return instead;
+  return opened().library.complete() ? &opened().api : nullptr;
+}
+
+void set_nccl_api(const NcclApi* api) { instead = api; }
+
+std::string describe_nccl() {
+  const NcclApi* const api = nccl_api();
+  int v = 0;
+  if (api == nullptr) return "NCCL cannot be loaded: " + opened().library.trouble();
+  if (api->version(&v) != kNcclSuccess) return "NCCL that does not tell its version";
+  return fmt::format("NCCL {}.{}.{}", v / 10000, v / 100 % 100, v % 100);
+}
+
+}  // namespace tessera::cuda::vendor
