@@ -35,6 +35,15 @@ if(TESSERA_HAS_CUDA)
   message(STATUS "CUDA: nvcc ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 endif()
 
+# How every .cu is compiled.
+function(tessera_cuda_options target)
+  # Warnings are errors; constexpr functions of the standard library may be called in kernels. FMT_USE_CONSTEXPR: fmt takes nvcc for a compiler without constexpr functions and then contradicts itself.
+  # -v and -no-compress are for tests/cuda_resources: it reads registers and spills in what ptxas says, launch bounds in the PTX.
+  set_target_properties(${target} PROPERTIES CUDA_COMPILER_LAUNCHER "${CMAKE_SOURCE_DIR}/cmake/keep_ptxas.sh;${CMAKE_CUDA_COMPILER_LAUNCHER}")
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v -no-compress --expt-relaxed-constexpr -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror -DFMT_USE_CONSTEXPR=1>)
+endfunction()
+
 function(tessera_cuda_library)
   if(NOT TESSERA_HAS_CUDA)
     add_library(tessera_cuda STATIC ${CMAKE_SOURCE_DIR}/cuda/no_cuda.cpp)
@@ -47,11 +56,7 @@ function(tessera_cuda_library)
   list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/cuda/no_cuda.cpp)
   add_library(tessera_cuda STATIC ${sources})
   target_include_directories(tessera_cuda PUBLIC ${CMAKE_SOURCE_DIR})
-  # Warnings are errors; constexpr functions of the standard library may be called in kernels. FMT_USE_CONSTEXPR: fmt takes nvcc for a compiler without constexpr functions and then contradicts itself.
-  # -v and -no-compress are for tests/cuda_resources: it reads registers and spills in what ptxas says, launch bounds in the PTX.
-  set_target_properties(tessera_cuda PROPERTIES CUDA_COMPILER_LAUNCHER "${CMAKE_SOURCE_DIR}/cmake/keep_ptxas.sh;${CMAKE_CUDA_COMPILER_LAUNCHER}")
-  target_compile_options(tessera_cuda PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v -no-compress --expt-relaxed-constexpr -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror -DFMT_USE_CONSTEXPR=1>)
+  tessera_cuda_options(tessera_cuda)
   # Pixels are to be those of the host: no a * b + c in one rounding.
   set_source_files_properties(${CMAKE_SOURCE_DIR}/cuda/augment.cu PROPERTIES COMPILE_OPTIONS "-fmad=false")
   # The static runtime finds the driver when it is first used, so the program also starts on machines without one.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in one command and under 9 minutes: builds with CUDA, compares every kernel with the reference,
-# runs the short list under compute-sanitizer, then times what there is to time.
+# runs the short list under compute-sanitizer, trains the embedded data set, then times convolutions, steps, inference and the loader.
 #   tools/gpu_check.sh [REPORT_FOLDER]     default: build/gpu_report
 # REPORT_FOLDER/report.md says what was done and what was not; beside it lie the logs. Ends with 0 only when all that ran passed; with 3
 # where there is no device or no CUDA toolkit.
@@ -73,16 +73,18 @@ architecture=()
 export TESSERA_REQUIRE_DEVICE=1
 built=0
 step configure 60 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DTESSERA_CUDA=ON -DTESSERA_TESTS=ON "${architecture[@]}" &&
-  step build 360 cmake --build $build --target tessera test_cuda test_cuda_resources && built=1
+  step build 360 cmake --build $build --target tessera test_cuda test_cuda_resources cuda_ladder && built=1
 test_cuda=$build/bin/test_cuda
 
 if ((built)); then
   # ---- right ---------------------------------------------------------------------------------------------------------------------------
   step info 20 $build/bin/tessera info
-  step op_cases 150 $test_cuda --test-case-exclude='training step*'
+  step op_cases 150 $test_cuda --test-case-exclude='training step*,ten-step*'
   TESSERA_CONV=cudnn step op_cases_cudnn 120 $test_cuda --test-case='convolution and matrix kernels'
   TESSERA_CONV=cudnn TESSERA_DETERMINISTIC=1 step op_cases_cudnn_deterministic 60 $test_cuda --test-case='convolution and matrix kernels'
   step training_steps 60 $test_cuda --test-case='training step*'  # replayed against call by call, bf16 and fp16 beside fp32
+  step trajectory 30 $test_cuda --test-case='ten-step*'  # against the original's stored numbers
+  step ladder 40 $build/bin/cuda_ladder
   step resources 20 $build/bin/test_cuda_resources --test-case='compiled kernels'
   sanitizer=$(command -v compute-sanitizer || ls "$(dirname "$nvcc")/compute-sanitizer" 2>/dev/null)
   if [[ -n "$sanitizer" ]]; then
@@ -93,17 +95,35 @@ if ((built)); then
     skip compute-sanitizer "not on PATH and not beside nvcc"
   fi
 
+  # The embedded data set to the bars of tools/quickstart.sh, in bf16, with pictures made on the device.
+  runs=$report/runs
+  rm -rf "$runs"
+  train() {  # NAME SECONDS ARGUMENT...
+    local name=$1 most=$2
+    shift 2
+    step "train_$name" "$most" $build/bin/tessera train --data shapes --device cuda --precision bf16 --project "$runs" --name "$name" --log text "$@"
+  }
+  train quickstart 90 --cfg docs/quickstart.yaml --augment cuda &&
+    step quickstart_bars 5 python3 -c "
+import json, sys
+m = json.load(open('$runs/quickstart/metrics.json'))
+print({k: m[k] for k in ('box', 'mask', 'images_per_s') if k in m})
+sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
+
   # ---- fast ----------------------------------------------------------------------------------------------------------------------------
   step op_rates 40 $test_cuda --no-skip --test-case='op rates'
-  for what in step infer; do
-    # The program must say itself that it ran on the device: a figure of the CPU in this report would be worse than none.
-    if timeout 60 $build/bin/tessera bench $what --device cuda --json >"$report/bench_$what.log" 2>&1 &&
-      grep -q '"device": *"cuda' "$report/bench_$what.log"; then
-      table+="| bench_$what | measured | |"$'\n'
-    else
-      mv "$report/bench_$what.log" "$report/bench_$what.refused.txt"
-      skip "bench_$what" "tessera bench $what does not run on the device yet (bench_$what.refused.txt)"
-    fi
+  # Steps call by call and as a graph, and inference, of all scales.
+  for scale in n s m l x; do
+    for batch in 16 64; do
+      step bench_step_${scale}_$batch 30 $build/bin/tessera bench step --model yolov8$scale-seg --batch $batch --device cuda --precision bf16 --runs 10 --json
+    done
+    for batch in 1 32; do
+      step bench_infer_${scale}_$batch 20 $build/bin/tessera bench infer --model yolov8$scale-seg --batch $batch --device cuda --precision bf16 --runs 20 --json
+    done
+  done
+  # Whether the loader keeps up: the same epochs with pictures made by the host's threads and by the device.
+  for where in cpu cuda; do
+    train loader_$where 40 --imgsz 640 --batch 16 --epochs 3 --no-val --no-plots --workers "$(nproc)" --augment $where
   done
   # The convolution table: every shape of n in bf16, by each kind of kernels.
   for kernels in own cudnn; do
@@ -135,8 +155,7 @@ fi
     echo "Methods without a kernel in this source, so not checked: $(sed -n 's/.*no kernel yet for //p' "$report/op_cases.log" | sort -u | paste -sd' ')"
   fi
   echo
-  echo "Not there to be run yet: ten-step trajectory, training of the embedded set on the device,"
-  echo "loader beside the device, augmentation on it, several devices."
+  echo "Not there to be run yet: several devices (NCCL)."
   if [[ -f "$report/resources.log" ]]; then
     echo
     echo "## Kernels"
@@ -153,6 +172,10 @@ fi
     grep 'GB/s' "$report/op_rates.log"
     echo '```'
   fi
+  for name in loader_cpu loader_cuda; do
+    [[ -f "$runs/$name/metrics.json" ]] && echo && echo "$name: $(python3 -c "import json; print(json.load(open('$runs/$name/metrics.json'))['images_per_s'])") images/s in training"
+  done
+  [[ -f "$report/ladder.log" ]] && { echo; echo "## Ladders"; echo; sed 's/^/    /' "$report/ladder.log"; }
   for log in "$report"/bench_*.log "$report"/conv_table_*.log "$report"/torch_step*.log; do
     grep -q '^{' "$log" 2>/dev/null && { echo; echo "$(basename "$log" .log):"; echo; grep '^{' "$log" | sed 's/^/    /'; }
   done

@@ -99,8 +99,8 @@ TileKernels<float> tile_kernels<float>();
 template <>
 TileKernels<BFloat16> tile_kernels<BFloat16>();  // only where multiplies_bf16()
 
-// Whether the CPU multiplies bf16 faster than f32 in the target that runs now: AVX-512-BF16 on AMD. On Intel its throughput is half
-// that of f32 multiply-adds (measured on a Sapphire Rapids).
+// Whether the CPU multiplies bf16 faster than f32 in the target that runs now: AVX-512-BF16 on AMD, AMX on Intel
+// (tensor/cpu/amx.h). Without AMX not on Intel: its throughput is half that of f32 multiply-adds (measured on a Sapphire Rapids).
 bool multiplies_bf16();
 
 }  // namespace tessera::cpu

@@ -1,4 +1,15 @@
 // The bf16 tiles: AVX-512-BF16 only.
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <optional>
+#include <vector>
+
+#include "tensor/cpu/amx.h"
+#include "tensor/cpu/conv_scratch.h"
 #include "tensor/cpu/conv_tile.h"
 #include "tensor/cpu/targets.h"
 
@@ -9,7 +20,10 @@
 #if HWY_TARGET == HWY_AVX3
 // In this order:
 #include "tensor/cpu/conv_bf16-inl.h"
+//
 #include "tensor/cpu/conv_tile-inl.h"
+//
+#include "tensor/cpu/conv_amx-inl.h"
 #include "tensor/cpu/conv_weight_tile-inl.h"
 
 TESSERA_TILE_BEGIN;
@@ -82,7 +96,22 @@ void pair_pixels(BFloat16* dst, const BFloat16* first, const BFloat16* second, i
   }
 }
 
-TileKernels<BFloat16> kernels() { return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels}; }
+TileKernels<BFloat16> kernels(TileUnit unit) {
+  if (unit == TileUnit::kVectors) return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels};
+  const auto row = unit == TileUnit::kAmx ? run_amx_row_job<AmxTiles> : run_amx_row_job<TwinTiles>;
+  return {{kWidth, kMaxAmxVectors}, row, run_weight_job, pack, interleave, pair_pixels};
+}
+
+// Floating-point operations done, with sums and factors in registers.
+double tile_loop(int64_t rounds) {
+  configure_tiles<AmxTiles>(kTileRows, 0);
+  AmxTiles::zero<4>(), AmxTiles::zero<5>(), AmxTiles::zero<6>(), AmxTiles::zero<7>();
+  for (int64_t r = 0; r < rounds; ++r) {
+    AmxTiles::multiply_add<0, 4, 5>(), AmxTiles::multiply_add<1, 4, 7>();
+    AmxTiles::multiply_add<2, 6, 5>(), AmxTiles::multiply_add<3, 6, 7>();
+  }
+  return 4.0 * 2 * kTileRows * 16 * kTileDepth * double(rounds);
+}
 
 }  // namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE
 TESSERA_TILE_END;
@@ -92,14 +121,69 @@ TESSERA_TILE_END;
 namespace tessera::cpu {
 
 bool multiplies_bf16() {
-  static const bool fast = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
-  return fast && current_target() == "avx512";
+  static const bool pairs = __builtin_cpu_supports("avx512bf16"), fast = pairs && __builtin_cpu_is("amd");
+  return current_target() == "avx512" && (fast || (pairs && tile_unit() != TileUnit::kVectors));
 }
 
 template <>
 TileKernels<BFloat16> tile_kernels<BFloat16>() {
-  return N_AVX3::bf16_tile::kernels();
+  return N_AVX3::bf16_tile::kernels(tile_unit());
 }
+
+double amx_loop(int64_t rounds) { return N_AVX3::bf16_tile::tile_loop(rounds); }
+
+namespace {
+
+constexpr int kAskForPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+
+// Whether a small product by the tiles is that of the vectors, up to the order of its sums.
+bool tiles_are_right() {
+  constexpr int64_t kPixels = 37, kDepth = 80, kChannels = 32;
+  std::vector<BFloat16> a(kPixels * kDepth);
+  const HostScratch<BFloat16> w(kDepth * kChannels);
+  std::vector<BFloat16> y[2] = {std::vector<BFloat16>(kPixels * kChannels), std::vector<BFloat16>(kPixels * kChannels)};
+  for (size_t i = 0; i < a.size(); ++i) a[i] = BFloat16(float(int(i * 37 % 101) - 50) / 64);
+  for (int64_t i = 0; i < kDepth * kChannels; ++i) w.get()[i] = BFloat16(float(int(i * 53 % 89) - 44) / 64);
+  RowJob<BFloat16> job;
+  job.a = a.data(), job.a_step = kDepth, job.run = kDepth, job.pixels = kPixels;
+  job.w = w.get(), job.vectors = 2, job.channels = kChannels, job.y_step = kChannels;
+  for (int i = 0; i < 2; ++i) {
+    job.y = y[i].data();
+    N_AVX3::bf16_tile::kernels(i == 0 ? TileUnit::kVectors : TileUnit::kAmx).row(job);
+  }
+  for (size_t i = 0; i < y[0].size(); ++i) {
+    if (!(std::abs(float(y[0][i]) - float(y[1][i])) <= 0.01f * std::abs(float(y[0][i])) + 0.01f)) return false;
+  }
+  return true;
+}
+
+std::optional<TileUnit> forced_unit;
+
+}  // namespace
+
+bool has_amx() {
+  static const bool has = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    constexpr unsigned kTiles = 1u << 24, kBf16 = 1u << 22;
+    if (!__builtin_cpu_supports("avx512bf16") || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTiles) == 0 || (d & kBf16) == 0)
+      return false;
+    return syscall(SYS_arch_prctl, kAskForPermission, kTileData) == 0;
+  }();
+  return has;
+}
+
+TileUnit tile_unit() {
+  if (forced_unit) return *forced_unit;
+  static const TileUnit chosen = [] {
+    if (!has_amx()) return TileUnit::kVectors;
+    if (tiles_are_right()) return TileUnit::kAmx;
+    std::fprintf(stderr, "tessera: AMX does not give the products of AVX-512 here; it is not used\n");
+    return TileUnit::kVectors;
+  }();
+  return chosen;
+}
+
+void force_tile_unit(TileUnit unit) { forced_unit = unit; }
 
 }  // namespace tessera::cpu
 #endif

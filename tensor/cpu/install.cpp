@@ -7,6 +7,7 @@
 #include "tensor/base/check.h"
 #include "tensor/base/env.h"
 #include "tensor/conv_choice.h"
+#include "tensor/cpu/amx.h"
 #include "tensor/cpu/cpu_backend.h"
 #include "tensor/cpu/reference_conv.h"
 #include "tensor/cpu/targets.h"
@@ -15,8 +16,17 @@
 namespace tessera {
 
 void install_cpu_backends() {
-  const auto targets = cpu::runnable_targets();
-  const auto wanted = env("TESSERA_CPU_BACKEND");
+  auto targets = cpu::runnable_targets();
+  auto wanted = env("TESSERA_CPU_BACKEND");
+  // Vectors of AVX-512 with the tiles of AMX beside them; asked for by the first name, the tiles are left out.
+  if (cpu::has_amx()) {
+    targets.push_back("amx");
+    if (wanted == "avx512") cpu::force_tile_unit(cpu::TileUnit::kVectors);
+    if (wanted == "amx") {
+      cpu::force_tile_unit(cpu::TileUnit::kAmx);
+      wanted = "avx512";
+    }
+  }
   if (wanted && *wanted != "ref" && std::find(targets.begin(), targets.end(), *wanted) == targets.end()) {
     std::string values = "ref";
     for (auto t : targets) values += fmt::format(", {}", t);

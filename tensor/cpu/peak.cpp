@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tensor/base/parallel.h"
+#include "tensor/cpu/amx.h"
 #include "tensor/cpu/conv_tile.h"
 #include "tensor/cpu/highway.h"
 
@@ -80,6 +81,7 @@ double seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 
 double measure_multiply_add_gflops(DType type) {
   const bool pairs = type == DType::kBF16 && cpu::multiplies_bf16();
+  const bool amx = pairs && cpu::tile_unit() == cpu::TileUnit::kAmx;
   const int threads = compute_threads();
   std::vector<double> rates;
   for (int run = 0; run < 7; ++run) {
@@ -87,7 +89,9 @@ double measure_multiply_add_gflops(DType type) {
     const double start = seconds();
     parallel_chunks(threads, [&](int64_t i) {
       alignas(64) float sink[64];
-      flops[size_t(i)] = pairs ? cpu::N_AVX3::pair_loop(10'000'000, sink) : HWY_DYNAMIC_DISPATCH(cpu::fma_loop)(10'000'000, sink);
+      flops[size_t(i)] = amx     ? cpu::amx_loop(3'000'000)
+                         : pairs ? cpu::N_AVX3::pair_loop(10'000'000, sink)
+                                 : HWY_DYNAMIC_DISPATCH(cpu::fma_loop)(10'000'000, sink);
     });
     const double elapsed = seconds() - start;
     double sum = 0;

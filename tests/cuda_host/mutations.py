@@ -33,7 +33,7 @@ EQUIVALENT = {
 
 
 # Test cases that check a kernel which is no op of the suite.
-CASES = {"cuda/augment.cu": "augmentation*"}
+CASES = {"cuda/augment.cu": "augmentation*", "bench/kernels/cuda/conv_rungs.cu": "ladder*", "bench/kernels/cuda/norm_rungs.cu": "ladder*"}
 
 
 def closing(text, at):
@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--no-full", action="store_true")
     args = parser.parse_args()
 
-    kernels = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("cuda/*.cu"))
+    kernels = sorted(str(p.relative_to(ROOT)) for folder in ("cuda", "bench/kernels/cuda") for p in ROOT.glob(f"{folder}/*.cu"))
     headers = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("cuda/device/*.cuh"))
     todo = []
     for path in kernels + headers:

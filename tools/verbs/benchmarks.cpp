@@ -199,32 +199,35 @@ Json bench_infer(const Config& c) {
 }
 
 // Every convolution of the model, each distinct shape once: what runs, as it runs.
+// Convolutions of a model, each shape once; of all five scales for "all".
 Json bench_op(const Config& c) {
-  LoadedModel loaded = load_model(c.text("model"));
-  YoloSeg& model = *loaded.model;
   const int64_t size = c.integer("imgsz"), batch = c.integer("batch"), runs = c.integer("runs");
+  std::vector<std::string> names = {c.text("model")};
+  if (names[0] == "all") names = {"yolov8n-seg", "yolov8s-seg", "yolov8m-seg", "yolov8l-seg", "yolov8x-seg"};
   struct Case {
     Shape x, w;
     ConvParams p;
   };
   std::vector<Case> cases;
-  {
+  std::map<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>, bool> seen;
+  for (const std::string& name : names) {
+    const LoadedModel loaded = load_model(name);
+    YoloSeg& model = *loaded.model;
     // The layer table gives the map size of each layer's output; inside the head it follows from level and branch.
-    std::map<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>, bool> seen;
     const auto table = model.layer_table(size, size);
-    model.for_each_module([&](const std::string& name, Module& m) {
+    model.for_each_module([&](const std::string& layer_name, Module& m) {
       auto* conv = dynamic_cast<Conv2d*>(&m);
-      if (conv == nullptr || name.find("dfl") != std::string::npos) return;
-      const size_t dot = name.find('.');
-      const int64_t layer = std::stoll(name.substr(dot + 1));
+      if (conv == nullptr || layer_name.find("dfl") != std::string::npos) return;
+      const size_t dot = layer_name.find('.');
+      const int64_t layer = std::stoll(layer_name.substr(dot + 1));
       const Shape& w = conv->weight.shape();
       int64_t out = table[size_t(layer)].outputs.front()[0];
       if (table[size_t(layer)].module == "Segment") {
-        const bool proto = name.find("proto") != std::string::npos;
-        const size_t branch = name.find(".cv");
-        const int64_t level = proto ? 0 : std::stoll(name.substr(branch + 5, 1));
+        const bool proto = layer_name.find("proto") != std::string::npos;
+        const size_t branch = layer_name.find(".cv");
+        const int64_t level = proto ? 0 : std::stoll(layer_name.substr(branch + 5, 1));
         out = size / model.strides()[size_t(level)];
-        if (proto && name.find("cv1") == std::string::npos) out *= 2;
+        if (proto && layer_name.find("cv1") == std::string::npos) out *= 2;
       }
       const int64_t in = out * conv->params.stride;
       if (!seen.emplace(std::tuple{w[3], w[0], w[1], conv->params.stride, in}, true).second) return;
@@ -257,7 +260,7 @@ Json bench_op(const Config& c) {
                       {"gbytes_per_s", bytes / t / 1e9}, {"peak", peak}, {"of_peak", flops / t / 1e9 / peak}});
     }
   }
-  Json j = header(c, model.spec().name);
+  Json j = header(c, c.text("model"));
   j["copy_gbytes_per_s"] = copy;
   j["ops"] = list;
   return j;
