@@ -8,7 +8,7 @@ peers=$(realpath -m "${1:?folder for the peers (bench/peers/setup.sh installs th
 images=${2:-5000}
 rounds=${3:-1}
 cd "$(dirname "$0")/.."
-program=build/release/bin/tessera
+program=${TESSERA_PROGRAM:-build/release/bin/tessera}
 [ -x "$program" ] || { echo "eval: build first (cmake --preset release && cmake --build --preset release)" >&2; exit 1; }
 bench/peers/setup.sh "$peers" >&2
 work=$(mktemp -d)

@@ -8,7 +8,7 @@ peers=$(realpath -m "${1:?folder for the peers (bench/peers/setup.sh installs th
 coco=$(realpath "${2:?folder with images/ and annotations/ of COCO}")
 rounds=${3:-3}
 cd "$(dirname "$0")/.."
-program=build/release/bin/tessera
+program=${TESSERA_PROGRAM:-build/release/bin/tessera}
 [ -x "$program" ] || { echo "loader: build first (cmake --preset release && cmake --build --preset release)" >&2; exit 1; }
 bench/peers/setup.sh "$peers" >&2
 export YOLO_CONFIG_DIR="$peers/config" YOLO_OFFLINE=true OMP_NUM_THREADS=1
