@@ -9,22 +9,12 @@
 #include "tensor/backend.h"
 #include "tensor/ops/copy.h"
 #include "tensor/ops/pointwise.h"
+#include "tests/support/error_of.h"
 
 namespace tessera::testing {
 namespace {
 
 const Device kCuda = Device::cuda();
-
-// The Error that `call` throws.
-template <class F>
-Error error_of(F&& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e;
-  }
-  return Error(ErrorCode::kBug, "no error");
-}
 
 TEST_CASE("tensors go to the device and back") {
   std::vector<float> values(100003);

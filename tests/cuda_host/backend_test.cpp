@@ -11,24 +11,12 @@
 #include "tensor/ops/copy.h"
 #include "tensor/ops/pointwise.h"
 #include "tests/cuda_host/emulator.h"
+#include "tests/support/error_of.h"
 
 namespace tessera::testing {
 namespace {
 
 const Device kCuda = Device::cuda();
-
-// The Error that `call` throws.
-template <class F>
-Error error_of(F&& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e;
-  }
-  return Error(ErrorCode::kBug, "no error");
-}
-
-bool says(const Error& e, const std::string& part) { return e.message().find(part) != std::string::npos; }
 
 TEST_CASE("tensors go to the device and back") {
   const Tensor x = Tensor::from_floats({1, 2, 3, 4, 5, 6}, {2, 3});

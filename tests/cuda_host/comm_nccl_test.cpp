@@ -1,5 +1,5 @@
-// Collectives of device tensors over NCCL, on the emulated runtime and with functions of the test's own in NCCL's place: a second rank
-// that always holds the same.
+// Collectives of device tensors over NCCL, on the emulated runtime and with functions of the test's own in NCCL's place: a second
+// rank that always holds the same.
 #include "cuda/comm_nccl.h"
 
 #include <doctest/doctest.h>
@@ -10,6 +10,7 @@
 #include "cuda/vendor/nccl_api.h"
 #include "tensor/backend.h"
 #include "tests/cuda_host/emulator.h"
+#include "tests/support/error_of.h"
 
 namespace tessera::testing {
 namespace {
@@ -47,34 +48,38 @@ struct Seen {
 const NcclApi kTwins{
     .version = [](int* v) { return *v = 22809, kNcclSuccess; },
     .unique_id = [](NcclId* id) { return id->bytes[0] = 'T', kNcclSuccess; },
-    .init_rank = [](NcclComm* comm, int ranks, NcclId id, int rank) {
-      CHECK(ranks == 2);
-      CHECK(rank == 0);
-      CHECK(id.bytes[0] == 'T');
-      *comm = &seen;
-      ++seen.connected;
-      return seen.result;
-    },
-    .all_reduce = [](const void* from, void* to, size_t count, int type, int op, NcclComm comm, void* stream) {
-      CHECK(type == kNcclFloat32);
-      CHECK(from == to);
-      CHECK(comm == &seen);
-      seen.stream = stream;
-      ++seen.reductions;
-      if (seen.result == kNcclSuccess && op == kNcclSum) {
-        // As a kernel on that stream: late, when the emulation is.
-        static std::vector<float> doubled;
-        doubled.resize(count);
-        for (size_t i = 0; i < count; ++i) doubled[i] = 2 * static_cast<const float*>(from)[i];
-        (void)cudaMemcpyAsync(to, doubled.data(), count * sizeof(float), cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream));
-      }
-      return seen.result;
-    },
-    .broadcast = [](const void*, void*, size_t count, int, int, NcclComm, void* stream) {
-      seen.broadcast_bytes = count;
-      seen.stream = stream;
-      return seen.result;
-    },
+    .init_rank =
+        [](NcclComm* comm, int ranks, NcclId id, int rank) {
+          CHECK(ranks == 2);
+          CHECK(rank == 0);
+          CHECK(id.bytes[0] == 'T');
+          *comm = &seen;
+          ++seen.connected;
+          return seen.result;
+        },
+    .all_reduce =
+        [](const void* from, void* to, size_t count, int type, int op, NcclComm comm, void* stream) {
+          CHECK(type == kNcclFloat32);
+          CHECK(from == to);
+          CHECK(comm == &seen);
+          seen.stream = stream;
+          ++seen.reductions;
+          if (seen.result == kNcclSuccess && op == kNcclSum) {
+            // As a kernel on that stream: late, when the emulation is.
+            static std::vector<float> doubled;
+            doubled.resize(count);
+            for (size_t i = 0; i < count; ++i) doubled[i] = 2 * static_cast<const float*>(from)[i];
+            (void)cudaMemcpyAsync(to, doubled.data(), count * sizeof(float), cudaMemcpyHostToDevice,
+                                  static_cast<cudaStream_t>(stream));
+          }
+          return seen.result;
+        },
+    .broadcast =
+        [](const void*, void*, size_t count, int, int, NcclComm, void* stream) {
+          seen.broadcast_bytes = count;
+          seen.stream = stream;
+          return seen.result;
+        },
     .async_error = [](NcclComm, int* error) { return *error = seen.later, kNcclSuccess; },
     .abort = [](NcclComm) { return ++seen.aborted, kNcclSuccess; },
     .error_string = [](int) { return "unhandled system error"; },
@@ -85,15 +90,6 @@ struct Twins {
   Twins() { seen = {}, set_nccl_api(&kTwins); }
   ~Twins() { set_nccl_api(nullptr), emulated::defer_copies(false); }
 };
-
-Error error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e;
-  }
-  return Error(ErrorCode::kBug, "no error");
-}
 
 TEST_CASE("NCCL: a reduction runs beside the work, and what follows its wait sees the result") {
   const Twins twins;
@@ -143,7 +139,8 @@ TEST_CASE("NCCL: what fails, at once or later, is told in its words with the cal
   seen.later = kNcclInProgress;  // of a communicator that does not block: no error
   pending->wait();
   seen.result = 2;
-  CHECK(error_of([&] { ranks->broadcast(a, 0, "weights"); }).message() == "NCCL, in weights: unhandled system error: socket closed");
+  CHECK(error_of([&] { ranks->broadcast(a, 0, "weights"); }).message() ==
+        "NCCL, in weights: unhandled system error: socket closed");
   CHECK(error_of([&] { cuda::nccl_communicator(hosts); }).message().find("NCCL, in the connection of the ranks") == 0);
 }
 

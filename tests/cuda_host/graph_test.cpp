@@ -6,22 +6,12 @@
 #include "tensor/backend.h"
 #include "tensor/ops/pointwise.h"
 #include "tests/cuda_host/emulator.h"
+#include "tests/support/error_of.h"
 
 namespace tessera::testing {
 namespace {
 
 const Device kCuda = Device::cuda();
-
-template <class F>
-Error error_of(F&& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e;
-  }
-  return Error(ErrorCode::kBug, "no error");
-}
-bool says(const Error& e, const std::string& part) { return e.message().find(part) != std::string::npos; }
 
 // sum += (2 x)^2, with a temporary of the allocator in between.
 struct Work {

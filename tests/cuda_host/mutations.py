@@ -25,6 +25,7 @@ EQUIVALENT = {
     "assign.cu:154 loop bound": "a chunk without candidates draws the best anew from the best",
     "assign.cu:196 guard": "the thread more finds no place: at most `found` anchors are before it",
     "assign.cu:272 loop bound": "no lane takes from a lane 32 below",
+    "conv_rungs.cu:97 loop bound": "the row more is in an array of the thread, which no check can watch, and is not stored",
     "augment.cu:26 loop bound": "what lies behind the tiles, read as one, covers no pixel",
     "augment.cu:61 guard": "at the edge itself all taps are border",
     "augment.cu:92 guard": "hue 0 becomes 180, which becomes 0",

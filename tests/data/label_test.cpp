@@ -6,8 +6,10 @@
 #include "data/dataset_yaml.h"
 #include "data/yolo_txt.h"
 #include "tests/data/support.h"
+#include "tests/support/error_of.h"
 
 using namespace tessera;
+using tessera::testing::error_of;
 using namespace tessera::test;
 namespace fs = std::filesystem;
 
@@ -22,16 +24,6 @@ LabelFile parse(std::string_view text, LabelPolicy policy = LabelPolicy::kLenien
 const Finding* finding(const std::vector<Finding>& all, std::string_view code) {
   const auto it = std::find_if(all.begin(), all.end(), [&](const Finding& f) { return f.code == code; });
   return it == all.end() ? nullptr : &*it;
-}
-
-template <class F>
-Error error_of(F&& body) {
-  try {
-    body();
-  } catch (const Error& e) {
-    return e;
-  }
-  return Error(ErrorCode::kBug, "nothing was thrown");
 }
 
 bool says(const Error& e, std::string_view text) { return std::string_view(e.what()).find(text) != std::string_view::npos; }

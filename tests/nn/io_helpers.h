@@ -10,8 +10,11 @@
 
 #include "nn/io/state_dict.h"
 #include "tensor/base/check.h"
+#include "tests/support/error_of.h"
 
 namespace tessera {
+
+using testing::error_of;
 
 // A folder of its own, removed at the end.
 class TemporaryFolder {
@@ -36,18 +39,6 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
-
-// The error that `body` throws; fails the test when there is none.
-template <class Body>
-Error error_of(Body body) {
-  try {
-    body();
-  } catch (const Error& e) {
-    return e;
-  }
-  FAIL("no error was thrown");
-  return Error(ErrorCode::kBug, "");
-}
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 

@@ -10,8 +10,10 @@
 #include <fstream>
 
 #include "tensor/base/check.h"
+#include "tests/support/error_of.h"
 
 using namespace tessera;
+using tessera::testing::error_of;
 namespace fs = std::filesystem;
 
 namespace {
@@ -27,16 +29,6 @@ struct Environment {
   Environment(std::string n, const char* value) : name(std::move(n)) { setenv(name.c_str(), value, 1); }
   ~Environment() { unsetenv(name.c_str()); }
 };
-
-template <class F>
-Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e;
-  }
-  return Error(ErrorCode::kBug, "nothing was thrown");
-}
 
 Config parsed(const std::vector<std::string>& arguments, Verb verb = kTrain) {
   Config config(verb);
