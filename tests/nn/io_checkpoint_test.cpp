@@ -21,7 +21,7 @@ namespace {
 Checkpoint generation(int64_t n, int64_t elements = 1 << 16) {
   Checkpoint c;
   c.meta.step = n;
-  c.meta.scale = "n";
+  c.meta.scale = std::string(1, 'n');
   c.model.add("model.0.conv.weight", Tensor::full({elements}, double(n)));
   c.model.add("model.0.bn.num_batches_tracked", Tensor::full({}, double(n), DType::kI64));
   c.sections["raw"].add("model.0.conv.weight", Tensor::full({elements}, double(n)));
