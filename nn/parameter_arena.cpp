@@ -92,28 +92,12 @@ double ParameterArena::grad_norm() const {
   return std::sqrt(sum);
 }
 
-bool ParameterArena::grads_finite() const {
-  for (const Tensor& g : grads_) {
-    if (g.defined() && !ops::all_finite(g)) return false;
-  }
-  return true;
-}
-
 int64_t ParameterArena::trained_count() const {
   int64_t n = 0;
   for (int g = 0; g < kTrainedGroups; ++g) {
     for (const Entry& e : entries_[size_t(g)]) n += e.count;
   }
   return n;
-}
-
-std::string ParameterArena::first_non_finite() const {
-  for (int g = 0; g < kTrainedGroups; ++g) {
-    for (const Entry& e : entries_[size_t(g)]) {
-      if (!ops::all_finite(grads_[size_t(g)].narrow(0, e.offset, e.count))) return e.name;
-    }
-  }
-  return {};
 }
 
 }  // namespace tessera

@@ -39,11 +39,8 @@ class ParameterArena {
   const std::vector<Entry>& entries(ParamGroup g) const { return entries_[size_t(g)]; }
 
   void zero_grad() const;
-  double grad_norm() const;     // L2 over all groups
-  bool grads_finite() const;
+  double grad_norm() const;  // L2 over all groups
   int64_t trained_count() const;
-  // Name of the first entry, in group order, whose gradient holds a NaN or an infinity; empty when all are finite.
-  std::string first_non_finite() const;
 
  private:
   Tensor all_values_, all_grads_;

@@ -24,20 +24,22 @@ struct Unit {
   const TileUnit before = tile_unit();
 };
 
-bool has_bf16_vectors() { return __builtin_cpu_supports("avx512bf16") && current_target() == "avx512"; }
+// Says what is missing.
+bool can_run() {
+  const bool can = __builtin_cpu_supports("avx512bf16") && current_target() == "avx512";
+  if (!can) MESSAGE("skipped: this CPU has no AVX-512-BF16, or another backend is forced");
+  return can;
+}
 
 TEST_CASE("convolution and matrix kernels in bf16 on the tiles' twin") {
-  if (!has_bf16_vectors()) {
-    MESSAGE("skipped: this CPU has no AVX-512-BF16, or another backend is forced");
-    return;
-  }
+  if (!can_run()) return;
   const Unit twin(TileUnit::kTwin);
   run_cases(conv_cases());
 }
 
 // A convolution as large as the network's: full blocks of tiles, tiles that start earlier, runs with and without a tail.
 TEST_CASE("convolutions on the tiles' twin equal those on vectors, whatever the blocks") {
-  if (!has_bf16_vectors()) return;
+  if (!can_run()) return;
   for (const auto& [in, out, size, stride] :
        {std::tuple{32, 64, 40, 1}, {48, 32, 37, 1}, {64, 80, 20, 2}, {16, 16, 70, 1}, {96, 48, 9, 1}}) {
     CAPTURE(in);
