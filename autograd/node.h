@@ -44,6 +44,10 @@ class Node {
   // Frees saved tensors; called after backward().
   virtual void release() = 0;
   virtual int64_t saved_bytes() const = 0;
+  // True: recompute() gives this node's result again, bit for bit, from what the node keeps for its own backward pass, until that
+  // has run. Who needs the result in its backward pass need not keep it then.
+  virtual bool recomputable() const { return false; }
+  virtual Tensor recompute() const { TESSERA_CHECK(false, "'{}' cannot make its result again", name()); }
 
   std::vector<Edge> inputs;
   const uint64_t order;     // creation number: inputs of a node are always older
@@ -64,6 +68,20 @@ class Saved {
  private:
   Tensor tensor_;
   uint64_t version_ = 0;
+};
+
+// The input of an operation, for its backward pass: kept, or made again by the node it came from.
+class SavedInput {
+ public:
+  explicit SavedInput(const Variable& x) {
+    if (!x.node() || !x.node()->recomputable()) kept_ = x.data();
+  }
+  Tensor get(const Edge& source) const { return kept_.defined() || !source.node ? kept_.get() : source.node->recompute(); }
+  void release() { kept_.release(); }
+  int64_t bytes() const { return kept_.bytes(); }
+
+ private:
+  Saved kept_;
 };
 
 // True when a result of these inputs must be recorded.

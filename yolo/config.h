@@ -86,6 +86,8 @@ Device device_of(const Config& config, int local_rank = 0, int local_size = 1);
 
 DType compute_type_of(const Config& config);  // of --precision; Error(kUsage): fp16 on the CPU
 
+bool recompute_of(const Config& config, Device device);  // of --recompute
+
 // --help of a verb: usage, examples, arguments by group.
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples);
 

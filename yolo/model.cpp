@@ -24,6 +24,16 @@ std::unique_ptr<Module> make_module(const LayerSpec& l) {
   return std::make_unique<Segment>(l.nc, l.masks, l.prototype_width, std::array{l.in[0], l.in[1], l.in[2]});
 }
 
+// Of a layer, the block whose result is the layer's; null: none.
+ConvBnAct* last_block(Module& layer) {
+  if (auto* c2f = dynamic_cast<C2f*>(&layer)) return &c2f->cv2;
+  if (auto* sppf = dynamic_cast<Sppf*>(&layer)) return &sppf->cv2;
+  return dynamic_cast<ConvBnAct*>(&layer);
+}
+
+// Layers that begin with a convolution of their input, which nothing else of them reads.
+bool begins_with_convolution(const LayerSpec& l) { return l.module == "Conv" || l.module == "C2f" || l.module == "SPPF"; }
+
 }  // namespace
 
 Variable normalize(const Tensor& u8_images) {
@@ -38,6 +48,14 @@ YoloSeg::YoloSeg(ModelSpec spec) : spec_(std::move(spec)), last_use_(spec_.layer
     for (int64_t from : layer.from) {
       if (from >= 0) last_use_[size_t(from)] = layer.index;
     }
+  }
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    int64_t readers = 0, convolutions = 0;
+    for (const LayerSpec& layer : spec_.layers) {
+      const int64_t n = std::count(layer.from.begin(), layer.from.end(), int64_t(i));
+      readers += n, convolutions += begins_with_convolution(layer) ? n : 0;
+    }
+    if (ConvBnAct* block = last_block(*layers_[i])) block->feeds_convolution = readers == 1 && convolutions == 1;
   }
   // The original measures strides with an image of 256 x 256 (spec 1.5).
   constexpr int64_t kProbe = 256;

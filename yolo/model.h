@@ -60,6 +60,9 @@ class YoloSeg : public Module {
   void set_compute_type(DType type) { compute_type_ = type; }
   DType compute_type() const { return compute_type_; }
 
+  // What a training step keeps (nn/layers/conv_bn_act.h).
+  void set_recompute(bool on) { recompute_activations(*this, on); }
+
   const ModelSpec& spec() const { return spec_; }
   int64_t nc() const { return spec_.nc; }
   int64_t masks() const { return head().masks(); }

@@ -19,12 +19,12 @@ void weight_gradient(Engine& engine, const Edge& edge, const Tensor& dy, Compute
 class ConvNode final : public Node {
  public:
   ConvNode(const Variable& x, const Variable& w, const Tensor& rounded_w, const Variable& bias, const ConvParams& p)
-      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x.data()), w_(rounded_w), p_(p) {}
+      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x), w_(rounded_w), p_(p) {}
   std::string_view name() const override { return "conv2d"; }
   void backward(Grad dy, Engine& engine) override {
     weight_gradient(engine, inputs[2], dy.value, [&](const Tensor& t, bool acc) { ops::bias_backward(dy.value, t, acc); });
     weight_gradient(engine, inputs[1], dy.value,
-                    [&](const Tensor& t, bool acc) { ops::conv2d_backward_weight(x_.get(), dy.value, t, p_, acc); });
+                    [&](const Tensor& t, bool acc) { ops::conv2d_backward_weight(x_.get(inputs[0]), dy.value, t, p_, acc); });
     const Shape x_shape = inputs[0].shape;
     x_.release();  // before dx is allocated
     if (inputs[0]) engine.send(inputs[0], {ops::conv2d_backward_data(dy.value, w_.get(), x_shape, p_), true});
@@ -36,19 +36,20 @@ class ConvNode final : public Node {
   int64_t saved_bytes() const override { return x_.bytes() + w_.bytes(); }
 
  private:
-  Saved x_, w_;
+  SavedInput x_;
+  Saved w_;
   ConvParams p_;
 };
 
 class ConvTransposeNode final : public Node {
  public:
   ConvTransposeNode(const Variable& x, const Variable& w, const Tensor& rounded_w, const Variable& bias)
-      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x.data()), w_(rounded_w) {}
+      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x), w_(rounded_w) {}
   std::string_view name() const override { return "conv_transpose2x2"; }
   void backward(Grad dy, Engine& engine) override {
     weight_gradient(engine, inputs[2], dy.value, [&](const Tensor& t, bool acc) { ops::bias_backward(dy.value, t, acc); });
     weight_gradient(engine, inputs[1], dy.value,
-                    [&](const Tensor& t, bool acc) { ops::conv_transpose2x2_backward_weight(x_.get(), dy.value, t, acc); });
+                    [&](const Tensor& t, bool acc) { ops::conv_transpose2x2_backward_weight(x_.get(inputs[0]), dy.value, t, acc); });
     if (inputs[0]) engine.send(inputs[0], {ops::conv_transpose2x2_backward_data(dy.value, w_.get()), true});
   }
   void release() override {
@@ -58,7 +59,8 @@ class ConvTransposeNode final : public Node {
   int64_t saved_bytes() const override { return x_.bytes() + w_.bytes(); }
 
  private:
-  Saved x_, w_;
+  SavedInput x_;
+  Saved w_;
 };
 
 const Tensor& data_or_none(const Variable& v) {

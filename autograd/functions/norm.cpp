@@ -55,7 +55,7 @@ ops::BatchNormStats joined(const ops::BatchNormStats& own, double& rows, double 
 class BatchNormNode final : public Node {
  public:
   BatchNormNode(const Variable& x, const Variable& gamma, const Variable& beta, const Variable& residual, Tensor mean, Tensor rstd,
-                Activation act, Communicator* ranks)
+                Activation act, Communicator* ranks, bool recomputable)
       : Node({Edge(x), Edge(gamma), Edge(beta), Edge(residual)}),
         x_(x.data()),
         mean_(std::move(mean)),
@@ -63,7 +63,8 @@ class BatchNormNode final : public Node {
         gamma_(gamma.data()),
         beta_(beta.data()),
         act_(act),
-        ranks_(ranks) {}
+        ranks_(ranks),
+        recomputable_(recomputable) {}
   std::string_view name() const override { return act_ == Activation::kSilu ? "batch_norm_silu" : "batch_norm"; }
   void backward(Grad dy, Engine& engine) override {
     const Tensor* gamma_target = engine.grad_target(inputs[1]);
@@ -86,6 +87,11 @@ class BatchNormNode final : public Node {
     for (Saved* s : {&x_, &mean_, &rstd_, &gamma_, &beta_}) s->release();
   }
   int64_t saved_bytes() const override { return x_.bytes() + mean_.bytes() + rstd_.bytes(); }
+  bool recomputable() const override { return recomputable_; }
+  Tensor recompute() const override {
+    TESSERA_CHECK(recomputable_, "a batch norm with a residual sum was asked for its result again");
+    return ops::batch_norm_apply(x_.get(), mean_.get(), rstd_.get(), gamma_.get(), beta_.get(), act_, {}, {});
+  }
 
  private:
   // dx = gamma * rstd * (dz - (dbeta + xhat * dgamma) / rows) with the sums of this rank is put right by what is affine in xhat:
@@ -114,6 +120,7 @@ class BatchNormNode final : public Node {
   Saved x_, mean_, rstd_, gamma_, beta_;
   Activation act_;
   Communicator* ranks_;
+  bool recomputable_;
 };
 
 const Tensor& data_or_none(const Variable& v) {
@@ -134,7 +141,8 @@ Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variab
   Tensor y = ops::batch_norm_apply(x.data(), stats.mean, stats.rstd, gamma.data(), beta.data(), act, data_or_none(residual), into);
   if (!needs_grad({&x, &gamma, &beta, &residual})) return Variable::result(std::move(y), nullptr);
   return Variable::result(std::move(y),
-                          std::make_shared<BatchNormNode>(x, gamma, beta, residual, stats.mean, stats.rstd, act, state.ranks));
+                          std::make_shared<BatchNormNode>(x, gamma, beta, residual, stats.mean, stats.rstd, act, state.ranks,
+                                                          state.recompute && !residual.defined() && !into.defined()));
 }
 
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,

@@ -15,6 +15,9 @@ struct BatchNormState {
   // Not null: mean and variance are those of all ranks' rows together, and so are the sums in the gradient of x. dgamma and dbeta
   // stay this rank's part.
   Communicator* ranks = nullptr;
+  // Convolutions that read the result make it again in their backward pass instead of keeping it. Not with a residual, nor when it
+  // goes into a tensor that is there anyway.
+  bool recompute = false;
 };
 
 // Normalises with the statistics of this batch and updates the running ones. residual may be undefined; the result goes into

@@ -89,14 +89,16 @@ class ScaleNode final : public Node {
 
 class CastNode final : public Node {
  public:
-  explicit CastNode(const Variable& x) : Node({Edge(x)}), type_(x.data().dtype()) {}
+  CastNode(const Variable& x, DType to) : Node({Edge(x)}), from_(x.data().dtype()), to_(to) {}
   std::string_view name() const override { return "cast"; }
-  void backward(Grad dy, Engine& engine) override { engine.send(inputs[0], {dy.value.to(type_), true}); }
+  void backward(Grad dy, Engine& engine) override { engine.send(inputs[0], {dy.value.to(from_), true}); }
   void release() override {}
   int64_t saved_bytes() const override { return 0; }
+  bool recomputable() const override { return inputs[0].node && inputs[0].node->recomputable(); }
+  Tensor recompute() const override { return inputs[0].node->recompute().to(to_); }
 
  private:
-  DType type_;
+  DType from_, to_;
 };
 
 }  // namespace
@@ -120,7 +122,7 @@ Variable scale(const Variable& x, double alpha) {
 
 Variable cast(const Variable& x, DType type) {
   if (x.data().dtype() == type) return x;
-  return Variable::result(x.data().to(type), needs_grad({&x}) ? std::make_shared<CastNode>(x) : nullptr);
+  return Variable::result(x.data().to(type), needs_grad({&x}) ? std::make_shared<CastNode>(x, type) : nullptr);
 }
 
 }  // namespace tessera::ag

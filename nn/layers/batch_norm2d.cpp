@@ -16,7 +16,7 @@ BatchNorm2d::BatchNorm2d(int64_t channels)
 }
 
 Variable BatchNorm2d::forward(const Variable& x, Activation act, const Variable& residual, const Tensor& into) {
-  const ag::BatchNormState state{running_mean, running_var, momentum, eps, ranks};
+  const ag::BatchNormState state{running_mean, running_var, momentum, eps, ranks, recompute};
   if (!training()) return ag::batch_norm_eval(x, weight, bias, state, act, residual, into);
   ++*num_batches_tracked.data<int64_t>();
   return ag::batch_norm_train(x, weight, bias, state, act, residual, into);

@@ -22,6 +22,7 @@ class BatchNorm2d : public UnaryModule {
   Tensor running_mean, running_var;
   Tensor num_batches_tracked;  // i64 scalar, as the original counts it
   Communicator* ranks = nullptr;  // not null: statistics of a training batch are taken over all of them
+  bool recompute = false;  // ag::BatchNormState
 };
 
 // Every batch norm below (recursively) takes its statistics over all ranks, which must run the same layers in the same order.

@@ -72,4 +72,10 @@ void unfold_batch_norm(Module& root) {
   });
 }
 
+void recompute_activations(Module& root, bool on) {
+  root.for_each_module([on](const std::string&, Module& m) {
+    if (auto* block = dynamic_cast<ConvBnAct*>(&m)) block->bn.recompute = on && block->feeds_convolution;
+  });
+}
+
 }  // namespace tessera

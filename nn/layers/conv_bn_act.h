@@ -32,6 +32,7 @@ class ConvBnAct : public UnaryModule {
 
   Conv2d conv;
   BatchNorm2d bn;
+  bool feeds_convolution = false;  // one convolution and nothing else reads the result; set by the owner, who knows
 
  private:
   Tensor folded_weight_, folded_bias_;
@@ -40,5 +41,9 @@ class ConvBnAct : public UnaryModule {
 // Folds every Conv block below (recursively); validation and prediction run the folded network.
 void fold_batch_norm(Module& root, DType type = DType::kF32);
 void unfold_batch_norm(Module& root);
+
+// Of every Conv block below whose result feeds a convolution: a training step keeps the convolution's output only and normalises it
+// once more for the gradient of the weights that read it. Less memory for one pass more; not a bit changes.
+void recompute_activations(Module& root, bool on);
 
 }  // namespace tessera

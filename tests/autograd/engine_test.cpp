@@ -1,7 +1,12 @@
 // The engine itself: shared inputs, slices, deep chains, version check, no-grad, freed graphs.
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <vector>
+
 #include "autograd/functions/concat.h"
+#include "autograd/functions/conv.h"
+#include "autograd/functions/norm.h"
 #include "autograd/functions/pointwise.h"
 #include "autograd/functions/reduce.h"
 #include "autograd/functions/shape.h"
@@ -109,4 +114,41 @@ TEST_CASE("the graph dump names operations and saved bytes") {
   CHECK(text.find("2 nodes, 8 bytes saved") != std::string::npos);
   CHECK(graph_dot(y).find("digraph") == 0);
   CHECK(graph_saved_bytes(y) == 8);
+}
+
+namespace {
+// Gradients of x and of both filters through norm + SiLU (+ residual) and a cast between two convolutions; the bytes that the graph keeps.
+struct Chain {
+  std::vector<std::vector<float>> gradients;
+  int64_t saved_bytes;
+};
+Chain chain(bool recompute, DType type = DType::kF32, bool residual = false, bool into = false) {
+  const auto ramp = [](const Shape& shape, double step) {
+    std::vector<float> v;
+    for (int64_t i = 0; i < numel(shape); ++i) v.push_back(float(0.4 * std::sin(step * double(i) + 1)));
+    return Variable(Tensor::from_vector(v, shape), true);
+  };
+  const Variable x = ramp({2, 4, 4, 3}, 0.7), w = ramp({5, 3, 3, 3}, 1.1), w2 = ramp({4, 1, 1, 5}, 0.9), gamma = ramp({5}, 2), beta = ramp({5}, 3);
+  const ag::BatchNormState state{Tensor::zeros({5}), Tensor::full({5}, 1.0), 0.03, 1e-3, nullptr, recompute};
+  const Variable plus = residual ? ag::cast(ramp({2, 4, 4, 5}, 0.3), type) : Variable{};
+  const Tensor wide = Tensor::empty({2, 4, 4, 9}, type);
+  const Variable z = ag::batch_norm_train(ag::conv2d(ag::cast(x, type), w, {}, {1, 1}), gamma, beta, state, Activation::kSilu, plus,
+                                          into ? wide.narrow(-1, 2, 5) : Tensor{});
+  const Variable y = ag::sum(ag::conv2d(ag::cast(z, DType::kF32), w2, {}, {1, 0}));
+  const int64_t bytes = graph_saved_bytes(y);
+  y.backward();
+  return {{x.grad().to_vector<float>(), w.grad().to_vector<float>(), w2.grad().to_vector<float>()}, bytes};
+}
+}  // namespace
+
+TEST_CASE("a convolution does not keep an input that can be made again") {
+  constexpr int64_t kInput = 2 * 4 * 4 * 5 * 4;  // of the second convolution, in f32
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    CAPTURE(name_of(type));
+    const Chain kept = chain(false, type), made_again = chain(true, type);
+    CHECK(made_again.gradients == kept.gradients);
+    CHECK(made_again.saved_bytes == kept.saved_bytes - kInput);
+  }
+  // A residual is not kept, and a slice of another tensor is there anyway.
+  for (const bool residual : {true, false}) CHECK(chain(true, DType::kF32, residual, !residual).saved_bytes == chain(false).saved_bytes);
 }

@@ -51,13 +51,14 @@ inline std::unique_ptr<YoloSeg> small_model(Device device) {
 
 // A training of its own: everything that a step changes.
 struct Training {
-  explicit Training(bool graph, DType type = DType::kF32, bool overlap = true)
+  explicit Training(bool graph, DType type = DType::kF32, bool overlap = true, bool recompute = false)
       : model(small_model(kCuda)),
         step(*model, loss, ranks, update,
              StepReplay(graph ? StepReplay::MakeRecorder([] { return backend_for(kCuda).recorder(); }) : StepReplay::MakeRecorder(),
                         [this](const std::string& line) { log.push_back(line); })),
         overlapping(overlap) {
     model->set_compute_type(type);
+    model->set_recompute(recompute);
   }
 
   // Images 0 .. n-1 of the small batch; every second step adds gradients only, once there have been some.

@@ -117,6 +117,7 @@ Json bench_step(const Config& c) {
   YoloSeg& model = *loaded.model;
   model.to(device_of(c));
   model.set_compute_type(compute_type_of(c));
+  model.set_recompute(recompute_of(c, model.device()));
   const int64_t size = c.integer("imgsz"), batch = c.integer("batch"), runs = c.integer("runs");
   const ParameterArena arena(model);
   Sgd optimizer(arena, true);

@@ -9,6 +9,7 @@ HeadBranch::HeadBranch(int64_t in, int64_t hidden, int64_t out)
   child("0", conv0);
   child("1", conv1);
   child("2", predict);
+  conv0.feeds_convolution = conv1.feeds_convolution = true;
 }
 
 Variable HeadBranch::forward(const Variable& x, const Tensor& into) {

@@ -87,6 +87,7 @@ struct MemoryPlan::Rehearsal {
     const BackendGuard guard(backend);
     model = std::make_unique<YoloSeg>(r.spec);
     model->set_compute_type(r.compute_type);
+    model->set_recompute(r.recompute);
     model->to(r.device);
     arena = std::make_unique<ParameterArena>(*model);
     if (r.rule == UpdateRule::kSgd) {

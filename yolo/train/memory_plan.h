@@ -17,6 +17,7 @@ struct MemoryRequest {
   ModelSpec spec;
   Device device;
   DType compute_type = DType::kF32;
+  bool recompute = false;  // activations are made again in the backward pass
   UpdateRule rule = UpdateRule::kSgd;
   int64_t imgsz = 640;
   int64_t mask_ratio = 4;

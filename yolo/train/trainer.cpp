@@ -58,7 +58,7 @@ constexpr const char* kExplicitArguments = "(explicit)";
 // A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
 // only extend the run.
 constexpr const char* kFreeOnResume[] = {"resume", "threads", "workers", "quiet", "json", "log", "epochs", "patience", "time", "plots",
-                                         "save_period", "data_root", "cache", "cache_mib", "device", "graph"};
+                                         "save_period", "data_root", "cache", "cache_mib", "device", "graph", "recompute"};
 // And these belong to one sitting: a resumed run has them only when they are given anew.
 constexpr const char* kOfOneSitting[] = {"profile", "conv"};
 
@@ -162,6 +162,7 @@ MemoryRequest Trainer::memory_request(const ModelSpec& spec, UpdateRule rule) co
   r.spec = spec;
   r.device = device_;
   r.compute_type = compute_type_of(config_);
+  r.recompute = recompute_of(config_, device_);
   r.rule = rule;
   r.imgsz = config_.integer("imgsz");
   r.mask_ratio = config_.integer("mask_ratio");
@@ -238,6 +239,7 @@ void Trainer::build_optimizer() {
   }
   model_->to(device_);
   model_->set_compute_type(compute_type_of(config_));
+  model_->set_recompute(recompute_of(config_, device_));
   arena_ = std::make_unique<ParameterArena>(*model_);
   parallel_ = std::make_unique<DataParallel>(*arena_, ranks_);
   parallel_->broadcast_values();
