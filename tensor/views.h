@@ -38,6 +38,7 @@ struct FilterView {
   void* p;
   DType t;
   int64_t o, kh, kw, i;
+  const void* packed = nullptr;  // the same by ConvOps::pack_filter; p may be null then
 };
 
 // A batch of matrices with free row and column strides, so that a transpose is a swap.

@@ -51,7 +51,8 @@ void ConvBnAct::fold(DType type) {
     for (int64_t i = 0; i < per_out; ++i) weight[o * per_out + i] = float(double(weight[o * per_out + i]) * s);
     bias[o] = float(double(beta[o]) - s * double(mean[o]));
   }
-  folded_weight_ = folded_weight.to(type).to(w.device());
+  const ScopeGuard scope(this);  // --conv may name the layer
+  folded_weight_ = ops::PackedFilter(folded_weight.to(type).to(w.device()));
   folded_bias_ = folded_bias.to(w.device());
 }
 

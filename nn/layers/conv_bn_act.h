@@ -25,8 +25,6 @@ class ConvBnAct : public UnaryModule {
   void fold(DType type = DType::kF32);
   void unfold();
   bool folded() const { return folded_weight_.defined(); }
-  const Tensor& folded_weight() const { return folded_weight_; }
-  const Tensor& folded_bias() const { return folded_bias_; }
 
   static void use_plain_path(bool on);  // for tests and teaching; affects all blocks
 
@@ -35,7 +33,8 @@ class ConvBnAct : public UnaryModule {
   bool feeds_convolution = false;  // one convolution and nothing else reads the result; set by the owner, who knows
 
  private:
-  Tensor folded_weight_, folded_bias_;
+  ops::PackedFilter folded_weight_;
+  Tensor folded_bias_;
 };
 
 // Folds every Conv block below (recursively); validation and prediction run the folded network.

@@ -38,18 +38,29 @@ void pack_part(const TileKernels<T>& k, const std::vector<ChannelGroup>& groups,
 
 int64_t floor_mod(int64_t a, int64_t b) { return (a % b + b) % b; }
 
+// Of w.o channels in groups; where the depth is whole, the filter of an output channel goes in one go.
+template <class T>
+void pack_for_conv2d(const TileKernels<T>& k, const std::vector<ChannelGroup>& groups, const FilterView& w, T* packed) {
+  const bool whole = whole_sums<T>(w.i) == w.i;
+  pack_part(k, groups, whole ? 1 : w.kh, whole ? 1 : w.kw, whole ? w.kh * w.kw * w.i : w.i,
+            PackSource<T>{data<const T>(w), w.kh * w.kw * w.i, 1}, packed,
+            [&](int64_t r, int64_t t) { return (r * w.kw + t) * w.i; });
+}
+
+template <class T>
+int64_t packed_size(const TileKernels<T>& k, const std::vector<ChannelGroup>& groups, const FilterView& w) {
+  return packed_width(groups, k) * w.kh * w.kw * whole_sums<T>(w.i);
+}
+
 template <class T>
 void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
   const TileKernels<T> k = tile_kernels<T>();
   const std::vector<ChannelGroup> groups = channel_groups(w.o, k);
   const int64_t width = packed_width(groups, k);
-  const int64_t depth = whole_sums<T>(w.i);
-  const bool whole = depth == w.i;  // then the filter of an output channel is packed in one go
-  const HostScratch<T> packed(width * w.kh * w.kw * depth);
+  const HostScratch<T> own(w.packed ? 0 : packed_size(k, groups, w));
   const HostScratch<float> bias(epilogue.bias ? width : 0);
-  pack_part(k, groups, whole ? 1 : w.kh, whole ? 1 : w.kw, whole ? w.kh * w.kw * w.i : w.i,
-            PackSource<T>{data<const T>(w), w.kh * w.kw * w.i, 1}, packed.get(),
-            [&](int64_t r, int64_t t) { return (r * w.kw + t) * w.i; });
+  if (!w.packed) pack_for_conv2d(k, groups, w, own.get());
+  const T* packed = w.packed ? static_cast<const T*>(w.packed) : own.get();
   RowJob<T> end;
   if (epilogue.bias) {
     pad_bias(static_cast<const float*>(epilogue.bias), groups, k, bias.get());
@@ -58,11 +69,11 @@ void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, con
   end.silu = epilogue.activation == Activation::kSilu;
   end.residual = data<const T>(epilogue.residual);
   end.residual_step = epilogue.residual.pitch;
-  if (w.kh == 1 && w.kw == 1 && p.stride == 1 && p.pad == 0 && whole) {
-    run({data<const T>(x), x.pitch, x.n * x.h * x.w, x.c, packed.get(), data<T>(y), y.pitch, end}, groups, k);
+  if (w.kh == 1 && w.kw == 1 && p.stride == 1 && p.pad == 0 && whole_sums<T>(w.i) == w.i) {
+    run({data<const T>(x), x.pitch, x.n * x.h * x.w, x.c, packed, data<T>(y), y.pitch, end}, groups, k);
     return;
   }
-  run(ConvPlan<T>{x, y, p.stride, 1, {{w.kh, w.kw, -p.pad, -p.pad, 0, 0, y.h, y.w, packed.get()}}, end, groups, k});
+  run(ConvPlan<T>{x, y, p.stride, 1, {{w.kh, w.kw, -p.pad, -p.pad, 0, 0, y.h, y.w, packed}}, end, groups, k});
 }
 
 // dx[iy, ix] sums w[ky, kx] over the taps with (iy + pad - ky) divisible by the stride s. The inputs of one remainder of iy + pad
@@ -149,6 +160,20 @@ void run_transpose_backward_data(const ImageView& dy, const FilterView& w, const
 }
 
 }  // namespace
+
+int64_t packed_filter_size(const FilterView& w) {
+  if (w.t == DType::kF32) return packed_size(tile_kernels<float>(), channel_groups(w.o, tile_kernels<float>()), w);
+  if (w.t != DType::kBF16 || !multiplies_bf16()) return 0;
+  return packed_size(tile_kernels<BFloat16>(), channel_groups(w.o, tile_kernels<BFloat16>()), w);
+}
+
+void pack_filter(const FilterView& w, void* packed) {
+  const auto pack = [&]<class T>(T* to) {
+    const TileKernels<T> k = tile_kernels<T>();
+    pack_for_conv2d(k, channel_groups(w.o, k), w, to);
+  };
+  w.t == DType::kBF16 ? pack(static_cast<BFloat16*>(packed)) : pack(static_cast<float*>(packed));
+}
 
 void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
   if (x.t != DType::kBF16) return run_conv2d<float>(x, w, y, p, epilogue);

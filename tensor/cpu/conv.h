@@ -10,6 +10,9 @@ namespace tessera::cpu {
 // The functions run on the threads of parallel_chunks() and give bitwise equal results for any number of them. They may differ in
 // the last bits between instruction sets. An output never overlaps an input; padding and stride are any that the contract allows.
 void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
+// Packed for conv2d (ConvOps::pack_filter); none for bf16 where it is multiplied as f32.
+int64_t packed_filter_size(const FilterView& w);
+void pack_filter(const FilterView& w, void* packed);
 void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate);
 void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 void bias_backward(const RowsView& dy, float* dbias, bool accumulate);

@@ -304,6 +304,10 @@ void run(const ConvPlan<T>& plan) {
   });
 }
 
+// Note [Crowded sets]: rows of a whole number of pages apart compete for the same few lines of the L1 cache, fewer than a tile has
+// rows. They are copied with a line between them.
+constexpr int64_t kPageBytes = 4096;
+
 template <class T>
 void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups, const TileKernels<T>& kernels) {
   if (product.rows == 0 || groups.empty()) return;
@@ -313,19 +317,29 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const auto count = static_cast<int64_t>(groups.size());
   const Cut tasks = cut(1, units, work, kUnit * product.depth * int64_t(sizeof(T)), count);
   const std::vector<int64_t> packed_start = packed_starts(groups, kernels);
+  const bool crowded = product.a_pitch * int64_t(sizeof(T)) % kPageBytes == 0;
+  const int64_t copy_pitch = product.depth + kLine<T>;
   parallel_chunks(tasks.tasks * tasks.splits, [&](int64_t chunk) {
     const int64_t split = chunk % tasks.splits;
     const int64_t task = chunk / tasks.splits;
     const int64_t end = std::min(product.rows, (task + 1) * tasks.rows * kUnit);
+    T* const copy = crowded ? thread_scratch<T>(tasks.band * kUnit * copy_pitch) : nullptr;
     RowJob<T> job = product.epilogue;
     job.kernel_rows = 1;
-    job.next_tile_ahead = true;
+    job.next_tile_ahead = !crowded;
     job.run = product.depth;
-    job.a_step = product.a_pitch;
+    job.a_step = crowded ? copy_pitch : product.a_pitch;
     job.y_step = product.y_pitch;
     for (int64_t first = task * tasks.rows * kUnit; first < end; first += tasks.band * kUnit) {
       job.a = product.a + first * product.a_pitch;
       job.pixels = std::min(end - first, tasks.band * kUnit);
+      if (crowded) {
+        for (int64_t r = 0; r < job.pixels; ++r) std::copy_n(job.a + r * product.a_pitch, product.depth, copy + r * copy_pitch);
+        job.a = copy;
+        const int64_t next = std::min(first + job.pixels, end);
+        job.ahead = {reinterpret_cast<const char*>(product.a + next * product.a_pitch), std::min(end - next, tasks.band * kUnit),
+                     product.depth * int64_t(sizeof(T)), product.a_pitch * int64_t(sizeof(T))};
+      }
       for (int64_t g = split * count / tasks.splits; g < (split + 1) * count / tasks.splits; ++g) {
         const ChannelGroup& group = groups[static_cast<size_t>(g)];
         const int64_t start = packed_start[static_cast<size_t>(g)];
@@ -334,6 +348,7 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
         job.y = product.y + first * product.y_pitch + group.start;
         if (product.epilogue.residual) job.residual = product.epilogue.residual + first * job.residual_step + group.start;
         kernels.row(job);
+        job.ahead = {};  // fetched once
       }
     }
   });

@@ -72,6 +72,14 @@ HWY_NOINLINE void tile(const RowJob<T>& j, int64_t first, float* sums) {
 #pragma GCC unroll 32
     for (int c = 0; c < NV * kWidth; c += kLine<T>) __builtin_prefetch(y + m * j.y_step + c, 1);
   }
+  if (j.residual) {
+    const T* residual = j.residual + first * j.residual_step;
+#pragma GCC unroll 1
+    for (int m = 0; m < MR; ++m) {
+#pragma GCC unroll 32
+      for (int c = 0; c < NV * kWidth; c += kLine<T>) __builtin_prefetch(residual + m * j.residual_step + c);
+    }
+  }
   V c[MR][NV];
 #pragma GCC unroll 32
   for (int v = 0; v < NV; ++v) {

@@ -40,11 +40,26 @@ Shape conv2d_shape(const Shape& x, const Shape& w, const ConvParams& p) {
   return {x[0], (x[1] + 2 * p.pad - w[1]) / p.stride + 1, (x[2] + 2 * p.pad - w[2]) / p.stride + 1, w[0]};
 }
 
-Tensor conv2d(const Tensor& x, const Tensor& w, const ConvParams& p, const Tensor& bias, Activation act, const Tensor& residual,
-              const Tensor& into) {
-  check_image("conv2d", "x", x);
-  const Tensor filter = dense_filter("conv2d", w, x);
-  const Shape shape = conv2d_shape(x.shape(), w.shape(), p);
+PackedFilter::PackedFilter(const Tensor& w) : shape_(w.shape()), data_(dense_filter("conv2d", w, w)) {
+  Backend& backend = backend_for(w.device());
+  const FilterView plain = data_.filter();
+  const int64_t size = backend.packed_filter_size(plain);
+  if (size == 0) return;
+  const Tensor packed = Tensor::empty({size}, w.dtype(), w.device());
+  backend.pack_filter(plain, packed.raw());
+  data_ = packed;
+  backend_ = backend.name();
+}
+
+FilterView PackedFilter::view(std::string_view backend) const {
+  if (backend_.empty()) return data_.filter();
+  TESSERA_CHECK(backend == backend_, "conv2d: got a filter packed for backend {}, expected one for {}", backend_, backend);
+  return {nullptr, data_.dtype(), shape_[0], shape_[1], shape_[2], shape_[3], data_.raw()};
+}
+
+namespace {
+Tensor run_conv2d(const Tensor& x, const FilterView& w, const Shape& shape, const ConvParams& p, const Tensor& bias, Activation act,
+                  const Tensor& residual, const Tensor& into) {
   ConvEpilogue epilogue;
   epilogue.activation = act;
   if (bias.defined()) {
@@ -59,8 +74,25 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const ConvParams& p, const Tenso
   }
   const Tensor in = readable(x);
   Tensor y = output("conv2d", into, shape, x);
-  backend_for(x.device()).conv2d(in.image(), filter.filter(), y.image(), p, epilogue);
+  backend_for(x.device()).conv2d(in.image(), w, y.image(), p, epilogue);
   return y;
+}
+}  // namespace
+
+Tensor conv2d(const Tensor& x, const Tensor& w, const ConvParams& p, const Tensor& bias, Activation act, const Tensor& residual,
+              const Tensor& into) {
+  check_image("conv2d", "x", x);
+  const Tensor filter = dense_filter("conv2d", w, x);
+  return run_conv2d(x, filter.filter(), conv2d_shape(x.shape(), w.shape(), p), p, bias, act, residual, into);
+}
+
+Tensor conv2d(const Tensor& x, const PackedFilter& w, const ConvParams& p, const Tensor& bias, Activation act,
+              const Tensor& residual, const Tensor& into) {
+  check_image("conv2d", "x", x);
+  TESSERA_CHECK(w.defined(), "conv2d: got no filter");
+  check_type_and_device("conv2d", "w", w.data(), x.dtype(), x.device());
+  const FilterView filter = w.view(backend_for(x.device()).name());
+  return run_conv2d(x, filter, conv2d_shape(x.shape(), w.shape(), p), p, bias, act, residual, into);
 }
 
 Tensor conv2d_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvParams& p, const Tensor& into,

@@ -12,7 +12,7 @@ namespace {
 
 std::set<std::string> methods_in_headers() {
   std::set<std::string> methods;
-  const std::regex pure_virtual(R"(virtual (?:void|double|bool) (\w+)\([^;]*= 0;)");
+  const std::regex pure_virtual(R"(virtual (?:void|double|bool) (\w+)\([^;{]*= 0;)");
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(TESSERA_SOURCE_DIR) / "tensor" / "ops")) {
     if (entry.path().extension() != ".h") continue;
     std::ifstream in(entry.path());
