@@ -1,6 +1,7 @@
 #include "cuda/comm_nccl.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "cuda/context.h"
@@ -20,10 +21,16 @@ class NcclCommunicator final : public Communicator {
     vendor::NcclId id{};
     if (hosts.leader()) check(api_.unique_id(&id), "the id of the ranks");
     hosts.broadcast(id, 0, "NCCL's id of the ranks");
-    check(api_.init_rank(&comm_, hosts.size(), id, hosts.rank()), "the connection of the ranks");
+    vendor::NcclComm comm = nullptr;
+    check(api_.init_rank(&comm, hosts.size(), id, hosts.rank()), "the connection of the ranks");
+    comm_ = comm;
   }
   ~NcclCommunicator() override {
-    if (comm_ != nullptr) api_.abort(comm_);  // nothing is in flight, or nobody will finish it
+    if (ending_.joinable()) {
+      ending_.join();
+    } else if (comm_ != nullptr) {
+      api_.abort(comm_);  // nothing is in flight, or nobody will finish it
+    }
   }
 
   int rank() const override { return hosts_.rank(); }
@@ -48,31 +55,58 @@ class NcclCommunicator final : public Communicator {
     check(api_.broadcast(tensor.raw(), tensor.raw(), bytes, vendor::kNcclUint8, root, comm_, current_stream()), what);
     if (rank() != root) tensor.bump_version();
   }
+  void all_gather_tensor(const Tensor& mine, const Tensor& all, std::string_view what) override {
+    if (mine.device() == Device::cpu()) return Communicator::all_gather_tensor(mine, all, what);
+    const size_t bytes = size_t(mine.numel()) * size_of(mine.dtype());
+    check(api_.all_gather(mine.raw(), all.raw(), bytes, vendor::kNcclUint8, comm_, current_stream()), what);
+  }
   void barrier(std::string_view what) override { hosts_.barrier(what); }
 
+  bool in_stream(Device device) const override { return device.kind == Device::Kind::kCuda; }
+  void wait_for(Device device) override {
+    if (!in_stream(device)) return;
+    reached_.record(current_stream());
+    do {
+      check(vendor::kNcclSuccess, "the work of the device");
+      std::this_thread::yield();
+    } while (!reached_.passed());
+  }
+
   // Also what went wrong after a call had returned.
-  void check(int result, std::string_view what) const {
-    if (result == vendor::kNcclSuccess && comm_ != nullptr) {
+  void check(int result, std::string_view what) {
+    if (result == vendor::kNcclSuccess && comm_ != nullptr && !ending_.joinable()) {
       int later = vendor::kNcclSuccess;
       result = api_.async_error(comm_, &later);
       if (result == vendor::kNcclSuccess && later != vendor::kNcclInProgress) result = later;
     }
-    if (result == vendor::kNcclSuccess) return;
-    const char* const more = comm_ != nullptr ? api_.last_error(comm_) : nullptr;
-    throw Error(ErrorCode::kIo, fmt::format("NCCL, in {}: {}{}{}", what, api_.error_string(result), more && *more ? ": " : "", more ? more : ""),
-                {}, "NCCL_DEBUG=INFO tells more; TESSERA_NCCL=0 takes the way over the host; go on from the last checkpoint with --resume");
+    if (result != vendor::kNcclSuccess) fail(result, what);
+  }
+
+  [[noreturn]] void fail(int result, std::string_view what) {
+    const bool connected = comm_ != nullptr && !ending_.joinable();
+    const char* const more = connected ? api_.last_error(comm_) : nullptr;
+    const std::string why =
+        fmt::format("NCCL, in {}: {}{}{}", what, api_.error_string(result), more && *more ? ": " : "", more ? more : "");
+    // What the device waits for will not come, and destructors wait for the device. In a thread, for NCCL waits in turn until the
+    // last graph with calls of this communicator is gone.
+    if (connected) ending_ = std::thread([this] { api_.abort(comm_); });
+    throw Error(
+        ErrorCode::kIo, why, {},
+        "NCCL_DEBUG=INFO tells more; TESSERA_NCCL=0 takes the way over the host; go on from the last checkpoint with --resume");
   }
 
   Communicator& hosts_;
   const NcclApi& api_;
   vendor::NcclComm comm_ = nullptr;
   SideStream stream_;
+  Event reached_;       // of wait_for()
+  std::thread ending_;  // of a communicator that has failed
 };
 
 class NcclReduce final : public PendingReduce {
  public:
   NcclReduce(NcclCommunicator& ranks, const Tensor& tensor, Reduce op, std::string what)
-      : ranks_(ranks), tensor_(tensor), what_(std::move(what)) {
+      : ranks_(ranks), tensor_(tensor), what_(std::move(what)), recorded_(recording()) {
     Event ready;
     ready.record(current_stream());
     ready.hold_up(ranks.stream_.get());
@@ -82,8 +116,8 @@ class NcclReduce final : public PendingReduce {
                 what_);
     done_.record(ranks.stream_.get());
   }
-  // Nothing has to be called for it to move on.
-  bool test() override { return done_.passed(); }
+  // Nothing has to be called for it to move on. In a recording it has not begun, and asking would end that.
+  bool test() override { return !recorded_ && done_.passed(); }
   void wait() override {
     ranks_.check(vendor::kNcclSuccess, what_);
     done_.hold_up(current_stream());
@@ -93,6 +127,7 @@ class NcclReduce final : public PendingReduce {
   NcclCommunicator& ranks_;
   Tensor tensor_;
   std::string what_;
+  bool recorded_;
   Event done_;
 };
 

@@ -61,7 +61,8 @@ class Graph final : public Recording {
   cudaGraphExec_t exec_;
 };
 
-// A stream that is captured. Whatever happens, it is no longer when this goes.
+// A stream that is captured, and with it every stream that waits for an event of it, until it waits for them in turn: reductions
+// over several ranks have one of their own. Whatever happens, it is no longer when this goes.
 class CapturedStream {
  public:
   CapturedStream() {
@@ -90,6 +91,10 @@ class CapturedStream {
     const cudaError_t error = cudaGraphInstantiate(&exec, graph, 0);
     (void)cudaGraphDestroy(graph);
     check(error, "cudaGraphInstantiate");
+    // What the first launch would take of the device's memory is taken here, where its lack is no more than a failed recording.
+    const cudaError_t uploaded = cudaGraphUpload(exec, nullptr);
+    if (uploaded != cudaSuccess) (void)cudaGraphExecDestroy(exec);
+    check(uploaded, "cudaGraphUpload");
     return exec;
   }
 

@@ -27,6 +27,9 @@ class DataParallel {
   // What had been accumulated there before must be the same on all ranks; it stays as it was. No seed: 1.
   void backward(const Variable& loss, const Tensor& seed = {});
 
+  // For the work of a device with such reductions in it (Communicator::wait_for).
+  void wait() const { ranks_.wait_for(arena_.all_grads().device()); }
+
   void broadcast_values() const;   // parameters and buffers of rank 0 to all
   void broadcast_buffers() const;  // running statistics alone
 

@@ -66,9 +66,20 @@ class Communicator {
   }
   void broadcast(std::string& text, int root, std::string_view what);
   void broadcast(const Tensor& tensor, int root, std::string_view what) { broadcast_tensor(tensor, root, what); }
+  // A dense tensor of one type and shape on every rank: (size(), its shape) in rank order, where `mine` is.
+  Tensor all_gather(const Tensor& mine, std::string_view what);
+
+  // Whether calls with tensors of this device are work of its stream, which the host neither waits for nor carries anything for.
+  // Only such calls can be recorded (tensor/capture.h); then they must be on all ranks, and be replayed on all of them.
+  virtual bool in_stream(Device) const { return false; }
+  // Waits for the work of a device that has such calls, and looks meanwhile whether one of them fails, for which the device would
+  // wait for ever: Error(kIo). Elsewhere returns at once.
+  virtual void wait_for(Device) {}
 
  protected:
-  virtual void broadcast_tensor(const Tensor& tensor, int root, std::string_view what);  // over the host
+  // Over the host.
+  virtual void broadcast_tensor(const Tensor& tensor, int root, std::string_view what);
+  virtual void all_gather_tensor(const Tensor& mine, const Tensor& all, std::string_view what);
 };
 
 // One process.

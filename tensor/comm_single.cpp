@@ -53,4 +53,21 @@ void Communicator::broadcast_tensor(const Tensor& tensor, int root, std::string_
   }
 }
 
+Tensor Communicator::all_gather(const Tensor& mine, std::string_view what) {
+  TESSERA_CHECK(mine.is_dense(), "all_gather of {}: {} is not dense", what, describe(mine));
+  Shape shape{size()};
+  for (const int64_t n : mine.shape()) shape.push_back(n);
+  const Tensor all = Tensor::empty(shape, mine.dtype(), mine.device());
+  all_gather_tensor(mine, all, what);
+  return all;
+}
+
+void Communicator::all_gather_tensor(const Tensor& mine, const Tensor& all, std::string_view what) {
+  const Tensor host = mine.to(Device::cpu());  // itself when it is there
+  const bool here = all.device() == Device::cpu();
+  const Tensor parts = here ? all : Tensor::empty(all.shape(), all.dtype());
+  all_gather(host.raw(), mine.numel() * int64_t(size_of(mine.dtype())), parts.raw(), what);
+  if (!here) all.copy_from(parts);
+}
+
 }  // namespace tessera

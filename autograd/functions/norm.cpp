@@ -5,6 +5,8 @@
 #include "autograd/engine.h"
 #include "autograd/functions/pointwise.h"
 #include "tensor/ops/optim.h"
+#include "tensor/ops/pointwise.h"
+#include "tensor/ops/reduce.h"
 
 namespace tessera::ag {
 
@@ -33,13 +35,19 @@ std::vector<std::vector<double>> of_all_ranks(Communicator& ranks, double rows, 
   return parts;
 }
 
-// Mean and variance of the rows of all ranks from those of each: no sums of squares, so nothing cancels. `rows` becomes their
-// number.
-ops::BatchNormStats joined(const ops::BatchNormStats& own, double& rows, double eps, Communicator& ranks) {
-  const auto parts = of_all_ranks(ranks, rows, own.mean, own.var, "batch norm statistics");
+struct JoinedStats {
+  ops::BatchNormStats stats;
+  Tensor unbiased;  // variance
+};
+
+Tensor unbiased(const Tensor& var, double rows) { return rows > 1 ? ops::scale(var, rows / (rows - 1)) : var; }
+
+// Mean and variance of the rows of all ranks from those of each: no sums of squares, so nothing cancels.
+JoinedStats joined(const ops::BatchNormStats& own, double own_rows, double eps, Communicator& ranks) {
+  const auto parts = of_all_ranks(ranks, own_rows, own.mean, own.var, "batch norm statistics");
   const size_t channels = size_t(own.mean.numel());
   std::vector<double> mean(channels), var(channels), rstd(channels);
-  rows = 0;
+  double rows = 0;
   for (const auto& p : parts) rows += p[0];
   for (size_t c = 0; c < channels; ++c) {
     for (const auto& p : parts) mean[c] += p[0] / rows * p[1 + c];
@@ -49,7 +57,53 @@ ops::BatchNormStats joined(const ops::BatchNormStats& own, double& rows, double 
     }
     rstd[c] = 1 / std::sqrt(var[c] + eps);
   }
-  return {from_doubles(mean, own.mean), from_doubles(var, own.mean), from_doubles(rstd, own.mean)};
+  const ops::BatchNormStats stats{from_doubles(mean, own.mean), from_doubles(var, own.mean), from_doubles(rstd, own.mean)};
+  return {stats, unbiased(stats.var, rows)};
+}
+
+// --- both exchanges once more, as calls of the device's stream
+
+Tensor number_like(const Tensor& t, double v) { return Tensor::full({1}, v, t.dtype(), t.device()); }
+
+struct PartsInStream {
+  Tensor own;             // (2, C): first, second
+  Tensor rows, all_rows;  // (R, 1) of every rank; (1, 1)
+  Tensor first, second;   // (R, C)
+};
+
+PartsInStream of_all_ranks_in_stream(Communicator& ranks, double rows, const Tensor& first, const Tensor& second,
+                                     const char* what) {
+  const int64_t channels = first.numel();
+  const Tensor own = Tensor::empty({1 + 2 * channels}, first.dtype(), first.device());
+  own.narrow(0, 0, 1).fill(rows);
+  own.narrow(0, 1, channels).copy_from(first);
+  own.narrow(0, 1 + channels, channels).copy_from(second);
+  const Tensor all = ranks.all_gather(own, what);
+  PartsInStream p;
+  p.own = own.narrow(0, 1, 2 * channels).view({2, channels});
+  p.rows = all.narrow(1, 0, 1);
+  p.all_rows = ops::reduce(ReduceOp::kSum, p.rows, {0}, true);
+  p.first = all.narrow(1, 1, channels);
+  p.second = all.narrow(1, 1 + channels, channels);
+  return p;
+}
+
+JoinedStats joined_in_stream(const ops::BatchNormStats& own, double own_rows, double eps, Communicator& ranks) {
+  const PartsInStream p = of_all_ranks_in_stream(ranks, own_rows, own.mean, own.var, "batch norm statistics");
+  const Tensor share = ops::binary(BinaryOp::kDivide, p.rows, p.all_rows);
+  const auto average = [&](const Tensor& parts) {
+    return ops::reduce(ReduceOp::kSum, ops::binary(BinaryOp::kMultiply, share, parts), {0});
+  };
+  ops::BatchNormStats s;
+  s.mean = average(p.first);
+  const Tensor off = ops::binary(BinaryOp::kSubtract, p.first, s.mean);
+  s.var = average(ops::binary(BinaryOp::kAdd, p.second, ops::binary(BinaryOp::kMultiply, off, off)));
+  const Tensor deviation = ops::unary(UnaryOp::kSqrt, ops::binary(BinaryOp::kAdd, s.var, number_like(s.var, eps)));
+  const Tensor one = number_like(s.var, 1);
+  s.rstd = ops::binary(BinaryOp::kDivide, one, deviation);
+  const Tensor all_rows = p.all_rows.view({1});
+  const Tensor degrees = ops::binary(BinaryOp::kMaximum, ops::binary(BinaryOp::kSubtract, all_rows, one), one);
+  return {s, ops::binary(BinaryOp::kMultiply, s.var, ops::binary(BinaryOp::kDivide, all_rows, degrees))};
 }
 
 class BatchNormNode final : public Node {
@@ -99,8 +153,13 @@ class BatchNormNode final : public Node {
   // ranks.
   Tensor with_sums_of_all_ranks(const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
     const Tensor& x = x_.get();
-    const size_t channels = size_t(dgamma.numel());
     const double own_rows = double(x.numel() / x.size(-1));
+    const auto [slope, offset] =
+        ranks_->in_stream(x.device()) ? corrections_in_stream(own_rows, dgamma, dbeta) : corrections(own_rows, dgamma, dbeta);
+    return ops::batch_norm_apply(x, mean_.get(), rstd_.get(), slope, offset, Activation::kNone, dx);
+  }
+  std::pair<Tensor, Tensor> corrections(double own_rows, const Tensor& dgamma, const Tensor& dbeta) {
+    const size_t channels = size_t(dgamma.numel());
     const auto parts = of_all_ranks(*ranks_, own_rows, dgamma, dbeta, "batch norm gradients");
     const std::vector<double> gamma = doubles(gamma_.get()), rstd = doubles(rstd_.get());
     const std::vector<double>& own = parts[size_t(ranks_->rank())];
@@ -113,8 +172,19 @@ class BatchNormNode final : public Node {
       slope[c] = gamma[c] * rstd[c] * (own[1 + c] / own_rows - all_dgamma / rows);
       offset[c] = gamma[c] * rstd[c] * (own[1 + channels + c] / own_rows - all_dbeta / rows);
     }
-    return ops::batch_norm_apply(x, mean_.get(), rstd_.get(), from_doubles(slope, mean_.get()), from_doubles(offset, mean_.get()),
-                                 Activation::kNone, dx);
+    return {from_doubles(slope, mean_.get()), from_doubles(offset, mean_.get())};
+  }
+  std::pair<Tensor, Tensor> corrections_in_stream(double own_rows, const Tensor& dgamma, const Tensor& dbeta) {
+    const PartsInStream p = of_all_ranks_in_stream(*ranks_, own_rows, dgamma, dbeta, "batch norm gradients");
+    const auto mean_of_all = [&](const Tensor& parts) {
+      return ops::binary(BinaryOp::kDivide, ops::reduce(ReduceOp::kSum, parts, {0}), p.all_rows.view({1}));
+    };
+    const Tensor factor = ops::binary(BinaryOp::kMultiply, gamma_.get(), rstd_.get());
+    const auto correction = [&](int64_t row, const Tensor& parts) {
+      const Tensor own_mean = ops::scale(p.own.select(0, row), 1 / own_rows);
+      return ops::binary(BinaryOp::kMultiply, factor, ops::binary(BinaryOp::kSubtract, own_mean, mean_of_all(parts)));
+    };
+    return {correction(0, p.first), correction(1, p.second)};
   }
 
   Saved x_, mean_, rstd_, gamma_, beta_;
@@ -133,11 +203,18 @@ const Tensor& data_or_none(const Variable& v) {
 Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,
                           Activation act, const Variable& residual, const Tensor& into) {
   ops::BatchNormStats stats = ops::batch_norm_stats(x.data(), state.eps);
-  double count = double(x.data().numel() / x.size(-1));
-  if (state.ranks != nullptr) stats = joined(stats, count, state.eps, *state.ranks);
+  const double rows = double(x.data().numel() / x.size(-1));
+  Tensor running;
+  if (state.ranks == nullptr) {
+    running = unbiased(stats.var, rows);
+  } else {
+    const auto join = state.ranks->in_stream(x.data().device()) ? joined_in_stream : joined;
+    JoinedStats all = join(stats, rows, state.eps, *state.ranks);
+    stats = std::move(all.stats), running = std::move(all.unbiased);
+  }
   ops::lerp(state.running_mean, stats.mean, state.momentum);
-  // (1-m) r + m * var * count/(count-1), as two lerps would lose the factor: scale first.
-  ops::lerp(state.running_var, count > 1 ? ops::scale(stats.var, count / (count - 1)) : stats.var, state.momentum);
+  // (1-m) r + m * var * rows/(rows-1), as two lerps would lose the factor: scale first.
+  ops::lerp(state.running_var, running, state.momentum);
   Tensor y = ops::batch_norm_apply(x.data(), stats.mean, stats.rstd, gamma.data(), beta.data(), act, data_or_none(residual), into);
   if (!needs_grad({&x, &gamma, &beta, &residual})) return Variable::result(std::move(y), nullptr);
   return Variable::result(std::move(y),

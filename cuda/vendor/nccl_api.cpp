@@ -15,6 +15,7 @@ struct Opened {
     find(api.unique_id, "ncclGetUniqueId");
     find(api.init_rank, "ncclCommInitRank");
     find(api.all_reduce, "ncclAllReduce");
+    find(api.all_gather, "ncclAllGather");
     find(api.broadcast, "ncclBroadcast");
     find(api.async_error, "ncclCommGetAsyncError");
     find(api.abort, "ncclCommAbort");
@@ -27,21 +28,30 @@ const Opened& opened() {
   return o;
 }
 const NcclApi* instead = nullptr;
+
+int version_of(const NcclApi& api) {
+  int version = 0;
+  return api.version(&version) == kNcclSuccess ? version : 0;
+}
+const NcclApi* found() {
+  if (instead != nullptr) return instead;
+  return opened().library.complete() ? &opened().api : nullptr;
+}
 }  // namespace
 
 const NcclApi* nccl_api() {
-  if (instead != nullptr) return instead;
-  return opened().library.complete() ? &opened().api : nullptr;
+  const NcclApi* const api = found();
+  return api != nullptr && version_of(*api) >= kOldestNccl ? api : nullptr;
 }
 
 void set_nccl_api(const NcclApi* api) { instead = api; }
 
 std::string describe_nccl() {
-  const NcclApi* const api = nccl_api();
-  int v = 0;
+  const NcclApi* const api = found();
   if (api == nullptr) return "NCCL cannot be loaded: " + opened().library.trouble();
-  if (api->version(&v) != kNcclSuccess) return "NCCL that does not tell its version";
-  return fmt::format("NCCL {}.{}.{}", v / 10000, v / 100 % 100, v % 100);
+  const int v = version_of(*api);
+  if (v == 0) return "NCCL that does not tell its version";
+  return fmt::format("NCCL {}.{}.{}{}", v / 10000, v / 100 % 100, v % 100, v < kOldestNccl ? ", older than 2.10: not used" : "");
 }
 
 }  // namespace tessera::cuda::vendor

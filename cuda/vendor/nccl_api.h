@@ -18,6 +18,7 @@ struct NcclApi {
   int (*unique_id)(NcclId*);
   int (*init_rank)(NcclComm*, int ranks, NcclId, int rank);
   int (*all_reduce)(const void* from, void* to, size_t count, int type, int op, NcclComm, void* stream);
+  int (*all_gather)(const void* from, void* to, size_t count_of_one, int type, NcclComm, void* stream);
   int (*broadcast)(const void* from, void* to, size_t count, int type, int root, NcclComm, void* stream);
   int (*async_error)(NcclComm, int*);
   int (*abort)(NcclComm);
@@ -25,7 +26,9 @@ struct NcclApi {
   const char* (*last_error)(NcclComm);
 };
 
-const NcclApi* nccl_api();    // null: it is not here
+inline constexpr int kOldestNccl = 21000;  // means over the ranks since 2.10, calls in CUDA graphs since 2.9
+
+const NcclApi* nccl_api();    // null: it is not here, or too old
 std::string describe_nccl();  // "NCCL 2.28.9", or why there is none
 
 // For tests: what nccl_api() returns from now on; null: the library again.

@@ -27,8 +27,13 @@ void fail_call(const std::string& name, int nth, cudaError_t error, int times = 
 // ends the program with a segmentation fault where it does.
 void allow_host_access(bool allow);
 
+// Between host and device as a kernel would, whoever may access what: for work of a test's own that is given to submit().
+void copy(void* to, const void* from, size_t bytes);
+
 // Copies on streams that the default stream does not wait for run as late as they may: when they are waited for (default: at once).
 void defer_copies(bool defer);
+
+uint64_t capture_of(cudaStream_t stream);  // the number of the capture that its work goes into, from 1; 0: none
 
 uint64_t launches();  // since the start
 uint64_t calls(const std::string& name);  // of a function of the runtime, since the start

@@ -98,6 +98,8 @@ TEST_CASE("a recording that fails leaves the device as it was") {
   SUBCASE("no memory for the graph") {
     emulated::fail_call("cudaGraphInstantiate", 1, cudaErrorMemoryAllocation);
     CHECK(error_of(record).code() == ErrorCode::kMemory);
+    emulated::fail_call("cudaGraphUpload", 1, cudaErrorMemoryAllocation);
+    CHECK(error_of(record).code() == ErrorCode::kMemory);
   }
   SUBCASE("a kernel cannot be launched") {
     emulated::fail_call("capture", 2, cudaErrorLaunchOutOfResources);
@@ -107,7 +109,7 @@ TEST_CASE("a recording that fails leaves the device as it was") {
   }
   SUBCASE("the device is lost at any call") {
     for (const char* call : {"cudaStreamCreateWithFlags", "cudaStreamBeginCapture", "cudaThreadExchangeStreamCaptureMode",
-                             "cudaStreamEndCapture", "cudaGraphInstantiate"}) {
+                             "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphUpload"}) {
       CAPTURE(call);
       emulated::fail_call(call, 1, cudaErrorIllegalAddress);
       const Error e = error_of(record);
@@ -169,6 +171,57 @@ TEST_CASE("the emulated runtime's rules of capture") {
   CHECK(cudaStreamEndCapture(stream, &graph) == cudaErrorStreamCaptureInvalidated);
   CHECK(cudaStreamDestroy(stream) == cudaSuccess);
   (void)cudaGetLastError();
+}
+
+TEST_CASE("the emulated runtime's rules of a capture over two streams") {
+  struct Two {
+    cudaStream_t origin = nullptr, other = nullptr;
+    cudaEvent_t before = nullptr, fork = nullptr, join = nullptr;
+    cudaGraph_t graph = nullptr;
+    Two() {
+      for (cudaStream_t* s : {&origin, &other}) CHECK(cudaStreamCreateWithFlags(s, cudaStreamNonBlocking) == cudaSuccess);
+      for (cudaEvent_t* e : {&before, &fork, &join}) CHECK(cudaEventCreate(e) == cudaSuccess);
+      CHECK(cudaEventRecord(before, other) == cudaSuccess);
+      CHECK(cudaStreamBeginCapture(origin, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+      CHECK(cudaEventRecord(fork, origin) == cudaSuccess);
+      CHECK(cudaStreamWaitEvent(other, fork, 0) == cudaSuccess);
+      CHECK(emulated::capture_of(other) == emulated::capture_of(origin));
+      CHECK(cudaMemsetAsync(nullptr, 0, 0, other) == cudaSuccess);
+    }
+    ~Two() {
+      for (cudaStream_t s : {origin, other}) CHECK(cudaStreamDestroy(s) == cudaSuccess);
+      for (cudaEvent_t e : {before, fork, join}) CHECK(cudaEventDestroy(e) == cudaSuccess);
+      (void)cudaGetLastError();
+    }
+    void rejoin() const {
+      CHECK(cudaEventRecord(join, other) == cudaSuccess);
+      CHECK(cudaStreamWaitEvent(origin, join, 0) == cudaSuccess);
+    }
+  } two;
+  cudaError_t end = cudaErrorStreamCaptureInvalidated;
+  SUBCASE("joined") {
+    two.rejoin();
+    end = cudaSuccess;
+  }
+  SUBCASE("not joined") { end = cudaErrorStreamCaptureUnjoined; }
+  SUBCASE("ended by the other stream") {
+    two.rejoin();
+    CHECK(cudaStreamEndCapture(two.other, &two.graph) == cudaErrorStreamCaptureUnmatched);
+  }
+  SUBCASE("an event of the capture is asked") { CHECK(cudaEventQuery(two.fork) == cudaErrorCapturedEvent); }
+  SUBCASE("an event of the capture is waited for") { CHECK(cudaEventSynchronize(two.fork) == cudaErrorCapturedEvent); }
+  SUBCASE("the other stream is waited for") { CHECK(cudaStreamSynchronize(two.other) == cudaErrorStreamCaptureUnsupported); }
+  SUBCASE("an event from before the capture") {
+    CHECK(cudaStreamWaitEvent(two.origin, two.before, 0) == cudaErrorStreamCaptureIsolation);
+  }
+  SUBCASE("the default stream is to take part") {
+    CHECK(cudaStreamWaitEvent(nullptr, two.fork, 0) == cudaErrorStreamCaptureUnsupported);
+  }
+  CHECK(cudaStreamEndCapture(two.origin, &two.graph) == end);
+  CHECK((two.graph != nullptr) == (end == cudaSuccess));
+  CHECK(emulated::capture_of(two.other) == 0);
+  CHECK(cudaStreamWaitEvent(two.origin, two.fork, 0) == cudaErrorCapturedEvent);  // of a capture that is over
+  if (two.graph != nullptr) CHECK(cudaGraphDestroy(two.graph) == cudaSuccess);
 }
 
 }  // namespace

@@ -254,7 +254,7 @@ TEST_CASE("replayed steps have the bits of steps call by call") {
 
 TEST_CASE("activations that are made again on a device change no bit of a replayed step") {
   const NoHostAccess closed;
-  Training kept(false), made_again(true, DType::kF32, true, true);
+  Training kept(false), made_again(true, DType::kF32, true, single_process(), false, true);
   for (int64_t i = 0; i < 5; ++i) {
     const StepResult a = kept.run(i), b = made_again.run(i);
     CHECK(b.loss.items.seg == a.loss.items.seg);

@@ -1,11 +1,14 @@
 // The runtime of the emulated GPU: one device, memory that faults when it is used wrongly, failures on demand. All streams run at
-// once, in the caller; a stream that is captured keeps its work for a graph, and refuses what a real one refuses.
+// once, in the caller; a stream that is captured keeps its work for a graph, and refuses what a real one refuses. A graph runs in
+// an order drawn from the seed, of those that its dependencies allow: a wait that was forgotten shows as a wrong result.
 #include <sys/mman.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
+#include <random>
 #include <set>
 #include <utility>
 #include <vector>
@@ -14,24 +17,42 @@
 #include "tests/cuda_host/emulator.h"
 #include "tests/cuda_host/machine.h"
 
-// Work of a graph, in order.
-using Work = std::vector<std::function<cudaError_t()>>;
+using Work = std::function<cudaError_t()>;
+
+// Positions in Capture::nodes; whoever comes next waits for these.
+using Frontier = std::set<size_t>;
+
+struct Node {
+  Work work;
+  Frontier after;
+};
+
+// What is captured between a begin and its end, from the stream of the begin and those that waited for an event of it.
+struct Capture {
+  uint64_t number = 0;
+  cudaStream_t origin = nullptr;
+  cudaStreamCaptureMode mode{};
+  bool invalidated = false, ended = false;
+  std::vector<Node> nodes{};
+  std::set<cudaStream_t> streams{};
+};
 
 struct CUstream_st {
   bool waits_for_default = true;
-  bool capturing = false, invalidated = false;
-  cudaStreamCaptureMode mode{};
-  Work captured{};
-  Work late{};  // copies that have not run yet, with defer_copies()
+  std::shared_ptr<Capture> capture{};  // null: none
+  Frontier frontier{};                 // of the capture
+  std::vector<Work> late{};            // copies that have not run yet, with defer_copies()
 };
 struct CUevent_st {
   cudaStream_t stream = nullptr;
+  std::shared_ptr<Capture> capture{};  // in which it was recorded last; it may have ended
+  Frontier frontier{};
 };
 struct CUgraph_st {
-  Work work;
+  std::vector<Node> nodes;
 };
 struct CUgraphExec_st {
-  Work work;
+  std::vector<Node> nodes;
 };
 
 namespace {
@@ -59,7 +80,8 @@ struct Device {
   std::map<std::string, Failure> planned;
   std::map<std::string, uint64_t, std::less<>> calls;
   cudaError_t last = cudaSuccess;
-  std::set<cudaStream_t> capturing;
+  std::set<std::shared_ptr<Capture>> captures;  // alive
+  uint64_t captures_begun = 0, graph_launches = 0;
   cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
   std::set<cudaStream_t> streams;  // alive
   bool defer_copies = false;
@@ -74,16 +96,21 @@ cudaError_t remember(cudaError_t error) {
   return error;
 }
 
-cudaError_t invalidate(cudaStream_t stream, cudaError_t error) {
-  stream->invalidated = true;
+cudaError_t invalidate(Capture& capture, cudaError_t error) {
+  capture.invalidated = true;
   return remember(error);
 }
 
+bool capturing(cudaStream_t stream) { return stream != nullptr && stream->capture != nullptr; }
+
 // What a stream's work may be given to: not the default stream, while one is captured that waits for it.
 cudaError_t accept(cudaStream_t stream) {
-  if (stream != nullptr) return stream->invalidated ? remember(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
-  for (cudaStream_t s : device().capturing) {
-    if (s->waits_for_default) return invalidate(s, cudaErrorStreamCaptureImplicit);
+  if (capturing(stream)) return stream->capture->invalidated ? remember(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
+  if (stream != nullptr) return cudaSuccess;
+  for (const auto& capture : device().captures) {
+    for (cudaStream_t s : capture->streams) {
+      if (s->waits_for_default) return invalidate(*capture, cudaErrorStreamCaptureImplicit);
+    }
   }
   return cudaSuccess;
 }
@@ -91,9 +118,57 @@ cudaError_t accept(cudaStream_t stream) {
 // Calls that may wait for the device: forbidden to a thread that captures, unless it says that it knows (the relaxed mode).
 cudaError_t forbidden_while_capturing() {
   const Device& d = device();
-  for (cudaStream_t s : d.capturing) {
-    if (s->mode != cudaStreamCaptureModeRelaxed && d.thread_mode != cudaStreamCaptureModeRelaxed) {
-      return invalidate(s, cudaErrorStreamCaptureUnsupported);
+  for (const auto& capture : d.captures) {
+    if (capture->mode != cudaStreamCaptureModeRelaxed && d.thread_mode != cudaStreamCaptureModeRelaxed) {
+      return invalidate(*capture, cudaErrorStreamCaptureUnsupported);
+    }
+  }
+  return cudaSuccess;
+}
+
+// An event of a capture is a place in its graph: nobody can ask whether, or wait until, it has been reached.
+cudaError_t forbid_captured(cudaEvent_t event) {
+  if (event->capture == nullptr) return cudaSuccess;
+  return event->capture->ended ? remember(cudaErrorCapturedEvent) : invalidate(*event->capture, cudaErrorCapturedEvent);
+}
+
+void end(const std::shared_ptr<Capture>& capture) {
+  capture->ended = true;
+  for (cudaStream_t s : capture->streams) s->capture = nullptr, s->frontier.clear();
+  capture->streams.clear();
+  device().captures.erase(capture);
+}
+
+// Whether the stream that ends the capture waits for all that is in it.
+bool joined(const Capture& capture, const Frontier& end) {
+  std::vector<bool> before_end(capture.nodes.size(), false);
+  for (const size_t i : end) before_end[i] = true;
+  for (size_t i = capture.nodes.size(); i-- > 0;) {
+    if (!before_end[i]) return false;
+    for (const size_t j : capture.nodes[i].after) before_end[j] = true;
+  }
+  return true;
+}
+
+// In the order of the capture (seed 0), or in another that the dependencies allow.
+cudaError_t run_graph(const std::vector<Node>& nodes) {
+  std::mt19937_64 random(tessera::emulated::seed() * 1000003 + ++device().graph_launches);
+  std::vector<size_t> missing(nodes.size());
+  std::vector<std::vector<size_t>> next(nodes.size());
+  std::set<size_t> ready;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    missing[i] = nodes[i].after.size();
+    if (missing[i] == 0) ready.insert(i);
+    for (const size_t j : nodes[i].after) next[j].push_back(i);
+  }
+  while (!ready.empty()) {
+    const size_t skipped = tessera::emulated::seed() == 0 ? 0 : random() % ready.size();
+    const auto chosen = std::next(ready.begin(), ptrdiff_t(skipped));
+    const size_t i = *chosen;
+    ready.erase(chosen);
+    if (const cudaError_t error = nodes[i].work(); error != cudaSuccess) return error;
+    for (const size_t k : next[i]) {
+      if (--missing[k] == 0) ready.insert(k);
     }
   }
   return cudaSuccess;
@@ -107,8 +182,8 @@ cudaError_t run_late(cudaStream_t stream) {
   }
   return cudaSuccess;
 }
-cudaError_t submit_copy(cudaStream_t stream, std::function<cudaError_t()> work) {
-  const bool late = stream != nullptr && !stream->capturing && !stream->waits_for_default && device().defer_copies;
+cudaError_t submit_copy(cudaStream_t stream, Work work) {
+  const bool late = stream != nullptr && !capturing(stream) && !stream->waits_for_default && device().defer_copies;
   if (!late) return tessera::emulated::submit(stream, std::move(work));
   stream->late.push_back(std::move(work));
   return cudaSuccess;
@@ -169,6 +244,13 @@ void close_buffers() {
   device().opened.clear();
 }
 
+void copy(void* to, const void* from, size_t bytes) {
+  open_buffer(to);
+  open_buffer(from);
+  std::memcpy(to, from, bytes);
+  close_buffers();
+}
+
 bool is_device_address(const void* p) { return size_t(static_cast<const std::byte*>(p) - device().memory) < kDeviceBytes; }
 
 Buffer* buffer_before(const void* p) {
@@ -187,12 +269,14 @@ void defer_copies(bool defer) { device().defer_copies = defer; }
 
 cudaError_t submit(cudaStream_t stream, std::function<cudaError_t()> work) {
   if (const cudaError_t error = accept(stream); error != cudaSuccess) return error;
-  if (stream == nullptr || !stream->capturing) return work();
+  if (!capturing(stream)) return work();
   cudaError_t planned = cudaSuccess;
   if (fails_now("capture", &planned)) return planned;
-  stream->captured.push_back(std::move(work));
+  stream->capture->nodes.push_back({std::move(work), std::exchange(stream->frontier, {stream->capture->nodes.size()})});
   return cudaSuccess;
 }
+
+uint64_t capture_of(cudaStream_t stream) { return capturing(stream) ? stream->capture->number : 0; }
 
 uint64_t calls(const std::string& name) {
   const auto it = device().calls.find(name);
@@ -261,7 +345,12 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureMerge: return "cudaErrorStreamCaptureMerge";
+    case cudaErrorStreamCaptureUnmatched: return "cudaErrorStreamCaptureUnmatched";
+    case cudaErrorStreamCaptureUnjoined: return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation: return "cudaErrorStreamCaptureIsolation";
     case cudaErrorStreamCaptureImplicit: return "cudaErrorStreamCaptureImplicit";
+    case cudaErrorCapturedEvent: return "cudaErrorCapturedEvent";
   }
   return "unrecognized error code";
 }
@@ -281,7 +370,12 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorNotReady: return "device not ready";
     case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureMerge: return "operation would result in a merge of separate capture sequences";
+    case cudaErrorStreamCaptureUnmatched: return "capture was not ended in the same stream as it began";
+    case cudaErrorStreamCaptureUnjoined: return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation: return "dependency created on uncaptured work in another stream";
     case cudaErrorStreamCaptureImplicit: return "operation would make the legacy stream depend on a capturing blocking stream";
+    case cudaErrorCapturedEvent: return "operation not permitted on an event last recorded in a capturing stream";
   }
   return "unrecognized error code";
 }
@@ -386,10 +480,7 @@ cudaError_t cudaFreeHost(void* p) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   TESSERA_MAY_FAIL();
   return submit_copy(stream, [=] {
-    open_buffer(to);
-    open_buffer(from);
-    std::memcpy(to, from, bytes);
-    tessera::emulated::close_buffers();
+    tessera::emulated::copy(to, from, bytes);
     return cudaSuccess;
   });
 }
@@ -418,7 +509,11 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   TESSERA_MAY_FAIL();
-  device().capturing.erase(stream);
+  if (capturing(stream)) {
+    const std::shared_ptr<Capture> capture = stream->capture;
+    if (stream == capture->origin) end(capture);
+    capture->streams.erase(stream);
+  }
   device().streams.erase(stream);
   const cudaError_t error = run_late(stream);
   delete stream;
@@ -427,35 +522,40 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   TESSERA_MAY_FAIL();
-  if (stream != nullptr && stream->capturing) return invalidate(stream, cudaErrorStreamCaptureUnsupported);
+  if (capturing(stream)) return invalidate(*stream->capture, cudaErrorStreamCaptureUnsupported);
   if (const cudaError_t error = run_late(stream); error != cudaSuccess) return error;
   return accept(stream);
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   TESSERA_MAY_FAIL();
-  if (stream == nullptr || stream->capturing) return remember(cudaErrorStreamCaptureUnsupported);
-  *stream = {.waits_for_default = stream->waits_for_default, .capturing = true, .mode = mode};
-  device().capturing.insert(stream);
+  if (stream == nullptr || capturing(stream)) return remember(cudaErrorStreamCaptureUnsupported);
+  Device& d = device();
+  stream->capture = std::make_shared<Capture>(Capture{.number = ++d.captures_begun, .origin = stream, .mode = mode});
+  stream->capture->streams.insert(stream);
+  d.captures.insert(stream->capture);
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   TESSERA_MAY_FAIL();
-  if (stream == nullptr || !stream->capturing) return remember(cudaErrorInvalidValue);
-  stream->capturing = false;
-  device().capturing.erase(stream);
+  if (!capturing(stream)) return remember(cudaErrorInvalidValue);
+  const std::shared_ptr<Capture> capture = stream->capture;
   *graph = nullptr;
-  if (std::exchange(stream->invalidated, false)) return remember(cudaErrorStreamCaptureInvalidated);
-  *graph = new CUgraph_st{std::move(stream->captured)};
+  if (stream != capture->origin) return invalidate(*capture, cudaErrorStreamCaptureUnmatched);
+  const bool complete = joined(*capture, stream->frontier);
+  end(capture);
+  if (capture->invalidated) return remember(cudaErrorStreamCaptureInvalidated);
+  if (!complete) return remember(cudaErrorStreamCaptureUnjoined);
+  *graph = new CUgraph_st{std::move(capture->nodes)};
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   TESSERA_MAY_FAIL();
-  *status = stream == nullptr || !stream->capturing ? cudaStreamCaptureStatusNone
-            : stream->invalidated                   ? cudaStreamCaptureStatusInvalidated
-                                                    : cudaStreamCaptureStatusActive;
+  *status = !capturing(stream)             ? cudaStreamCaptureStatusNone
+            : stream->capture->invalidated ? cudaStreamCaptureStatusInvalidated
+                                           : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
 
@@ -467,18 +567,18 @@ cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
   TESSERA_MAY_FAIL();
-  *exec = new CUgraphExec_st{graph->work};
+  *exec = new CUgraphExec_st{graph->nodes};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
+  TESSERA_MAY_FAIL();
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   TESSERA_MAY_FAIL();
-  return tessera::emulated::submit(stream, [exec] {
-    for (const auto& work : exec->work) {
-      if (const cudaError_t error = work(); error != cudaSuccess) return error;
-    }
-    return cudaSuccess;
-  });
+  return tessera::emulated::submit(stream, [exec] { return run_graph(exec->nodes); });
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -513,12 +613,15 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   TESSERA_MAY_FAIL();
-  event->stream = stream;
+  if (const cudaError_t error = accept(stream); error != cudaSuccess) return error;
+  *event = {.stream = stream};
+  if (capturing(stream)) event->capture = stream->capture, event->frontier = stream->frontier;
   return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   TESSERA_MAY_FAIL();
+  if (const cudaError_t error = forbid_captured(event); error != cudaSuccess) return error;
   const bool waits = event->stream != nullptr && device().streams.contains(event->stream) && !event->stream->late.empty();
   return waits ? cudaErrorNotReady : cudaSuccess;
 }
@@ -526,13 +629,26 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 // More than was recorded may run here; never less.
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   TESSERA_MAY_FAIL();
+  if (const cudaError_t error = forbid_captured(event); error != cudaSuccess) return error;
   return run_late(event->stream);
 }
 
-// Kernels run when they are launched, so the waiting is done now. A copy that has to wait for kernels waits for none.
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+// Kernels run when they are launched, so the waiting is done now. A copy that has to wait for kernels waits for none. A stream that
+// waits for an event of a capture takes part in it from then on.
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   TESSERA_MAY_FAIL();
-  return run_late(event->stream);
+  if (const cudaError_t error = accept(stream); error != cudaSuccess) return error;
+  if (event->capture == nullptr) {
+    if (capturing(stream) && event->stream != nullptr) return invalidate(*stream->capture, cudaErrorStreamCaptureIsolation);
+    return run_late(event->stream);
+  }
+  if (event->capture->ended) return remember(cudaErrorCapturedEvent);
+  if (stream == nullptr) return invalidate(*event->capture, cudaErrorStreamCaptureUnsupported);
+  if (capturing(stream) && stream->capture != event->capture) return invalidate(*event->capture, cudaErrorStreamCaptureMerge);
+  stream->capture = event->capture;
+  stream->capture->streams.insert(stream);
+  stream->frontier.insert(event->frontier.begin(), event->frontier.end());
+  return cudaSuccess;
 }
 
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {

@@ -32,7 +32,9 @@ struct Row {
   int warps = 1 << 20;  // of the instance that fits worst
 };
 
-std::string table(const std::map<std::pair<std::string, std::string>, Row>& rows) {
+using Rows = std::map<std::pair<std::string, std::string>, Row>;  // (kernel, architecture)
+
+std::string table(const Rows& rows) {
   std::string text = fmt::format("| {:28} | {:6} | {:>3} | {:>9} | {:>6} | {:>5} | {:>6} | {:>7} | {:>9} |\n", "kernel", "arch",
                                  "n", "registers", "shared", "stack", "spills", "threads", "occupancy");
   text += fmt::format("|{:-<30}|{:-<8}|{:->4}:|{:->10}:|{:->7}:|{:->6}:|{:->7}:|{:->8}:|{:->10}:|\n", "", "", "", "", "", "", "",
@@ -49,13 +51,10 @@ std::string table(const std::map<std::pair<std::string, std::string>, Row>& rows
   return text;
 }
 
-TEST_CASE("compiled kernels") {
-  if (std::string_view(TESSERA_CUDA_OBJECTS).empty()) {
-    MESSAGE("skipped: no nvcc");
-    return;
-  }
-  std::map<std::pair<std::string, std::string>, Row> rows;  // (kernel, architecture)
-  std::ifstream objects(TESSERA_CUDA_OBJECTS);
+// Of the object files that a file lists.
+Rows rows_of(const char* list) {
+  Rows rows;
+  std::ifstream objects(list);
   int files = 0;
   for (std::string object; std::getline(objects, object);) {
     if (object.find(".cu.") == object.npos) continue;
@@ -89,8 +88,17 @@ TEST_CASE("compiled kernels") {
   }
   CHECK(files > 0);
   CHECK(!rows.empty());
+  return rows;
+}
+
+TEST_CASE("compiled kernels") {
+  if (std::string_view(TESSERA_CUDA_OBJECTS).empty()) {
+    MESSAGE("skipped: no nvcc");
+    return;
+  }
+  const Rows rows = rows_of(TESSERA_CUDA_OBJECTS);
   fmt::print(
-      "{}{}", table(rows),
+      "{}\nThe ladders of bench/kernels/cuda:\n\n{}{}", table(rows), table(rows_of(CUDA_RUNGS_OBJECTS)),
       "\nn: instances, the columns give the worst of them. Shared memory is static, bytes of a block. Occupancy: resident warps "
       "of\n"
       "those that a multiprocessor can hold, by registers, shared memory and launch bounds (*: without dynamic shared memory).\n");

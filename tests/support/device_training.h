@@ -10,6 +10,7 @@
 
 #include "data/sample.h"
 #include "nn/data_parallel.h"
+#include "nn/layers/batch_norm2d.h"
 #include "nn/optim/ema.h"
 #include "nn/optim/optimizer.h"
 #include "nn/optim/weight_update.h"
@@ -49,16 +50,21 @@ inline std::unique_ptr<YoloSeg> small_model(Device device) {
   return model;
 }
 
-// A training of its own: everything that a step changes.
+// A training of its own: everything that a step changes. Of several ranks one part.
 struct Training {
-  explicit Training(bool graph, DType type = DType::kF32, bool overlap = true, bool recompute = false)
-      : model(small_model(kCuda)),
+  explicit Training(bool graph, DType type = DType::kF32, bool overlap = true, Communicator& all_ranks = single_process(),
+                    bool sync_bn = false, bool recompute = false)
+      : world(all_ranks),
+        model(small_model(kCuda)),
         step(*model, loss, ranks, update,
-             StepReplay(graph ? StepReplay::MakeRecorder([] { return backend_for(kCuda).recorder(); }) : StepReplay::MakeRecorder(),
-                        [this](const std::string& line) { log.push_back(line); })),
+             StepReplay(
+                 graph ? StepReplay::MakeRecorder([] { return backend_for(kCuda).recorder(); }) : StepReplay::MakeRecorder(),
+                 [this](const std::string& line) { log.push_back(line); }, all_ranks),
+             !sync_bn),
         overlapping(overlap) {
     model->set_compute_type(type);
     model->set_recompute(recompute);
+    if (sync_bn) synchronize_batch_norm(*model, world);
   }
 
   // Images 0 .. n-1 of the small batch; every second step adds gradients only, once there have been some.
@@ -66,12 +72,15 @@ struct Training {
     Batch batch = small_batch();
     batch.images = batch.images.narrow(0, 0, images);
     batch.masks = batch.masks.narrow(0, 0, images);
-    batch.images.data<uint8_t>()[index] = uint8_t(7 * index);
+    batch.images.data<uint8_t>()[index] = uint8_t(7 * index + 100 * world.rank());
     if (images == 1) batch.targets.pop_back(), batch.target_image.pop_back();
     if (!overlapping) {
       batch.overlap = false;
       batch.masks = Tensor::full({int64_t(batch.targets.size()), kMask, kMask}, 1, DType::kI32);
     }
+    return run(index, batch);
+  }
+  StepResult run(int64_t index, const Batch& batch) {
     ScheduleValues values;
     values.lr.fill(1e-2 / double(index + 1));
     values.momentum = 0.8 + 0.01 * double(index);
@@ -89,13 +98,14 @@ struct Training {
     return all;
   }
 
+  Communicator& world;
   std::vector<std::string> log;
   std::unique_ptr<YoloSeg> model;
   ParameterArena arena{*model};
   Sgd optimizer{arena, true};
   Ema ema{arena};
-  SegmentationLoss loss;
-  DataParallel ranks{arena, single_process()};
+  SegmentationLoss loss{{}, {8, 16, 32}, &world};
+  DataParallel ranks{arena, world, 1 << 20};
   WeightUpdate update{arena, optimizer, ema, {0, 5e-4, 0}, 10, {.on = true, .initial = 128, .growth_interval = 3}};
   TrainStep step;
   bool overlapping;

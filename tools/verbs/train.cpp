@@ -35,7 +35,9 @@ int run_train(const Config& given) {
   std::unique_ptr<Communicator> over_device;
   if (!world().alone() && device_of(given, world().local_rank(), world().local_size()) != Device::cpu()) {
     over_device = device_communicator(world());
-    const std::string how = over_device ? describe_nccl() : "the host, which is slow (tessera info says under nccl why)";
+    const std::string how =
+        over_device ? describe_nccl()
+                    : "the host, which is slow and keeps steps from being CUDA graphs (tessera info says under nccl why)";
     if (world().leader()) log_line(log, fmt::format("gradients go over {}", how));
   }
   Communicator& ranks = over_device ? *over_device : world();

@@ -11,6 +11,8 @@
 #include "tensor/base/parallel.h"
 #include "tensor/base/scope.h"
 #include "tensor/ops/assign.h"
+#include "tensor/ops/pointwise.h"
+#include "tensor/ops/reduce.h"
 
 namespace tessera {
 
@@ -52,6 +54,22 @@ void scale_over_ranks(ops::Positives& p, int64_t images, const std::array<double
     scales.push_back(float(gains[k] / std::max(k < 3 ? all.score_sum : all.positives, 1.0) * all.images * double(ranks.size())));
   }
   p.scales.copy_from(Tensor::from_vector(scales, {4}));
+}
+
+// The same as calls of the device's stream, in f32.
+void scale_over_ranks_in_stream(ops::Positives& p, int64_t images, const Tensor& gains, Communicator& ranks) {
+  const Tensor own = Tensor::empty({3}, DType::kF32, gains.device());
+  own.narrow(0, 0, 2).copy_from(p.totals);
+  own.narrow(0, 2, 1).fill(double(images));
+  const Tensor all = ops::reduce(ReduceOp::kSum, ranks.all_gather(own, "the loss's totals"), {0});
+  const Tensor divisors = Tensor::full({4}, 1, DType::kF32, gains.device());
+  const auto at_least_one = [&](int64_t total, int64_t first, int64_t count) {
+    const Tensor d = divisors.narrow(0, first, count);
+    d.copy_from(ops::binary(BinaryOp::kMaximum, all.narrow(0, total, 1), d));
+  };
+  at_least_one(0, 0, 3);
+  at_least_one(1, 3, 1);
+  p.scales.copy_from(ops::binary(BinaryOp::kDivide, ops::binary(BinaryOp::kMultiply, gains, all.narrow(0, 2, 1)), divisors));
 }
 
 // Sum of the cross-entropy of every class of every anchor against the target scores.
@@ -124,7 +142,9 @@ const SegmentationLoss::Constants& SegmentationLoss::constants(Device device) co
   if (!constants_ || constants_->bins.device() != device) {
     const Tensor bins = Tensor::empty({kDistanceBins, 1});
     for (int64_t b = 0; b < kDistanceBins; ++b) bins.data<float>()[b] = float(b);
-    constants_ = {bins.to(device), Tensor::from_floats({-1, -1, 1, 1}, {4}).to(device)};
+    const Tensor gains = Tensor::empty({4});
+    for (size_t k = 0; k < 4; ++k) gains.data<float>()[k] = float(gains_of_terms()[k] * (ranks_ != nullptr ? ranks_->size() : 1));
+    constants_ = {bins.to(device), Tensor::from_floats({-1, -1, 1, 1}, {4}).to(device), gains.to(device)};
   }
   return *constants_;
 }
@@ -145,11 +165,19 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
   params.image_width = targets.width;
   params.mask_height = outputs.prototypes.size(1);
   params.mask_width = outputs.prototypes.size(2);
-  params.gains = {gains_.cls, gains_.box, gains_.dfl, gains_.box};
+  params.gains = gains_of_terms();
   const int64_t capacity = std::min(assignment.target.numel(), objects.classes.numel() * how.topk);
   ops::Positives p = ops::collect_positives(maps, objects.boxes, objects.classes, objects.mask_ids, assignment, params, capacity);
 
-  if (ranks_ != nullptr) scale_over_ranks(p, objects.boxes.size(0), params.gains, *ranks_);
+  const auto& [bins, outwards, gains] = constants(device);
+  if (ranks_ != nullptr) {
+    const int64_t images = objects.boxes.size(0);
+    if (ranks_->in_stream(device)) {
+      scale_over_ranks_in_stream(p, images, gains, *ranks_);
+    } else {
+      scale_over_ranks(p, images, params.gains, *ranks_);
+    }
+  }
 
   LossResult result;
   result.gains = gains_;
@@ -165,7 +193,6 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
     leave_rows_away(p, std::max<int64_t>(int64_t(p.totals.data<double>()[1]), ranks_ != nullptr ? 1 : 0));
   if (p.weights.numel() == 0) return result;
   const Variable logits = ag::gather_rows(outputs.box, p.index);
-  const auto& [bins, outwards] = constants(device);
   result.box = term(1, ag::ciou_loss(predicted_boxes(logits, p.anchors, bins, outwards), p.corners, p.weights));
   result.dfl = term(2, ag::dfl_loss(logits, p.distances, p.weights));
   result.seg = term(3, mask_sum(outputs, targets, p));

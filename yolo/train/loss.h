@@ -67,8 +67,10 @@ class SegmentationLoss {
   struct Constants {
     Tensor bins;      // (16, 1): 0, 1, ...
     Tensor outwards;  // (4): -1, -1, 1, 1
+    Tensor gains;     // (4) of class, box, distance and mask term, times the number of ranks
   };
   const Constants& constants(Device device) const;
+  std::array<double, 4> gains_of_terms() const { return {gains_.cls, gains_.box, gains_.dfl, gains_.box}; }
 
   LossGains gains_;
   std::array<int64_t, kLevels> strides_;

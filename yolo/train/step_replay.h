@@ -7,6 +7,10 @@
 //   something that cannot be recorded     one line says why; call by call from there on
 //
 // Call by call is the reference: a replayed step gives the same bits.
+//
+// Of several ranks, whose reductions are recorded too, all do the same at the same step: a form is that of all their shapes
+// together, and what one of them cannot record is recorded by none. That takes two short messages over the host for a recording,
+// and one a step.
 #pragma once
 
 #include <functional>
@@ -17,6 +21,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/capture.h"
+#include "tensor/comm.h"
 
 namespace tessera {
 
@@ -26,8 +31,9 @@ class StepReplay {
   enum class Ran { kCalls, kRecorded, kReplayed };
   using MakeRecorder = std::function<std::unique_ptr<Recorder>()>;
 
-  // make_recorder empty, or giving null: always call by call. `log` gets the line that says why a recording failed.
-  StepReplay(MakeRecorder make_recorder, std::function<void(const std::string&)> log);
+  // make_recorder empty, or giving null, on all ranks alike: always call by call. `log` gets the line that says why a recording
+  // failed.
+  StepReplay(MakeRecorder make_recorder, std::function<void(const std::string&)> log, Communicator& ranks = single_process());
 
   // `shapes`: all sizes of what goes in. `form`: which of several pieces of work on them. Addresses of everything that the work
   // reads or leaves must stay the same while shapes do. An error of the work itself is thrown; so is that of a replay.
@@ -36,11 +42,14 @@ class StepReplay {
   void release();
 
  private:
+  std::string of_all_ranks(const std::string& shapes) const;
+  std::string trouble_of_any_rank(const std::string& own) const;
   bool record(int form, const std::function<void()>& work);
-  void give_up(const Error& why);
+  void give_up(const std::string& why);
 
   MakeRecorder make_recorder_;
   std::function<void(const std::string&)> log_;
+  Communicator* ranks_;
   std::string shapes_;
   std::map<std::pair<std::string, int>, int> warm_;
   std::unique_ptr<Recorder> recorder_;

@@ -124,6 +124,7 @@ void TrainStep::start(const Batch& batch, const ScheduleValues& values, bool wit
 }
 
 StepResult TrainStep::finish() {
+  ranks_.wait();
   const std::vector<double> said = feedback_.to_vector<double>();
   StepResult result;
   result.ran = ran_;

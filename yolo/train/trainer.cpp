@@ -263,11 +263,13 @@ void Trainer::build_optimizer() {
   step_ = std::make_unique<TrainStep>(*model_, *loss_, *parallel_, *update_, step_replay(), !config_.flag("sync_bn"));
 }
 
-// A profile wants the single calls, and MPI cannot be recorded.
+// A profile wants the single calls, and what goes over the host cannot be recorded.
 StepReplay Trainer::step_replay() {
   StepReplay::MakeRecorder make;
-  if (config_.flag("graph") && config_.integer("profile") == 0 && ranks_.alone()) make = [this] { return backend_for(device_).recorder(); };
-  return {std::move(make), [this](const std::string& line) { log_line(log_, line); }};
+  const bool recordable = ranks_.alone() || ranks_.in_stream(device_);
+  if (config_.flag("graph") && config_.integer("profile") == 0 && recordable)
+    make = [this] { return backend_for(device_).recorder(); };
+  return {std::move(make), [this](const std::string& line) { log_line(log_, line); }, ranks_};
 }
 
 void Trainer::start_profile(Roof roof) {
