@@ -268,7 +268,7 @@ DetectProblem problem_of(const DetectInput& in, const DetectParams& params) {
 // The same for `images` from `first` on.
 DetectProblem part_of(DetectProblem p, int first, int images) {
   for (Level& l : p.levels) {
-    for (Images<const float>* map : {&l.box, &l.cls, &l.coefficients}) map->p = map->pixel(int64_t(first) * map->h * map->w);
+    for (Images<const float>* map : {&l.box, &l.cls, &l.coefficients}) map->p += int64_t(first) * map->h * map->w * map->pitch;
   }
   p.images = images;
   return p;

@@ -149,13 +149,13 @@ std::vector<OpCase> detect_cases() {
   };
   DetectParams agnostic = params(0.3f, 0.4, 30), capped = params(0.1f, 0.1, 300), few = params(0, 0.2, 40);
   agnostic.agnostic = true;
-  capped.max_candidates = 4500;
+  capped.max_candidates = 2500;
   few.max_candidates = 100;
   const Sizes small{"small", 2, 3, 5, {{{6, 5}, {3, 3}, {2, 1}}}};
   const Sizes wide{"many classes", 2, 80, 32, {{{6, 6}, {3, 3}, {2, 2}}}};
   const Sizes one_class{"one class", 3, 1, 4, {{{8, 6}, {4, 3}, {2, 2}}}};
   const Sizes decoded{"decoded", 2, 4, 3, {{{9, 9}, {5, 5}, {3, 3}}}, true};
-  const Sizes large{"more than fits at once", 1, 3, 2, {{{40, 44}, {20, 22}, {10, 11}}}, true};
+  const Sizes large{"more than fits at once", 1, 3, 2, {{{24, 30}, {12, 15}, {6, 8}}}, true};
   const Sizes images{"more images than at once", 35, 2, 1, {{{2, 2}, {1, 1}, {1, 1}}}};
   const Sizes one_level{"one level", 1, 2, 1, {{{1, 7}, {0, 0}, {0, 0}}}};
   const auto named = [](Sizes s, const char* name) {
@@ -178,11 +178,11 @@ std::vector<OpCase> detect_cases() {
   list.push_back(detect_case(named(decoded, "agnostic"), agnostic, {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
   list.push_back(detect_case(named(decoded, "classes that meet"), params(0.2f, 0.3, 300), {.boxes = decoded_boxes(40000), .scores = uniform(0, 1)}));
   list.push_back(detect_case(named(decoded, "odd numbers"), params(0.2f, 0.3, 300), {.boxes = decoded_boxes(300, true), .scores = odd_scores()}));
+  list.push_back(detect_case(named(large, "one score"), capped, {.boxes = decoded_boxes(200), .scores = uniform(0.5, 0.5)}));
   list.push_back(detect_case(named(decoded, "no limit of overlap"), params(0.2f, 1, 500), {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
   list.push_back(detect_case(named(decoded, "the best 100"), few, {.boxes = decoded_boxes(300), .scores = whole(0, 3)}));
   list.push_back(detect_case(large, capped, {.boxes = decoded_boxes(200), .scores = uniform(0, 1)}));
-  list.push_back(detect_case(named(large, "one score"), capped, {.boxes = decoded_boxes(200), .scores = uniform(0.5, 0.5)}));
-  list.push_back(detect_case(named(large, "many rows"), params(0.5f, 0.7, 2500), {.boxes = decoded_boxes(2000), .scores = whole(0, 1)}));
+  list.push_back(detect_case(named(large, "many rows"), params(0.5f, 0.7, 900), {.boxes = decoded_boxes(2000), .scores = whole(0, 1)}));
   list.push_back(detect_case(images, params(0.1f, 0.5, 12), {}));
   list.push_back(detect_case(one_level, params(0.1f, 0.5, 14), {}));
 
