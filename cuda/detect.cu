@@ -1,8 +1,8 @@
 // Detections from the head's maps. Contract: tensor/ops/detect.h.
 //
-// No launch depends on a number that only the device knows. Candidates are 64-bit keys: the smaller the better, and no two are equal,
-// so that the order in which blocks list them is of no account. Compiled without fused multiply-adds: boxes, scores and overlaps have
-// the bits that they have on the host.
+// No launch depends on a number that only the device knows. Candidates are 64-bit keys: the smaller the better, and no two are
+// equal, so that the order in which blocks list them is of no account. Compiled without fused multiply-adds: boxes, scores and
+// overlaps have the bits that they have on the host.
 #include <algorithm>
 
 #include "cuda/device/reduce.cuh"
@@ -149,11 +149,12 @@ __device__ void sort_keys(Key* keys, int count) {
   }
 }
 
-// The number of rows that are kept after the next `count` candidates, at most kWindow, which are compared with the `kept` rows and with
-// each other. Four threads have one candidate.
+// The number of rows that are kept after the next `count` candidates, at most kWindow, which are compared with the `kept` rows and
+// with each other. Four threads have one candidate.
 __device__ int suppress_window(const DetectProblem& p, int image, const Key* keys, int count, float* rows, int kept) {
-  TESSERA_SHARED(moved, Corners[kWindow]);     // with the class offset
-  TESSERA_SHARED(rivals, unsigned long long[kWindow]);  // bit i: candidate i before this one would suppress it; its own bit: a row does
+  TESSERA_SHARED(moved, Corners[kWindow]);  // with the class offset
+  // Bit i: candidate i before this one would suppress it; its own bit: a row does.
+  TESSERA_SHARED(rivals, unsigned long long[kWindow]);
   const int t = int(threadIdx.x);
   const int own = t / kThreadsOfBox, side = t % kThreadsOfBox;
   const Key key = keys[min(own, count - 1)];
@@ -162,10 +163,10 @@ __device__ int suppress_window(const DetectProblem& p, int image, const Key* key
   const int cell = anchor - l.first_anchor;
   const float* const raw = l.box.pixel(int64_t(image) * l.box.h * l.box.w + cell);
   const float value = p.decoded ? raw[side] : side_distance(raw + side * kBins);
-  float values[kSides];
-  for (int k = 0; k < kSides; ++k) values[k] = __shfl_sync(kAllLanes, value, k, kSides);
-  const Corners box = p.decoded ? corners_of(values[0], values[1], values[2], values[3])
-                                : box_at(cell % l.box.w, cell / l.box.w, values, l.stride);
+  auto of_side = [&](int k) { return __shfl_sync(kAllLanes, value, k, kSides); };
+  const float values[kSides] = {of_side(0), of_side(1), of_side(2), of_side(3)};
+  const Corners box =
+      p.decoded ? corners_of(values[0], values[1], values[2], values[3]) : box_at(cell % l.box.w, cell / l.box.w, values, l.stride);
   const Corners own_moved = box.shifted(p.class_shift(class_id));
   const float own_area = own_moved.area();
   auto is_rival = [&](const Corners& other) { return suppresses(other, other.area(), own_moved, own_area, p.params.iou); };
@@ -192,13 +193,14 @@ __device__ int suppress_window(const DetectProblem& p, int image, const Key* key
     const float row[kDetectionColumns] = {box.x1, box.y1, box.x2, box.y2, score_of_key(key), float(class_id), float(anchor)};
     for (int k = 0; k < int(kDetectionColumns); ++k) rows[int64_t(place) * kDetectionColumns + k] = row[k];
   }
-  __syncthreads();  // the rows are written, the shared variables free
+  // What the next window reads and writes lies behind its first barrier, but for `moved`, which nobody reads after the second.
   return min(kept + __popcll(alive), p.rows);
 }
 
-// The rows of every image, zeros after the last. Block: one image. Its candidates are gone through from the best on, a chunk at a time
-// in shared memory; most images need one.
-__global__ void __launch_bounds__(kThreads) suppress_kernel(DetectProblem p, const Key* all_keys, const int* counts, float* detections) {
+// The rows of every image, zeros after the last. Block: one image. Its candidates are gone through from the best on, a chunk at a
+// time in shared memory; most images need one.
+__global__ void __launch_bounds__(kThreads)
+    suppress_kernel(DetectProblem p, const Key* all_keys, const int* counts, float* detections) {
   TESSERA_SHARED(chunk, Key[kChunk]);
   TESSERA_SHARED(loaded, int[1]);
   const int t = int(threadIdx.x);
@@ -232,7 +234,8 @@ __global__ void __launch_bounds__(kThreads) suppress_kernel(DetectProblem p, con
 }
 
 // coefficients[row] = those of the row's anchor, 0 for a row that is none. One thread a value.
-__global__ void __launch_bounds__(kThreads) gather_coefficients_kernel(DetectProblem p, const float* detections, float* coefficients) {
+__global__ void __launch_bounds__(kThreads)
+    gather_coefficients_kernel(DetectProblem p, const float* detections, float* coefficients) {
   const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
   const int row = i / p.masks;
   if (row >= p.images * p.rows) return;
@@ -288,8 +291,8 @@ void detect(const DetectInput& in, const DetectParams& params, float* detections
     const DetectProblem p = part_of(all, first, std::min(at_once, all.images - first));
     float* const rows = detections + int64_t(first) * p.rows * kDetectionColumns;
     fill({counts.get(), DType::kI32, {at_once}, {1}}, 0);
-    launch("detect, candidates", {dim3(blocks_for(p.anchors, kWarps), unsigned(p.images)), dim3(kThreads)}, list_candidates_kernel, p,
-           keys.get(), counts.get());
+    launch("detect, candidates", {dim3(blocks_for(p.anchors, kWarps), unsigned(p.images)), dim3(kThreads)}, list_candidates_kernel,
+           p, keys.get(), counts.get());
     launch("detect, suppress", {dim3(unsigned(p.images)), dim3(kThreads)}, suppress_kernel, p, static_cast<const Key*>(keys.get()),
            static_cast<const int*>(counts.get()), rows);
     launch("detect, coefficients", one_thread_each(int64_t(p.images) * p.rows * p.masks, kThreads), gather_coefficients_kernel, p,

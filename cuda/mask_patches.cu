@@ -1,5 +1,5 @@
-// Pixels of masks from prototypes and coefficients. Contract: tensor/ops/detect.h. Compiled without fused multiply-adds, for the bits
-// of the host.
+// Pixels of masks from prototypes and coefficients. Contract: tensor/ops/detect.h. Compiled without fused multiply-adds, for the
+// bits of the host.
 #include <vector>
 
 #include "cuda/device/element.cuh"
@@ -55,8 +55,8 @@ struct MaskProblem {
 };
 
 // pixel = bilinear(L) > 0. Block: a tile. Logits of the cells under it are computed once, into shared memory, a thread one cell;
-// then every thread has a column of the tile in every fourth row, and a warp writes half a row. Where the target is smaller than its
-// slice, pixels share few cells and compute the four of theirs.
+// then every thread has a column of the tile in every fourth row, and a warp writes half a row. Where the target is smaller than
+// its slice, pixels share few cells and compute the four of theirs.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     mask_patches_kernel(MaskProblem p, const MaskItem* items, const Tile* tiles, uint8_t* pixels) {
@@ -80,9 +80,7 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   __syncthreads();
-  auto at = [&](int x, int y) {
-    return shared ? logits[(y - cell_y) * cell_columns + x - cell_x] : p.logit<N>(m, x, y);
-  };
+  auto at = [&](int x, int y) { return shared ? logits[(y - cell_y) * cell_columns + x - cell_x] : p.logit<N>(m, x, y); };
   const int x = tile.x + t % kTile;
   if (x >= x_end) return;
   const Tap ax = tap_of(x, columns, m.width);

@@ -88,8 +88,8 @@ Corners box_of(const DetectInput& in, const DetectLevel& level, int64_t cell, co
   return box_at(int(cell % level.box.w), int(cell / level.box.w), distance, level.stride);
 }
 
-// What a value of the class maps must be above to be worth decoding: a little below the exact limit, so that rounding never hides an
-// anchor.
+// What a value of the class maps must be above to be worth decoding: a little below the exact limit, so that rounding never hides
+// an anchor.
 float least_of(const DetectInput& in, const DetectParams& params) {
   const float c = params.confidence;
   if (in.decoded) return c;

@@ -20,15 +20,15 @@ DetectInput input_of(const DetectMaps& maps) {
     const Tensor &box = maps.box[i], &cls = maps.cls[i], &coefficients = maps.coefficients[i];
     for (const auto& [what, map] : {std::pair{"box", box}, std::pair{"cls", cls}, std::pair{"coefficients", coefficients}}) {
       check_type_and_device(op, what, map, DType::kF32, device);
-      TESSERA_CHECK(map.rank() == 4 && map.size(0) == maps.box[0].size(0) && map.size(1) == box.size(1) && map.size(2) == box.size(2) &&
-                        map.size(3) > 0 && map.layout() != Layout::kGeneral,
-                    "{}: got {} map {} of level {}, expected ({}, {}, {}, channels) in dense or pitched rows", op, what, describe(map), i,
-                    maps.box[0].size(0), box.size(1), box.size(2));
+      TESSERA_CHECK(map.rank() == 4 && map.size(0) == maps.box[0].size(0) && map.size(1) == box.size(1) &&
+                        map.size(2) == box.size(2) && map.size(3) > 0 && map.layout() != Layout::kGeneral,
+                    "{}: got {} map {} of level {}, expected ({}, {}, {}, channels) in dense or pitched rows", op, what,
+                    describe(map), i, maps.box[0].size(0), box.size(1), box.size(2));
     }
-    TESSERA_CHECK(box.size(3) == box_channels && cls.size(3) == maps.cls[0].size(3) &&
-                      coefficients.size(3) == maps.coefficients[0].size(3),
-                  "{}: got maps {}, {}, {} of level {}, expected {} channels, and as many classes and coefficients as level 0", op,
-                  describe(box), describe(cls), describe(coefficients), i, box_channels);
+    TESSERA_CHECK(
+        box.size(3) == box_channels && cls.size(3) == maps.cls[0].size(3) && coefficients.size(3) == maps.coefficients[0].size(3),
+        "{}: got maps {}, {}, {} of level {}, expected {} channels, and as many classes and coefficients as level 0", op,
+        describe(box), describe(cls), describe(coefficients), i, box_channels);
     in.levels[i] = {box.image(), cls.image(), coefficients.image(), maps.strides[i]};
   }
   // A detection's class and anchor are floats; classes and anchors together are counted in 32 bits.
@@ -43,7 +43,8 @@ DetectInput input_of(const DetectMaps& maps) {
 DetectResult detect(const DetectMaps& maps, const DetectParams& params, std::span<const int32_t> classes) {
   if (!(params.confidence >= 0 && params.confidence <= 1))
     throw Error(ErrorCode::kUsage, fmt::format("conf is {}, allowed are 0 to 1", params.confidence));
-  if (!(params.iou >= 0 && params.iou <= 1)) throw Error(ErrorCode::kUsage, fmt::format("iou is {}, allowed are 0 to 1", params.iou));
+  if (!(params.iou >= 0 && params.iou <= 1))
+    throw Error(ErrorCode::kUsage, fmt::format("iou is {}, allowed are 0 to 1", params.iou));
   TESSERA_CHECK(params.max_detections >= 0 && params.max_candidates >= 0, "detect: got at most {} detections of {} candidates",
                 params.max_detections, params.max_candidates);
   DetectInput in = input_of(maps);
@@ -83,10 +84,10 @@ void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::spa
   };
   for (size_t i = 0; i < items.size(); ++i) {
     const MaskItem& m = items[i];
-    TESSERA_CHECK(m.image >= 0 && m.image < p.n && m.row >= 0 && m.row < k.rows && within(m.slice, p.h, p.w) && m.slice.width() > 0 &&
-                      m.slice.height() > 0 && within(m.where, m.height, m.width) && m.offset >= 0,
-                  "{}: item {} (image {}, row {}, {} x {} pixels) reaches beyond {} and {}", op, i, m.image, m.row, m.height, m.width,
-                  describe(prototypes), describe(coefficients));
+    TESSERA_CHECK(m.image >= 0 && m.image < p.n && m.row >= 0 && m.row < k.rows && within(m.slice, p.h, p.w) &&
+                      m.slice.width() > 0 && m.slice.height() > 0 && within(m.where, m.height, m.width) && m.offset >= 0,
+                  "{}: item {} (image {}, row {}, {} x {} pixels) reaches beyond {} and {}", op, i, m.image, m.row, m.height,
+                  m.width, describe(prototypes), describe(coefficients));
   }
   backend_for(device).mask_patches(p, k, items, pixels);
 }

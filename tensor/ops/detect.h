@@ -1,6 +1,6 @@
-// From the head's maps to objects (spec 2, 4.1) and from prototypes to the pixels of their masks (spec 4.3). What goes in stays where
-// it is; what comes out is small: a table of at most max_detections rows an image, and the rectangles of the masks. Shapes depend on
-// the sizes of the batch alone. All backends give the same bits (detect_math.h).
+// From the head's maps to objects (spec 2, 4.1) and from prototypes to the pixels of their masks (spec 4.3). What goes in stays
+// where it is; what comes out is small: a table of at most max_detections rows an image, and the rectangles of the masks. Shapes
+// depend on the sizes of the batch alone. All backends give the same bits (detect_math.h).
 #pragma once
 
 #include <array>
@@ -36,11 +36,11 @@ struct DetectInput {
 };
 
 struct DetectParams {
-  float confidence = 0.25f;       // scores must be greater; 0 to 1
-  double iou = 0.7;               // overlaps must be greater to suppress; 0 to 1
-  bool multi_label = false;       // a candidate for each class above the confidence, not only for the best (validation)
-  bool agnostic = false;          // classes suppress each other
-  int64_t max_detections = 300;   // an image
+  float confidence = 0.25f;        // scores must be greater; 0 to 1
+  double iou = 0.7;                // overlaps must be greater to suppress; 0 to 1
+  bool multi_label = false;        // a candidate for each class above the confidence, not only for the best (validation)
+  bool agnostic = false;           // classes suppress each other
+  int64_t max_detections = 300;    // an image
   int64_t max_candidates = 30000;  // the best of an image that are looked at
 };
 

@@ -1,5 +1,5 @@
-// The arithmetic of detection and of masks, for one box, one pair of boxes or one cell. In f32, every operation rounded by itself and
-// in one order (the compilers are told not to fuse), so that all backends give the same bits. Shared with device code.
+// The arithmetic of detection and of masks, for one box, one pair of boxes or one cell. In f32, every operation rounded by itself
+// and in one order (the compilers are told not to fuse), so that all backends give the same bits. Shared with device code.
 #pragma once
 
 #include <bit>

@@ -10,7 +10,9 @@ namespace {
 
 using namespace detect_math;
 
-const float* pixel(const ImageView& v, int64_t image, int64_t cell) { return data<float>(v) + (image * v.h * v.w + cell) * v.pitch; }
+const float* pixel(const ImageView& v, int64_t image, int64_t cell) {
+  return data<float>(v) + (image * v.h * v.w + cell) * v.pitch;
+}
 
 struct Candidate {
   float score;

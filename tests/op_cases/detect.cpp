@@ -19,14 +19,15 @@ struct Sizes {
   }
 };
 
-// Centres and sizes, one box after the other, over `spread` pixels; every fifth box is that of the one before, and with `odd` some are
-// no boxes.
+// Centres and sizes, one box after the other, over `spread` pixels; every fifth box is that of the one before, and with `odd` some
+// are no boxes.
 Values decoded_boxes(double spread, bool odd = false) {
   return [=, box = std::vector<double>(4)](Rng& rng, int64_t i) mutable {
     if (i % 4 == 0 && i / 4 % 5 != 4) {
       for (double& v : box) v = rng.uniform(0, spread);
       if (odd) {
-        const double unusual[] = {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), 0, -1, 1e30, 3};
+        const double unusual[] = {
+            std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), 0, -1, 1e30, 3};
         box[size_t(rng.below(4))] = unusual[rng.below(6)];
       }
     }
@@ -35,7 +36,8 @@ Values decoded_boxes(double spread, bool odd = false) {
 }
 Values odd_scores() {
   return [](Rng& rng, int64_t) {
-    const double unusual[] = {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity(), 0, -1, 0.25, 0.5, 1};
+    const double unusual[] = {
+        std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity(), 0, -1, 0.25, 0.5, 1};
     return rng.below(3) == 0 ? unusual[rng.below(7)] : rng.uniform(0, 1);
   };
 }
@@ -82,7 +84,7 @@ OpCase detect_case(const Sizes& s, const DetectParams& params, const Inputs& in)
 struct Masks {
   const char* name;
   int64_t images, h, w, channels;
-  bool wide;    // targets of the slice's size or larger
+  bool wide;  // targets of the slice's size or larger
   bool cropped;
   bool whole_numbers = false;  // logits that are 0
 };
@@ -166,7 +168,8 @@ std::vector<OpCase> detect_cases() {
   list.push_back(detect_case(small, params(0.001f, 0.7, 50), {}));
   list.push_back(detect_case(named(small, "best class"), params(0.25f, 0.7, 300, false), {}));
   list.push_back(detect_case(named(small, "ties"), params(0.2f, 0.5, 50), {.boxes = whole(-1, 1), .scores = whole(-2, 2)}));
-  list.push_back(detect_case(named(small, "ties, best class"), params(0.2f, 0.5, 50, false), {.boxes = whole(-1, 1), .scores = whole(-2, 2)}));
+  list.push_back(
+      detect_case(named(small, "ties, best class"), params(0.2f, 0.5, 50, false), {.boxes = whole(-1, 1), .scores = whole(-2, 2)}));
   list.push_back(detect_case(named(small, "none"), params(1, 0.7, 10), {}));
   list.push_back(detect_case(named(small, "saturated"), params(0, 0.7, 100), {.scores = uniform(-200, 200)}));
   list.push_back(detect_case(named(small, "one row"), params(0, 0.7, 1), {}));
@@ -176,13 +179,17 @@ std::vector<OpCase> detect_cases() {
   list.push_back(detect_case(one_class, params(0.1f, 0.7, 80), {}));
   list.push_back(detect_case(decoded, params(0.2f, 0.5, 300), {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
   list.push_back(detect_case(named(decoded, "agnostic"), agnostic, {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
-  list.push_back(detect_case(named(decoded, "classes that meet"), params(0.2f, 0.3, 300), {.boxes = decoded_boxes(40000), .scores = uniform(0, 1)}));
-  list.push_back(detect_case(named(decoded, "odd numbers"), params(0.2f, 0.3, 300), {.boxes = decoded_boxes(300, true), .scores = odd_scores()}));
+  list.push_back(detect_case(named(decoded, "classes that meet"), params(0.2f, 0.3, 300),
+                             {.boxes = decoded_boxes(40000), .scores = uniform(0, 1)}));
+  list.push_back(detect_case(named(decoded, "odd numbers"), params(0.2f, 0.3, 300),
+                             {.boxes = decoded_boxes(300, true), .scores = odd_scores()}));
   list.push_back(detect_case(named(large, "one score"), capped, {.boxes = decoded_boxes(200), .scores = uniform(0.5, 0.5)}));
-  list.push_back(detect_case(named(decoded, "no limit of overlap"), params(0.2f, 1, 500), {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
+  list.push_back(detect_case(named(decoded, "no limit of overlap"), params(0.2f, 1, 500),
+                             {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
   list.push_back(detect_case(named(decoded, "the best 100"), few, {.boxes = decoded_boxes(300), .scores = whole(0, 3)}));
   list.push_back(detect_case(large, capped, {.boxes = decoded_boxes(200), .scores = uniform(0, 1)}));
-  list.push_back(detect_case(named(large, "many rows"), params(0.5f, 0.7, 900), {.boxes = decoded_boxes(2000), .scores = whole(0, 1)}));
+  list.push_back(
+      detect_case(named(large, "many rows"), params(0.5f, 0.7, 900), {.boxes = decoded_boxes(2000), .scores = whole(0, 1)}));
   list.push_back(detect_case(images, params(0.1f, 0.5, 12), {}));
   list.push_back(detect_case(one_level, params(0.1f, 0.5, 14), {}));
 

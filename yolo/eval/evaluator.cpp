@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <optional>
+#include <span>
 
 #include "autograd/grad_mode.h"
 #include "tensor/backend.h"
