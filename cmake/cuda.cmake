@@ -57,8 +57,10 @@ function(tessera_cuda_library)
   add_library(tessera_cuda STATIC ${sources})
   target_include_directories(tessera_cuda PUBLIC ${CMAKE_SOURCE_DIR})
   tessera_cuda_options(tessera_cuda)
-  # Pixels are to be those of the host: no a * b + c in one rounding.
-  set_source_files_properties(${CMAKE_SOURCE_DIR}/cuda/augment.cu PROPERTIES COMPILE_OPTIONS "-fmad=false")
+  # Pixels and detections are to be those of the host: no a * b + c in one rounding.
+  set(as_on_the_host augment detect mask_patches)
+  list(TRANSFORM as_on_the_host REPLACE ".+" "${CMAKE_SOURCE_DIR}/cuda/\\0.cu")
+  set_source_files_properties(${as_on_the_host} PROPERTIES COMPILE_OPTIONS "-fmad=false")
   # The static runtime finds the driver when it is first used, so the program also starts on machines without one.
   target_link_libraries(tessera_cuda PUBLIC tessera_tensor tessera_vendor PRIVATE CUDA::cudart_static tessera_warnings)
 endfunction()

@@ -19,7 +19,6 @@ namespace {
 using namespace assign_math;
 
 constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / kWarp;
 constexpr int kNone = std::numeric_limits<int>::max();
 
 struct Level {
@@ -261,30 +260,6 @@ __global__ void __launch_bounds__(kThreads)
 // ---- positives
 
 constexpr int kRowsOfBlock = 4 * kThreads;
-
-// Sum of `value` over the threads before this one, and over all in `total`. All threads of the block come here.
-__device__ int sum_before(int value, int& total) {
-  TESSERA_SHARED(of_warp, int[kWarps]);
-  const int lane = int(threadIdx.x) % kWarp;
-  const int warp = int(threadIdx.x) / kWarp;
-  int sum = value;  // of the lanes up to this one
-#pragma unroll
-  for (int distance = 1; distance < kWarp; distance *= 2) {
-    const int other = __shfl_up_sync(kAllLanes, sum, unsigned(distance));
-    if (lane >= distance) sum += other;
-  }
-  if (lane == kWarp - 1) of_warp[warp] = sum;
-  __syncthreads();
-  int before = 0;
-  total = 0;
-#pragma unroll
-  for (int w = 0; w < kWarps; ++w) {
-    if (w < warp) before += of_warp[w];
-    total += of_warp[w];
-  }
-  __syncthreads();  // `of_warp` is free for the next call
-  return before + sum - value;
-}
 
 // Of the block's 1024 rows: how many are positive, and the sum of their scores. A thread has every 256th, warps read lines.
 __global__ void __launch_bounds__(kThreads)

@@ -116,6 +116,13 @@ void CudaBackend::collect_positives(const AssignInput& in, const int32_t* mask_i
   cuda::collect_positives(in, mask_ids, target, score, params, out);
 }
 
+void CudaBackend::detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
+  cuda::detect(in, params, detections, coefficients);
+}
+void CudaBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) {
+  cuda::mask_patches(prototypes, coefficients, items, pixels);
+}
+
 void CudaBackend::sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) {
   cuda::sgd(p, g, v, grad_scale, s);
 }

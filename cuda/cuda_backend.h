@@ -84,6 +84,10 @@ class CudaBackend : public Backend {
   void collect_positives(const AssignInput& in, const int32_t* mask_ids, const int32_t* target, const float* score,
                          const PositivesParams& params, const PositivesView& out) override;
 
+  // detect.cu, mask_patches.cu
+  void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) override;
+  void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) override;
+
   // optim.cu
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;
   void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) override;

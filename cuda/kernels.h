@@ -71,6 +71,12 @@ void assign(const AssignInput& in, const AssignParams& params, int32_t* target, 
 void collect_positives(const AssignInput& in, const int32_t* mask_ids, const int32_t* target, const float* score,
                        const PositivesParams& params, const PositivesView& out);
 
+// detect.cu
+void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients);
+
+// mask_patches.cu
+void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels);
+
 // optim.cu
 void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s);
 void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a);

@@ -14,6 +14,7 @@
 #include "tensor/ops/assign.h"
 #include "tensor/ops/conv.h"
 #include "tensor/ops/copy.h"
+#include "tensor/ops/detect.h"
 #include "tensor/ops/index.h"
 #include "tensor/ops/losses.h"
 #include "tensor/ops/matmul.h"
@@ -40,6 +41,7 @@ class Backend : public CopyOps,
                 public IndexOps,
                 public LossOps,
                 public AssignOps,
+                public DetectOps,
                 public OptimOps,
                 public UpdateOps,
                 public RandomOps {

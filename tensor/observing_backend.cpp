@@ -205,6 +205,25 @@ void ObservingBackend::collect_positives(const AssignInput& in, const int32_t* m
   observe({kLoss, 0, 8.0 * double(in.rows())}, [&] { inner_.collect_positives(in, mask_ids, target, score, params, out); });
 }
 
+// ---- detection
+
+void ObservingBackend::detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
+  double bytes = double(in.images() * params.max_detections * (kDetectionColumns + 2 * in.masks())) * sizeof(float);
+  for (const DetectLevel& level : in.levels) bytes += sum(level.cls);
+  observe({kPointwise, 0, bytes}, [&] { inner_.detect(in, params, detections, coefficients); });
+}
+void ObservingBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) {
+  // Every cell under a patch is multiplied once.
+  double cells = 0, written_bytes = 0;
+  for (const MaskItem& m : items) {
+    written_bytes += double(m.pixels());
+    cells += double(m.pixels()) * double(m.slice.width() * m.slice.height()) / (double(m.width) * m.height);
+  }
+  const double channels = double(prototypes.c);
+  observe({kPointwise, 2 * cells * channels, written_bytes + cells * channels * sizeof(float)},
+          [&] { inner_.mask_patches(prototypes, coefficients, items, pixels); });
+}
+
 // ---- optimizers, random
 
 void ObservingBackend::sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) {

@@ -51,4 +51,27 @@ __device__ T block_reduce(T value, T neutral, Op combine = {}) {
   return value;
 }
 
+// Sum of `value` over the threads of a block before this one, and over all in `total`. As block_reduce(), all threads must come here.
+__device__ inline int sum_before(int value, int& total) {
+  TESSERA_SHARED(of_warp, int[kWarp]);
+  const int lane = int(threadIdx.x) % kWarp;
+  const int warp = int(threadIdx.x) / kWarp;
+  int sum = value;  // of the lanes up to this one
+#pragma unroll
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const int other = __shfl_up_sync(kAllLanes, sum, unsigned(distance));
+    if (lane >= distance) sum += other;
+  }
+  if (lane == kWarp - 1) of_warp[warp] = sum;
+  __syncthreads();
+  int before = 0;
+  total = 0;
+  for (int w = 0; w < int(blockDim.x) / kWarp; ++w) {
+    if (w < warp) before += of_warp[w];
+    total += of_warp[w];
+  }
+  __syncthreads();  // `of_warp` is free for the next call
+  return before + sum - value;
+}
+
 }  // namespace tessera::cuda

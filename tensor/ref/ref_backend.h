@@ -79,6 +79,10 @@ class RefBackend : public Backend {
   void collect_positives(const AssignInput& in, const int32_t* mask_ids, const int32_t* target, const float* score,
                          const PositivesParams& params, const PositivesView& out) override;
 
+  // detect.cpp
+  void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) override;
+  void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) override;
+
   // optim.cpp
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;
   void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) override;

@@ -12,6 +12,10 @@ TEST_CASE("kernels over rows") { run_on_device(row_cases()); }
 TEST_CASE("pooling and batch norm kernels") { run_on_device(image_cases()); }
 TEST_CASE("convolution and matrix kernels") { run_on_device(conv_cases()); }
 TEST_CASE("loss kernels") { run_on_device(loss_cases()); }
+TEST_CASE("assignment and detection kernels") {
+  run_on_device(assign_cases());
+  run_on_device(detect_cases());
+}
 TEST_CASE("optimizer and random kernels") { run_on_device(optim_cases()); }
 
 TEST_CASE("short list" * doctest::skip()) { run_on_device(small_op_cases()); }  // under compute-sanitizer

@@ -142,6 +142,7 @@ void AccessChecker::shared(size_t offset, size_t bytes, AccessKind kind, uint32_
            near ? near->bytes : 0, source_of(place).c_str());
     abandon_launch();
   }
+  if (!instrumented) return;  // an atomic access, the only kind that comes here then
   for (size_t i = 0; i < bytes; ++i) {
     Shadow& s = shadow_[offset + i];
     if (kind != AccessKind::kWrite && s.write.interval < block_began_) {

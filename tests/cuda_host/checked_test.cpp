@@ -204,6 +204,7 @@ void run_checked(const std::vector<OpCase>& all) {
 }
 
 TEST_CASE("the kernels, on a short list") { run_checked(small_op_cases()); }
+TEST_CASE("the kernels of detection" * doctest::skip()) { run_checked(detect_cases()); }  // for mutations.py
 TEST_CASE("the kernels, on every case" * doctest::skip()) { run_checked(all_op_cases()); }  // minutes; mutations.py asks for it
 
 }  // namespace

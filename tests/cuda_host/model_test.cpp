@@ -353,10 +353,10 @@ TEST_CASE("a prediction on a device") {
   Predictor on_device_predictor(*on_device, {"a", "b"}, options), in_memory_predictor(*in_memory, {"a", "b"}, options);
 
   const NoGrad no_grad;  // both networks are folded now
-  const RawOutputs device = on_host(on_device->forward(normalize(batch.images.to(kCuda))));
+  const RawOutputs device = on_device->forward(normalize(batch.images.to(kCuda)));
   const RawOutputs host = in_memory->forward(normalize(batch.images));
   const auto compare = [](const Variable& x, const Variable& y) {
-    CHECK(x.data().device() == Device::cpu());
+    CHECK(x.data().device() == kCuda);
     CHECK(distance(x.data().to_vector<float>(), y.data().to_vector<float>()) <= 1e-4);
   };
   for (size_t level = 0; level < kLevels; ++level) {
@@ -366,16 +366,74 @@ TEST_CASE("a prediction on a device") {
   }
   compare(device.prototypes, host.prototypes);
 
+  const Traffic before;
   const Prediction found = on_device_predictor.run(image), wanted = in_memory_predictor.run(image);
+  const Traffic during = before.since();
+  CHECK(during.copies <= 5);  // image, list of masks and of their tiles there; detections and pixels back
   check_no_reports();
   CHECK(!wanted.objects.empty());
   REQUIRE(found.objects.size() == wanted.objects.size());
   for (size_t i = 0; i < wanted.objects.size(); ++i) {
+    CHECK(found.objects[i].mask.any());
     CHECK(found.objects[i].class_id == wanted.objects[i].class_id);
     CHECK(found.objects[i].confidence == doctest::Approx(wanted.objects[i].confidence).epsilon(1e-3));
     CHECK(found.objects[i].box.x1 == doctest::Approx(wanted.objects[i].box.x1).epsilon(1e-3));
     CHECK(found.objects[i].box.y2 == doctest::Approx(wanted.objects[i].box.y2).epsilon(1e-3));
   }
+}
+
+// Of one device's maps the host and the device find the same, bit for bit: boxes, scores, and masks of every size.
+TEST_CASE("detections and masks of a device's maps are those of the host") {
+  const NoHostAccess closed;
+  const auto model = small_model(kCuda);
+  set_formula_weights(*model);
+  model->train(false);
+  const NoGrad no_grad;
+  const RawOutputs there = model->forward(normalize(small_batch().images.to(kCuda)));
+  RawOutputs here;
+  const auto fetched = [](const Variable& v) { return Variable(v.data().to(Device::cpu())); };
+  for (size_t l = 0; l < kLevels; ++l) {
+    here.box[l] = fetched(there.box[l]), here.cls[l] = fetched(there.cls[l]);
+    here.coefficients[l] = fetched(there.coefficients[l]);
+  }
+  here.prototypes = fetched(there.prototypes);
+  DetectParams params;
+  params.confidence = 0.001f, params.multi_label = true, params.max_detections = 40;
+  const Traffic before;
+  const BatchDetections a = detect(there, model->strides(), params);
+  CHECK(before.since().copies == 1);  // the table
+  const BatchDetections b = detect(here, model->strides(), params);
+  CHECK(a.coefficients.device() == kCuda);
+  CHECK(a.coefficients.to_vector<float>() == b.coefficients.to_vector<float>());
+  std::vector<std::vector<MaskItem>> lists(5);
+  for (size_t image = 0; image < 2; ++image) {
+    const Detections &x = a.images[image], &y = b.images[image];
+    REQUIRE(y.size() > 5);
+    CHECK(x.boxes == y.boxes);
+    CHECK(x.scores == y.scores);
+    CHECK(x.classes == y.classes);
+    CHECK(x.anchors == y.anchors);
+    for (int64_t i = 0; i < y.size(); ++i) {
+      size_t list = 0;
+      for (const MaskSize size : {MaskSize::kPrototype, MaskSize::kNetwork, MaskSize::kNative}) {
+        lists[list++].push_back(mask_item(b, int64_t(image), i, kSize, kSize, size));
+      }
+      lists[3].push_back(native_mask_item(b, int64_t(image), i, y.boxes[size_t(i)], 150, 90));
+      lists[4].push_back(native_mask_item(b, int64_t(image), i, {1, 0, 6, 9}, 9, 7));  // smaller than the prototypes
+    }
+  }
+  for (const std::vector<MaskItem>& items : lists) {
+    std::vector<MaskPatch> x(items.size()), y(items.size());
+    for_each_mask(a, items, [&](int64_t i, MaskPatch patch) { x[size_t(i)] = std::move(patch); });
+    for_each_mask(b, items, [&](int64_t i, MaskPatch patch) { y[size_t(i)] = std::move(patch); });
+    size_t set = 0;
+    for (size_t i = 0; i < items.size(); ++i) {
+      CHECK(x[i].pixels == y[i].pixels);
+      set += y[i].any();
+    }
+    CHECK(set > 0);
+  }
+  check_no_reports();
 }
 
 TEST_CASE("weights go from a device to a file and back") {

@@ -26,6 +26,7 @@ TEST_CASE("convolution and matrix kernels, emulated") {
 }
 TEST_CASE("loss kernels, emulated") { run_emulated(loss_cases()); }
 TEST_CASE("assignment kernels, emulated") { run_emulated(assign_cases()); }
+TEST_CASE("detection kernels, emulated") { run_emulated(detect_cases()); }
 TEST_CASE("optimizer and random kernels, emulated") { run_emulated(optim_cases()); }
 
 }  // namespace

@@ -13,7 +13,10 @@
 #include "tensor/base/interrupt.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/support/narrow_model.h"
+#include "yolo/eval/evaluator.h"
+#include "yolo/io/weights.h"
 #include "yolo/train/results_csv.h"
+#include "yolo/train/training_data.h"
 
 namespace tessera::testing {
 namespace {
@@ -125,6 +128,52 @@ TEST_CASE("a training whose pictures the device makes: the same objects, nearly 
   CHECK(b.train.seg == doctest::Approx(a.train.seg).epsilon(0.02));
   CHECK(b.train.cls == doctest::Approx(a.train.cls).epsilon(0.02));
   CHECK(fs::file_size(device / "train_batch0.png") > 1000);
+}
+
+// Losses, both styles of scoring, masks at original size and pictures.
+TEST_CASE("a validation on a device has the figures of the host") {
+  const Shop shop;
+  Trainer t(shop.config("trained", {"epochs=2", "val=true", "plots=true"}), LogStyle::kQuiet);
+  t.fit();
+  CHECK(fs::file_size(t.run_folder() / "val_batch0_pred.png") > 1000);
+  const auto set = open_split(t.config(), "val", false, LogStyle::kQuiet);
+  for (const MapStyle style : {MapStyle::kCoco, MapStyle::kOriginal}) {
+    CAPTURE(int(style));
+    std::vector<ValidationResult> results;
+    std::vector<double> masked;
+    for (const Device device : {Device::cuda(), Device::cpu()}) {
+      const LoadedModel loaded = load_model((t.run_folder() / "weights/last.safetensors").string());
+      loaded.model->to(device);
+      LoaderOptions options;
+      options.batch = 2;
+      Loader loader(*set, options);
+      EvaluatorHooks hooks;
+      double area = 0;
+      hooks.detections = [&](const std::vector<ScoredDetection>& found) {
+        for (const ScoredDetection& d : found) area += double(rle_area(d.mask));
+      };
+      int64_t pictured = 0;
+      hooks.batch_done = [&](int64_t, const Batch&, const BatchDetections& found) {
+        CHECK(found.prototypes.device() == device);
+        for (const Detections& d : found.images) pictured += d.size();
+      };
+      EvaluatorOptions how;
+      how.style = style;
+      how.confidence = 1e-4f;
+      how.max_detections = 50;
+      results.push_back(Evaluator(set->names(), how).run(*loaded.model, *set, loader, hooks));
+      masked.push_back(area);
+      CHECK(pictured > 50);
+    }
+    CHECK(emulated::take_reports().empty());
+    const ValidationResult &a = results[0], &b = results[1];
+    CHECK(a.images == 2);
+    CHECK(a.instances == b.instances);
+    CHECK(masked[1] > 1000);
+    CHECK(masked[0] == doctest::Approx(masked[1]).epsilon(0.01));
+    CHECK(a.box.map50 == doctest::Approx(b.box.map50).epsilon(0.01));
+    CHECK(a.mask.map50 == doctest::Approx(b.mask.map50).epsilon(0.01));
+  }
 }
 
 TEST_CASE("fp16 is refused on the CPU") {

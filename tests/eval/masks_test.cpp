@@ -18,29 +18,42 @@ using tessera::testing::read_safetensors;
 namespace {
 
 struct Case {
-  std::vector<float> prototypes, coefficients;
-  Prototypes view;
-  Detections detections;
+  BatchDetections found;
 
   Case(int height, int width, const std::vector<BoxXyxy>& boxes) {
+    std::vector<float> prototypes, coefficients;
     for (int y = 0; y < height; ++y) {
       for (int x = 0; x < width; ++x) {
         for (int c = 0; c < 32; ++c) prototypes.push_back(float(std::sin(0.31 * ((c * height + y) * width + x))));
       }
     }
-    view = {prototypes.data(), height, width, 32, 32};
-    detections.masks = 32;
+    Detections& d = found.images.emplace_back();
     for (size_t i = 0; i < boxes.size(); ++i) {
-      detections.boxes.push_back(boxes[i]), detections.scores.push_back(1), detections.classes.push_back(0),
-          detections.anchors.push_back(0);
-      for (size_t c = 0; c < 32; ++c) detections.coefficients.push_back(float(std::sin(0.7 * double(i * 32 + c))));
+      d.boxes.push_back(boxes[i]), d.scores.push_back(1), d.classes.push_back(0), d.anchors.push_back(0);
+      for (size_t c = 0; c < 32; ++c) coefficients.push_back(float(std::sin(0.7 * double(i * 32 + c))));
     }
+    found.prototypes = Tensor::from_vector(prototypes, {1, height, width, 32});
+    found.coefficients = Tensor::from_vector(coefficients, {1, int64_t(boxes.size()), 32});
   }
+  int64_t size() const { return found.images[0].size(); }
+  const BoxXyxy& box(int64_t i) const { return found.images[0].boxes[size_t(i)]; }
 };
 
-std::vector<uint8_t> painted(const MaskPatch& patch) {
-  std::vector<uint8_t> mask(size_t(patch.height) * size_t(patch.width), 9);
-  patch.paint(mask.data());
+MaskPatch patch(const BatchDetections& found, const MaskItem& item) {
+  MaskPatch computed;
+  for_each_mask(found, std::span(&item, 1), [&](int64_t, MaskPatch p) { computed = std::move(p); });
+  return computed;
+}
+MaskPatch patch(const BatchDetections& found, int64_t i, int height, int width, MaskSize size) {
+  return patch(found, mask_item(found, 0, i, height, width, size));
+}
+MaskPatch native_patch(const BatchDetections& found, int64_t i, const BoxXyxy& box, int height, int width) {
+  return patch(found, native_mask_item(found, 0, i, box, height, width));
+}
+
+std::vector<uint8_t> painted(const MaskPatch& p) {
+  std::vector<uint8_t> mask(size_t(p.height) * size_t(p.width), 9);
+  p.paint(mask.data());
   return mask;
 }
 
@@ -56,13 +69,12 @@ TEST_CASE("masks: pixel counts of the specification") {
   const Case c(16, 16, {{4, 6, 40, 50}, {10.5f, 3.2f, 63.9f, 30.7f}, {-5, 20, 20, 70}});
   const int64_t small[] = {56, 42, 29}, large[] = {1106, 793, 531}, native[] = {824, 657, 452}, other[] = {1335, 1679, 429};
   for (int64_t i = 0; i < 3; ++i) {
-    const float* k = c.detections.coefficients_of(i);
-    const BoxXyxy& b = c.detections.boxes[size_t(i)];
-    CHECK(rle_area(process_mask(c.view, k, b, 64, 64, MaskSize::kPrototype).rle()) == small[i]);
-    CHECK(rle_area(process_mask(c.view, k, b, 64, 64, MaskSize::kNetwork).rle()) == large[i]);
-    CHECK(rle_area(process_mask(c.view, k, b, 64, 64, MaskSize::kNative).rle()) == native[i]);
+    CHECK(rle_area(patch(c.found, i, 64, 64, MaskSize::kPrototype).rle()) == small[i]);
+    CHECK(rle_area(patch(c.found, i, 64, 64, MaskSize::kNetwork).rle()) == large[i]);
+    CHECK(rle_area(patch(c.found, i, 64, 64, MaskSize::kNative).rle()) == native[i]);
+    const BoxXyxy& b = c.box(i);
     const BoxXyxy wide{b.x1 * 1.5f, b.y1 * 1.5f, b.x2 * 1.5f, b.y2 * 1.5f};
-    CHECK(rle_area(process_mask_native(c.view, k, wide, 60, 96).rle()) == other[i]);
+    CHECK(rle_area(native_patch(c.found, i, wide, 60, 96).rle()) == other[i]);
   }
 }
 
@@ -72,24 +84,29 @@ TEST_CASE("masks: golden pixels") {
   for (const auto& [name, entry] : info.items()) {
     const Tensor& p = tensors.at(name + ".prototypes");
     const Tensor &k = tensors.at(name + ".coefficients"), &boxes = tensors.at(name + ".boxes");
-    const Prototypes view{p.data<float>(), int(p.size(0)), int(p.size(1)), int(p.size(2)), p.size(2)};
-    const int height = entry.at("network")[0], width = entry.at("network")[1];
+    BatchDetections found;
+    found.prototypes = p.view({1, p.size(0), p.size(1), p.size(2)});
+    found.coefficients = k.view({1, k.size(0), k.size(1)});
+    Detections& d = found.images.emplace_back();
     for (int64_t i = 0; i < boxes.size(0); ++i) {
       const float* b = boxes.data<float>() + i * 4;
-      const BoxXyxy box{b[0], b[1], b[2], b[3]};
-      const float* coefficients = k.data<float>() + i * k.size(1);
-      const auto check = [&](const Tensor& expected, const MaskPatch& patch) {
-        CHECK(expected.numel() == expected.size(0) * patch.height * patch.width);
+      d.boxes.push_back({b[0], b[1], b[2], b[3]});
+    }
+    const int height = entry.at("network")[0], width = entry.at("network")[1];
+    for (int64_t i = 0; i < boxes.size(0); ++i) {
+      const BoxXyxy& b = d.boxes[size_t(i)];
+      const auto check = [&](const Tensor& expected, const MaskPatch& got) {
+        CHECK(expected.numel() == expected.size(0) * got.height * got.width);
         // A logit within rounding of zero may fall on either side.
-        CHECK(different(painted(patch), expected.data<uint8_t>() + i * patch.height * patch.width) <= 1);
+        CHECK(different(painted(got), expected.data<uint8_t>() + i * got.height * got.width) <= 1);
       };
-      check(tensors.at(name + ".small"), process_mask(view, coefficients, box, height, width, MaskSize::kPrototype));
-      check(tensors.at(name + ".upsampled"), process_mask(view, coefficients, box, height, width, MaskSize::kNetwork));
+      check(tensors.at(name + ".small"), patch(found, i, height, width, MaskSize::kPrototype));
+      check(tensors.at(name + ".upsampled"), patch(found, i, height, width, MaskSize::kNetwork));
       for (size_t j = 0; j < entry.at("native").size(); ++j) {
         const auto& n = entry.at("native")[j];
         const float f = n.at("boxes_times");
         check(tensors.at(name + ".native." + std::to_string(j)),
-              process_mask_native(view, coefficients, {b[0] * f, b[1] * f, b[2] * f, b[3] * f}, n.at("size")[0], n.at("size")[1]));
+              native_patch(found, i, {b.x1 * f, b.y1 * f, b.x2 * f, b.y2 * f}, n.at("size")[0], n.at("size")[1]));
       }
     }
   }
@@ -104,22 +121,20 @@ TEST_CASE("masks: all detections at once, any number of threads") {
                 {200, 200, 300, 300},
                 {50, 5, 40, 60}});
   for (MaskSize size : {MaskSize::kPrototype, MaskSize::kNetwork, MaskSize::kNative}) {
-    const RunList runs = detection_masks(c.view, c.detections, 64, 96, size);
-    set_compute_threads(1);
-    const RunList alone = detection_masks(c.view, c.detections, 64, 96, size);
-    set_compute_threads(3);
-    REQUIRE(runs.size() == c.detections.size());
-    for (int64_t i = 0; i < runs.size(); ++i) {
-      const MaskPatch patch = process_mask(c.view, c.detections.coefficients_of(i), c.detections.boxes[size_t(i)], 64, 96, size);
-      RunList one;
-      one.push(patch.rle());
-      CHECK(std::vector(one.bounds(0).begin(), one.bounds(0).end()) == std::vector(runs.bounds(i).begin(), runs.bounds(i).end()));
-      CHECK(std::vector(alone.bounds(i).begin(), alone.bounds(i).end()) ==
-            std::vector(runs.bounds(i).begin(), runs.bounds(i).end()));
-      CHECK(patch.any() == (runs.area(i) > 0));
+    std::vector<MaskItem> items;
+    for (int64_t i = 0; i < c.size(); ++i) items.push_back(mask_item(c.found, 0, i, 64, 96, size));
+    for (const int threads : {1, 3}) {
+      set_compute_threads(threads);
+      std::vector<Rle> masks(items.size());
+      for_each_mask(c.found, items, [&](int64_t i, const MaskPatch& p) { masks[size_t(i)] = p.rle(); });
+      for (int64_t i = 0; i < c.size(); ++i) {
+        const MaskPatch alone = patch(c.found, i, 64, 96, size);
+        CHECK(masks[size_t(i)] == alone.rle());
+        CHECK(alone.any() == (rle_area(masks[size_t(i)]) > 0));
+      }
+      CHECK(rle_area(masks[4]) == 0);  // outside
+      CHECK(rle_area(masks[5]) == 0);  // inside out
     }
-    CHECK(runs.area(4) == 0);  // outside
-    CHECK(runs.area(5) == 0);  // inside out
   }
 }
 
@@ -178,15 +193,15 @@ TEST_CASE("masks: JSON masks are the 8-bit resize of the native ones") {
                                           {200, 300, 0, 0},
                                           {27, 44, 4, 5}}) {
     ResultGeometry g{64, 96, oh, ow, true, 1.0, left, top};
-    const auto masks = json_masks(c.view, c.detections, g);
-    for (int64_t i = 0; i < c.detections.size(); ++i) {
-      const auto full =
-          painted(process_mask_native(c.view, c.detections.coefficients_of(i), c.detections.boxes[size_t(i)], 64, 96));
+    const auto encode = json_mask(g);
+    for (int64_t i = 0; i < c.size(); ++i) {
+      const MaskPatch native = patch(c.found, i, 64, 96, MaskSize::kNative);
+      const auto full = painted(native);
       const int h = 64 - 2 * top, w = 96 - 2 * left;
       std::vector<uint8_t> inner, expected(size_t(oh * ow));
       for (int y = top; y < top + h; ++y) inner.insert(inner.end(), full.begin() + y * 96 + left, full.begin() + y * 96 + left + w);
       resize_bilinear(inner.data(), h, w, expected.data(), oh, ow, 1);
-      CHECK(masks[size_t(i)] == rle_encode(expected.data(), oh, ow));
+      CHECK(encode(native) == rle_encode(expected.data(), oh, ow));
     }
   }
 }
@@ -194,11 +209,11 @@ TEST_CASE("masks: JSON masks are the 8-bit resize of the native ones") {
 TEST_CASE("masks: boxes of the JSON file, polygons") {
   const BoxLtwh b = to_ltwh({10, 20, 30.5f, 60});
   CHECK(b == BoxLtwh{10, 20, 20.5, 40});
-  MaskPatch patch{20, 30, {5, 4, 9, 7}, std::vector<uint8_t>(12, 1)};
-  const auto rings = mask_rings(patch);
+  const MaskPatch square{20, 30, {5, 4, 9, 7}, std::vector<uint8_t>(12, 1)};
+  const auto rings = mask_rings(square);
   REQUIRE(rings.size() == 1);
   CHECK(rings[0] == Polygon{{5, 4}, {5, 6}, {8, 6}, {8, 4}});
-  CHECK(mask_polygon(patch) == rings[0]);
+  CHECK(mask_polygon(square) == rings[0]);
   CHECK(mask_polygon({20, 30, {}, {}}).empty());
   Polygon p{{0, 0}, {5, 4}, {29, 19}};
   scale_polygon(p, 20, 30, 40, 50);  // gain 0.5, padding 2.5 left and right

@@ -17,24 +17,33 @@ namespace {
 
 // One prototype: +1 in the cells of `painted` and -1 elsewhere, so that its mask is exactly these cells, whatever their size.
 struct Painted {
-  std::vector<float> values;
-  Prototypes prototypes;
-  Detections detections;
+  LetterboxPlan plan;
+  BatchDetections found;
 
-  Painted(const LetterboxPlan& plan, const PixelBox& cells) {
+  Painted(const LetterboxPlan& plan_, const PixelBox& cells) : plan(plan_) {
     const int height = plan.height() / 4, width = plan.width() / 4;
+    std::vector<float> values;
     for (int y = 0; y < height; ++y) {
       for (int x = 0; x < width; ++x)
         values.push_back(x >= cells.x0 && x < cells.x1 && y >= cells.y0 && y < cells.y1 ? 1.0f : -1.0f);
     }
-    prototypes = {values.data(), height, width, 1, 1};
-    detections.masks = 1;
+    found.prototypes = Tensor::from_vector(values, {1, height, width, 1});
+    found.images.emplace_back();
     add({cells.x0 * 4 - 8.0f, cells.y0 * 4 - 8.0f, cells.x1 * 4 + 8.0f, cells.y1 * 4 + 8.0f}, 1, 0.9f);
   }
   void add(const BoxXyxy& box, float coefficient, float score) {
-    detections.boxes.push_back(box), detections.scores.push_back(score), detections.classes.push_back(3);
-    detections.anchors.push_back(0), detections.coefficients.push_back(coefficient);
+    Detections& d = found.images[0];
+    d.boxes.push_back(box), d.scores.push_back(score), d.classes.push_back(3), d.anchors.push_back(0);
+    coefficients_.push_back(coefficient);
+    found.coefficients = Tensor::from_vector(coefficients_, {1, d.size(), 1});
   }
+  std::vector<ObjectPrediction> objects(int height, int width, const PredictorOptions& options = {}) const {
+    const InputImage input{plan, height, width};
+    return original_objects(found, std::span(&input, 1), options).front();
+  }
+
+ private:
+  std::vector<float> coefficients_;
 };
 
 LetterboxPlan predict_plan(int width, int height) {
@@ -117,7 +126,7 @@ TEST_CASE("a mask painted at a known place comes back there, pixel by pixel") {
     const Painted painted(plan, r.cells);
     PredictorOptions options;
     options.polygons = true;
-    const auto objects = original_objects(painted.prototypes, painted.detections, plan, r.height, r.width, options);
+    const auto objects = painted.objects(r.height, r.width, options);
     REQUIRE(objects.size() == 1);
     const ObjectPrediction& o = objects[0];
     CHECK(o.class_id == 3);
@@ -138,7 +147,7 @@ TEST_CASE("a mask painted at a known place comes back there, pixel by pixel") {
     CHECK(std::abs(double(polygon.y2) - (r.expected.y1 - scale)) <= 1.5);
 
     options.retina_masks = true;
-    const auto native = original_objects(painted.prototypes, painted.detections, plan, r.height, r.width, options);
+    const auto native = painted.objects(r.height, r.width, options);
     REQUIRE(native.size() == 1);
     // Prototypes cover whole cells only, so that native masks may be shifted by part of a cell.
     CHECK(different(plane(native[0].mask), expected) <=
@@ -150,7 +159,7 @@ TEST_CASE("boxes go back by gain and padding and end at the image") {
   const LetterboxPlan plan = predict_plan(1280, 720);
   Painted painted(plan, {20, 13, 70, 53});
   painted.add({-50, -50, 700, 500}, 1, 0.8f);
-  const auto objects = original_objects(painted.prototypes, painted.detections, plan, 720, 1280, {});
+  const auto objects = painted.objects(720, 1280);
   REQUIRE(objects.size() == 2);
   CHECK(objects[0].box == BoxXyxy{144, 64, 576, 416});
   CHECK(objects[1].box == BoxXyxy{0, 0, 1280, 720});
@@ -165,7 +174,7 @@ TEST_CASE("detections without a mask pixel are dropped") {
   for (const bool retina : {false, true}) {
     PredictorOptions options;
     options.retina_masks = retina;
-    const auto objects = original_objects(painted.prototypes, painted.detections, plan, 427, 640, options);
+    const auto objects = painted.objects(427, 640, options);
     REQUIRE(objects.size() == 2);
     CHECK(objects[0].confidence == 0.9f);
     CHECK(objects[1].confidence == 0.7f);
@@ -271,7 +280,7 @@ TEST_CASE("the JSON of an image has exactly the documented keys, and its masks a
   const LetterboxPlan plan = predict_plan(640, 427);
   const Painted painted(plan, {20, 10, 60, 50});
   Prediction p{427, 640, {}, 1, 2, 3};
-  p.objects = original_objects(painted.prototypes, painted.detections, plan, 427, 640, {});
+  p.objects = painted.objects(427, 640);
   const std::vector<std::string> names{"a", "b", "c", "quote \" and \xff"};
   const auto json = nlohmann::json::parse(prediction_json("photos/x.jpg", p, names));
   const auto keys = [](const nlohmann::json& j) {

@@ -15,11 +15,12 @@ std::vector<OpCase> image_cases();      // pooling, upsampling, batch norm
 std::vector<OpCase> conv_cases();       // convolution, its transpose, matrix products
 std::vector<OpCase> loss_cases();
 std::vector<OpCase> assign_cases();  // assignment of anchors, what the losses compare with
+std::vector<OpCase> detect_cases();  // detections, pixels of masks
 std::vector<OpCase> optim_cases();  // optimizers, random fills
 
 inline std::vector<OpCase> all_op_cases() {
   std::vector<OpCase> all;
-  for (auto cases : {pointwise_cases, row_cases, image_cases, conv_cases, loss_cases, assign_cases, optim_cases}) {
+  for (auto cases : {pointwise_cases, row_cases, image_cases, conv_cases, loss_cases, assign_cases, detect_cases, optim_cases}) {
     for (OpCase& c : cases()) all.push_back(std::move(c));
   }
   return all;

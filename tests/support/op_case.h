@@ -83,6 +83,7 @@ struct OpCase {
   std::vector<DType> types = {DType::kF32};
   double length = 1;          // terms of the longest sum behind one output
   double magnitude = 1;       // tolerance: epsilon * (8 + length / 4) * (magnitude + |reference|)
+  bool exact = false;     // no tolerance at all
   bool rounded_once = false;  // 16-bit results: within 1.01 half units in the last place of what is within the tolerance of f32
   bool accumulates = false;
   std::vector<std::pair<std::string, std::string>> in_place{};  // (output, input) that may be one
@@ -287,6 +288,7 @@ inline Outcome execute(const OpCase& c, Backend& backend, const Plan& plan) {
 // Empty when every output is within tolerance of the reference; else what is worst.
 inline std::string difference(const OpCase& c, DType type, const Outcome& got, const Outcome& want, double factor = 1) {
   auto allowed = [&](DType t, double reference) {
+    if (c.exact) return 0.0;
     const double size = std::abs(reference);
     const bool once = c.rounded_once && wide_of(t) != t;
     const double computed = factor * epsilon(once ? DType::kF32 : t) * (8 + c.length / 4) * (c.magnitude + size);

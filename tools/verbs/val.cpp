@@ -9,6 +9,7 @@
 #include "tools/verbs/verbs.h"
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/evaluator.h"
+#include "yolo/eval/masks.h"
 #include "yolo/io/weights.h"
 #include "yolo/metrics_json.h"
 #include "yolo/train/run_folder.h"

@@ -5,19 +5,6 @@
 
 namespace tessera {
 
-RawOutputs on_host(const RawOutputs& outputs) {
-  if (outputs.prototypes.data().device() == Device::cpu()) return outputs;
-  const auto fetched = [](const Variable& v) { return Variable(v.data().to(Device::cpu())); };
-  RawOutputs host;
-  for (size_t i = 0; i < kLevels; ++i) {
-    host.box[i] = fetched(outputs.box[i]);
-    host.cls[i] = fetched(outputs.cls[i]);
-    host.coefficients[i] = fetched(outputs.coefficients[i]);
-  }
-  host.prototypes = fetched(outputs.prototypes);
-  return host;
-}
-
 Dfl::Dfl() : weight(Tensor::empty({1, 1, 1, kDistanceBins})) {
   for (int64_t i = 0; i < kDistanceBins; ++i) weight.data().data<float>()[i] = float(i);
   parameter("conv.weight", weight);

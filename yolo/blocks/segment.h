@@ -24,9 +24,6 @@ struct RawOutputs {
   Variable prototypes;                         // (N, 2 h0, 2 w0, masks), h0 and w0 of level 0
 };
 
-// The same on the host, for decoding and drawing; without a copy where they are there.
-RawOutputs on_host(const RawOutputs& outputs);
-
 // Distribution focal loss projection: the expectation over bins 0..15 (spec 1.3). Holds the frozen parameter of the original's
 // files; decoding uses the constants.
 class Dfl : public Module {

@@ -3,14 +3,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <optional>
+#include <span>
 
 #include "autograd/grad_mode.h"
 #include "tensor/backend.h"
 #include "tensor/base/parallel.h"
 #include "yolo/eval/coco_eval.h"
-#include "yolo/eval/decode.h"
 #include "yolo/eval/image_result.h"
 #include "yolo/eval/masks.h"
 #include "yolo/eval/original_ap.h"
@@ -56,73 +57,115 @@ ResultGeometry result_geometry(const Batch& batch, int64_t image) {
   return r;
 }
 
-void match_as_original(const Batch& batch, int64_t image, const RawOutputs& outputs, ImageResult& out) {
+// What the loader knows of an image, in original-image pixels.
+struct LabelledImage {
+  std::vector<BoxXyxy> boxes;
+  std::vector<size_t> positions;  // in the targets of the batch
+};
+
+// Fills the image's classes.
+LabelledImage labelled_image(const Batch& batch, int64_t image, ImageResult& out) {
   const ResultGeometry geometry = result_geometry(batch, image);
   const float width = float(geometry.network_width), height = float(geometry.network_height);
-  std::vector<BoxXyxy> labels;
-  std::vector<size_t> positions;
+  LabelledImage labels;
   for (size_t t = 0; t < batch.targets.size(); ++t) {
     if (batch.target_image[t] != image) continue;
     const auto& b = batch.targets[t].box;
     const float cx = b[0] * width, cy = b[1] * height, w = b[2] * width, h = b[3] * height;
-    labels.push_back(scale_box({cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2}, geometry));
+    labels.boxes.push_back(scale_box({cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2}, geometry));
+    labels.positions.push_back(t);
     out.label_classes.push_back(batch.targets[t].class_id);
-    positions.push_back(t);
   }
-  const Detections& d = out.detections;
-  out.box_tp.assign(size_t(d.size()), 0);
-  out.mask_tp.assign(size_t(d.size()), 0);
-  if (labels.empty() || d.size() == 0) return;
-  std::vector<BoxXyxy> boxes;
-  for (const BoxXyxy& b : d.boxes) boxes.push_back(scale_box(b, geometry));
-  out.box_tp = match_detections(box_iou(labels, boxes), out.label_classes, d.classes);
-
-  const Prototypes prototypes = image_prototypes(outputs, image);
-  const RunList predicted = detection_masks(prototypes, d, geometry.network_height, geometry.network_width, MaskSize::kPrototype);
-  const int mh = int(batch.masks.size(1)), mw = int(batch.masks.size(2));
-  const int64_t plane = batch.overlap ? image : int64_t(positions.front());
-  const int32_t* masks = batch.masks.data<int32_t>() + plane * mh * mw;
-  const RunList truth = label_masks(masks, batch.overlap ? LabelMasks::kOverlap : LabelMasks::kSeparate, int64_t(labels.size()), mh, mw,
-                                    prototypes.height, prototypes.width);
-  out.mask_tp = match_detections(mask_iou(truth, predicted), out.label_classes, d.classes);
+  return labels;
 }
 
-void to_original_image(const Batch& batch, int64_t image, const RawOutputs& outputs, ImageResult& out) {
-  const ResultGeometry geometry = result_geometry(batch, image);
-  std::vector<Rle> masks = json_masks(image_prototypes(outputs, image), out.detections, geometry);
-  for (int64_t i = 0; i < out.detections.size(); ++i) {
-    const size_t k = size_t(i);
-    out.scored.push_back({batch.indices[size_t(image)], out.detections.classes[k], out.detections.scores[k],
-                          scale_box(out.detections.boxes[k], geometry), std::move(masks[k])});
+// Run-length masks of the detections of `images`, image by image: encode(image, patch) of what item(image, detection) computes.
+std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::span<const int64_t> images,
+                                            const std::function<MaskItem(int64_t image, int64_t i)>& item,
+                                            const std::function<Rle(int64_t image, const MaskPatch&)>& encode) {
+  std::vector<std::vector<Rle>> masks(found.images.size());
+  std::vector<MaskItem> items;
+  std::vector<int64_t> detections;
+  for (const int64_t image : images) {
+    const int64_t n = found.images[size_t(image)].size();
+    masks[size_t(image)].resize(size_t(n));
+    for (int64_t i = 0; i < n; ++i) {
+      items.push_back(item(image, i));
+      detections.push_back(i);
+    }
+  }
+  for_each_mask(found, items, [&](int64_t i, const MaskPatch& patch) {
+    const int64_t image = items[size_t(i)].image;
+    masks[size_t(image)][size_t(detections[size_t(i)])] = encode(image, patch);
+  });
+  return masks;
+}
+
+void match_as_original(const Batch& batch, const BatchDetections& found, std::vector<ImageResult>& results) {
+  std::vector<LabelledImage> labels(results.size());
+  std::vector<int64_t> matched;  // images with labels and detections
+  for (size_t image = 0; image < results.size(); ++image) {
+    ImageResult& out = results[image];
+    labels[image] = labelled_image(batch, int64_t(image), out);
+    out.box_tp.assign(size_t(out.detections.size()), 0);
+    out.mask_tp.assign(size_t(out.detections.size()), 0);
+    if (!labels[image].boxes.empty() && out.detections.size() > 0) matched.push_back(int64_t(image));
+  }
+  const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
+  const std::vector<std::vector<Rle>> masks = encoded_masks(
+      found, matched, [&](int64_t image, int64_t i) { return mask_item(found, image, i, height, width, MaskSize::kPrototype); },
+      [](int64_t, const MaskPatch& patch) { return patch.rle(); });
+  parallel_chunks(int64_t(matched.size()), [&](int64_t m) {
+    const int64_t image = matched[size_t(m)];
+    const LabelledImage& known = labels[size_t(image)];
+    ImageResult& out = results[size_t(image)];
+    const ResultGeometry geometry = result_geometry(batch, image);
+    std::vector<BoxXyxy> boxes;
+    for (const BoxXyxy& b : out.detections.boxes) boxes.push_back(scale_box(b, geometry));
+    out.box_tp = match_detections(box_iou(known.boxes, boxes), out.label_classes, out.detections.classes);
+
+    RunList predicted;
+    predicted.reserve(int64_t(masks[size_t(image)].size()));
+    for (const Rle& mask : masks[size_t(image)]) predicted.push(mask);
+    const int mh = int(batch.masks.size(1)), mw = int(batch.masks.size(2));
+    const int64_t plane = batch.overlap ? image : int64_t(known.positions.front());
+    const RunList truth = label_masks(batch.masks.data<int32_t>() + plane * mh * mw,
+                                      batch.overlap ? LabelMasks::kOverlap : LabelMasks::kSeparate, int64_t(known.boxes.size()), mh, mw,
+                                      int(found.prototypes.size(1)), int(found.prototypes.size(2)));
+    out.mask_tp = match_detections(mask_iou(truth, predicted), out.label_classes, out.detections.classes);
+  });
+}
+
+void to_original_images(const Batch& batch, const BatchDetections& found, std::vector<ImageResult>& results) {
+  const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
+  std::vector<int64_t> all;
+  std::vector<std::function<Rle(const MaskPatch&)>> encoders;
+  for (int64_t image = 0; image < batch.size(); ++image) {
+    all.push_back(image);
+    encoders.push_back(json_mask(result_geometry(batch, image)));
+  }
+  std::vector<std::vector<Rle>> masks = encoded_masks(
+      found, all, [&](int64_t image, int64_t i) { return mask_item(found, image, i, height, width, MaskSize::kNative); },
+      [&](int64_t image, const MaskPatch& patch) { return encoders[size_t(image)](patch); });
+  for (size_t image = 0; image < results.size(); ++image) {
+    ImageResult& out = results[image];
+    const ResultGeometry geometry = result_geometry(batch, int64_t(image));
+    for (size_t k = 0; k < masks[image].size(); ++k) {
+      out.scored.push_back({out.index, out.detections.classes[k], out.detections.scores[k], scale_box(out.detections.boxes[k], geometry),
+                            std::move(masks[image][k])});
+    }
   }
 }
 
-std::vector<ImageResult> process_batch(const Batch& batch, const RawOutputs& outputs, const YoloSeg& model, const EvaluatorOptions& options,
+std::vector<ImageResult> process_batch(const Batch& batch, const BatchDetections& found, const EvaluatorOptions& options,
                                        bool original_size) {
   std::vector<ImageResult> results(size_t(batch.size()));
-  const int64_t nc = model.nc(), nm = model.masks();
-  const int64_t anchors = model.anchor_count(batch.images.size(1), batch.images.size(2));
-  parallel_chunks(batch.size(), [&](int64_t image) {
-    ImageResult& out = results[size_t(image)];
-    out.index = batch.indices[size_t(image)];
-    const auto start = Clock::now();
-    const int64_t pitch = 4 + nc + nm;
-    std::vector<float> rows(size_t(anchors * pitch));
-    decode_head(head_levels(outputs, image, model.strides()), nc, nm, rows.data(), pitch, options.confidence);
-    NmsOptions nms;
-    nms.confidence = options.confidence;
-    nms.iou = options.iou;
-    nms.multi_label = nc > 1;
-    nms.agnostic = options.agnostic;
-    nms.max_detections = options.max_detections;
-    out.detections = non_max_suppression(rows.data(), anchors, nc, nm, pitch, nms);
-    if (options.single_class) std::fill(out.detections.classes.begin(), out.detections.classes.end(), 0);
-    out.decode_ms = ms_since(start);
-    const auto matching = Clock::now();
-    if (options.style == MapStyle::kOriginal) match_as_original(batch, image, outputs, out);
-    if (original_size) to_original_image(batch, image, outputs, out);
-    out.match_ms = ms_since(matching);
-  });
+  for (size_t image = 0; image < results.size(); ++image) {
+    results[image].index = batch.indices[image];
+    results[image].detections = found.images[image];
+  }
+  if (options.style == MapStyle::kOriginal) match_as_original(batch, found, results);
+  if (original_size) to_original_images(batch, found, results);
   return results;
 }
 
@@ -305,31 +348,6 @@ void add_items(LossItems& sum, const LossItems& x) {
 
 }  // namespace
 
-std::vector<HeadLevel> head_levels(const RawOutputs& outputs, int64_t image, const std::array<int64_t, kLevels>& strides) {
-  std::vector<HeadLevel> levels;
-  for (size_t l = 0; l < size_t(kLevels); ++l) {
-    const ImageView box = outputs.box[l].data().image(), cls = outputs.cls[l].data().image(), k = outputs.coefficients[l].data().image();
-    const int64_t first = image * box.h * box.w;
-    HeadLevel level;
-    level.box = data<float>(box) + first * box.pitch;
-    level.box_pitch = box.pitch;
-    level.cls = data<float>(cls) + first * cls.pitch;
-    level.cls_pitch = cls.pitch;
-    level.coefficients = data<float>(k) + first * k.pitch;
-    level.coefficients_pitch = k.pitch;
-    level.height = int(box.h);
-    level.width = int(box.w);
-    level.stride = int(strides[l]);
-    levels.push_back(level);
-  }
-  return levels;
-}
-
-Prototypes image_prototypes(const RawOutputs& outputs, int64_t image) {
-  const ImageView p = outputs.prototypes.data().image();
-  return {data<float>(p) + image * p.h * p.w * p.pitch, int(p.h), int(p.w), int(p.c), p.pitch};
-}
-
 Evaluator::Evaluator(std::vector<std::string> class_names, EvaluatorOptions options)
     : class_names_(std::move(class_names)), options_(options) {}
 
@@ -341,6 +359,12 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   Scorer scorer(class_names_, options_.style, data);
   ValidationResult result;
   const bool original_size = options_.style == MapStyle::kCoco || bool(hooks.detections);
+  DetectParams detection;
+  detection.confidence = options_.confidence;
+  detection.iou = options_.iou;
+  detection.multi_label = model.nc() > 1;
+  detection.agnostic = options_.agnostic;
+  detection.max_detections = options_.max_detections;
   double load = 0, preprocess = 0, inference = 0, loss = 0, postprocess = 0, evaluate = 0;
   int64_t batches = 0, done = 0, own = 0;
   loader.start_epoch(0);
@@ -357,14 +381,13 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
         loss += ms_since(t3);
       }
       const auto t4 = Clock::now();
-      const RawOutputs host = on_host(outputs);
-      images_done = process_batch(batch, host, model, options_, original_size);
-      postprocess += ms_since(t4);
-      if (hooks.batch_done) {
-        std::vector<Detections> all;
-        for (const ImageResult& r : images_done) all.push_back(r.detections);
-        hooks.batch_done(batches, batch, all, host);
+      BatchDetections found = detect(outputs, model.strides(), detection);
+      if (options_.single_class) {
+        for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
       }
+      images_done = process_batch(batch, found, options_, original_size);
+      postprocess += ms_since(t4);
+      if (hooks.batch_done) hooks.batch_done(batches, batch, found);
     }
     const auto t5 = Clock::now();
     own += part.images = int64_t(images_done.size());

@@ -1,5 +1,6 @@
-// Runs a model over a validation loader and scores boxes and masks, as COCO does or as the original does. Work on the images of a
-// batch is spread over the compute threads and over the ranks; results do not depend on their number.
+// Runs a model over a validation loader and scores boxes and masks, as COCO does or as the original does. Detections and the pixels of
+// masks are computed where the model is. Work on the images of a batch is spread over the compute threads and over the ranks; results
+// do not depend on their number.
 #pragma once
 
 #include <functional>
@@ -10,10 +11,8 @@
 #include "data/loader.h"
 #include "data/rle.h"
 #include "tensor/comm.h"
-#include "yolo/eval/decode.h"
 #include "yolo/eval/detection_curves.h"
-#include "yolo/eval/masks.h"
-#include "yolo/eval/nms.h"
+#include "yolo/eval/detections.h"
 #include "yolo/metrics.h"
 #include "yolo/model.h"
 
@@ -44,9 +43,8 @@ struct EvaluatorHooks {
   // each is asked about its part of the batch.
   std::function<LossReport(const RawOutputs&, const Batch&)> loss;
   std::function<void(int64_t done, int64_t total)> progress;
-  // Detections of a batch in network-input pixels, image by image, with what is needed to draw them (on the host); on every rank
-  // its own part.
-  std::function<void(int64_t batch_index, const Batch&, const std::vector<Detections>&, const RawOutputs&)> batch_done;
+  // Detections of a batch in network-input pixels, with what their masks are made from; on every rank its own part.
+  std::function<void(int64_t batch_index, const Batch&, const BatchDetections&)> batch_done;
   // Every detection with its mask at original size, image by image in order (predictions.json).
   std::function<void(const std::vector<ScoredDetection>&)> detections;
   // What the pictures of precision and recall are made of; computed only for this.
@@ -70,10 +68,6 @@ class Evaluator {
   std::vector<std::string> class_names_;
   EvaluatorOptions options_;
 };
-
-// Views of one image of a batch's outputs on the host, for decode_head and process_mask.
-std::vector<HeadLevel> head_levels(const RawOutputs& outputs, int64_t image, const std::array<int64_t, kLevels>& strides);
-Prototypes image_prototypes(const RawOutputs& outputs, int64_t image);
 
 // Of a batch of `images` with so many pixels each, how many go through the network at a time in evaluation: on the CPU so many that
 // their feature maps stay near the caches and small in all.

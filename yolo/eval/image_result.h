@@ -16,10 +16,9 @@ struct ImageResult {
   std::vector<uint16_t> box_tp, mask_tp;  // original style
   std::vector<int32_t> label_classes;
   std::vector<ScoredDetection> scored;  // original-image pixels, when the style or a hook wants them
-  double decode_ms = 0, match_ms = 0;
 };
 
-// All that scoring needs, which is all but coefficients and times.
+// All that scoring needs, which is all but boxes in network-input pixels and anchors.
 std::string pack(const std::vector<ImageResult>& results);
 std::vector<ImageResult> unpack(std::string_view bytes);
 

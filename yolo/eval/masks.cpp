@@ -8,6 +8,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/parallel.h"
+#include "tensor/bilinear.h"
 
 namespace tessera {
 
@@ -25,138 +26,20 @@ PixelBox pixels_in(const BoxXyxy& box, int height, int width) {
           first_at_least(box.y2, height)};
 }
 
-// One axis of a bilinear resize without aligned corners: output o = w0 * in[i0] + w1 * in[i1].
-struct Axis {
-  std::vector<int> i0, i1;
-  std::vector<float> w0, w1;
-
-  Axis(int in, int out) {
-    const float scale = float(in) / float(out);
-    for (int o = 0; o < out; ++o) {
-      const float at = std::max(scale * (float(o) + 0.5f) - 0.5f, 0.0f);
-      const int i = std::min(static_cast<int>(at), in - 1);
-      i0.push_back(i), i1.push_back(std::min(i + 1, in - 1));
-      w1.push_back(std::clamp(at - float(i), 0.0f, 1.0f)), w0.push_back(1.0f - w1.back());
-    }
-  }
-
-  // Outputs [first, last) with a tap in inputs [begin, end); taps never decrease.
-  std::pair<int, int> touched(int begin, int end) const {
-    const int first = int(std::partition_point(i1.begin(), i1.end(), [&](int i) { return i < begin; }) - i1.begin());
-    const int last = int(std::partition_point(i0.begin(), i0.end(), [&](int i) { return i < end; }) - i0.begin());
-    return {first, std::max(first, last)};
-  }
-};
-
-// logits[y][x] of the cells of `where`, rows `pitch` apart.
-void mask_logits(const Prototypes& p, const float* k, const PixelBox& where, float* logits, int64_t pitch) {
-  for (int y = where.y0; y < where.y1; ++y) {
-    float* row = logits + (y - where.y0) * pitch;
-    for (int x = where.x0; x < where.x1; ++x) {
-      const float* cell = p.data + (int64_t{y} * p.width + x) * p.pitch;
-      float lane[8] = {};
-      int c = 0;
-      for (; c + 8 <= p.channels; c += 8) {
-        for (int i = 0; i < 8; ++i) lane[i] += k[c + i] * cell[c + i];
-      }
-      for (; c < p.channels; ++c) lane[0] += k[c] * cell[c];
-      row[x - where.x0] = ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
-    }
-  }
+// Prototype cells that a target of height x width covers.
+MaskRect middle(int ph, int pw, int height, int width) {
+  const double gain = std::min(double(ph) / height, double(pw) / width);
+  const double pad_w = (pw - width * gain) / 2, pad_h = (ph - height * gain) / 2;
+  MaskRect slice{round_even(pad_w - 0.1), round_even(pad_h - 0.1), pw - round_even(pad_w + 0.1), ph - round_even(pad_h + 0.1)};
+  // Of an image a hundred times as long as wide less than a cell is left.
+  slice.x1 = std::max(slice.x1, slice.x0 + 1);
+  slice.y1 = std::max(slice.y1, slice.y0 + 1);
+  return slice;
 }
 
-// Enlarges `source` (the cells of `cells`, whose coordinates the axes use) to the outputs of `where`; a pixel is set where the
-// result is > `threshold`. Horizontal first, once for each source row.
-void enlarge(const std::vector<float>& source, const PixelBox& cells, const Axis& ax, const Axis& ay, const PixelBox& where,
-             float threshold, std::vector<uint8_t>& pixels) {
-  const int columns = where.x1 - where.x0, cell_columns = cells.x1 - cells.x0;
-  thread_local std::vector<float> wide;
-  wide.resize(size_t(cells.y1 - cells.y0) * size_t(columns));
-  for (int y = cells.y0; y < cells.y1; ++y) {
-    const float* in = source.data() + size_t(y - cells.y0) * size_t(cell_columns);
-    float* out = wide.data() + size_t(y - cells.y0) * size_t(columns);
-    for (int x = 0; x < columns; ++x) {
-      const size_t o = size_t(where.x0 + x);
-      out[x] = ax.w0[o] * in[ax.i0[o] - cells.x0] + ax.w1[o] * in[ax.i1[o] - cells.x0];
-    }
-  }
-  pixels.resize(size_t(where.y1 - where.y0) * size_t(columns));
-  for (int y = where.y0; y < where.y1; ++y) {
-    const float* upper = wide.data() + size_t(ay.i0[size_t(y)] - cells.y0) * size_t(columns);
-    const float* lower = wide.data() + size_t(ay.i1[size_t(y)] - cells.y0) * size_t(columns);
-    const float w0 = ay.w0[size_t(y)], w1 = ay.w1[size_t(y)];
-    uint8_t* out = pixels.data() + size_t(y - where.y0) * size_t(columns);
-    for (int x = 0; x < columns; ++x) out[x] = w0 * upper[x] + w1 * lower[x] > threshold;
-  }
-}
+MaskRect rect_of(const PixelBox& b) { return b.empty() ? MaskRect{} : MaskRect{b.x0, b.y0, b.x1, b.y1}; }
 
-// Prototype cells that the target covers, and the axes between them.
-struct NativeGrid {
-  PixelBox slice;
-  Axis ax, ay;
-
-  NativeGrid(const Prototypes& p, int height, int width)
-      : slice(middle(p, height, width)), ax(slice.x1 - slice.x0, width), ay(slice.y1 - slice.y0, height) {}
-
-  static PixelBox middle(const Prototypes& p, int height, int width) {
-    const double gain = std::min(double(p.height) / height, double(p.width) / width);
-    const double pad_w = (p.width - width * gain) / 2, pad_h = (p.height - height * gain) / 2;
-    PixelBox slice{round_even(pad_w - 0.1), round_even(pad_h - 0.1), p.width - round_even(pad_w + 0.1), p.height - round_even(pad_h + 0.1)};
-    // Of an image a hundred times as long as wide less than a cell is left.
-    slice.x1 = std::max(slice.x1, slice.x0 + 1);
-    slice.y1 = std::max(slice.y1, slice.y0 + 1);
-    return slice;
-  }
-};
-
-MaskPatch native_mask(const Prototypes& p, const float* k, const BoxXyxy& box, int height, int width, const NativeGrid& grid) {
-  MaskPatch out{height, width, pixels_in(box, height, width), {}};
-  if (out.where.empty()) return out.where = {}, out;
-  const auto cell = [](const Axis& a, int begin, int end) { return std::pair{a.i0[size_t(begin)], a.i1[size_t(end - 1)] + 1}; };
-  const auto [cx0, cx1] = cell(grid.ax, out.where.x0, out.where.x1);
-  const auto [cy0, cy1] = cell(grid.ay, out.where.y0, out.where.y1);
-  const PixelBox cells{cx0, cy0, cx1, cy1};
-  thread_local std::vector<float> logits;
-  logits.resize(size_t(cx1 - cx0) * size_t(cy1 - cy0));
-  mask_logits(p, k, {cx0 + grid.slice.x0, cy0 + grid.slice.y0, cx1 + grid.slice.x0, cy1 + grid.slice.y0}, logits.data(), cx1 - cx0);
-  enlarge(logits, cells, grid.ax, grid.ay, out.where, 0, out.pixels);
-  return out;
-}
-
-BoxXyxy in_prototype_pixels(const Prototypes& p, const BoxXyxy& b, int network_height, int network_width) {
-  const float sx = float(double(p.width) / network_width), sy = float(double(p.height) / network_height);
-  return {b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy};
-}
-
-MaskPatch prototype_mask(const Prototypes& p, const float* k, const BoxXyxy& box) {
-  MaskPatch out{p.height, p.width, pixels_in(box, p.height, p.width), {}};
-  if (out.where.empty()) return out.where = {}, out;
-  const int columns = out.where.x1 - out.where.x0;
-  thread_local std::vector<float> logits;
-  logits.resize(size_t(columns) * size_t(out.where.y1 - out.where.y0));
-  mask_logits(p, k, out.where, logits.data(), columns);
-  out.pixels.resize(logits.size());
-  std::transform(logits.begin(), logits.end(), out.pixels.begin(), [](float v) { return uint8_t(v > 0); });
-  return out;
-}
-
-// Cropped at prototype size, zero around; interpolation carries the zeros of the neighbouring cells.
-MaskPatch network_mask(const Prototypes& p, const float* k, const BoxXyxy& box, int height, int width, const Axis& ax,
-                       const Axis& ay) {
-  MaskPatch out{height, width, {}, {}};
-  const PixelBox inside = pixels_in(box, p.height, p.width);
-  if (inside.empty()) return out;
-  const PixelBox cells{std::max(inside.x0 - 1, 0), std::max(inside.y0 - 1, 0), std::min(inside.x1 + 1, p.width),
-                       std::min(inside.y1 + 1, p.height)};
-  const int columns = cells.x1 - cells.x0;
-  thread_local std::vector<float> logits;
-  logits.assign(size_t(columns) * size_t(cells.y1 - cells.y0), 0.0f);
-  mask_logits(p, k, inside, logits.data() + size_t(inside.y0 - cells.y0) * size_t(columns) + (inside.x0 - cells.x0), columns);
-  std::tie(out.where.x0, out.where.x1) = ax.touched(inside.x0, inside.x1);
-  std::tie(out.where.y0, out.where.y1) = ay.touched(inside.y0, inside.y1);
-  enlarge(logits, cells, ax, ay, out.where, 0, out.pixels);
-  return out;
-}
+MaskPatch patch_of(const MaskItem& m) { return {m.height, m.width, {m.where.x0, m.where.y0, m.where.x1, m.where.y1}, {}}; }
 
 // Axis of OpenCV's 8-bit bilinear resize with weights of 2048 (spec 14.1); of 0/1 masks only the position matters.
 struct ByteAxis {
@@ -276,38 +159,73 @@ void MaskPatch::paint(uint8_t* mask) const {
   }
 }
 
-MaskPatch process_mask(const Prototypes& p, const float* k, const BoxXyxy& box, int network_height, int network_width,
-                       MaskSize size) {
-  switch (size) {
-    case MaskSize::kPrototype: return prototype_mask(p, k, in_prototype_pixels(p, box, network_height, network_width));
-    case MaskSize::kNetwork:
-      return network_mask(p, k, in_prototype_pixels(p, box, network_height, network_width), network_height, network_width,
-                          Axis(p.width, network_width), Axis(p.height, network_height));
-    case MaskSize::kNative: break;
+MaskItem mask_item(const BatchDetections& found, int64_t image, int64_t i, int network_height, int network_width, MaskSize size) {
+  const BoxXyxy& box = found.images[size_t(image)].boxes[size_t(i)];
+  if (size == MaskSize::kNative) return native_mask_item(found, image, i, box, network_height, network_width);
+  const int ph = int(found.prototypes.size(1)), pw = int(found.prototypes.size(2));
+  const float sx = float(double(pw) / network_width), sy = float(double(ph) / network_height);
+  const PixelBox inside = pixels_in({box.x1 * sx, box.y1 * sy, box.x2 * sx, box.y2 * sy}, ph, pw);
+  MaskItem m;
+  m.image = int32_t(image), m.row = found.row(image, i);
+  m.slice = {0, 0, pw, ph};
+  m.crop = rect_of(inside);
+  if (size == MaskSize::kPrototype) {
+    m.height = ph, m.width = pw;
+    m.where = m.crop;
+    return m;
   }
-  return process_mask_native(p, k, box, network_height, network_width);
+  // Cropped at prototype size, zero around: interpolation carries the zeros of the neighbouring cells.
+  m.height = network_height, m.width = network_width;
+  if (inside.empty()) return m;
+  std::tie(m.where.x0, m.where.x1) = touched_outputs(pw, network_width, inside.x0, inside.x1);
+  std::tie(m.where.y0, m.where.y1) = touched_outputs(ph, network_height, inside.y0, inside.y1);
+  return m;
 }
 
-MaskPatch process_mask_native(const Prototypes& p, const float* k, const BoxXyxy& box, int height, int width) {
-  return native_mask(p, k, box, height, width, NativeGrid(p, height, width));
+MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i, const BoxXyxy& box, int height, int width) {
+  MaskItem m;
+  m.image = int32_t(image), m.row = found.row(image, i);
+  m.slice = middle(int(found.prototypes.size(1)), int(found.prototypes.size(2)), height, width);
+  m.height = height, m.width = width;
+  m.where = rect_of(pixels_in(box, height, width));
+  m.crop = m.slice;
+  return m;
 }
 
-RunList detection_masks(const Prototypes& p, const Detections& detections, int network_height, int network_width, MaskSize size) {
-  TESSERA_CHECK(detections.masks == p.channels || detections.size() == 0, "detection_masks: {} coefficients for {} prototypes",
-                detections.masks, p.channels);
-  const NativeGrid grid(p, network_height, network_width);
-  const Axis ax(p.width, network_width), ay(p.height, network_height);
-  return collect_runs(detections.size(), [&](int64_t i) {
-    const BoxXyxy& box = detections.boxes[size_t(i)];
-    const float* k = detections.coefficients_of(i);
-    const BoxXyxy small = in_prototype_pixels(p, box, network_height, network_width);
-    switch (size) {
-      case MaskSize::kPrototype: return prototype_mask(p, k, small).rle();
-      case MaskSize::kNetwork: return network_mask(p, k, small, network_height, network_width, ax, ay).rle();
-      case MaskSize::kNative: break;
+// The host computes each mask where it is used. Of a device so many pixels come at a time that neither side holds much.
+void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items,
+                   const std::function<void(int64_t item, MaskPatch patch)>& take) {
+  const Device device = found.prototypes.device();
+  if (device == Device::cpu()) {
+    parallel_chunks(int64_t(items.size()), [&](int64_t i) {
+      MaskPatch patch = patch_of(items[size_t(i)]);
+      patch.pixels.resize(size_t(items[size_t(i)].pixels()));
+      ops::mask_patches(found.prototypes, found.coefficients, items.subspan(size_t(i), 1), patch.pixels.data());
+      take(i, std::move(patch));
+    });
+    return;
+  }
+  constexpr int64_t kPixelsAtOnce = int64_t{64} << 20;
+  for (size_t first = 0; first < items.size();) {
+    std::vector<MaskItem> run;
+    int64_t pixels = 0;
+    for (; first + run.size() < items.size(); pixels += run.back().pixels()) {
+      const MaskItem& next = items[first + run.size()];
+      if (!run.empty() && pixels + next.pixels() > kPixelsAtOnce) break;
+      run.push_back(next);
+      run.back().offset = pixels;
     }
-    return native_mask(p, k, box, network_height, network_width, grid).rle();
-  });
+    const Tensor computed = Tensor::empty({pixels}, DType::kU8, device);
+    ops::mask_patches(found.prototypes, found.coefficients, run, computed.data<uint8_t>());
+    const Tensor fetched = computed.to(Device::cpu());
+    parallel_chunks(int64_t(run.size()), [&](int64_t i) {
+      MaskPatch patch = patch_of(run[size_t(i)]);
+      const uint8_t* const begin = fetched.data<uint8_t>() + run[size_t(i)].offset;
+      patch.pixels.assign(begin, begin + run[size_t(i)].pixels());
+      take(int64_t(first) + i, std::move(patch));
+    });
+    first += run.size();
+  }
 }
 
 RunList label_masks(const int32_t* masks, LabelMasks form, int64_t labels, int height, int width, int target_height,
@@ -325,7 +243,6 @@ RunList label_masks(const int32_t* masks, LabelMasks form, int64_t labels, int h
       if (label >= 0 && label < labels) see(where[size_t(label)], int(i / width), int(i % width));
     }
   }
-  const Axis ax(width, target_width), ay(height, target_height);
   const bool same = height == target_height && width == target_width;
   return collect_runs(labels, [&](int64_t j) {
     PixelBox box = where[size_t(j)];
@@ -344,12 +261,13 @@ RunList label_masks(const int32_t* masks, LabelMasks form, int64_t labels, int h
       patch.where = box;
       patch.pixels.assign(values.begin(), values.end());
     } else {
-      std::tie(patch.where.x0, patch.where.x1) = ax.touched(inside.x0, inside.x1);
-      std::tie(patch.where.y0, patch.where.y1) = ay.touched(inside.y0, inside.y1);
-      if (patch.where.empty())
-        patch.where = {};
-      else
-        enlarge(values, box, ax, ay, patch.where, 0.5f, patch.pixels);
+      PixelBox& to = patch.where;
+      std::tie(to.x0, to.x1) = touched_outputs(width, target_width, inside.x0, inside.x1);
+      std::tie(to.y0, to.y1) = touched_outputs(height, target_height, inside.y0, inside.y1);
+      if (to.empty()) return to = {}, patch.rle();
+      patch.pixels.resize(size_t(to.x1 - to.x0) * size_t(to.y1 - to.y0));
+      enlarge(values.data(), rect_of(box), {width, target_width, to.x0, to.x1}, {height, target_height, to.y0, to.y1}, 0.5f,
+              patch.pixels.data());
     }
     return patch.rle();
   });
@@ -374,25 +292,17 @@ BoxLtwh to_ltwh(const BoxXyxy& b) {
   return {(b.x1 + b.x2) / 2 - w / 2, (b.y1 + b.y2) / 2 - h / 2, w, h};
 }
 
-std::vector<Rle> json_masks(const Prototypes& p, const Detections& detections, const ResultGeometry& g) {
-  TESSERA_CHECK(g.has_ratio, "json_masks: needs the padding of the loader");
+std::function<Rle(const MaskPatch&)> json_mask(const ResultGeometry& g) {
+  TESSERA_CHECK(g.has_ratio, "json_mask: needs the padding of the loader");
   // The same padding is taken off on both sides, also where the letterbox is one pixel wider on the right or at the bottom.
   const int top = round_even(g.pad_top - 0.1), left = round_even(g.pad_left - 0.1);
   const int height = g.network_height - round_even(g.pad_top + 0.1) - top,
             width = g.network_width - round_even(g.pad_left + 0.1) - left;
-  TESSERA_CHECK(height > 0 && width > 0, "json_masks: padding {} and {} leaves nothing of {} x {}", g.pad_top, g.pad_left,
+  TESSERA_CHECK(height > 0 && width > 0, "json_mask: padding {} and {} leaves nothing of {} x {}", g.pad_top, g.pad_left,
                 g.network_height, g.network_width);
-  const NativeGrid grid(p, g.network_height, g.network_width);
-  const ByteResize resize(height, width, g.original_height, g.original_width);
-  std::vector<Rle> out(size_t(detections.size()));
-  parallel_for(detections.size(), 4, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const MaskPatch mask =
-          native_mask(p, detections.coefficients_of(i), detections.boxes[size_t(i)], g.network_height, g.network_width, grid);
-      out[size_t(i)] = resize(cut(mask, left, top, height, width)).rle();
-    }
-  });
-  return out;
+  return [=, resize = ByteResize(height, width, g.original_height, g.original_width)](const MaskPatch& native) {
+    return resize(cut(native, left, top, height, width)).rle();
+  };
 }
 
 MaskPatch to_original(const MaskPatch& mask, const PixelBox& inner, int original_height, int original_width) {

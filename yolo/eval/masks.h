@@ -1,25 +1,18 @@
 // Masks from prototypes and coefficients (spec 4.3), and what happens to them afterwards: comparison with the truth (9.2), the form
-// of the JSON file (9.6), polygons (4.4), boxes in the original image (4.2). A mask is computed inside its box only and handed on
-// as a patch or as run lengths, so memory does not grow with detections times pixels.
+// of the JSON file (9.6), polygons (4.4), boxes in the original image (4.2). A mask is computed inside its box only, where the network
+// ran, and handed on as a patch or as run lengths, so memory does not grow with detections times pixels.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
 #include "data/polygon.h"
 #include "data/rle.h"
-#include "yolo/eval/nms.h"
+#include "yolo/eval/detections.h"
 
 namespace tessera {
-
-// height x width x channels, channels last, `pitch` floats from pixel to pixel; a quarter of the network input in each direction.
-struct Prototypes {
-  const float* data = nullptr;
-  int height = 0, width = 0;
-  int channels = 32;
-  int64_t pitch = 32;
-};
 
 // The part of a mask that can hold set pixels, as bytes 0/1; everything outside of `where` is zero.
 struct MaskPatch {
@@ -38,17 +31,16 @@ enum class MaskSize {
   kNative,     // enlarged first, then cropped exactly: retina masks, JSON and final validation
 };
 
-// Logits L = sum over channels of coefficient * prototype; a mask is where L > 0 after cropping to the box. `box` is in
-// network-input pixels for kPrototype and kNetwork. Enlargement is bilinear without aligned corners (spec 14.3).
-MaskPatch process_mask(const Prototypes& prototypes, const float* coefficients, const BoxXyxy& box, int network_height,
-                       int network_width, MaskSize size);
-// kNative for a target of height x width with the box in target pixels. A target of another shape than the prototypes is taken from
+// What is computed of the mask of detection i of an image (tensor/ops/detect.h), from its box in network-input pixels. Prototypes cover
+// the network input, a quarter of its size in each direction.
+MaskItem mask_item(const BatchDetections& found, int64_t image, int64_t i, int network_height, int network_width, MaskSize size);
+// kNative for a target of height x width with a box in target pixels. A target of another shape than the prototypes is taken from
 // their middle: what is left and right, or above and below, is letterbox padding.
-MaskPatch process_mask_native(const Prototypes& prototypes, const float* coefficients, const BoxXyxy& box, int height, int width);
+MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i, const BoxXyxy& box, int height, int width);
 
-// All detections of an image, on all threads; kNative is meant at network-input size (spec 9.2).
-RunList detection_masks(const Prototypes& prototypes, const Detections& detections, int network_height, int network_width,
-                        MaskSize size);
+// Computes the pixels of all items and calls take(item, patch) for each, on all threads, in any order.
+void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items,
+                   const std::function<void(int64_t item, MaskPatch patch)>& take);
 
 // Truth masks to compare them with: label j is where index_map == j + 1 (overlap form), or plane j (separate form), of height x
 // width. When the target size differs they are resized, bilinear, and set above 0.5.
@@ -71,9 +63,9 @@ BoxXyxy scale_box(const BoxXyxy& box, const ResultGeometry& geometry);
 // Left, top, width, height of a box with the roundings of the original's JSON (spec 9.6).
 BoxLtwh to_ltwh(const BoxXyxy& box);
 
-// Masks of the JSON file: native at network-input size, padding cut off, resized as 8-bit image to the original size
-// (spec 9.6, 14.1). `detections` still have their network-input boxes. geometry.has_ratio is required.
-std::vector<Rle> json_masks(const Prototypes& prototypes, const Detections& detections, const ResultGeometry& geometry);
+// What makes the mask of the JSON file from a native one at network-input size: padding cut off, resized as 8-bit image to the original
+// size (spec 9.6, 14.1). geometry.has_ratio is required.
+std::function<Rle(const MaskPatch&)> json_mask(const ResultGeometry& geometry);
 
 // A network-size mask in the original image: `inner` is the part of the network input that the image fills, the rest is padding and
 // is cut off; then resized as an 8-bit image (spec 14.1), but only where set pixels can arise.

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <optional>
 
 #include "autograd/grad_mode.h"
+#include "tensor/backend.h"
 #include "tensor/base/parallel.h"
-#include "yolo/eval/decode.h"
-#include "yolo/eval/evaluator.h"
 
 namespace tessera {
 
@@ -16,49 +16,51 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
 
-Detections detect(const YoloSeg& model, const RawOutputs& outputs, int64_t image, int64_t height, int64_t width,
-                  const PredictorOptions& options) {
-  const int64_t nc = model.nc(), masks = model.masks(), pitch = 4 + nc + masks, anchors = model.anchor_count(height, width);
-  std::vector<float> rows(size_t(anchors * pitch));
-  decode_head(head_levels(outputs, image, model.strides()), nc, masks, rows.data(), pitch, options.confidence);
-  NmsOptions nms;
-  nms.confidence = options.confidence;
-  nms.iou = options.iou;
-  nms.agnostic = options.agnostic;
-  nms.classes = options.classes;
-  nms.max_detections = options.max_detections;
-  return non_max_suppression(rows.data(), anchors, nc, masks, pitch, nms);
-}
-
 }  // namespace
 
-std::vector<ObjectPrediction> original_objects(const Prototypes& prototypes, const Detections& detections,
-                                               const LetterboxPlan& plan, int original_height, int original_width,
-                                               const PredictorOptions& options) {
-  ResultGeometry geometry;
-  geometry.network_height = plan.height(), geometry.network_width = plan.width();
-  geometry.original_height = original_height, geometry.original_width = original_width;
-  const PixelBox inner{plan.left, plan.top, plan.left + plan.resized_width, plan.top + plan.resized_height};
-  std::vector<ObjectPrediction> out;
-  for (int64_t i = 0; i < detections.size(); ++i) {
-    const size_t k = size_t(i);
-    const BoxXyxy box = scale_box(detections.boxes[k], geometry);
-    const float* coefficients = detections.coefficients_of(i);
-    const MaskPatch computed =
-        options.retina_masks
-            ? process_mask_native(prototypes, coefficients, box, original_height, original_width)
-            : process_mask(prototypes, coefficients, detections.boxes[k], plan.height(), plan.width(), MaskSize::kNetwork);
-    if (!computed.any()) continue;
-    ObjectPrediction& object = out.emplace_back();
-    object.class_id = detections.classes[k];
-    object.confidence = detections.scores[k];
-    object.box = box;
-    object.mask = options.retina_masks ? computed : to_original(computed, inner, original_height, original_width);
-    object.rings = mask_rings(object.mask);
+std::vector<std::vector<ObjectPrediction>> original_objects(const BatchDetections& found, std::span<const InputImage> inputs,
+                                                            const PredictorOptions& options) {
+  struct Place {
+    size_t image, detection;
+    BoxXyxy box;  // in the original image
+  };
+  std::vector<Place> places;
+  std::vector<MaskItem> items;
+  for (size_t image = 0; image < inputs.size(); ++image) {
+    const InputImage& in = inputs[image];
+    ResultGeometry geometry;
+    geometry.network_height = in.plan.height(), geometry.network_width = in.plan.width();
+    geometry.original_height = in.height, geometry.original_width = in.width;
+    for (size_t i = 0; i < found.images[image].boxes.size(); ++i) {
+      const BoxXyxy box = scale_box(found.images[image].boxes[i], geometry);
+      places.push_back({image, i, box});
+      items.push_back(options.retina_masks
+                          ? native_mask_item(found, int64_t(image), int64_t(i), box, in.height, in.width)
+                          : mask_item(found, int64_t(image), int64_t(i), in.plan.height(), in.plan.width(), MaskSize::kNetwork));
+    }
+  }
+  std::vector<std::optional<ObjectPrediction>> objects(items.size());
+  for_each_mask(found, items, [&](int64_t item, MaskPatch computed) {
+    if (!computed.any()) return;
+    const Place& at = places[size_t(item)];
+    const Detections& detections = found.images[at.image];
+    const InputImage& in = inputs[at.image];
+    ObjectPrediction& object = objects[size_t(item)].emplace();
+    object.class_id = detections.classes[at.detection];
+    object.confidence = detections.scores[at.detection];
+    object.box = at.box;
     if (options.polygons) {
       object.polygon = mask_polygon(computed);
-      scale_polygon(object.polygon, computed.height, computed.width, original_height, original_width);
+      scale_polygon(object.polygon, computed.height, computed.width, in.height, in.width);
     }
+    const LetterboxPlan& plan = in.plan;
+    const PixelBox inner{plan.left, plan.top, plan.left + plan.resized_width, plan.top + plan.resized_height};
+    object.mask = options.retina_masks ? std::move(computed) : to_original(computed, inner, in.height, in.width);
+    object.rings = mask_rings(object.mask);
+  });
+  std::vector<std::vector<ObjectPrediction>> out(inputs.size());
+  for (size_t i = 0; i < objects.size(); ++i) {
+    if (objects[i]) out[places[i].image].push_back(std::move(*objects[i]));
   }
   return out;
 }
@@ -101,6 +103,11 @@ Prediction Predictor::run(const Image& image) { return std::move(run(std::span(&
 
 std::vector<Prediction> Predictor::run(std::span<const Image> images) {
   const NoGrad no_grad;
+  DetectParams detection;
+  detection.confidence = options_.confidence;
+  detection.iou = options_.iou;
+  detection.agnostic = options_.agnostic;
+  detection.max_detections = options_.max_detections;
   std::vector<Prediction> out(images.size());
   std::vector<LetterboxPlan> plans;
   for (const Image& image : images) {
@@ -126,16 +133,19 @@ std::vector<Prediction> Predictor::run(std::span<const Image> images) {
     const Variable normalized = normalize(input.to(model_.device()));
     const double preprocess_ms = ms_since(preprocessing) / double(n);
     const auto inferring = Clock::now();
-    const RawOutputs outputs = on_host(model_.forward(normalized));
+    const RawOutputs outputs = model_.forward(normalized);
+    backend_for(model_.device()).synchronize();  // the time is the network's own
     const double inference_ms = ms_since(inferring) / double(n);
     const auto postprocessing = Clock::now();
-    parallel_chunks(n, [&](int64_t i) {
-      const size_t k = group[size_t(i)];
-      const Detections detections = detect(model_, outputs, i, height, width, options_);
-      out[k].height = images[k].height, out[k].width = images[k].width;
-      out[k].objects =
-          original_objects(image_prototypes(outputs, i), detections, plans[k], images[k].height, images[k].width, options_);
-    });
+    const BatchDetections found = detect(outputs, model_.strides(), detection, options_.classes);
+    std::vector<InputImage> inputs;
+    for (const size_t k : group) inputs.push_back({plans[k], images[k].height, images[k].width});
+    std::vector<std::vector<ObjectPrediction>> objects = original_objects(found, inputs, options_);
+    for (size_t i = 0; i < group.size(); ++i) {
+      Prediction& prediction = out[group[i]];
+      prediction.height = inputs[i].height, prediction.width = inputs[i].width;
+      prediction.objects = std::move(objects[i]);
+    }
     const double postprocess_ms = ms_since(postprocessing) / double(n);
     for (const size_t k : group) {
       out[k].preprocess_ms = preprocess_ms, out[k].inference_ms = inference_ms, out[k].postprocess_ms = postprocess_ms;

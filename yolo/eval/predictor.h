@@ -9,7 +9,6 @@
 #include "data/image.h"
 #include "data/transforms/letterbox.h"
 #include "yolo/eval/masks.h"
-#include "yolo/eval/nms.h"
 #include "yolo/model.h"
 
 namespace tessera {
@@ -67,10 +66,15 @@ class Predictor {
   bool was_training_;
 };
 
-// Detections of one network input back in the image of original_height x original_width that `plan` letterboxed. Those whose mask
-// is empty at the size where it was computed are dropped (spec 4.3).
-std::vector<ObjectPrediction> original_objects(const Prototypes& prototypes, const Detections& detections,
-                                               const LetterboxPlan& plan, int original_height, int original_width,
-                                               const PredictorOptions& options);
+// Where a network input comes from.
+struct InputImage {
+  LetterboxPlan plan;
+  int height = 0, width = 0;  // of the original image
+};
+
+// Detections of network inputs back in the images that they were letterboxed from, one list for each. Those whose mask is empty at the
+// size where it was computed are dropped (spec 4.3).
+std::vector<std::vector<ObjectPrediction>> original_objects(const BatchDetections& found, std::span<const InputImage> inputs,
+                                                            const PredictorOptions& options);
 
 }  // namespace tessera

@@ -148,6 +148,7 @@ struct MemoryPlan::Rehearsal {
         whole(outputs.prototypes);
       }
       stand_in_loss(outputs, made.front().masks.to(request.device));
+      detect(outputs, model->strides(), {.multi_label = true});
     }
     model->unfold();
     ema->swap();

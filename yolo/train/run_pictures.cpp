@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "yolo/eval/masks.h"
 #include "yolo/report/charts.h"
 #include "yolo/report/pictures.h"
 
@@ -13,14 +14,31 @@ namespace {
 
 constexpr float kShownConfidence = 0.25f;
 
-std::vector<PredictedObject> shown_objects(const Batch& batch, int64_t image, const Detections& d, const RawOutputs& outputs) {
-  std::vector<PredictedObject> objects;
+std::vector<std::vector<PredictedObject>> shown_objects(const Batch& batch, const BatchDetections& found) {
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
-  for (int64_t k = 0; k < d.size() && d.scores[size_t(k)] > kShownConfidence; ++k) {
-    MaskPatch mask = process_mask(image_prototypes(outputs, image), d.coefficients_of(k), d.boxes[size_t(k)], height, width, MaskSize::kNetwork);
-    objects.push_back({d.classes[size_t(k)], d.scores[size_t(k)], d.boxes[size_t(k)], mask.where.x0, mask.where.y0,
-                       mask.where.x1 - mask.where.x0, mask.where.y1 - mask.where.y0, std::move(mask.pixels)});
+  std::vector<std::vector<PredictedObject>> objects(found.images.size());
+  std::vector<MaskItem> items;
+  std::vector<PredictedObject*> places;
+  for (size_t image = 0; image < objects.size(); ++image) {
+    const Detections& d = found.images[image];
+    size_t shown = 0;
+    while (shown < d.scores.size() && d.scores[shown] > kShownConfidence) ++shown;
+    objects[image].resize(shown);
+    for (size_t i = 0; i < shown; ++i) {
+      PredictedObject& object = objects[image][i];
+      object.class_id = d.classes[i];
+      object.score = d.scores[i];
+      object.box = d.boxes[i];
+      items.push_back(mask_item(found, int64_t(image), int64_t(i), height, width, MaskSize::kNetwork));
+      places.push_back(&object);
+    }
   }
+  for_each_mask(found, items, [&](int64_t i, MaskPatch mask) {
+    PredictedObject& object = *places[size_t(i)];
+    object.mask_x0 = mask.where.x0, object.mask_y0 = mask.where.y0;
+    object.mask_w = mask.where.x1 - mask.where.x0, object.mask_h = mask.where.y1 - mask.where.y0;
+    object.mask = std::move(mask.pixels);
+  });
   return objects;
 }
 
@@ -30,17 +48,16 @@ ValidationPictures::ValidationPictures(std::filesystem::path folder, std::vector
     : folder_(std::move(folder)), class_names_(std::move(class_names)), confusion_(int32_t(class_names_.size()), confidence) {}
 
 void ValidationPictures::listen(EvaluatorHooks& hooks) {
-  hooks.batch_done = [this](int64_t index, const Batch& batch, const std::vector<Detections>& detections,
-                            const RawOutputs& outputs) { add(index, batch, detections, outputs); };
+  hooks.batch_done = [this](int64_t index, const Batch& batch, const BatchDetections& found) { add(index, batch, found); };
   hooks.curves = [this](const DetectionCurves& box, const DetectionCurves& mask) {
     draw_curves("Box", box);
     draw_curves("Mask", mask);
   };
 }
 
-void ValidationPictures::add(int64_t batch_index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs) {
+void ValidationPictures::add(int64_t batch_index, const Batch& batch, const BatchDetections& found) {
   const float height = float(batch.images.size(1)), width = float(batch.images.size(2));
-  for (size_t i = 0; i < detections.size(); ++i) {
+  for (size_t i = 0; i < found.images.size(); ++i) {
     std::vector<BoxXyxy> labels;
     std::vector<int32_t> classes;
     for (size_t t = 0; t < batch.targets.size(); ++t) {
@@ -49,13 +66,12 @@ void ValidationPictures::add(int64_t batch_index, const Batch& batch, const std:
       labels.push_back({(b[0] - b[2] / 2) * width, (b[1] - b[3] / 2) * height, (b[0] + b[2] / 2) * width, (b[1] + b[3] / 2) * height});
       classes.push_back(batch.targets[t].class_id);
     }
-    confusion_.add(labels, classes, detections[i].boxes, detections[i].classes, detections[i].scores);
+    const Detections& d = found.images[i];
+    confusion_.add(labels, classes, d.boxes, d.classes, d.scores);
   }
   if (batch_index >= kPicturedBatches || folder_.empty()) return;
-  std::vector<std::vector<PredictedObject>> objects;
-  for (size_t i = 0; i < detections.size(); ++i) objects.push_back(shown_objects(batch, int64_t(i), detections[i], outputs));
   draw_label_batch(folder_ / fmt::format("val_batch{}_labels.png", batch_index), batch, class_names_);
-  draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", batch_index), batch, objects, class_names_);
+  draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", batch_index), batch, shown_objects(batch, found), class_names_);
 }
 
 void ValidationPictures::finish(Communicator& ranks) {

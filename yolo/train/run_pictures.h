@@ -26,7 +26,7 @@ class ValidationPictures {
   void finish(Communicator& ranks = single_process());
 
  private:
-  void add(int64_t batch_index, const Batch& batch, const std::vector<Detections>& detections, const RawOutputs& outputs);
+  void add(int64_t batch_index, const Batch& batch, const BatchDetections& found);
   void draw_curves(const std::string& kind, const DetectionCurves& curves) const;
 
   std::filesystem::path folder_;

@@ -1,4 +1,4 @@
-#include "yolo/eval/nms.h"
+#include "yolo/eval/detections.h"
 
 #include <doctest/doctest.h>
 
@@ -7,9 +7,7 @@
 #include <random>
 
 #include "tensor/base/check.h"
-#include "tensor/base/parallel.h"
 #include "tests/support/golden.h"
-#include "yolo/eval/decode.h"
 #include "yolo/eval/masks.h"
 
 using namespace tessera;
@@ -24,19 +22,48 @@ struct Row {
 const std::vector<Row> kExample{{{100, 100, 40, 40, .9f, .3f}},  {{104, 100, 40, 40, .8f, .85f}}, {{100, 103, 40, 40, .7f, .1f}},
                                 {{300, 300, 50, 20, .25f, .2f}}, {{300, 300, 50, 20, .26f, .2f}}, {{110, 100, 40, 40, .6f, .6f}}};
 
-Detections run(const std::vector<Row>& rows, const NmsOptions& o) {
-  return non_max_suppression(rows[0].v, int64_t(rows.size()), 2, 0, 6, o);
+struct Found : Detections {
+  std::vector<float> coefficients;
+};
+
+// Non-maximum suppression of one image. rows: [cx, cy, w, h, nc scores, one coefficient].
+Found suppress(const std::vector<float>& rows, int64_t anchors, int64_t nc, const DetectParams& params,
+               const std::vector<int32_t>& classes = {}) {
+  const Tensor all = rows.empty() ? Tensor::empty({1, 1, 0, 5 + nc}) : Tensor::from_vector(rows, {1, 1, anchors, 5 + nc});
+  ops::DetectMaps maps;
+  maps.decoded = true;
+  for (size_t l = 0; l < 3; ++l) {
+    const Tensor level = l == 0 ? all : all.narrow(2, 0, 0);
+    maps.box[l] = level.narrow(-1, 0, 4), maps.cls[l] = level.narrow(-1, 4, nc), maps.coefficients[l] = level.narrow(-1, 4 + nc, 1);
+  }
+  const ops::DetectResult r = ops::detect(maps, params, classes);
+  Found found;
+  const float* row = r.detections.data<float>();
+  for (int64_t i = 0; i < r.detections.size(1) && row[4] > 0; ++i, row += kDetectionColumns) {
+    found.boxes.push_back({row[0], row[1], row[2], row[3]});
+    found.scores.push_back(row[4]), found.classes.push_back(int32_t(row[5])), found.anchors.push_back(int32_t(row[6]));
+    found.coefficients.push_back(r.coefficients.data<float>()[i]);
+  }
+  return found;
+}
+Found suppress(const std::vector<Row>& rows, const DetectParams& params) {
+  std::vector<float> values;
+  for (const Row& r : rows) {
+    values.insert(values.end(), r.v, r.v + 6);
+    values.push_back(0);
+  }
+  return suppress(values, int64_t(rows.size()), 2, params);
 }
 
 // The definition, without any of the shortcuts: all pairs, offset boxes.
-std::vector<int32_t> plain_nms(const std::vector<float>& rows, int64_t anchors, int64_t nc, const NmsOptions& o) {
+std::vector<int32_t> plain_nms(const std::vector<float>& rows, int64_t anchors, int64_t nc, const DetectParams& o) {
   struct Box {
     float x1, y1, x2, y2, score;
     int32_t anchor;
   };
   std::vector<Box> all;
   for (int64_t a = 0; a < anchors; ++a) {
-    const float* r = &rows[size_t(a * (4 + nc))];
+    const float* r = &rows[size_t(a * (5 + nc))];
     for (int64_t c = 0; c < nc; ++c) {
       if (!(r[4 + c] > o.confidence)) continue;
       const float off = o.agnostic ? 0 : float(c) * 7680;
@@ -66,8 +93,8 @@ std::vector<int32_t> plain_nms(const std::vector<float>& rows, int64_t anchors, 
 }  // namespace
 
 TEST_CASE("nms: numbers of the specification") {
-  NmsOptions o;
-  Detections d = run(kExample, o);
+  DetectParams o;
+  Found d = suppress(kExample, o);
   REQUIRE(d.size() == 4);
   CHECK(d.boxes[0] == BoxXyxy{80, 80, 120, 120});
   CHECK(d.boxes[1] == BoxXyxy{84, 80, 124, 120});
@@ -76,7 +103,7 @@ TEST_CASE("nms: numbers of the specification") {
   CHECK(d.classes == std::vector<int32_t>{0, 1, 0, 0});
   CHECK(d.scores == std::vector<float>{.9f, .85f, .6f, .26f});
   o.confidence = 0.001f, o.multi_label = true;
-  d = run(kExample, o);
+  d = suppress(kExample, o);
   REQUIRE(d.size() == 5);
   CHECK((d.classes[4] == 1 && d.scores[4] == .2f && d.boxes[4] == BoxXyxy{275, 290, 325, 310}));
 }
@@ -91,16 +118,17 @@ TEST_CASE("nms: golden cases") {
       for (const auto& v : c.at("rows")[a]) rows.push_back(v.get<float>());
       rows.push_back(float(a));
     }
-    NmsOptions o;
+    DetectParams o;
     o.confidence = c.at("conf"), o.iou = c.at("iou"), o.multi_label = c.at("multi_label"), o.agnostic = c.at("agnostic");
-    if (!c.at("classes").is_null()) o.classes = c.at("classes").get<std::vector<int32_t>>();
+    std::vector<int32_t> classes;
+    if (!c.at("classes").is_null()) classes = c.at("classes").get<std::vector<int32_t>>();
     o.max_detections = c.at("max_det");
-    const Detections d = non_max_suppression(rows.data(), int64_t(c.at("rows").size()), nc, 1, nc + 5, o);
+    const Found d = suppress(rows, int64_t(c.at("rows").size()), nc, o, classes);
     REQUIRE(size_t(d.size()) == c.at("kept").size());
     for (int64_t i = 0; i < d.size(); ++i) {
       const auto& k = c.at("kept")[size_t(i)];
       CHECK(d.anchors[size_t(i)] == k[0].get<int32_t>());
-      CHECK(d.coefficients_of(i)[0] == k[0].get<float>());
+      CHECK(d.coefficients[size_t(i)] == k[0].get<float>());
       CHECK(d.classes[size_t(i)] == k[1].get<int32_t>());
       CHECK(d.scores[size_t(i)] == k[2].get<float>());
       const BoxXyxy& b = d.boxes[size_t(i)];
@@ -136,10 +164,11 @@ TEST_CASE("nms: shortcuts change nothing") {
       for (int k = 0; k < 2; ++k) rows.push_back(float(rng() % 1000) / 1000 * spread);
       for (int k = 0; k < 2; ++k) rows.push_back((0.05f + float(rng() % 100) / 150) * spread);
       for (int64_t c = 0; c < nc; ++c) rows.push_back(float(rng() % 64) / 64);
+      rows.push_back(0);
     }
-    NmsOptions o;
+    DetectParams o;
     o.confidence = 0.2f, o.multi_label = nc > 1, o.agnostic = round % 4 == 1, o.max_detections = round % 2 ? 300 : 20, o.iou = 0.5;
-    const Detections d = non_max_suppression(rows.data(), anchors, nc, 0, 4 + nc, o);
+    const Found d = suppress(rows, anchors, nc, o);
     std::vector<int32_t> ids;
     for (int64_t i = 0; i < d.size(); ++i) ids.push_back(int32_t(d.anchors[size_t(i)] * nc + d.classes[size_t(i)]));
     CHECK(ids == plain_nms(rows, anchors, nc, o));
@@ -151,10 +180,11 @@ TEST_CASE("nms: more than 30000 candidates, odd numbers, bad arguments") {
   for (int a = 0; a < 9000; ++a) {
     rows.insert(rows.end(), {float(a % 100) * 50, float(a / 100) * 50, 40, 40});
     for (int c = 0; c < 5; ++c) rows.push_back(0.3f + float((a * 5 + c) % 4000) * 1e-4f);
+    rows.push_back(0);
   }
-  NmsOptions o;
+  DetectParams o;
   o.multi_label = true, o.max_detections = 100000;
-  const Detections d = non_max_suppression(rows.data(), 9000, 5, 0, 9, o);
+  const Found d = suppress(rows, 9000, 5, o);
   CHECK(d.size() == 30000);  // no two boxes of a class overlap
   CHECK(std::is_sorted(d.scores.begin(), d.scores.end(), std::greater<>()));
   CHECK(d.scores.back() > 0.42f);
@@ -162,87 +192,87 @@ TEST_CASE("nms: more than 30000 candidates, odd numbers, bad arguments") {
   const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
   const std::vector<Row> odd{
       {{1, 1, 1, 1, nan, nan}}, {{nan, 1, 1, 1, .5f, 0}}, {{inf, 0, inf, 0, .6f, 0}}, {{5, 5, 0, 0, .7f, 0}}};
-  CHECK(run(odd, {}).size() == 3);
-  CHECK(non_max_suppression(nullptr, 0, 2, 0, 6, {}).size() == 0);
-  NmsOptions bad;
+  CHECK(suppress(odd, {}).size() == 3);
+  CHECK(suppress({}, 0, 2, {}).size() == 0);
+  DetectParams bad;
   bad.confidence = 1.5f;
-  CHECK_THROWS_AS(run(kExample, bad), Error);
+  CHECK_THROWS_AS(suppress(kExample, bad), Error);
   bad.confidence = 0.5f, bad.iou = -1;
-  CHECK_THROWS_AS(run(kExample, bad), Error);
-
-  Detections kept = run(kExample, {});
-  kept.keep({1, 0, 0, 1});
-  CHECK((kept.size() == 2 && kept.scores[1] == .26f));
+  CHECK_THROWS_AS(suppress(kExample, bad), Error);
 }
 
-TEST_CASE("decode: against the definition in double, any layout, any number of threads") {
+TEST_CASE("decode: every box and score against the definition in double") {
   std::mt19937 rng(9);
   std::normal_distribution<float> normal(0, 3);
-  const int64_t nc = 5, masks = 3, joined = 64 + nc + 7;
-  std::vector<std::vector<float>> maps, coefficients;
-  std::vector<HeadLevel> levels;
-  for (int l = 0; l < 3; ++l) {
-    const int h = 12 >> l, w = 20 >> l;
-    auto& map = maps.emplace_back(size_t(h * w) * size_t(joined));
-    auto& k = coefficients.emplace_back(size_t(h * w) * 8);
-    for (float& v : map) v = normal(rng);
-    for (float& v : k) v = normal(rng);
+  const int64_t nc = 5, masks = 3;
+  const std::array<int64_t, kLevels> strides{8, 16, 32};
+  RawOutputs outputs;
+  outputs.prototypes = Variable(Tensor::zeros({2, 24, 40, masks}));
+  std::vector<Tensor> joined;  // boxes and classes side by side
+  for (size_t l = 0; l < 3; ++l) {
+    const Tensor map = Tensor::empty({2, 12 >> l, 20 >> l, 64 + nc}), k = Tensor::empty({2, 12 >> l, 20 >> l, masks});
+    for (const Tensor& t : {map, k}) {
+      for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = normal(rng);
+    }
+    outputs.box[l] = Variable(map.narrow(-1, 0, 64)), outputs.cls[l] = Variable(map.narrow(-1, 64, nc));
+    outputs.coefficients[l] = Variable(k);
+    joined.push_back(map);
   }
-  for (int l = 0; l < 3; ++l) {
-    const float* map = maps[size_t(l)].data();
-    levels.push_back({map, joined, map + 64, joined, coefficients[size_t(l)].data(), 8, 12 >> l, 20 >> l, 8 << l});
-  }
-  const int64_t anchors = anchor_count(levels), pitch = 4 + nc + masks + 1;
-  CHECK(anchors == 12 * 20 + 6 * 10 + 3 * 5);
-  std::vector<float> rows(size_t(anchors * pitch), -77);
-  decode_head(levels, nc, masks, rows.data(), pitch);
-  int64_t a = 0;
-  for (const HeadLevel& l : levels) {
-    for (int y = 0; y < l.height; ++y) {
-      for (int x = 0; x < l.width; ++x, ++a) {
-        const float* in = l.box + (y * l.width + x) * joined;
-        double side[4];
-        for (int s = 0; s < 4; ++s) {
-          double sum = 0, moment = 0;
-          for (int b = 0; b < 16; ++b) sum += std::exp(double(in[s * 16 + b])), moment += b * std::exp(double(in[s * 16 + b]));
-          side[s] = moment / sum;
-        }
-        const double x1 = x + .5 - side[0], y1 = y + .5 - side[1], x2 = x + .5 + side[2], y2 = y + .5 + side[3];
-        const float* row = &rows[size_t(a * pitch)];
-        CHECK(row[0] == doctest::Approx((x1 + x2) / 2 * l.stride).epsilon(1e-5));
-        CHECK(row[1] == doctest::Approx((y1 + y2) / 2 * l.stride).epsilon(1e-5));
-        CHECK(row[2] == doctest::Approx((x2 - x1) * l.stride).epsilon(1e-5));
-        CHECK(row[3] == doctest::Approx((y2 - y1) * l.stride).epsilon(1e-5));
-        for (int c = 0; c < nc; ++c) CHECK(row[4 + c] == doctest::Approx(1 / (1 + std::exp(-double(in[64 + c])))).epsilon(1e-6));
-        for (int k = 0; k < masks; ++k) CHECK(row[4 + nc + k] == l.coefficients[(y * l.width + x) * 8 + k]);
-        CHECK(row[pitch - 1] == -77);
+  DetectParams all;  // every class of every anchor
+  all.confidence = 0, all.iou = 1, all.multi_label = true, all.max_detections = 100000;
+  const BatchDetections found = detect(outputs, strides, all);
+  CHECK(found.prototypes.shares_storage(outputs.prototypes.data()));
+  REQUIRE(found.images.size() == 2);
+  const int64_t anchors = 12 * 20 + 6 * 10 + 3 * 5;
+  for (size_t image = 0; image < 2; ++image) {
+    const Detections& d = found.images[image];
+    REQUIRE(d.size() == anchors * nc);
+    CHECK(std::is_sorted(d.scores.begin(), d.scores.end(), std::greater<>()));
+    for (size_t i = 0; i < d.scores.size(); ++i) {
+      int64_t cell = d.anchors[i];
+      size_t l = 0;
+      for (; cell >= joined[l].size(1) * joined[l].size(2); ++l) cell -= joined[l].size(1) * joined[l].size(2);
+      const int64_t y = cell / joined[l].size(2), x = cell % joined[l].size(2);
+      const float* in = joined[l].select(0, int64_t(image)).select(0, y).select(0, x).data<float>();
+      double side[4];
+      for (int s = 0; s < 4; ++s) {
+        double sum = 0, moment = 0;
+        for (int b = 0; b < 16; ++b) sum += std::exp(double(in[s * 16 + b])), moment += b * std::exp(double(in[s * 16 + b]));
+        side[s] = moment / sum;
       }
+      const double stride = double(strides[l]), cx = double(x) + .5, cy = double(y) + .5;
+      const auto near = [](float value, double wanted) { return std::abs(double(value) - wanted) <= 1e-3; };
+      CHECK(near(d.boxes[i].x1, (cx - side[0]) * stride));
+      CHECK(near(d.boxes[i].y1, (cy - side[1]) * stride));
+      CHECK(near(d.boxes[i].x2, (cx + side[2]) * stride));
+      CHECK(near(d.boxes[i].y2, (cy + side[3]) * stride));
+      CHECK(d.scores[i] == doctest::Approx(1 / (1 + std::exp(-double(in[64 + d.classes[i]])))).epsilon(1e-6));
+      const float* k = outputs.coefficients[l].data().select(0, int64_t(image)).select(0, y).select(0, x).data<float>();
+      const float* kept = found.coefficients.data<float>() + found.row(int64_t(image), int64_t(i)) * masks;
+      CHECK(std::equal(k, k + masks, kept));
     }
   }
-  std::vector<float> one(rows.size(), -77), skipped(rows.size(), -77);
-  const int threads = compute_threads();
-  set_compute_threads(1);
-  decode_head(levels, nc, masks, one.data(), pitch);
-  set_compute_threads(threads);
-  CHECK(one == rows);
-
-  NmsOptions o;
-  decode_head(levels, nc, masks, skipped.data(), pitch, o.confidence);
-  const Detections full = non_max_suppression(rows.data(), anchors, nc, masks, pitch, o);
-  const Detections fast = non_max_suppression(skipped.data(), anchors, nc, masks, pitch, o);
-  CHECK(full.anchors == fast.anchors);
-  CHECK(full.scores == fast.scores);
 }
 
 TEST_CASE("decode: extreme logits stay finite, NaN never becomes a detection") {
-  std::vector<float> box(64, 0), cls{-1000, 1000, std::numeric_limits<float>::quiet_NaN()};
-  box[5] = 1e30f;
-  std::vector<float> row(7);
-  const HeadLevel level{box.data(), 64, cls.data(), 3, nullptr, 0, 1, 1, 8};
-  decode_head(std::span(&level, 1), 3, 0, row.data(), 7);
-  CHECK(row[4] < 1e-30f);
-  CHECK(row[5] == 1.0f);
-  CHECK(!(row[6] > 0.001f));
-  CHECK(std::isfinite(row[0]));
-  CHECK(row[2] == doctest::Approx((5 + 7.5) * 8));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  RawOutputs outputs;
+  outputs.prototypes = Variable(Tensor::zeros({1, 2, 2, 1}));
+  for (size_t l = 0; l < 3; ++l) {
+    const int64_t n = l == 0 ? 1 : 0;
+    outputs.box[l] = Variable(Tensor::zeros({1, n, n, 64})), outputs.cls[l] = Variable(Tensor::zeros({1, n, n, 3}));
+    outputs.coefficients[l] = Variable(Tensor::zeros({1, n, n, 1}));
+  }
+  outputs.box[0].data().data<float>()[5] = 1e30f;
+  const float logits[] = {-1000, 1000, nan};
+  std::copy(logits, logits + 3, outputs.cls[0].data().data<float>());
+  DetectParams all;
+  all.confidence = 0, all.multi_label = true;
+  const Detections d = detect(outputs, {8, 16, 32}, all).images[0];
+  REQUIRE(d.size() == 2);
+  CHECK((d.classes == std::vector<int32_t>{1, 0}));
+  CHECK(d.scores[0] == 1.0f);
+  CHECK(d.scores[1] < 1e-30f);
+  CHECK(d.boxes[0].x1 == doctest::Approx((0.5 - 5) * 8));
+  CHECK(d.boxes[0].x2 == doctest::Approx((0.5 + 7.5) * 8));
 }

@@ -1,0 +1,206 @@
+// Detections from the head's maps, and pixels of masks: the same bits on every backend.
+#include <limits>
+
+#include "tests/op_cases/op_cases.h"
+
+namespace tessera::testing {
+namespace {
+
+struct Sizes {
+  const char* name;
+  int64_t images, classes, masks;
+  std::array<std::array<int64_t, 2>, kAnchorLevels> maps;
+  bool decoded = false;
+
+  int64_t anchors() const {
+    int64_t n = 0;
+    for (const auto& [h, w] : maps) n += h * w;
+    return n;
+  }
+};
+
+// Centres and sizes, one box after the other, over `spread` pixels; every fifth box is that of the one before, and with `odd` some
+// are no boxes.
+Values decoded_boxes(double spread, bool odd = false) {
+  return [=, box = std::vector<double>(4)](Rng& rng, int64_t i) mutable {
+    if (i % 4 == 0 && i / 4 % 5 != 4) {
+      for (double& v : box) v = rng.uniform(0, spread);
+      if (odd) {
+        const double unusual[] = {
+            std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), 0, -1, 1e30, 3};
+        box[size_t(rng.below(4))] = unusual[rng.below(6)];
+      }
+    }
+    return box[size_t(i % 4)];
+  };
+}
+Values odd_scores() {
+  return [](Rng& rng, int64_t) {
+    const double unusual[] = {
+        std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity(), 0, -1, 0.25, 0.5, 1};
+    return rng.below(3) == 0 ? unusual[rng.below(7)] : rng.uniform(0, 1);
+  };
+}
+
+struct Inputs {
+  Values boxes = uniform(-3, 3);
+  Values scores = uniform(-6, 4);
+  Values wanted{};  // empty: no filter
+};
+
+OpCase detect_case(const Sizes& s, const DetectParams& params, const Inputs& in) {
+  std::vector<Slot> slots;
+  for (size_t l = 0; l < kAnchorLevels; ++l) {
+    const int64_t rows = s.images * s.maps[l][0] * s.maps[l][1];
+    slots.push_back({fmt::format("box{}", l), {rows, s.decoded ? 4 : 64}, Role::kIn, Fit::kRows, in.boxes, DType::kF32});
+    slots.push_back({fmt::format("cls{}", l), {rows, s.classes}, Role::kIn, Fit::kRows, in.scores, DType::kF32});
+    slots.push_back({fmt::format("k{}", l), {rows, s.masks}, Role::kIn, Fit::kRows, uniform(-1, 1), DType::kF32});
+  }
+  if (in.wanted) slots.push_back({"wanted", {s.classes}, Role::kIn, Fit::kDense, in.wanted, DType::kU8});
+  const int64_t rows = s.images * params.max_detections;
+  slots.push_back({"detections", {rows, kDetectionColumns}, Role::kOut, Fit::kDense, {}, DType::kF32});
+  slots.push_back({"coefficients", {rows, s.masks}, Role::kOut, Fit::kDense, {}, DType::kF32});
+  return {.method = "detect",
+          .detail = s.name,
+          .slots = slots,
+          .run =
+              [=, filtered = bool(in.wanted)](Backend& b, const Bound& t, bool) {
+                DetectInput input{};
+                for (size_t l = 0; l < kAnchorLevels; ++l) {
+                  const auto map = [&](const char* name) {
+                    const RowsView v = t.rows(fmt::format("{}{}", name, l));
+                    return ImageView{v.p, v.t, s.images, s.maps[l][0], s.maps[l][1], v.cols, v.pitch};
+                  };
+                  input.levels[l] = {map("box"), map("cls"), map("k"), float(8 << l)};
+                }
+                input.decoded = s.decoded;
+                if (filtered) input.wanted = t["wanted"].data<uint8_t>();
+                b.detect(input, params, t["detections"].data<float>(), t["coefficients"].data<float>());
+                return 0.0;
+              },
+          .exact = true};
+}
+
+struct Masks {
+  const char* name;
+  int64_t images, h, w, channels;
+  bool wide;  // targets of the slice's size or larger
+  bool cropped;
+  bool whole_numbers = false;  // logits that are 0
+};
+
+// Items of every kind that the sizes allow, their pixels one after the other in another order than the items.
+std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
+  Rng rng(5, RngPurpose::kTest, uint64_t(m.h * m.w + m.channels));
+  const auto between = [&](int64_t low, int64_t high) { return int32_t(low + rng.below(high - low + 1)); };
+  const auto part = [&](int64_t height, int64_t width) {
+    MaskRect r;
+    r.x0 = between(0, width - 1), r.y0 = between(0, height - 1);
+    r.x1 = between(r.x0 + 1, width), r.y1 = between(r.y0 + 1, height);
+    return r;
+  };
+  std::vector<MaskItem> items;
+  for (int i = 0; i < 7; ++i) {
+    MaskItem item;
+    item.image = int32_t(rng.below(m.images));
+    item.row = int32_t(rng.below(rows));
+    item.slice = i % 3 == 0 ? MaskRect{0, 0, int32_t(m.w), int32_t(m.h)} : part(m.h, m.w);
+    const int64_t sh = item.slice.height(), sw = item.slice.width();
+    item.height = int32_t(i == 1 ? sh : m.wide ? between(sh, 4 * sh + 1) : between(1, sh));
+    item.width = int32_t(i == 1 ? sw : m.wide ? between(sw, 4 * sw + 3) : between(1, sw));
+    item.where = i == 0 ? MaskRect{0, 0, item.width, item.height} : i == 3 ? MaskRect{} : part(item.height, item.width);
+    item.crop = m.cropped ? part(m.h, m.w) : item.slice;
+    items.push_back(item);
+  }
+  int64_t offset = 0;
+  for (const size_t i : {2u, 0u, 3u, 6u, 1u, 5u, 4u}) {
+    items[i].offset = offset;
+    offset += items[i].pixels();
+  }
+  return items;
+}
+
+OpCase mask_case(const Masks& m) {
+  constexpr int64_t kRows = 5;
+  const std::vector<MaskItem> items = items_of(m, kRows);
+  int64_t pixels = 0;
+  for (const MaskItem& item : items) pixels += item.pixels();
+  const Values values = m.whole_numbers ? whole(-1, 1) : uniform(-1, 1);
+  return {.method = "mask_patches",
+          .detail = m.name,
+          .slots = {{"prototypes", {m.images * m.h * m.w, m.channels}, Role::kIn, Fit::kRows, values, DType::kF32},
+                    {"coefficients", {kRows, m.channels}, Role::kIn, Fit::kRows, values, DType::kF32},
+                    {"pixels", {pixels}, Role::kOut, Fit::kDense, {}, DType::kU8}},
+          .run =
+              [=](Backend& b, const Bound& t, bool) {
+                const RowsView p = t.rows("prototypes");
+                b.mask_patches({p.p, p.t, m.images, m.h, m.w, p.cols, p.pitch}, t.rows("coefficients"), items,
+                               t["pixels"].data<uint8_t>());
+                return 0.0;
+              },
+          .exact = true};
+}
+
+}  // namespace
+
+std::vector<OpCase> detect_cases() {
+  const auto params = [](float confidence, double iou, int64_t max_detections, bool multi_label = true) {
+    DetectParams p;
+    p.confidence = confidence, p.iou = iou, p.max_detections = max_detections, p.multi_label = multi_label;
+    return p;
+  };
+  DetectParams agnostic = params(0.3f, 0.4, 30), capped = params(0.1f, 0.1, 300), few = params(0, 0.2, 40);
+  agnostic.agnostic = true;
+  capped.max_candidates = 2500;
+  few.max_candidates = 100;
+  const Sizes small{"small", 2, 3, 5, {{{6, 5}, {3, 3}, {2, 1}}}};
+  const Sizes wide{"many classes", 2, 80, 32, {{{6, 6}, {3, 3}, {2, 2}}}};
+  const Sizes one_class{"one class", 3, 1, 4, {{{8, 6}, {4, 3}, {2, 2}}}};
+  const Sizes decoded{"decoded", 2, 4, 3, {{{9, 9}, {5, 5}, {3, 3}}}, true};
+  const Sizes large{"more than fits at once", 1, 3, 2, {{{24, 30}, {12, 15}, {6, 8}}}, true};
+  const Sizes images{"more images than at once", 35, 2, 1, {{{2, 2}, {1, 1}, {1, 1}}}};
+  const Sizes one_level{"one level", 1, 2, 1, {{{1, 7}, {0, 0}, {0, 0}}}};
+  const auto named = [](Sizes s, const char* name) {
+    s.name = name;
+    return s;
+  };
+  std::vector<OpCase> list;
+  list.push_back(detect_case(small, params(0.001f, 0.7, 50), {}));
+  list.push_back(detect_case(named(small, "best class"), params(0.25f, 0.7, 300, false), {}));
+  list.push_back(detect_case(named(small, "ties"), params(0.2f, 0.5, 50), {.boxes = whole(-1, 1), .scores = whole(-2, 2)}));
+  list.push_back(
+      detect_case(named(small, "ties, best class"), params(0.2f, 0.5, 50, false), {.boxes = whole(-1, 1), .scores = whole(-2, 2)}));
+  list.push_back(detect_case(named(small, "none"), params(1, 0.7, 10), {}));
+  list.push_back(detect_case(named(small, "saturated"), params(0, 0.7, 100), {.scores = uniform(-200, 200)}));
+  list.push_back(detect_case(named(small, "one row"), params(0, 0.7, 1), {}));
+  list.push_back(detect_case(wide, params(0.5f, 0.6, 300), {}));
+  list.push_back(detect_case(named(wide, "many classes, filter"), params(0.3f, 0.6, 100), {.wanted = whole(0, 1)}));
+  list.push_back(detect_case(named(wide, "many classes, best, filter"), params(0.3f, 0.6, 100, false), {.wanted = whole(0, 1)}));
+  list.push_back(detect_case(one_class, params(0.1f, 0.7, 80), {}));
+  list.push_back(detect_case(decoded, params(0.2f, 0.5, 300), {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
+  list.push_back(detect_case(named(decoded, "agnostic"), agnostic, {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
+  list.push_back(detect_case(named(decoded, "classes that meet"), params(0.2f, 0.3, 300),
+                             {.boxes = decoded_boxes(40000), .scores = uniform(0, 1)}));
+  list.push_back(detect_case(named(decoded, "odd numbers"), params(0.2f, 0.3, 300),
+                             {.boxes = decoded_boxes(300, true), .scores = odd_scores()}));
+  list.push_back(detect_case(named(large, "one score"), capped, {.boxes = decoded_boxes(200), .scores = uniform(0.5, 0.5)}));
+  list.push_back(detect_case(named(decoded, "no limit of overlap"), params(0.2f, 1, 500),
+                             {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
+  list.push_back(detect_case(named(decoded, "the best 100"), few, {.boxes = decoded_boxes(300), .scores = whole(0, 3)}));
+  list.push_back(detect_case(large, capped, {.boxes = decoded_boxes(200), .scores = uniform(0, 1)}));
+  list.push_back(
+      detect_case(named(large, "many rows"), params(0.5f, 0.7, 900), {.boxes = decoded_boxes(2000), .scores = whole(0, 1)}));
+  list.push_back(detect_case(images, params(0.1f, 0.5, 12), {}));
+  list.push_back(detect_case(one_level, params(0.1f, 0.5, 14), {}));
+
+  for (const int64_t channels : {32, 13, 4}) list.push_back(mask_case({"larger", 2, 20, 24, channels, true, false}));
+  list.push_back(mask_case({"larger, cropped", 2, 20, 24, 32, true, true}));
+  list.push_back(mask_case({"more than a tile", 1, 70, 90, 8, true, true}));
+  list.push_back(mask_case({"smaller", 2, 20, 24, 32, false, false}));
+  list.push_back(mask_case({"smaller, cropped", 1, 70, 90, 16, false, true}));
+  list.push_back(mask_case({"logits of 0", 1, 9, 7, 8, true, true, true}));
+  list.push_back(mask_case({"one cell", 1, 1, 1, 8, true, false}));
+  return list;
+}
+
+}  // namespace tessera::testing
