@@ -127,4 +127,13 @@ const Tensor* Engine::grad_target(const Edge& edge) const {
   return edge.leaf && edge.leaf->grad.defined() ? &edge.leaf->grad : nullptr;
 }
 
+const Tensor* Engine::sum_target(const Edge& edge) {
+  if (edge.leaf) return grad_target(edge);
+  const auto it = slots_.find(edge.node.get());
+  if (it == slots_.end()) return nullptr;
+  Slot& slot = it->second;
+  if (!slot.slices.empty()) slot.whole = assemble(slot);
+  return slot.whole.exclusive ? &slot.whole.value : nullptr;
+}
+
 }  // namespace tessera

@@ -25,6 +25,8 @@ class Engine {
   void send_slice(const Edge& edge, int64_t start, Grad grad);
   // The tensor into which a leaf's gradient may be accumulated directly; null when there is none yet.
   const Tensor* grad_target(const Edge& edge) const;
+  // The sum of what has arrived for an input, where more may be added in place; null: send a fresh gradient.
+  const Tensor* sum_target(const Edge& edge);
 
  private:
   struct Slice {

@@ -17,7 +17,9 @@
 using namespace tessera;
 
 namespace {
-Variable leaf(std::initializer_list<float> values, const Shape& shape) { return Variable(Tensor::from_floats(values, shape), true); }
+Variable leaf(std::initializer_list<float> values, const Shape& shape) {
+  return Variable(Tensor::from_floats(values, shape), true);
+}
 }  // namespace
 
 TEST_CASE("a variable used several times gets the sum of its gradients") {
@@ -117,7 +119,8 @@ TEST_CASE("the graph dump names operations and saved bytes") {
 }
 
 namespace {
-// Gradients of x and of both filters through norm + SiLU (+ residual) and a cast between two convolutions; the bytes that the graph keeps.
+// Gradients of x and of both filters through norm + SiLU (+ residual) and a cast between two convolutions; the bytes that the graph
+// keeps.
 struct Chain {
   std::vector<std::vector<float>> gradients;
   int64_t saved_bytes;
@@ -128,7 +131,8 @@ Chain chain(bool recompute, DType type = DType::kF32, bool residual = false, boo
     for (int64_t i = 0; i < numel(shape); ++i) v.push_back(float(0.4 * std::sin(step * double(i) + 1)));
     return Variable(Tensor::from_vector(v, shape), true);
   };
-  const Variable x = ramp({2, 4, 4, 3}, 0.7), w = ramp({5, 3, 3, 3}, 1.1), w2 = ramp({4, 1, 1, 5}, 0.9), gamma = ramp({5}, 2), beta = ramp({5}, 3);
+  const Variable x = ramp({2, 4, 4, 3}, 0.7), w = ramp({5, 3, 3, 3}, 1.1), w2 = ramp({4, 1, 1, 5}, 0.9), gamma = ramp({5}, 2),
+                 beta = ramp({5}, 3);
   const ag::BatchNormState state{Tensor::zeros({5}), Tensor::full({5}, 1.0), 0.03, 1e-3, nullptr, recompute};
   const Variable plus = residual ? ag::cast(ramp({2, 4, 4, 5}, 0.3), type) : Variable{};
   const Tensor wide = Tensor::empty({2, 4, 4, 9}, type);
@@ -141,6 +145,34 @@ Chain chain(bool recompute, DType type = DType::kF32, bool residual = false, boo
 }
 }  // namespace
 
+TEST_CASE("convolutions of one input add their gradients in place, to those of slices too") {
+  const auto value = [](int64_t i) { return float(0.3 * std::sin(0.9 * double(i))); };
+  const auto filled = [&](const Shape& shape) {
+    std::vector<float> v;
+    for (int64_t i = 0; i < numel(shape); ++i) v.push_back(value(i));
+    return Tensor::from_vector(v, shape);
+  };
+  const Tensor w1 = filled({4, 3, 3, 6}), w2 = filled({5, 1, 1, 6}), w3 = filled({2, 3, 3, 3});
+  // Which of the three readers of silu(x) are there.
+  const auto gradient = [&](bool first, bool second, bool slice) {
+    const Variable x(filled({2, 5, 7, 6}), true);
+    const Variable z = ag::silu(x);
+    Variable total;
+    const auto add = [&](const Variable& y) { total = total.defined() ? ag::add(total, ag::sum(y)) : ag::sum(y); };
+    if (first) add(ag::conv2d(z, Variable(w1), {}, {1, 1}));
+    if (second) add(ag::conv2d(z, Variable(w2), {}, {1, 0}));
+    if (slice) add(ag::conv2d(ag::narrow_channels(z, 2, 3), Variable(w3), {}, {1, 1}));
+    total.backward();
+    return x.grad().to_vector<float>();
+  };
+  const std::vector<float> a = gradient(true, false, false), b = gradient(false, true, false), c = gradient(false, false, true);
+  const std::vector<float> two = gradient(true, true, false), three = gradient(true, true, true);
+  for (size_t i = 0; i < a.size(); ++i) {
+    CHECK(two[i] == doctest::Approx(a[i] + b[i]).epsilon(1e-5));
+    CHECK(three[i] == doctest::Approx(a[i] + b[i] + c[i]).epsilon(1e-5));
+  }
+}
+
 TEST_CASE("a convolution does not keep an input that can be made again") {
   constexpr int64_t kInput = 2 * 4 * 4 * 5 * 4;  // of the second convolution, in f32
   for (const DType type : {DType::kF32, DType::kBF16}) {
@@ -150,5 +182,6 @@ TEST_CASE("a convolution does not keep an input that can be made again") {
     CHECK(made_again.saved_bytes == kept.saved_bytes - kInput);
   }
   // A residual is not kept, and a slice of another tensor is there anyway.
-  for (const bool residual : {true, false}) CHECK(chain(true, DType::kF32, residual, !residual).saved_bytes == chain(false).saved_bytes);
+  for (const bool residual : {true, false})
+    CHECK(chain(true, DType::kF32, residual, !residual).saved_bytes == chain(false).saved_bytes);
 }

@@ -63,6 +63,7 @@ TEST_CASE("memory plan: what does not fit is refused with the batch that does") 
     CHECK(e.code() == ErrorCode::kMemory);
     CHECK(e.message().find("the test leaves") != std::string::npos);
     CHECK(e.hint().starts_with("--batch 6 would fit"));
+    CHECK(e.hint().ends_with("--recompute true needs less"));
   }
   std::string reason;
   const MemoryBudget wide{plan.peak_bytes(40), "the test"};

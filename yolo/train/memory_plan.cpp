@@ -254,8 +254,9 @@ int64_t check_memory(MemoryPlan& plan, const MemoryBudget& budget, int64_t batch
               fmt::format("batch {} at {} pixels needs {} MiB, {} leaves {} MiB", batch, imgsz, needed >> 20, budget.what,
                           budget.bytes >> 20),
               {},
-              fits > 0 ? fmt::format("--batch {} would fit; --batch -1 chooses one", fits)
-                       : "not even a batch of 1 fits: use a smaller image size or model");
+              (fits > 0 ? fmt::format("--batch {} would fit; --batch -1 chooses one", fits)
+                        : "not even a batch of 1 fits: use a smaller image size or model") +
+                  (plan.recomputes() ? "" : "; --recompute true needs less"));
 }
 
 }  // namespace tessera

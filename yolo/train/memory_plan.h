@@ -38,6 +38,8 @@ class MemoryPlan {
   // activations were. Left out, as small: scratch of the kernels, stacks. INT64_MAX for a batch that the address space cannot hold.
   int64_t peak_bytes(int64_t batch);
 
+  bool recomputes() const { return request_.recompute; }
+
   // The largest batch of 1 .. most whose peak stays within `bytes`; 0: none.
   int64_t largest_batch(int64_t bytes, int64_t most);
 
