@@ -12,7 +12,8 @@ ConvKernels kernels_of(ConvChoice choice) {
     case ConvChoice::kNaive: return ConvKernels::kNaive;
     case ConvChoice::kCudnn: return ConvKernels::kVendor;
     case ConvChoice::kAuto:
-    case ConvChoice::kOwn: break;
+    case ConvChoice::kOwn:
+    case ConvChoice::kDirect: break;
   }
   return ConvKernels::kTiled;
 }

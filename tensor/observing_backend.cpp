@@ -84,8 +84,8 @@ void ObservingBackend::matmul(const MatrixView& a, const MatrixView& b, const Ma
 
 // ---- convolution
 
-void ObservingBackend::pack_filter(FilterView w, void* packed) {
-  observe({kPointwise, 0, 2 * sum(w)}, [&] { inner_.pack_filter(w, packed); });
+void ObservingBackend::pack_filter(FilterView w, const ConvParams& p, void* packed) {
+  observe({kPointwise, 0, 2 * sum(w)}, [&] { inner_.pack_filter(w, p, packed); });
 }
 void ObservingBackend::conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   observe({kForward, conv_operations(y, w), sum(x, w, y, epilogue.residual)}, [&] { inner_.conv2d(x, w, y, p, epilogue); });

@@ -57,8 +57,8 @@ class ObservingBackend : public Backend {
 
   void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate) override;
 
-  int64_t packed_filter_size(FilterView w) override { return inner_.packed_filter_size(w); }
-  void pack_filter(FilterView w, void* packed) override;
+  int64_t packed_filter_size(FilterView w, const ConvParams& p) override { return inner_.packed_filter_size(w, p); }
+  void pack_filter(FilterView w, const ConvParams& p, void* packed) override;
   void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) override;
   void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) override;
   void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) override;

@@ -24,7 +24,7 @@ void ConvBnAct::use_plain_path(bool on) { plain_path = on; }
 Variable ConvBnAct::forward(const Variable& x, const Variable& residual, const Tensor& into) {
   const ScopeGuard scope(this);
   if (folded() && !training() && !grad_enabled()) {
-    return Variable(ops::conv2d(x.data(), folded_weight_, conv.params, folded_bias_, Activation::kSilu,
+    return Variable(ops::conv2d(x.data(), folded_weight_, folded_bias_, Activation::kSilu,
                                 residual.defined() ? residual.data() : Tensor{}, into));
   }
   if (plain_path) {
@@ -52,7 +52,7 @@ void ConvBnAct::fold(DType type) {
     bias[o] = float(double(beta[o]) - s * double(mean[o]));
   }
   const ScopeGuard scope(this);  // --conv may name the layer
-  folded_weight_ = ops::PackedFilter(folded_weight.to(type).to(w.device()));
+  folded_weight_ = ops::PackedFilter(folded_weight.to(type).to(w.device()), conv.params);
   folded_bias_ = folded_bias.to(w.device());
 }
 

@@ -5,6 +5,7 @@
 #include "tensor/base/parallel.h"
 #include "tensor/cpu/conv_plan.h"
 #include "tensor/cpu/f32_copy.h"
+#include "tensor/cpu/winograd.h"
 
 namespace tessera::cpu {
 
@@ -161,13 +162,15 @@ void run_transpose_backward_data(const ImageView& dy, const FilterView& w, const
 
 }  // namespace
 
-int64_t packed_filter_size(const FilterView& w) {
+int64_t packed_filter_size(const FilterView& w, const ConvParams& p) {
+  if (takes_winograd(w, p)) return winograd_filter_size(w);
   if (w.t == DType::kF32) return packed_size(tile_kernels<float>(), channel_groups(w.o, tile_kernels<float>()), w);
   if (w.t != DType::kBF16 || !multiplies_bf16()) return 0;
   return packed_size(tile_kernels<BFloat16>(), channel_groups(w.o, tile_kernels<BFloat16>()), w);
 }
 
-void pack_filter(const FilterView& w, void* packed) {
+void pack_filter(const FilterView& w, const ConvParams& p, void* packed) {
+  if (takes_winograd(w, p)) return winograd_pack_filter(w, packed);
   const auto pack = [&]<class T>(T* to) {
     const TileKernels<T> k = tile_kernels<T>();
     pack_for_conv2d(k, channel_groups(w.o, k), w, to);
@@ -176,6 +179,7 @@ void pack_filter(const FilterView& w, void* packed) {
 }
 
 void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  if (takes_winograd(w, p) && (w.packed || repays_winograd(y.n, y.h, y.w))) return winograd_conv2d(x, w, y, p, epilogue);
   if (x.t != DType::kBF16) return run_conv2d<float>(x, w, y, p, epilogue);
   if (multiplies_bf16()) return run_conv2d<BFloat16>(x, w, y, p, epilogue);
   const F32Copy x32(x), w32(w), y32(y, false);
@@ -187,6 +191,7 @@ void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const C
 }
 
 void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
+  if (takes_winograd(w, p) && repays_winograd(dx.n, dx.h, dx.w)) return winograd_backward_data(dy, w, dx, p, accumulate);
   if (dy.t != DType::kBF16) return run_backward_data<float>(dy, w, dx, p, accumulate);
   if (multiplies_bf16()) return run_backward_data<BFloat16>(dy, w, dx, p, accumulate);
   const F32Copy dy32(dy), w32(w), dx32(dx, accumulate);

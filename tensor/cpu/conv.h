@@ -1,5 +1,5 @@
-// Convolutions and matrix products of the CPU backend: direct, channels last, register-tiled for AVX-512 and AVX2 and chosen at
-// run time. Formulas and layouts are those of tensor/ops/conv.h and tensor/ops/matmul.h. Views hold f32; those of convolutions
+// Convolutions and matrix products of the CPU backend: channels last, register-tiled for AVX-512 and AVX2 and chosen at run time;
+// 3x3 convolutions with stride 1 take a quarter of the products where that pays (winograd.h), all others are direct. Formulas and layouts are those of tensor/ops/conv.h and tensor/ops/matmul.h. Views hold f32; those of convolutions
 // may hold bf16 instead, which is multiplied as such where that is faster (multiplies_bf16() in conv_tile.h) and as f32 elsewhere.
 #pragma once
 
@@ -11,8 +11,8 @@ namespace tessera::cpu {
 // the last bits between instruction sets. An output never overlaps an input; padding and stride are any that the contract allows.
 void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
 // Packed for conv2d (ConvOps::pack_filter); none for bf16 where it is multiplied as f32.
-int64_t packed_filter_size(const FilterView& w);
-void pack_filter(const FilterView& w, void* packed);
+int64_t packed_filter_size(const FilterView& w, const ConvParams& p);
+void pack_filter(const FilterView& w, const ConvParams& p, void* packed);
 void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate);
 void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 void bias_backward(const RowsView& dy, float* dbias, bool accumulate);

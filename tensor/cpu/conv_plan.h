@@ -61,6 +61,9 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
 std::vector<int64_t> packed_starts(const std::vector<ChannelGroup>& groups, const TileShape& tile);
 int64_t packed_width(const std::vector<ChannelGroup>& groups, const TileShape& tile);
 
+// out[i] (+)= partial[i] + partial[size + i] + ..., in this order: the parts of a filter's gradient.
+void add_partials(const float* partial, int64_t parts, int64_t size, float* out, bool accumulate);
+
 // Per-channel values padded with zeros to the packed width.
 void pad_bias(const float* bias, const std::vector<ChannelGroup>& groups, const TileShape& tile, float* out);
 

@@ -12,6 +12,7 @@
 #include "tensor/cpu/conv_band.h"
 #include "tensor/cpu/conv_plan.h"
 #include "tensor/cpu/f32_copy.h"
+#include "tensor/cpu/winograd.h"
 
 namespace tessera::cpu {
 
@@ -283,21 +284,26 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
       sum_rows(g, at, o, out, add);
     }
   });
-  if (cut.parts == 1) return;
+  if (cut.parts > 1) add_partials(partial.get(), cut.parts, size, data<float>(dw), accumulate);
+}
+
+}  // namespace
+
+void add_partials(const float* partial, int64_t parts, int64_t size, float* out, bool accumulate) {
   constexpr int64_t kGrain = 4096;
   parallel_for(size, kGrain, [&](int64_t first, int64_t last) {
-    float* out = data<float>(dw);
     if (!accumulate) std::fill(out + first, out + last, 0.0f);
-    for (int64_t part = 0; part < cut.parts; ++part) {
-      const float* from = partial.get() + part * size;
+    for (int64_t part = 0; part < parts; ++part) {
+      const float* from = partial + part * size;
       for (int64_t i = first; i < last; ++i) out[i] += from[i];
     }
   });
 }
 
-}  // namespace
-
 void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
+  if (takes_winograd({dw.p, x.t, dw.o, dw.kh, dw.kw, dw.i}, p) && repays_winograd(dy.n, dy.h, dy.w)) {
+    return winograd_backward_weight(x, dy, dw, p, accumulate);
+  }
   if (x.t != DType::kBF16) return run_backward_weight<float>(x, dy, dw, p, accumulate);
   if (multiplies_bf16()) return run_backward_weight<BFloat16>(x, dy, dw, p, accumulate);
   const F32Copy x32(x), dy32(dy);

@@ -102,8 +102,10 @@ void CpuBackend::matmul(const MatrixView& a, const MatrixView& b, const MatrixVi
   cpu::matmul(a, b, c, accumulate);
 }
 
-int64_t CpuBackend::packed_filter_size(FilterView w) { return plain() || !all_one_type(w) ? 0 : cpu::packed_filter_size(w); }
-void CpuBackend::pack_filter(FilterView w, void* packed) { cpu::pack_filter(w, packed); }
+int64_t CpuBackend::packed_filter_size(FilterView w, const ConvParams& p) {
+  return plain() || !all_one_type(w) ? 0 : cpu::packed_filter_size(w, p);
+}
+void CpuBackend::pack_filter(FilterView w, const ConvParams& p, void* packed) { cpu::pack_filter(w, p, packed); }
 
 void CpuBackend::conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   if (plain() || !all_one_type(x, w, y)) return RefBackend::conv2d(x, w, y, p, epilogue);

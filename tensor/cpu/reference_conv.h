@@ -7,7 +7,7 @@ namespace tessera {
 
 class ReferenceConvBackend : public CpuBackend {
  public:
-  int64_t packed_filter_size(FilterView) override { return 0; }
+  int64_t packed_filter_size(FilterView, const ConvParams&) override { return 0; }
   void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) override {
     RefBackend::conv2d(x, w, y, p, epilogue);
   }

@@ -40,13 +40,14 @@ Shape conv2d_shape(const Shape& x, const Shape& w, const ConvParams& p) {
   return {x[0], (x[1] + 2 * p.pad - w[1]) / p.stride + 1, (x[2] + 2 * p.pad - w[2]) / p.stride + 1, w[0]};
 }
 
-PackedFilter::PackedFilter(const Tensor& w) : shape_(w.shape()), data_(dense_filter("conv2d", w, w)) {
+PackedFilter::PackedFilter(const Tensor& w, const ConvParams& p)
+    : shape_(w.shape()), params_(p), data_(dense_filter("conv2d", w, w)) {
   Backend& backend = backend_for(w.device());
   const FilterView plain = data_.filter();
-  const int64_t size = backend.packed_filter_size(plain);
+  const int64_t size = backend.packed_filter_size(plain, p);
   if (size == 0) return;
   const Tensor packed = Tensor::empty({size}, w.dtype(), w.device());
-  backend.pack_filter(plain, packed.raw());
+  backend.pack_filter(plain, p, packed.raw());
   data_ = packed;
   backend_ = backend.name();
 }
@@ -86,13 +87,13 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const ConvParams& p, const Tenso
   return run_conv2d(x, filter.filter(), conv2d_shape(x.shape(), w.shape(), p), p, bias, act, residual, into);
 }
 
-Tensor conv2d(const Tensor& x, const PackedFilter& w, const ConvParams& p, const Tensor& bias, Activation act,
-              const Tensor& residual, const Tensor& into) {
+Tensor conv2d(const Tensor& x, const PackedFilter& w, const Tensor& bias, Activation act, const Tensor& residual,
+              const Tensor& into) {
   check_image("conv2d", "x", x);
   TESSERA_CHECK(w.defined(), "conv2d: got no filter");
   check_type_and_device("conv2d", "w", w.data(), x.dtype(), x.device());
   const FilterView filter = w.view(backend_for(x.device()).name());
-  return run_conv2d(x, filter, conv2d_shape(x.shape(), w.shape(), p), p, bias, act, residual, into);
+  return run_conv2d(x, filter, conv2d_shape(x.shape(), w.shape(), w.params()), w.params(), bias, act, residual, into);
 }
 
 Tensor conv2d_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvParams& p, const Tensor& into,

@@ -34,10 +34,10 @@ class ConvOps {
   virtual ~ConvOps() = default;
   // x Pitched (N,H,W,I), w dense (O,kH,kW,I), y Pitched (N,OH,OW,O). y never overlaps x.
   virtual void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) = 0;
-  // A filter in this backend's own order, which conv2d takes besides w.p: made once for many inputs. Elements of the type of w; 0:
+  // A filter in this backend's own order for p, which conv2d takes besides w.p: made once for many inputs. Elements of the type of w; 0:
   // there is no such order.
-  virtual int64_t packed_filter_size(FilterView /*w*/) { return 0; }
-  virtual void pack_filter(FilterView /*w*/, void* /*packed*/) {}
+  virtual int64_t packed_filter_size(FilterView /*w*/, const ConvParams& /*p*/) { return 0; }
+  virtual void pack_filter(FilterView /*w*/, const ConvParams& /*p*/, void* /*packed*/) {}
   // dx (+)= gradient of the sum of y*dy with respect to x.
   virtual void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) = 0;
   // dw (+)= gradient with respect to w, of wide_of(the type of x).
@@ -57,14 +57,16 @@ namespace ops {
 class PackedFilter {
  public:
   PackedFilter() = default;  // undefined
-  explicit PackedFilter(const Tensor& w);
+  PackedFilter(const Tensor& w, const ConvParams& p);
   bool defined() const { return data_.defined(); }
   const Shape& shape() const { return shape_; }  // (O, kH, kW, I)
+  const ConvParams& params() const { return params_; }
   const Tensor& data() const { return data_; }
   FilterView view(std::string_view backend) const;  // of the backend that will read it
 
  private:
   Shape shape_;
+  ConvParams params_;
   Tensor data_;
   std::string_view backend_;  // whose order it is; empty: as it came
 };
@@ -73,8 +75,8 @@ Shape conv2d_shape(const Shape& x, const Shape& w, const ConvParams& p);  // che
 // bias and residual may be undefined.
 Tensor conv2d(const Tensor& x, const Tensor& w, const ConvParams& p, const Tensor& bias = {}, Activation act = Activation::kNone,
               const Tensor& residual = {}, const Tensor& into = {});
-Tensor conv2d(const Tensor& x, const PackedFilter& w, const ConvParams& p, const Tensor& bias = {},
-              Activation act = Activation::kNone, const Tensor& residual = {}, const Tensor& into = {});
+Tensor conv2d(const Tensor& x, const PackedFilter& w, const Tensor& bias = {}, Activation act = Activation::kNone,
+              const Tensor& residual = {}, const Tensor& into = {});
 Tensor conv2d_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvParams& p, const Tensor& into = {},
                             bool accumulate = false);
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const ConvParams& p, bool accumulate);

@@ -18,7 +18,7 @@ const std::vector<Sizes> kSizes = {
     {2, 5, 6, 3, 4, 3, 1, 1},   {1, 9, 11, 16, 32, 3, 1, 1},  {2, 13, 10, 3, 16, 3, 2, 1}, {1, 7, 9, 33, 17, 3, 2, 1},
     {2, 4, 5, 6, 7, 1, 1, 0},   {1, 12, 13, 48, 80, 1, 1, 0}, {1, 1, 1, 5, 3, 3, 1, 1},    {1, 8, 8, 64, 64, 3, 1, 1},
     {1, 6, 7, 4, 5, 5, 1, 2},   {2, 6, 6, 8, 9, 1, 2, 0},     {1, 20, 3, 1, 1, 3, 1, 0},   {1, 17, 33, 24, 40, 3, 1, 1},
-    {2, 7, 6, 16, 24, 3, 2, 1},
+    {2, 7, 6, 16, 24, 3, 2, 1},  {2, 14, 19, 17, 32, 3, 1, 1}, {4, 9, 9, 33, 16, 3, 1, 0},
 };
 const std::vector<DType> kAllTypes = {DType::kF32, DType::kBF16, DType::kF16};
 
@@ -28,6 +28,8 @@ std::vector<OpCase> conv_cases() {
   std::vector<OpCase> list;
   for (const Sizes& s : kSizes) {
     const ConvParams p = s.params();
+    // Its errors are 5 times as large on average (docs/adr/0012-winograd.md); images of fewer tiles are direct in any case.
+    const double winograd = s.k == 3 && s.stride == 1 && std::min(s.i, s.o) >= 16 ? 4 : 0;
     const double flops = 2.0 * double(numel(s.y())) * double(s.k * s.k * s.i);
     // bf16 everywhere, f16 where channels fill vectors, with both strides, and where they do not.
     const bool all_types = s.o == 4 || s.o == 24 || s.o == 32;
@@ -50,6 +52,7 @@ std::vector<OpCase> conv_cases() {
                           },
                       .types = types,
                       .length = double(s.k * s.k * s.i),
+                      .winograd = winograd,
                       .flops = flops});
     };
     forward("", false, Activation::kNone, false);
@@ -64,6 +67,7 @@ std::vector<OpCase> conv_cases() {
                         },
                     .types = types,
                     .length = double(s.k * s.k * s.o),
+                    .winograd = winograd,
                     .accumulates = true,
                     .flops = flops});
     list.push_back({.method = "conv2d_backward_weight",
@@ -77,6 +81,7 @@ std::vector<OpCase> conv_cases() {
                         },
                     .types = types,
                     .length = double(numel(s.y()) / s.o),
+                    .winograd = winograd,
                     .accumulates = true,
                     .flops = flops});
     list.push_back(

@@ -156,30 +156,30 @@ TEST_CASE("a packed filter gives the bits of the filter") {
       CAPTURE(name_of(type));
       CAPTURE(c.in);
       CAPTURE(c.out);
-      const Tensor x = Tensor::empty({2, 9, 20, c.in}), w = Tensor::empty({c.out, c.kernel, c.kernel, c.in});
+      const Tensor x = Tensor::empty({3, 9, 20, c.in}), w = Tensor::empty({c.out, c.kernel, c.kernel, c.in});
       ops::normal(x, {1, RngPurpose::kTest}, 0, 1);
       ops::normal(w, {2, RngPurpose::kTest}, 0, 0.1);
       const Tensor input = x.to(type), filter = w.to(type), bias = Tensor::full({c.out}, 0.25, wide_of(type));
       for (Backend* backend : available_backends()) {
         if (backend->device_kind() != Device::Kind::kCpu) continue;
         const BackendGuard use(*backend);
-        const ops::PackedFilter packed(filter);
+        const ops::PackedFilter packed(filter, {c.stride, c.pad});
         CHECK(packed.shape() == filter.shape());
         const ConvParams p{c.stride, c.pad};
         const Tensor a = ops::conv2d(input, filter, p, bias, Activation::kSilu),
-                     b = ops::conv2d(input, packed, p, bias, Activation::kSilu);
+                     b = ops::conv2d(input, packed, bias, Activation::kSilu);
         CHECK(a.to(DType::kF64).to_vector<double>() == b.to(DType::kF64).to_vector<double>());
       }
     }
   }
   const Tensor w = f32({16, 3, 3, 8}), x = f32({1, 8, 8, 8});
-  const ops::PackedFilter packed(w);
-  CHECK_REFUSED(ops::conv2d(f32({1, 8, 8, 4}), packed, {}), "conv2d");
-  CHECK_REFUSED(ops::conv2d(x.to(DType::kF64), packed, {}), "conv2d");
+  const ops::PackedFilter packed(w, {});
+  CHECK_REFUSED(ops::conv2d(f32({1, 8, 8, 4}), packed), "conv2d");
+  CHECK_REFUSED(ops::conv2d(x.to(DType::kF64), packed), "conv2d");
   RefBackend other;
-  if (backend_for(Device::cpu()).packed_filter_size(w.filter()) == 0) return;
+  if (backend_for(Device::cpu()).packed_filter_size(w.filter(), {}) == 0) return;
   const BackendGuard use(other);
-  CHECK_REFUSED(ops::conv2d(x, packed, {}), "packed for backend");
+  CHECK_REFUSED(ops::conv2d(x, packed), "packed for backend");
 }
 
 TEST_CASE("batch norm of 16-bit batches keeps its vectors in f32") {

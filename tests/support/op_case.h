@@ -26,6 +26,7 @@
 #include "tensor/backend.h"
 #include "tensor/base/parallel.h"
 #include "tensor/base/rng.h"
+#include "tensor/conv_choice.h"
 #include "tensor/cpu/targets.h"
 #include "tensor/tensor.h"
 
@@ -83,6 +84,7 @@ struct OpCase {
   std::vector<DType> types = {DType::kF32};
   double length = 1;          // terms of the longest sum behind one output
   double magnitude = 1;       // tolerance: epsilon * (8 + length / 4) * (magnitude + |reference|)
+  double winograd = 0;    // times this where a convolution takes Winograd's form (0: it has none): two further rows of backends
   bool exact = false;     // no tolerance at all
   bool rounded_once = false;  // 16-bit results: within 1.01 half units in the last place of what is within the tolerance of f32
   bool accumulates = false;
@@ -286,12 +288,13 @@ inline Outcome execute(const OpCase& c, Backend& backend, const Plan& plan) {
 }
 
 // Empty when every output is within tolerance of the reference; else what is worst.
-inline std::string difference(const OpCase& c, DType type, const Outcome& got, const Outcome& want, double factor = 1) {
+inline std::string difference(const OpCase& c, DType type, const Outcome& got, const Outcome& want, double factor = 1,
+                              double rounding = 1) {
   auto allowed = [&](DType t, double reference) {
     if (c.exact) return 0.0;
     const double size = std::abs(reference);
     const bool once = c.rounded_once && wide_of(t) != t;
-    const double computed = factor * epsilon(once ? DType::kF32 : t) * (8 + c.length / 4) * (c.magnitude + size);
+    const double computed = factor * rounding * epsilon(once ? DType::kF32 : t) * (8 + c.length / 4) * (c.magnitude + size);
     return computed + (once ? 1.01 * factor * epsilon(t) / 2 * size : 0);
   };
   std::string worst;
@@ -317,10 +320,11 @@ inline std::string difference(const OpCase& c, DType type, const Outcome& got, c
   return worst;
 }
 
-// A backend, with one of its instruction sets.
+// A backend, with one of its instruction sets and of its forms of convolution.
 struct Row {
   Backend* backend;
   std::string_view target;  // empty: it has only one
+  bool winograd = false;    // convolutions by Winograd's form where there is one; else direct
 };
 
 inline std::vector<Row> rows(Device::Kind kind) {
@@ -330,17 +334,26 @@ inline std::vector<Row> rows(Device::Kind kind) {
     if (kind != Device::Kind::kCpu || b->name() == "ref") {
       list.push_back({b, {}});
     } else {
-      for (std::string_view target : cpu::runnable_targets()) list.push_back({b, target});
+      for (std::string_view target : cpu::runnable_targets()) {
+        for (bool winograd : {false, true}) list.push_back({b, target, winograd});
+      }
     }
   }
   return list;
 }
 
-// Restores thread count and instruction set when a test ends.
+inline void use(const Row& row) {
+  if (row.target.empty()) return;
+  cpu::force_target(row.target);
+  set_conv_choice(row.winograd ? "own" : "direct");
+}
+
+// Restores thread count, instruction set and kernels of convolutions when a test ends.
 class Settings {
  public:
-  Settings() : threads_(compute_threads()), target_(cpu::current_target()) {}
+  Settings() : threads_(compute_threads()), target_(cpu::current_target()), conv_(name_of(conv_choice())) {}
   ~Settings() {
+    set_conv_choice(conv_);
     set_compute_threads(threads_);
     if (!target_.empty()) cpu::force_target(target_);
   }
@@ -349,7 +362,7 @@ class Settings {
 
  private:
   int threads_;
-  std::string_view target_;
+  std::string_view target_, conv_;
 };
 
 // What the reference backend makes of a case in f64 (integers: in their type), from inputs rounded to `type`.
@@ -366,11 +379,14 @@ struct Reference {
 };
 
 inline void run_on(const OpCase& c, const Row& row, DType type, const Reference& reference) {
-  if (!row.target.empty()) cpu::force_target(row.target);
-  const std::string label = fmt::format("{} {} {} on {}", c.method, c.detail, name_of(type), row.backend->name());
+  if (row.winograd && c.winograd == 0) return;
+  use(row);
+  const std::string label =
+      fmt::format("{} {} {} on {}{}", c.method, c.detail, name_of(type), row.backend->name(), row.winograd ? " (Winograd)" : "");
   auto compare = [&](const std::string& variant, const Plan& plan, double factor = 1) {
     const Outcome got = execute(c, *row.backend, plan);
-    const std::string why = difference(c, type, got, plan.accumulate_first ? reference.accumulated : reference.once, factor);
+    const std::string why = difference(c, type, got, plan.accumulate_first ? reference.accumulated : reference.once, factor,
+                                       row.winograd ? c.winograd : 1);
     CHECK_MESSAGE(why.empty(), label, ", ", variant, ": ", why);
     CHECK_MESSAGE(got.disturbed == 0, label, ", ", variant, ": ", got.disturbed, " elements outside the tensors were written");
     return got;
@@ -419,7 +435,8 @@ inline void print_rates(const std::vector<OpCase>& cases, Device::Kind kind = De
     double bytes = 0;
     for (const Slot& slot : c.slots) bytes += double(numel(slot.shape)) * double(size_of(slot.type_in(c.types[0])));
     for (const op_case::Row& row : op_case::rows(kind)) {
-      if (!row.target.empty()) cpu::force_target(row.target);
+      if (row.winograd && c.winograd == 0) continue;
+      use(row);
       double best = 1e30;
       for (int i = 0; i < 5; ++i) {
         best = std::min(best, op_case::execute(c, *row.backend, {.type = c.types[0], .value_type = c.types[0]}).seconds);

@@ -6,6 +6,7 @@
 #include "nn/parameter_arena.h"
 #include "tensor/backend.h"
 #include "tensor/base/parallel.h"
+#include "tensor/conv_choice.h"
 #include "tests/support/golden.h"
 #include "tests/train/golden_batch.h"
 #include "tests/yolo/formula_model.h"
@@ -36,10 +37,12 @@ TEST_CASE("a training step of n equals the original's") {
   const auto items = golden.at("items").to_vector<double>();
   const LossReport report = loss.report();
   CHECK(report.positives == about.at("positives"));
-  CHECK(std::abs(report.items.box / items[0] - 1) <= 1e-5);
-  CHECK(std::abs(report.items.seg / items[1] - 1) <= 1e-5);
-  CHECK(std::abs(report.items.cls / items[2] - 1) <= 1e-5);
-  CHECK(std::abs(report.items.dfl / items[3] - 1) <= 1e-5);
+  // Winograd's form rounds more (docs/adr/0012-winograd.md); 1.2e-5 was seen.
+  const double tolerance = conv_choice() == ConvChoice::kDirect ? 1e-5 : 2e-5;
+  CHECK(std::abs(report.items.box / items[0] - 1) <= tolerance);
+  CHECK(std::abs(report.items.seg / items[1] - 1) <= tolerance);
+  CHECK(std::abs(report.items.cls / items[2] - 1) <= tolerance);
+  CHECK(std::abs(report.items.dfl / items[3] - 1) <= tolerance);
   CHECK(arena.grad_norm() == doctest::Approx(about.at("gradient_norm").get<double>()).epsilon(1e-4));
 
   const auto norms = golden.at("grad_norm").to_vector<double>(), sums = golden.at("grad_sum").to_vector<double>();

@@ -1,0 +1,332 @@
+#include "tensor/cpu/winograd.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "tensor/base/parallel.h"
+#include "tensor/conv_choice.h"
+#include "tensor/cpu/amx.h"
+#include "tensor/cpu/conv_band.h"
+#include "tensor/cpu/conv_plan.h"
+#include "tensor/cpu/winograd_tile.h"
+
+namespace tessera::cpu {
+
+namespace {
+
+constexpr int64_t kLeastChannels = 16;       // of either side: the transforms cost as much as the products save below
+constexpr int64_t kLeastTiles = 32;          // of all images, for a filter that is transformed for this call alone
+constexpr int64_t kBlockBytes = 640 * 1024;  // transformed inputs and products of a task: most of L2
+constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
+constexpr int64_t kHeight = 14;                        // of the register tile
+constexpr int64_t kEnoughBlocks = 4;
+constexpr int64_t kLineFloats = kLine<float>;
+constexpr int64_t kFilterDepth = 32;  // channels of a filter that are transformed at a time
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t whole(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
+
+// Floats from tile to tile: whole vectors, and not half a page apart (Note [Crowded sets] in conv_plan.cpp).
+int64_t pitch_of(int64_t channels, int64_t lanes) {
+  const int64_t floats = whole(channels, lanes);
+  return floats % 512 == 0 ? floats + kLineFloats : floats;
+}
+
+// The 4x4 tiles of a batch of images, row by row.
+struct TileGrid {
+  int64_t rows, columns, tiles;
+  explicit TileGrid(const ImageView& y)
+      : rows(ceil_div(y.h, kWinogradTile)), columns(ceil_div(y.w, kWinogradTile)), tiles(y.n * rows * columns) {}
+};
+struct TilePlace {
+  int64_t n, row, column;  // of its first pixel
+};
+TilePlace place(const TileGrid& grid, int64_t tile) {
+  const int64_t row = tile / grid.columns;
+  return {row / grid.rows, row % grid.rows * kWinogradTile, tile % grid.columns * kWinogradTile};
+}
+
+// The size x size pixels from (row, column) on as they lie, or copied into `window` with zeros where they leave the image.
+template <class T>
+PixelBlock<const T> pixels_at(const ImageView& x, const TilePlace& at, int64_t size, T* window) {
+  if (at.row >= 0 && at.column >= 0 && at.row + size <= x.h && at.column + size <= x.w)
+    return {data<const T>(x) + ((at.n * x.h + at.row) * x.w + at.column) * x.pitch, x.w * x.pitch, x.pitch};
+  copy_band(x, {at.n, at.row, size, at.column, size}, x.c, window, size * x.c);
+  return {window, size * x.c, x.c};
+}
+
+// Blocks of tiles that a task takes: all of the same size but for one tile.
+struct Blocks {
+  int64_t count, size;  // size: of the largest
+  Blocks(int64_t tiles, int64_t bytes_of_tile) {
+    const int64_t fitting = kBlockBytes / bytes_of_tile / kHeight * kHeight;
+    count = ceil_div(tiles, std::clamp(fitting, kLeastBlock, kMostBlock));
+    if (count < kEnoughBlocks) count = std::clamp(ceil_div(tiles, kHeight), count, kEnoughBlocks);
+    size = ceil_div(tiles, std::max<int64_t>(count, 1));
+  }
+};
+
+// u in the order of RowJob::w for each frequency: [frequency][group][depth][columns of the group].
+struct FilterShape {
+  std::vector<ChannelGroup> groups;
+  std::vector<int64_t> starts;
+  int64_t width, depth;
+  FilterShape(int64_t columns, int64_t depth_, const TileShape& tile)
+      : groups(channel_groups(columns, tile)), starts(packed_starts(groups, tile)), width(packed_width(groups, tile)), depth(depth_) {}
+  int64_t plane() const { return width * depth; }
+  int64_t size() const { return kFrequencies * plane(); }
+};
+
+// Outputs are the columns. The transform has input channels in its lanes, so it is turned on the way.
+template <class T>
+void transform_filter(const FilterView& w, const FilterShape& shape, float* u) {
+  const TileKernels<float> k = tile_kernels<float>();
+  const WinogradKernels<T> transforms = winograd_kernels<T>();
+  const int64_t parts = ceil_div(w.i, kFilterDepth);
+  parallel_chunks(static_cast<int64_t>(shape.groups.size()) * parts, [&](int64_t chunk) {
+    const auto g = static_cast<size_t>(chunk / parts);
+    const ChannelGroup& group = shape.groups[g];
+    const int64_t columns = group.vectors * k.lanes;
+    const int64_t first = chunk % parts * kFilterDepth;
+    const int64_t depth = std::min(kFilterDepth, w.i - first);
+    const int64_t plane = columns * kFilterDepth;
+    float* turned = thread_scratch<float>(kFrequencies * plane);
+    for (int64_t o = 0; o < group.channels; ++o) {
+      transforms.filter(data<const T>(w) + (group.start + o) * 9 * w.i + first, w.i, false, depth, turned + o * kFilterDepth, plane);
+    }
+    for (int64_t f = 0; f < kFrequencies; ++f) {
+      float* to = u + f * shape.plane() + shape.starts[g] * shape.depth + first * columns;
+      k.pack(to, columns, turned + f * plane, kFilterDepth, 1, group.channels, depth);
+    }
+  });
+}
+
+// For the data gradient: inputs are the columns, taps run backwards.
+template <class T>
+void transform_filter_of_gradient(const FilterView& w, const FilterShape& shape, float* u) {
+  const int64_t lanes = tile_kernels<float>().lanes;
+  const WinogradKernels<T> transforms = winograd_kernels<T>();
+  const int64_t parts = ceil_div(w.o, kFilterDepth);
+  parallel_chunks(static_cast<int64_t>(shape.groups.size()) * parts, [&](int64_t chunk) {
+    const auto g = static_cast<size_t>(chunk / parts);
+    const ChannelGroup& group = shape.groups[g];
+    const int64_t first = chunk % parts * kFilterDepth;
+    for (int64_t o = first; o < std::min(w.o, first + kFilterDepth); ++o) {
+      float* to = u + shape.starts[g] * shape.depth + o * group.vectors * lanes;
+      transforms.filter(data<const T>(w) + o * 9 * w.i + group.start, w.i, true, group.channels, to, shape.plane());
+    }
+  });
+}
+
+// What both directions do: y (+)= epilogue of sum over r, t of x[oy + r - pad, ox + t - pad] times the filter that u holds.
+template <class T>
+struct TiledConv {
+  ImageView x, y;
+  int64_t pad;
+  const float* u;
+  const float* bias = nullptr;  // padded to whole vectors
+  bool silu = false, accumulate = false;
+  ImageView residual{};
+};
+
+template <class T>
+void run(const TiledConv<T>& conv, const FilterShape& filter) {
+  const TileKernels<float> k = tile_kernels<float>();
+  const WinogradKernels<T> transforms = winograd_kernels<T>();
+  const auto& [x, y, pad, u, bias, silu, accumulate, residual] = conv;
+  const TileGrid grid(y);
+  const int64_t v_pitch = pitch_of(x.c, k.lanes), m_pitch = pitch_of(filter.width, k.lanes);
+  const Blocks blocks(grid.tiles, kFrequencies * (v_pitch + m_pitch) * int64_t(sizeof(float)));
+  const int64_t v_plane = blocks.size * v_pitch + kLineFloats, m_plane = blocks.size * m_pitch + kLineFloats;
+  const int64_t window_floats = whole(kFrequencies * x.c * int64_t(sizeof(T)) / int64_t(sizeof(float)) + 1, kLineFloats);
+  parallel_chunks(blocks.count, [&](int64_t block) {
+    const int64_t first = block * grid.tiles / blocks.count, end = (block + 1) * grid.tiles / blocks.count;
+    float* v = thread_scratch<float>(kFrequencies * (v_plane + m_plane) + window_floats);
+    float* m = v + kFrequencies * v_plane;
+    T* window = reinterpret_cast<T*>(m + kFrequencies * m_plane);
+    for (int64_t t = first; t < end; ++t) {
+      TilePlace at = place(grid, t);
+      at.row -= pad, at.column -= pad;
+      transforms.input(pixels_at(x, at, kWinogradWindow, window), x.c, v + (t - first) * v_pitch, v_plane);
+    }
+    RowJob<float> job;
+    job.a_step = v_pitch;
+    job.run = x.c;
+    job.y_step = m_pitch;
+    job.pixels = end - first;
+    for (int64_t f = 0; f < kFrequencies; ++f) {
+      job.a = v + f * v_plane;
+      for (size_t g = 0; g < filter.groups.size(); ++g) {
+        const ChannelGroup& group = filter.groups[g];
+        job.vectors = group.vectors;
+        job.channels = group.vectors * k.lanes;
+        job.w = u + f * filter.plane() + filter.starts[g] * filter.depth;
+        job.y = m + f * m_plane + group.start;
+        k.row(job);
+      }
+    }
+    WinogradOutput<T> out;
+    out.plane = m_plane;
+    out.channels = y.c;
+    out.bias = bias;
+    out.silu = silu;
+    out.accumulate = accumulate;
+    for (int64_t t = first; t < end; ++t) {
+      const TilePlace at = place(grid, t);
+      const int64_t pixel = (at.n * y.h + at.row) * y.w + at.column;
+      out.m = m + (t - first) * m_pitch;
+      out.y = {data<T>(y) + pixel * y.pitch, y.w * y.pitch, y.pitch};
+      if (residual.p) out.residual = {data<const T>(residual) + pixel * residual.pitch, y.w * residual.pitch, residual.pitch};
+      out.rows = std::min(kWinogradTile, y.h - at.row);
+      out.columns = std::min(kWinogradTile, y.w - at.column);
+      transforms.output(out);
+    }
+  });
+}
+
+template <class T>
+void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  const TileKernels<float> k = tile_kernels<float>();
+  const FilterShape filter(w.o, w.i, k);
+  const HostScratch<float> own(w.packed ? 0 : filter.size()), bias(epilogue.bias ? filter.width : 0);
+  if (!w.packed) transform_filter<T>(w, filter, own.get());
+  TiledConv<T> conv{x, y, p.pad, w.packed ? static_cast<const float*>(w.packed) : own.get()};
+  if (epilogue.bias) {
+    pad_bias(static_cast<const float*>(epilogue.bias), filter.groups, k, bias.get());
+    conv.bias = bias.get();
+  }
+  conv.silu = epilogue.activation == Activation::kSilu;
+  conv.residual = epilogue.residual;
+  run(conv, filter);
+}
+
+template <class T>
+void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
+  const FilterShape filter(w.i, w.o, tile_kernels<float>());
+  const HostScratch<float> u(filter.size());
+  transform_filter_of_gradient<T>(w, filter, u.get());
+  TiledConv<T> conv{dy, dx, 2 - p.pad, u.get()};
+  conv.accumulate = accumulate;
+  run(conv, filter);
+}
+
+// Tasks are parts of the tiles x ranges of output channels; each sums in the transformed domain, in memory of its own that stays in
+// the caches. Parts are added in order, so nothing depends on the number of threads.
+struct WeightCut {
+  int64_t parts, outputs;
+  WeightCut(int64_t tiles, const FilterView& dw) {
+    constexpr int64_t kEnoughTasks = 12, kLeastTilesOfPart = 192;  // a part's sums are transformed and added once
+    constexpr int64_t kSumFloats = 300 * 1000;                     // of a task
+    constexpr int64_t kPartialFloats = 4 * 1024 * 1024;            // all parts together
+    outputs = std::clamp<int64_t>(ceil_div(kFrequencies * dw.o * dw.i, kSumFloats), 1, ceil_div(dw.o, 32));
+    const int64_t most = std::max<int64_t>(1, std::min(tiles / kLeastTilesOfPart, kPartialFloats / (dw.o * 9 * dw.i)));
+    parts = std::min(ceil_div(kEnoughTasks, outputs), most);
+    if (parts * outputs < kEnoughBlocks) outputs = std::min(kEnoughBlocks, ceil_div(dw.o, kHeight));
+  }
+};
+
+template <class T>
+void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
+  const TileKernels<float> k = tile_kernels<float>();
+  const WinogradKernels<T> transforms = winograd_kernels<T>();
+  const TileGrid grid(dy);
+  const WeightCut cut(grid.tiles, dw);
+  constexpr int64_t kUnit = 6;  // output channels of the register tile
+  const int64_t size = dw.o * 9 * dw.i;
+  const int64_t sum_pitch = whole(dw.i, k.lanes);
+  const HostScratch<float> partial(cut.parts > 1 ? cut.parts * size : 0);
+  const auto outputs_until = [&](int64_t range) {
+    return std::min(dw.o, range * ceil_div(dw.o, kUnit) / cut.outputs * kUnit);
+  };
+  parallel_chunks(cut.parts * cut.outputs, [&](int64_t task) {
+    const int64_t part = task / cut.outputs;
+    const int64_t o = outputs_until(task % cut.outputs), outputs = outputs_until(task % cut.outputs + 1) - o;
+    const int64_t begin = part * grid.tiles / cut.parts, end = (part + 1) * grid.tiles / cut.parts;
+    constexpr int64_t kBlock = 48;  // tiles: enough to hide loading and storing the sums
+    const int64_t count = ceil_div(end - begin, kBlock);
+    const int64_t most = ceil_div(end - begin, std::max<int64_t>(count, 1));
+    const int64_t x_pitch = pitch_of(x.c, k.lanes), d_pitch = pitch_of(outputs, k.lanes);
+    const int64_t x_plane = most * x_pitch + kLineFloats, d_plane = most * d_pitch + kLineFloats;
+    const int64_t sum_plane = outputs * sum_pitch;
+    const int64_t window_floats =
+        whole(kFrequencies * std::max(x.c, outputs) * int64_t(sizeof(T)) / int64_t(sizeof(float)) + 1, kLineFloats);
+    float* v = thread_scratch<float>(kFrequencies * (x_plane + d_plane + sum_plane) + window_floats);
+    float* d = v + kFrequencies * x_plane;
+    float* sums = d + kFrequencies * d_plane;
+    T* window = reinterpret_cast<T*>(sums + kFrequencies * sum_plane);
+    ImageView range = dy;
+    range.p = data<T>(dy) + o;
+    range.c = outputs;
+    WeightJob<float> job;
+    job.rows = 1;
+    job.outputs = outputs;
+    job.run = x.c;
+    job.x_step = x_pitch;
+    job.d_step = d_pitch;
+    job.dw_step = sum_pitch;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t first = begin + i * (end - begin) / count, last = begin + (i + 1) * (end - begin) / count;
+      for (int64_t t = first; t < last; ++t) {
+        TilePlace at = place(grid, t);
+        transforms.gradient(pixels_at(range, at, kWinogradTile, window), outputs, d + (t - first) * d_pitch, d_plane);
+        at.row -= p.pad, at.column -= p.pad;
+        transforms.input(pixels_at(x, at, kWinogradWindow, window), x.c, v + (t - first) * x_pitch, x_plane);
+      }
+      job.pixels = last - first;
+      for (int64_t f = 0; f < kFrequencies; ++f) {
+        job.x = v + f * x_plane;
+        job.d = d + f * d_plane;
+        job.dw = sums + f * sum_plane;
+        k.weight(job);
+      }
+      job.accumulate = true;
+    }
+    float* out = (cut.parts > 1 ? partial.get() + part * size : data<float>(dw)) + o * 9 * x.c;
+    const bool add = cut.parts == 1 && accumulate;
+    for (int64_t c = 0; c < outputs; ++c) {
+      transforms.filter_gradient(sums + c * sum_pitch, sum_plane, x.c, out + c * 9 * x.c, x.c, add);
+    }
+  });
+  if (cut.parts > 1) add_partials(partial.get(), cut.parts, size, data<float>(dw), accumulate);
+}
+
+}  // namespace
+
+bool takes_winograd(const FilterView& w, const ConvParams& p) {
+  if (w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad > 2 || std::min(w.o, w.i) < kLeastChannels) return false;
+  if (w.t == DType::kBF16 && multiplies_bf16() && tile_unit() != TileUnit::kVectors) return false;  // AMX is faster
+  const ConvChoice here = conv_choice_here();
+  return (here == ConvChoice::kAuto ? conv_choice() : here) != ConvChoice::kDirect;
+}
+
+bool repays_winograd(int64_t n, int64_t h, int64_t w) {
+  return n * ceil_div(h, kWinogradTile) * ceil_div(w, kWinogradTile) >= kLeastTiles;
+}
+
+int64_t winograd_filter_size(const FilterView& w) {
+  const int64_t floats = FilterShape(w.o, w.i, tile_kernels<float>()).size();
+  return w.t == DType::kBF16 ? floats * 2 : floats;
+}
+
+void winograd_pack_filter(const FilterView& w, void* packed) {
+  const FilterShape shape(w.o, w.i, tile_kernels<float>());
+  float* u = static_cast<float*>(packed);
+  w.t == DType::kBF16 ? transform_filter<BFloat16>(w, shape, u) : transform_filter<float>(w, shape, u);
+}
+
+void winograd_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
+                     const ConvEpilogue& epilogue) {
+  x.t == DType::kBF16 ? run_conv2d<BFloat16>(x, w, y, p, epilogue) : run_conv2d<float>(x, w, y, p, epilogue);
+}
+
+void winograd_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
+  dy.t == DType::kBF16 ? run_backward_data<BFloat16>(dy, w, dx, p, accumulate) : run_backward_data<float>(dy, w, dx, p, accumulate);
+}
+
+void winograd_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
+                              bool accumulate) {
+  x.t == DType::kBF16 ? run_backward_weight<BFloat16>(x, dy, dw, p, accumulate)
+                      : run_backward_weight<float>(x, dy, dw, p, accumulate);
+}
+
+}  // namespace tessera::cpu
