@@ -15,7 +15,7 @@ namespace tessera::cpu {
 namespace {
 
 constexpr int64_t kLeastChannels = 16;       // of either side: the transforms cost as much as the products save below
-constexpr int64_t kLeastTiles = 32;          // of all images, for a filter that is transformed for this call alone
+constexpr int64_t kFilterProducts = 1000;    // what transforming a filter costs, in products of each pair of channels
 constexpr int64_t kBlockBytes = 640 * 1024;  // transformed inputs and products of a task: most of L2
 constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
 constexpr int64_t kHeight = 14;                        // of the register tile
@@ -300,7 +300,8 @@ bool takes_winograd(const FilterView& w, const ConvParams& p) {
 }
 
 bool repays_winograd(int64_t n, int64_t h, int64_t w) {
-  return n * ceil_div(h, kWinogradTile) * ceil_div(w, kWinogradTile) >= kLeastTiles;
+  const int64_t tiles = n * ceil_div(h, kWinogradTile) * ceil_div(w, kWinogradTile);
+  return 9 * n * h * w > kFrequencies * tiles * 6 / 5 + kFilterProducts;  // the transforms of the images: a fifth, or more
 }
 
 int64_t winograd_filter_size(const FilterView& w) {

@@ -162,9 +162,15 @@ void output(const WinogradOutput<T>& job) {
   each_vector(job.channels, [&](int64_t i, int64_t count) HWY_ATTR {
     const float* m = job.m + i;
     const int64_t plane = job.plane;
+    const PixelBlock<T> y{job.y.p + i, job.y.row, job.y.pixel};
+    // What the tile to the right will write.
+#pragma GCC unroll 1
+    for (int r = 0; r < 4; ++r) {
+#pragma GCC unroll 4
+      for (int c = 4; c < 8; ++c) __builtin_prefetch(y.p + r * y.row + c * y.pixel, 1);
+    }
     const auto product = [=](int r, int c) HWY_ATTR { return load(m + (r * 6 + c) * plane); };
     if (as_it_is && count == int64_t(kLanes)) {
-      const PixelBlock<T> y{job.y.p + i, job.y.row, job.y.pixel};
       both_axes<OutputTransform>(product, [=](int r, int c, V v) HWY_ATTR { store(v, y.p + r * y.row + c * y.pixel); });
       return;
     }
@@ -172,14 +178,14 @@ void output(const WinogradOutput<T>& job) {
     const V bias = job.bias ? load(job.bias + i) : hn::Zero(F32());
     both_axes<OutputTransform>(product, [&](int r, int c, V y) HWY_ATTR { store(hn::Add(y, bias), tile + (r * 4 + c) * kLanes); });
     for (int64_t r = 0; r < job.rows; ++r) {
-      T* y = job.y.p + r * job.y.row + i;
+      T* to = y.p + r * y.row;
       const T* residual = job.residual.p ? job.residual.p + r * job.residual.row + i : nullptr;
-      for (int64_t c = 0; c < job.columns; ++c, y += job.y.pixel) {
+      for (int64_t c = 0; c < job.columns; ++c, to += y.pixel) {
         V v = load(tile + (r * 4 + c) * int64_t(kLanes));
         if (job.silu) v = hn::Mul(v, sigmoid(v));
         if (residual) v = hn::Add(v, load_first(residual + c * job.residual.pixel, count));
-        if (job.accumulate) v = hn::Add(v, load_first(y, count));
-        store_first(v, y, count);
+        if (job.accumulate) v = hn::Add(v, load_first(to, count));
+        store_first(v, to, count);
       }
     }
   });

@@ -28,7 +28,7 @@ std::vector<OpCase> conv_cases() {
   std::vector<OpCase> list;
   for (const Sizes& s : kSizes) {
     const ConvParams p = s.params();
-    // Its errors are 5 times as large on average (docs/adr/0012-winograd.md); images of fewer tiles are direct in any case.
+    // Its errors are 5 times as large on average (docs/adr/0012-winograd.md); small images are direct in any case.
     const double winograd = s.k == 3 && s.stride == 1 && std::min(s.i, s.o) >= 16 ? 4 : 0;
     const double flops = 2.0 * double(numel(s.y())) * double(s.k * s.k * s.i);
     // bf16 everywhere, f16 where channels fill vectors, with both strides, and where they do not.
