@@ -16,6 +16,11 @@ void weight_gradient(Engine& engine, const Edge& edge, const Tensor& dy, Compute
   engine.send(edge, {fresh, true});
 }
 
+const Tensor& data_or_none(const Variable& v) {
+  static const Tensor none;
+  return v.defined() ? v.data() : none;
+}
+
 class ConvNode final : public Node {
  public:
   ConvNode(const Variable& x, const Variable& w, const Tensor& rounded_w, const Variable& bias, const ConvParams& p)
@@ -48,8 +53,8 @@ class ConvNode final : public Node {
 
 class ConvTransposeNode final : public Node {
  public:
-  ConvTransposeNode(const Variable& x, const Variable& w, const Tensor& rounded_w, const Variable& bias)
-      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x), w_(rounded_w) {}
+  ConvTransposeNode(const Variable& x, const Variable& w, const Tensor& rounded_w, const Variable& bias, bool recomputable)
+      : Node({Edge(x), Edge(w), Edge(bias)}), x_(x), w_(rounded_w), bias_(data_or_none(bias)), recomputable_(recomputable) {}
   std::string_view name() const override { return "conv_transpose2x2"; }
   void backward(Grad dy, Engine& engine) override {
     weight_gradient(engine, inputs[2], dy.value, [&](const Tensor& t, bool acc) { ops::bias_backward(dy.value, t, acc); });
@@ -57,21 +62,22 @@ class ConvTransposeNode final : public Node {
                     [&](const Tensor& t, bool acc) { ops::conv_transpose2x2_backward_weight(x_.get(inputs[0]), dy.value, t, acc); });
     if (inputs[0]) engine.send(inputs[0], {ops::conv_transpose2x2_backward_data(dy.value, w_.get()), true});
   }
+  bool recomputable() const override { return recomputable_; }
+  Tensor recompute() const override {
+    return ops::conv_transpose2x2(x_.get(inputs[0]), w_.get(), bias_.defined() ? bias_.get() : Tensor{});
+  }
   void release() override {
     x_.release();
     w_.release();
+    bias_.release();
   }
-  int64_t saved_bytes() const override { return x_.bytes() + w_.bytes(); }
+  int64_t saved_bytes() const override { return x_.bytes() + w_.bytes() + bias_.bytes(); }
 
  private:
   SavedInput x_;
-  Saved w_;
+  Saved w_, bias_;
+  bool recomputable_;
 };
-
-const Tensor& data_or_none(const Variable& v) {
-  static const Tensor none;
-  return v.defined() ? v.data() : none;
-}
 
 // The filter in the type of x: itself, or rounded where f32 masters meet 16-bit activations.
 Tensor filter_for(const Variable& x, const Variable& w) { return w.data().to(x.data().dtype()); }
@@ -84,11 +90,11 @@ Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, cons
   return Variable::result(std::move(y), needs_grad({&x, &w, &bias}) ? std::make_shared<ConvNode>(x, w, filter, bias, p) : nullptr);
 }
 
-Variable conv_transpose2x2(const Variable& x, const Variable& w, const Variable& bias) {
+Variable conv_transpose2x2(const Variable& x, const Variable& w, const Variable& bias, bool recompute) {
   const Tensor filter = filter_for(x, w);
   Tensor y = ops::conv_transpose2x2(x.data(), filter, data_or_none(bias));
   return Variable::result(std::move(y),
-                          needs_grad({&x, &w, &bias}) ? std::make_shared<ConvTransposeNode>(x, w, filter, bias) : nullptr);
+                          needs_grad({&x, &w, &bias}) ? std::make_shared<ConvTransposeNode>(x, w, filter, bias, recompute) : nullptr);
 }
 
 }  // namespace tessera::ag

@@ -5,6 +5,7 @@
 
 #include "autograd/functions/pointwise.h"
 #include "autograd/grad_mode.h"
+#include "nn/layers/conv_transpose2d.h"
 #include "tensor/base/scope.h"
 
 namespace tessera {
@@ -76,6 +77,7 @@ void unfold_batch_norm(Module& root) {
 void recompute_activations(Module& root, bool on) {
   root.for_each_module([on](const std::string&, Module& m) {
     if (auto* block = dynamic_cast<ConvBnAct*>(&m)) block->bn.recompute = on && block->feeds_convolution;
+    if (auto* layer = dynamic_cast<ConvTranspose2d*>(&m)) layer->recompute = on && layer->feeds_convolution;
   });
 }
 

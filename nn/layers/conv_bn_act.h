@@ -42,7 +42,8 @@ void fold_batch_norm(Module& root, DType type = DType::kF32);
 void unfold_batch_norm(Module& root);
 
 // Of every Conv block below whose result feeds a convolution: a training step keeps the convolution's output only and normalises it
-// once more for the gradient of the weights that read it. Less memory for one pass more; not a bit changes.
+// once more for the gradient of the weights that read it; of a transposed convolution that feeds one, nothing but the input is kept.
+// Less memory for one pass more; not a bit changes.
 void recompute_activations(Module& root, bool on);
 
 }  // namespace tessera

@@ -14,7 +14,7 @@ ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out)
 Variable ConvTranspose2d::forward(const Variable& x, const Tensor& into) {
   const ScopeGuard scope(this);
   TESSERA_CHECK(!into.defined(), "ConvTranspose2d cannot write into a slice");
-  return ag::conv_transpose2x2(x, weight, bias);
+  return ag::conv_transpose2x2(x, weight, bias, recompute);
 }
 
 std::string ConvTranspose2d::summary() const {

@@ -8,7 +8,7 @@ Proto::Proto(int64_t in, int64_t hidden, int64_t masks)
   child("upsample", upsample);
   child("cv2", cv2);
   child("cv3", cv3);
-  cv1.feeds_convolution = cv2.feeds_convolution = true;
+  cv1.feeds_convolution = upsample.feeds_convolution = cv2.feeds_convolution = true;
 }
 
 Variable Proto::forward(const Variable& x, const Tensor& into) {
