@@ -25,13 +25,13 @@ HWY_INLINE V minus_times(V sum, float c, V v) { return hn::NegMulAdd(splat(c), v
 struct InputTransform {  // B^T: 6 -> 6
   static constexpr int kFrom = 6, kTo = 6;
   static HWY_INLINE void apply(const V (&d)[6], V (&t)[6]) {
-    const V even_a = minus_times(d[4], kB2, d[2]), odd_a = minus_times(d[3], kB2, d[1]);
-    const V even_b = minus_times(d[4], kA2, d[2]), odd_b = minus_times(d[3], kA2, d[1]);
+    const V even_a = minus_times(d[4], kB2, d[2]), odd_a = minus_times(times(kA, d[3]), kA * kB2, d[1]);
+    const V even_b = minus_times(d[4], kA2, d[2]), odd_b = minus_times(times(kB, d[3]), kB * kA2, d[1]);
     t[0] = plus_times(minus_times(d[4], kSum2, d[2]), kProduct2, d[0]);
-    t[1] = plus_times(even_a, kA, odd_a);
-    t[2] = minus_times(even_a, kA, odd_a);
-    t[3] = plus_times(even_b, kB, odd_b);
-    t[4] = minus_times(even_b, kB, odd_b);
+    t[1] = hn::Add(even_a, odd_a);
+    t[2] = hn::Sub(even_a, odd_a);
+    t[3] = hn::Add(even_b, odd_b);
+    t[4] = hn::Sub(even_b, odd_b);
     t[5] = plus_times(minus_times(d[5], kSum2, d[3]), kProduct2, d[1]);
   }
 };
