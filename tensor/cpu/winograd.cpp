@@ -216,7 +216,7 @@ struct WeightCut {
   int64_t parts, outputs;
   WeightCut(int64_t tiles, const FilterView& dw) {
     constexpr int64_t kEnoughTasks = 12, kLeastTilesOfPart = 192;  // a part's sums are transformed and added once
-    constexpr int64_t kSumFloats = 300 * 1000;                     // of a task
+    constexpr int64_t kSumFloats = 1000 * 1000;                    // of a task: a share of L3, where smaller ones transform x again
     constexpr int64_t kPartialFloats = 4 * 1024 * 1024;            // all parts together
     outputs = std::clamp<int64_t>(ceil_div(kFrequencies * dw.o * dw.i, kSumFloats), 1, ceil_div(dw.o, 32));
     const int64_t most = std::max<int64_t>(1, std::min(tiles / kLeastTilesOfPart, kPartialFloats / (dw.o * 9 * dw.i)));
