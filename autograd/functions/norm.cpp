@@ -143,7 +143,7 @@ class BatchNormNode final : public Node {
   int64_t saved_bytes() const override { return x_.bytes() + mean_.bytes() + rstd_.bytes(); }
   bool recomputable() const override { return recomputable_; }
   Tensor recompute() const override {
-    TESSERA_CHECK(recomputable_, "a batch norm with a residual sum was asked for its result again");
+    TESSERA_CHECK(recomputable_, "a batch norm that does not make its result again was asked for it");
     return ops::batch_norm_apply(x_.get(), mean_.get(), rstd_.get(), gamma_.get(), beta_.get(), act_, {}, {});
   }
 

@@ -13,6 +13,7 @@
 #include "autograd/grad_mode.h"
 #include "autograd/graph_dump.h"
 #include "autograd/node.h"
+#include "tensor/caching_allocator.h"
 
 using namespace tessera;
 
@@ -171,6 +172,27 @@ TEST_CASE("convolutions of one input add their gradients in place, to those of s
     CHECK(two[i] == doctest::Approx(a[i] + b[i]).epsilon(1e-5));
     CHECK(three[i] == doctest::Approx(a[i] + b[i] + c[i]).epsilon(1e-5));
   }
+}
+
+TEST_CASE("adding in place takes no second tensor") {
+  constexpr int64_t kPixels = 64 * 64, kBytes = kPixels * 32 * 4;
+  const Tensor w = Tensor::full({1, 1, 1, 32}, 0.5);
+  const auto peak_of_backward = [&](int readers) {
+    const Variable x(Tensor::full({1, 64, 64, 1}, 0.25), true);
+    const Variable z = ag::conv2d(x, Variable(Tensor::full({32, 1, 1, 1}, 0.5)), {}, {1, 0});  // its own gradient is small
+    Variable total;
+    for (int i = 0; i < readers; ++i) {
+      const Variable y = ag::sum(ag::conv2d(z, Variable(w), {}, {1, 0}));
+      total = total.defined() ? ag::add(total, y) : y;
+    }
+    const int64_t before = host_allocator().stats().bytes_in_use;
+    host_allocator().reset_peaks();
+    total.backward();
+    return host_allocator().stats().peak_in_use - before;
+  };
+  const int64_t one = peak_of_backward(1);
+  CHECK(one >= kBytes);
+  CHECK(peak_of_backward(3) < one + kBytes / 2);
 }
 
 TEST_CASE("a convolution does not keep an input that can be made again") {
