@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "tensor/dtype.h"
 
@@ -55,6 +56,18 @@ struct RowJob {
   int64_t residual_step = 0;
 };
 
+// A column of pairs (Note [Pairs]), at most kLine<BFloat16> channels wide: to[p * to_step + 2 * c + half] =
+// (first, second)[half][p * step + c] for p < pairs. Writes whole lines: up to 2 * kLine values from each `to`.
+struct PairColumn {
+  const BFloat16* first = nullptr;
+  const BFloat16* second = nullptr;
+  int64_t step = 0;
+  BFloat16* to = nullptr;
+  int64_t to_step = 0;
+  int64_t pairs = 0, channels = 0;
+  int64_t ahead = 0;  // values from what is paired to what is fetched meanwhile
+};
+
 // dw[o * dw_step + q] (+)= sum over y < rows, p < pixels of d[(y * d_row + p * d_step) + o] * x[y * x_row + p * x_step + q],
 // for o < outputs and q < run. Reads x up to the next multiple of the vector length beyond `run`. For bf16 a "pixel" is a pair:
 // x and d hold [q][2] and [o][2] for each (Note [Pairs]).
@@ -72,6 +85,19 @@ struct WeightJob {
   // d + d_ahead. Each tile of the job fetches at most one line of either.
   int64_t x_ahead = 0, x_ahead_lines = 0;
   int64_t d_ahead = 0, d_ahead_lines = 0;
+  // bf16: what is paired during this job instead, a column by each tile: loads, turns and stores find room between multiply-adds.
+  std::span<const PairColumn> columns_ahead;
+};
+
+// Hands out the numbers 0 .. items-1 to `takers` takers, evenly spread and division-free; -1 to those that get none.
+struct Spread {
+  int64_t items, takers, sum = 0, item = 0;
+  int64_t next() {
+    sum += items;
+    if (sum < takers || item >= items) return -1;
+    sum -= takers;
+    return item++;
+  }
 };
 
 struct TileShape {
@@ -91,6 +117,7 @@ struct TileKernels : TileShape {
   void (*interleave)(T* dst, const T* first, const T* second, int64_t count);
   // The same for `pixels` pixels of either (bf16 only): dst[(p * channels + i) * 2 + half] = (first, second)[half][p * pitch + i].
   void (*pair_pixels)(T* dst, const T* first, const T* second, int64_t pitch, int64_t channels, int64_t pixels);
+  void (*pair_column)(const PairColumn&);  // bf16 only
 };
 template <class T>
 TileKernels<T> tile_kernels();

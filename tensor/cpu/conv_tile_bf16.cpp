@@ -97,9 +97,10 @@ void pair_pixels(BFloat16* dst, const BFloat16* first, const BFloat16* second, i
 }
 
 TileKernels<BFloat16> kernels(TileUnit unit) {
-  if (unit == TileUnit::kVectors) return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels};
+  if (unit == TileUnit::kVectors)
+    return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels, pair_column};
   const auto row = unit == TileUnit::kAmx ? run_amx_row_job<AmxTiles> : run_amx_row_job<TwinTiles>;
-  return {{kWidth, kMaxAmxVectors}, row, run_weight_job, pack, interleave, pair_pixels};
+  return {{kWidth, kMaxAmxVectors}, row, run_weight_job, pack, interleave, pair_pixels, pair_column};
 }
 
 // Floating-point operations done, with sums and factors in registers.

@@ -221,7 +221,8 @@ void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, 
   }
 }
 
-// 1x1: pairs of neighbouring pixels, wherever they lie. A last single pixel is paired with zeros.
+// 1x1: pairs of neighbouring pixels, wherever they lie. A last single pixel is paired with zeros. While a job runs, the pixels of
+// the next are paired and those of the one after it fetched.
 void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
   WeightJob<BFloat16> job;
@@ -229,30 +230,47 @@ void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, f
   job.outputs = o.end - o.begin;
   job.run = q.end - q.begin;
   job.dw_step = x.c;
-  job.x_step = 2 * job.run;
-  job.d_step = 2 * job.outputs;
+  // Whole columns, and an odd number of lines, so that the pixels of a job spread over the sets of L1.
+  const auto step_of = [](int64_t channels) { return (ceil_div(channels, kLine<BFloat16>) * 2 + 1) * kLine<BFloat16>; };
+  job.x_step = step_of(job.run);
+  job.d_step = step_of(job.outputs);
   job.dw = out + o.begin * x.c + q.begin;
   job.accumulate = accumulate;
   const int64_t jobs = ceil_div(at.end - at.begin, kJobPixels);
-  for (int64_t i = 0; i < jobs; ++i) {
+  const int64_t most = ceil_div(ceil_div(at.end - at.begin, 2), jobs);
+  const int64_t size = most * (job.x_step + job.d_step);
+  BFloat16* const memory = thread_scratch<BFloat16>(2 * size);  // of this job and of the next
+  std::vector<PairColumn> columns;
+  const auto prepare = [&](int64_t i) {
+    columns.clear();
+    if (i == jobs) return;
     const Range r = share(at.end - at.begin, jobs, i, 2);
     const int64_t pixels = r.end - r.begin;
-    job.pixels = ceil_div(pixels, 2);
-    BFloat16* memory = thread_scratch<BFloat16>(job.pixels * (job.x_step + job.d_step) + 2 * kLine<BFloat16>);
-    BFloat16* memory_d = memory + job.pixels * job.x_step + kLine<BFloat16>;
-    const int64_t first = at.begin + r.begin;
-    const auto copy = [&](const ImageView& from, Range channels, BFloat16* to) {
-      const BFloat16* pixel = data<const BFloat16>(from) + first * from.pitch + channels.begin;
-      const int64_t count = channels.end - channels.begin;
-      k.pair_pixels(to, pixel, pixel + from.pitch, 2 * from.pitch, count, pixels / 2);
-      if (pixels % 2 == 0) return;
-      const std::vector<BFloat16> zeros(static_cast<size_t>(count), BFloat16(0.0f));
-      k.interleave(to + (pixels - 1) * count, pixel + (pixels - 1) * from.pitch, zeros.data(), count);
+    const auto add = [&](const ImageView& from, Range channels, BFloat16* to, int64_t to_step) {
+      const BFloat16* first = data<const BFloat16>(from) + (at.begin + r.begin) * from.pitch;
+      for (int64_t c = channels.begin; c < channels.end; c += kLine<BFloat16>) {
+        const int64_t count = std::min(kLine<BFloat16>, channels.end - c);
+        BFloat16* column = to + 2 * (c - channels.begin);
+        columns.push_back(
+            {first + c, first + from.pitch + c, 2 * from.pitch, column, to_step, pixels / 2, count, most * 2 * from.pitch});
+        if (pixels % 2 == 0) continue;
+        const BFloat16 zeros[kLine<BFloat16>] = {};
+        k.interleave(column + pixels / 2 * to_step, first + (pixels - 1) * from.pitch + c, zeros, count);
+      }
     };
-    copy(x, q, memory);
-    copy(dy, o, memory_d);
-    job.x = memory;
-    job.d = memory_d;
+    BFloat16* to = memory + i % 2 * size;
+    add(x, q, to, job.x_step);
+    add(dy, o, to + most * job.x_step, job.d_step);
+  };
+  prepare(0);
+  for (const PairColumn& column : columns) k.pair_column(column);
+  for (int64_t i = 0; i < jobs; ++i) {
+    const Range r = share(at.end - at.begin, jobs, i, 2);
+    job.pixels = ceil_div(r.end - r.begin, 2);
+    job.x = memory + i % 2 * size;
+    job.d = job.x + most * job.x_step;
+    prepare(i + 1);
+    job.columns_ahead = columns;
     k.weight(job);
     job.accumulate = true;
   }

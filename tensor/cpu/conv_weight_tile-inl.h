@@ -11,8 +11,23 @@ constexpr int max_outputs(int vectors) {
   return kManyRegisters ? many[vectors] : few[std::min(vectors, 3)];
 }
 
+// One pixel: `aside` stands after the first loads, which so do not wait for it.
+template <bool kAside, int MR, int NV>
+HWY_INLINE void weight_step(const T* HWY_RESTRICT x, const T* HWY_RESTRICT g, V (&c)[MR][NV], Aside& aside) {
+  Factors b[NV];
+#pragma GCC unroll 32
+  for (int v = 0; v < NV; ++v) b[v] = factors(x + v * kWidth * kDeep);
+  if constexpr (kAside) aside.step(x, g);
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m) {
+    const Factors s = broadcast(g + m * kDeep);
+#pragma GCC unroll 32
+    for (int v = 0; v < NV; ++v) c[m][v] = multiply_add(s, b[v], c[m][v]);
+  }
+}
+
 template <int MR, int NV>
-HWY_NOINLINE void weight_tile(const WeightJob<T>& j, int64_t o, int64_t q, int64_t x_ahead, int64_t d_ahead) {
+HWY_NOINLINE void weight_tile(const WeightJob<T>& j, int64_t o, int64_t q, Aside aside) {
   float* out = j.dw + o * j.dw_step + q;
 #pragma GCC unroll 1
   for (int m = 0; m < MR; ++m) {
@@ -28,20 +43,14 @@ HWY_NOINLINE void weight_tile(const WeightJob<T>& j, int64_t o, int64_t q, int64
   for (int64_t y = 0; y < j.rows; ++y) {
     const T* HWY_RESTRICT x = j.x + y * j.x_row + q * kDeep;
     const T* HWY_RESTRICT g = j.d + y * j.d_row + o * kDeep;
-    for (int64_t p = 0; p < j.pixels; ++p, x += j.x_step, g += j.d_step) {
-      Factors b[NV];
-#pragma GCC unroll 32
-      for (int v = 0; v < NV; ++v) b[v] = factors(x + v * kWidth * kDeep);
-      __builtin_prefetch(x + x_ahead);
-      __builtin_prefetch(g + d_ahead);
-#pragma GCC unroll 32
-      for (int m = 0; m < MR; ++m) {
-        const Factors s = broadcast(g + m * kDeep);
-#pragma GCC unroll 32
-        for (int v = 0; v < NV; ++v) c[m][v] = multiply_add(s, b[v], c[m][v]);
-      }
+    const int64_t busy = aside.steps(j.pixels);
+    int64_t p = 0;
+    for (; p < busy; ++p, x += j.x_step, g += j.d_step) weight_step<true>(x, g, c, aside);
+    if constexpr (kDeep > 1) {
+      for (; p < j.pixels; ++p, x += j.x_step, g += j.d_step) weight_step<false>(x, g, c, aside);
     }
   }
+  aside.finish();
   const int64_t last = j.run - q - (NV - 1) * kWidth;
 #pragma GCC unroll 32
   for (int m = 0; m < MR; ++m, out += j.dw_step) {
@@ -59,21 +68,9 @@ HWY_NOINLINE void weight_tile(const WeightJob<T>& j, int64_t o, int64_t q, int64
   }
 }
 
-// Hands out `lines` cache lines to `tiles` tiles, evenly spread; division-free per tile.
-struct LineSpread {
-  int64_t lines, tiles, sum, line = 0;
-  // Offset of the next tile's line from x or d, or 0 when it has none: then the tile fetches what is there already.
-  int64_t next(int64_t ahead, int64_t column) {
-    sum += lines;
-    if (sum < tiles || line >= lines) return 0;
-    sum -= tiles;
-    return ahead + line++ * kLine<T> - column * kDeep;
-  }
-};
-
 template <int NV>
-void run_weight_columns(const WeightJob<T>& j, int64_t q, LineSpread& x_lines, LineSpread& d_lines) {
-  using Tile = void (*)(const WeightJob<T>&, int64_t, int64_t, int64_t, int64_t);
+void run_weight_columns(const WeightJob<T>& j, int64_t q, Asides& asides) {
+  using Tile = void (*)(const WeightJob<T>&, int64_t, int64_t, Aside);
   static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
     return std::array<Tile, sizeof...(M)>{&weight_tile<M + 1, NV>...};
   }
@@ -83,7 +80,7 @@ void run_weight_columns(const WeightJob<T>& j, int64_t q, LineSpread& x_lines, L
   const int64_t short_tiles = tiles - j.outputs % tiles;
   for (int64_t t = 0, o = 0; t < tiles; ++t) {
     const int64_t rows = low + (t >= short_tiles);
-    kTiles[static_cast<size_t>(rows - 1)](j, o, q, x_lines.next(j.x_ahead, q), d_lines.next(j.d_ahead, o));
+    kTiles[static_cast<size_t>(rows - 1)](j, o, q, asides.next(o, q));
     o += rows;
   }
 }
@@ -97,21 +94,21 @@ void run_weight_job(const WeightJob<T>& j) {
     tiles += (j.outputs + max_outputs(static_cast<int>(count)) - 1) / max_outputs(static_cast<int>(count));
     v += count;
   }
-  LineSpread x_lines{j.x_ahead_lines, tiles, 0};
-  LineSpread d_lines{j.d_ahead_lines, tiles, tiles / 2};
+  Asides asides(j, tiles);
   for (int64_t b = 0, v = 0; b < blocks; ++b) {
     const int64_t count = (vectors - v) / (blocks - b);
     switch (count) {
-      case 1: run_weight_columns<1>(j, v * kWidth, x_lines, d_lines); break;
-      case 2: run_weight_columns<2>(j, v * kWidth, x_lines, d_lines); break;
-      case 3: run_weight_columns<3>(j, v * kWidth, x_lines, d_lines); break;
+      case 1: run_weight_columns<1>(j, v * kWidth, asides); break;
+      case 2: run_weight_columns<2>(j, v * kWidth, asides); break;
+      case 3: run_weight_columns<3>(j, v * kWidth, asides); break;
 #if HWY_TARGET <= HWY_AVX3
-      case 4: run_weight_columns<4>(j, v * kWidth, x_lines, d_lines); break;
+      case 4: run_weight_columns<4>(j, v * kWidth, asides); break;
 #endif
       default: break;
     }
     v += count;
   }
+  asides.finish();
 }
 
 }  // namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE
