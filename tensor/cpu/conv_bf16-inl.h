@@ -53,7 +53,7 @@ struct Aside {
     of.pairs -= n;
     return n;
   }
-  // Fetches into L2 only: fetches into L1 fill its few buffers for misses, and the loads beside them wait.
+  // Into L2 only: fetches into L1 fill its few buffers for misses, and the loads beside them wait.
   HWY_INLINE void step(const T*, const T*) {
     __builtin_prefetch(of.first + of.ahead, 0, 2);
     __builtin_prefetch(of.second + of.ahead, 0, 2);
