@@ -307,6 +307,7 @@ void run(const ConvPlan<T>& plan) {
 // Note [Crowded sets]: rows of a whole number of pages apart compete for the same few lines of the L1 cache, fewer than a tile has
 // rows. They are copied with a line between them.
 constexpr int64_t kPageBytes = 4096;
+constexpr int64_t kDeepRows = 64;  // shorter rows of one group gain nothing by being fetched two tiles ahead
 
 template <class T>
 void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups, const TileKernels<T>& kernels) {
@@ -332,6 +333,7 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
     job.y_step = product.y_pitch;
     for (int64_t first = task * tasks.rows * kUnit; first < end; first += tasks.band * kUnit) {
       job.a = product.a + first * product.a_pitch;
+      job.second_tile_ahead = !crowded && (product.depth >= kDeepRows || count > 1);
       job.pixels = std::min(end - first, tasks.band * kUnit);
       if (crowded) {
         for (int64_t r = 0; r < job.pixels; ++r) std::copy_n(job.a + r * product.a_pitch, product.depth, copy + r * copy_pitch);
@@ -349,6 +351,7 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
         if (product.epilogue.residual) job.residual = product.epilogue.residual + first * job.residual_step + group.start;
         kernels.row(job);
         job.ahead = {};  // fetched once
+        job.second_tile_ahead = false;
       }
     }
   });

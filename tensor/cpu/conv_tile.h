@@ -42,6 +42,7 @@ struct RowJob {
   int64_t a_step = 0, a_row = 0, a_tap = 0;  // elements from output pixel to output pixel, from kernel row to row, from tap to tap
   int64_t kernel_rows = 1, taps = 1, run = 0;  // run: a multiple of kSummed
   bool next_tile_ahead = false;                // fetch the input of the next tile, because nobody has read a before
+  bool second_tile_ahead = false;              // and into L2 that of the one after it
   Ahead ahead;
   // Packed [kernel_rows][taps][run / kSummed][vectors * lanes][kSummed], 64-byte aligned, zero beyond `channels`.
   const T* w = nullptr;
