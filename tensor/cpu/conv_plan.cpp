@@ -16,6 +16,13 @@ constexpr int64_t kLeastWork = 2 * 1000 * 1000;  // multiply-adds that are worth
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
+// Note [Crowded sets]: rows of a whole number of pages apart compete for the same few lines of the L1 cache, fewer than a tile has
+// rows. Matrices are then copied with a line between the rows.
+template <class T>
+constexpr bool crowded(int64_t pitch) {
+  return pitch * int64_t(sizeof(T)) % 4096 == 0;
+}
+
 // The window of input that all parts read for grid rows [first, last).
 struct Reach {
   int64_t row, row_end, column, column_end;  // relative to (grid row * stride, grid column * stride)
@@ -212,6 +219,9 @@ class ImageBands {
     const ImageView& x = plan_.x;
     const int64_t s = plan_.stride;
     gather_outer_windows(first, last);
+    // Fetching a tile's input ahead pays where its windows hardly overlap, each pixel has lines of its own and they do not push each
+    // other out (Note [Crowded sets]).
+    const bool fresh = s * x.pitch >= kLine<T> && !crowded<T>(s * x.pitch);
     for (int64_t g = group; g < group_end; ++g) {
       const T* window = thread_scratch<T>(0);
       for (const ConvPart<T>& part : plan_.parts) {
@@ -235,6 +245,7 @@ class ImageBands {
         job.kernel_rows = part.kh;
         job.taps = dense ? 1 : part.kw;
         job.run = dense ? part.kw * x.c : x.c;
+        job.next_tile_ahead = fresh && (s > 1 || part.kh * part.kw == 1);
         job.a_tap = x.pitch;
         job.a_row = x.w * x.pitch;
         job.a_step = s * x.pitch;
@@ -304,10 +315,7 @@ void run(const ConvPlan<T>& plan) {
   });
 }
 
-// Note [Crowded sets]: rows of a whole number of pages apart compete for the same few lines of the L1 cache, fewer than a tile has
-// rows. They are copied with a line between them.
-constexpr int64_t kPageBytes = 4096;
-constexpr int64_t kDeepRows = 64;  // shorter rows of one group gain nothing by being fetched two tiles ahead
+constexpr int64_t kDeepRows = 64;  // shorter rows of a single group gain nothing by being fetched two tiles ahead
 
 template <class T>
 void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups, const TileKernels<T>& kernels) {
@@ -318,24 +326,24 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const auto count = static_cast<int64_t>(groups.size());
   const Cut tasks = cut(1, units, work, kUnit * product.depth * int64_t(sizeof(T)), count);
   const std::vector<int64_t> packed_start = packed_starts(groups, kernels);
-  const bool crowded = product.a_pitch * int64_t(sizeof(T)) % kPageBytes == 0;
+  const bool copies = crowded<T>(product.a_pitch);
   const int64_t copy_pitch = product.depth + kLine<T>;
   parallel_chunks(tasks.tasks * tasks.splits, [&](int64_t chunk) {
     const int64_t split = chunk % tasks.splits;
     const int64_t task = chunk / tasks.splits;
     const int64_t end = std::min(product.rows, (task + 1) * tasks.rows * kUnit);
-    T* const copy = crowded ? thread_scratch<T>(tasks.band * kUnit * copy_pitch) : nullptr;
+    T* const copy = copies ? thread_scratch<T>(tasks.band * kUnit * copy_pitch) : nullptr;
     RowJob<T> job = product.epilogue;
     job.kernel_rows = 1;
-    job.next_tile_ahead = !crowded;
+    job.next_tile_ahead = !copies;
     job.run = product.depth;
-    job.a_step = crowded ? copy_pitch : product.a_pitch;
+    job.a_step = copies ? copy_pitch : product.a_pitch;
     job.y_step = product.y_pitch;
     for (int64_t first = task * tasks.rows * kUnit; first < end; first += tasks.band * kUnit) {
       job.a = product.a + first * product.a_pitch;
-      job.second_tile_ahead = !crowded && (product.depth >= kDeepRows || count > 1);
+      job.second_tile_ahead = !copies && (product.depth >= kDeepRows || count > 1);
       job.pixels = std::min(end - first, tasks.band * kUnit);
-      if (crowded) {
+      if (copies) {
         for (int64_t r = 0; r < job.pixels; ++r) std::copy_n(job.a + r * product.a_pitch, product.depth, copy + r * copy_pitch);
         job.a = copy;
         const int64_t next = std::min(first + job.pixels, end);
