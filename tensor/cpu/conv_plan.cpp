@@ -219,8 +219,8 @@ class ImageBands {
     const ImageView& x = plan_.x;
     const int64_t s = plan_.stride;
     gather_outer_windows(first, last);
-    // Fetching a tile's input ahead pays where its windows hardly overlap, each pixel has lines of its own and they do not push each
-    // other out (Note [Crowded sets]).
+    // Fetching a tile's input ahead pays where its windows hardly overlap, each pixel has lines of its own and they do not push
+    // each other out (Note [Crowded sets]).
     const bool fresh = s * x.pitch >= kLine<T> && !crowded<T>(s * x.pitch);
     for (int64_t g = group; g < group_end; ++g) {
       const T* window = thread_scratch<T>(0);

@@ -27,7 +27,7 @@ constexpr int64_t kLeastWork = 2 * 1000 * 1000;      // multiply-adds of a task
 constexpr int64_t kPartialFloats = 4 * 1024 * 1024;  // all partitions together
 constexpr int64_t kJobPixels = 96;                   // enough to hide loading and storing the accumulators, few enough for L1
 constexpr int64_t kBandBytes = 800 * 1024;           // most of L2: short bands make short jobs and copy shared rows again
-constexpr int64_t kBiasRows = 512;  // of a task of bias_backward, at least
+constexpr int64_t kBiasRows = 512;                   // of a task of bias_backward, at least
 constexpr int64_t kBiasChunks = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
