@@ -176,7 +176,7 @@ void output(const WinogradOutput<T>& job) {
     }
     HWY_ALIGN float tile[kWinogradTile * kWinogradTile * HWY_LANES(float)];
     const V bias = job.bias ? load(job.bias + i) : hn::Zero(F32());
-    both_axes<OutputTransform>(product, [&](int r, int c, V y) HWY_ATTR { store(hn::Add(y, bias), tile + (r * 4 + c) * kLanes); });
+    both_axes<OutputTransform>(product, [&](int r, int c, V v) HWY_ATTR { store(hn::Add(v, bias), tile + (r * 4 + c) * kLanes); });
     for (int64_t r = 0; r < job.rows; ++r) {
       T* to = y.p + r * y.row;
       const T* residual = job.residual.p ? job.residual.p + r * job.residual.row + i : nullptr;
