@@ -20,6 +20,7 @@ constexpr int64_t kBlockBytes = 640 * 1024;  // transformed inputs and products 
 constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
 constexpr int64_t kHeight = 14;                        // of the register tile
 constexpr int64_t kEnoughBlocks = 4;
+constexpr int64_t kEnoughTasks = 96;  // runs of blocks: keeps 64 threads busy
 constexpr int64_t kLineFloats = kLine<float>;
 constexpr int64_t kFilterDepth = 32;  // channels of a filter that are transformed at a time
 
@@ -65,6 +66,50 @@ struct Blocks {
     size = ceil_div(tiles, std::max<int64_t>(count, 1));
   }
 };
+
+// Memory that the tiles [first, end) will touch, to be fetched into L2 while the products of the tiles before them run: the
+// transforms come in bursts, and without it memory rests between them and is waited for in them.
+class Fetches {
+ public:
+  Fetches(const TileGrid& grid, int64_t first, int64_t end) : grid_(grid), first_(first), end_(end) {}
+  // Of each tile the size x size pixels that start `offset` from its first, without rows that the tiles above have touched.
+  template <class T>
+  void add(const ImageView& x, int64_t offset, int64_t size) {
+    for (int64_t tile = first_; tile < end_;) {
+      const int64_t row_end = std::min(end_, (tile / grid_.columns + 1) * grid_.columns);
+      const TilePlace at = place(grid_, tile);
+      const int64_t column = std::clamp<int64_t>(at.column + offset, 0, x.w);
+      const int64_t column_end = std::clamp<int64_t>(at.column + offset + (row_end - tile - 1) * kWinogradTile + size, 0, x.w);
+      const int64_t known = at.row == 0 ? 0 : size - kWinogradTile;
+      for (int64_t r = std::max<int64_t>(0, at.row + offset + known); r < std::min(x.h, at.row + offset + size); ++r) {
+        rows_.push_back(ahead_of<T>(x, (at.n * x.h + r) * x.w + column, column_end - column, 0, x.c));
+      }
+      tile = row_end;
+    }
+  }
+  // The share of one of `jobs` jobs; nothing when there are more rows than jobs, which are then short.
+  Ahead share(int64_t job, int64_t jobs) const {
+    const auto rows = static_cast<int64_t>(rows_.size());
+    const int64_t parts = rows == 0 ? 0 : jobs / rows;
+    if (parts == 0 || job / parts >= rows) return {};
+    Ahead part = rows_[static_cast<size_t>(job / parts)];
+    const int64_t begin = job % parts * part.pixels / parts, end = (job % parts + 1) * part.pixels / parts;
+    part.p += begin * part.pitch;
+    part.pixels = end - begin;
+    return part;
+  }
+
+ private:
+  const TileGrid& grid_;
+  int64_t first_, end_;
+  std::vector<Ahead> rows_;
+};
+
+void fetch(const Ahead& ahead) {
+  for (int64_t p = 0; p < ahead.pixels; ++p) {
+    for (int64_t b = 0; b < ahead.bytes; b += kLineBytes) __builtin_prefetch(ahead.p + p * ahead.pitch + b, 0, 2);
+  }
+}
 
 // u in the order of RowJob::w for each frequency: [frequency][group][depth][columns of the group].
 struct FilterShape {
@@ -139,8 +184,10 @@ void run(const TiledConv<T>& conv, const FilterShape& filter) {
   const Blocks blocks(grid.tiles, kFrequencies * (v_pitch + m_pitch) * int64_t(sizeof(float)));
   const int64_t v_plane = blocks.size * v_pitch + kLineFloats, m_plane = blocks.size * m_pitch + kLineFloats;
   const int64_t window_floats = whole(kFrequencies * x.c * int64_t(sizeof(T)) / int64_t(sizeof(float)) + 1, kLineFloats);
-  parallel_chunks(blocks.count, [&](int64_t block) {
-    const int64_t first = block * grid.tiles / blocks.count, end = (block + 1) * grid.tiles / blocks.count;
+  const int64_t tasks = std::min(blocks.count, kEnoughTasks);
+  const auto block_begin = [&](int64_t block) { return block * grid.tiles / blocks.count; };
+  const auto run_block = [&](int64_t block, bool last_of_task) {
+    const int64_t first = block_begin(block), end = block_begin(block + 1);
     float* v = thread_scratch<float>(kFrequencies * (v_plane + m_plane) + window_floats);
     float* m = v + kFrequencies * v_plane;
     T* window = reinterpret_cast<T*>(m + kFrequencies * m_plane);
@@ -149,15 +196,20 @@ void run(const TiledConv<T>& conv, const FilterShape& filter) {
       at.row -= pad, at.column -= pad;
       transforms.input(pixels_at(x, at, kWinogradWindow, window), x.c, v + (t - first) * v_pitch, v_plane);
     }
+    Fetches fetches(grid, end, last_of_task ? end : block_begin(block + 2));
+    fetches.add<T>(x, -pad, kWinogradWindow);
+    fetches.add<T>(y, 0, kWinogradTile);
     RowJob<float> job;
     job.a_step = v_pitch;
     job.run = x.c;
     job.y_step = m_pitch;
     job.pixels = end - first;
+    const auto groups = static_cast<int64_t>(filter.groups.size());
     for (int64_t f = 0; f < kFrequencies; ++f) {
       job.a = v + f * v_plane;
       for (size_t g = 0; g < filter.groups.size(); ++g) {
         const ChannelGroup& group = filter.groups[g];
+        job.ahead = fetches.share(f * groups + int64_t(g), kFrequencies * groups);
         job.vectors = group.vectors;
         job.channels = group.vectors * k.lanes;
         job.w = u + f * filter.plane() + filter.starts[g] * filter.depth;
@@ -181,6 +233,10 @@ void run(const TiledConv<T>& conv, const FilterShape& filter) {
       out.columns = std::min(kWinogradTile, y.w - at.column);
       transforms.output(out);
     }
+  };
+  parallel_chunks(tasks, [&](int64_t task) {
+    const int64_t end = (task + 1) * blocks.count / tasks;
+    for (int64_t block = task * blocks.count / tasks; block < end; ++block) run_block(block, block + 1 == end);
   });
 }
 
@@ -210,18 +266,17 @@ void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView
   run(conv, filter);
 }
 
-// Tasks are parts of the tiles x ranges of output channels; each sums in the transformed domain, in memory of its own that stays in
-// the caches. Parts are added in order, so nothing depends on the number of threads.
+// Tasks are parts of the tiles x ranges of output channels; each sums in the transformed domain, in memory of its own. Parts are added in order, so nothing depends on the number of threads.
 struct WeightCut {
   int64_t parts, outputs;
   WeightCut(int64_t tiles, const FilterView& dw) {
-    constexpr int64_t kEnoughTasks = 12, kLeastTilesOfPart = 192;  // a part's sums are transformed and added once
+    constexpr int64_t kEnoughParts = 12, kLeastTilesOfPart = 192;  // a part's sums are transformed and added once
     constexpr int64_t kSumFloats = 1000 * 1000;                    // of a task: a share of L3, where smaller ones transform x again
     constexpr int64_t kPartialFloats = 4 * 1024 * 1024;            // all parts together
     outputs = std::clamp<int64_t>(ceil_div(kFrequencies * dw.o * dw.i, kSumFloats), 1, ceil_div(dw.o, 32));
     const int64_t most = std::max<int64_t>(1, std::min(tiles / kLeastTilesOfPart, kPartialFloats / (dw.o * 9 * dw.i)));
-    parts = std::min(ceil_div(kEnoughTasks, outputs), most);
-    if (parts * outputs < kEnoughBlocks) outputs = std::min(kEnoughBlocks, ceil_div(dw.o, kHeight));
+    parts = std::min(ceil_div(kEnoughParts, outputs), most);
+    outputs = std::max(outputs, std::min(ceil_div(kEnoughBlocks, parts), ceil_div(dw.o, kHeight)));
   }
 };
 
@@ -272,8 +327,12 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
         at.row -= p.pad, at.column -= p.pad;
         transforms.input(pixels_at(x, at, kWinogradWindow, window), x.c, v + (t - first) * x_pitch, x_plane);
       }
+      Fetches fetches(grid, last, begin + std::min(i + 2, count) * (end - begin) / count);
+      fetches.add<T>(x, -p.pad, kWinogradWindow);
+      fetches.add<T>(range, 0, kWinogradTile);
       job.pixels = last - first;
       for (int64_t f = 0; f < kFrequencies; ++f) {
+        fetch(fetches.share(f, kFrequencies));
         job.x = v + f * x_plane;
         job.d = d + f * d_plane;
         job.dw = sums + f * sum_plane;
