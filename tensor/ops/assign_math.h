@@ -1,14 +1,10 @@
 // The arithmetic of the task-aligned assigner in f32, for one box or one anchor. Shared by the reference backend and device code,
-// so it includes only <cmath>.
+// so it includes no more than it must.
 #pragma once
 
 #include <cmath>
 
-#ifdef __CUDACC__
-#define TESSERA_HOST_DEVICE __host__ __device__
-#else
-#define TESSERA_HOST_DEVICE
-#endif
+#include "tensor/ops/host_device.h"
 
 namespace tessera::assign_math {
 
@@ -77,5 +73,3 @@ TESSERA_HOST_DEVICE inline bool is_inside(const float* box, float x, float y) {
 }
 
 }  // namespace tessera::assign_math
-
-#undef TESSERA_HOST_DEVICE

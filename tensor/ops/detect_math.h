@@ -5,11 +5,7 @@
 #include <bit>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define TESSERA_HOST_DEVICE __host__ __device__
-#else
-#define TESSERA_HOST_DEVICE
-#endif
+#include "tensor/ops/host_device.h"
 
 namespace tessera::detect_math {
 
@@ -110,5 +106,3 @@ TESSERA_HOST_DEVICE inline float mask_logit(const float* coefficients, const flo
 }
 
 }  // namespace tessera::detect_math
-
-#undef TESSERA_HOST_DEVICE

@@ -1,14 +1,10 @@
 // One functor per unary op: value f(x) and derivative df(x), in the arithmetic of T (float or double). Shared by the reference
-// backend and device code, so it includes only <cmath>.
+// backend and device code, so it includes no more than it must.
 #pragma once
 
 #include <cmath>
 
-#ifdef __CUDACC__
-#define TESSERA_HOST_DEVICE __host__ __device__
-#else
-#define TESSERA_HOST_DEVICE
-#endif
+#include "tensor/ops/host_device.h"
 
 namespace tessera::functors {
 
@@ -142,5 +138,3 @@ struct Softplus {
 };
 
 }  // namespace tessera::functors
-
-#undef TESSERA_HOST_DEVICE
