@@ -75,6 +75,14 @@ void CudaBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormVi
                                       void* dbeta, bool accumulate) {
   cuda::batch_norm_backward(x, dy, bn, act, dx, dgamma, dbeta, accumulate);
 }
+void CudaBackend::batch_norm_part(RowsView x, void* part) { cuda::batch_norm_part(x, part); }
+void CudaBackend::batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) {
+  cuda::batch_norm_join(parts, eps, mean, rstd, unbiased);
+}
+void CudaBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
+                                        void* offset) {
+  cuda::batch_norm_correction(parts, sums, own, gamma, rstd, slope, offset);
+}
 
 void CudaBackend::softmax(RowsView x, RowsView y, bool log) { cuda::softmax(x, y, log); }
 void CudaBackend::softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) { cuda::softmax_backward(y, dy, dx, log); }
@@ -119,8 +127,11 @@ void CudaBackend::collect_positives(const AssignInput& in, const int32_t* mask_i
 void CudaBackend::detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
   cuda::detect(in, params, detections, coefficients);
 }
-void CudaBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) {
-  cuda::mask_patches(prototypes, coefficients, items, pixels);
+int64_t CudaBackend::detect_scratch_bytes(const DetectInput& in, const DetectParams& params) {
+  return cuda::detect_scratch_bytes(in, params);
+}
+void CudaBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
+  cuda::mask_patches(prototypes, coefficients, items, words);
 }
 
 void CudaBackend::sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) {

@@ -58,6 +58,10 @@ class CudaBackend : public Backend {
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                            bool accumulate) override;
+  void batch_norm_part(RowsView x, void* part) override;
+  void batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) override;
+  void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
+                             void* offset) override;
 
   // softmax.cu
   void softmax(RowsView x, RowsView y, bool log) override;
@@ -86,7 +90,8 @@ class CudaBackend : public Backend {
 
   // detect.cu, mask_patches.cu
   void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) override;
-  void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) override;
+  int64_t detect_scratch_bytes(const DetectInput& in, const DetectParams& params) override;
+  void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) override;
 
   // optim.cu
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;

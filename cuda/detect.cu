@@ -277,14 +277,24 @@ DetectProblem part_of(DetectProblem p, int first, int images) {
   return p;
 }
 
+// So many that the keys, of which there is room for all that there can be, stay within 128 MiB.
+int images_at_once(const DetectProblem& p) {
+  constexpr int64_t kMostKeys = int64_t{16} << 20, kMostImages = 32;
+  return int(std::clamp<int64_t>(kMostKeys / p.room, 1, std::min<int64_t>(p.images, kMostImages)));
+}
+
 }  // namespace
+
+int64_t detect_scratch_bytes(const DetectInput& in, const DetectParams& params) {
+  const DetectProblem p = problem_of(in, params);
+  if (p.images == 0 || p.rows == 0) return 0;
+  return images_at_once(p) * (p.room * int64_t(sizeof(Key)) + int64_t(sizeof(int)));
+}
 
 void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
   const DetectProblem all = problem_of(in, params);
   if (all.images == 0 || all.rows == 0) return;
-  // So many images at a time that the keys, of which there is room for all that there can be, stay within 128 MiB.
-  constexpr int64_t kMostKeys = int64_t{16} << 20, kMostImages = 32;
-  const int at_once = int(std::clamp<int64_t>(kMostKeys / all.room, 1, std::min<int64_t>(all.images, kMostImages)));
+  const int at_once = images_at_once(all);
   const Scratch<Key> keys(at_once * all.room);
   const Scratch<int> counts(at_once);
   for (int first = 0; first < all.images; first += at_once) {

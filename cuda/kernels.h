@@ -45,6 +45,10 @@ void batch_norm_stats(RowsView x, void* mean, void* var);
 void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y);
 void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                          bool accumulate);
+void batch_norm_part(RowsView x, void* part);
+void batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased);
+void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
+                           void* offset);
 
 // softmax.cu
 void softmax(RowsView x, RowsView y, bool log);
@@ -73,9 +77,10 @@ void collect_positives(const AssignInput& in, const int32_t* mask_ids, const int
 
 // detect.cu
 void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients);
+int64_t detect_scratch_bytes(const DetectInput& in, const DetectParams& params);
 
 // mask_patches.cu
-void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels);
+void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words);
 
 // optim.cu
 void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "cuda/device/element.cuh"
+#include "cuda/device/reduce.cuh"
 #include "cuda/device/rows.cuh"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
@@ -15,7 +16,7 @@ namespace {
 using namespace detect_math;
 
 constexpr int kThreads = 256;
-constexpr int kTile = 64;          // pixels of a block in each direction
+constexpr int kTile = 64;          // pixels of a block in each direction; two words of a row
 constexpr int kCells = kTile + 2;  // cells that they take something from, where the target is not smaller than its slice
 
 // A block's part of an item: at most kTile x kTile pixels from (x, y) of the target on.
@@ -55,11 +56,11 @@ struct MaskProblem {
 };
 
 // pixel = bilinear(L) > 0. Block: a tile. Logits of the cells under it are computed once, into shared memory, a thread one cell;
-// then every thread has a column of the tile in every fourth row, and a warp writes half a row. Where the target is smaller than
-// its slice, pixels share few cells and compute the four of theirs.
+// then every thread has a column of the tile in every fourth row, and a warp's vote is the word of half a row. Where the target is
+// smaller than its slice, pixels share few cells and compute the four of theirs.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
-    mask_patches_kernel(MaskProblem p, const MaskItem* items, const Tile* tiles, uint8_t* pixels) {
+    mask_patches_kernel(MaskProblem p, const MaskItem* items, const Tile* tiles, uint32_t* words) {
   TESSERA_SHARED(logits, float[kCells * kCells]);
   const int t = int(threadIdx.x);
   const Tile tile = tiles[blockIdx.x];
@@ -81,10 +82,12 @@ __global__ void __launch_bounds__(kThreads)
   }
   __syncthreads();
   auto at = [&](int x, int y) { return shared ? logits[(y - cell_y) * cell_columns + x - cell_x] : p.logit<N>(m, x, y); };
-  const int x = tile.x + t % kTile;
-  if (x >= x_end) return;
+  const int own_x = tile.x + t % kTile, word_x = own_x - t % kWarp;
+  if (word_x >= x_end) return;          // a whole warp
+  const int x = min(own_x, x_end - 1);  // lanes behind the end go along
   const Tap ax = tap_of(x, columns, m.width);
-  uint8_t* const out = pixels + m.offset + x - m.where.x0;
+  const int64_t row_words = words_of_row(m.where.x1 - m.where.x0);
+  uint32_t* const out = words + m.offset + (word_x - m.where.x0) / kBitsOfWord;
   for (int y = tile.y + t / kTile; y < y_end; y += kThreads / kTile) {
     float value;
     if (same) {
@@ -95,7 +98,8 @@ __global__ void __launch_bounds__(kThreads)
       const float lower = ax.w0 * at(ax.i0, ay.i1) + ax.w1 * at(ax.i1, ay.i1);
       value = ay.w0 * upper + ay.w1 * lower;
     }
-    out[int64_t(y - m.where.y0) * (m.where.x1 - m.where.x0)] = value > 0 ? 1 : 0;
+    const unsigned word = __ballot_sync(kAllLanes, own_x < x_end && value > 0);
+    if (t % kWarp == 0) out[(y - m.where.y0) * row_words] = word;
   }
 }
 
@@ -106,7 +110,7 @@ void send(const Scratch<T>& to, const std::vector<T>& values) {
 
 }  // namespace
 
-void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) {
+void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
   expect_f32("mask_patches", prototypes.t);
   std::vector<Tile> tiles;
   for (size_t i = 0; i < items.size(); ++i) {
@@ -124,7 +128,7 @@ void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const M
   with_pack<float>(
       [&]<int N>() {
         launch("mask_patches", {dim3(blocks_for(int64_t(tiles.size()), 1)), dim3(kThreads)}, mask_patches_kernel<N>, p,
-               static_cast<const MaskItem*>(device_items.get()), static_cast<const Tile*>(device_tiles.get()), pixels);
+               static_cast<const MaskItem*>(device_items.get()), static_cast<const Tile*>(device_tiles.get()), words);
       },
       coefficients, prototypes.rows());
 }

@@ -205,11 +205,26 @@ struct StoreStats {
   const T* origin;
   float* mean;
   float* var;
+  float* rows;  // null: not asked for
   __device__ void operator()(int c, const Moments& m) const {
     mean[c] = load(origin[c]) + m.mean;
     var[c] = m.m2 / m.n;
+    if (c == 0 && rows != nullptr) rows[0] = m.n;
   }
 };
+
+void stats(const char* name, const char* merge_name, RowsView x, float* mean, float* var, float* rows) {
+  for_floating(name, x.t, [&]<class T>() {
+    with_pack<T>(
+        [&]<int N>() {
+          const ColumnPlan plan = plan_reduction<N>(x);
+          const Scratch<Moments> partial(int64_t(plan.chunks) * x.cols);
+          launch(name, plan.grid(), stats_kernel<T, N>, rows_of<const T>(x), partial.get(), plan);
+          merge_chunks(merge_name, partial, plan, x.cols, StoreStats<T>{static_cast<const T*>(x.p), mean, var, rows});
+        },
+        x);
+  });
+}
 
 // ---- forward
 
@@ -333,20 +348,58 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// ---- several ranks
+
+__device__ double all_rows(const Rows<const float>& parts) {
+  double rows = 0;
+  for (int r = 0; r < parts.rows; ++r) rows += double(parts.row(r)[0]);
+  return rows;
+}
+
+// mean = sum over the ranks of n_r / n mean_r, var = sum of n_r / n (var_r + (mean_r - mean)^2). Thread: a channel, through the
+// parts in rank order; a warp reads neighbours. In double, as on the host: a few values for each channel.
+__global__ void __launch_bounds__(kThreads)
+    join_kernel(Rows<const float> parts, int channels, double eps, float* mean, float* rstd, float* unbiased) {
+  const int c = int(blockIdx.x) * kThreads + int(threadIdx.x);
+  if (c >= channels) return;
+  const double rows = all_rows(parts);
+  double center = 0, var = 0;
+  for (int r = 0; r < parts.rows; ++r) {
+    const float* const part = parts.row(r);
+    center += double(part[0]) / rows * double(part[1 + c]);
+  }
+  for (int r = 0; r < parts.rows; ++r) {
+    const float* const part = parts.row(r);
+    const double off = double(part[1 + c]) - center;
+    var += double(part[0]) / rows * (double(part[1 + channels + c]) + off * off);
+  }
+  mean[c] = float(center);
+  rstd[c] = float(1 / sqrt(var + eps));
+  unbiased[c] = float(rows > 1 ? var * (rows / (rows - 1)) : var);
+}
+
+// slope = gamma rstd (own dgamma / own rows - sum of dgamma / all rows), offset alike from dbeta. Thread: a channel; a warp reads
+// neighbours.
+__global__ void __launch_bounds__(kThreads)
+    correction_kernel(Rows<const float> parts, Rows<const float> sums, int channels, int own, const float* gamma, const float* rstd,
+                      float* slope, float* offset) {
+  const int c = int(blockIdx.x) * kThreads + int(threadIdx.x);
+  if (c >= channels) return;
+  const double rows = all_rows(parts), own_rows = double(parts.row(own)[0]);
+  double dgamma = 0, dbeta = 0;
+  for (int r = 0; r < sums.rows; ++r) {
+    dgamma += double(sums.row(r)[c]);
+    dbeta += double(sums.row(r)[channels + c]);
+  }
+  const double scale = double(gamma[c]) * double(rstd[c]);
+  slope[c] = float(scale * (double(sums.row(own)[c]) / own_rows - dgamma / rows));
+  offset[c] = float(scale * (double(sums.row(own)[channels + c]) / own_rows - dbeta / rows));
+}
+
 }  // namespace
 
 void batch_norm_stats(RowsView x, void* mean, void* var) {
-  for_floating("batch_norm_stats", x.t, [&]<class T>() {
-    with_pack<T>(
-        [&]<int N>() {
-          const ColumnPlan plan = plan_reduction<N>(x);
-          const Scratch<Moments> partial(int64_t(plan.chunks) * x.cols);
-          launch("batch_norm_stats", plan.grid(), stats_kernel<T, N>, rows_of<const T>(x), partial.get(), plan);
-          merge_chunks("batch_norm_stats, merge", partial, plan, x.cols,
-                       StoreStats<T>{static_cast<const T*>(x.p), static_cast<float*>(mean), static_cast<float*>(var)});
-        },
-        x);
-  });
+  stats("batch_norm_stats", "batch_norm_stats, merge", x, static_cast<float*>(mean), static_cast<float*>(var), nullptr);
 }
 
 void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
@@ -383,6 +436,27 @@ void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activ
         },
         x, dy, dx);
   });
+}
+
+void batch_norm_part(RowsView x, void* part) {
+  float* const rows = static_cast<float*>(part);
+  stats("batch_norm_part", "batch_norm_part, merge", x, rows + 1, rows + 1 + x.cols, rows);
+}
+
+void batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) {
+  expect_f32("batch_norm_join", parts.t);
+  const int channels = size32((parts.cols - 1) / 2);
+  launch("batch_norm_join", one_thread_each(channels, kThreads), join_kernel, rows_of<const float>(parts), channels, eps,
+         static_cast<float*>(mean), static_cast<float*>(rstd), static_cast<float*>(unbiased));
+}
+
+void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
+                           void* offset) {
+  expect_f32("batch_norm_correction", parts.t);
+  const int channels = size32((parts.cols - 1) / 2);
+  launch("batch_norm_correction", one_thread_each(channels, kThreads), correction_kernel, rows_of<const float>(parts),
+         rows_of<const float>(sums), channels, size32(own), static_cast<const float*>(gamma), static_cast<const float*>(rstd),
+         static_cast<float*>(slope), static_cast<float*>(offset));
 }
 
 }  // namespace tessera::cuda

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "tensor/base/check.h"
+#include "tensor/bit_rows.h"
 
 namespace tessera {
 
@@ -162,46 +163,41 @@ std::vector<uint32_t> union_of(std::span<const uint32_t> a, std::span<const uint
 }  // namespace
 
 Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch) {
-  return rle_encode(mask, PixelBox{0, 0, width, height}, height, width, pitch);
+  checked_pixels(height, width);
+  if (pitch == 0) pitch = width;
+  std::vector<uint32_t> words(size_t(words_of_row(width) * height));
+  for (int64_t y = 0; y < height; ++y) pack_bits(mask + y * pitch, width, words.data() + y * words_of_row(width));
+  return rle_encode(words.data(), PixelBox{0, 0, width, height}, height, width);
 }
 
-// Boundaries inside a column lie where a pixel differs from the one above it. They are found row by row, eight pixels at a time,
-// and counted into columns; most eights are equal.
-Rle rle_encode(const uint8_t* rectangle, const PixelBox& where, int height, int width, int64_t pitch) {
+// Boundaries inside a column lie where a pixel differs from the one above it. They are found row by row, a word at a time, and
+// counted into columns; most words are equal.
+Rle rle_encode(const uint32_t* words, const PixelBox& where, int height, int width) {
   const int64_t pixels = checked_pixels(height, width);
   const bool nothing = where.empty();
   TESSERA_CHECK(nothing || (where.x0 >= 0 && where.y0 >= 0 && where.x1 <= width && where.y1 <= height),
                 "rle_encode: columns {} to {}, rows {} to {} of {} x {}", where.x0, where.x1, where.y0, where.y1, height, width);
   const int columns = nothing ? 0 : where.x1 - where.x0, rows = nothing ? 0 : where.y1 - where.y0;
-  if (pitch == 0) pitch = columns;
+  const int64_t row_words = words_of_row(columns);
   struct Change {
     uint32_t column, y;
   };
   thread_local std::vector<Change> changes;
   thread_local std::vector<uint32_t> start;
-  thread_local std::vector<uint8_t> zeros;
+  thread_local std::vector<uint32_t> zeros;
   changes.clear();
   start.assign(size_t(columns) + 1, 0);
-  zeros.assign(size_t(columns), 0);
+  zeros.assign(size_t(row_words), 0);
 
-  const auto change = [&](int x, int y) {
-    changes.push_back({uint32_t(x), uint32_t(y)});
-    ++start[size_t(x) + 1];
-  };
   for (int y = 0; y <= rows; ++y) {  // the row behind the last closes what is open
-    const uint8_t* above = y == 0 ? zeros.data() : rectangle + (y - 1) * pitch;
-    const uint8_t* row = y == rows ? zeros.data() : rectangle + y * pitch;
-    int x = 0;
-    for (; x + 8 <= columns; x += 8) {
-      uint64_t a, b;
-      std::memcpy(&a, above + x, 8), std::memcpy(&b, row + x, 8);
-      if (a == b) continue;
-      for (int k = 0; k < 8; ++k) {
-        if ((above[x + k] != 0) != (row[x + k] != 0)) change(x + k, y);
+    const uint32_t* above = y == 0 ? zeros.data() : words + (y - 1) * row_words;
+    const uint32_t* row = y == rows ? zeros.data() : words + y * row_words;
+    for (int64_t w = 0; w < row_words; ++w) {
+      for (uint32_t differ = above[w] ^ row[w]; differ != 0; differ &= differ - 1) {
+        const uint32_t x = uint32_t(w) * kBitsOfWord + uint32_t(std::countr_zero(differ));
+        changes.push_back({x, uint32_t(y)});
+        ++start[x + 1];
       }
-    }
-    for (; x < columns; ++x) {
-      if ((above[x] != 0) != (row[x] != 0)) change(x, y);
     }
   }
   for (int x = 0; x < columns; ++x) start[size_t(x) + 1] += start[size_t(x)];

@@ -27,9 +27,8 @@ using BoxLtwh = std::array<double, 4>;  // left, top, width, height
 
 // mask: row-major height x width, any non-zero byte is set; `pitch` bytes from row to row (0 = width).
 Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch = 0);
-// The same of a mask that is zero outside of `where`: `pixels` holds that rectangle alone, its rows `pitch` bytes apart (0 = its
-// width).
-Rle rle_encode(const uint8_t* pixels, const PixelBox& where, int height, int width, int64_t pitch = 0);
+// The same of a mask that is zero outside of `where`: `words` holds that rectangle alone, as rows of bits (tensor/bit_rows.h).
+Rle rle_encode(const uint32_t* words, const PixelBox& where, int height, int width);
 // Writes height * width bytes 0/1, row-major.
 void rle_decode(const Rle& rle, uint8_t* mask);
 

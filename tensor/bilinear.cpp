@@ -42,7 +42,7 @@ std::pair<int, int> touched_outputs(int in, int out, int begin, int end) {
 }
 
 void enlarge(const float* cells, const MaskRect& rect, const BilinearAxis& ax, const BilinearAxis& ay, float threshold,
-             uint8_t* pixels) {
+             uint32_t* words) {
   const int columns = ax.size(), cell_columns = int(rect.width());
   thread_local std::vector<float> wide;
   wide.resize(size_t(rect.height()) * size_t(columns));
@@ -54,12 +54,14 @@ void enlarge(const float* cells, const MaskRect& rect, const BilinearAxis& ax, c
       out[x] = ax.w0[o] * in[ax.i0[o] - rect.x0] + ax.w1[o] * in[ax.i1[o] - rect.x0];
     }
   }
+  thread_local std::vector<uint8_t> line;
+  line.resize(size_t(columns));
   for (int y = 0; y < ay.size(); ++y) {
     const float* upper = wide.data() + size_t(ay.i0[size_t(y)] - rect.y0) * size_t(columns);
     const float* lower = wide.data() + size_t(ay.i1[size_t(y)] - rect.y0) * size_t(columns);
     const float w0 = ay.w0[size_t(y)], w1 = ay.w1[size_t(y)];
-    uint8_t* out = pixels + size_t(y) * size_t(columns);
-    for (int x = 0; x < columns; ++x) out[x] = w0 * upper[x] + w1 * lower[x] > threshold;
+    for (int x = 0; x < columns; ++x) line[size_t(x)] = w0 * upper[x] + w1 * lower[x] > threshold;
+    pack_bits(line.data(), columns, words + y * words_of_row(columns));
   }
 }
 

@@ -30,9 +30,9 @@ class BilinearAxis {
 // Outputs [first, last) of `out` that take something from the cells [begin, end) of `in`.
 std::pair<int, int> touched_outputs(int in, int out, int begin, int end);
 
-// cells: `rect` of the plane, row by row; it holds all that the axes take. pixels: axis_y.size() x axis_x.size() bytes, 1 where the
-// result is above the threshold. Horizontal first, once for each row of cells.
+// cells: `rect` of the plane, row by row; it holds all that the axes take. words: axis_y.size() rows of axis_x.size() bits
+// (tensor/bit_rows.h), 1 where the result is above the threshold. Horizontal first, once for each row of cells.
 void enlarge(const float* cells, const MaskRect& rect, const BilinearAxis& axis_x, const BilinearAxis& axis_y, float threshold,
-             uint8_t* pixels);
+             uint32_t* words);
 
 }  // namespace tessera

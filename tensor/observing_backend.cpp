@@ -143,6 +143,16 @@ void ObservingBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchN
   observe({kNormBackward, 0, 2 * sum(x, dy) + sum(dx)},
           [&] { inner_.batch_norm_backward(x, dy, bn, act, dx, dgamma, dbeta, accumulate); });
 }
+void ObservingBackend::batch_norm_part(RowsView x, void* part) {
+  observe({kNorm, 0, sum(x)}, [&] { inner_.batch_norm_part(x, part); });
+}
+void ObservingBackend::batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) {
+  observe({kNorm, 0, sum(parts)}, [&] { inner_.batch_norm_join(parts, eps, mean, rstd, unbiased); });
+}
+void ObservingBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd,
+                                             void* slope, void* offset) {
+  observe({kNormBackward, 0, sum(sums)}, [&] { inner_.batch_norm_correction(parts, sums, own, gamma, rstd, slope, offset); });
+}
 
 // ---- softmax, index
 
@@ -212,16 +222,16 @@ void ObservingBackend::detect(const DetectInput& in, const DetectParams& params,
   for (const DetectLevel& level : in.levels) bytes += sum(level.cls);
   observe({kPointwise, 0, bytes}, [&] { inner_.detect(in, params, detections, coefficients); });
 }
-void ObservingBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) {
+void ObservingBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
   // Every cell under a patch is multiplied once.
   double cells = 0, written_bytes = 0;
   for (const MaskItem& m : items) {
-    written_bytes += double(m.pixels());
-    cells += double(m.pixels()) * double(m.slice.width() * m.slice.height()) / (double(m.width) * m.height);
+    written_bytes += double(m.words()) * sizeof(uint32_t);
+    cells += double(m.where.width() * m.where.height()) * double(m.slice.width() * m.slice.height()) / (double(m.width) * m.height);
   }
   const double channels = double(prototypes.c);
   observe({kPointwise, 2 * cells * channels, written_bytes + cells * channels * sizeof(float)},
-          [&] { inner_.mask_patches(prototypes, coefficients, items, pixels); });
+          [&] { inner_.mask_patches(prototypes, coefficients, items, words); });
 }
 
 // ---- optimizers, random

@@ -76,6 +76,10 @@ class ObservingBackend : public Backend {
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                            bool accumulate) override;
+  void batch_norm_part(RowsView x, void* part) override;
+  void batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) override;
+  void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
+                             void* offset) override;
 
   void softmax(RowsView x, RowsView y, bool log) override;
   void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) override;
@@ -99,7 +103,10 @@ class ObservingBackend : public Backend {
                          const PositivesParams& params, const PositivesView& out) override;
 
   void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) override;
-  void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) override;
+  int64_t detect_scratch_bytes(const DetectInput& in, const DetectParams& params) override {
+    return inner_.detect_scratch_bytes(in, params);
+  }
+  void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) override;
 
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;
   void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) override;

@@ -13,8 +13,7 @@ struct BatchNormState {
   double momentum = 0.03;
   double eps = 1e-3;
   // Not null: mean and variance are those of all ranks' rows together, and so are the sums in the gradient of x. dgamma and dbeta
-  // stay this rank's part. Of f32 vectors that every rank sends, joined in f64, or in f32 where the ranks' calls are the device's
-  // own.
+  // stay this rank's part. Of f32 vectors that every rank sends, joined in f64.
   Communicator* ranks = nullptr;
   // Convolutions that read the result make it again in their backward pass instead of keeping it. Not with a residual, nor when it
   // goes into a tensor that is there anyway.

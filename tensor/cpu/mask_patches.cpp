@@ -24,13 +24,23 @@ void mask_logits(const ImageView& p, const MaskItem& m, const float* k, const Ma
   }
 }
 
-void mask_patch(const ImageView& p, const MaskItem& m, const float* k, uint8_t* pixels) {
-  if (m.pixels() == 0) return;
+// Bits of the values above 0.
+void cut_rows(const float* values, int64_t columns, int64_t rows, uint32_t* words) {
+  thread_local std::vector<uint8_t> line;
+  line.resize(size_t(columns));
+  for (int64_t y = 0; y < rows; ++y, values += columns, words += words_of_row(columns)) {
+    std::transform(values, values + columns, line.begin(), [](float v) { return uint8_t(v > 0); });
+    pack_bits(line.data(), columns, words);
+  }
+}
+
+void mask_patch(const ImageView& p, const MaskItem& m, const float* k, uint32_t* words) {
+  if (m.words() == 0) return;
   thread_local std::vector<float> logits;
   const MaskRect& s = m.slice;
   if (s.width() == m.width && s.height() == m.height) {
     mask_logits(p, m, k, {m.where.x0 + s.x0, m.where.y0 + s.y0, m.where.x1 + s.x0, m.where.y1 + s.y0}, logits);
-    std::transform(logits.begin(), logits.end(), pixels, [](float v) { return uint8_t(v > 0); });
+    cut_rows(logits.data(), m.where.width(), m.where.height(), words);
     return;
   }
   thread_local BilinearAxis ax, ay;
@@ -38,15 +48,15 @@ void mask_patch(const ImageView& p, const MaskItem& m, const float* k, uint8_t* 
   ay.set(int(s.height()), m.height, m.where.y0, m.where.y1);
   const MaskRect cells{ax.first_cell(), ay.first_cell(), ax.end_cell(), ay.end_cell()};  // of the slice
   mask_logits(p, m, k, {cells.x0 + s.x0, cells.y0 + s.y0, cells.x1 + s.x0, cells.y1 + s.y0}, logits);
-  enlarge(logits.data(), cells, ax, ay, 0, pixels);
+  enlarge(logits.data(), cells, ax, ay, 0, words);
 }
 
 }  // namespace
 
-void CpuBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) {
+void CpuBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
   parallel_chunks(int64_t(items.size()), [&](int64_t i) {
     const MaskItem& m = items[size_t(i)];
-    mask_patch(prototypes, m, data<float>(coefficients) + m.row * coefficients.pitch, pixels + m.offset);
+    mask_patch(prototypes, m, data<float>(coefficients) + m.row * coefficients.pitch, words + m.offset);
   });
 }
 

@@ -67,7 +67,7 @@ DetectResult detect(const DetectMaps& maps, const DetectParams& params, std::spa
   return r;
 }
 
-void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items, uint8_t* pixels) {
+void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items, uint32_t* words) {
   constexpr std::string_view op = "mask_patches";
   check_defined(op, "prototypes", prototypes);
   const Device device = prototypes.device();
@@ -89,7 +89,7 @@ void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::spa
                   "{}: item {} (image {}, row {}, {} x {} pixels) reaches beyond {} and {}", op, i, m.image, m.row, m.height,
                   m.width, describe(prototypes), describe(coefficients));
   }
-  backend_for(device).mask_patches(p, k, items, pixels);
+  backend_for(device).mask_patches(p, k, items, words);
 }
 
 }  // namespace tessera::ops

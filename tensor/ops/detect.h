@@ -6,6 +6,7 @@
 #include <array>
 #include <span>
 
+#include "tensor/bit_rows.h"
 #include "tensor/ops/assign.h"
 #include "tensor/tensor.h"
 
@@ -61,9 +62,9 @@ struct MaskItem {
   int32_t height = 0, width = 0;
   MaskRect where;      // pixels to compute, within the target
   MaskRect crop;       // cells of the prototypes; those outside count as logit 0
-  int64_t offset = 0;  // of the first pixel in the result
+  int64_t offset = 0;  // of the first word in the result
 
-  int64_t pixels() const { return where.width() * where.height(); }
+  int64_t words() const { return words_of_row(where.width()) * where.height(); }
 };
 
 class DetectOps {
@@ -77,11 +78,13 @@ class DetectOps {
   // unless its IoU with one kept before is above the limit. Unless agnostic, boxes are moved by class * 7680 pixels first, which
   // keeps classes apart and, in f32, quantises the boxes of high classes as it does in the original. NaN is no candidate.
   virtual void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) = 0;
+  // Bytes of the device's memory that it takes meanwhile.
+  virtual int64_t detect_scratch_bytes(const DetectInput& /*in*/, const DetectParams& /*params*/) { return 0; }
 
-  // For every item the pixels of `where`, row by row from its offset: 1 where the logit L = sum over channels of coefficient *
+  // For every item the pixels of `where` as rows of bits (tensor/bit_rows.h) from its offset on: 1 where the logit L = sum over channels of coefficient *
   // prototype, 0 outside of the crop, enlarged bilinearly from the slice to the target, is above 0. A target of the slice's size
   // takes the logits as they are. prototypes (N, h, w, k) and coefficients (rows, k) in f32; `items` lie in the host's memory.
-  virtual void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) = 0;
+  virtual void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) = 0;
 };
 
 namespace ops {
@@ -101,8 +104,8 @@ struct DetectResult {
 // classes: when not empty, only these. Error(kUsage) for a confidence or an IoU outside 0 to 1.
 DetectResult detect(const DetectMaps& maps, const DetectParams& params, std::span<const int32_t> classes = {});
 
-// coefficients (..., k); pixels: memory where the prototypes are, up to the end of the last item.
-void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items, uint8_t* pixels);
+// coefficients (..., k); words: memory where the prototypes are, up to the end of the last item.
+void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items, uint32_t* words);
 
 }  // namespace ops
 

@@ -16,6 +16,12 @@ void check_channels(std::string_view op, std::string_view what, const Tensor& t,
   check_vector(op, what, t, x.size(-1), wide_of(x.dtype()), x.device());
 }
 
+void check_parts(std::string_view op, const Tensor& parts) {
+  check_defined(op, "parts", parts);
+  TESSERA_CHECK(is_floating(parts.dtype()) && parts.rank() == 2 && parts.size(0) > 0 && parts.size(1) % 2 == 1 && parts.is_dense(),
+                "{}: got parts {}, expected dense (ranks, 1 + 2 C)", op, describe(parts));
+}
+
 BatchNormView batch_norm_view(std::string_view op, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma,
                               const Tensor& beta) {
   check_channels(op, "mean", mean, x);
@@ -71,6 +77,40 @@ Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean
   backend_for(x.device())
       .batch_norm_backward(in.rows(), gradient.rows(), bn, act, dx.rows(), dgamma.raw(), dbeta.raw(), accumulate);
   return dx;
+}
+
+Tensor batch_norm_part(const Tensor& x) {
+  check_batch("batch_norm_part", x);
+  const Tensor in = readable(x);
+  Tensor part = Tensor::empty({1 + 2 * x.size(-1)}, wide_of(x.dtype()), x.device());
+  backend_for(x.device()).batch_norm_part(in.rows(), part.raw());
+  return part;
+}
+
+JoinedStats batch_norm_join(const Tensor& parts, double eps) {
+  check_parts("batch_norm_join", parts);
+  TESSERA_CHECK(eps > 0, "batch_norm_join: got eps = {}, expected a positive number", eps);
+  const auto channels = [&] { return Tensor::empty({(parts.size(1) - 1) / 2}, parts.dtype(), parts.device()); };
+  JoinedStats s{channels(), channels(), channels()};
+  backend_for(parts.device()).batch_norm_join(parts.rows(), eps, s.mean.raw(), s.rstd.raw(), s.unbiased.raw());
+  return s;
+}
+
+BatchNormCorrection batch_norm_correction(const Tensor& parts, const Tensor& sums, int64_t own, const Tensor& gamma,
+                                          const Tensor& rstd) {
+  constexpr std::string_view op = "batch_norm_correction";
+  check_parts(op, parts);
+  const int64_t channels = (parts.size(1) - 1) / 2;
+  check_like(op, "sums", sums, {parts.size(0), 2 * channels}, parts);
+  check_vector(op, "gamma", gamma, channels, parts.dtype(), parts.device());
+  check_vector(op, "rstd", rstd, channels, parts.dtype(), parts.device());
+  TESSERA_CHECK(sums.is_dense() && own >= 0 && own < parts.size(0), "{}: got sums {} and rank {} of {}", op, describe(sums), own,
+                parts.size(0));
+  BatchNormCorrection c{Tensor::empty({channels}, parts.dtype(), parts.device()),
+                        Tensor::empty({channels}, parts.dtype(), parts.device())};
+  backend_for(parts.device())
+      .batch_norm_correction(parts.rows(), sums.rows(), own, gamma.raw(), rstd.raw(), c.slope.raw(), c.offset.raw());
+  return c;
 }
 
 }  // namespace tessera::ops

@@ -32,6 +32,17 @@ class NormOps {
   // Gradients through the batch statistics: dx (written), dgamma and dbeta (added to when accumulate). dx may be dy.
   virtual void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma,
                                    void* dbeta, bool accumulate) = 0;
+
+  // Several ranks with some of the rows each. What one tells the others, 1 + 2 C values: its number of rows, then mean and biased
+  // variance of each column, as above.
+  virtual void batch_norm_part(RowsView x, void* part) = 0;
+  // Of the rows of all ranks, from their parts (ranks, 1 + 2 C): mean, 1 / sqrt(variance + eps), and the unbiased variance. From
+  // means and variances, so nothing cancels; in double.
+  virtual void batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) = 0;
+  // batch_norm_backward took the sums of rank `own` where those of all ranks belong. With sums (ranks, 2 C) of dgamma and dbeta,
+  // dx + xhat * slope + offset is right: slope = gamma rstd (dgamma / rows of `own` - those of all), offset alike from dbeta.
+  virtual void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
+                                     void* offset) = 0;
 };
 
 namespace ops {
@@ -45,6 +56,18 @@ Tensor batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& rstd,
 // Returns dx; adds into (or overwrites) dgamma, dbeta, which are of wide_of(the type of x).
 Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& rstd, const Tensor& gamma,
                            const Tensor& beta, Activation act, const Tensor& dgamma, const Tensor& dbeta, bool accumulate);
+
+Tensor batch_norm_part(const Tensor& x);
+struct JoinedStats {
+  Tensor mean, rstd, unbiased;  // of the variance
+};
+JoinedStats batch_norm_join(const Tensor& parts, double eps);
+struct BatchNormCorrection {
+  Tensor slope, offset;
+};
+// sums (ranks, 2 C).
+BatchNormCorrection batch_norm_correction(const Tensor& parts, const Tensor& sums, int64_t own, const Tensor& gamma,
+                                          const Tensor& rstd);
 }  // namespace ops
 
 }  // namespace tessera

@@ -75,7 +75,7 @@ void RefBackend::detect(const DetectInput& in, const DetectParams& params, float
   }
 }
 
-void RefBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) {
+void RefBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
   for (const MaskItem& m : items) {
     const float* const k = data<float>(coefficients) + m.row * coefficients.pitch;
     const auto logit = [&](int x, int y) {  // of a cell of the slice
@@ -84,17 +84,19 @@ void RefBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::
       return mask_logit(k, pixel(prototypes, m.image, int64_t{y} * prototypes.w + x), int(prototypes.c));
     };
     const int columns = int(m.slice.width()), rows = int(m.slice.height());
-    uint8_t* out = pixels + m.offset;
+    const auto value = [&](int x, int y) {
+      if (columns == m.width && rows == m.height) return logit(x, y);
+      const Tap ax = tap_of(x, columns, m.width), ay = tap_of(y, rows, m.height);
+      const float upper = ax.w0 * logit(ax.i0, ay.i0) + ax.w1 * logit(ax.i1, ay.i0);
+      const float lower = ax.w0 * logit(ax.i0, ay.i1) + ax.w1 * logit(ax.i1, ay.i1);
+      return ay.w0 * upper + ay.w1 * lower;
+    };
+    std::fill_n(words + m.offset, m.words(), 0u);
     for (int y = m.where.y0; y < m.where.y1; ++y) {
+      uint32_t* const row = words + m.offset + (y - m.where.y0) * words_of_row(m.where.width());
       for (int x = m.where.x0; x < m.where.x1; ++x) {
-        if (columns == m.width && rows == m.height) {
-          *out++ = logit(x, y) > 0;
-          continue;
-        }
-        const Tap ax = tap_of(x, columns, m.width), ay = tap_of(y, rows, m.height);
-        const float upper = ax.w0 * logit(ax.i0, ay.i0) + ax.w1 * logit(ax.i1, ay.i0);
-        const float lower = ax.w0 * logit(ax.i0, ay.i1) + ax.w1 * logit(ax.i1, ay.i1);
-        *out++ = ay.w0 * upper + ay.w1 * lower > 0;
+        const int column = x - m.where.x0;
+        if (value(x, y) > 0) row[column / kBitsOfWord] |= 1u << (column % kBitsOfWord);
       }
     }
   }

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <vector>
 
 #include "tensor/ops/pointwise_functors.h"
@@ -75,6 +76,56 @@ void RefBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormVie
       }
       ref::put(static_cast<ref::Wide<T>*>(dgamma)[c], sum_normalized, accumulate);
       ref::put(static_cast<ref::Wide<T>*>(dbeta)[c], sum, accumulate);
+    }
+  });
+}
+
+void RefBackend::batch_norm_part(RowsView x, void* part) {
+  ref::for_wide(wide_of(x.t), [&]<class T>() {
+    T* const values = static_cast<T*>(part);
+    values[0] = T(x.rows);
+    batch_norm_stats(x, values + 1, values + 1 + x.cols);
+  });
+}
+
+void RefBackend::batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) {
+  ref::for_wide(parts.t, [&]<class T>() {
+    const int64_t channels = (parts.cols - 1) / 2;
+    double rows = 0;
+    for (int64_t r = 0; r < parts.rows; ++r) rows += double(ref::row<T>(parts, r)[0]);
+    for (int64_t c = 0; c < channels; ++c) {
+      double center = 0, var = 0;
+      for (int64_t r = 0; r < parts.rows; ++r) {
+        const T* const part = ref::row<T>(parts, r);
+        center += double(part[0]) / rows * double(part[1 + c]);
+      }
+      for (int64_t r = 0; r < parts.rows; ++r) {
+        const T* const part = ref::row<T>(parts, r);
+        const double off = double(part[1 + c]) - center;
+        var += double(part[0]) / rows * (double(part[1 + channels + c]) + off * off);
+      }
+      static_cast<T*>(mean)[c] = T(center);
+      static_cast<T*>(rstd)[c] = T(1 / std::sqrt(var + eps));
+      static_cast<T*>(unbiased)[c] = T(rows > 1 ? var * (rows / (rows - 1)) : var);
+    }
+  });
+}
+
+void RefBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
+                                       void* offset) {
+  ref::for_wide(parts.t, [&]<class T>() {
+    const int64_t channels = (parts.cols - 1) / 2;
+    double rows = 0;
+    for (int64_t r = 0; r < parts.rows; ++r) rows += double(ref::row<T>(parts, r)[0]);
+    const auto too_much = [&](int64_t i) {  // mean over the own rows - mean over all
+      double all = 0;
+      for (int64_t r = 0; r < sums.rows; ++r) all += double(ref::row<T>(sums, r)[i]);
+      return double(ref::row<T>(sums, own)[i]) / double(ref::row<T>(parts, own)[0]) - all / rows;
+    };
+    for (int64_t c = 0; c < channels; ++c) {
+      const double scale = double(static_cast<const T*>(gamma)[c]) * double(static_cast<const T*>(rstd)[c]);
+      static_cast<T*>(slope)[c] = T(scale * too_much(c));
+      static_cast<T*>(offset)[c] = T(scale * too_much(channels + c));
     }
   });
 }

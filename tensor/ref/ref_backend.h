@@ -53,6 +53,10 @@ class RefBackend : public Backend {
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                            bool accumulate) override;
+  void batch_norm_part(RowsView x, void* part) override;
+  void batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) override;
+  void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
+                             void* offset) override;
 
   // softmax.cpp
   void softmax(RowsView x, RowsView y, bool log) override;
@@ -81,7 +85,7 @@ class RefBackend : public Backend {
 
   // detect.cpp
   void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) override;
-  void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint8_t* pixels) override;
+  void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) override;
 
   // optim.cpp
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;

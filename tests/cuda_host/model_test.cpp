@@ -424,11 +424,23 @@ TEST_CASE("detections and masks of a device's maps are those of the host") {
   }
   for (const std::vector<MaskItem>& items : lists) {
     std::vector<MaskPatch> x(items.size()), y(items.size());
-    for_each_mask(a, items, [&](int64_t i, MaskPatch patch) { x[size_t(i)] = std::move(patch); });
+    Profiler profiler(backend_for(kCuda));
+    {
+      const BackendGuard guard(profiler);
+      for_each_mask(a, items, [&](int64_t i, MaskPatch patch) { x[size_t(i)] = std::move(patch); });
+    }
+    double fetched_bytes = 0, pixels = 0, rows = 0;
+    for (const auto& [key, total] : profiler.totals()) fetched_bytes += std::get<OpKind>(key) == OpKind::kTransfer ? total.bytes : 0;
+    for (const MaskItem& item : items) {
+      pixels += double(item.where.width() * item.where.height());
+      rows += double(item.where.height());
+    }
+    CHECK(fetched_bytes <= pixels / 8 + rows * sizeof(uint32_t));  // bits, but for the end of a row
     for_each_mask(b, items, [&](int64_t i, MaskPatch patch) { y[size_t(i)] = std::move(patch); });
     size_t set = 0;
     for (size_t i = 0; i < items.size(); ++i) {
-      CHECK(x[i].pixels == y[i].pixels);
+      CHECK(x[i].words == y[i].words);
+      CHECK(x[i].rle() == y[i].rle());
       set += y[i].any();
     }
     CHECK(set > 0);

@@ -29,7 +29,7 @@ EQUIVALENT = {
     "detect.cu:71 loop bound": "the round more has no class",
     "detect.cu:176 loop bound": "the row more is not written yet, and in the tests NaN, which suppresses nothing",
     "detect.cu:227 loop bound": "all rows are there: the window more adds none",
-    "mask_patches.cu:77 loop bound": "the cell more has a place in the array, and nobody reads it",
+    "mask_patches.cu:78 loop bound": "the cell more has a place in the array, and nobody reads it",
     "augment.cu:26 loop bound": "what lies behind the tiles, read as one, covers no pixel",
     "augment.cu:61 guard": "at the edge itself all taps are border",
     "augment.cu:92 guard": "hue 0 becomes 180, which becomes 0",

@@ -209,7 +209,7 @@ TEST_CASE("masks: JSON masks are the 8-bit resize of the native ones") {
 TEST_CASE("masks: boxes of the JSON file, polygons") {
   const BoxLtwh b = to_ltwh({10, 20, 30.5f, 60});
   CHECK(b == BoxLtwh{10, 20, 20.5, 40});
-  const MaskPatch square{20, 30, {5, 4, 9, 7}, std::vector<uint8_t>(12, 1)};
+  const MaskPatch square{20, 30, {5, 4, 9, 7}, {0b1111, 0b1111, 0b1111}};
   const auto rings = mask_rings(square);
   REQUIRE(rings.size() == 1);
   CHECK(rings[0] == Polygon{{5, 4}, {5, 6}, {8, 6}, {8, 4}});

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "tensor/base/check.h"
+#include "tensor/bit_rows.h"
 
 using namespace tessera;
 
@@ -104,7 +105,10 @@ TEST_CASE("rle: encoding, decoding, text and boxes agree with pixel loops") {
       CHECK((box[1] <= y0 && box[1] + box[3] >= y1 + 1));
       // A rectangle of the mask gives the same runs.
       const PixelBox where{x0, y0, x1 + 1, y1 + 1};
-      CHECK(rle_encode(mask.data() + y0 * w + x0, where, h, w, w) == rle);
+      const int64_t columns = where.x1 - where.x0, row_words = words_of_row(columns);
+      std::vector<uint32_t> words(size_t(row_words * (where.y1 - where.y0)));
+      for (int y = y0; y <= y1; ++y) pack_bits(mask.data() + y * w + x0, columns, words.data() + (y - y0) * row_words);
+      CHECK(rle_encode(words.data(), where, h, w) == rle);
     }
   }
 }

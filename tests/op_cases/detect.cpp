@@ -89,7 +89,7 @@ struct Masks {
   bool whole_numbers = false;  // logits that are 0
 };
 
-// Items of every kind that the sizes allow, their pixels one after the other in another order than the items.
+// Items of every kind that the sizes allow, their words one after the other in another order than the items.
 std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
   Rng rng(5, RngPurpose::kTest, uint64_t(m.h * m.w + m.channels));
   const auto between = [&](int64_t low, int64_t high) { return int32_t(low + rng.below(high - low + 1)); };
@@ -109,13 +109,17 @@ std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
     item.height = int32_t(i == 1 ? sh : m.wide ? between(sh, 4 * sh + 1) : between(1, sh));
     item.width = int32_t(i == 1 ? sw : m.wide ? between(sw, 4 * sw + 3) : between(1, sw));
     item.where = i == 0 ? MaskRect{0, 0, item.width, item.height} : i == 3 ? MaskRect{} : part(item.height, item.width);
+    if (i == 4 && item.width >= kBitsOfWord) {  // rows that are a word, and no bit more
+      item.where.x0 = between(0, item.width - kBitsOfWord);
+      item.where.x1 = item.where.x0 + kBitsOfWord;
+    }
     item.crop = m.cropped ? part(m.h, m.w) : item.slice;
     items.push_back(item);
   }
   int64_t offset = 0;
   for (const size_t i : {2u, 0u, 3u, 6u, 1u, 5u, 4u}) {
     items[i].offset = offset;
-    offset += items[i].pixels();
+    offset += items[i].words();
   }
   return items;
 }
@@ -123,19 +127,19 @@ std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
 OpCase mask_case(const Masks& m) {
   constexpr int64_t kRows = 5;
   const std::vector<MaskItem> items = items_of(m, kRows);
-  int64_t pixels = 0;
-  for (const MaskItem& item : items) pixels += item.pixels();
+  int64_t words = 0;
+  for (const MaskItem& item : items) words += item.words();
   const Values values = m.whole_numbers ? whole(-1, 1) : uniform(-1, 1);
   return {.method = "mask_patches",
           .detail = m.name,
           .slots = {{"prototypes", {m.images * m.h * m.w, m.channels}, Role::kIn, Fit::kRows, values, DType::kF32},
                     {"coefficients", {kRows, m.channels}, Role::kIn, Fit::kRows, values, DType::kF32},
-                    {"pixels", {pixels}, Role::kOut, Fit::kDense, {}, DType::kU8}},
+                    {"words", {words}, Role::kOut, Fit::kDense, {}, DType::kI32}},
           .run =
               [=](Backend& b, const Bound& t, bool) {
                 const RowsView p = t.rows("prototypes");
                 b.mask_patches({p.p, p.t, m.images, m.h, m.w, p.cols, p.pitch}, t.rows("coefficients"), items,
-                               t["pixels"].data<uint8_t>());
+                               static_cast<uint32_t*>(t["words"].raw()));
                 return 0.0;
               },
           .exact = true};

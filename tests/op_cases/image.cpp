@@ -1,4 +1,6 @@
 // Pooling, upsampling and batch normalisation.
+#include <set>
+
 #include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
@@ -104,6 +106,14 @@ void norm_cases(std::vector<OpCase>& list) {
                       .types = kFloats,
                       .length = std::sqrt(rows),
                       .magnitude = 1});
+      list.push_back({.method = "batch_norm_part",
+                      .detail = text,
+                      .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
+                                {.name = "part", .shape = {1 + 2 * c}, .role = Role::kOut, .fit = Fit::kDense, .wide = true}},
+                      .run = [](Backend& b, const Bound& t, bool) { return b.batch_norm_part(t.rows("x"), t.raw("part")), 0.0; },
+                      .types = kFloats,
+                      .length = std::sqrt(rows),
+                      .magnitude = 1});
       for (Activation act : {Activation::kNone, Activation::kSilu}) {
         const std::string name = text + (act == Activation::kSilu ? " silu" : "");
         for (bool residual : {false, true}) {
@@ -147,12 +157,54 @@ void norm_cases(std::vector<OpCase>& list) {
   }
 }
 
+// What ranks with some of the rows each tell each other, joined; channels, ranks.
+void joined_norm_cases(std::vector<OpCase>& list) {
+  for (const auto& [c, ranks] : {std::pair<int64_t, int64_t>{1, 1}, {3, 2}, {17, 3}, {300, 8}}) {
+    const Shape channels{c};
+    const int64_t width = 1 + 2 * c;
+    const Values part = [=](Rng& rng, int64_t i) {  // rows, means, variances
+      const int64_t at = i % width;
+      return at == 0 ? double(ranks == 1 ? 1 : 1 + rng.below(50)) : at <= c ? rng.uniform(-3, 3) : rng.uniform(0, 2);
+    };
+    const Slot parts{"parts", {ranks, width}, Role::kIn, Fit::kDense, part};
+    const auto out = [&](const char* name) { return Slot{name, channels, Role::kOut, Fit::kDense}; };
+    const std::string text = fmt::format("{} channels of {} ranks", c, ranks);
+    list.push_back({.method = "batch_norm_join",
+                    .detail = text,
+                    .slots = {parts, out("mean"), out("rstd"), out("unbiased")},
+                    .run =
+                        [](Backend& b, const Bound& t, bool) {
+                          b.batch_norm_join(t.rows("parts"), 1e-3, t.raw("mean"), t.raw("rstd"), t.raw("unbiased"));
+                          return 0.0;
+                        },
+                    .length = double(ranks)});
+    for (const int64_t own : std::set<int64_t>{0, ranks - 1}) {
+      list.push_back({.method = "batch_norm_correction",
+                      .detail = fmt::format("{}, {}", text, own),
+                      .slots = {parts,
+                                {"sums", {ranks, 2 * c}, Role::kIn, Fit::kDense, uniform(-20, 20)},
+                                {"gamma", channels, Role::kIn, Fit::kDense, uniform(0.5, 1.5)},
+                                {"rstd", channels, Role::kIn, Fit::kDense, uniform(1, 2)},
+                                out("slope"),
+                                out("offset")},
+                      .run =
+                          [=](Backend& b, const Bound& t, bool) {
+                            b.batch_norm_correction(t.rows("parts"), t.rows("sums"), own, t.raw("gamma"), t.raw("rstd"),
+                                                    t.raw("slope"), t.raw("offset"));
+                            return 0.0;
+                          },
+                      .length = double(ranks)});
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<OpCase> image_cases() {
   std::vector<OpCase> list;
   pool_cases(list);
   norm_cases(list);
+  joined_norm_cases(list);
   return list;
 }
 

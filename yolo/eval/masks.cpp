@@ -9,6 +9,7 @@
 #include "tensor/base/check.h"
 #include "tensor/base/parallel.h"
 #include "tensor/bilinear.h"
+#include "tensor/bit_rows.h"
 
 namespace tessera {
 
@@ -75,7 +76,7 @@ struct ByteResize {
         ay(ih, h, ByteAxis::Border::kRows) {}
 
   MaskPatch operator()(const MaskPatch& in) const {
-    if (in.where.empty() || (in_height == height && in_width == width)) return {height, width, in.where, in.pixels};
+    if (in.where.empty() || (in_height == height && in_width == width)) return {height, width, in.where, in.words};
     const bool halves = in_height == 2 * height && in_width == 2 * width;  // taken as an area average
     const auto touched = [&](const ByteAxis& a, int begin, int end) {
       const int first = int(std::partition_point(a.i1.begin(), a.i1.end(), [&](int i) { return i < begin; }) - a.i1.begin());
@@ -95,7 +96,7 @@ struct ByteResize {
     line.assign(size_t(in_columns) + 2, 0);  // one zero on either side
     const auto column = [&](int i) { return size_t(std::clamp(i - in.where.x0, -1, in_columns) + 1); };
     for (int y = 0; y < rows; ++y) {
-      std::memcpy(line.data() + 1, in.pixels.data() + size_t(y) * size_t(in_columns), size_t(in_columns));
+      unpack_bits(in.words.data() + y * words_of_row(in_columns), in_columns, line.data() + 1);
       int32_t* sums = wide.data() + size_t(y) * size_t(columns);
       for (int x = 0; x < columns; ++x) {
         const size_t o = size_t(out.where.x0 + x);
@@ -107,14 +108,16 @@ struct ByteResize {
       const int y = i >= in.where.y0 && i < in.where.y1 ? i - in.where.y0 : rows;
       return wide.data() + size_t(y) * size_t(columns);
     };
-    out.pixels.resize(size_t(columns) * size_t(out.where.y1 - out.where.y0));
+    out.words.resize(size_t(words_of_row(columns) * (out.where.y1 - out.where.y0)));
+    thread_local std::vector<uint8_t> resized;
+    resized.resize(size_t(columns));
     for (int y = out.where.y0; y < out.where.y1; ++y) {
       const int32_t *upper = row(ay.i0[size_t(y)]), *lower = row(ay.i1[size_t(y)]);
       const int b0 = ay.w0[size_t(y)], b1 = ay.w1[size_t(y)];
-      uint8_t* to = out.pixels.data() + size_t(y - out.where.y0) * size_t(columns);
       for (int x = 0; x < columns; ++x) {
-        to[x] = halves ? upper[x] + lower[x] >= 2 : ((b0 * upper[x]) >> 16) + ((b1 * lower[x]) >> 16) >= 2;
+        resized[size_t(x)] = halves ? upper[x] + lower[x] >= 2 : ((b0 * upper[x]) >> 16) + ((b1 * lower[x]) >> 16) >= 2;
       }
+      pack_bits(resized.data(), columns, out.words.data() + (y - out.where.y0) * words_of_row(columns));
     }
     return out;
   }
@@ -127,9 +130,12 @@ MaskPatch cut(const MaskPatch& in, int left, int top, int height, int width) {
                       std::min(in.where.y1, top + height)};
   if (kept.empty()) return out;
   out.where = {kept.x0 - left, kept.y0 - top, kept.x1 - left, kept.y1 - top};
+  const int columns = kept.x1 - kept.x0;
+  const int64_t in_words = words_of_row(in.where.x1 - in.where.x0), out_words = words_of_row(columns);
+  out.words.resize(size_t(out_words * (kept.y1 - kept.y0)));
   for (int y = kept.y0; y < kept.y1; ++y) {
-    const uint8_t* from = in.pixels.data() + size_t(y - in.where.y0) * size_t(in.where.x1 - in.where.x0) + (kept.x0 - in.where.x0);
-    out.pixels.insert(out.pixels.end(), from, from + (kept.x1 - kept.x0));
+    copy_bits(in.words.data() + (y - in.where.y0) * in_words, kept.x0 - in.where.x0, columns,
+              out.words.data() + (y - kept.y0) * out_words);
   }
   return out;
 }
@@ -149,13 +155,24 @@ RunList collect_runs(int64_t n, Make make) {
 
 }  // namespace
 
-bool MaskPatch::any() const { return std::find(pixels.begin(), pixels.end(), 1) != pixels.end(); }
+bool MaskPatch::any() const {
+  return std::any_of(words.begin(), words.end(), [](uint32_t w) { return w != 0; });
+}
+
+std::vector<uint8_t> MaskPatch::pixels() const {
+  const int columns = where.x1 - where.x0, rows = where.y1 - where.y0;
+  std::vector<uint8_t> bytes(size_t(columns) * size_t(rows));
+  for (int y = 0; y < rows; ++y) {
+    unpack_bits(words.data() + y * words_of_row(columns), columns, bytes.data() + size_t(y) * size_t(columns));
+  }
+  return bytes;
+}
 
 void MaskPatch::paint(uint8_t* mask) const {
   std::memset(mask, 0, size_t(height) * size_t(width));
-  const size_t columns = size_t(where.x1 - where.x0);
+  const int columns = where.x1 - where.x0;
   for (int y = where.y0; y < where.y1; ++y) {
-    std::memcpy(mask + size_t(y) * size_t(width) + size_t(where.x0), pixels.data() + size_t(y - where.y0) * columns, columns);
+    unpack_bits(words.data() + (y - where.y0) * words_of_row(columns), columns, mask + size_t(y) * size_t(width) + size_t(where.x0));
   }
 }
 
@@ -192,36 +209,35 @@ MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i
   return m;
 }
 
-// The host computes each mask where it is used. Of a device so many pixels come at a time that neither side holds much.
+// The host computes each mask where it is used. Of a device so many words come at a time that neither side holds much.
 void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items,
                    const std::function<void(int64_t item, MaskPatch patch)>& take) {
   const Device device = found.prototypes.device();
   if (device == Device::cpu()) {
     parallel_chunks(int64_t(items.size()), [&](int64_t i) {
       MaskPatch patch = patch_of(items[size_t(i)]);
-      patch.pixels.resize(size_t(items[size_t(i)].pixels()));
-      ops::mask_patches(found.prototypes, found.coefficients, items.subspan(size_t(i), 1), patch.pixels.data());
+      patch.words.resize(size_t(items[size_t(i)].words()));
+      ops::mask_patches(found.prototypes, found.coefficients, items.subspan(size_t(i), 1), patch.words.data());
       take(i, std::move(patch));
     });
     return;
   }
-  constexpr int64_t kPixelsAtOnce = int64_t{64} << 20;
   for (size_t first = 0; first < items.size();) {
     std::vector<MaskItem> run;
-    int64_t pixels = 0;
-    for (; first + run.size() < items.size(); pixels += run.back().pixels()) {
+    int64_t words = 0;
+    for (; first + run.size() < items.size(); words += run.back().words()) {
       const MaskItem& next = items[first + run.size()];
-      if (!run.empty() && pixels + next.pixels() > kPixelsAtOnce) break;
+      if (!run.empty() && words + next.words() > kMaskWordsAtOnce) break;
       run.push_back(next);
-      run.back().offset = pixels;
+      run.back().offset = words;
     }
-    const Tensor computed = Tensor::empty({pixels}, DType::kU8, device);
-    ops::mask_patches(found.prototypes, found.coefficients, run, computed.data<uint8_t>());
+    const Tensor computed = Tensor::empty({words}, DType::kI32, device);
+    ops::mask_patches(found.prototypes, found.coefficients, run, static_cast<uint32_t*>(computed.raw()));
     const Tensor fetched = computed.to(Device::cpu());
     parallel_chunks(int64_t(run.size()), [&](int64_t i) {
       MaskPatch patch = patch_of(run[size_t(i)]);
-      const uint8_t* const begin = fetched.data<uint8_t>() + run[size_t(i)].offset;
-      patch.pixels.assign(begin, begin + run[size_t(i)].pixels());
+      const int32_t* const begin = fetched.data<int32_t>() + run[size_t(i)].offset;
+      patch.words.assign(begin, begin + run[size_t(i)].words());
       take(int64_t(first) + i, std::move(patch));
     });
     first += run.size();
@@ -250,24 +266,31 @@ RunList label_masks(const int32_t* masks, LabelMasks form, int64_t labels, int h
     if (box.empty()) return patch.rle();
     const PixelBox inside = box;
     if (!same) box = {std::max(box.x0 - 1, 0), std::max(box.y0 - 1, 0), std::min(box.x1 + 1, width), std::min(box.y1 + 1, height)};
-    std::vector<float> values;
-    for (int y = box.y0; y < box.y1; ++y) {
-      for (int x = box.x0; x < box.x1; ++x) {
-        const int64_t i = int64_t{y} * width + x;
-        values.push_back(form == LabelMasks::kOverlap ? masks[i] == j + 1 : masks[j * pixels + i] != 0);
-      }
-    }
+    const auto is_set = [&](int x, int y) {
+      const int64_t i = int64_t{y} * width + x;
+      return form == LabelMasks::kOverlap ? masks[i] == j + 1 : masks[j * pixels + i] != 0;
+    };
     if (same) {
       patch.where = box;
-      patch.pixels.assign(values.begin(), values.end());
+      const int columns = box.x1 - box.x0;
+      patch.words.resize(size_t(words_of_row(columns) * (box.y1 - box.y0)));
+      std::vector<uint8_t> line(static_cast<size_t>(columns));
+      for (int y = box.y0; y < box.y1; ++y) {
+        for (int x = box.x0; x < box.x1; ++x) line[size_t(x - box.x0)] = is_set(x, y);
+        pack_bits(line.data(), columns, patch.words.data() + (y - box.y0) * words_of_row(columns));
+      }
     } else {
+      std::vector<float> values;
+      for (int y = box.y0; y < box.y1; ++y) {
+        for (int x = box.x0; x < box.x1; ++x) values.push_back(is_set(x, y));
+      }
       PixelBox& to = patch.where;
       std::tie(to.x0, to.x1) = touched_outputs(width, target_width, inside.x0, inside.x1);
       std::tie(to.y0, to.y1) = touched_outputs(height, target_height, inside.y0, inside.y1);
       if (to.empty()) return to = {}, patch.rle();
-      patch.pixels.resize(size_t(to.x1 - to.x0) * size_t(to.y1 - to.y0));
+      patch.words.resize(size_t(words_of_row(to.x1 - to.x0) * (to.y1 - to.y0)));
       enlarge(values.data(), rect_of(box), {width, target_width, to.x0, to.x1}, {height, target_height, to.y0, to.y1}, 0.5f,
-              patch.pixels.data());
+              patch.words.data());
     }
     return patch.rle();
   });
@@ -314,7 +337,8 @@ MaskPatch to_original(const MaskPatch& mask, const PixelBox& inner, int original
 std::vector<Polygon> mask_rings(const MaskPatch& mask) {
   std::vector<Polygon> rings;
   if (mask.where.empty()) return rings;
-  for (const auto& contour : external_contours(mask.pixels.data(), mask.where.y1 - mask.where.y0, mask.where.x1 - mask.where.x0)) {
+  const std::vector<uint8_t> pixels = mask.pixels();
+  for (const auto& contour : external_contours(pixels.data(), mask.where.y1 - mask.where.y0, mask.where.x1 - mask.where.x0)) {
     Polygon& ring = rings.emplace_back();
     for (const PixelPoint& p : contour) ring.push_back({float(p.x + mask.where.x0), float(p.y + mask.where.y0)});
   }

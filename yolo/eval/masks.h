@@ -14,15 +14,16 @@
 
 namespace tessera {
 
-// The part of a mask that can hold set pixels, as bytes 0/1; everything outside of `where` is zero.
+// The part of a mask that can hold set pixels; everything outside of `where` is zero.
 struct MaskPatch {
   int height = 0, width = 0;  // of the whole mask
   PixelBox where;
-  std::vector<uint8_t> pixels;  // of `where`, row by row
+  std::vector<uint32_t> words;  // of `where`, rows of bits (tensor/bit_rows.h)
 
   bool any() const;
-  void paint(uint8_t* mask) const;  // writes the whole mask, height * width bytes
-  Rle rle() const { return rle_encode(pixels.data(), where, height, width); }
+  std::vector<uint8_t> pixels() const;  // of `where`, row by row, bytes 0/1
+  void paint(uint8_t* mask) const;      // writes the whole mask, height * width bytes
+  Rle rle() const { return rle_encode(words.data(), where, height, width); }
 };
 
 enum class MaskSize {
@@ -37,6 +38,9 @@ MaskItem mask_item(const BatchDetections& found, int64_t image, int64_t i, int n
 // kNative for a target of height x width with a box in target pixels. A target of another shape than the prototypes is taken from
 // their middle: what is left and right, or above and below, is letterbox padding.
 MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i, const BoxXyxy& box, int height, int width);
+
+// Of a device's masks that are there at a time, if one alone does not take more.
+inline constexpr int64_t kMaskWordsAtOnce = int64_t{4} << 20;
 
 // Computes the pixels of all items and calls take(item, patch) for each, on all threads, in any order.
 void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items,

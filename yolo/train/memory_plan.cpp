@@ -1,10 +1,7 @@
 #include "yolo/train/memory_plan.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -16,10 +13,10 @@
 #include "nn/optim/ema.h"
 #include "nn/optim/optimizer.h"
 #include "tensor/base/memory.h"
-#include "tensor/host_range.h"
-#include "tensor/observing_backend.h"
+#include "tensor/silent_backend.h"
 #include "tensor/upload_ring.h"
 #include "yolo/eval/evaluator.h"
+#include "yolo/eval/masks.h"
 #include "yolo/model.h"
 
 namespace tessera {
@@ -28,37 +25,6 @@ namespace {
 
 constexpr int64_t kPositives = 48;                    // an image; their rows are small beside the maps
 constexpr int64_t kDrawingBytes = int64_t(24) << 20;  // measured at 160 to 640 pixels: 28 to 48 MiB, some of it in place of others
-
-// Addresses without memory: a page comes into being when it is touched. For the host in one range, as host_allocator() has it.
-CachingAllocator::Raw untouched_memory(Device::Kind kind) {
-  CachingAllocator::Raw raw{[](size_t bytes) -> void* {
-                              void* p =
-                                  mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-                              return p == MAP_FAILED ? nullptr : p;
-                            },
-                            [](void* p, size_t bytes) { munmap(p, bytes); }};
-  if (kind == Device::Kind::kCpu) {
-    const auto range = std::make_shared<HostRange>();
-    raw.extend = [range](size_t bytes) { return range->extend(bytes); };
-    raw.shrink = [range](size_t bytes) { range->shrink(bytes); };
-  }
-  return raw;
-}
-
-// Every op is left out; what comes down from a device is zero.
-class SilentBackend : public ObservingBackend {
- public:
-  explicit SilentBackend(Backend& inner) : ObservingBackend(inner), allocator_(untouched_memory(inner.device_kind())) {}
-  CachingAllocator& allocator() override { return allocator_; }
-  void synchronize() override {}
-  void download(void* host, const void*, size_t bytes) override { std::memset(host, 0, bytes); }
-
- protected:
-  void observe(const OpCost&, const std::function<void()>&) override {}
-
- private:
-  CachingAllocator allocator_;
-};
 
 // What SegmentationLoss allocates, for positives that need not be found.
 Variable stand_in_loss(const RawOutputs& outputs, const Tensor& masks) {
@@ -148,7 +114,12 @@ struct MemoryPlan::Rehearsal {
         whole(outputs.prototypes);
       }
       stand_in_loss(outputs, made.front().masks.to(request.device));
-      detect(outputs, model->strides(), {.multi_label = true});
+      const DetectParams params{.multi_label = true};
+      detect(outputs, model->strides(), params);
+      if (request.device != Device::cpu()) {
+        const int64_t words = batch * params.max_detections * words_of_row(request.imgsz) * request.imgsz;
+        Tensor::empty({std::min(kMaskWordsAtOnce, words)}, DType::kI32, request.device);
+      }
     }
     model->unfold();
     ema->swap();

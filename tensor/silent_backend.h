@@ -1,0 +1,51 @@
+// A backend that computes nothing, with an allocator whose pages nobody touches: what a piece of work would allocate is counted
+// without the memory being there. For rehearsals of any size on any machine.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <memory>
+
+#include "tensor/host_range.h"
+#include "tensor/observing_backend.h"
+
+namespace tessera {
+
+// Addresses without memory: a page comes into being when it is touched. For the host in one range, as host_allocator() has it.
+inline CachingAllocator::Raw untouched_memory(Device::Kind kind) {
+  CachingAllocator::Raw raw{[](size_t bytes) -> void* {
+                              void* p =
+                                  mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                              return p == MAP_FAILED ? nullptr : p;
+                            },
+                            [](void* p, size_t bytes) { munmap(p, bytes); }};
+  if (kind == Device::Kind::kCpu) {
+    const auto range = std::make_shared<HostRange>();
+    raw.extend = [range](size_t bytes) { return range->extend(bytes); };
+    raw.shrink = [range](size_t bytes) { range->shrink(bytes); };
+  }
+  return raw;
+}
+
+// Every op is left out; what comes down from a device is zero. Of what ops take meanwhile only detect's is counted, which grows
+// with images, anchors and classes.
+class SilentBackend : public ObservingBackend {
+ public:
+  explicit SilentBackend(Backend& inner) : ObservingBackend(inner), allocator_(untouched_memory(inner.device_kind())) {}
+  CachingAllocator& allocator() override { return allocator_; }
+  void synchronize() override {}
+  void download(void* host, const void*, size_t bytes) override { std::memset(host, 0, bytes); }
+  void detect(const DetectInput& in, const DetectParams& params, float*, float*) override {
+    const int64_t bytes = inner().detect_scratch_bytes(in, params);
+    if (bytes > 0) allocator_.release(allocator_.allocate(size_t(bytes)));
+  }
+
+ protected:
+  void observe(const OpCost&, const std::function<void()>&) override {}
+
+ private:
+  CachingAllocator allocator_;
+};
+
+}  // namespace tessera
