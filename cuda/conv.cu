@@ -11,6 +11,7 @@ ConvKernels kernels_of(ConvChoice choice) {
   switch (choice) {
     case ConvChoice::kNaive: return ConvKernels::kNaive;
     case ConvChoice::kCudnn: return ConvKernels::kVendor;
+    case ConvChoice::kWgmma: return ConvKernels::kWgmma;
     case ConvChoice::kAuto:
     case ConvChoice::kOwn:
     case ConvChoice::kDirect: break;
@@ -38,6 +39,7 @@ void set_conv_kernels(ConvKernels kernels) { in_use() = kernels; }
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   const ConvKernels kernels = kernels_here();
   if (kernels == ConvKernels::kVendor && vendor::conv2d(x, w, y, p, epilogue)) return;
+  if (kernels == ConvKernels::kWgmma && wgmma::conv2d(x, w, y, p, epilogue)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d)(x, w, y, p, epilogue);
 }
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {

@@ -1,6 +1,7 @@
 // The implementations of convolution and matrix product, with the contracts of tensor/ops/:
 //   naive   one thread for each number of the result, the formula as a loop. To learn from, and to compare with.
 //   tiled   blocks compute tiles of a matrix product out of shared memory. What runs by default.
+//   wgmma   tiled, but forward convolutions of 16 bits on sm_90 by its warpgroup instructions. No GPU has run them yet.
 //   vendor  cuDNN and cuBLASLt (cuda/conv_vendor.h), and tiled for what they refuse.
 #pragma once
 
@@ -8,7 +9,7 @@
 
 namespace tessera::cuda {
 
-enum class ConvKernels : uint8_t { kNaive, kTiled, kVendor };
+enum class ConvKernels : uint8_t { kNaive, kTiled, kVendor, kWgmma };
 
 ConvKernels conv_kernels();                  // of layers without a choice of their own; at first what tensor/conv_choice.h says
 void set_conv_kernels(ConvKernels kernels);  // for tests
@@ -34,5 +35,10 @@ void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, b
 void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate);
 void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate);
 }  // namespace tiled
+
+namespace wgmma {
+// False, and nothing done: not on this device, not for this type or shape.
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
+}  // namespace wgmma
 
 }  // namespace tessera::cuda

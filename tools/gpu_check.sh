@@ -79,6 +79,12 @@ test_cuda=$build/bin/test_cuda
 if ((built)); then
   # ---- right ---------------------------------------------------------------------------------------------------------------------------
   step info 20 $build/bin/tessera info
+  # What has never run on a GPU comes first: until this passes, --conv wgmma is nobody's business.
+  if [[ "$capability" == 90 ]]; then
+    TESSERA_CONV=wgmma step op_cases_wgmma 60 $test_cuda --test-case='convolution and matrix kernels'
+  else
+    skip op_cases_wgmma "for sm_90 only"
+  fi
   step op_cases 150 $test_cuda --test-case-exclude='training step*,ten-step*'
   TESSERA_CONV=cudnn step op_cases_cudnn 120 $test_cuda --test-case='convolution and matrix kernels'
   TESSERA_CONV=cudnn TESSERA_DETERMINISTIC=1 step op_cases_cudnn_deterministic 60 $test_cuda --test-case='convolution and matrix kernels'
@@ -126,7 +132,9 @@ sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
     train loader_$where 40 --imgsz 640 --batch 16 --epochs 3 --no-val --no-plots --workers "$(nproc)" --augment $where
   done
   # The convolution table: every shape of n in bf16, by each kind of kernels.
-  for kernels in own cudnn; do
+  tables="own cudnn"
+  [[ "$capability" == 90 ]] && tables+=" wgmma"
+  for kernels in $tables; do
     step conv_table_$kernels 40 $build/bin/tessera bench op --model yolov8n-seg --batch 16 --device cuda --precision bf16 --conv $kernels --runs 5 --json
   done
   if python3 -c 'import torch, ultralytics; assert torch.cuda.is_available()' 2>/dev/null; then

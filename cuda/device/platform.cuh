@@ -77,6 +77,52 @@ __device__ inline void multiply_add(float (&d)[2][2], const unsigned (&a)[4], un
   }
 }
 
+// Tensor cores of sm_90a alone (cuda/conv_wgmma.cu): the four warps of a warpgroup multiply together, straight out of shared
+// memory, and go on meanwhile. A panel there is lines of 64 16-bit numbers, k to k + 63, from a multiple of 1024 bytes on; piece p
+// of 16 bytes of line r lies at place p ^ r % 8 of the line, so that the eight lines read at once are on different banks.
+//
+// d += a b begins, with a 64 x 16 and b 16 x 64, both of T: the 64 lines from `a` on are its rows, those from `b` on its columns;
+// both point at the first of 16 values of k in line 0 as if the pieces lay in order. Warp w, lane l of the warpgroup has d[j][h][i]
+// at row 16 w + l / 4 + 8 h, column 8 j + 2 (l % 4) + i.
+__device__ inline uint64_t panel_descriptor(const uint16_t* first) {
+  constexpr uint64_t kBytesOfEightLines = 1024, kPiecesTakeTurns = 1;
+  const uint64_t address = __cvta_generic_to_shared(first) & 0x3FFFF;
+  return address >> 4 | uint64_t{1} << 16 | kBytesOfEightLines >> 4 << 32 | kPiecesTakeTurns << 62;
+}
+template <class T>
+__device__ inline void begin_multiply_add(float (&d)[8][2][2], const uint16_t* a, const uint16_t* b) {
+  const uint64_t left = panel_descriptor(a), right = panel_descriptor(b);
+#define TESSERA_FOUR(j) "+f"(d[j][0][0]), "+f"(d[j][0][1]), "+f"(d[j][1][0]), "+f"(d[j][1][1])
+#define TESSERA_WGMMA(type)                                                                                                      \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                                                       \
+               " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23," \
+               " %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, 0, 0;"                                              \
+               : TESSERA_FOUR(0), TESSERA_FOUR(1), TESSERA_FOUR(2), TESSERA_FOUR(3), TESSERA_FOUR(4), TESSERA_FOUR(5),           \
+                 TESSERA_FOUR(6), TESSERA_FOUR(7)                                                                                \
+               : "l"(left), "l"(right))
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    TESSERA_WGMMA("bf16");
+  } else {
+    static_assert(std::is_same_v<T, Half>);
+    TESSERA_WGMMA("f16");
+  }
+#undef TESSERA_WGMMA
+#undef TESSERA_FOUR
+}
+// Around such products: registers that have been written can be d; those begun so far are a group; all groups are done. Between
+// the first and the last nothing touches d.
+__device__ inline void open_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void close_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ inline void wait_for_products(float (&d)[8][2][2]) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {  // no read of d moves before the wait
+    asm volatile("" : "+f"(d[j][0][0]), "+f"(d[j][0][1]), "+f"(d[j][1][0]), "+f"(d[j][1][1])::"memory");
+  }
+}
+// What this thread has stored in shared memory is there for products that begin after the next barrier.
+__device__ inline void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 #endif  // __CUDACC__
 
 }  // namespace tessera::cuda

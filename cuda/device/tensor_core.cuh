@@ -71,6 +71,8 @@ struct TensorCoreTile {
     }
   }
 
+  __device__ void settle() {}
+
   // f(row, column, kGroup results from there on) for all results of the thread.
   template <class F>
   __device__ void each(F&& f) const {

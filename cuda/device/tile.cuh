@@ -78,6 +78,8 @@ struct FmaTile {
     }
   }
 
+  __device__ void settle() {}
+
   // f(row, column, kGroup results from there on) for all results of the thread.
   template <class F>
   __device__ void each(F&& f) const {
@@ -94,7 +96,8 @@ using Tile = std::conditional_t<std::is_same_v<T, float>, FmaTile<T, kRows, kCol
                                 TensorCoreTile<T, kRows, kCols, kLeftAlongK, kRightAlongK>>;
 
 // Adds `steps` panels of both sources to the tile. One barrier a step is enough: what a thread writes at step s was last read at
-// step s - 1, which all have left when they pass the barrier at its end.
+// step s - 1, which all have left when they pass the barrier at its end. settle(): what a tile has to do before it; multiply() may
+// have only begun.
 template <class TileT, class A, class B>
 __device__ void multiply_panels(TileT& tile, A& a, B& b, int steps) {
   TESSERA_SHARED(left, typename TileT::Left[2]);
@@ -104,6 +107,7 @@ __device__ void multiply_panels(TileT& tile, A& a, B& b, int steps) {
   b.fetch();
   a.put(left[0]);
   b.put(right[0]);
+  tile.settle();
   __syncthreads();
   for (int step = 0; step < steps; ++step) {
     const int now = step % 2;
@@ -117,6 +121,7 @@ __device__ void multiply_panels(TileT& tile, A& a, B& b, int steps) {
       a.put(left[1 - now]);
       b.put(right[1 - now]);
     }
+    tile.settle();
     __syncthreads();
   }
 }

@@ -4,12 +4,17 @@
 #include <doctest/doctest.h>
 
 #include "cuda/context.h"
+#include "cuda/conv.h"
 #include "cuda/device/philox.cuh"
 #include "cuda/install.h"
 #include "cuda/launch.cuh"
 #include "tensor/base/rng.h"
+#include "tensor/ops/conv.h"
 #include "tensor/ops/copy.h"
+#include "tensor/ops/detect.h"
+#include "tensor/ops/norm.h"
 #include "tensor/ops/pointwise.h"
+#include "tensor/silent_backend.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/support/error_of.h"
 
@@ -76,6 +81,24 @@ TEST_CASE("a kernel that fails is named, with what it was given") {
   CHECK(ops::unary(UnaryOp::kSquare, x).to_vector<float>() == std::vector<float>(15, 1.0f));  // it goes on
 }
 
+// What it takes it takes, and tiles have the rest; by itself nothing asks for it.
+TEST_CASE("warpgroup kernels run when they are asked for") {
+  const auto kernel_of = [](DType type, int64_t in, int64_t out) {
+    const Tensor x = Tensor::full({1, 4, 4, in}, 1, type, kCuda), w = Tensor::full({out, 1, 1, in}, 1, type, kCuda);
+    emulated::fail_call("launch", 1, cudaErrorLaunchOutOfResources);
+    const std::string said = error_of([&] { ops::conv2d(x, w, {1, 0}); }).message();
+    return said.substr(0, said.find('('));
+  };
+  CHECK(kernel_of(DType::kBF16, 64, 64) == "cuda kernel conv2d");
+  cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);
+  CHECK(kernel_of(DType::kBF16, 64, 64) == "cuda kernel conv2d, wgmma");
+  CHECK(kernel_of(DType::kF16, 16, 40) == "cuda kernel conv2d, wgmma");
+  CHECK(kernel_of(DType::kF32, 64, 64) == "cuda kernel conv2d");
+  CHECK(kernel_of(DType::kBF16, 64, 32) == "cuda kernel conv2d");  // half a tile
+  CHECK(kernel_of(DType::kBF16, 12, 64) == "cuda kernel conv2d");  // no whole packs
+  cuda::set_conv_kernels(cuda::ConvKernels::kTiled);
+}
+
 TEST_CASE("a lost device is an error at the next call") {
   const Tensor x = Tensor::full({4}, 1, DType::kF32, kCuda);
   emulated::fail_call("cudaStreamSynchronize", 1, cudaErrorIllegalAddress);
@@ -86,6 +109,76 @@ TEST_CASE("a lost device is an error at the next call") {
 TEST_CASE("f64 is for the reference backend") {
   const Tensor x = Tensor::full({4}, 1, DType::kF64, kCuda);
   CHECK(says(error_of([&] { ops::unary(UnaryOp::kExp, x); }), "exp: got f64, expected f32, bf16 or f16 on a CUDA device"));
+}
+
+// The packed form is what the kernels write; nothing is copied together or taken apart again.
+TEST_CASE("batch norm of several ranks: a few launches, whatever the ranks and channels") {
+  for (const int64_t channels : {3, 200}) {
+    const Tensor x = Tensor::full({2, 5, 5, channels}, 1, DType::kF32, kCuda), gamma = Tensor::full({channels}, 1, DType::kF32, kCuda);
+    uint64_t before = emulated::launches();
+    const auto since = [&] { return emulated::launches() - std::exchange(before, emulated::launches()); };
+    const Tensor part = ops::batch_norm_part(x);
+    CHECK(since() == 2);
+    const Tensor parts = part.view({1, 1 + 2 * channels});
+    const ops::JoinedStats s = ops::batch_norm_join(parts, 1e-3);
+    CHECK(since() == 1);
+    const Tensor sums = Tensor::full({1, 2 * channels}, 1, DType::kF32, kCuda);
+    since();
+    ops::batch_norm_correction(parts, sums, 0, gamma, s.rstd);
+    CHECK(since() == 1);
+    CHECK(part.to_vector<float>()[0] == 50);
+    CHECK(s.mean.to_vector<float>() == std::vector<float>(size_t(channels), 1.0f));
+  }
+}
+
+// Of one image at 640 pixels with 80 classes, and of more than are worked on at a time.
+TEST_CASE("a rehearsal counts what detect takes meanwhile") {
+  struct Watched : SilentBackend {
+    using SilentBackend::SilentBackend;
+    void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) override {
+      asked = inner().detect_scratch_bytes(in, params);
+      in_use = allocator().stats().bytes_in_use;
+      SilentBackend::detect(in, params, detections, coefficients);
+    }
+    int64_t asked = 0, in_use = 0;
+  };
+  Backend& device = backend_for(kCuda);
+  const AllocatorStats before = device.allocator().stats();
+  for (const int64_t images : {1, 40}) {
+    Watched silent(device);
+    const BackendGuard guard(silent);
+    ops::DetectMaps maps;
+    maps.strides = {8, 16, 32};
+    for (size_t l = 0; l < kAnchorLevels; ++l) {
+      const int64_t side = 80 >> l;
+      const auto map = [&](int64_t c) { return Tensor::empty({images, side, side, c}, DType::kF32, kCuda); };
+      maps.box[l] = map(64), maps.cls[l] = map(80), maps.coefficients[l] = map(32);
+    }
+    ops::detect(maps, {.multi_label = true});
+    const int64_t keys = 8400 * 80 * 8;  // of an image
+    CHECK(silent.asked >= std::min<int64_t>(images, 24) * keys);
+    CHECK(silent.asked < std::min<int64_t>(images, 25) * keys + 1024);
+    CHECK(silent.asked <= int64_t{128} << 20);
+    CHECK(silent.allocator().stats().peak_in_use >= silent.in_use + silent.asked);
+  }
+  CHECK(device.allocator().stats().allocations == before.allocations);
+
+  // And it is what detect takes.
+  const Tensor box = Tensor::full({3, 4, 4, 64}, 0, DType::kF32, kCuda), none = Tensor::empty({3, 0, 0, 64}, DType::kF32, kCuda);
+  const DetectInput in{{{{box.image(), box.image(), box.image(), 8}, {none.image(), none.image(), none.image(), 16},
+                         {none.image(), none.image(), none.image(), 32}}},
+                       false,
+                       nullptr};
+  const DetectParams params{.multi_label = true};
+  const Tensor rows = Tensor::empty({3, 300, kDetectionColumns}, DType::kF32, kCuda);
+  const Tensor coefficients = Tensor::empty({3, 300, 64}, DType::kF32, kCuda);
+  device.allocator().reset_peaks();
+  const int64_t in_use = device.allocator().stats().bytes_in_use;
+  device.detect(in, params, rows.data<float>(), coefficients.data<float>());
+  const int64_t taken = device.allocator().stats().peak_in_use - in_use, told = device.detect_scratch_bytes(in, params);
+  CHECK(told > 3 * 16 * 64 * 8);
+  CHECK(taken >= told);
+  CHECK(taken < told + 2 * 64);  // each of the two is rounded up
 }
 
 TEST_CASE("Philox words are those of the host") {

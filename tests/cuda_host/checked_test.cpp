@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "cuda/context.h"
+#include "cuda/conv.h"
 #include "cuda/device/reduce.cuh"
 #include "cuda/launch.cuh"
 #include "tests/cuda_host/emulator.h"
@@ -204,6 +205,16 @@ void run_checked(const std::vector<OpCase>& all) {
 }
 
 TEST_CASE("the kernels, on a short list") { run_checked(small_op_cases()); }
+TEST_CASE("warpgroup kernels") {
+  std::vector<OpCase> cases;
+  for (const OpCase& c : conv_cases()) {
+    const bool wide = c.detail.find("24->40") != c.detail.npos || c.detail.find("16->72") != c.detail.npos;
+    if (c.method == "conv2d" && wide) cases.push_back(c);
+  }
+  cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);
+  run_checked(cases);
+  cuda::set_conv_kernels(cuda::ConvKernels::kTiled);
+}
 TEST_CASE("the kernels of detection" * doctest::skip()) { run_checked(detect_cases()); }  // for mutations.py
 TEST_CASE("the kernels, on every case" * doctest::skip()) { run_checked(all_op_cases()); }  // minutes; mutations.py asks for it
 

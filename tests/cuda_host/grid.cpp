@@ -70,7 +70,7 @@ class Machine {
   cudaError_t run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument, size_t argument_bytes);
   int barrier(int predicate, const Place& where);
   void meet(unsigned mask, void* mine, WarpAction action, const Place& where);
-  void* shared(SharedSlot& slot, size_t bytes, const char* name);
+  void* shared(SharedSlot& slot, size_t bytes, size_t alignment, const char* name);
   void* dynamic() { return arena_ + dynamic_; }
   void forget_reports() { reports_before_ = 0; }
   bool busy() const { return current_ != nullptr; }
@@ -362,9 +362,12 @@ size_t Machine::add_region(size_t bytes, const char* name) {
   return begin;
 }
 
-void* Machine::shared(SharedSlot& slot, size_t bytes, const char* name) {
+void* Machine::shared(SharedSlot& slot, size_t bytes, size_t alignment, const char* name) {
   if (slot.launch != unsigned(launch)) {
     slot.launch = unsigned(launch);
+    const size_t begin = (arena_used_ + alignment - 1) / alignment * alignment;
+    std::memset(arena_ + arena_used_, kCanary, begin - arena_used_);
+    arena_used_ = begin;
     slot.p = arena_ + add_region(bytes, name);
   }
   return slot.p;
@@ -480,9 +483,9 @@ void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where)
   machine.meet(mask, mine, action, where);
   access_checker.in_kernel = true;
 }
-void* shared_variable(SharedSlot& slot, size_t bytes, const char* name) {
+void* shared_variable(SharedSlot& slot, size_t bytes, size_t alignment, const char* name) {
   access_checker.in_kernel = false;
-  void* const p = machine.shared(slot, bytes, name);
+  void* const p = machine.shared(slot, bytes, alignment, name);
   access_checker.in_kernel = true;
   return p;
 }

@@ -18,7 +18,8 @@ TEST_CASE("pointwise and copy kernels, emulated") { run_emulated(pointwise_cases
 TEST_CASE("kernels over rows, emulated") { run_emulated(row_cases()); }
 TEST_CASE("pooling and batch norm kernels, emulated") { run_emulated(image_cases()); }
 TEST_CASE("convolution and matrix kernels, emulated") {
-  for (const cuda::ConvKernels kernels : {cuda::ConvKernels::kNaive, cuda::ConvKernels::kTiled}) {
+  using enum cuda::ConvKernels;
+  for (const cuda::ConvKernels kernels : {kNaive, kWgmma, kTiled}) {
     cuda::set_conv_kernels(kernels);
     CAPTURE(int(kernels));
     run_emulated(conv_cases());

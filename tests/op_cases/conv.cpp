@@ -20,6 +20,7 @@ const std::vector<Sizes> kSizes = {
     {2, 4, 5, 6, 7, 1, 1, 0},   {1, 12, 13, 48, 80, 1, 1, 0}, {1, 1, 1, 5, 3, 3, 1, 1},    {1, 8, 8, 64, 64, 3, 1, 1},
     {1, 6, 7, 4, 5, 5, 1, 2},   {2, 6, 6, 8, 9, 1, 2, 0},     {1, 20, 3, 1, 1, 3, 1, 0},   {1, 17, 33, 24, 40, 3, 1, 1},
     {2, 7, 6, 16, 24, 3, 2, 1}, {2, 14, 19, 17, 32, 3, 1, 1}, {4, 9, 9, 33, 16, 3, 1, 0},  {1, 31, 13, 40, 70, 1, 1, 0},
+    {1, 9, 10, 16, 72, 3, 2, 1},
 };
 const std::vector<DType> kAllTypes = {DType::kF32, DType::kBF16, DType::kF16};
 
@@ -33,7 +34,7 @@ std::vector<OpCase> conv_cases() {
     const double winograd = s.k == 3 && s.stride == 1 && std::min(s.i, s.o) >= 16 ? 4 : 0;
     const double flops = 2.0 * double(numel(s.y())) * double(s.k * s.k * s.i);
     // bf16 everywhere, f16 where channels fill vectors, with both strides, and where they do not.
-    const bool all_types = s.o == 4 || s.o == 24 || s.o == 32;
+    const bool all_types = s.o == 4 || s.o == 24 || s.o == 32 || s.o == 40;
     const std::vector<DType> types = all_types ? kAllTypes : std::vector{DType::kF32, DType::kBF16};
     auto forward = [&](std::string detail, bool bias, Activation act, bool residual) {
       list.push_back({.method = "conv2d",

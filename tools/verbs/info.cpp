@@ -40,8 +40,12 @@ std::vector<std::string> cpu_features() {
 std::string conv_kernels() {
   const bool plain = conv_choice() == ConvChoice::kNaive;
   const std::string_view cpu = backend_for(Device::cpu()).name();
-  return fmt::format("cpu {}, cuda {}", plain || cpu == "ref" ? "plain loops" : fmt::format("register-tiled {}{}", cpu, conv_choice() == ConvChoice::kDirect ? "" : ", Winograd for 3x3"),
-                     plain ? "naive" : conv_choice() == ConvChoice::kCudnn ? "cudnn, own where it refuses" : "own");
+  const std::string tiled = fmt::format("register-tiled {}{}", cpu, conv_choice() == ConvChoice::kDirect ? "" : ", Winograd for 3x3");
+  return fmt::format("cpu {}, cuda {}", plain || cpu == "ref" ? "plain loops" : tiled,
+                     plain                                 ? "naive"
+                     : conv_choice() == ConvChoice::kCudnn ? "cudnn, own where it refuses"
+                     : conv_choice() == ConvChoice::kWgmma ? "wgmma, own where it does not apply"
+                                                           : "own");
 }
 
 }  // namespace
