@@ -56,12 +56,13 @@ void enlarge(const float* cells, const MaskRect& rect, const BilinearAxis& ax, c
   }
   thread_local std::vector<uint8_t> line;
   line.resize(size_t(columns));
+  uint8_t* const out = line.data();
   for (int y = 0; y < ay.size(); ++y) {
     const float* upper = wide.data() + size_t(ay.i0[size_t(y)] - rect.y0) * size_t(columns);
     const float* lower = wide.data() + size_t(ay.i1[size_t(y)] - rect.y0) * size_t(columns);
     const float w0 = ay.w0[size_t(y)], w1 = ay.w1[size_t(y)];
-    for (int x = 0; x < columns; ++x) line[size_t(x)] = w0 * upper[x] + w1 * lower[x] > threshold;
-    pack_bits(line.data(), columns, words + y * words_of_row(columns));
+    for (int x = 0; x < columns; ++x) out[x] = w0 * upper[x] + w1 * lower[x] > threshold;
+    pack_bits(out, columns, words + y * words_of_row(columns));
   }
 }
 

@@ -111,13 +111,14 @@ struct ByteResize {
     out.words.resize(size_t(words_of_row(columns) * (out.where.y1 - out.where.y0)));
     thread_local std::vector<uint8_t> resized;
     resized.resize(size_t(columns));
+    uint8_t* const to = resized.data();
     for (int y = out.where.y0; y < out.where.y1; ++y) {
       const int32_t *upper = row(ay.i0[size_t(y)]), *lower = row(ay.i1[size_t(y)]);
       const int b0 = ay.w0[size_t(y)], b1 = ay.w1[size_t(y)];
       for (int x = 0; x < columns; ++x) {
-        resized[size_t(x)] = halves ? upper[x] + lower[x] >= 2 : ((b0 * upper[x]) >> 16) + ((b1 * lower[x]) >> 16) >= 2;
+        to[x] = halves ? upper[x] + lower[x] >= 2 : ((b0 * upper[x]) >> 16) + ((b1 * lower[x]) >> 16) >= 2;
       }
-      pack_bits(resized.data(), columns, out.words.data() + (y - out.where.y0) * words_of_row(columns));
+      pack_bits(to, columns, out.words.data() + (y - out.where.y0) * words_of_row(columns));
     }
     return out;
   }
