@@ -79,8 +79,8 @@ void CudaBackend::batch_norm_part(RowsView x, void* part) { cuda::batch_norm_par
 void CudaBackend::batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) {
   cuda::batch_norm_join(parts, eps, mean, rstd, unbiased);
 }
-void CudaBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
-                                        void* offset) {
+void CudaBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd,
+                                        void* slope, void* offset) {
   cuda::batch_norm_correction(parts, sums, own, gamma, rstd, slope, offset);
 }
 

@@ -49,7 +49,7 @@ __device__ void class_of(const Geometry& g, const Filters<const T>& w, const Ima
 // y[pixel, column] = act(bias[column] + sum over (tap, channel) of x[pixel at tap, channel] * w[tap, channel, column])
 //                    + residual[pixel, column]
 //
-// A block computes kRows pixels x kCols channels of TileT (cuda/device/tile.cuh); blocks that share pixels are neighbours, so that the
+// A block computes kRows pixels x kCols channels (cuda/device/tile.cuh); blocks that share pixels are neighbours, so that the
 // second finds the image in the cache. x is read along channels, kDepth of them for each pixel: at N > 1 in accesses of 16 bytes,
 // which never cross from one tap to the next. w is read along its inputs, which are k (kFilterAlongK) or columns. The result is
 // written from registers, a group of neighbouring channels at a time. What gradients add to comes in as the residual.

@@ -81,9 +81,9 @@ class DetectOps {
   // Bytes of the device's memory that it takes meanwhile.
   virtual int64_t detect_scratch_bytes(const DetectInput& /*in*/, const DetectParams& /*params*/) { return 0; }
 
-  // For every item the pixels of `where` as rows of bits (tensor/bit_rows.h) from its offset on: 1 where the logit L = sum over channels of coefficient *
-  // prototype, 0 outside of the crop, enlarged bilinearly from the slice to the target, is above 0. A target of the slice's size
-  // takes the logits as they are. prototypes (N, h, w, k) and coefficients (rows, k) in f32; `items` lie in the host's memory.
+  // For every item the pixels of `where` as rows of bits (tensor/bit_rows.h), from its offset on: 1 where the logit L = sum over
+  // channels of coefficient * prototype, 0 outside of the crop, enlarged bilinearly from the slice to the target, is above 0. A
+  // target of the slice's size takes the logits as they are. prototypes (N, h, w, k), coefficients (rows, k): f32; `items`: host.
   virtual void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) = 0;
 };
 

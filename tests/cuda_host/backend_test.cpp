@@ -114,7 +114,8 @@ TEST_CASE("f64 is for the reference backend") {
 // The packed form is what the kernels write; nothing is copied together or taken apart again.
 TEST_CASE("batch norm of several ranks: a few launches, whatever the ranks and channels") {
   for (const int64_t channels : {3, 200}) {
-    const Tensor x = Tensor::full({2, 5, 5, channels}, 1, DType::kF32, kCuda), gamma = Tensor::full({channels}, 1, DType::kF32, kCuda);
+    const Tensor x = Tensor::full({2, 5, 5, channels}, 1, DType::kF32, kCuda);
+    const Tensor gamma = Tensor::full({channels}, 1, DType::kF32, kCuda);
     uint64_t before = emulated::launches();
     const auto since = [&] { return emulated::launches() - std::exchange(before, emulated::launches()); };
     const Tensor part = ops::batch_norm_part(x);

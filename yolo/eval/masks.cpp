@@ -173,7 +173,8 @@ void MaskPatch::paint(uint8_t* mask) const {
   std::memset(mask, 0, size_t(height) * size_t(width));
   const int columns = where.x1 - where.x0;
   for (int y = where.y0; y < where.y1; ++y) {
-    unpack_bits(words.data() + (y - where.y0) * words_of_row(columns), columns, mask + size_t(y) * size_t(width) + size_t(where.x0));
+    unpack_bits(words.data() + (y - where.y0) * words_of_row(columns), columns,
+                mask + size_t(y) * size_t(width) + size_t(where.x0));
   }
 }
 
