@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Shows that the checks of the emulated GPU catch mistakes: makes one in a copy of a kernel's source, builds, runs, expects a failure.
 
-mutations.py BUILD_DIR [--only TEXT] [--list] [--every N] [--no-full]
+mutations.py BUILD_DIR [--only TEXT] [--readers TEXT] [--list] [--every N] [--no-full]
 
 BUILD_DIR holds a built test_cuda_host_checked. The mistakes: every barrier dropped; every bound of a loop and every guard off by one;
 every index of a shared variable off by one. --only takes those whose description has TEXT ("reduce.cu", "barrier"), --every N each
-Nth, --list only prints them. What the short list of cases does not catch is tried on all of them (--no-full: not). Half a minute each.
+Nth, --list only prints them. --readers builds a header's mistakes into the kernels with TEXT in their name only, and runs their cases.
+What the short list of cases does not catch is tried on all of them (--no-full: not). Half a minute each.
 Ends with 1 when a mistake survived that is not in EQUIVALENT.
 """
 
@@ -39,6 +40,7 @@ EQUIVALENT = {
 
 # Test cases that check a kernel which is no op of the suite, or all of its cases in little time.
 CASES = {"cuda/augment.cu": "augmentation*", "cuda/detect.cu": "*of detection", "cuda/mask_patches.cu": "*of detection",
+         "cuda/conv_wgmma.cu": "warpgroup*", "cuda/device/warpgroup.cuh": "warpgroup*",
          "bench/kernels/cuda/conv_rungs.cu": "ladder*", "bench/kernels/cuda/norm_rungs.cu": "ladder*"}
 
 
@@ -100,6 +102,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--only", default="")
+    parser.add_argument("--readers", default="")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--no-full", action="store_true")
@@ -146,7 +149,8 @@ def main():
             copy.parent.mkdir(parents=True)
             copy.write_text(text)
             objects = []
-            for kernel in [path] if path in kernels else [k for k in kernels if path in included(k)]:
+            built_anew = [path] if path in kernels else [k for k in kernels if path in included(k) and args.readers in k]
+            for kernel in built_anew:
                 command = ["-O1" if word == "-O3" else word for word in compile_one[kernel]]  # building is most of the time
                 objects.append(f"{folder}/{len(objects)}.o")
                 command[command.index("-o") + 1] = objects[-1]
@@ -161,8 +165,9 @@ def main():
             # The mistaken objects come before the library, which then has nothing to add to them.
             command = link.replace("-o bin/test_cuda_host_checked", f"-o {program} {' '.join(objects)}")
             subprocess.run(command, shell=True, cwd=build, check=True, capture_output=True)
-            if path in CASES:
-                return passes(program, CASES[path], 60)
+            cases = CASES.get(path) or (CASES.get(built_anew[0]) if args.readers else None)
+            if cases:
+                return passes(program, cases, 60)
             passed, said = passes(program, "*on a short list")
             if passed and not args.no_full:
                 passed, said = passes(program, "*on every case")
