@@ -2,10 +2,11 @@
 # Times Tessera and its peers in turns on this machine, prints one table with ratios and draws it (bars of each, and the bound).
 #   bench/compare.sh PEER_DIR [ROUNDS [SCALES [PRECISIONS [PICTURE]]]]     e.g. bench/compare.sh peers 3 n,s fp32,bf16 compare.svg
 # PEER_DIR holds (or gets, about 6 GB) a Python environment with the pinned peers. Medians over the rounds; run on an idle machine.
-# Defaults: 3 rounds, n, fp32,bf16, no picture. Batch 16 in training (PyTorch wants 5 GiB for n, more for larger scales), 1 in inference.
+# Defaults: 3 rounds, n, fp32,bf16, no picture. Batch 16 in training (PyTorch wants 5 GiB for n, 13 for m; BATCH=4 for l and x), 1 in inference.
 set -euo pipefail
 peers=$(realpath -m "${1:?folder for the peers (bench/peers/setup.sh installs them there)}")
 rounds=${2:-3}
+batch=${BATCH:-16}
 scales=${3:-n}
 precisions=${4:-fp32,bf16}
 picture=${5:+$(realpath -m "$5")}
@@ -35,12 +36,12 @@ for ((i = 0; i < rounds; ++i)); do
     for precision in ${precisions//,/ }; do
       echo "compare: round $((i + 1)) of $rounds, $scale, $precision" >&2
       ours=("$program" bench --model "yolov8$scale-seg" --imgsz 640 --threads 2 --precision "$precision" --json)
-      measure "$scale" "$precision" "${ours[@]}" --what step --batch 16 --runs 3
-      measure "$scale" "$precision" env LD_PRELOAD="$tcmalloc" "$peers/bin/python" bench/peers/torch_step.py "$scale" 16 --steps 3 --dtype "$precision"
+      measure "$scale" "$precision" "${ours[@]}" --what step --batch "$batch" --runs 3
+      measure "$scale" "$precision" env LD_PRELOAD="$tcmalloc" "$peers/bin/python" bench/peers/torch_step.py "$scale" "$batch" --steps 3 --dtype "$precision"
       measure "$scale" "$precision" "${ours[@]}" --what infer --batch 1 --runs 20
       [ "$precision" != fp32 ] || measure "$scale" "$precision" "$peers/bin/python" bench/peers/onnx_infer.py onnxruntime "$model" 20
       measure "$scale" "$precision" "$peers/bin/python" bench/peers/onnx_infer.py "openvino-${precision/fp32/f32}" "$model" 20
     done
   done
 done
-python3 bench/compare_table.py "$out/lines" $picture
+python3 bench/compare_table.py "$out/lines" "$batch" $picture

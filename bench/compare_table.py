@@ -1,6 +1,6 @@
 """Table of medians, and a picture, from the lines that compare.sh gathers; the standard library only.
 
-compare_table.py LINES [PICTURE.svg]     a line: scale, precision, JSON object
+compare_table.py LINES BATCH [PICTURE.svg]     BATCH: of training; a line: scale, precision, JSON object
 """
 
 import collections
@@ -13,13 +13,13 @@ OURS = "Tessera"
 COLOURS = {OURS: "#2a6fbb", "bound": "#d8d8d8"}
 
 
-def gather(path):
+def gather(path, batch):
     """(scale, precision, what) -> who -> [JSON objects, one a round]"""
     groups = collections.defaultdict(lambda: collections.defaultdict(list))
     for line in open(path):
         scale, precision, text = line.split(" ", 2)
         r = json.loads(text)
-        what = "training step, batch 16" if "step" in r["what"] else "inference, batch 1"
+        what = f"training step, batch {batch}" if "step" in r["what"] else "inference, batch 1"
         groups[scale, precision, what][r.get("peer", OURS)].append(r)
     return groups
 
@@ -75,18 +75,18 @@ def picture(groups):
             lines.append(f'<text x="{left + width + 8}" y="{y + 12}">{rate:.2f} images/s</text>')
             y += bar
         y += gap
-    lines.append(f'<text x="8" y="{y + 12}" fill="#666">grey: the bound, operations over the multiply-add peak measured beside it</text>')
+    lines.append(f'<text x="8" y="{y + 12}" fill="#666">grey: operations of the plain sum over the multiply-add peak measured beside it; Winograd takes fewer</text>')
     size = f'width="{left + width + 130}" height="{y + 24}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">\n' + \
         '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(lines) + "\n</svg>\n"
 
 
 def main():
-    groups = gather(sys.argv[1])
+    groups = gather(sys.argv[1], sys.argv[2])
     peaks = correct_bounds(groups)
     print("\n".join(table(groups, peaks)))
-    if len(sys.argv) > 2:
-        with open(sys.argv[2], "w") as f:
+    if len(sys.argv) > 3:
+        with open(sys.argv[3], "w") as f:
             f.write(picture(groups))
 
 

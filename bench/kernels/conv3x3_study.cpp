@@ -1,5 +1,5 @@
 // A study: the 3x3 convolution from the formula to the kernel that trains, rung by rung on one core. Every rung is checked against
-// sums in double and timed; the last column is what part it reaches of the multiply-add peak measured beside it.
+// sums in double and timed; beside it what part it reaches of the multiply-add peak measured with it, above 100 where products are saved.
 //
 //   conv3x3_study [--size 80] [--in 64] [--out 64] [--seconds 1]
 //
@@ -108,6 +108,7 @@ HWY_AFTER_NAMESPACE();
 
 #include "tensor/base/parallel.h"
 #include "tensor/base/rng.h"
+#include "tensor/conv_choice.h"
 #include "tensor/cpu/conv_tile.h"
 #include "tensor/cpu/install.h"
 #include "tensor/cpu/peak.h"
@@ -227,16 +228,21 @@ int run(int argc, char** argv) {
     const char* name;
     std::function<void()> run;
     DType type = DType::kF32;
+    const char* choice = "direct";
   };
   std::vector<Rung> rungs = {
       {"1 naive: the formula", [&] { naive(p); }},
       {"2 blocked, output channels innermost", [&] { blocked(p); }},
       {"3 vectorised: sums in a register", [&] { HWY_DYNAMIC_DISPATCH(cpu::Vectorised)(p); }},
       {"4 register-tiled: pixels x 2 vectors", [&] { HWY_DYNAMIC_DISPATCH(cpu::RegisterTiled)(p); }},
-      {"5 the backend's kernel, f32", [&] { ops::conv2d(inner, w, {1, 1}, {}, Activation::kNone, {}, y); }},
   };
+  const auto f32 = [&] { ops::conv2d(inner, w, {1, 1}, {}, Activation::kNone, {}, y); };
+  const auto bf16 = [&] { ops::conv2d(inner16, w16, {1, 1}, {}, Activation::kNone, {}, y16); };
+  rungs.push_back({"5 the backend's direct kernel, f32", f32});
+  rungs.push_back({"6 a quarter of the products: Winograd", f32, DType::kF32, "own"});
   if (cpu::multiplies_bf16()) {
-    rungs.push_back({"6 the backend's kernel, bf16", [&] { ops::conv2d(inner16, w16, {1, 1}, {}, Activation::kNone, {}, y16); }, DType::kBF16});
+    rungs.push_back({"7 the backend's direct kernel, bf16", bf16, DType::kBF16});
+    rungs.push_back({"8 bf16 through Winograd in f32", bf16, DType::kBF16, "own"});
   }
   const double flops = 2.0 * double(size * size * out) * double(9 * in);
   fmt::print("3x3 convolution, {} -> {} channels, {} x {} pixels, one core\n", in, out, size, size);
@@ -244,6 +250,7 @@ int run(int argc, char** argv) {
   bool correct = true;
   using Clock = std::chrono::steady_clock;
   for (const Rung& rung : rungs) {
+    set_conv_choice(rung.choice);
     rung.run();
     const double error = rung.type == DType::kBF16 ? worst(y16, 0x1p-8) : worst(y, 0);
     correct = correct && error <= 1;
