@@ -14,7 +14,7 @@ namespace tessera::cpu {
 
 namespace {
 
-constexpr int64_t kLeastChannels = 16;       // of either side: the transforms cost as much as the products save below
+constexpr int64_t kLeastChannels = 16;       // of either side: fewer fill no vector of AVX-512
 constexpr int64_t kFilterProducts = 1000;    // what transforming a filter costs, in products of each pair of channels
 constexpr int64_t kBlockBytes = 640 * 1024;  // transformed inputs and products of a task: most of L2
 constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
