@@ -122,15 +122,20 @@ HWY_INLINE void store_first(V v, T* p, int64_t count) {
   store(first(static_cast<size_t>(count)), static_cast<size_t>(count), v, p);
 }
 
+// Of kSize rows, the columns that the tile to the right adds.
+template <int kSize, int kForWriting, class T>
+HWY_INLINE void fetch_right(const PixelBlock<T>& d, int64_t i) {
+#pragma GCC unroll 1
+  for (int r = 0; r < kSize; ++r) {
+#pragma GCC unroll 4
+    for (int c = kSize; c < kSize + 4; ++c) __builtin_prefetch(d.p + r * d.row + c * d.pixel + i, kForWriting);
+  }
+}
+
 template <class T>
 void input(PixelBlock<const T> d, int64_t channels, float* v, int64_t plane) {
   each_vector(channels, [=](int64_t i, int64_t count) HWY_ATTR {
-    // The columns that the tile to the right adds.
-#pragma GCC unroll 1
-    for (int r = 0; r < 6; ++r) {
-#pragma GCC unroll 4
-      for (int c = 6; c < 10; ++c) __builtin_prefetch(d.p + r * d.row + c * d.pixel + i);
-    }
+    fetch_right<6, 0>(d, i);
     const auto run = [=](auto from) HWY_ATTR {
       both_axes<InputTransform>([=](int r, int c) HWY_ATTR { return from(d.p + r * d.row + c * d.pixel + i); },
                                 [=](int r, int c, V t) HWY_ATTR { store(t, v + (r * 6 + c) * plane + i); });
@@ -146,11 +151,7 @@ void input(PixelBlock<const T> d, int64_t channels, float* v, int64_t plane) {
 template <class T>
 void gradient(PixelBlock<const T> dy, int64_t channels, float* v, int64_t plane) {
   each_vector(channels, [=](int64_t i, int64_t count) HWY_ATTR {
-#pragma GCC unroll 1
-    for (int r = 0; r < 4; ++r) {
-#pragma GCC unroll 4
-      for (int c = 4; c < 8; ++c) __builtin_prefetch(dy.p + r * dy.row + c * dy.pixel + i);
-    }
+    fetch_right<4, 0>(dy, i);
     both_axes<GradientTransform>([=](int r, int c) HWY_ATTR { return load_first(dy.p + r * dy.row + c * dy.pixel + i, count); },
                                  [=](int r, int c, V t) HWY_ATTR { store(t, v + (r * 6 + c) * plane + i); });
   });
@@ -163,12 +164,7 @@ void output(const WinogradOutput<T>& job) {
     const float* m = job.m + i;
     const int64_t plane = job.plane;
     const PixelBlock<T> y{job.y.p + i, job.y.row, job.y.pixel};
-    // What the tile to the right will write.
-#pragma GCC unroll 1
-    for (int r = 0; r < 4; ++r) {
-#pragma GCC unroll 4
-      for (int c = 4; c < 8; ++c) __builtin_prefetch(y.p + r * y.row + c * y.pixel, 1);
-    }
+    fetch_right<4, 1>(y, 0);
     const auto product = [=](int r, int c) HWY_ATTR { return load(m + (r * 6 + c) * plane); };
     if (as_it_is && count == int64_t(kLanes)) {
       both_axes<OutputTransform>(product, [=](int r, int c, V v) HWY_ATTR { store(v, y.p + r * y.row + c * y.pixel); });
