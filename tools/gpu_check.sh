@@ -4,11 +4,15 @@
 #   tools/gpu_check.sh [REPORT_FOLDER]     default: build/gpu_report
 # REPORT_FOLDER/report.md says what was done and what was not; beside it lie the logs. Ends with 0 only when all that ran passed; with 3
 # where there is no device or no CUDA toolkit.
+#   GPU_CHECK_ONLY=REGEX       only the steps whose names match, for a second look
+#   GPU_CHECK_LIMIT=SECONDS    of all steps together (530)
+#   GPU_CHECK_PROGRAMS=FOLDER  programs that tools/gpu_pack.sh made on another machine: nothing is installed or built here
 set -uo pipefail
 report=${1:+$(realpath -m "$1")}
 cd "$(dirname "$0")/.." || exit 1
 report=${report:-$PWD/build/gpu_report}
-limit=530  # seconds, of all steps together
+limit=${GPU_CHECK_LIMIT:-530}
+only=${GPU_CHECK_ONLY:-.}
 
 stop() { echo "gpu_check: $*" >&2; exit 3; }
 
@@ -22,29 +26,31 @@ elif [[ -e /dev/nvidiactl || -e /dev/dxg ]]; then
 else
   stop "no CUDA device on this machine (no nvidia-smi and no driver). Run this where there is one; without one tools/test.sh proves what can be proven."
 fi
-nvcc=$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null) ||
-  stop "there is a device, but no nvcc on PATH, in CUDA_HOME or in /usr/local/cuda: install the CUDA toolkit (12 or newer)"
-if command -v apt-get >/dev/null; then
-  tools/install_deps.sh || stop "tools/install_deps.sh could not install what the build needs (see above)"
-else
-  for tool in cmake ninja c++ pkg-config; do
-    command -v "$tool" >/dev/null || stop "$tool is missing, and there is no apt-get to install it"
-  done  # the libraries are looked for by cmake, which names what is missing
+if [[ -z "${GPU_CHECK_PROGRAMS:-}" ]]; then
+  nvcc=$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null) ||
+    stop "there is a device, but no nvcc on PATH, in CUDA_HOME or in /usr/local/cuda: install the CUDA toolkit (12 or newer)"
+  if command -v apt-get >/dev/null; then
+    tools/install_deps.sh || stop "tools/install_deps.sh could not install what the build needs (see above)"
+  else
+    for tool in cmake ninja c++ pkg-config; do
+      command -v "$tool" >/dev/null || stop "$tool is missing, and there is no apt-get to install it"
+    done  # the libraries are looked for by cmake, which names what is missing
+  fi
 fi
 
 mkdir -p "$report" || stop "the report folder $report cannot be made"
-rm -f "$report"/*.log "$report"/*.refused.txt "$report"/report.md
+rm -f "$report"/*.log "$report"/*.row "$report"/*.refused.txt "$report"/report.md
+runs=$report/runs
 failed=0
 table=""
 
-# step NAME SECONDS COMMAND...: at most that long; the output goes to NAME.log, a row to the table.
-step() {
+# run_step NAME SECONDS COMMAND...: at most that long; the output goes to NAME.log, a row for the table to NAME.row.
+run_step() {
   local name=$1 most=$2 began=$SECONDS status outcome
   shift 2
   local left=$((limit - SECONDS))
   if ((left < 5)); then
-    table+="| $name | **not run**: out of time | |"$'\n'
-    failed=1
+    echo "| $name | **not run**: out of time | |" >"$report/$name.row"
     return 1
   fi
   ((most < left)) || most=$left
@@ -56,91 +62,146 @@ step() {
     124 | 137) outcome="**FAILED**: not done after $most s" ;;
     *) outcome="**FAILED** with $status" ;;
   esac
-  ((status == 0)) || { failed=1; tail -n 15 "$report/$name.log" >&2; }
-  table+="| $name | $outcome | $((SECONDS - began)) s |"$'\n'
+  echo "| $name | $outcome | $((SECONDS - began)) s |" >"$report/$name.row"
+  if ((status != 0)); then
+    { echo "---- $name: the end of its output"; tail -n 15 "$report/$name.log"; } >&2
+    # Once more, waiting for every kernel, so that the log names the one that fails.
+    [[ "$1" == "$test_cuda" ]] && TESSERA_SYNC=1 timeout -k 5 30 "$@" >"$report/$name.sync.log" 2>&1
+  fi
   return $status
 }
+wanted() { [[ "$1" =~ $only ]]; }
+step() { # run_step, now; 0 also when it is not wanted
+  wanted "$1" || return 0
+  run_step "$@"
+  local status=$?
+  take "$1"
+  return $status
+}
+begun=()
+begin() { # run_step beside the others that were begun: where not time is measured, but who is right
+  wanted "$1" || return 0
+  run_step "$@" &
+  begun+=("$1")
+}
+take() {
+  local row
+  row=$(cat "$report/$1.row")
+  rm -f "$report/$1.row"
+  table+="$row"$'\n'
+  [[ "$row" == *"| passed |"* ]] || failed=1
+}
+collect() {
+  wait
+  for name in "${begun[@]}"; do take "$name"; done
+  begun=()
+}
 skip() {
+  wanted "$1" || return 0
   echo "gpu_check: $1 skipped: $2" >&2
   table+="| $1 | skipped: $2 | |"$'\n'
 }
 
 # ---- build: for this device only, which is faster --------------------------------------------------------------------------------------
-build=build/gpu
-capability=$(sed -n '1s/.*, *\([0-9]*\)\.\([0-9]\),.*/\1\2/p' <<<"$devices")
-architecture=()
-[[ -n "$capability" ]] && architecture=(-DCMAKE_CUDA_ARCHITECTURES="$capability")
+capability=$(sed -n '1s/^[^,]*, *\([0-9]*\)\.\([0-9]\),.*/\1\2/p' <<<"$devices")
 export TESSERA_REQUIRE_DEVICE=1
 built=0
-step configure 60 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DTESSERA_CUDA=ON -DTESSERA_TESTS=ON "${architecture[@]}" &&
-  step build 360 cmake --build $build --target tessera test_cuda test_cuda_resources cuda_ladder && built=1
-test_cuda=$build/bin/test_cuda
+if [[ -n "${GPU_CHECK_PROGRAMS:-}" ]]; then
+  programs=$(realpath "$GPU_CHECK_PROGRAMS") || stop "no folder $GPU_CHECK_PROGRAMS"
+  test_cuda=$programs/bin/test_cuda
+  [[ -x $test_cuda ]] || stop "no programs in $programs: tools/gpu_pack.sh makes them"
+  # The vendor's libraries may be there as Python packages only.
+  vendor=$(python3 -c 'import glob, sysconfig; print(":".join(glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/*/lib")))' 2>/dev/null)
+  export LD_LIBRARY_PATH="$programs/lib${vendor:+:$vendor}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  export TESSERA_SOURCE_DIR=$PWD  # where the tests seek their golden values
+  table+="| build | skipped: programs of another machine | |"$'\n'
+  built=1
+else
+  programs=build/gpu
+  test_cuda=$programs/bin/test_cuda
+  architecture=()
+  [[ -n "$capability" ]] && architecture=(-DCMAKE_CUDA_ARCHITECTURES="$capability")
+  run_step configure 60 cmake -S . -B $programs -G Ninja -DCMAKE_BUILD_TYPE=Release -DTESSERA_CUDA=ON -DTESSERA_TESTS=ON "${architecture[@]}"
+  take configure
+  ((failed)) || { run_step build 360 cmake --build $programs --target tessera test_cuda test_cuda_resources cuda_ladder && built=1; take build; }
+fi
+tessera=$programs/bin/tessera
 
 if ((built)); then
-  # ---- right ---------------------------------------------------------------------------------------------------------------------------
-  step info 20 $build/bin/tessera info
-  # What has never run on a GPU comes first: until this passes, --conv wgmma is nobody's business.
-  if [[ "$capability" == 90 ]]; then
-    TESSERA_CONV=wgmma step op_cases_wgmma 60 $test_cuda --test-case='convolution and matrix kernels'
-  else
-    skip op_cases_wgmma "for sm_90 only"
-  fi
-  step op_cases 150 $test_cuda --test-case-exclude='training step*,ten-step*'
-  TESSERA_CONV=cudnn step op_cases_cudnn 120 $test_cuda --test-case='convolution and matrix kernels'
-  TESSERA_CONV=cudnn TESSERA_DETERMINISTIC=1 step op_cases_cudnn_deterministic 60 $test_cuda --test-case='convolution and matrix kernels'
-  step training_steps 60 $test_cuda --test-case='training step*'  # replayed against call by call, bf16 and fp16 beside fp32
-  step trajectory 30 $test_cuda --test-case='ten-step*'  # against the original's stored numbers
-  step ladder 40 $build/bin/cuda_ladder
-  step resources 20 $build/bin/test_cuda_resources --test-case='compiled kernels'
-  sanitizer=$(command -v compute-sanitizer || ls "$(dirname "$nvcc")/compute-sanitizer" 2>/dev/null)
+  # ---- right: all at once, each test case a process of its own, for a kernel that fails takes its process with it ------------------------
+  step info 30 "$tessera" info
+  export TESSERA_THREADS=2
+  while IFS= read -r name; do
+    slug=$(tr -cs 'a-z0-9' '_' <<<"${name,,}")
+    begin "case_${slug:0:40}" 100 "$test_cuda" --test-case="${name//,/?}"
+  done < <("$test_cuda" --list-test-cases | sed '1,/^=/d; /^=/,$d' | grep -v -e 'short list' -e 'op rates')
+  for kernels in naive cudnn wgmma; do
+    if [[ $kernels == wgmma && "$capability" != 90 ]]; then
+      skip conv_wgmma "for sm_90 only"
+    else
+      TESSERA_CONV=$kernels begin conv_$kernels 120 "$test_cuda" --test-case='convolution and matrix kernels'
+      TESSERA_CONV=$kernels begin steps_$kernels 120 "$test_cuda" --test-case='training step*'
+    fi
+  done
+  TESSERA_CONV=cudnn TESSERA_DETERMINISTIC=1 begin conv_cudnn_deterministic 120 "$test_cuda" --test-case='convolution and matrix kernels'
+  sanitizer=$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer" 2>/dev/null)
   if [[ -n "$sanitizer" ]]; then
     for tool in memcheck racecheck synccheck; do
-      TESSERA_CUDA_CACHE=0 step $tool 60 "$sanitizer" --tool $tool --error-exitcode 9 $test_cuda --no-skip --test-case='short list'
+      TESSERA_CUDA_CACHE=0 begin $tool 120 "$sanitizer" --tool $tool --error-exitcode 9 "$test_cuda" --no-skip --test-case='short list'
     done
   else
-    skip compute-sanitizer "not on PATH and not beside nvcc"
+    skip compute-sanitizer "not on PATH and not in ${CUDA_HOME:-/usr/local/cuda}/bin"
   fi
+  collect
+  unset TESSERA_THREADS
+  [[ -x $programs/bin/test_cuda_resources && -z "${GPU_CHECK_PROGRAMS:-}" ]] &&
+    step resources 20 "$programs/bin/test_cuda_resources" --test-case='compiled kernels'
 
   # The embedded data set to the bars of tools/quickstart.sh, in bf16, with pictures made on the device.
-  runs=$report/runs
   rm -rf "$runs"
   train() {  # NAME SECONDS ARGUMENT...
     local name=$1 most=$2
     shift 2
-    step "train_$name" "$most" $build/bin/tessera train --data shapes --device cuda --precision bf16 --project "$runs" --name "$name" --log text "$@"
+    step "train_$name" "$most" "$tessera" train --data shapes --device cuda --precision bf16 --project "$runs" --name "$name" --log text "$@"
   }
-  train quickstart 90 --cfg docs/quickstart.yaml --augment cuda &&
+  train quickstart 90 --cfg docs/quickstart.yaml --augment cuda
+  [[ -f $runs/quickstart/metrics.json ]] &&
     step quickstart_bars 5 python3 -c "
 import json, sys
 m = json.load(open('$runs/quickstart/metrics.json'))
 print({k: m[k] for k in ('box', 'mask', 'images_per_s') if k in m})
 sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
 
-  # ---- fast ----------------------------------------------------------------------------------------------------------------------------
-  step op_rates 40 $test_cuda --no-skip --test-case='op rates'
-  # Steps call by call and as a graph, and inference, of all scales.
+  # ---- fast: one after the other --------------------------------------------------------------------------------------------------------
+  step ladder 40 "$programs/bin/cuda_ladder"
+  step op_rates 40 "$test_cuda" --no-skip --test-case='op rates'
+  kinds="own cudnn"
+  [[ "$capability" == 90 ]] && kinds+=" wgmma"
+  # Steps call by call and as a graph, and inference, of all scales; n and its convolutions by each kind of kernels, and where its step goes.
+  for kernels in $kinds; do
+    step bench_step_n_16_$kernels 30 "$tessera" bench step --model yolov8n-seg --batch 16 --device cuda --precision bf16 --conv $kernels --runs 10 --json
+    step conv_table_$kernels 40 "$tessera" bench op --model yolov8n-seg --batch 16 --device cuda --precision bf16 --conv $kernels --runs 5 --json
+  done
+  step profile_step 40 "$tessera" bench step --model yolov8n-seg --batch 16 --device cuda --precision bf16 --runs 5 --profile 5
+  step profile_infer 40 "$tessera" bench infer --model yolov8n-seg --batch 32 --device cuda --precision bf16 --runs 5 --profile 5
   for scale in n s m l x; do
     for batch in 16 64; do
-      step bench_step_${scale}_$batch 30 $build/bin/tessera bench step --model yolov8$scale-seg --batch $batch --device cuda --precision bf16 --runs 10 --json
+      step bench_step_${scale}_$batch 30 "$tessera" bench step --model yolov8$scale-seg --batch $batch --device cuda --precision bf16 --conv cudnn --runs 10 --json
     done
     for batch in 1 32; do
-      step bench_infer_${scale}_$batch 20 $build/bin/tessera bench infer --model yolov8$scale-seg --batch $batch --device cuda --precision bf16 --runs 20 --json
+      step bench_infer_${scale}_$batch 20 "$tessera" bench infer --model yolov8$scale-seg --batch $batch --device cuda --precision bf16 --conv cudnn --runs 20 --json
     done
   done
   # Whether the loader keeps up: the same epochs with pictures made by the host's threads and by the device.
   for where in cpu cuda; do
     train loader_$where 40 --imgsz 640 --batch 16 --epochs 3 --no-val --no-plots --workers "$(nproc)" --augment $where
   done
-  # The convolution table: every shape of n in bf16, by each kind of kernels.
-  tables="own cudnn"
-  [[ "$capability" == 90 ]] && tables+=" wgmma"
-  for kernels in $tables; do
-    step conv_table_$kernels 40 $build/bin/tessera bench op --model yolov8n-seg --batch 16 --device cuda --precision bf16 --conv $kernels --runs 5 --json
-  done
-  if python3 -c 'import torch, ultralytics; assert torch.cuda.is_available()' 2>/dev/null; then
+  if ! wanted torch_step; then
+    :
+  elif python3 -c 'import torch, ultralytics; assert torch.cuda.is_available()' 2>"$report/torch_step.refused.txt"; then
     export YOLO_CONFIG_DIR="$report" YOLO_OFFLINE=true
     step torch_step 60 python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20
-    step torch_step_compiled 120 python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20 --compile
+    step torch_step_compiled 150 python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20 --compile
   else
     skip torch_step "no PyTorch with CUDA and ultralytics for this python3"
   fi
@@ -151,16 +212,16 @@ fi
   echo "# GPU check"
   echo
   echo "- devices: ${devices//$'\n'/; }"
-  echo "- compiler: $("$nvcc" --version | tail -n 2 | head -n 1)"
+  [[ -n "${nvcc:-}" ]] && echo "- compiler: $("$nvcc" --version | tail -n 2 | head -n 1)"
   echo "- source: $(git describe --always --dirty=', with changes' 2>/dev/null || echo 'not a git checkout')"
   echo "- date: $(date -u +%Y-%m-%dT%H:%MZ), $SECONDS s in all"
   echo
   echo "| step | outcome | time |"
   echo "|---|---|---|"
   printf '%s' "$table"
-  if [[ -f "$report/op_cases.log" ]] && grep -q 'no kernel yet' "$report/op_cases.log"; then
+  if grep -qs 'no kernel yet' "$report"/case_*.log; then
     echo
-    echo "Methods without a kernel in this source, so not checked: $(sed -n 's/.*no kernel yet for //p' "$report/op_cases.log" | sort -u | paste -sd' ')"
+    echo "Methods without a kernel in this source, so not checked: $(sed -n 's/.*no kernel yet for //p' "$report"/case_*.log | sort -u | paste -sd' ')"
   fi
   echo
   echo "Not there to be run yet: several devices (NCCL)."
@@ -184,6 +245,9 @@ fi
     [[ -f "$runs/$name/metrics.json" ]] && echo && echo "$name: $(python3 -c "import json; print(json.load(open('$runs/$name/metrics.json'))['images_per_s'])") images/s in training"
   done
   [[ -f "$report/ladder.log" ]] && { echo; echo "## Ladders"; echo; sed 's/^/    /' "$report/ladder.log"; }
+  for name in profile_step profile_infer; do
+    [[ -f "$report/$name.log" ]] && { echo; echo "## $name"; echo; sed 's/^/    /' "$report/$name.log"; }
+  done
   for log in "$report"/bench_*.log "$report"/conv_table_*.log "$report"/torch_step*.log; do
     grep -q '^{' "$log" 2>/dev/null && { echo; echo "$(basename "$log" .log):"; echo; grep '^{' "$log" | sed 's/^/    /'; }
   done

@@ -2,6 +2,7 @@
 // nn/io and the reader of nn/io is tested against a second one.
 #pragma once
 
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -16,7 +17,11 @@ namespace tessera::testing {
 
 using TensorMap = std::map<std::string, Tensor>;
 
-inline std::filesystem::path golden_dir() { return std::filesystem::path(TESSERA_SOURCE_DIR) / "tests" / "golden"; }
+// Of the source that was built, or of TESSERA_SOURCE_DIR where programs run on another machine (tools/gpu_pack.sh).
+inline std::filesystem::path golden_dir() {
+  const char* const elsewhere = std::getenv("TESSERA_SOURCE_DIR");
+  return std::filesystem::path(elsewhere != nullptr ? elsewhere : TESSERA_SOURCE_DIR) / "tests" / "golden";
+}
 
 inline DType safetensors_type(const std::string& name) {
   static const std::map<std::string, DType> types = {{"F64", DType::kF64}, {"F32", DType::kF32},  {"BF16", DType::kBF16},
