@@ -127,11 +127,23 @@ void YoloSeg::init(uint64_t seed) {
 }
 
 void YoloSeg::fold() {
+  if (folded_for_good_) return;
   fold_batch_norm(*this, compute_type_);
   folded_ = true;
 }
 
+void YoloSeg::fold_for_good() {
+  for_each_module([this](const std::string&, Module& m) {
+    auto* block = dynamic_cast<ConvBnAct*>(&m);
+    if (block == nullptr) return;
+    block->fold(compute_type_);
+    block->release_weight();
+  });
+  folded_ = folded_for_good_ = true;
+}
+
 void YoloSeg::unfold() {
+  if (folded_for_good_) return;
   unfold_batch_norm(*this);
   folded_ = false;
 }

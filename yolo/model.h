@@ -54,6 +54,9 @@ class YoloSeg : public Module {
   void fold();
   void unfold();
   bool folded() const { return folded_; }
+  // For a program that does nothing else: layer by layer, and each lets go of the weights that the folded ones were made of. Such a
+  // model stays folded (fold() and unfold() do nothing), cannot be trained, saved, moved or given another compute type.
+  void fold_for_good();
 
   // The type of activations and of the filters that multiply them: f32, or bf16. Masters, sums, statistics and the outputs of the
   // network stay f32. Before fold().
@@ -86,7 +89,7 @@ class YoloSeg : public Module {
   std::vector<std::unique_ptr<Module>> layers_;
   std::vector<int64_t> last_use_;  // index of the last layer that reads a layer's output
   std::array<int64_t, kLevels> strides_{};
-  bool folded_ = false;
+  bool folded_ = false, folded_for_good_ = false;
   DType compute_type_ = DType::kF32;
 };
 

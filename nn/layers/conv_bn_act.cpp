@@ -28,6 +28,7 @@ Variable ConvBnAct::forward(const Variable& x, const Variable& residual, const T
     return Variable(ops::conv2d(x.data(), folded_weight_, folded_bias_, Activation::kSilu,
                                 residual.defined() ? residual.data() : Tensor{}, into));
   }
+  TESSERA_CHECK(!released_, "a Conv block whose weight was let go of was asked for more than the folded path");
   if (plain_path) {
     const Variable y = ag::silu(bn.forward(conv.forward(x)));
     return residual.defined() ? ag::add(y, residual) : y;
@@ -60,6 +61,13 @@ void ConvBnAct::fold(DType type) {
 void ConvBnAct::unfold() {
   folded_weight_ = {};
   folded_bias_ = {};
+}
+
+void ConvBnAct::release_weight() {
+  TESSERA_CHECK(folded(), "release_weight() before fold()");
+  const Tensor& w = conv.weight.data();
+  conv.weight.set_data(Tensor::zeros({1}, w.dtype(), w.device()).expand(w.shape()));
+  released_ = true;
 }
 
 void fold_batch_norm(Module& root, DType type) {

@@ -25,6 +25,8 @@ class ConvBnAct : public UnaryModule {
   void fold(DType type = DType::kF32);
   void unfold();
   bool folded() const { return folded_weight_.defined(); }
+  // Lets go of the convolution's weight (of its memory; the shape stays): from here on there is the folded path and no other.
+  void release_weight();
 
   static void use_plain_path(bool on);  // for tests and teaching; affects all blocks
 
@@ -35,6 +37,7 @@ class ConvBnAct : public UnaryModule {
  private:
   ops::PackedFilter folded_weight_;
   Tensor folded_bias_;
+  bool released_ = false;
 };
 
 // Folds every Conv block below (recursively); validation and prediction run the folded network.

@@ -10,6 +10,7 @@
 #include "autograd/grad_mode.h"
 #include "nn/parameter_arena.h"
 #include "tensor/backend.h"
+#include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 #include "tests/yolo/formula_model.h"
 
@@ -228,6 +229,25 @@ TEST_CASE("plain, fused and folded paths agree") {
   const RawOutputs plain = model.forward(image);
   ConvBnAct::use_plain_path(false);
   CHECK(worst_difference(plain, fused) < 2e-5);
+}
+
+TEST_CASE("folded for good: the same outputs, and no other path") {
+  YoloSeg model(parse_model_yaml("yolov8n-seg", "", 5));
+  testing::set_formula_weights(model);
+  const Variable image(testing::formula_image(1, 64, 64));
+  const NoGrad guard;
+  model.train(false);
+  model.fold();
+  const RawOutputs folded = model.forward(image);
+  model.unfold();
+  model.fold_for_good();
+  model.fold();  // as a predictor does
+  CHECK(worst_difference(model.forward(image), folded) == 0);
+  model.unfold();
+  CHECK(model.folded());
+  CHECK(worst_difference(model.forward(image), folded) == 0);
+  model.train(true);
+  CHECK(testing::error_of([&] { model.forward(image); }).message().find("let go of") != std::string::npos);
 }
 
 TEST_CASE("outputs in bf16 stay near those in f32, folded or not") {

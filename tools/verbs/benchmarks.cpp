@@ -182,7 +182,7 @@ Json bench_infer(const Config& c) {
   model.set_compute_type(compute_type_of(c));
   const int64_t size = c.integer("imgsz"), batch = c.is_explicit("batch") ? c.integer("batch") : 1, runs = std::max<int64_t>(c.integer("runs"), 10);
   model.train(false);
-  model.fold();
+  model.fold_for_good();
   const NoGrad guard;
   const Variable images = normalize(random_batch(batch, size, model.nc(), 0).images.to(model.device()));
   Json j = header(c, model.spec().name);

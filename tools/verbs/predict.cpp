@@ -254,6 +254,7 @@ int run_predict(const Config& config) {
              fmt::format("warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
                          config.text("model")));
   }
+  loaded.model->fold_for_good();
   Predictor predictor(*loaded.model, loaded.names, predictor_options(config));
   Output output(config, files.size(), log, predictor.names());
   // One image at a time unless told otherwise: the result of an image is out as soon as it can be.

@@ -84,6 +84,7 @@ int run_val(const Config& config) {
   options.agnostic = config.flag("agnostic_nms") || options.single_class;
   options.style = config.text("map_style") == "original" ? MapStyle::kOriginal : MapStyle::kCoco;
   const Evaluator evaluator(data->names(), options);
+  loaded.model->fold_for_good();
 
   Progress progress(log, data->size());
   EvaluatorHooks hooks;
