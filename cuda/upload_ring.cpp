@@ -12,6 +12,7 @@
 #include "cuda/context.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/event.h"
+#include "tensor/base/parallel.h"
 
 namespace tessera {
 
@@ -22,6 +23,15 @@ constexpr size_t kAlignment = 256;
 
 size_t bytes_of(const Tensor& t) { return size_t(t.numel()) * size_of(t.dtype()); }
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// A batch of pictures is more than one core copies within a step of a small network.
+void copy(std::byte* to, const void* from, size_t bytes) {
+  constexpr size_t kPiece = size_t{1} << 20;
+  parallel_chunks(int64_t((bytes + kPiece - 1) / kPiece), [&](int64_t i) {
+    const size_t first = size_t(i) * kPiece;
+    std::memcpy(to + first, static_cast<const std::byte*>(from) + first, std::min(kPiece, bytes - first));
+  });
+}
 
 class Pinned {
  public:
@@ -71,7 +81,7 @@ class Ring final : public UploadRing {
       slot.parts.push_back(slot.room[i].narrow(0, 0, part.numel()).view(part.shape()));
       const size_t bytes = bytes_of(part);
       if (bytes == 0) continue;
-      std::memcpy(pinned, part.raw(), bytes);
+      copy(pinned, part.raw(), bytes);
       TESSERA_CUDA_CHECK(cudaMemcpyAsync(slot.parts[i].raw(), pinned, bytes, cudaMemcpyHostToDevice, stream_.get()));
       pinned += aligned(bytes);
     }
