@@ -172,6 +172,9 @@ m = json.load(open('$runs/quickstart/metrics.json'))
 print({k: m[k] for k in ('box', 'mask', 'images_per_s') if k in m})
 sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
 
+  weights=$runs/quickstart/weights/best.safetensors
+  step program 60 tools/gpu_check_program.sh "$tessera" "$report/program" cuda "$([[ -f "$weights" ]] && echo "$weights")"
+
   # ---- fast: one after the other --------------------------------------------------------------------------------------------------------
   step ladder 40 "$programs/bin/cuda_ladder"
   step op_rates 40 "$test_cuda" --no-skip --test-case='op rates'
