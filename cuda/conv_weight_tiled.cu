@@ -1,11 +1,14 @@
 // Gradients of filters and biases: sums over all pixels. A filter has few numbers and each sums very many terms, so the pixels are
 // split into chunks that blocks work on at the same time. Each chunk leaves its sums in scratch memory and a second kernel adds
-// them in order: how many chunks there are depends on the shapes alone, so the result has the same bits on every run and every
-// device.
+// them in a fixed order: how many chunks there are depends on the shapes alone, so the result has the same bits on every run and
+// every device.
 #include <algorithm>
+#include <bit>
 
 #include "cuda/conv.h"
+#include "cuda/device/columns.cuh"
 #include "cuda/device/element.cuh"
+#include "cuda/device/rows.cuh"
 #include "cuda/device/sources.cuh"
 #include "cuda/launch.cuh"
 
@@ -14,15 +17,43 @@ namespace tessera::cuda::tiled {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kEnoughBlocks = 1024;  // fills any device several times over
+constexpr int kEnoughBlocks =
+    256;  // two for each processor of a large device: with more, adding the chunks costs more than it gains
 
-// y[i] (+)= sum over chunks of partial[chunk, i], in order. One thread a number; each chunk is read in full lines.
-__global__ void __launch_bounds__(kThreads) add_chunks_kernel(const float* partial, int chunks, int count, float* y, bool accumulate) {
-  const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i >= count) return;
+// y[i] (+)= sum over chunks of partial[chunk, i]. Block: kThreads / groups neighbouring numbers. Thread: one of them, every
+// groups-th chunk, eight read together; the groups' sums then meet in shared memory, in order.
+constexpr int kAddTogether = 8, kMostGroups = 32;
+__global__ void __launch_bounds__(kThreads)
+    add_chunks_kernel(const float* partial, int chunks, int count, int groups, float* y, bool accumulate) {
+  TESSERA_SHARED(sums, float[kThreads]);
+  const int numbers = kThreads / groups;
+  const int t = int(threadIdx.x);
+  const int group = t / numbers;
+  const int i = int(blockIdx.x) * numbers + t - group * numbers;
   float sum = 0.0f;
-  for (int chunk = 0; chunk < chunks; ++chunk) sum += partial[int64_t(chunk) * count + i];
+  if (i < count) {
+    for (int first = group; first < chunks; first += kAddTogether * groups) {
+      float read[kAddTogether];
+#pragma unroll
+      for (int k = 0; k < kAddTogether; ++k) {
+        const int chunk = first + k * groups;
+        read[k] = chunk < chunks ? partial[int64_t(chunk) * count + i] : 0.0f;
+      }
+#pragma unroll
+      for (int k = 0; k < kAddTogether; ++k) sum += read[k];
+    }
+  }
+  sums[t] = sum;
+  __syncthreads();
+  if (group != 0 || i >= count) return;
+  for (int g = 1; g < groups; ++g) sum += sums[g * numbers + t];
   put(y[i], sum, accumulate);
+}
+
+void add_chunks(const Scratch<float>& partial, int chunks, int count, void* y, bool accumulate) {
+  const int groups = int(std::bit_ceil(unsigned(std::min((chunks + kAddTogether - 1) / kAddTogether, kMostGroups))));
+  launch("add chunks", {dim3(blocks_for(count, kThreads / groups)), dim3(kThreads)}, add_chunks_kernel,
+         static_cast<const float*>(partial.get()), chunks, count, groups, static_cast<float*>(y), accumulate);
 }
 
 // Where number (row, tap, channel) of the product lies in the filter.
@@ -87,34 +118,48 @@ void weight_product(const char* name, const ImageView& plain, const ImageView& i
     } else {
       run.template operator()<1>();
     }
-    launch("add chunks", one_thread_each(count, kThreads), add_chunks_kernel, static_cast<const float*>(partial.get()), chunks,
-           count, static_cast<float*>(dw.p), accumulate);
+    add_chunks(partial, chunks, count, dw.p, accumulate);
   });
 }
 
-// partial[chunk, c] = sum over the chunk's rows of dy[r, c].
-//
-// A block of 32 channels x 8 rows: a warp reads 32 neighbouring channels of one row, every 8th row is its own; the 8 sums of a
-// channel then meet in shared memory.
-constexpr int kBiasRows = 8;
-template <class T>
-__global__ void __launch_bounds__(kThreads) bias_kernel(Rows<const T> dy, int per_chunk, float* partial) {
-  TESSERA_SHARED(sums, float[kBiasRows][32]);
-  const int lane = int(threadIdx.x) % 32;
-  const int warp = int(threadIdx.x) / 32;
-  const int c = int(blockIdx.x) * 32 + lane;
-  const int begin = int(blockIdx.y) * per_chunk;
-  const int end = min(begin + per_chunk, dy.rows);
-  float sum = 0.0f;
-  if (c < dy.cols) {
-    for (int r = begin + warp; r < end; r += kBiasRows) sum += load(dy.row(r)[c]);
+// partial[chunk, c] = sum over the chunk's rows of dy[r, c]. Thread: N channels, rows `height` apart, four read together.
+constexpr int kBiasGroup = 4;
+struct CombinedBias {
+  template <class Get>
+  __device__ float operator()(int parts, const Get& part) const {
+    float sum = 0.0f;
+    for (int k = 0; k < parts; ++k) sum += part(k);
+    return sum;
   }
-  sums[warp][lane] = sum;
-  __syncthreads();
-  if (warp != 0 || c >= dy.cols) return;
-  for (int w = 1; w < kBiasRows; ++w) sum += sums[w][lane];
-  partial[int64_t(blockIdx.y) * dy.cols + c] = sum;
+};
+template <class T, int N>
+__global__ void __launch_bounds__(kReductionThreads, 2) bias_kernel(Rows<const T> dy, float* partial, ColumnPlan plan) {
+  TESSERA_SHARED(parts, float[N * kReductionThreads]);
+  const ColumnPlace at = column_place<N>(plan, dy.rows, dy.cols);
+  float mine[N] = {};
+  if (at.any) {
+    for (int row = at.row; row < at.end; row += kBiasGroup * at.step) {
+      Packed<T, N> group[kBiasGroup];
+#pragma unroll
+      for (int k = 0; k < kBiasGroup; ++k) {
+        const int r = row + k * at.step;
+        group[k] = r < at.end ? load_packed<N>(dy.row(r) + at.col) : Packed<T, N>{};
+      }
+#pragma unroll
+      for (int k = 0; k < kBiasGroup; ++k) {
+        const Pack<T, N> v = unpacked(group[k]);
+#pragma unroll
+        for (int i = 0; i < N; ++i) mine[i] += v.v[i];
+      }
+    }
+  }
+  store_chunk(partial, parts, mine, plan, at, dy.cols, CombinedBias{});
 }
+struct StoreBias {
+  float* dbias;
+  bool accumulate;
+  __device__ void operator()(int c, float sum) const { put(dbias[c], sum, accumulate); }
+};
 
 }  // namespace
 
@@ -131,18 +176,16 @@ void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw,
 }
 
 void bias_backward(RowsView dy, void* dbias, bool accumulate) {
-  const int rows = size32(dy.rows);
-  const int cols = size32(dy.cols);
-  const int blocks = int(blocks_for(cols, 32));
-  constexpr int kLeast = 128;  // rows of a chunk, 16 for a thread
-  const int chunks = std::clamp(kEnoughBlocks / std::max(1, blocks), 1, std::max(1, rows / kLeast));
-  const int per_chunk = (rows + chunks - 1) / chunks;
   for_floating("bias_backward", dy.t, [&]<class T>() {
-    const Scratch<float> partial(int64_t(chunks) * cols);
-    launch("bias_backward", {dim3(unsigned(blocks), unsigned(chunks)), dim3(kThreads)}, bias_kernel<T>, rows_of<const T>(dy),
-           per_chunk, partial.get());
-    launch("add chunks", one_thread_each(cols, kThreads), add_chunks_kernel, static_cast<const float*>(partial.get()), chunks,
-           cols, static_cast<float*>(dbias), accumulate);
+    with_whole_packs<T>(
+        [&]<int N>() {
+          const ColumnPlan plan = plan_reduction<N>(dy, kBiasGroup);
+          const Scratch<float> partial(int64_t(plan.chunks) * dy.cols);
+          launch("bias_backward", plan.grid(), bias_kernel<T, N>, rows_of<const T>(dy), partial.get(), plan);
+          merge_chunks("bias_backward, merge", partial, plan, dy.cols, CombinedBias{},
+                       StoreBias{static_cast<float*>(dbias), accumulate});
+        },
+        dy);
   });
 }
 

@@ -1,14 +1,11 @@
-// Batch normalisation, alone or fused with SiLU and a residual sum. Every kernel works on tiles of columns (channels): a thread
-// keeps N neighbouring channels and walks down the rows, so what belongs to a channel is read once and stays in registers, and a
-// warp reads the neighbouring channels of one row or of a few rows.
-//
-// Results over all rows of a channel take two launches: blocks reduce chunks of rows, then a few blocks merge the chunks. Both
-// follow an order that only the shapes decide. T is the type of the batch; arithmetic and what belongs to a channel is f32.
+// Batch normalisation, alone or fused with SiLU and a residual sum, over the columns (channels) of a matrix
+// (cuda/device/columns.cuh). All of it is memory: each thread has several reads of 16 bytes under way, and no branch between them.
+// T is the type of the batch; arithmetic and what belongs to a channel is f32.
 #include <algorithm>
-#include <bit>
+#include <type_traits>
 
+#include "cuda/device/columns.cuh"
 #include "cuda/device/math.cuh"
-#include "cuda/device/reduce.cuh"
 #include "cuda/device/rows.cuh"
 #include "cuda/kernels.h"
 
@@ -18,75 +15,49 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// How blocks share a matrix: `width` threads side by side, N channels each, and kThreads / width rows at a time. Block b has tile
-// b % col_tiles of channels and chunk b / col_tiles of rows.
-struct ColumnPlan {
-  int width;  // a power of two
-  int col_tiles;
-  int chunks, rows_per_chunk;
-  Grid grid() const { return {dim3(unsigned(col_tiles) * unsigned(chunks)), dim3(kThreads)}; }
-};
-
-template <int N>
-ColumnPlan plan_columns(const RowsView& x, int64_t most_blocks, int64_t rows_of_thread) {
-  ColumnPlan plan{};
-  const int64_t packs = (x.cols + N - 1) / N;
-  plan.width = int(std::bit_ceil(uint64_t(std::min<int64_t>(packs, kWarp))));
-  plan.col_tiles = size32((packs + plan.width - 1) / plan.width);
-  const int64_t height = kThreads / plan.width;
-  const int64_t most_chunks = std::max<int64_t>(1, most_blocks / plan.col_tiles);
-  int64_t rows = std::max((x.rows + most_chunks - 1) / most_chunks, rows_of_thread * height);
-  rows = (rows + height - 1) / height * height;
-  plan.rows_per_chunk = size32(std::min(rows, x.rows));
-  plan.chunks = size32((x.rows + rows - 1) / rows);
-  blocks_for(int64_t(plan.col_tiles) * plan.chunks, 1);  // throws if these are too many for a grid
-  return plan;
-}
-
-// A reduction: no more blocks than fill any device several times over, and at least one full group of rows for every thread. A
-// group of 16-byte reads is held in at most 32 registers.
-template <int N>
-inline constexpr int kGroup = N > 4 ? 4 : 8;
-template <int N>
-ColumnPlan plan_reduction(const RowsView& x) {
-  return plan_columns<N>(x, /*most_blocks=*/1024, /*rows_of_thread=*/kGroup<N>);
-}
-// An elementwise kernel: enough rows for a thread to make reading the channel's numbers cheap.
+// An elementwise kernel: a thread has one row in a small matrix, so that many threads share it, and up to eight in a large one, so
+// that reading the channel's numbers is cheap.
 template <int N>
 ColumnPlan plan_elementwise(const RowsView& x) {
-  return plan_columns<N>(x, /*most_blocks=*/int64_t{1} << 30, /*rows_of_thread=*/8);
+  constexpr int64_t kEnoughBlocks = 792, kMost = int64_t{1} << 30;
+  const int64_t rows = x.rows * x.cols / N / (kEnoughBlocks * kThreads);
+  return plan_columns<N>(x, kThreads, kWarp, kMost, std::clamp<int64_t>(rows < 4 ? rows : rows / 4 * 4, 1, 8));
 }
 
-// Where a thread works: channels col .. col + count - 1 (count <= 0: none), rows `row`, row + step, ... below end.
-struct ColumnPlace {
-  int col, count;
-  int row, step, end;
-  int chunk;
-};
+// Whether x - mean is formed before it is scaled. x scale + shift, with mean in the shift, rounds at the size of x in f32, not at
+// that of its deviation: an f32 batch would lose bits by that, while a 16-bit x was itself rounded there, thousands of times
+// coarser.
+template <class T>
+inline constexpr bool kCentered = std::is_same_v<T, float>;
 
+// N entries of a per-channel vector: in wide accesses where they are aligned for them, for parameters lie in an arena at any
+// element.
 template <int N>
-__device__ ColumnPlace column_place(const ColumnPlan& plan, int rows, int cols) {
-  const int t = int(threadIdx.x);
-  const int chunk = int(blockIdx.x) / plan.col_tiles;
-  const int tile = int(blockIdx.x) - chunk * plan.col_tiles;
-  ColumnPlace at;
-  at.col = (tile * plan.width + t % plan.width) * N;
-  at.count = cols - at.col;
-  const int begin = chunk * plan.rows_per_chunk;
-  at.row = begin + t / plan.width;
-  at.step = kThreads / plan.width;
-  at.end = begin + min(plan.rows_per_chunk, rows - begin);
-  at.chunk = chunk;
-  return at;
-}
-
-// N entries of a per-channel vector. One by one: parameters lie in an arena at any element.
-template <int N>
-__device__ Pack<float, N> channels(const float* v, const ColumnPlace& at) {
+__device__ Pack<float, N> channels(const float* v, int col) {
+  constexpr int kStep = N < 4 ? N : 4;
   Pack<float, N> r;
+  if (reinterpret_cast<uintptr_t>(v) % 16 == 0) {
 #pragma unroll
-  for (int i = 0; i < N; ++i) r.v[i] = i < at.count ? v[at.col + i] : 0.0f;
+    for (int i = 0; i < N; i += kStep) {
+      const Packed<float, kStep> four = load_packed<kStep>(v + col + i);
+#pragma unroll
+      for (int k = 0; k < kStep; ++k) r.v[i + k] = four.v[k];
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) r.v[i] = v[col + i];
+  }
   return r;
+}
+
+// Rows `row`, row + step, ... of a thread's N channels, U of them read together. Past the end the thread's row `instead` is read.
+template <int U, int N, class T>
+__device__ void load_group(Packed<T, N> (&group)[U], const Rows<const T>& x, const ColumnPlace& at, int row, int instead) {
+#pragma unroll
+  for (int k = 0; k < U; ++k) {
+    const int r = row + k * at.step;
+    group[k] = load_packed<N>(x.row(r < at.end ? r : instead) + at.col);
+  }
 }
 
 // ---- what is formed over the rows of a channel
@@ -96,108 +67,82 @@ __device__ Pack<float, N> channels(const float* v, const ColumnPlace& at) {
 struct Moments {
   float n, mean, m2;
 };
-__device__ Moments merged(const Moments& a, const Moments& b) {
-  const float n = a.n + b.n;
-  const float share = n > 0 ? b.n / n : 0.0f;
-  const float delta = b.mean - a.mean;
-  return {n, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.n * share};
-}
+struct CombinedMoments {
+  template <class Get>
+  __device__ Moments operator()(int parts, const Get& part) const {
+    Moments all{};
+    for (int k = 0; k < parts; ++k) {
+      const Moments m = part(k);
+      all.n += m.n;
+      all.mean += m.n * m.mean;
+    }
+    all.mean = all.n > 0 ? all.mean / all.n : 0.0f;
+    for (int k = 0; k < parts; ++k) {
+      const Moments m = part(k);
+      const float delta = m.mean - all.mean;
+      all.m2 += m.m2 + m.n * delta * delta;
+    }
+    return all;
+  }
+};
 
 // The two sums of the backward pass.
 struct Sums {
-  float dz, dz_normalized;
+  float dz, dz_deviation;
 };
-__device__ Sums merged(const Sums& a, const Sums& b) { return {a.dz + b.dz, a.dz_normalized + b.dz_normalized}; }
-
-// Merges what the threads of a block have for the same channel, thread t with t + half, in a tree. Afterwards entry i * kThreads +
-// t of `tree` is channel i of thread t for the first `width` threads.
-template <int N, class Part>
-__device__ void merge_in_block(Part* tree, const Part (&mine)[N], int width) {
-  const int t = int(threadIdx.x);
-#pragma unroll
-  for (int i = 0; i < N; ++i) tree[i * kThreads + t] = mine[i];
-  for (int half = kThreads / 2; half >= width; half /= 2) {
-    __syncthreads();
-    if (t < half) {
-#pragma unroll
-      for (int i = 0; i < N; ++i) tree[i * kThreads + t] = merged(tree[i * kThreads + t], tree[i * kThreads + t + half]);
+struct CombinedSums {
+  template <class Get>
+  __device__ Sums operator()(int parts, const Get& part) const {
+    Sums all{};
+    for (int k = 0; k < parts; ++k) {
+      const Sums s = part(k);
+      all.dz += s.dz;
+      all.dz_deviation += s.dz_deviation;
     }
+    return all;
   }
-}
-
-// Entry (chunk, c) of `partial`, a matrix of chunks x cols.
-template <int N, class Part>
-__device__ void store_partial(Part* partial, const Part* tree, const ColumnPlan& plan, const ColumnPlace& at, int cols) {
-  if (int(threadIdx.x) >= plan.width) return;
-#pragma unroll
-  for (int i = 0; i < N; ++i) {
-    if (i < at.count) partial[int64_t(at.chunk) * cols + at.col + i] = tree[i * kThreads + int(threadIdx.x)];
-  }
-}
-
-// Hands finish(c, part) the merged chunks of channel c.
-// Thread t: channel t % 8 of the block's eight, chunks t / 8, t / 8 + 32, ...; then a tree. A chunk's eight parts are neighbours.
-constexpr int kMergeChannels = 8;
-template <class Part, class Finish>
-__global__ void __launch_bounds__(kThreads) merge_chunks_kernel(const Part* partial, int chunks, int cols, Finish finish) {
-  TESSERA_SHARED(tree, Part[kThreads]);
-  const int t = int(threadIdx.x);
-  const int c = int(blockIdx.x) * kMergeChannels + t % kMergeChannels;
-  Part mine[1] = {};
-  if (c < cols) {
-    for (int k = t / kMergeChannels; k < chunks; k += kThreads / kMergeChannels) {
-      mine[0] = merged(mine[0], partial[int64_t(k) * cols + c]);
-    }
-  }
-  merge_in_block<1>(tree, mine, kMergeChannels);
-  if (t < kMergeChannels && c < cols) finish(c, tree[t]);
-}
-
-template <class Part, class Finish>
-void merge_chunks(const char* name, const Scratch<Part>& partial, const ColumnPlan& plan, int64_t cols, const Finish& finish) {
-  launch(name, {dim3(blocks_for(cols, kMergeChannels)), dim3(kThreads)}, merge_chunks_kernel<Part, Finish>,
-         static_cast<const Part*>(partial.get()), plan.chunks, size32(cols), finish);
-}
+};
 
 // ---- statistics
 
 // Moments of a chunk of rows of every channel, of x - row 0: deviations stay small numbers however far from 0 the channel lies.
-// Thread: N channels, its rows in groups. A group is held in registers, so its mean is known before the deviations from
-// it are squared, and its reads of 16 bytes are under way together.
+// Thread: N channels; sums of d and d^2, d being the deviation from the thread's own first row. That row is among the values, so
+// its own squared deviation from the mean bounds what the subtraction at the end can lose: an error of some roundings for each row
+// of a thread, whatever the values are. d of a row past the end is 0.
+constexpr int kStatsGroup = 4;
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads) stats_kernel(Rows<const T> x, Moments* partial, ColumnPlan plan) {
-  TESSERA_SHARED(tree, Moments[N * kThreads]);
+__global__ void __launch_bounds__(kReductionThreads, 2) stats_kernel(Rows<const T> x, Moments* partial, ColumnPlan plan) {
+  TESSERA_SHARED(parts, Moments[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   Moments mine[N] = {};
-  if (at.count > 0) {
-    const Pack<T, N> origin = load_pack<N>(x.row(0) + at.col, at.count);
-    for (int first = at.row; first < at.end; first += kGroup<N> * at.step) {
-      Pack<T, N> group[kGroup<N>];
+  if (at.any) {
+    float sum[N] = {}, squares[N] = {};
+    const Packed<T, N> first = load_packed<N>(x.row(at.row) + at.col);
+    const Pack<T, N> own = unpacked(first);
+    for (int row = at.row; row < at.end; row += kStatsGroup * at.step) {
+      Packed<T, N> group[kStatsGroup];
+      load_group(group, x, at, row, at.row);
 #pragma unroll
-      for (int k = 0; k < kGroup<N>; ++k) {
-        // The last group repeats its first row, which is not counted.
-        const int r = first + k * at.step;
-        group[k] = load_pack<N>(x.row(r < at.end ? r : first) + at.col, at.count);
-      }
-      const int n = min(kGroup<N>, (at.end - first + at.step - 1) / at.step);
-      const float one_of_n = 1.0f / float(n);
+      for (int k = 0; k < kStatsGroup; ++k) {
+        const Pack<T, N> v = unpacked(group[k]);
 #pragma unroll
-      for (int i = 0; i < N; ++i) {
-        float sum = 0;
-#pragma unroll
-        for (int k = 0; k < kGroup<N>; ++k) sum += k < n ? group[k].v[i] - origin.v[i] : 0.0f;
-        Moments m{float(n), sum * one_of_n, 0};
-#pragma unroll
-        for (int k = 0; k < kGroup<N>; ++k) {
-          const float deviation = k < n ? group[k].v[i] - origin.v[i] - m.mean : 0.0f;
-          m.m2 += deviation * deviation;
+        for (int i = 0; i < N; ++i) {
+          const float d = v.v[i] - own.v[i];
+          sum[i] += d;
+          squares[i] += d * d;
         }
-        mine[i] = merged(mine[i], m);
       }
     }
+    const float n = float((at.end - at.row + at.step - 1) / at.step);
+    const float one_of_n = 1.0f / n;
+    const Pack<T, N> origin = unpacked(load_packed<N>(x.row(0) + at.col));
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float mean = sum[i] * one_of_n;
+      mine[i] = {n, own.v[i] - origin.v[i] + mean, max(0.0f, squares[i] - sum[i] * mean)};
+    }
   }
-  merge_in_block<N>(tree, mine, plan.width);
-  store_partial<N>(partial, tree, plan, at, x.cols);
+  store_chunk(partial, parts, mine, plan, at, x.cols, CombinedMoments{});
 }
 
 template <class T>
@@ -215,12 +160,13 @@ struct StoreStats {
 
 void stats(const char* name, const char* merge_name, RowsView x, float* mean, float* var, float* rows) {
   for_floating(name, x.t, [&]<class T>() {
-    with_pack<T>(
+    with_whole_packs<T>(
         [&]<int N>() {
-          const ColumnPlan plan = plan_reduction<N>(x);
+          const ColumnPlan plan = plan_reduction<N>(x, kStatsGroup);
           const Scratch<Moments> partial(int64_t(plan.chunks) * x.cols);
           launch(name, plan.grid(), stats_kernel<T, N>, rows_of<const T>(x), partial.get(), plan);
-          merge_chunks(merge_name, partial, plan, x.cols, StoreStats<T>{static_cast<const T*>(x.p), mean, var, rows});
+          merge_chunks(merge_name, partial, plan, x.cols, CombinedMoments{},
+                       StoreStats<T>{static_cast<const T*>(x.p), mean, var, rows});
         },
         x);
   });
@@ -238,113 +184,157 @@ Channels channels_of(const BatchNormView& bn) {
 
 // y = act((x - mean) rstd gamma + beta) + residual, in one pass: x and residual are read once, y is written once, as a slice of a
 // wider tensor if need be.
-// Thread: N channels, rows `height` apart. x - mean comes first: x scale + shift would round at the size of x, not of its
-// deviation.
-template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
-    apply_kernel(Rows<const T> x, Channels bn, Activation act, Rows<const T> residual, Rows<T> y, ColumnPlan plan) {
+// Thread: N channels, rows `height` apart, a group of them together; the first are read before the numbers of the channels.
+template <class T, int N, Activation kAct, bool kResidual>
+__global__ void __launch_bounds__(kThreads, 3)
+    apply_kernel(Rows<const T> x, Channels bn, Rows<const T> residual, Rows<T> y, ColumnPlan plan) {
+  constexpr int kGroup = kResidual ? 2 : 4;
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
-  if (at.count <= 0) return;
-  const Pack<float, N> mean = channels<N>(bn.mean, at);
-  const Pack<float, N> beta = channels<N>(bn.beta, at);
-  Pack<float, N> scale = channels<N>(bn.rstd, at);
-  const Pack<float, N> gamma = channels<N>(bn.gamma, at);
+  if (!at.any) return;
+  Packed<T, N> group[kGroup], addend[kGroup];
+  load_group(group, x, at, at.row, at.row);
+  if constexpr (kResidual) load_group(addend, residual, at, at.row, at.row);
+  const Pack<float, N> mean = channels<N>(bn.mean, at.col);
+  Pack<float, N> shift = channels<N>(bn.beta, at.col);
+  Pack<float, N> scale = channels<N>(bn.rstd, at.col);
+  const Pack<float, N> gamma = channels<N>(bn.gamma, at.col);
 #pragma unroll
-  for (int i = 0; i < N; ++i) scale.v[i] *= gamma.v[i];
-  for (int r = at.row; r < at.end; r += at.step) {
-    Pack<T, N> v = load_pack<N>(x.row(r) + at.col, at.count);
+  for (int i = 0; i < N; ++i) {
+    scale.v[i] *= gamma.v[i];
+    if constexpr (!kCentered<T>) shift.v[i] -= mean.v[i] * scale.v[i];
+  }
+  for (int row = at.row;;) {
 #pragma unroll
-    for (int i = 0; i < N; ++i) v.v[i] = activate(act, (v.v[i] - mean.v[i]) * scale.v[i] + beta.v[i]);
-    if (residual.p) {
-      const Pack<T, N> addend = load_pack<N>(residual.row(r) + at.col, at.count);
+    for (int k = 0; k < kGroup; ++k) {
+      const int r = row + k * at.step;
+      Pack<T, N> v = unpacked(group[k]);
 #pragma unroll
-      for (int i = 0; i < N; ++i) v.v[i] += addend.v[i];
+      for (int i = 0; i < N; ++i) {
+        if constexpr (kCentered<T>) v.v[i] -= mean.v[i];
+        v.v[i] = activate<T, kAct>(v.v[i] * scale.v[i] + shift.v[i]);
+      }
+      if constexpr (kResidual) {
+        const Pack<T, N> more = unpacked(addend[k]);
+#pragma unroll
+        for (int i = 0; i < N; ++i) v.v[i] += more.v[i];
+      }
+      if (r < at.end) store_pack<N>(y.row(r) + at.col, v);
     }
-    store_pack<N>(y.row(r) + at.col, v, at.count);
+    row += kGroup * at.step;
+    if (row >= at.end) return;
+    load_group(group, x, at, row, row);
+    if constexpr (kResidual) load_group(addend, residual, at, row, row);
   }
 }
 
 // ---- backward
 
-// The numbers of N channels that give xhat and dz of an element back from x and dy.
-template <int N>
-struct Recompute {
-  Pack<float, N> mean, rstd, gamma, beta;
-
-  __device__ Recompute(const Channels& bn, const ColumnPlace& at)
-      : mean(channels<N>(bn.mean, at)),
-        rstd(channels<N>(bn.rstd, at)),
-        gamma(channels<N>(bn.gamma, at)),
-        beta(channels<N>(bn.beta, at)) {}
-  __device__ float normalized(int i, float x) const { return (x - mean.v[i]) * rstd.v[i]; }
-  __device__ float dz(int i, Activation act, float xhat, float dy) const {
-    return dy * activation_slope(act, xhat * gamma.v[i] + beta.v[i]);
-  }
-};
-
-// First pass: over a chunk of rows of every channel, sum of dz and of dz xhat, with xhat = (x - mean) rstd, z = xhat gamma + beta
-// and dz = dy act'(z). z and its sigmoid are computed again: cheaper than a tensor more to write and to read. Thread: N channels,
-// rows `height` apart; then a tree. The 2 or 3 blocks are a permission: left alone, ptxas saves registers on sm_80 until it spills.
-template <class T, int N>
-__global__ void __launch_bounds__(kThreads, N > 4 ? 2 : 3)
-    backward_sums_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Activation act, Sums* partial, ColumnPlan plan) {
-  TESSERA_SHARED(tree, Sums[N * kThreads]);
+// First pass: over a chunk of rows of every channel, sum of dz and of dz (x - mean), with z = (x - mean) rstd gamma + beta and
+// dz = dy act'(z). z and its sigmoid are computed again: cheaper than a tensor more to write and to read. Thread: N channels, rows
+// `height` apart, kBackwardGroup of them together; a row past the end has dy = 0.
+constexpr int kBackwardGroup = 2;
+template <class T, int N, Activation kAct>
+__global__ void __launch_bounds__(kReductionThreads, 2)
+    backward_sums_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Sums* partial, ColumnPlan plan) {
+  TESSERA_SHARED(parts, Sums[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   Sums mine[N] = {};
-  if (at.count > 0) {
-    const Recompute<N> of(bn, at);
-    for (int r = at.row; r < at.end; r += at.step) {
-      const Pack<T, N> v = load_pack<N>(x.row(r) + at.col, at.count);
-      const Pack<T, N> g = load_pack<N>(dy.row(r) + at.col, at.count);
+  if (at.any) {
+    const Pack<float, N> mean = channels<N>(bn.mean, at.col);
+    const Pack<float, N> beta = channels<N>(bn.beta, at.col);
+    Pack<float, N> scale = channels<N>(bn.rstd, at.col);
+    const Pack<float, N> gamma = channels<N>(bn.gamma, at.col);
 #pragma unroll
-      for (int i = 0; i < N; ++i) {
-        const float xhat = of.normalized(i, v.v[i]);
-        const float dz = of.dz(i, act, xhat, g.v[i]);
-        mine[i] = merged(mine[i], Sums{dz, dz * xhat});
+    for (int i = 0; i < N; ++i) scale.v[i] *= gamma.v[i];
+    for (int row = at.row; row < at.end; row += kBackwardGroup * at.step) {
+      Packed<T, N> group[kBackwardGroup], gradient[kBackwardGroup];
+      load_group(group, x, at, row, row);
+#pragma unroll
+      for (int k = 0; k < kBackwardGroup; ++k) {
+        const int r = row + k * at.step;
+        gradient[k] = r < at.end ? load_packed<N>(dy.row(r) + at.col) : Packed<T, N>{};
+      }
+#pragma unroll
+      for (int k = 0; k < kBackwardGroup; ++k) {
+        const Pack<T, N> v = unpacked(group[k]);
+        const Pack<T, N> g = unpacked(gradient[k]);
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          const float deviation = v.v[i] - mean.v[i];
+          const float dz = g.v[i] * activation_slope<T, kAct>(deviation * scale.v[i] + beta.v[i]);
+          mine[i].dz += dz;
+          mine[i].dz_deviation += dz * deviation;
+        }
       }
     }
   }
-  merge_in_block<N>(tree, mine, plan.width);
-  store_partial<N>(partial, tree, plan, at, x.cols);
+  store_chunk(partial, parts, mine, plan, at, x.cols, CombinedSums{});
 }
 
-// dgamma = sum of dz xhat, dbeta = sum of dz; the means over the rows stay for the second pass.
+// What the second pass needs of a channel: z = scale v + shift and dx = scale dz + slope v + offset, where v is x - mean or x
+// itself.
+struct BackwardChannels {
+  float *scale, *shift, *slope, *offset;
+};
+
+// dgamma = sum of dz xhat with xhat = (x - mean) rstd, dbeta = sum of dz, and the second pass's numbers.
+template <bool kOfDeviation>
 struct StoreGradients {
+  Channels bn;
   float* dgamma;
   float* dbeta;
   bool accumulate;
   float rows;
-  float* mean_dz;
-  float* mean_dz_normalized;
+  BackwardChannels out;
   __device__ void operator()(int c, const Sums& s) const {
-    put(dgamma[c], s.dz_normalized, accumulate);
+    const float rstd = bn.rstd[c];
+    const float scale = bn.gamma[c] * rstd;
+    const float dz_normalized = s.dz_deviation * rstd;
+    put(dgamma[c], dz_normalized, accumulate);
     put(dbeta[c], s.dz, accumulate);
-    mean_dz[c] = s.dz / rows;
-    mean_dz_normalized[c] = s.dz_normalized / rows;
+    const float slope = -scale * rstd * (dz_normalized / rows);
+    const float zero_at = kOfDeviation ? 0.0f : bn.mean[c];
+    out.scale[c] = scale;
+    out.shift[c] = bn.beta[c] - scale * zero_at;
+    out.slope[c] = slope;
+    out.offset[c] = -scale * (s.dz / rows) - slope * zero_at;
   }
 };
 
 // Second pass: dx = gamma rstd (dz - mean(dz) - xhat mean(dz xhat)): what is left when the parts that act through mean and variance
-// are taken away. Threads as in apply_kernel; dx may be dy: a thread reads its pack before it writes it.
-template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
-    backward_dx_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Activation act, const float* mean_dz,
-                       const float* mean_dz_normalized, Rows<T> dx, ColumnPlan plan) {
+// are taken away. Threads as in apply_kernel; dx may be dy: a thread reads its packs before it writes them.
+template <class T, int N, Activation kAct>
+__global__ void __launch_bounds__(kThreads, 3)
+    backward_dx_kernel(Rows<const T> x, Rows<const T> dy, const float* mean, BackwardChannels of, Rows<T> dx, ColumnPlan plan) {
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
-  if (at.count <= 0) return;
-  const Recompute<N> of(bn, at);
-  const Pack<float, N> constant = channels<N>(mean_dz, at);
-  const Pack<float, N> slope = channels<N>(mean_dz_normalized, at);
-  for (int r = at.row; r < at.end; r += at.step) {
-    const Pack<T, N> v = load_pack<N>(x.row(r) + at.col, at.count);
-    Pack<T, N> g = load_pack<N>(dy.row(r) + at.col, at.count);
+  if (!at.any) return;
+  Packed<T, N> group[kBackwardGroup], gradient[kBackwardGroup];
+  load_group(group, x, at, at.row, at.row);
+  load_group(gradient, dy, at, at.row, at.row);
+  Pack<float, N> center;
+  if constexpr (kCentered<T>) center = channels<N>(mean, at.col);
+  const Pack<float, N> scale = channels<N>(of.scale, at.col);
+  const Pack<float, N> shift = channels<N>(of.shift, at.col);
+  const Pack<float, N> slope = channels<N>(of.slope, at.col);
+  const Pack<float, N> offset = channels<N>(of.offset, at.col);
+  for (int row = at.row;;) {
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      const float xhat = of.normalized(i, v.v[i]);
-      const float through_statistics = constant.v[i] + xhat * slope.v[i];
-      g.v[i] = of.gamma.v[i] * of.rstd.v[i] * (of.dz(i, act, xhat, g.v[i]) - through_statistics);
+    for (int k = 0; k < kBackwardGroup; ++k) {
+      const int r = row + k * at.step;
+      Pack<T, N> v = unpacked(group[k]);
+      Pack<T, N> g = unpacked(gradient[k]);
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        if constexpr (kCentered<T>) v.v[i] -= center.v[i];
+        const float dz = g.v[i] * activation_slope<T, kAct>(v.v[i] * scale.v[i] + shift.v[i]);
+        g.v[i] = scale.v[i] * dz + (slope.v[i] * v.v[i] + offset.v[i]);
+      }
+      if (r < at.end) store_pack<N>(dx.row(r) + at.col, g);
     }
-    store_pack<N>(dx.row(r) + at.col, g, at.count);
+    row += kBackwardGroup * at.step;
+    if (row >= at.end) return;
+    load_group(group, x, at, row, row);
+    load_group(gradient, dy, at, row, row);
   }
 }
 
@@ -404,11 +394,13 @@ void batch_norm_stats(RowsView x, void* mean, void* var) {
 
 void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
   for_floating("batch_norm_apply", x.t, [&]<class T>() {
-    with_pack<T>(
+    with_whole_packs<T>(
         [&]<int N>() {
-          const ColumnPlan plan = plan_elementwise<N>(x);
-          launch("batch_norm_apply", plan.grid(), apply_kernel<T, N>, rows_of<const T>(x), channels_of(bn), act,
-                 rows_of<const T>(residual), rows_of<T>(y), plan);
+          with_activation(act, [&]<Activation kAct>() {
+            const ColumnPlan plan = plan_elementwise<N>(x);
+            launch("batch_norm_apply", plan.grid(), residual.p ? apply_kernel<T, N, kAct, true> : apply_kernel<T, N, kAct, false>,
+                   rows_of<const T>(x), channels_of(bn), rows_of<const T>(residual), rows_of<T>(y), plan);
+          });
         },
         x, residual, y);
   });
@@ -416,23 +408,25 @@ void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsV
 
 void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                          bool accumulate) {
-  const Scratch<float> means(2 * x.cols);
-  float* const mean_dz = means.get();
-  float* const mean_dz_normalized = mean_dz + x.cols;
+  const int64_t cols = (x.cols + 3) / 4 * 4;  // each vector aligned for wide accesses
+  const Scratch<float> vectors(4 * cols);
+  const BackwardChannels of{vectors.get(), vectors.get() + cols, vectors.get() + 2 * cols, vectors.get() + 3 * cols};
+  const Channels in = channels_of(bn);
   for_floating("batch_norm_backward", x.t, [&]<class T>() {
-    with_pack<T>(
+    with_whole_packs<T>(
         [&]<int N>() {
-          const ColumnPlan sums = plan_reduction<N>(x);
-          const Scratch<Sums> partial(int64_t(sums.chunks) * x.cols);
-          launch("batch_norm_backward, sums", sums.grid(), backward_sums_kernel<T, N>, rows_of<const T>(x), rows_of<const T>(dy),
-                 channels_of(bn), act, partial.get(), sums);
-          merge_chunks("batch_norm_backward, merge", partial, sums, x.cols,
-                       StoreGradients{static_cast<float*>(dgamma), static_cast<float*>(dbeta), accumulate, float(x.rows), mean_dz,
-                                      mean_dz_normalized});
-          const ColumnPlan plan = plan_elementwise<N>(x);
-          launch("batch_norm_backward, dx", plan.grid(), backward_dx_kernel<T, N>, rows_of<const T>(x), rows_of<const T>(dy),
-                 channels_of(bn), act, static_cast<const float*>(mean_dz), static_cast<const float*>(mean_dz_normalized),
-                 rows_of<T>(dx), plan);
+          with_activation(act, [&]<Activation kAct>() {
+            const ColumnPlan sums = plan_reduction<N>(x, kBackwardGroup);
+            const Scratch<Sums> partial(int64_t(sums.chunks) * x.cols);
+            launch("batch_norm_backward, sums", sums.grid(), backward_sums_kernel<T, N, kAct>, rows_of<const T>(x),
+                   rows_of<const T>(dy), in, partial.get(), sums);
+            merge_chunks("batch_norm_backward, merge", partial, sums, x.cols, CombinedSums{},
+                         StoreGradients<kCentered<T>>{in, static_cast<float*>(dgamma), static_cast<float*>(dbeta), accumulate,
+                                                      float(x.rows), of});
+            const ColumnPlan plan = plan_elementwise<N>(x);
+            launch("batch_norm_backward, dx", plan.grid(), backward_dx_kernel<T, N, kAct>, rows_of<const T>(x),
+                   rows_of<const T>(dy), in.mean, of, rows_of<T>(dx), plan);
+          });
         },
         x, dy, dx);
   });

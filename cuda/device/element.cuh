@@ -88,6 +88,20 @@ __device__ Pack<T, N> load_pack(const T* p, int count = N) {
   return r;
 }
 
+// A pack as it lies in memory: half the registers, for the reads of several packs that are under way together.
+template <int N, class T>
+__device__ Packed<T, N> load_packed(const T* p) {
+  TESSERA_DEVICE_ASSERT(reinterpret_cast<uintptr_t>(p) % sizeof(Packed<T, N>) == 0);
+  return *reinterpret_cast<const Packed<T, N>*>(p);
+}
+template <class T, int N>
+__device__ Pack<T, N> unpacked(const Packed<T, N>& raw) {
+  Pack<T, N> r;
+#pragma unroll
+  for (int i = 0; i < N; ++i) r.v[i] = load(raw.v[i]);
+  return r;
+}
+
 template <int N, class T>
 __device__ void store_pack(T* p, const Pack<T, N>& values, int count = N) {
   if (count >= N) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "cuda/device/element.cuh"
 #include "cuda/device/views.cuh"
@@ -49,6 +50,17 @@ template <class T, class F, class... V>
 void with_pack(F&& f, const V&... views) {
   if ((rows_are_aligned(views) && ...)) {
     f.template operator()<kWide<T>>();
+  } else {
+    f.template operator()<1>();
+  }
+}
+
+// The same where packs must be whole: rows of an odd number of elements are taken one by one, and no kernel has to ask at every
+// access how much of its pack there is. (The branch would also end each read before the next begins.)
+template <class T, class F, class... V>
+void with_whole_packs(F&& f, const RowsView& first, const V&... others) {
+  if (first.cols % kWide<T> == 0) {
+    with_pack<T>(std::forward<F>(f), first, others...);
   } else {
     f.template operator()<1>();
   }
