@@ -45,6 +45,7 @@ void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
   const ConvKernels kernels = kernels_here();
   if (kernels == ConvKernels::kVendor && vendor::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
+  if (kernels == ConvKernels::kWgmma && wgmma::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d_backward_data : tiled::conv2d_backward_data)(dy, w, dx, p, accumulate);
 }
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
@@ -56,9 +57,11 @@ void bias_backward(RowsView dy, void* dbias, bool accumulate) {
   (plain() ? naive::bias_backward : tiled::bias_backward)(dy, dbias, accumulate);
 }
 void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
+  if (in_use() == ConvKernels::kWgmma && wgmma::conv_transpose2x2(x, w, y, bias)) return;
   (plain() ? naive::conv_transpose2x2 : tiled::conv_transpose2x2)(x, w, y, bias);
 }
 void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
+  if (in_use() == ConvKernels::kWgmma && wgmma::conv_transpose2x2_backward_data(dy, w, dx, accumulate)) return;
   (plain() ? naive::conv_transpose2x2_backward_data : tiled::conv_transpose2x2_backward_data)(dy, w, dx, accumulate);
 }
 void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {
