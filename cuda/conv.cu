@@ -1,7 +1,10 @@
 // Convolution and its transpose: which kernels run (cuda/conv.h).
+#include <string>
+
 #include "cuda/conv.h"
 #include "cuda/conv_vendor.h"
 #include "cuda/kernels.h"
+#include "tensor/base/env.h"
 #include "tensor/conv_choice.h"
 
 namespace tessera::cuda {
@@ -30,11 +33,19 @@ ConvKernels kernels_here() {
   return layer == ConvChoice::kAuto ? in_use() : kernels_of(layer);
 }
 
+int64_t& enough() {
+  static int64_t blocks = std::stoll(env("TESSERA_CONV_BLOCKS").value_or("256"));  // about two for each multiprocessor
+  return blocks;
+}
+
 bool plain() { return in_use() == ConvKernels::kNaive; }
 }  // namespace
 
 ConvKernels conv_kernels() { return in_use(); }
 void set_conv_kernels(ConvKernels kernels) { in_use() = kernels; }
+
+int64_t enough_blocks() { return enough(); }
+void set_enough_blocks(int64_t blocks) { enough() = blocks; }
 
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   const ConvKernels kernels = kernels_here();

@@ -14,6 +14,10 @@ enum class ConvKernels : uint8_t { kNaive, kTiled, kVendor, kWgmma };
 ConvKernels conv_kernels();                  // of layers without a choice of their own; at first what tensor/conv_choice.h says
 void set_conv_kernels(ConvKernels kernels);  // for tests
 
+// Blocks of large tiles that keep a device busy; a convolution with fewer is cut into smaller ones.
+int64_t enough_blocks();
+void set_enough_blocks(int64_t blocks);  // for tests
+
 namespace naive {
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);

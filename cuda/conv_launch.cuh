@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cuda/conv.h"
 #include "cuda/device/conv_kernel.cuh"
 #include "cuda/launch.cuh"
 
@@ -15,6 +16,13 @@ dim3 conv_blocks(const ImageView& y, const Geometry& g) {
   const int64_t rows = y.n * ((y.h + step - 1) / step) * ((y.w + step - 1) / step);  // of the largest class
   const int64_t tiles = int64_t(blocks_for(rows, kRows)) * blocks_for(y.c, kCols);
   return {blocks_for(tiles, 1), 1, unsigned(step * step)};
+}
+
+// Whether tiles of this size keep a large device busy; if not, smaller ones do more at a time.
+template <int kRows, int kCols>
+bool fills_device(const ImageView& y, const Geometry& g) {
+  const dim3 blocks = conv_blocks<kRows, kCols>(y, g);
+  return int64_t(blocks.x) * blocks.z >= enough_blocks();
 }
 
 // in_packs() holds.

@@ -21,12 +21,16 @@ namespace {
 template <class T, int N, int kCols, bool kFilterAlongK>
 void run_tile(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
               const ConvEpilogue& epilogue) {
-  // Element by element every thread has many rows to keep track of: a smaller tile leaves it the registers.
-  constexpr int kRows = N == 1 && sizeof(T) == 2 ? 64 : 128;
-  using TileT = Tile<T, kRows, kCols, true, kFilterAlongK>;
   if constexpr (N == 8) {
-    launch_conv_ahead<TileT, T, kFilterAlongK>(name, x, w, y, g, epilogue);
+    if (fills_device<128, kCols>(y, g)) {
+      launch_conv_ahead<Tile<T, 128, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
+    } else {
+      launch_conv_ahead<Tile<T, 64, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
+    }
   } else {
+    // Element by element every thread has many rows to keep track of: a smaller tile leaves it the registers.
+    constexpr int kRows = N == 1 && sizeof(T) == 2 ? 64 : 128;
+    using TileT = Tile<T, kRows, kCols, true, kFilterAlongK>;
     launch(name, {conv_blocks<kRows, kCols>(y, g), dim3(kTileThreads)}, conv_kernel<TileT, T, N, kFilterAlongK>,
            images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), g, static_cast<const float*>(epilogue.bias),
            epilogue.activation, images_of<const T>(epilogue.residual));

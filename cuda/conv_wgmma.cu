@@ -14,15 +14,17 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   if (device().major != 9) return false;
   auto run_type = [&]<class T>() {
     if (!in_packs<T>(x, w, y) || y.c <= 16) return false;  // more than half of a tile would be idle
-    auto tile = [&]<int kCols>() {
-      launch_conv_ahead<WarpgroupTile<T, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
+    auto tile = [&]<int kRows, int kCols>() {
+      launch_conv_ahead<WarpgroupTile<T, kRows, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
     };
     if (y.c <= 32) {
-      tile.template operator()<32>();
+      fills_device<128, 32>(y, g) ? tile.template operator()<128, 32>() : tile.template operator()<64, 32>();
+    } else if (!fills_device<128, 64>(y, g)) {
+      tile.template operator()<64, 64>();
     } else if (y.c > 64 && y.c <= 96) {
-      tile.template operator()<96>();
+      tile.template operator()<128, 96>();
     } else {
-      tile.template operator()<64>();
+      tile.template operator()<128, 64>();
     }
     return true;
   };

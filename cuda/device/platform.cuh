@@ -107,6 +107,11 @@ __device__ inline uint64_t panel_descriptor(const uint16_t* first) {
   return address >> 4 | kNext64 << 16 | kBytesOfEightLines >> 4 << 32 | kPiecesTakeTurns << 62;
 }
 #define TESSERA_FOUR(j) "+f"(d[j][0][0]), "+f"(d[j][0][1]), "+f"(d[j][1][0]), "+f"(d[j][1][1])
+#define TESSERA_WGMMA_16(type) \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32." type "." type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, 1, 1, 1, %10, %11;" \
+                 : TESSERA_FOUR(0), TESSERA_FOUR(1) \
+                 : "l"(left), "l"(right), "n"(kLeftAlongK ? 0 : 1), "n"(kRightAlongK ? 0 : 1))
 #define TESSERA_WGMMA_32(type) \
     asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type \
                  " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, %16, %17, 1, 1, 1, %18, %19;" \
@@ -147,7 +152,9 @@ __device__ inline uint64_t panel_descriptor(const uint16_t* first) {
 template <class T, bool kLeftAlongK, bool kRightAlongK, int kN>
 __device__ inline void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
   const uint64_t left = panel_descriptor<kLeftAlongK>(a), right = panel_descriptor<kRightAlongK>(b);
-  if constexpr (kN == 4) {
+  if constexpr (kN == 2) {
+    TESSERA_WGMMA(16)
+  } else if constexpr (kN == 4) {
     TESSERA_WGMMA(32)
   } else if constexpr (kN == 8) {
     TESSERA_WGMMA(64)
@@ -159,6 +166,7 @@ __device__ inline void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* 
   }
 }
 #undef TESSERA_WGMMA
+#undef TESSERA_WGMMA_16
 #undef TESSERA_WGMMA_32
 #undef TESSERA_WGMMA_64
 #undef TESSERA_WGMMA_96

@@ -22,10 +22,10 @@ struct alignas(1024) TurningPanel {
   __device__ const uint16_t* first(int k, int at) const { return kAlongK ? &v[at][k] : &v[at / 64 * kDepth + k][at % 64]; }
 };
 
-// The 8 warps are two warpgroups with half of the rows each.
-template <class T, int kCols_, bool kLeftAlongK, bool kRightAlongK>
+// The 8 warps are two warpgroups with 64 rows each, or half of the columns if there are no more rows.
+template <class T, int kRows_, int kCols_, bool kLeftAlongK, bool kRightAlongK>
 struct WarpgroupTile {
-  static constexpr int kRows = 128;
+  static constexpr int kRows = kRows_;
   static constexpr int kCols = kCols_;
   static constexpr int kRightWidth = kRightAlongK ? kCols : kCols == 96 ? 128 : kCols;  // of the panels
   static constexpr int kDepth = 64;
@@ -34,16 +34,20 @@ struct WarpgroupTile {
   using Left = TurningPanel<kRows, kLeftAlongK>;
   using Right = TurningPanel<kRightWidth, kRightAlongK>;
 
-  float sum[kCols / 8][2][2] = {};
+  static constexpr int kMine = kRows == 64 ? kCols / 2 : kCols;  // columns of a warpgroup
+  static_assert(kRows == 64 || kRows == 128);
 
-  static __device__ int first_row() { return int(threadIdx.x) / 128 * 64; }
+  float sum[kMine / 8][2][2] = {};
+
+  static __device__ int first_row() { return kRows == 64 ? 0 : int(threadIdx.x / 128) * 64; }
+  static __device__ int first_col() { return kRows == 64 ? int(threadIdx.x / 128) * kMine : 0; }
 
   // Only begins: the next panels are asked for meanwhile.
   __device__ void multiply(const Left& left, const Right& right) {
     open_products();
 #pragma unroll
     for (int k = 0; k < kDepth; k += 16) {
-      begin_multiply_add<T, kLeftAlongK, kRightAlongK>(sum, left.first(k, first_row()), right.first(k, 0));
+      begin_multiply_add<T, kLeftAlongK, kRightAlongK>(sum, left.first(k, first_row()), right.first(k, first_col()));
     }
     close_products();
   }
@@ -53,11 +57,13 @@ struct WarpgroupTile {
   // f(row, column, kGroup results from there on) for all results of the thread.
   template <class F>
   __device__ void each(F&& f) const {
-    const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) % 128 / 32;
+    const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x % 128 / 32);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
 #pragma unroll
-      for (int j = 0; j < kCols / 8; ++j) f(first_row() + warp * 16 + half * 8 + lane / 4, j * 8 + lane % 4 * 2, sum[j][half]);
+      for (int j = 0; j < kMine / 8; ++j) {
+        f(first_row() + warp * 16 + half * 8 + lane / 4, first_col() + j * 8 + lane % 4 * 2, sum[j][half]);
+      }
     }
   }
 };
