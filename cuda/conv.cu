@@ -1,7 +1,10 @@
 // Convolution and its transpose: which kernels run (cuda/conv.h).
+#include <string>
+
 #include "cuda/conv.h"
 #include "cuda/conv_vendor.h"
 #include "cuda/kernels.h"
+#include "tensor/base/env.h"
 #include "tensor/conv_choice.h"
 
 namespace tessera::cuda {
@@ -30,11 +33,19 @@ ConvKernels kernels_here() {
   return layer == ConvChoice::kAuto ? in_use() : kernels_of(layer);
 }
 
+int64_t& enough() {
+  static int64_t blocks = std::stoll(env("TESSERA_CONV_BLOCKS").value_or("256"));  // about two for each multiprocessor
+  return blocks;
+}
+
 bool plain() { return in_use() == ConvKernels::kNaive; }
 }  // namespace
 
 ConvKernels conv_kernels() { return in_use(); }
 void set_conv_kernels(ConvKernels kernels) { in_use() = kernels; }
+
+int64_t enough_blocks() { return enough(); }
+void set_enough_blocks(int64_t blocks) { enough() = blocks; }
 
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   const ConvKernels kernels = kernels_here();
@@ -45,6 +56,7 @@ void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
   const ConvKernels kernels = kernels_here();
   if (kernels == ConvKernels::kVendor && vendor::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
+  if (kernels == ConvKernels::kWgmma && wgmma::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d_backward_data : tiled::conv2d_backward_data)(dy, w, dx, p, accumulate);
 }
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
@@ -56,9 +68,11 @@ void bias_backward(RowsView dy, void* dbias, bool accumulate) {
   (plain() ? naive::bias_backward : tiled::bias_backward)(dy, dbias, accumulate);
 }
 void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
+  if (in_use() == ConvKernels::kWgmma && wgmma::conv_transpose2x2(x, w, y, bias)) return;
   (plain() ? naive::conv_transpose2x2 : tiled::conv_transpose2x2)(x, w, y, bias);
 }
 void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
+  if (in_use() == ConvKernels::kWgmma && wgmma::conv_transpose2x2_backward_data(dy, w, dx, accumulate)) return;
   (plain() ? naive::conv_transpose2x2_backward_data : tiled::conv_transpose2x2_backward_data)(dy, w, dx, accumulate);
 }
 void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {

@@ -1,7 +1,7 @@
 // The implementations of convolution and matrix product, with the contracts of tensor/ops/:
 //   naive   one thread for each number of the result, the formula as a loop. To learn from, and to compare with.
 //   tiled   blocks compute tiles of a matrix product out of shared memory. What runs by default.
-//   wgmma   tiled, but forward convolutions of 16 bits on sm_90 by its warpgroup instructions. No GPU has run them yet.
+//   wgmma   tiled, but convolutions of 16 bits and their gradients by the data on sm_90 by its warpgroup instructions.
 //   vendor  cuDNN and cuBLASLt (cuda/conv_vendor.h), and tiled for what they refuse.
 #pragma once
 
@@ -13,6 +13,10 @@ enum class ConvKernels : uint8_t { kNaive, kTiled, kVendor, kWgmma };
 
 ConvKernels conv_kernels();                  // of layers without a choice of their own; at first what tensor/conv_choice.h says
 void set_conv_kernels(ConvKernels kernels);  // for tests
+
+// Blocks of large tiles that keep a device busy; a convolution with fewer is cut into smaller ones.
+int64_t enough_blocks();
+void set_enough_blocks(int64_t blocks);  // for tests
 
 namespace naive {
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
@@ -39,6 +43,9 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
 namespace wgmma {
 // False, and nothing done: not on this device, not for this type or shape.
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
+bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
+bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
+bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
 }  // namespace wgmma
 
 }  // namespace tessera::cuda

@@ -12,22 +12,29 @@
 // same taps, and every tap of a class reads a valid place. Each class is a product of its own (blockIdx.z); none multiplies by
 // zeros.
 #include "cuda/conv.h"
-#include "cuda/device/conv_kernel.cuh"
-#include "cuda/launch.cuh"
+#include "cuda/conv_launch.cuh"
 
 namespace tessera::cuda::tiled {
 
 namespace {
 
-template <class T, int N, int kRows, int kCols, bool kFilterAlongK>
-void run_tile(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g, const float* bias,
-              Activation act, const ImageView& residual) {
-  const int64_t step = g.spread ? g.stride : 1;
-  const int64_t rows = y.n * ((y.h + step - 1) / step) * ((y.w + step - 1) / step);  // of the largest class
-  const int64_t tiles = int64_t(blocks_for(rows, kRows)) * blocks_for(y.c, kCols);
-  const Grid grid{dim3(blocks_for(tiles, 1), 1, unsigned(step * step)), dim3(kTileThreads)};
-  launch(name, grid, conv_kernel<Tile<T, kRows, kCols, true, kFilterAlongK>, T, N, kFilterAlongK>, images_of<const T>(x),
-         filters_of<const T>(w), images_of<T>(y), g, bias, act, images_of<const T>(residual));
+template <class T, int N, int kCols, bool kFilterAlongK>
+void run_tile(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
+              const ConvEpilogue& epilogue) {
+  if constexpr (N == 8) {
+    if (fills_device<128, kCols>(y, g)) {
+      launch_conv_ahead<Tile<T, 128, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
+    } else {
+      launch_conv_ahead<Tile<T, 64, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
+    }
+  } else {
+    // Element by element every thread has many rows to keep track of: a smaller tile leaves it the registers.
+    constexpr int kRows = N == 1 && sizeof(T) == 2 ? 64 : 128;
+    using TileT = Tile<T, kRows, kCols, true, kFilterAlongK>;
+    launch(name, {conv_blocks<kRows, kCols>(y, g), dim3(kTileThreads)}, conv_kernel<TileT, T, N, kFilterAlongK>,
+           images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), g, static_cast<const float*>(epilogue.bias),
+           epilogue.activation, images_of<const T>(epilogue.residual));
+  }
 }
 
 template <bool kFilterAlongK>
@@ -35,13 +42,10 @@ void run(const char* name, const ImageView& x, const FilterView& w, const ImageV
          const ConvEpilogue& epilogue) {
   for_floating(name, x.t, [&]<class T>() {
     auto tile = [&]<int N>() {
-      const auto* const bias = static_cast<const float*>(epilogue.bias);
-      // Element by element every thread has many rows to keep track of: a smaller tile leaves it the registers.
-      constexpr int kRows = N == 1 && sizeof(T) == 2 ? 64 : 128;
       if (y.c <= 32) {  // half of a wide tile would be idle
-        run_tile<T, N, kRows, 32, kFilterAlongK>(name, x, w, y, g, bias, epilogue.activation, epilogue.residual);
+        run_tile<T, N, 32, kFilterAlongK>(name, x, w, y, g, epilogue);
       } else {
-        run_tile<T, N, kRows, 64, kFilterAlongK>(name, x, w, y, g, bias, epilogue.activation, epilogue.residual);
+        run_tile<T, N, 64, kFilterAlongK>(name, x, w, y, g, epilogue);
       }
     };
     if (in_packs<T>(x, w, y)) {
@@ -50,13 +54,6 @@ void run(const char* name, const ImageView& x, const FilterView& w, const ImageV
       tile.template operator()<1>();
     }
   });
-}
-
-// dx is added to by reading it as the residual.
-ConvEpilogue adding_to(const ImageView& dx, bool accumulate) {
-  ConvEpilogue e;
-  if (accumulate) e.residual = dx;
-  return e;
 }
 
 }  // namespace

@@ -81,7 +81,13 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   TileT tile;
   MatrixSource<T, N, kRows, TileT::kDepth, false> left(plain.p + first_row, 1, plain.pitch, plain.c - first_row, begin, end);
   TapSource<T, N, kCols, TileT::kDepth> right(image, plain.h, plain.w, stride, pad, kh, kw, first_col, begin, end);
-  multiply_panels(tile, left, right, (max(0, end - begin) + TileT::kDepth - 1) / TileT::kDepth);
+  const int steps = (max(0, end - begin) + TileT::kDepth - 1) / TileT::kDepth;
+  if constexpr (N == 8) {
+    TESSERA_SHARED(stages, Stage<TileT>[TileT::kStages]);
+    multiply_panels_ahead(tile, left, right, steps, stages);
+  } else {
+    multiply_panels(tile, left, right, steps);
+  }
 
   float* const out = partial + int64_t(blockIdx.y) * plain.c * columns;
   tile.each([&](int row, int col, const float(&sums)[TileT::kGroup]) {

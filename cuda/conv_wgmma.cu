@@ -1,28 +1,56 @@
-// Forward convolution in 16 bits on the warpgroup instructions of sm_90a: the kernel of conv_tiled.cu with another tile. Compiled
-// for sm_90a and nothing else (cmake/cuda.cmake). No GPU has run it yet, so only --conv wgmma asks for it.
+// Convolution in 16 bits on the warpgroup instructions of sm_90a: the kernel of conv_tiled.cu with another tile. Compiled for sm_90a
+// and nothing else (cmake/cuda.cmake).
 #include "cuda/conv.h"
-#include "cuda/device/conv_kernel.cuh"
+#include "cuda/conv_launch.cuh"
 #include "cuda/device/warpgroup.cuh"
-#include "cuda/launch.cuh"
 
 namespace tessera::cuda::wgmma {
 
-bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
+namespace {
+
+template <bool kFilterAlongK>
+bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
+         const ConvEpilogue& epilogue) {
   if (device().major != 9) return false;
-  auto run = [&]<class T>() {
-    using TileT = WarpgroupTile<T>;
-    if (y.c <= TileT::kCols / 2 || !in_packs<T>(x, w, y)) return false;  // more than half of a tile would be idle
-    const int64_t tiles = int64_t(blocks_for(y.n * y.h * y.w, TileT::kRows)) * blocks_for(y.c, TileT::kCols);
-    launch("conv2d, wgmma", {dim3(blocks_for(tiles, 1)), dim3(kTileThreads)}, conv_kernel<TileT, T, kWide<T>, true>,
-           images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), Geometry{false, size32(p.stride), size32(p.pad)},
-           static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual));
+  auto run_type = [&]<class T>() {
+    if (!in_packs<T>(x, w, y) || y.c <= 16) return false;  // more than half of a tile would be idle
+    auto tile = [&]<int kRows, int kCols>() {
+      launch_conv_ahead<WarpgroupTile<T, kRows, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
+    };
+    if (y.c <= 32) {
+      fills_device<128, 32>(y, g) ? tile.template operator()<128, 32>() : tile.template operator()<64, 32>();
+    } else if (!fills_device<128, 64>(y, g)) {
+      tile.template operator()<64, 64>();
+    } else if (y.c > 64 && y.c <= 96) {
+      tile.template operator()<128, 96>();
+    } else {
+      tile.template operator()<128, 64>();
+    }
     return true;
   };
   switch (x.t) {
-    case DType::kBF16: return run.operator()<BFloat16>();
-    case DType::kF16: return run.operator()<Half>();
+    case DType::kBF16: return run_type.template operator()<BFloat16>();
+    case DType::kF16: return run_type.template operator()<Half>();
     default: return false;
   }
+}
+
+}  // namespace
+
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  return run<true>("conv2d, wgmma", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue);
+}
+
+bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
+  return run<false>("conv2d_backward_data, wgmma", dy, w, dx, {true, size32(p.stride), size32(p.pad)}, adding_to(dx, accumulate));
+}
+
+bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
+  return run<true>("conv_transpose2x2, wgmma", x, w, y, {true, 2, 0}, {.bias = bias});
+}
+
+bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
+  return run<false>("conv_transpose2x2_backward_data, wgmma", dy, w, dx, {false, 2, 0}, adding_to(dx, accumulate));
 }
 
 }  // namespace tessera::cuda::wgmma

@@ -46,54 +46,81 @@ __device__ void class_of(const Geometry& g, const Filters<const T>& w, const Ima
             s};
 }
 
+// What a block computes: kRows pixels of a class x kCols channels. Blocks that share pixels are neighbours, so that the second finds
+// the image in the cache.
+template <int kRows, int kCols>
+struct ConvBlock {
+  PixelClass pixels;
+  Window window;
+  int rows;  // of the class
+  int first_row, first_col;
+
+  template <class T>
+  __device__ ConvBlock(const Geometry& geometry, const Filters<const T>& w, const Images<T>& y) {
+    class_of(geometry, w, y, int(blockIdx.z), pixels, window);
+    rows = y.n * window.h * window.w;
+    const int col_tiles = (y.c + kCols - 1) / kCols;
+    first_row = int(blockIdx.x) / col_tiles * kRows;
+    first_col = int(blockIdx.x) % col_tiles * kCols;
+  }
+  __device__ bool empty() const { return first_row >= rows; }  // a class smaller than the first
+
+  // The pixel of the result that `row` is, in all images.
+  template <class T>
+  __device__ int64_t pixel(const Images<T>& y, int row) const {
+    if (pixels.step == 1) return row;
+    const int line = row / window.w;
+    const int n = line / window.h;
+    const int out_y = pixels.y + (line - n * window.h) * pixels.step;
+    const int out_x = pixels.x + (row - line * window.w) * pixels.step;
+    return int64_t(n * y.h + out_y) * y.w + out_x;
+  }
+};
+
+// Calls f with the sources of both operands and the number of steps.
+template <class TileT, int N, bool kFilterAlongK, class Block, class T, class F>
+__device__ void with_sources(const Block& block, const Images<const T>& x, const Filters<const T>& w, const Images<T>& y, F&& f) {
+  const Window& window = block.window;
+  const int depth = window.taps_y * window.taps_x * x.c;
+  const int steps = (depth + TileT::kDepth - 1) / TileT::kDepth;
+  WindowSource<T, N, TileT::kRows, TileT::kDepth> left(x, window, block.first_row, block.rows);
+  if constexpr (kFilterAlongK) {
+    // All taps in order, or one: in both cases k counts neighbours in w.
+    const int64_t filter = int64_t(w.kh) * w.kw * w.i;
+    const T* const first = w.tap(block.first_col, window.first_ky, window.first_kx);
+    MatrixSource<T, N, TileT::kCols, TileT::kDepth, true> right(first, filter, 1, y.c - block.first_col, 0, depth);
+    f(left, right, steps);
+  } else {
+    TurnedFilterSource<T, N, TileT::kRightWidth, TileT::kDepth> right(w, window, block.first_col);
+    f(left, right, steps);
+  }
+}
+
 // y[pixel, column] = act(bias[column] + sum over (tap, channel) of x[pixel at tap, channel] * w[tap, channel, column])
 //                    + residual[pixel, column]
 //
-// A block computes kRows pixels x kCols channels (cuda/device/tile.cuh); blocks that share pixels are neighbours, so that the
-// second finds the image in the cache. x is read along channels, kDepth of them for each pixel: at N > 1 in accesses of 16 bytes,
-// which never cross from one tap to the next. w is read along its inputs, which are k (kFilterAlongK) or columns. The result is
-// written from registers, a group of neighbouring channels at a time. What gradients add to comes in as the residual.
+// x is read along channels, kDepth of them for each pixel: at N > 1 in accesses of 16 bytes, which never cross from one tap to the
+// next. w is read along its inputs, which are k (kFilterAlongK) or columns. The result is written from registers, a group of
+// neighbouring channels at a time. What gradients add to comes in as the residual.
 template <class TileT, class T, int N, bool kFilterAlongK>
 __global__ void __launch_bounds__(kTileThreads, 2)
     conv_kernel(Images<const T> x, Filters<const T> w, Images<T> y, Geometry geometry, const float* bias, Activation act,
                 Images<const T> residual) {
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols;
-  PixelClass pixels;
-  Window window;
-  class_of(geometry, w, y, int(blockIdx.z), pixels, window);
-  const int rows = y.n * window.h * window.w;
-  const int col_tiles = (y.c + kCols - 1) / kCols;
-  const int first_row = int(blockIdx.x) / col_tiles * kRows;
-  const int first_col = int(blockIdx.x) % col_tiles * kCols;
-  if (first_row >= rows) return;  // a class smaller than the first
-
-  const int depth = window.taps_y * window.taps_x * x.c;
-  const int steps = (depth + TileT::kDepth - 1) / TileT::kDepth;
+  const ConvBlock<kRows, kCols> block(geometry, w, y);
+  if (block.empty()) return;
   TileT tile;
-  WindowSource<T, N, kRows, TileT::kDepth> left(x, window, first_row, rows);
-  if constexpr (kFilterAlongK) {
-    // All taps in order, or one: in both cases k counts neighbours in w.
-    const int64_t filter = int64_t(w.kh) * w.kw * w.i;
-    const T* const first = w.tap(first_col, window.first_ky, window.first_kx);
-    MatrixSource<T, N, kCols, TileT::kDepth, true> right(first, filter, 1, y.c - first_col, 0, depth);
+  with_sources<TileT, N, kFilterAlongK>(block, x, w, y, [&](auto& left, auto& right, int steps) {
     multiply_panels(tile, left, right, steps);
-  } else {
-    TurnedFilterSource<T, N, kCols, TileT::kDepth> right(w, window, first_col);
-    multiply_panels(tile, left, right, steps);
-  }
+  });
 
   constexpr int kGroup = TileT::kGroup;
   tile.each([&](int in_tile, int col_in_tile, const float(&sums)[kGroup]) {
-    const int row = first_row + in_tile;
-    const int col = first_col + col_in_tile;
-    if (row >= rows || col >= y.c) return;
-    const int line = row / window.w;
-    const int n = line / window.h;
-    const int b = row - line * window.w;
-    const int a = line - n * window.h;
-    const int out_y = pixels.y + a * pixels.step;
-    const int out_x = pixels.x + b * pixels.step;
-    T* const out = y.pixel(n, out_y, out_x) + col;
+    const int row = block.first_row + in_tile;
+    const int col = block.first_col + col_in_tile;
+    if (row >= block.rows || col >= y.c) return;
+    const int64_t pixel = block.pixel(y, row);
+    T* const out = y.pixel(pixel) + col;
     const int count = N > 1 ? kGroup : min(kGroup, y.c - col);
     Pack<T, kGroup> v;
 #pragma unroll
@@ -105,7 +132,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     if (bias != nullptr) add(bias + col);
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) v.v[i] = activate(act, v.v[i]);
-    if (residual.p != nullptr) add(residual.pixel(n, out_y, out_x) + col);
+    if (residual.p != nullptr) add(residual.pixel(pixel) + col);
     if constexpr (N > 1) {
       store_pack<kGroup>(out, v);
     } else {
@@ -115,6 +142,58 @@ __global__ void __launch_bounds__(kTileThreads, 2)
       }
     }
   });
+}
+
+// A tile's sums in shared memory. The eight floats that end a row put the rows that are written at once on different banks.
+template <class TileT>
+struct SumsOf {
+  static constexpr int kPitch = TileT::kCols + 8;
+  float v[TileT::kRows][kPitch];
+};
+
+// The same for packs of 16 bytes of 16-bit numbers: the panels come by themselves, and the sums go through shared memory, so that
+// the result is written, and what is added to it read, in packs too.
+template <class TileT, class T, bool kFilterAlongK>
+__global__ void __launch_bounds__(kTileThreads, 2)
+    conv_ahead_kernel(Images<const T> x, Filters<const T> w, Images<T> y, Geometry geometry, const float* bias, Activation act,
+                      Images<const T> residual) {
+  constexpr int kRows = TileT::kRows, kCols = TileT::kCols, kPack = kWide<T>;
+  TESSERA_DYNAMIC_SHARED(Stage<TileT>, stages);
+  const ConvBlock<kRows, kCols> block(geometry, w, y);
+  if (block.empty()) return;
+  TileT tile;
+  with_sources<TileT, kPack, kFilterAlongK>(block, x, w, y, [&](auto& left, auto& right, int steps) {
+    multiply_panels_ahead(tile, left, right, steps, stages);
+  });
+
+  __syncthreads();  // all have read their last panels
+  auto* const sums = reinterpret_cast<float(*)[SumsOf<TileT>::kPitch]>(stages);
+  tile.each([&](int row, int col, const float(&group)[TileT::kGroup]) {
+    Pack<float, TileT::kGroup> v;
+#pragma unroll
+    for (int i = 0; i < TileT::kGroup; ++i) v.v[i] = group[i];
+    store_pack<TileT::kGroup>(&sums[row][col], v);
+  });
+  __syncthreads();
+
+  constexpr int kPacks = kCols / kPack;
+#pragma unroll
+  for (int i = 0; i < kRows * kPacks / kTileThreads; ++i) {
+    const int index = int(threadIdx.x) + i * kTileThreads;
+    const int in_tile = index / kPacks;
+    const int col_in_tile = index % kPacks * kPack;
+    const int row = block.first_row + in_tile;
+    const int col = block.first_col + col_in_tile;
+    if (row >= block.rows || col >= y.c) continue;
+    const int64_t pixel = block.pixel(y, row);
+    const Pack<float, kPack> sum = load_pack<kPack>(&sums[in_tile][col_in_tile]);
+    Pack<T, kPack> added{};
+    if (residual.p != nullptr) added = load_pack<kPack>(residual.pixel(pixel) + col);
+    Pack<T, kPack> v;
+#pragma unroll
+    for (int j = 0; j < kPack; ++j) v.v[j] = activate(act, sum.v[j] + (bias != nullptr ? bias[col + j] : 0.0f)) + added.v[j];
+    store_pack<kPack>(y.pixel(pixel) + col, v);
+  }
 }
 
 // Whether all three can be moved in packs of 16 bytes that end where the channels do.

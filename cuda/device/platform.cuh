@@ -2,7 +2,7 @@
 // the GPU behind functions. tests/cuda_host runs the kernels on the CPU and brings a second definition of everything here.
 //
 //   TESSERA_SHARED(tile, float[8][33]);        shared memory of the block; `tile` is the array. No constructors.
-//   TESSERA_DYNAMIC_SHARED(float, rows);       the launch's shared_bytes; `rows` is a pointer, 16-byte aligned
+//   TESSERA_DYNAMIC_SHARED(float, rows);       the launch's shared_bytes; `rows` is a pointer, 1024-byte aligned
 //   TESSERA_DEVICE_ASSERT(condition);          checked in the emulation and in builds without NDEBUG
 #pragma once
 
@@ -20,8 +20,8 @@
 #include "tensor/dtype.h"
 
 #define TESSERA_SHARED(name, ...) __shared__ ::tessera::cuda::Same<__VA_ARGS__> name
-#define TESSERA_DYNAMIC_SHARED(T, name)                                   \
-  extern __shared__ __align__(16) unsigned char tessera_dynamic_shared[]; \
+#define TESSERA_DYNAMIC_SHARED(T, name)                                     \
+  extern __shared__ __align__(1024) unsigned char tessera_dynamic_shared[]; \
   T* const name = reinterpret_cast<T*>(tessera_dynamic_shared)
 #define TESSERA_DEVICE_ASSERT(condition) assert(condition)
 
@@ -39,6 +39,20 @@ __device__ inline float f16_value(uint16_t bits) { return __half2float(__ushort_
 
 // sin(pi x) and cos(pi x). The pair in radians keeps a table on the stack for large arguments.
 __device__ inline void sin_cos_pi(double x, double& sine, double& cosine) { sincospi(x, &sine, &cosine); }
+
+// Copies from global to shared memory that go on while the thread does, 16 bytes each, aligned. Where nothing is `there` zeros are
+// stored and nothing is read. Those since the last close_copies() are a group.
+__device__ inline void copy_ahead(void* to, const void* from, bool there) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(unsigned(__cvta_generic_to_shared(to))),
+               "l"(__cvta_generic_to_global(from)), "r"(there ? 16 : 0)
+               : "memory");
+}
+__device__ inline void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// All groups of this thread but the last kLeft are there; for other threads they are after a barrier.
+template <int kLeft>
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
 
 // Tensor cores. All lanes of a warp call these together; a matrix is spread over their registers, two 16-bit numbers in each.
 //
@@ -78,48 +92,96 @@ __device__ inline void multiply_add(float (&d)[2][2], const unsigned (&a)[4], un
 }
 
 // Tensor cores of sm_90a alone (cuda/conv_wgmma.cu): the four warps of a warpgroup multiply together, straight out of shared
-// memory, and go on meanwhile. A panel there is lines of 64 16-bit numbers, k to k + 63, from a multiple of 1024 bytes on; piece p
-// of 16 bytes of line r lies at place p ^ r % 8 of the line, so that the eight lines read at once are on different banks.
+// memory, and go on meanwhile. An operand there is lines of 64 16-bit numbers, from a multiple of 1024 bytes on; piece p of 16 bytes
+// of line r lies at place p ^ r % 8 of the line, so that the eight lines read at once are on different banks. A line is a row of A
+// or a column of B, from k to k + 63 (along k); or it is one value of k for 64 rows or columns, 64 lines in the order of k, and then
+// the next 64 rows or columns.
 //
-// d += a b begins, with a 64 x 16 and b 16 x 64, both of T: the 64 lines from `a` on are its rows, those from `b` on its columns;
-// both point at the first of 16 values of k in line 0 as if the pieces lay in order. Warp w, lane l of the warpgroup has d[j][h][i]
-// at row 16 w + l / 4 + 8 h, column 8 j + 2 (l % 4) + i.
+// d += a b begins, with a 64 x 16 and b 16 x 8 kN, both of T; both point at their first number as if the pieces lay in order. Warp
+// w, lane l of the warpgroup has d[j][h][i] at row 16 w + l / 4 + 8 h, column 8 j + 2 (l % 4) + i.
+template <bool kAlongK>
 __device__ inline uint64_t panel_descriptor(const uint16_t* first) {
-  constexpr uint64_t kBytesOfEightLines = 1024, kPiecesTakeTurns = 1;
+  constexpr uint64_t kBytesOfEightLines = 1024, kBytesOf64Lines = 8192, kPiecesTakeTurns = 1;
+  constexpr uint64_t kNext64 = kAlongK ? 1 : kBytesOf64Lines >> 4;  // along k the next columns are the next lines
   const uint64_t address = __cvta_generic_to_shared(first) & 0x3FFFF;
-  return address >> 4 | uint64_t{1} << 16 | kBytesOfEightLines >> 4 << 32 | kPiecesTakeTurns << 62;
+  return address >> 4 | kNext64 << 16 | kBytesOfEightLines >> 4 << 32 | kPiecesTakeTurns << 62;
 }
-template <class T>
-__device__ inline void begin_multiply_add(float (&d)[8][2][2], const uint16_t* a, const uint16_t* b) {
-  const uint64_t left = panel_descriptor(a), right = panel_descriptor(b);
 #define TESSERA_FOUR(j) "+f"(d[j][0][0]), "+f"(d[j][0][1]), "+f"(d[j][1][0]), "+f"(d[j][1][1])
-#define TESSERA_WGMMA(type)                                                                                                      \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                                                       \
-               " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23," \
-               " %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, 0, 0;"                                              \
-               : TESSERA_FOUR(0), TESSERA_FOUR(1), TESSERA_FOUR(2), TESSERA_FOUR(3), TESSERA_FOUR(4), TESSERA_FOUR(5),           \
-                 TESSERA_FOUR(6), TESSERA_FOUR(7)                                                                                \
-               : "l"(left), "l"(right))
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    TESSERA_WGMMA("bf16");
-  } else {
-    static_assert(std::is_same_v<T, Half>);
-    TESSERA_WGMMA("f16");
+#define TESSERA_WGMMA_16(type) \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32." type "." type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, 1, 1, 1, %10, %11;" \
+                 : TESSERA_FOUR(0), TESSERA_FOUR(1) \
+                 : "l"(left), "l"(right), "n"(kLeftAlongK ? 0 : 1), "n"(kRightAlongK ? 0 : 1))
+#define TESSERA_WGMMA_32(type) \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, %16, %17, 1, 1, 1, %18, %19;" \
+                 : TESSERA_FOUR(0), TESSERA_FOUR(1), TESSERA_FOUR(2), TESSERA_FOUR(3) \
+                 : "l"(left), "l"(right), "n"(kLeftAlongK ? 0 : 1), "n"(kRightAlongK ? 0 : 1))
+#define TESSERA_WGMMA_64(type) \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+                 "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, %34, %35;" \
+                 : TESSERA_FOUR(0), TESSERA_FOUR(1), TESSERA_FOUR(2), TESSERA_FOUR(3), TESSERA_FOUR(4), TESSERA_FOUR(5), \
+                   TESSERA_FOUR(6), TESSERA_FOUR(7) \
+                 : "l"(left), "l"(right), "n"(kLeftAlongK ? 0 : 1), "n"(kRightAlongK ? 0 : 1))
+#define TESSERA_WGMMA_96(type) \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32." type "." type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+                 "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, " \
+                 "%42, %43, %44, %45, %46, %47}, %48, %49, 1, 1, 1, %50, %51;" \
+                 : TESSERA_FOUR(0), TESSERA_FOUR(1), TESSERA_FOUR(2), TESSERA_FOUR(3), TESSERA_FOUR(4), TESSERA_FOUR(5), \
+                   TESSERA_FOUR(6), TESSERA_FOUR(7), TESSERA_FOUR(8), TESSERA_FOUR(9), TESSERA_FOUR(10), TESSERA_FOUR(11) \
+                 : "l"(left), "l"(right), "n"(kLeftAlongK ? 0 : 1), "n"(kRightAlongK ? 0 : 1))
+#define TESSERA_WGMMA_128(type) \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+                 "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, " \
+                 "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, " \
+                 "%62, %63}, %64, %65, 1, 1, 1, %66, %67;" \
+                 : TESSERA_FOUR(0), TESSERA_FOUR(1), TESSERA_FOUR(2), TESSERA_FOUR(3), TESSERA_FOUR(4), TESSERA_FOUR(5), \
+                   TESSERA_FOUR(6), TESSERA_FOUR(7), TESSERA_FOUR(8), TESSERA_FOUR(9), TESSERA_FOUR(10), TESSERA_FOUR(11), \
+                   TESSERA_FOUR(12), TESSERA_FOUR(13), TESSERA_FOUR(14), TESSERA_FOUR(15) \
+                 : "l"(left), "l"(right), "n"(kLeftAlongK ? 0 : 1), "n"(kRightAlongK ? 0 : 1))
+#define TESSERA_WGMMA(columns)              \
+  if constexpr (std::is_same_v<T, BFloat16>) { \
+    TESSERA_WGMMA_##columns("bf16");        \
+  } else {                                  \
+    static_assert(std::is_same_v<T, Half>); \
+    TESSERA_WGMMA_##columns("f16");         \
   }
-#undef TESSERA_WGMMA
-#undef TESSERA_FOUR
+template <class T, bool kLeftAlongK, bool kRightAlongK, int kN>
+__device__ inline void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
+  const uint64_t left = panel_descriptor<kLeftAlongK>(a), right = panel_descriptor<kRightAlongK>(b);
+  if constexpr (kN == 2) {
+    TESSERA_WGMMA(16)
+  } else if constexpr (kN == 4) {
+    TESSERA_WGMMA(32)
+  } else if constexpr (kN == 8) {
+    TESSERA_WGMMA(64)
+  } else if constexpr (kN == 12) {
+    TESSERA_WGMMA(96)
+  } else {
+    static_assert(kN == 16);
+    TESSERA_WGMMA(128)
+  }
 }
+#undef TESSERA_WGMMA
+#undef TESSERA_WGMMA_16
+#undef TESSERA_WGMMA_32
+#undef TESSERA_WGMMA_64
+#undef TESSERA_WGMMA_96
+#undef TESSERA_WGMMA_128
 // Around such products: registers that have been written can be d; those begun so far are a group; all groups are done. Between
 // the first and the last nothing touches d.
 __device__ inline void open_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void close_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-__device__ inline void wait_for_products(float (&d)[8][2][2]) {
+template <int kN>
+__device__ inline void wait_for_products(float (&d)[kN][2][2]) {
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 #pragma unroll
-  for (int j = 0; j < 8; ++j) {  // no read of d moves before the wait
-    asm volatile("" : "+f"(d[j][0][0]), "+f"(d[j][0][1]), "+f"(d[j][1][0]), "+f"(d[j][1][1])::"memory");
-  }
+  for (int j = 0; j < kN; ++j) asm volatile("" : TESSERA_FOUR(j)::"memory");  // no read of d moves before the wait
 }
+#undef TESSERA_FOUR
 // What this thread has stored in shared memory is there for products that begin after the next barrier.
 __device__ inline void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 

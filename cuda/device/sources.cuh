@@ -1,5 +1,6 @@
 // Where the panels of a tiled matrix product come from (cuda/device/tile.cuh): a matrix, the pixels of an image under the taps of a
-// filter, a filter. fetch() reads the next kDepth values of k into registers, zeros where there is nothing; put() stores them.
+// filter, a filter. next(f) calls f(i, address, whether there is anything) for each of the thread's packs of the next kDepth values
+// of k. fetch() reads them into registers, zeros where there is nothing, and put() stores them; copy() sends them to a panel.
 #pragma once
 
 #include "cuda/device/tile.cuh"
@@ -11,17 +12,22 @@ namespace tessera::cuda {
 // side with N elements each make a line, and the block reads kAtOnce lines at once, kCount times.
 template <class T, int N, int kWidth, int kDepth, bool kAlongK>
 struct Staging {
-  static constexpr int kAcross = (kAlongK ? kDepth : kWidth) / N;
-  static constexpr int kAtOnce = kTileThreads / kAcross;
+  static constexpr unsigned kAcross = (kAlongK ? kDepth : kWidth) / N;
+  static constexpr int kAtOnce = int(kTileThreads / kAcross);
   static constexpr int kLines = kAlongK ? kWidth : kDepth;
   static constexpr int kCount = kLines > kAtOnce ? kLines / kAtOnce : 1;
+  static constexpr int kPack = N;
 
   Packed<T, N> pack[kCount];
 
-  static __device__ int across() { return int(threadIdx.x) % kAcross * N; }
-  static __device__ int line(int i) { return int(threadIdx.x) / kAcross + i * kAtOnce; }
+  static __device__ int across() { return int(threadIdx.x % kAcross) * N; }
+  static __device__ int line(int i) { return int(threadIdx.x / kAcross) + i * kAtOnce; }
   static __device__ bool has(int i) { return kLines >= kAtOnce || line(i) < kLines; }
 
+  template <class Panel>
+  static __device__ auto* place(Panel& panel, int i) {
+    return panel.place(kAlongK ? across() : line(i), kAlongK ? line(i) : across());
+  }
   template <class Panel>
   __device__ void put(Panel& panel) const {
 #pragma unroll
@@ -31,6 +37,20 @@ struct Staging {
     }
   }
 };
+
+template <class Source>
+__device__ void fetch(Source& source) {
+  source.next([&](int i, const auto* from, bool inside) {
+    source.pack[i] = inside ? load_raw<Source::kPack>(from) : decltype(load_raw<Source::kPack>(from)){};
+  });
+}
+
+template <class Source, class Panel>
+__device__ void copy(Source& source, Panel& panel) {
+  source.next([&](int i, const auto* from, bool inside) {
+    if (Source::has(i)) copy_ahead(source.place(panel, i), from, inside);
+  });
+}
 
 // p[position * step + k * k_step] for `positions` of the width and k up to `k_end`. N > 1: the step along the lines is 1.
 template <class T, int N, int kWidth, int kDepth, bool kAlongK>
@@ -42,12 +62,13 @@ struct MatrixSource : Staging<T, N, kWidth, kDepth, kAlongK> {
   __device__ MatrixSource(const T* p_, int64_t step_, int64_t k_step_, int positions_, int k_begin, int k_end_)
       : p(p_), step(step_), k_step(k_step_), positions(positions_), k(k_begin), k_end(k_end_) {}
 
-  __device__ void fetch() {
+  template <class F>
+  __device__ void next(F&& f) {
 #pragma unroll
     for (int i = 0; i < this->kCount; ++i) {
       const int at = kAlongK ? this->line(i) : this->across();
       const int here = k + (kAlongK ? this->across() : this->line(i));
-      this->pack[i] = at < positions && here < k_end ? load_raw<N>(p + at * step + here * k_step) : Packed<T, N>{};
+      f(i, p + at * step + here * k_step, at < positions && here < k_end);
     }
     k += kDepth;
   }
@@ -102,14 +123,15 @@ struct WindowSource : Staging<T, N, kWidth, kDepth, true> {
     }
   }
 
-  __device__ void fetch() {
+  template <class F>
+  __device__ void next(F&& f) {
     const bool tap = walk.y < window.taps_y;
     const int down = walk.y * window.tap_step;
     const int right = walk.x * window.tap_step;
 #pragma unroll
     for (int i = 0; i < Base::kCount; ++i) {
       const bool inside = tap && unsigned(y[i] + down) < unsigned(image.h) && unsigned(x[i] + right) < unsigned(image.w);
-      this->pack[i] = inside ? load_raw<N>(image.pixel(pixel[i] + down * image.w + right) + walk.c) : Packed<T, N>{};
+      f(i, image.pixel(pixel[i] + down * image.w + right) + walk.c, inside);
     }
     walk.advance(kDepth, image.c, window.taps_x);
   }
@@ -127,14 +149,14 @@ struct TurnedFilterSource : Staging<T, N, kWidth, kDepth, false> {
   __device__ TurnedFilterSource(const Filters<const T>& w_, const Window& window_, int first_column)
       : w(w_), window(window_), walk(Base::line(0), w_.o, window_.taps_x), column(first_column + Base::across()) {}
 
-  __device__ void fetch() {
+  template <class F>
+  __device__ void next(F&& f) {
     TapWalk at = walk;
 #pragma unroll
     for (int i = 0; i < Base::kCount; ++i) {
-      const bool inside = Base::has(i) && at.y < window.taps_y && column < w.i;
       const int ky = window.first_ky + at.y * window.tap_stride;
       const int kx = window.first_kx + at.x * window.tap_stride;
-      this->pack[i] = inside ? load_raw<N>(w.tap(at.c, ky, kx) + column) : Packed<T, N>{};
+      f(i, w.tap(at.c, ky, kx) + column, Base::has(i) && at.y < window.taps_y && column < w.i);
       at.advance(Base::kAtOnce, w.o, window.taps_x);
     }
     walk.advance(kDepth, w.o, window.taps_x);
@@ -170,14 +192,15 @@ struct TapSource : Staging<T, N, kWidth, kDepth, false> {
     }
   }
 
-  __device__ void fetch() {
+  template <class F>
+  __device__ void next(F&& f) {
 #pragma unroll
     for (int i = 0; i < Base::kCount; ++i) {
       const int y = a[i] * stride + y0;
       const int x = b[i] * stride + x0;
       const bool inside = Base::has(i) && c >= 0 && k + i * Base::kAtOnce < k_end && unsigned(y) < unsigned(image.h) &&
                           unsigned(x) < unsigned(image.w);
-      this->pack[i] = inside ? load_raw<N>(image.pixel(n[i], y, x) + c) : Packed<T, N>{};
+      f(i, image.pixel(n[i], y, x) + c, inside);
       b[i] += kDepth;
       while (b[i] >= w) {
         b[i] -= w;

@@ -15,13 +15,15 @@ template <int kWidth, int kDepth, bool kAlongK>
 struct alignas(16) BitPanel {
   uint16_t v[kAlongK ? kWidth : kDepth][(kAlongK ? kDepth : kWidth) + 8];
 
+  __device__ uint16_t* place(int k, int at) { return kAlongK ? &v[at][k] : &v[k][at]; }
+
   template <bool kPackAlongK, class T, int N>
   __device__ void put(int k, int at, const Packed<T, N>& values) {
     static_assert(kPackAlongK == kAlongK);
     Packed<uint16_t, N> bits;
 #pragma unroll
     for (int i = 0; i < N; ++i) bits.v[i] = values.v[i].bits;
-    *reinterpret_cast<Packed<uint16_t, N>*>(kAlongK ? &v[at][k] : &v[k][at]) = bits;
+    *reinterpret_cast<Packed<uint16_t, N>*>(place(k, at)) = bits;
   }
 
   // The four blocks of 8 x 8 of the 16 x 16 from (at, k) on, rows being the width and columns k. kWidthFirst: blocks 0 and 1 share
@@ -42,8 +44,10 @@ template <class T, int kRows_, int kCols_, bool kLeftAlongK, bool kRightAlongK>
 struct TensorCoreTile {
   static constexpr int kRows = kRows_;
   static constexpr int kCols = kCols_;
+  static constexpr int kRightWidth = kCols;  // of the panels
   static constexpr int kDepth = 32;
   static constexpr int kGroup = 2;  // columns that each() hands out at once
+  static constexpr int kStages = 4;
   using Left = BitPanel<kRows, kDepth, kLeftAlongK>;
   using Right = BitPanel<kCols, kDepth, kRightAlongK>;
   static constexpr int kDown = kRows / 4 / 16;
@@ -72,6 +76,7 @@ struct TensorCoreTile {
   }
 
   __device__ void settle() {}
+  __device__ void publish() {}
 
   // f(row, column, kGroup results from there on) for all results of the thread.
   template <class F>

@@ -51,6 +51,7 @@ template <class T, int kRows_, int kCols_, bool kLeftAlongK, bool kRightAlongK>
 struct FmaTile {
   static constexpr int kRows = kRows_;
   static constexpr int kCols = kCols_;
+  static constexpr int kRightWidth = kCols;  // of the panels
   static constexpr int kDepth = 16;
   static constexpr int kGroup = kCols / 16;  // columns that each() hands out at once
   using Left = FloatPanel<T, kRows, kDepth>;
@@ -78,8 +79,6 @@ struct FmaTile {
     }
   }
 
-  __device__ void settle() {}
-
   // f(row, column, kGroup results from there on) for all results of the thread.
   template <class F>
   __device__ void each(F&& f) const {
@@ -96,33 +95,65 @@ using Tile = std::conditional_t<std::is_same_v<T, float>, FmaTile<T, kRows, kCol
                                 TensorCoreTile<T, kRows, kCols, kLeftAlongK, kRightAlongK>>;
 
 // Adds `steps` panels of both sources to the tile. One barrier a step is enough: what a thread writes at step s was last read at
-// step s - 1, which all have left when they pass the barrier at its end. settle(): what a tile has to do before it; multiply() may
-// have only begun.
+// step s - 1, which all have left when they pass the barrier at its end.
 template <class TileT, class A, class B>
 __device__ void multiply_panels(TileT& tile, A& a, B& b, int steps) {
   TESSERA_SHARED(left, typename TileT::Left[2]);
   TESSERA_SHARED(right, typename TileT::Right[2]);
   if (steps == 0) return;
-  a.fetch();
-  b.fetch();
+  fetch(a);
+  fetch(b);
   a.put(left[0]);
   b.put(right[0]);
-  tile.settle();
   __syncthreads();
   for (int step = 0; step < steps; ++step) {
     const int now = step % 2;
     const bool more = step + 1 < steps;
     if (more) {
-      a.fetch();
-      b.fetch();
+      fetch(a);
+      fetch(b);
     }
     tile.multiply(left[now], right[now]);
     if (more) {
       a.put(left[1 - now]);
       b.put(right[1 - now]);
     }
-    tile.settle();
     __syncthreads();
+  }
+}
+
+template <class TileT>
+struct Stage {
+  typename TileT::Left left;
+  typename TileT::Right right;
+};
+
+// The same, of packs of 16 bytes that go to shared memory by themselves: kStages panels exist, and the block waits for none but the
+// oldest, so the steps before hide the latency of memory. A step's copies go where the panels of the step before were, which all
+// have left when they pass the barrier. publish(): what a tile has to do before its panels are used; settle(): multiply() may have
+// only begun.
+template <class TileT, class A, class B>
+__device__ void multiply_panels_ahead(TileT& tile, A& a, B& b, int steps, Stage<TileT>* stages) {
+  constexpr int kAhead = TileT::kStages - 1;
+  int filled = 0;  // the stage that is filled next
+  auto copy_next = [&](bool more) {
+    if (more) {
+      copy(a, stages[filled].left);
+      copy(b, stages[filled].right);
+    }
+    close_copies();
+    filled = filled + 1 == TileT::kStages ? 0 : filled + 1;
+  };
+  for (int step = 0; step < kAhead; ++step) copy_next(step < steps);
+  int now = 0;
+  for (int step = 0; step < steps; ++step) {
+    wait_for_copies<kAhead - 1>();
+    tile.publish();
+    __syncthreads();
+    tile.multiply(stages[now].left, stages[now].right);
+    copy_next(step + kAhead < steps);
+    tile.settle();
+    now = now + 1 == TileT::kStages ? 0 : now + 1;
   }
 }
 

@@ -7,55 +7,63 @@
 
 namespace tessera::cuda {
 
-// kWidth lines, rows of A or columns of B, of 64 values of k.
-template <int kWidth>
+// kWidth rows of A or columns of B by 64 values of k, in lines along k or along the width.
+template <int kWidth, bool kAlongK>
 struct alignas(1024) TurningPanel {
-  uint16_t v[kWidth][64];
+  static constexpr int kDepth = 64;
+  uint16_t v[kAlongK ? kWidth : (kWidth + 63) / 64 * kDepth][64];
 
-  template <bool kPackAlongK, class T, int N>
-  __device__ void put(int k, int at, const Packed<T, N>& values) {
-    static_assert(kPackAlongK && N == 8);
-    Packed<uint16_t, N> bits;
-#pragma unroll
-    for (int i = 0; i < N; ++i) bits.v[i] = values.v[i].bits;
-    *reinterpret_cast<Packed<uint16_t, N>*>(&v[at][(k / N ^ at % 8) * N]) = bits;
+  __device__ uint16_t* place(int k, int at) {
+    const unsigned line = unsigned(kAlongK ? at : at / 64 * kDepth + k);
+    const unsigned piece = unsigned(kAlongK ? k : at % 64) / 8;
+    return &v[line][(piece ^ line % 8) * 8];
   }
+  // Where (k, at) would lie, were the pieces in order.
+  __device__ const uint16_t* first(int k, int at) const { return kAlongK ? &v[at][k] : &v[at / 64 * kDepth + k][at % 64]; }
 };
 
-// The 8 warps are two warpgroups with half of the rows each.
-template <class T>
+// The 8 warps are two warpgroups with 64 rows each, or half of the columns if there are no more rows.
+template <class T, int kRows_, int kCols_, bool kLeftAlongK, bool kRightAlongK>
 struct WarpgroupTile {
-  static constexpr int kRows = 128;
-  static constexpr int kCols = 64;
+  static constexpr int kRows = kRows_;
+  static constexpr int kCols = kCols_;
+  static constexpr int kRightWidth = kRightAlongK ? kCols : kCols == 96 ? 128 : kCols;  // of the panels
   static constexpr int kDepth = 64;
   static constexpr int kGroup = 2;  // columns that each() hands out at once
-  using Left = TurningPanel<kRows>;
-  using Right = TurningPanel<kCols>;
+  static constexpr int kStages = kRightWidth > 96 ? 3 : 4;  // two blocks fit
+  using Left = TurningPanel<kRows, kLeftAlongK>;
+  using Right = TurningPanel<kRightWidth, kRightAlongK>;
 
-  float sum[kCols / 8][2][2] = {};
+  static constexpr int kMine = kRows == 64 ? kCols / 2 : kCols;  // columns of a warpgroup
+  static_assert(kRows == 64 || kRows == 128);
 
-  static __device__ int first_row() { return int(threadIdx.x) / 128 * 64; }
+  float sum[kMine / 8][2][2] = {};
 
-  // Only begins; the next panels are stored meanwhile.
+  static __device__ int first_row() { return kRows == 64 ? 0 : int(threadIdx.x / 128) * 64; }
+  static __device__ int first_col() { return kRows == 64 ? int(threadIdx.x / 128) * kMine : 0; }
+
+  // Only begins: the next panels are asked for meanwhile.
   __device__ void multiply(const Left& left, const Right& right) {
     open_products();
 #pragma unroll
-    for (int k = 0; k < kDepth; k += 16) begin_multiply_add<T>(sum, &left.v[first_row()][k], &right.v[0][k]);
+    for (int k = 0; k < kDepth; k += 16) {
+      begin_multiply_add<T, kLeftAlongK, kRightAlongK>(sum, left.first(k, first_row()), right.first(k, first_col()));
+    }
     close_products();
   }
-  __device__ void settle() {
-    wait_for_products(sum);
-    publish_to_products();
-  }
+  __device__ void settle() { wait_for_products(sum); }
+  __device__ void publish() { publish_to_products(); }
 
   // f(row, column, kGroup results from there on) for all results of the thread.
   template <class F>
   __device__ void each(F&& f) const {
-    const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) % 128 / 32;
+    const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x % 128 / 32);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
 #pragma unroll
-      for (int j = 0; j < kCols / 8; ++j) f(first_row() + warp * 16 + half * 8 + lane / 4, j * 8 + lane % 4 * 2, sum[j][half]);
+      for (int j = 0; j < kMine / 8; ++j) {
+        f(first_row() + warp * 16 + half * 8 + lane / 4, first_col() + j * 8 + lane % 4 * 2, sum[j][half]);
+      }
     }
   }
 };

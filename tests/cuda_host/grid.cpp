@@ -36,12 +36,19 @@ constexpr size_t kStackBytes = 64 << 10;
 constexpr size_t kStaticShared = 48 << 10;  // limits of the hardware
 constexpr size_t kTotalShared = 227 << 10;
 constexpr size_t kRedZone = 128;      // bytes after each shared variable
+constexpr size_t kDynamicAlignment = 1024;
 constexpr size_t kArena = 512 << 10;  // shared memory with its red zones
 constexpr uint8_t kCanary = 0xA5;
 constexpr uint8_t kPoison = 0xFF;  // NaN, -1
 constexpr size_t kPage = 4096;
 
 enum class State : uint8_t { kFresh, kReady, kAtBarrier, kAtWarp, kDone };
+
+struct Copy {
+  void* to;
+  const void* from;
+  void (*copy)(void* to, const void* from);
+};
 
 struct Thread {
   uint3 index{};
@@ -50,6 +57,8 @@ struct Thread {
   int stack = -1;
   Fiber fiber{};
   Place where;  // of the meeting it waits at
+  std::vector<Copy> copies{};      // that go on by themselves, in order
+  std::vector<size_t> closed{};    // of each group: copies up to its end
 };
 
 // One warp operation that lanes are arriving at.
@@ -74,6 +83,9 @@ class Machine {
   void* dynamic() { return arena_ + dynamic_; }
   void forget_reports() { reports_before_ = 0; }
   bool busy() const { return current_ != nullptr; }
+  void copy_ahead(const Copy& copy);
+  void close_copies() { current_->closed.push_back(current_->copies.size()); }
+  void wait_for_copies(size_t left);
   void add_report(const std::string& text);
   [[noreturn]] void abandon();
   bool on_stack(const void* p) const { return p >= stacks_ && p < stacks_ + kStackBytes * kMaxThreads; }
@@ -278,6 +290,7 @@ void Machine::fiber_entry() {
     m.body_(m.argument_);
     access_checker.in_kernel = false;
     Thread* const me = m.current_;
+    if (!me->copies.empty()) report("a thread leaves the kernel without having waited for its copies");
     me->state = State::kDone;
     ++m.done_;
     Thread* const t = m.next();
@@ -344,6 +357,32 @@ void Machine::meet(unsigned mask, void* mine, WarpAction action, const Place& wh
   list.erase(list.begin() + std::ptrdiff_t(i));
 }
 
+// ---- copies that go on by themselves
+// ----------------------------------------------------------------------------------------------
+
+void Machine::copy_ahead(const Copy& copy) {
+  if ((launch + seed) % 2 == 0) {
+    access_checker.in_kernel = true;
+    copy.copy(copy.to, copy.from);
+    access_checker.in_kernel = false;
+  } else {
+    current_->copies.push_back(copy);
+  }
+}
+
+void Machine::wait_for_copies(size_t left) {
+  Thread& me = *current_;
+  if (me.closed.size() <= left) return;
+  const size_t groups = me.closed.size() - left;
+  const size_t done = me.closed[groups - 1];
+  access_checker.in_kernel = true;
+  for (size_t i = 0; i < done; ++i) me.copies[i].copy(me.copies[i].to, me.copies[i].from);
+  access_checker.in_kernel = false;
+  me.copies.erase(me.copies.begin(), me.copies.begin() + std::ptrdiff_t(done));
+  me.closed.erase(me.closed.begin(), me.closed.begin() + std::ptrdiff_t(groups));
+  for (size_t& end : me.closed) end -= done;
+}
+
 // ---- shared memory
 // ---------------------------------------------------------------------------------------------------------------
 
@@ -406,6 +445,8 @@ void Machine::start_block(unsigned index) {
   for (unsigned i = 0; i < threads_n_; ++i) {
     threads_[i].state = State::kFresh;
     threads_[i].stack = -1;
+    threads_[i].copies.clear();
+    threads_[i].closed.clear();
     ready_[i] = uint16_t(i);
   }
   for (auto& list : meetings_) list.clear();
@@ -437,8 +478,8 @@ cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), 
   draw(1);
   regions_.clear();
   access_checker.begin_launch(argument, argument_bytes);
-  arena_used_ = kRedZone;
-  std::memset(arena_, kCanary, kRedZone);
+  arena_used_ = kDynamicAlignment;
+  std::memset(arena_, kCanary, kDynamicAlignment);
   dynamic_ = add_region(config.dynamicSmemBytes, "dynamic shared memory");
   for (unsigned i = 0; i < threads_n_; ++i) {
     threads_[i].index = {i % b.x, i / b.x % b.y, i / b.x / b.y};
@@ -490,6 +531,22 @@ void* shared_variable(SharedSlot& slot, size_t bytes, size_t alignment, const ch
   return p;
 }
 void* dynamic_shared() { return machine.dynamic(); }
+
+void copy_ahead(void* to, const void* from, void (*copy)(void* to, const void* from)) {
+  access_checker.in_kernel = false;
+  machine.copy_ahead({to, from, copy});
+  access_checker.in_kernel = true;
+}
+void close_copies() {
+  access_checker.in_kernel = false;
+  machine.close_copies();
+  access_checker.in_kernel = true;
+}
+void wait_for_copies(int left) {
+  access_checker.in_kernel = false;
+  machine.wait_for_copies(size_t(left));
+  access_checker.in_kernel = true;
+}
 
 void report(const char* format, ...) {
   const bool in_kernel = std::exchange(access_checker.in_kernel, false);

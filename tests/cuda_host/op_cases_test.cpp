@@ -24,6 +24,15 @@ TEST_CASE("convolution and matrix kernels, emulated") {
     CAPTURE(int(kernels));
     run_emulated(conv_cases());
   }
+  // The cases are small: by themselves they never take large tiles.
+  const int64_t enough = cuda::enough_blocks();
+  cuda::set_enough_blocks(0);
+  for (const cuda::ConvKernels kernels : {kWgmma, kTiled}) {
+    cuda::set_conv_kernels(kernels);
+    CAPTURE(int(kernels));
+    run_emulated(conv_cases());
+  }
+  cuda::set_enough_blocks(enough);
 }
 TEST_CASE("loss kernels, emulated") { run_emulated(loss_cases()); }
 TEST_CASE("assignment kernels, emulated") { run_emulated(assign_cases()); }

@@ -3,12 +3,12 @@
 //   1 naive          every product reads both factors from memory; caches do what they can
 //   2 shared tile    a block of 16 x 16 results shares panels of both factors: each value is read 16 times from shared memory
 //   3 register tile  a thread has 4 x 4 results: four reads from shared memory serve 8 products, not 4
-//   4 tensor cores   the project's kernel (cuda/conv_tiled.cu): 16-bit factors go to the units that multiply matrices
+//   4 tensor cores   16-bit factors go to the units that multiply matrices; each step waits for the panels of the next
+//   5 pipeline       the project's kernel (cuda/conv_tiled.cu): panels come by themselves, several steps ahead
+//   6 warpgroups     the same on sm_90's units that read their factors from shared memory themselves (cuda/conv_wgmma.cu)
 #include "bench/kernels/cuda/rungs.h"
 #include "cuda/conv.h"
-#include "cuda/device/element.cuh"
-#include "cuda/device/platform.cuh"
-#include "cuda/launch.cuh"
+#include "cuda/conv_launch.cuh"
 
 namespace tessera::study {
 
@@ -116,6 +116,18 @@ void register_tile(const ImageView& x, const FilterView& w, const ImageView& y) 
 
 constexpr ConvParams kSame{.stride = 1, .pad = 1};
 
+void tensor_cores(const ImageView& x, const FilterView& w, const ImageView& y) {
+  using TileT = cuda::Tile<BFloat16, 128, 64, true, true>;
+  const cuda::Geometry g{false, 1, 1};
+  cuda::launch("tensor_cores", {cuda::conv_blocks<TileT::kRows, TileT::kCols>(y, g), dim3(cuda::kTileThreads)},
+               cuda::conv_kernel<TileT, BFloat16, 8, true>, cuda::images_of<const BFloat16>(x), cuda::filters_of<const BFloat16>(w),
+               cuda::images_of<BFloat16>(y), g, nullptr, Activation::kNone, cuda::Images<const BFloat16>{});
+}
+
+void warpgroups(const ImageView& x, const FilterView& w, const ImageView& y) {
+  if (!cuda::wgmma::conv2d(x, w, y, kSame, {})) cuda::tiled::conv2d(x, w, y, kSame, {});
+}
+
 }  // namespace
 
 std::vector<Rung<ConvRung>> conv_rungs() {
@@ -123,8 +135,10 @@ std::vector<Rung<ConvRung>> conv_rungs() {
            true},
           {"2 shared tile", shared_tile, true},
           {"3 register tile", register_tile, true},
-          {"4 tensor cores",
-           [](const ImageView& x, const FilterView& w, const ImageView& y) { cuda::tiled::conv2d(x, w, y, kSame, {}); }, true}};
+          {"4 tensor cores", tensor_cores, true},
+          {"5 pipeline",
+           [](const ImageView& x, const FilterView& w, const ImageView& y) { cuda::tiled::conv2d(x, w, y, kSame, {}); }, true},
+          {"6 warpgroups", warpgroups, true}};
 }
 
 }  // namespace tessera::study

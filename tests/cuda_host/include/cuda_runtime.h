@@ -67,6 +67,11 @@ struct SharedSlot {
 void* shared_variable(SharedSlot& slot, size_t bytes, size_t alignment, const char* name);
 void* dynamic_shared();
 
+// Copies of the running thread that go on by themselves (copy_ahead() of cuda/device/platform.cuh).
+void copy_ahead(void* to, const void* from, void (*copy)(void* to, const void* from));
+void close_copies();
+void wait_for_copies(int left);
+
 template <class T>
 struct Exchange {
   T in, out;
@@ -182,22 +187,41 @@ void multiply_add(float (&d)[2][2], const unsigned (&a)[4], unsigned b0, unsigne
       where);
 }
 
+// Copies that go on by themselves run at once or when they are waited for, in turns from launch to launch: what must not be
+// overwritten yet shows in the one, what has not arrived yet in the other.
+inline void copy_ahead(void* to, const void* from, bool there,
+                       const std::source_location& where = std::source_location::current()) {
+  struct alignas(16) Sixteen {
+    uint64_t v[2];
+  };
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0) emulated::fail("a copy to shared memory that is not aligned", where);
+  if (there && reinterpret_cast<uintptr_t>(from) % 16 != 0) emulated::fail("a copy from memory that is not aligned", where);
+  emulated::copy_ahead(to, there ? from : nullptr, [](void* to_, const void* from_) {
+    *static_cast<Sixteen*>(to_) = from_ == nullptr ? Sixteen{} : *static_cast<const Sixteen*>(from_);
+  });
+}
+inline void close_copies() { emulated::close_copies(); }
+template <int kLeft>
+void wait_for_copies() {
+  emulated::wait_for_copies(kLeft);
+}
+
 // Of warpgroups: a thread forms its own numbers at once. That a product was not waited for does not show.
-template <class T>
-void begin_multiply_add(float (&d)[8][2][2], const uint16_t* a, const uint16_t* b) {
+template <class T, bool kLeftAlongK, bool kRightAlongK, int kN>
+void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
   const unsigned l = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
-  auto value = [](const uint16_t* first, unsigned line, unsigned k) {
-    uintptr_t at = reinterpret_cast<uintptr_t>(first) + line * 128 + k * 2;
-    at ^= (at >> 7 & 7) << 4;
+  auto value = [](const uint16_t* first, bool along_k, unsigned at, unsigned k) {
+    uintptr_t p = reinterpret_cast<uintptr_t>(first) + (along_k ? at * 128 + k * 2 : at / 64 * 8192 + k * 128 + at % 64 * 2);
+    p ^= (p >> 7 & 7) << 4;
     T number;
-    number.bits = *reinterpret_cast<const uint16_t*>(at);
+    number.bits = *reinterpret_cast<const uint16_t*>(p);
     return float(number);
   };
   for (unsigned k = 0; k < 16; ++k) {
-    const float left[2] = {value(a, 16 * warp + l / 4, k), value(a, 16 * warp + l / 4 + 8, k)};
-    for (unsigned j = 0; j < 8; ++j) {
+    const float left[2] = {value(a, kLeftAlongK, 16 * warp + l / 4, k), value(a, kLeftAlongK, 16 * warp + l / 4 + 8, k)};
+    for (unsigned j = 0; j < kN; ++j) {
       for (unsigned i = 0; i < 2; ++i) {
-        const float right = value(b, 8 * j + l % 4 * 2 + i, k);
+        const float right = value(b, kRightAlongK, 8 * j + l % 4 * 2 + i, k);
         for (unsigned h = 0; h < 2; ++h) d[j][h][i] += left[h] * right;
       }
     }
@@ -205,7 +229,8 @@ void begin_multiply_add(float (&d)[8][2][2], const uint16_t* a, const uint16_t* 
 }
 inline void open_products() {}
 inline void close_products() {}
-inline void wait_for_products(float (&)[8][2][2]) {}
+template <int kN>
+void wait_for_products(float (&)[kN][2][2]) {}
 inline void publish_to_products() {}
 }  // namespace tessera::cuda
 

@@ -1,0 +1,45 @@
+// Launches the kernel of convolution as a matrix product (cuda/device/conv_kernel.cuh).
+#pragma once
+
+#include <algorithm>
+
+#include "cuda/conv.h"
+#include "cuda/device/conv_kernel.cuh"
+#include "cuda/launch.cuh"
+
+namespace tessera::cuda {
+
+// Blocks for tiles of kRows pixels x kCols channels; one plane of the grid for each class of pixels.
+template <int kRows, int kCols>
+dim3 conv_blocks(const ImageView& y, const Geometry& g) {
+  const int64_t step = g.spread ? g.stride : 1;
+  const int64_t rows = y.n * ((y.h + step - 1) / step) * ((y.w + step - 1) / step);  // of the largest class
+  const int64_t tiles = int64_t(blocks_for(rows, kRows)) * blocks_for(y.c, kCols);
+  return {blocks_for(tiles, 1), 1, unsigned(step * step)};
+}
+
+// Whether tiles of this size keep a large device busy; if not, smaller ones do more at a time.
+template <int kRows, int kCols>
+bool fills_device(const ImageView& y, const Geometry& g) {
+  const dim3 blocks = conv_blocks<kRows, kCols>(y, g);
+  return int64_t(blocks.x) * blocks.z >= enough_blocks();
+}
+
+// in_packs() holds.
+template <class TileT, class T, bool kFilterAlongK>
+void launch_conv_ahead(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
+                       const ConvEpilogue& epilogue) {
+  constexpr size_t kBytes = std::max(TileT::kStages * sizeof(Stage<TileT>), sizeof(SumsOf<TileT>));
+  launch(name, {conv_blocks<TileT::kRows, TileT::kCols>(y, g), dim3(kTileThreads), kBytes},
+         conv_ahead_kernel<TileT, T, kFilterAlongK>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), g,
+         static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual));
+}
+
+// dx is added to by reading it as the residual.
+inline ConvEpilogue adding_to(const ImageView& dx, bool accumulate) {
+  ConvEpilogue e;
+  if (accumulate) e.residual = dx;
+  return e;
+}
+
+}  // namespace tessera::cuda
