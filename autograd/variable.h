@@ -30,6 +30,10 @@ class Variable {
   const Tensor& grad() const { return state_->grad; }
   void set_grad(Tensor grad) { state_->grad = std::move(grad); }
 
+  // The same values in 16 bits, where somebody keeps them (nn/rounded_weights.h); undefined: nobody does.
+  const Tensor& rounded() const { return state_->rounded; }
+  void set_rounded(Tensor rounded) { state_->rounded = std::move(rounded); }
+
   bool requires_grad() const { return state_ && (state_->requires_grad || state_->node); }
   void set_requires_grad(bool on) { state_->requires_grad = on; }  // leaves only
   const std::string& name() const { return state_->name; }
@@ -47,6 +51,7 @@ class Variable {
   struct State {
     Tensor data;
     Tensor grad;
+    Tensor rounded;
     std::shared_ptr<Node> node;
     bool requires_grad = false;
     std::string name;

@@ -67,7 +67,10 @@ void CudaBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulat
   cuda::upsample2x_backward(dy, dx, accumulate);
 }
 
-void CudaBackend::batch_norm_stats(RowsView x, void* mean, void* var) { cuda::batch_norm_stats(x, mean, var); }
+void CudaBackend::batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+  cuda::batch_norm_stats(x, eps, running, mean, rstd);
+}
+void CudaBackend::batch_norm_rstd(RowsView var, double eps, void* rstd) { cuda::batch_norm_rstd(var, eps, rstd); }
 void CudaBackend::batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
   cuda::batch_norm_apply(x, bn, act, residual, y);
 }
@@ -76,8 +79,8 @@ void CudaBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormVi
   cuda::batch_norm_backward(x, dy, bn, act, dx, dgamma, dbeta, accumulate);
 }
 void CudaBackend::batch_norm_part(RowsView x, void* part) { cuda::batch_norm_part(x, part); }
-void CudaBackend::batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) {
-  cuda::batch_norm_join(parts, eps, mean, rstd, unbiased);
+void CudaBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+  cuda::batch_norm_join(parts, eps, running, mean, rstd);
 }
 void CudaBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd,
                                         void* slope, void* offset) {

@@ -145,28 +145,60 @@ __global__ void __launch_bounds__(kReductionThreads, 2) stats_kernel(Rows<const 
   store_chunk(partial, parts, mine, plan, at, x.cols, CombinedMoments{});
 }
 
+// RunningStatsView, a channel at a time. average + w (value - average), as in lerp_kernel of optim.cu.
+struct Running {
+  float* mean;
+  float* var;
+  float momentum;
+  __device__ void move(int c, float batch_mean, float unbiased) const {
+    if (mean == nullptr) return;
+    mean[c] += momentum * (batch_mean - mean[c]);
+    var[c] += momentum * (unbiased - var[c]);
+  }
+};
+Running running_of(const RunningStatsView& r) { return {static_cast<float*>(r.mean), static_cast<float*>(r.var), float(r.momentum)}; }
+
+// What normalises the batch, and the step of the running statistics, where the moments of all rows are known: any other place is a
+// launch more.
 template <class T>
 struct StoreStats {
   const T* origin;
+  float eps;
+  Running running;
   float* mean;
-  float* var;
-  float* rows;  // null: not asked for
+  float* rstd;
   __device__ void operator()(int c, const Moments& m) const {
-    mean[c] = load(origin[c]) + m.mean;
-    var[c] = m.m2 / m.n;
-    if (c == 0 && rows != nullptr) rows[0] = m.n;
+    const float batch_mean = load(origin[c]) + m.mean;
+    mean[c] = batch_mean;
+    rstd[c] = 1.0f / std::sqrt(m.m2 / m.n + eps);
+    running.move(c, batch_mean, m.m2 / fmaxf(m.n - 1, 1.0f));
   }
 };
 
-void stats(const char* name, const char* merge_name, RowsView x, float* mean, float* var, float* rows) {
+// What a rank tells the others.
+template <class T>
+struct StorePart {
+  const T* origin;
+  float* rows;
+  float* mean;
+  float* var;
+  __device__ void operator()(int c, const Moments& m) const {
+    if (c == 0) rows[0] = m.n;
+    mean[c] = load(origin[c]) + m.mean;
+    var[c] = m.m2 / m.n;
+  }
+};
+
+// store(origin) gives the functor that takes the moments of a channel; origin is row 0 of x, as the kernel reads it.
+template <class Store>
+void stats(const char* name, const char* merge_name, RowsView x, const Store& store) {
   for_floating(name, x.t, [&]<class T>() {
     with_whole_packs<T>(
         [&]<int N>() {
           const ColumnPlan plan = plan_reduction<N>(x, kStatsGroup);
           const Scratch<Moments> partial(int64_t(plan.chunks) * x.cols);
           launch(name, plan.grid(), stats_kernel<T, N>, rows_of<const T>(x), partial.get(), plan);
-          merge_chunks(merge_name, partial, plan, x.cols, CombinedMoments{},
-                       StoreStats<T>{static_cast<const T*>(x.p), mean, var, rows});
+          merge_chunks(merge_name, partial, plan, x.cols, CombinedMoments{}, store(static_cast<const T*>(x.p)));
         },
         x);
   });
@@ -349,7 +381,7 @@ __device__ double all_rows(const Rows<const float>& parts) {
 // mean = sum over the ranks of n_r / n mean_r, var = sum of n_r / n (var_r + (mean_r - mean)^2). Thread: a channel, through the
 // parts in rank order; a warp reads neighbours. In double, as on the host: a few values for each channel.
 __global__ void __launch_bounds__(kThreads)
-    join_kernel(Rows<const float> parts, int channels, double eps, float* mean, float* rstd, float* unbiased) {
+    join_kernel(Rows<const float> parts, int channels, double eps, Running running, float* mean, float* rstd) {
   const int c = int(blockIdx.x) * kThreads + int(threadIdx.x);
   if (c >= channels) return;
   const double rows = all_rows(parts);
@@ -365,7 +397,13 @@ __global__ void __launch_bounds__(kThreads)
   }
   mean[c] = float(center);
   rstd[c] = float(1 / sqrt(var + eps));
-  unbiased[c] = float(rows > 1 ? var * (rows / (rows - 1)) : var);
+  running.move(c, float(center), float(rows > 1 ? var * (rows / (rows - 1)) : var));
+}
+
+// Thread: a channel; a warp reads neighbours.
+__global__ void __launch_bounds__(kThreads) rstd_kernel(Rows<const float> var, float eps, float* rstd) {
+  const int c = int(blockIdx.x) * kThreads + int(threadIdx.x);
+  if (c < var.cols) rstd[c] = 1.0f / std::sqrt(var.row(0)[c] + eps);
 }
 
 // slope = gamma rstd (own dgamma / own rows - sum of dgamma / all rows), offset alike from dbeta. Thread: a channel; a warp reads
@@ -388,8 +426,16 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void batch_norm_stats(RowsView x, void* mean, void* var) {
-  stats("batch_norm_stats", "batch_norm_stats, merge", x, static_cast<float*>(mean), static_cast<float*>(var), nullptr);
+void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+  stats("batch_norm_stats", "batch_norm_stats, merge", x, [&]<class T>(const T* origin) {
+    return StoreStats<T>{origin, float(eps), running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd)};
+  });
+}
+
+void batch_norm_rstd(RowsView var, double eps, void* rstd) {
+  expect_f32("batch_norm_rstd", var.t);
+  launch("batch_norm_rstd", one_thread_each(var.cols, kThreads), rstd_kernel, rows_of<const float>(var), float(eps),
+         static_cast<float*>(rstd));
 }
 
 void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
@@ -434,14 +480,15 @@ void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activ
 
 void batch_norm_part(RowsView x, void* part) {
   float* const rows = static_cast<float*>(part);
-  stats("batch_norm_part", "batch_norm_part, merge", x, rows + 1, rows + 1 + x.cols, rows);
+  stats("batch_norm_part", "batch_norm_part, merge", x,
+        [&]<class T>(const T* origin) { return StorePart<T>{origin, rows, rows + 1, rows + 1 + x.cols}; });
 }
 
-void batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) {
+void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) {
   expect_f32("batch_norm_join", parts.t);
   const int channels = size32((parts.cols - 1) / 2);
   launch("batch_norm_join", one_thread_each(channels, kThreads), join_kernel, rows_of<const float>(parts), channels, eps,
-         static_cast<float*>(mean), static_cast<float*>(rstd), static_cast<float*>(unbiased));
+         running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd));
 }
 
 void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,

@@ -53,6 +53,7 @@ ParameterArena::ParameterArena(Module& module) {
         slot.copy_from(p.parameter->data());
         p.parameter->set_data(slot);
         p.parameter->set_grad(grads_[g].narrow(0, p.entry.offset, p.entry.count).view(p.entry.shape));
+        if (ParamGroup(g) == ParamGroup::kWeight) weights_.push_back(*p.parameter);
       } else {
         slot.copy_from(*p.buffer);
         *p.buffer = slot;

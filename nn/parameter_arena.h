@@ -37,6 +37,7 @@ class ParameterArena {
   Tensor part(const Tensor& all, ParamGroup group) const;                        // the slice of a group in a tensor of this layout
   const Entry* entry_at(int64_t place) const;                                    // of all_grads(); null: between two entries
   const std::vector<Entry>& entries(ParamGroup g) const { return entries_[size_t(g)]; }
+  const std::vector<Variable>& weights() const { return weights_; }  // of entries(ParamGroup::kWeight)
 
   void zero_grad() const;
   double grad_norm() const;  // L2 over all groups
@@ -47,6 +48,7 @@ class ParameterArena {
   std::array<int64_t, kAllGroups> ends_{};
   std::array<Tensor, kAllGroups> values_, grads_;  // slices of these
   std::array<std::vector<Entry>, kAllGroups> entries_;
+  std::vector<Variable> weights_;
 };
 
 }  // namespace tessera

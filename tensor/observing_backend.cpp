@@ -131,8 +131,11 @@ void ObservingBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accu
 
 // ---- norm
 
-void ObservingBackend::batch_norm_stats(RowsView x, void* mean, void* var) {
-  observe({kNorm, 0, sum(x)}, [&] { inner_.batch_norm_stats(x, mean, var); });
+void ObservingBackend::batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+  observe({kNorm, 0, sum(x)}, [&] { inner_.batch_norm_stats(x, eps, running, mean, rstd); });
+}
+void ObservingBackend::batch_norm_rstd(RowsView var, double eps, void* rstd) {
+  observe({kNorm, 0, 2 * sum(var)}, [&] { inner_.batch_norm_rstd(var, eps, rstd); });
 }
 void ObservingBackend::batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
   observe({kNorm, 0, sum(x, residual, y)}, [&] { inner_.batch_norm_apply(x, bn, act, residual, y); });
@@ -146,8 +149,8 @@ void ObservingBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchN
 void ObservingBackend::batch_norm_part(RowsView x, void* part) {
   observe({kNorm, 0, sum(x)}, [&] { inner_.batch_norm_part(x, part); });
 }
-void ObservingBackend::batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) {
-  observe({kNorm, 0, sum(parts)}, [&] { inner_.batch_norm_join(parts, eps, mean, rstd, unbiased); });
+void ObservingBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+  observe({kNorm, 0, sum(parts)}, [&] { inner_.batch_norm_join(parts, eps, running, mean, rstd); });
 }
 void ObservingBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd,
                                              void* slope, void* offset) {

@@ -72,12 +72,13 @@ class ObservingBackend : public Backend {
   void upsample2x(ImageView x, ImageView y) override;
   void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) override;
 
-  void batch_norm_stats(RowsView x, void* mean, void* var) override;
+  void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) override;
+  void batch_norm_rstd(RowsView var, double eps, void* rstd) override;
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                            bool accumulate) override;
   void batch_norm_part(RowsView x, void* part) override;
-  void batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) override;
+  void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) override;
   void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
                              void* offset) override;
 

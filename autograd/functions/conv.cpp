@@ -80,7 +80,10 @@ class ConvTransposeNode final : public Node {
 };
 
 // The filter in the type of x: itself, or rounded where f32 masters meet 16-bit activations.
-Tensor filter_for(const Variable& x, const Variable& w) { return w.data().to(x.data().dtype()); }
+Tensor filter_for(const Variable& x, const Variable& w) {
+  const DType type = x.data().dtype();
+  return w.rounded().defined() && w.rounded().dtype() == type ? w.rounded() : w.data().to(type);
+}
 
 }  // namespace
 

@@ -2,8 +2,6 @@
 
 #include "autograd/engine.h"
 #include "autograd/functions/pointwise.h"
-#include "tensor/ops/optim.h"
-#include "tensor/ops/pointwise.h"
 
 namespace tessera::ag {
 
@@ -76,19 +74,11 @@ const Tensor& data_or_none(const Variable& v) {
 
 Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,
                           Activation act, const Variable& residual, const Tensor& into) {
-  ops::JoinedStats stats;
+  const ops::RunningStats running{state.running_mean, state.running_var, state.momentum};
   Tensor parts;
-  if (state.ranks == nullptr) {
-    const ops::BatchNormStats own = ops::batch_norm_stats(x.data(), state.eps);
-    const double rows = double(x.data().numel() / x.size(-1));
-    stats = {own.mean, own.rstd, rows > 1 ? ops::scale(own.var, rows / (rows - 1)) : own.var};
-  } else {
-    parts = state.ranks->all_gather(ops::batch_norm_part(x.data()), "batch norm statistics");
-    stats = ops::batch_norm_join(parts, state.eps);
-  }
-  ops::lerp(state.running_mean, stats.mean, state.momentum);
-  // (1-m) r + m * var * rows/(rows-1), as two lerps would lose the factor: scale first.
-  ops::lerp(state.running_var, stats.unbiased, state.momentum);
+  if (state.ranks != nullptr) parts = state.ranks->all_gather(ops::batch_norm_part(x.data()), "batch norm statistics");
+  const ops::BatchNormStats stats =
+      parts.defined() ? ops::batch_norm_join(parts, state.eps, running) : ops::batch_norm_stats(x.data(), state.eps, running);
   Tensor y = ops::batch_norm_apply(x.data(), stats.mean, stats.rstd, gamma.data(), beta.data(), act, data_or_none(residual), into);
   if (!needs_grad({&x, &gamma, &beta, &residual})) return Variable::result(std::move(y), nullptr);
   return Variable::result(std::move(y),
@@ -98,11 +88,8 @@ Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variab
 
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,
                          Activation act, const Variable& residual, const Tensor& into) {
-  // rstd = (var + eps)^-1/2
-  const auto number = [&](double v) { return Tensor::full({1}, v, state.running_var.dtype(), state.running_var.device()); };
-  const Tensor deviation = ops::unary(UnaryOp::kSqrt, ops::binary(BinaryOp::kAdd, state.running_var, number(state.eps)));
+  const Tensor rstd = ops::batch_norm_rstd(state.running_var, state.eps);
   if (!needs_grad({&x, &gamma, &beta, &residual})) {
-    const Tensor rstd = ops::binary(BinaryOp::kDivide, number(1.0), deviation);
     return Variable::result(
         ops::batch_norm_apply(x.data(), state.running_mean, rstd, gamma.data(), beta.data(), act, data_or_none(residual), into),
         nullptr);
@@ -110,7 +97,7 @@ Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variabl
   // Rare (frozen layers): composed from plain operations, whose gradients treat the statistics as constants.
   TESSERA_CHECK(!into.defined(), "batch_norm_eval: recording cannot write into a slice");
   const DType type = x.data().dtype();
-  Variable z = divide(subtract(cast(x, wide_of(type)), Variable(state.running_mean)), Variable(deviation));
+  Variable z = multiply(subtract(cast(x, wide_of(type)), Variable(state.running_mean)), Variable(rstd));
   z = add(multiply(z, gamma), beta);
   if (act == Activation::kSilu) z = silu(z);
   if (residual.defined()) z = add(z, cast(residual, wide_of(type)));

@@ -39,6 +39,7 @@ class WeightUpdate {
   Tensor loss_seed() const;  // gradient of the scaled loss by the loss itself; undefined where that is 1
   void run() const;          // neither of these waits or copies
 
+  const ParameterArena& arena() const { return arena_; }
   // f64 (kUpdateSlots) on the device: what run() leaves, and its meaning once it is fetched.
   const Tensor& state() const { return state_; }
   UpdateReport report(const double* state) const;

@@ -166,11 +166,6 @@ void CpuBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulate
 
 // ---- norm
 
-void CpuBackend::batch_norm_stats(RowsView x, void* mean, void* var) {
-  if (!all_one_type(x)) return RefBackend::batch_norm_stats(x, mean, var);
-  cpu::batch_norm_stats(x, floats(mean), floats(var));
-}
-
 void CpuBackend::batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
   if (!all_one_type(x, y)) return RefBackend::batch_norm_apply(x, bn, act, residual, y);
   cpu::batch_norm_apply(x, bn, act, residual, y);
@@ -180,6 +175,13 @@ void CpuBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormVie
                                      void* dbeta, bool accumulate) {
   if (!all_one_type(x, dy, dx)) return RefBackend::batch_norm_backward(x, dy, bn, act, dx, dgamma, dbeta, accumulate);
   cpu::batch_norm_backward(x, dy, bn, act, dx, floats(dgamma), floats(dbeta), accumulate);
+}
+
+void CpuBackend::batch_norm_part(RowsView x, void* part) {
+  if (!all_one_type(x)) return RefBackend::batch_norm_part(x, part);
+  float* const values = floats(part);
+  values[0] = float(x.rows);
+  cpu::batch_norm_stats(x, values + 1, values + 1 + x.cols);
 }
 
 // ---- softmax

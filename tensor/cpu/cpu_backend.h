@@ -41,10 +41,10 @@ class CpuBackend : public RefBackend {
   void upsample2x(ImageView x, ImageView y) override;
   void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) override;
 
-  void batch_norm_stats(RowsView x, void* mean, void* var) override;
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                            bool accumulate) override;
+  void batch_norm_part(RowsView x, void* part) override;
 
   void softmax(RowsView x, RowsView y, bool log) override;
   void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) override;

@@ -1,7 +1,6 @@
 #include "tensor/ops/norm.h"
 
 #include "tensor/ops/checks.h"
-#include "tensor/ops/pointwise.h"
 
 namespace tessera::ops {
 
@@ -30,19 +29,45 @@ BatchNormView batch_norm_view(std::string_view op, const Tensor& x, const Tensor
   check_channels(op, "beta", beta, x);
   return {mean.raw(), rstd.raw(), gamma.raw(), beta.raw()};
 }
+
+void check_eps(std::string_view op, double eps) {
+  TESSERA_CHECK(eps > 0, "{}: got eps = {}, expected a positive number", op, eps);
+}
+
+BatchNormStats stats_of(int64_t channels, DType type, Device device) {
+  return {Tensor::empty({channels}, type, device), Tensor::empty({channels}, type, device)};
+}
+
+// Of running statistics that will be written, beside the batch's.
+RunningStatsView running_view(std::string_view op, const RunningStats& running, const Tensor& mean) {
+  if (!running.mean.defined() && !running.var.defined()) return {};
+  check_vector(op, "running mean", running.mean, mean.numel(), mean);
+  check_vector(op, "running variance", running.var, mean.numel(), mean);
+  running.mean.bump_version();
+  running.var.bump_version();
+  return {running.mean.raw(), running.var.raw(), running.momentum};
+}
 }  // namespace
 
-BatchNormStats batch_norm_stats(const Tensor& x, double eps) {
-  check_batch("batch_norm_stats", x);
-  TESSERA_CHECK(eps > 0, "batch_norm_stats: got eps = {}, expected a positive number", eps);
+BatchNormStats batch_norm_stats(const Tensor& x, double eps, const RunningStats& running) {
+  constexpr std::string_view op = "batch_norm_stats";
+  check_batch(op, x);
+  check_eps(op, eps);
+  BatchNormStats s = stats_of(x.size(-1), wide_of(x.dtype()), x.device());
+  const RunningStatsView averages = running_view(op, running, s.mean);
   const Tensor in = readable(x);
-  const Shape channels{x.size(-1)};
-  const DType type = wide_of(x.dtype());
-  BatchNormStats s{Tensor::empty(channels, type, x.device()), Tensor::empty(channels, type, x.device()), {}};
-  backend_for(x.device()).batch_norm_stats(in.rows(), s.mean.raw(), s.var.raw());
-  const Tensor deviation = unary(UnaryOp::kSqrt, binary(BinaryOp::kAdd, s.var, Tensor::full({}, eps, type, x.device())));
-  s.rstd = binary(BinaryOp::kDivide, Tensor::full({}, 1.0, type, x.device()), deviation);
+  backend_for(x.device()).batch_norm_stats(in.rows(), eps, averages, s.mean.raw(), s.rstd.raw());
   return s;
+}
+
+Tensor batch_norm_rstd(const Tensor& var, double eps) {
+  constexpr std::string_view op = "batch_norm_rstd";
+  check_defined(op, "var", var);
+  check_vector(op, "var", var, var.numel(), var);
+  check_eps(op, eps);
+  Tensor rstd = Tensor::empty(var.shape(), var.dtype(), var.device());
+  backend_for(var.device()).batch_norm_rstd(var.view({1, var.numel()}).rows(), eps, rstd.raw());
+  return rstd;
 }
 
 Tensor batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma, const Tensor& beta,
@@ -87,12 +112,13 @@ Tensor batch_norm_part(const Tensor& x) {
   return part;
 }
 
-JoinedStats batch_norm_join(const Tensor& parts, double eps) {
-  check_parts("batch_norm_join", parts);
-  TESSERA_CHECK(eps > 0, "batch_norm_join: got eps = {}, expected a positive number", eps);
-  const auto channels = [&] { return Tensor::empty({(parts.size(1) - 1) / 2}, parts.dtype(), parts.device()); };
-  JoinedStats s{channels(), channels(), channels()};
-  backend_for(parts.device()).batch_norm_join(parts.rows(), eps, s.mean.raw(), s.rstd.raw(), s.unbiased.raw());
+BatchNormStats batch_norm_join(const Tensor& parts, double eps, const RunningStats& running) {
+  constexpr std::string_view op = "batch_norm_join";
+  check_parts(op, parts);
+  check_eps(op, eps);
+  BatchNormStats s = stats_of((parts.size(1) - 1) / 2, parts.dtype(), parts.device());
+  const RunningStatsView averages = running_view(op, running, s.mean);
+  backend_for(parts.device()).batch_norm_join(parts.rows(), eps, averages, s.mean.raw(), s.rstd.raw());
   return s;
 }
 

@@ -21,12 +21,22 @@ struct BatchNormView {
   const void* beta;
 };
 
+// The averages that evaluation normalises with, C values each, of the type of the statistics: mean and unbiased variance of the
+// batches, each moved from what it was by `momentum` of the way to the batch's. Null: none are kept.
+struct RunningStatsView {
+  void* mean = nullptr;
+  void* var = nullptr;
+  double momentum = 0;
+};
+
 class NormOps {
  public:
   virtual ~NormOps() = default;
-  // mean and biased variance of each column, of wide_of(the type of x). Two-pass or shifted: no cancellation when |mean| >>
-  // deviation.
-  virtual void batch_norm_stats(RowsView x, void* mean, void* var) = 0;
+  // mean and rstd of each column over the rows, with the biased variance, of wide_of(the type of x); moves the running statistics.
+  // Two-pass or shifted: no cancellation when |mean| >> deviation.
+  virtual void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) = 0;
+  // rstd of running variances (one row).
+  virtual void batch_norm_rstd(RowsView var, double eps, void* rstd) = 0;
   virtual void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual /* p null: none */,
                                 RowsView y) = 0;
   // Gradients through the batch statistics: dx (written), dgamma and dbeta (added to when accumulate). dx may be dy.
@@ -36,9 +46,9 @@ class NormOps {
   // Several ranks with some of the rows each. What one tells the others, 1 + 2 C values: its number of rows, then mean and biased
   // variance of each column, as above.
   virtual void batch_norm_part(RowsView x, void* part) = 0;
-  // Of the rows of all ranks, from their parts (ranks, 1 + 2 C): mean, 1 / sqrt(variance + eps), and the unbiased variance. From
-  // means and variances, so nothing cancels; in double.
-  virtual void batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) = 0;
+  // batch_norm_stats of the rows of all ranks, from their parts (ranks, 1 + 2 C). From means and variances, so nothing cancels; in
+  // double.
+  virtual void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) = 0;
   // batch_norm_backward took the sums of rank `own` where those of all ranks belong. With sums (ranks, 2 C) of dgamma and dbeta,
   // dx + xhat * slope + offset is right: slope = gamma rstd (dgamma / rows of `own` - those of all), offset alike from dbeta.
   virtual void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
@@ -47,9 +57,14 @@ class NormOps {
 
 namespace ops {
 struct BatchNormStats {
-  Tensor mean, var, rstd;  // var biased
+  Tensor mean, rstd;
 };
-BatchNormStats batch_norm_stats(const Tensor& x, double eps);
+struct RunningStats {
+  Tensor mean, var;  // undefined: none are kept
+  double momentum = 0;
+};
+BatchNormStats batch_norm_stats(const Tensor& x, double eps, const RunningStats& running = {});
+Tensor batch_norm_rstd(const Tensor& var, double eps);
 // mean, rstd, gamma, beta: (C), of wide_of(the type of x), as the statistics are. residual may be undefined.
 Tensor batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma, const Tensor& beta,
                         Activation act, const Tensor& residual = {}, const Tensor& into = {});
@@ -58,10 +73,7 @@ Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean
                            const Tensor& beta, Activation act, const Tensor& dgamma, const Tensor& dbeta, bool accumulate);
 
 Tensor batch_norm_part(const Tensor& x);
-struct JoinedStats {
-  Tensor mean, rstd, unbiased;  // of the variance
-};
-JoinedStats batch_norm_join(const Tensor& parts, double eps);
+BatchNormStats batch_norm_join(const Tensor& parts, double eps, const RunningStats& running = {});
 struct BatchNormCorrection {
   Tensor slope, offset;
 };

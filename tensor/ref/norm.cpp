@@ -22,20 +22,17 @@ Channel channel(const BatchNormView& bn, int64_t c) {
 }
 }  // namespace
 
-void RefBackend::batch_norm_stats(RowsView x, void* mean, void* var) {
-  ref::for_floating(x.t, [&]<class T>() {
-    for (int64_t c = 0; c < x.cols; ++c) {
-      double sum = 0;
-      for (int64_t r = 0; r < x.rows; ++r) sum += ref::load(ref::row<T>(x, r)[c]);
-      const double center = sum / double(x.rows);
-      double squares = 0;
-      for (int64_t r = 0; r < x.rows; ++r) {
-        const double deviation = ref::load(ref::row<T>(x, r)[c]) - center;
-        squares += deviation * deviation;
-      }
-      static_cast<ref::Wide<T>*>(mean)[c] = ref::Wide<T>(center);
-      static_cast<ref::Wide<T>*>(var)[c] = ref::Wide<T>(squares / double(x.rows));
-    }
+// Those of one rank, joined.
+void RefBackend::batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+  const int64_t width = 1 + 2 * x.cols;
+  std::vector<double> part(static_cast<size_t>(width));  // room for f32 or f64
+  batch_norm_part(x, part.data());
+  batch_norm_join({part.data(), wide_of(x.t), 1, width, width}, eps, running, mean, rstd);
+}
+
+void RefBackend::batch_norm_rstd(RowsView var, double eps, void* rstd) {
+  ref::for_wide(var.t, [&]<class T>() {
+    for (int64_t c = 0; c < var.cols; ++c) static_cast<T*>(rstd)[c] = T(1 / std::sqrt(double(ref::row<T>(var, 0)[c]) + eps));
   });
 }
 
@@ -81,14 +78,27 @@ void RefBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormVie
 }
 
 void RefBackend::batch_norm_part(RowsView x, void* part) {
-  ref::for_wide(wide_of(x.t), [&]<class T>() {
-    T* const values = static_cast<T*>(part);
-    values[0] = T(x.rows);
-    batch_norm_stats(x, values + 1, values + 1 + x.cols);
+  ref::for_floating(x.t, [&]<class T>() {
+    using W = ref::Wide<T>;
+    W* const mean = static_cast<W*>(part) + 1;
+    W* const var = mean + x.cols;
+    static_cast<W*>(part)[0] = W(x.rows);
+    for (int64_t c = 0; c < x.cols; ++c) {
+      double sum = 0;
+      for (int64_t r = 0; r < x.rows; ++r) sum += ref::load(ref::row<T>(x, r)[c]);
+      const double center = sum / double(x.rows);
+      double squares = 0;
+      for (int64_t r = 0; r < x.rows; ++r) {
+        const double deviation = ref::load(ref::row<T>(x, r)[c]) - center;
+        squares += deviation * deviation;
+      }
+      mean[c] = W(center);
+      var[c] = W(squares / double(x.rows));
+    }
   });
 }
 
-void RefBackend::batch_norm_join(RowsView parts, double eps, void* mean, void* rstd, void* unbiased) {
+void RefBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) {
   ref::for_wide(parts.t, [&]<class T>() {
     const int64_t channels = (parts.cols - 1) / 2;
     double rows = 0;
@@ -106,7 +116,13 @@ void RefBackend::batch_norm_join(RowsView parts, double eps, void* mean, void* r
       }
       static_cast<T*>(mean)[c] = T(center);
       static_cast<T*>(rstd)[c] = T(1 / std::sqrt(var + eps));
-      static_cast<T*>(unbiased)[c] = T(rows > 1 ? var * (rows / (rows - 1)) : var);
+      const auto move = [&](void* average, double value) {
+        if (average == nullptr) return;
+        T& a = static_cast<T*>(average)[c];
+        a = T(double(a) + running.momentum * (value - double(a)));
+      };
+      move(running.mean, center);
+      move(running.var, rows > 1 ? var * (rows / (rows - 1)) : var);
     }
   });
 }

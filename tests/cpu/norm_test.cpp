@@ -26,11 +26,10 @@ struct Channels {
 };
 
 Outputs stats(Backend& b, Rows& x) {
-  Rows mean(1, x.cols_, 0), var(1, x.cols_, 0);
-  b.batch_norm_stats(x.view(), &mean.at(0, 0), &var.at(0, 0));
+  Rows mean(1, x.cols_, 0), rstd(1, x.cols_, 0), running_mean(1, x.cols_, 0), running_var(1, x.cols_, 0);
+  b.batch_norm_stats(x.view(), 1e-3, {&running_mean.at(0, 0), &running_var.at(0, 0), 1}, &mean.at(0, 0), &rstd.at(0, 0));
   Outputs out;
-  append(out, mean);
-  append(out, var);
+  for (const Rows* r : {&mean, &rstd, &running_mean, &running_var}) append(out, *r);
   return out;
 }
 

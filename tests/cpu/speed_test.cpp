@@ -53,7 +53,7 @@ TEST_CASE("speed: norm and pointwise passes at batch 16, n, 640" * doctest::skip
     std::printf("16 x %ld x %ld x %ld, %.1f MB\n", long(side), long(side), long(c), bytes / 1e6);
     line("copy (memcpy)", 2 * bytes, seconds([&] { b.copy(x.strided(), y.strided()); }));
     line("copy (scale by 1, streaming when large)", 2 * bytes, seconds([&] { b.scale(rows(x), 1.0, rows(y)); }));
-    line("batch norm statistics", bytes, seconds([&] { b.batch_norm_stats(rows(x), v.raw(), k.raw()); }));
+    line("batch norm statistics", bytes, seconds([&] { b.batch_norm_stats(rows(x), 1e-3, {}, v.raw(), k.raw()); }));
     k.fill(0.9);
     line("normalise + SiLU", 2 * bytes, seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, {}, rows(y)); }));
     line("normalise + SiLU + residual", 3 * bytes,
@@ -94,7 +94,7 @@ TEST_CASE("speed: bf16 beside f32" * doctest::skip()) {
       const BatchNormView bn{k.raw(), k.raw(), k.raw(), k.raw()};
       const std::vector<std::function<void()>> passes = {
           [&] { b.scale(rows(x), 1, rows(y)); },
-          [&] { b.batch_norm_stats(rows(x), v.raw(), w.raw()); },
+          [&] { b.batch_norm_stats(rows(x), 1e-3, {}, v.raw(), w.raw()); },
           [&] { b.batch_norm_apply(rows(x), bn, Activation::kNone, {}, rows(y)); },
           [&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, {}, rows(y)); },
           [&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, rows(dy), rows(y)); },

@@ -121,7 +121,7 @@ TEST_CASE("batch norm of several ranks: a few launches, whatever the ranks and c
     const Tensor part = ops::batch_norm_part(x);
     CHECK(since() == 2);
     const Tensor parts = part.view({1, 1 + 2 * channels});
-    const ops::JoinedStats s = ops::batch_norm_join(parts, 1e-3);
+    const ops::BatchNormStats s = ops::batch_norm_join(parts, 1e-3);
     CHECK(since() == 1);
     const Tensor sums = Tensor::full({1, 2 * channels}, 1, DType::kF32, kCuda);
     since();

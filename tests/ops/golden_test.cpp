@@ -83,13 +83,15 @@ void check_batch_norm(const Golden& g) {
   // Batch norm far from zero loses what x itself has lost: 50 has a spacing of 4e-6.
   const double tolerance = g.has("batch_mean") && std::abs(ops::reduce(ReduceOp::kMax, g["x"], {}).item()) > 10 ? 2e-4 : 2e-5;
   if (!g.info()["train"]) {
-    const Tensor deviation = ops::unary(UnaryOp::kSqrt, ops::binary(BinaryOp::kAdd, g["running_var"], Tensor::full({}, eps)));
-    const Tensor rstd = ops::binary(BinaryOp::kDivide, Tensor::full({}, 1), deviation);
+    const Tensor rstd = ops::batch_norm_rstd(g["running_var"], eps);
     return g.expect("y", ops::batch_norm_apply(g["x"], g["running_mean"], rstd, g["gamma"], g["beta"], act));
   }
-  const auto s = ops::batch_norm_stats(g["x"], eps);
+  const double rows = double(g["x"].numel()) / double(g["gamma"].numel());
+  const ops::RunningStats running{Tensor::zeros(g["gamma"].shape()), Tensor::zeros(g["gamma"].shape()), 1};
+  const auto s = ops::batch_norm_stats(g["x"], eps, running);
   g.expect("batch_mean", s.mean);
-  g.expect("batch_var", s.var);
+  g.expect("batch_mean", running.mean);
+  g.expect("batch_var", ops::scale(running.var, (rows - 1) / rows));
   g.expect("y", ops::batch_norm_apply(g["x"], s.mean, s.rstd, g["gamma"], g["beta"], act), tolerance);
   const Tensor dgamma = Tensor::empty(s.mean.shape());
   const Tensor dbeta = Tensor::empty(s.mean.shape());

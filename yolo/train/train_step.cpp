@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "nn/layers/batch_norm2d.h"
+#include "nn/rounded_weights.h"
 #include "tensor/augment.h"
 #include "tensor/backend.h"
 #include "tensor/base/scope.h"
@@ -97,6 +98,7 @@ void TrainStep::place(const Batch& batch) {
 }
 
 void TrainStep::work(bool with_update) {
+  const RoundedWeights rounded(update_.arena(), model_.compute_type());
   const LossResult loss = loss_(model_.forward(normalize(images_)), targets_);
   ranks_.backward(loss.total, update_.loss_seed());
   if (own_statistics_) ranks_.broadcast_buffers();
