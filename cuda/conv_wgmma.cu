@@ -1,5 +1,5 @@
 // Forward convolution in 16 bits on the warpgroup instructions of sm_90a: the kernel of conv_tiled.cu with another tile. Compiled
-// for sm_90a and nothing else (cmake/cuda.cmake). No GPU has run it yet, so only --conv wgmma asks for it.
+// for sm_90a and nothing else (cmake/cuda.cmake). Only --conv wgmma asks for it.
 #include "cuda/conv.h"
 #include "cuda/device/conv_kernel.cuh"
 #include "cuda/device/warpgroup.cuh"

@@ -5,8 +5,7 @@
 //          cores in 16 bits) on CUDA
 //   direct as own, but every product of the formula is taken: the smallest rounding errors
 //   cudnn  NVIDIA's library, on CUDA only; shapes that it refuses run as own
-//   wgmma  own, but forward in 16 bits by the warpgroup instructions of sm_90, on CUDA only; other devices and shapes run as own.
-//          To be tried out: no GPU has run it yet
+//   wgmma  own, but forward in 16 bits by the warpgroup instructions of sm_90, on CUDA only; other devices and shapes run as own
 // For single layers: "own,model.0=cudnn,model.22.*=naive"; the last pattern that names a layer counts. Everything else
 // runs as ever, so that a doubtful result can be laid at one door.
 #pragma once

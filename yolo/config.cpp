@@ -39,7 +39,7 @@ constexpr OptionSpec kOptions[] = {
     {"recompute", kChoice, "auto", 0, 0, "auto|true|false", kTrain | kBench, "main",
      "make activations again in the backward pass instead of keeping them: a fifth less memory, the same results; auto: on the CPU"},
     {"conv", kText, "auto", 0, 0, "", kTVP | kBench | kSelftest | kInfo, "main",
-     "kernels of convolutions: auto, naive (plain loops, to find who errs), own, direct (own without Winograd), cudnn, wgmma (own on sm_90, not yet run on a GPU); and for layers own,model.0=cudnn,model.22.*=naive"},
+     "kernels of convolutions: auto, naive (plain loops, to find who errs), own, direct (own without Winograd), cudnn, wgmma (own, with the warpgroup instructions of sm_90); and for layers own,model.0=cudnn,model.22.*=naive"},
     {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest, "main", "compute threads (default: usable cores)"},
     {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
     {"split", kChoice, "val", 0, 0, "train|val|test", kVal, "main", "split to validate on"},
@@ -119,7 +119,7 @@ constexpr OptionSpec kOptions[] = {
     {"retina_masks", kBool, "false", 0, 0, "", kPredict, "detection", "masks at the resolution of the image"},
     // Bench
     {"what", kChoice, "step", 0, 0, "step|infer|op|loader|eval", kBench, "bench", "what to time (also as the first word: bench step)"},
-    {"runs", kInt, "5", 1, 1000, "", kBench, "bench", "timed repetitions; the median counts"},
+    {"runs", kInt, "5", 1, 1000, "", kBench, "bench", "timed repetitions; the median counts (on a device of rows of calls, without a wait between them, so that starting them does not count)"},
     {"profile", kInt, "0", 0, 10000, "", kTrain | kBench, "bench",
      "time every kernel of this many steps (10 when no number follows), by layer"},
     {"print_config", kBool, "false", 0, 0, "", kAll, "other", "show every argument with its origin and exit"},
