@@ -259,7 +259,7 @@ Json bench_op(const Config& c) {
   const DType type = compute_type_of(c);
   Roof roof = measured_roof(device, type);
   for (const Case& k : cases) {
-    uint64_t stream = 0;
+    uint32_t stream = 0;
     const auto random = [&](const Shape& shape, double most) {
       const Tensor values = Tensor::empty(shape, DType::kF32, device);
       ops::uniform(values, {1, RngPurpose::kTest, ++stream}, -most, most);

@@ -18,7 +18,7 @@ namespace {
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Tensor cores draw less power, and run faster, on constants.
-Tensor random_matrix(int64_t size, uint64_t stream, DType type, Device device) {
+Tensor random_matrix(int64_t size, uint32_t stream, DType type, Device device) {
   const Tensor values = Tensor::empty({size, size}, DType::kF32, device);
   ops::uniform(values, {1, RngPurpose::kTest, stream}, -1.0, 1.0);
   return values.to(type);
