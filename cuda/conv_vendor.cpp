@@ -1,8 +1,11 @@
 #include "cuda/conv_vendor.h"
 
+#include <cstdio>
+#include <limits>
 #include <optional>
 #include <utility>
 
+#include "cuda/check.h"
 #include "cuda/context.h"
 #include "cuda/kernels.h"
 #include "cuda/vendor/limits.h"
@@ -18,13 +21,14 @@ template <class Planner, class Cache>
 struct Library {
   std::unique_ptr<Planner> planner;
   Cache cache;
+  double most_seconds = std::numeric_limits<double>::infinity();  // for plans of all keys
 };
 using ConvLibrary = Library<ConvPlanner, ConvCache>;
 using GemmLibrary = Library<GemmPlanner, GemmCache>;
 
 // Never destroyed: the driver may be gone by then.
 std::unique_ptr<ConvLibrary>& conv_library() {
-  static auto* const l = new std::unique_ptr<ConvLibrary>(new ConvLibrary{make_cudnn_planner(), ConvCache(most_workspace())});
+  static auto* const l = new std::unique_ptr<ConvLibrary>(new ConvLibrary{make_cudnn_planner(), ConvCache(most_workspace()), plan_seconds()});
   return *l;
 }
 std::unique_ptr<GemmLibrary>& gemm_library() {
@@ -35,38 +39,101 @@ std::unique_ptr<GemmLibrary>& gemm_library() {
 size_t bytes_of(const ImageView& v) { return size_t(v.n * v.h * v.w * v.pitch) * size_of(v.t); }
 size_t bytes_of(const FilterView& v) { return size_t(v.o * v.kh * v.kw * v.i) * size_of(v.t); }
 
-// The entry of a key. While a graph is recorded nothing can be planned or timed: null, and the project's own kernels are recorded.
-// The warm steps before have planned whatever they need.
-template <class Cache, class Key, class Make, class Seconds>
-const typename Cache::Entry* entry_of(Cache& cache, const Key& key, const Make& make, const Seconds& seconds) {
-  if (recording()) return cache.find_planned(key);
-  return key.deterministic ? &cache.find(key, make) : &cache.find(key, make, seconds);
+// Memory that a library works in. It wants more alignment than the allocator gives: cuBLASLt answers 64 bytes with "an unsupported
+// value or parameter".
+class Workspace {
+ public:
+  explicit Workspace(size_t bytes) {
+    if (bytes > 0) memory_.emplace(int64_t(bytes + kAlignment));
+  }
+  void* get() const {
+    return memory_ ? memory_->get() + (kAlignment - reinterpret_cast<uintptr_t>(memory_->get()) % kAlignment) % kAlignment : nullptr;
+  }
+
+ private:
+  static constexpr size_t kAlignment = 256;
+  std::optional<Scratch<std::byte>> memory_;
+};
+
+// Where the result of a trial goes: as much aligned as the real one, and no more.
+class TrialResult {
+ public:
+  TrialResult(size_t bytes, int32_t alignment) : memory_(int64_t(bytes) + alignment), alignment_(alignment) {}
+  void* get() const { return memory_.get() + alignment_; }
+
+ private:
+  Scratch<std::byte> memory_;
+  int32_t alignment_;
+};
+
+// The seconds of a plan on the buffers at hand. In deterministic mode no time counts: whether it runs.
+template <class Plan, class Buffers>
+double try_plan(const Plan& plan, const Buffers& buffers, bool deterministic, double least) {
+  const Workspace workspace(plan.workspace_bytes());
+  const auto start = [&] { plan.run(buffers, workspace.get(), current_stream()); };
+  try {
+    if (!deterministic) return least_seconds(start, least);
+    start();
+    synchronize();
+    return 0;
+  } catch (const Error&) {
+    (void)cudaGetLastError();  // else the next kernel is blamed for it
+    throw;
+  }
 }
 
-// The plan of a key, or null. It is timed on the buffers at hand, with its result going to scratch memory of `result_bytes`.
-const ConvPlan* plan_for(const ConvKey& key, const ConvBuffers& buffers, size_t result_bytes) {
-  ConvLibrary& l = *conv_library();
-  const auto make = [&](const ConvKey& k) {
-    constexpr size_t kMost = 8;  // to time; the heuristics put the good ones first
-    ConvPlans plans = l.planner->plans(k, kMost);
-    return ConvCache::Offer{std::move(plans.list), std::move(plans.refusal)};
-  };
-  const auto seconds = [&](const ConvPlan& plan) {
-    const Scratch<std::byte> result{int64_t(result_bytes)}, workspace{int64_t(plan.workspace_bytes())};
-    ConvBuffers b = buffers;
-    (key.which() == ConvPass::kForward ? b.y : key.which() == ConvPass::kBackwardData ? b.x : b.w) = result.get();
-    return least_seconds([&] { plan.run(b, workspace.get(), current_stream()); });
-  };
-  const ConvCache::Entry* const entry = entry_of(l.cache, key, make, seconds);
-  return entry != nullptr ? entry->plan.get() : nullptr;
+// The entry of a key. While a graph is recorded nothing can be planned or timed: null, and the project's own kernels are recorded.
+// The warm steps before have planned whatever they need.
+template <class Cache, class Key, class Make, class Trial>
+const typename Cache::Entry* entry_of(Cache& cache, const Key& key, const Make& make, const Trial& trial) {
+  if (recording()) return cache.find_planned(key);
+  return &cache.find(key, make, trial, key.deterministic ? Cache::Rule::kFirstThatRuns : Cache::Rule::kFastest);
+}
+
+void say_once(bool& said, const std::string& line) {
+  if (!std::exchange(said, true)) fmt::print(stderr, "note: {}\n", line);
+}
+
+// Whether the plan of an entry was started. One that does not start is struck off: the project's own kernels do that shape then.
+template <class Cache, class Key, class Buffers>
+bool run_entry(Cache& cache, const Key& key, const typename Cache::Entry* entry, const Buffers& buffers) {
+  if (entry == nullptr || entry->plan == nullptr) return false;
+  const Workspace workspace(entry->plan->workspace_bytes());
+  try {
+    entry->plan->run(buffers, workspace.get(), current_stream());
+  } catch (const Error& e) {
+    (void)cudaGetLastError();
+    cache.strike(key, e.message());
+    static bool said = false;
+    say_once(said, e.message() + "; the project's own kernels do it from here on, and whatever else is refused so");
+    return false;
+  }
+  return true;
 }
 
 bool run(const ConvKey& key, const ConvBuffers& buffers, size_t result_bytes) {
-  const ConvPlan* const plan = plan_for(key, buffers, result_bytes);
-  if (plan == nullptr) return false;
-  const Scratch<std::byte> workspace{int64_t(plan->workspace_bytes())};
-  plan->run(buffers, workspace.get(), current_stream());
-  return true;
+  ConvLibrary& l = *conv_library();
+  const double spent = l.cache.stats().seconds;
+  const auto make = [&](const ConvKey& k) {
+    if (!k.deterministic && spent > l.most_seconds) {
+      static bool said = false;
+      say_once(said, fmt::format("{:.0f} s went into plans of cuDNN (TESSERA_PLAN_SECONDS): convolutions that are new run as own", spent));
+      return ConvCache::Offer{{}, "no time was left to plan it"};
+    }
+    // The heuristics put the good ones first. Anything but a plain convolution is compiled when it is planned, which takes long.
+    const bool compiled = k.bias || k.residual || Activation(k.activation) != Activation::kNone || k.filter_type != k.type;
+    ConvPlans plans = l.planner->plans(k, compiled ? 1 : 3);
+    return ConvCache::Offer{std::move(plans.list), std::move(plans.refusal)};
+  };
+  const auto trial = [&](const ConvPlan& plan, double least) {
+    const ConvPass pass = key.which();
+    ConvBuffers b = buffers;
+    void*& place = pass == ConvPass::kForward ? b.y : pass == ConvPass::kBackwardData ? b.x : b.w;
+    const TrialResult result(result_bytes, pass == ConvPass::kForward ? key.y_alignment : pass == ConvPass::kBackwardData ? key.x_alignment : key.w_alignment);
+    place = result.get();
+    return try_plan(plan, b, key.deterministic, least);
+  };
+  return run_entry(l.cache, key, entry_of(l.cache, key, make, trial), buffers);
 }
 
 ConvRules rules() { return {deterministic(), tf32(), device().index}; }
@@ -113,24 +180,19 @@ bool matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
     GemmPlans plans = l.planner->plans(k, l.cache.most_workspace());
     return GemmCache::Offer{std::move(plans.list), std::move(plans.refusal)};
   };
-  const auto seconds = [&](const GemmPlan& plan) {
-    const int64_t lines = c.batch * c.batch_stride + (key->c_transposed ? key->cols : key->rows) * key->c_step;
-    const Scratch<std::byte> result{lines * int64_t(size_of(c.t))}, workspace{int64_t(plan.workspace_bytes())};
-    return least_seconds([&] { plan.run({a.p, b.p, result.get()}, workspace.get(), current_stream()); });
+  const auto trial = [&](const GemmPlan& plan, double least) {
+    const int64_t elements = int64_t(key->batch - 1) * key->c_batch_step + (key->c_transposed ? key->cols : key->rows) * key->c_step;
+    const TrialResult result(size_t(elements) * size_of(c.t), key->c_alignment);
+    return try_plan(plan, GemmBuffers{a.p, b.p, result.get()}, key->deterministic, least);
   };
-  const GemmCache::Entry* const entry = entry_of(l.cache, *key, make, seconds);
-  if (entry == nullptr || entry->plan == nullptr) return false;
-  const GemmPlan* const plan = entry->plan.get();
-  const Scratch<std::byte> workspace{int64_t(plan->workspace_bytes())};
-  plan->run({a.p, b.p, c.p}, workspace.get(), current_stream());
-  return true;
+  return run_entry(l.cache, *key, entry_of(l.cache, *key, make, trial), GemmBuffers{a.p, b.p, c.p});
 }
 
 PlanCacheStats conv_stats() { return conv_library()->cache.stats(); }
 PlanCacheStats gemm_stats() { return gemm_library()->cache.stats(); }
 
-void set_conv_planner(std::unique_ptr<ConvPlanner> planner, size_t most) {
-  conv_library().reset(new ConvLibrary{std::move(planner), ConvCache(most)});
+void set_conv_planner(std::unique_ptr<ConvPlanner> planner, size_t most, double most_seconds) {
+  conv_library().reset(new ConvLibrary{std::move(planner), ConvCache(most), most_seconds});
 }
 void set_gemm_planner(std::unique_ptr<GemmPlanner> planner, size_t most) {
   gemm_library().reset(new GemmLibrary{std::move(planner), GemmCache(most)});

@@ -2,6 +2,7 @@
 // and a library that may refuse a shape.
 #pragma once
 
+#include <limits>
 #include <memory>
 
 #include "cuda/vendor/conv_plan.h"
@@ -14,8 +15,8 @@ namespace tessera::cuda::vendor {
 bool has_conv();  // the build has cuDNN
 bool has_gemm();  // the build has cuBLASLt
 
-// Each starts the work and returns true, or starts nothing and returns false where the library has no plan for the shape; the
-// caller then takes the project's own kernels. Where it cannot add to a result, the product goes to scratch memory and is added
+// Each starts the work and returns true, or starts nothing and returns false where the library has no plan for the shape, or one that
+// does not start; the caller then takes the project's own kernels. Where it cannot add to a result, the product goes to scratch memory and is added
 // from there.
 bool conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
 bool conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate);
@@ -27,7 +28,8 @@ PlanCacheStats conv_stats();
 PlanCacheStats gemm_stats();
 
 // For tests: plans come from here from now on and all earlier ones are forgotten; null is a build without the library.
-void set_conv_planner(std::unique_ptr<ConvPlanner> planner, size_t most_workspace = size_t{256} << 20);
+void set_conv_planner(std::unique_ptr<ConvPlanner> planner, size_t most_workspace = size_t{256} << 20,
+                      double most_seconds = std::numeric_limits<double>::infinity());
 void set_gemm_planner(std::unique_ptr<GemmPlanner> planner, size_t most_workspace = size_t{256} << 20);
 
 }  // namespace tessera::cuda::vendor

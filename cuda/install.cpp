@@ -6,9 +6,11 @@
 #include "cuda/check.h"
 #include "cuda/comm_nccl.h"
 #include "cuda/context.h"
+#include "cuda/conv.h"
 #include "cuda/conv_vendor.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/vendor/nccl_api.h"
+#include "tensor/tensor.h"
 
 namespace tessera {
 
@@ -20,6 +22,21 @@ void install_cuda_backend(int index) {
 
 bool has_cudnn() { return cuda::vendor::has_conv(); }
 std::string describe_cudnn() { return cuda::describe_cudnn(); }
+
+void device_matmul(const Tensor& a, const Tensor& b, const Tensor& c) {
+  const auto matrix = [](const Tensor& t) { return MatrixView{t.raw(), t.dtype(), 1, t.size(0), t.size(1), 0, t.size(1), 1}; };
+  if (!cuda::vendor::matmul(matrix(a), matrix(b), matrix(c), false)) cuda::tiled::matmul(matrix(a), matrix(b), matrix(c), false);
+}
+
+VendorUse vendor_use() {
+  VendorUse use;
+  for (const cuda::PlanCacheStats& s : {cuda::vendor::conv_stats(), cuda::vendor::gemm_stats()}) {
+    use.planned += s.misses;
+    use.refused += s.refused + s.struck;
+    use.seconds += s.seconds;
+  }
+  return use;
+}
 
 std::unique_ptr<Communicator> device_communicator(Communicator& hosts) {
   return hosts.alone() ? nullptr : cuda::nccl_communicator(hosts);

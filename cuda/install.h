@@ -9,11 +9,24 @@
 
 namespace tessera {
 
+class Tensor;
+
 // Makes device `index` the one in use and installs the backend for it. Error(kUsage), in the driver's words, when it is not there.
 void install_cuda_backend(int index);
 
 bool has_cudnn();               // whether --conv cudnn can be done: the build knows it, and its library is here
 std::string describe_cudnn();   // "cuDNN 9.19.0", or why there is none
+
+// c = a b of dense matrices on the device, by the fastest kernels that there are for it, whatever --conv says: what can be reached.
+void device_matmul(const Tensor& a, const Tensor& b, const Tensor& c);
+
+// What cuDNN and cuBLASLt were asked for so far.
+struct VendorUse {
+  int64_t planned = 0;  // shapes
+  int64_t refused = 0;  // of them, or struck off later: they run as own
+  double seconds = 0;   // that planning took
+};
+VendorUse vendor_use();
 
 // The same ranks, whose device tensors go over NCCL; null where it is not on every rank, or TESSERA_NCCL=0: then over the host.
 std::unique_ptr<Communicator> device_communicator(Communicator& hosts);

@@ -12,6 +12,9 @@ void install_cuda_backend(int index) {
 bool has_cudnn() { return false; }
 std::string describe_cudnn() { return "this build has no CUDA"; }
 
+void device_matmul(const Tensor&, const Tensor&, const Tensor&) { throw Error(ErrorCode::kBug, "this build has no CUDA"); }
+VendorUse vendor_use() { return {}; }
+
 std::unique_ptr<Communicator> device_communicator(Communicator&) { return nullptr; }
 std::string describe_nccl() { return "this build has no CUDA"; }
 

@@ -134,7 +134,7 @@ if ((built)); then
   while IFS= read -r name; do
     slug=$(tr -cs 'a-z0-9' '_' <<<"${name,,}")
     begin "case_${slug:0:40}" 100 "$test_cuda" --test-case="${name//,/?}"
-  done < <("$test_cuda" --list-test-cases | sed '1,/^=/d; /^=/,$d' | grep -v -e 'short list' -e 'op rates')
+  done < <("$test_cuda" --list-test-cases | sed '1,/^=/d; /^=/,$d' | grep -v -e 'short list' -e 'op rates' -e 'cuBLASLt: ')
   for kernels in naive cudnn wgmma; do
     if [[ $kernels == wgmma && "$capability" != 90 ]]; then
       skip conv_wgmma "for sm_90 only"
@@ -143,6 +143,7 @@ if ((built)); then
       TESSERA_CONV=$kernels begin steps_$kernels 120 "$test_cuda" --test-case='training step*'
     fi
   done
+  CUBLASLT_LOG_LEVEL=2 begin cublaslt_wants 30 "$test_cuda" --no-skip --test-case='cuBLASLt: *'
   TESSERA_CONV=cudnn TESSERA_DETERMINISTIC=1 begin conv_cudnn_deterministic 120 "$test_cuda" --test-case='convolution and matrix kernels'
   sanitizer=$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer" 2>/dev/null)
   if [[ -n "$sanitizer" ]]; then
@@ -201,8 +202,8 @@ sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
   done
   if ! wanted torch_step; then
     :
-  elif python3 -c 'import torch, ultralytics; assert torch.cuda.is_available()' 2>"$report/torch_step.refused.txt"; then
-    export YOLO_CONFIG_DIR="$report" YOLO_OFFLINE=true
+  elif export YOLO_CONFIG_DIR="$report/ultralytics" YOLO_OFFLINE=true && mkdir -p "$YOLO_CONFIG_DIR" &&  # else the import prints
+    python3 -c 'import torch, ultralytics; assert torch.cuda.is_available()' >"$report/torch_step.refused.txt" 2>&1; then
     step torch_step 60 python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20
     step torch_step_compiled 150 python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20 --compile
   else

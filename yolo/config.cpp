@@ -119,7 +119,7 @@ constexpr OptionSpec kOptions[] = {
     {"retina_masks", kBool, "false", 0, 0, "", kPredict, "detection", "masks at the resolution of the image"},
     // Bench
     {"what", kChoice, "step", 0, 0, "step|infer|op|loader|eval", kBench, "bench", "what to time (also as the first word: bench step)"},
-    {"runs", kInt, "5", 1, 1000, "", kBench, "bench", "timed repetitions; the median counts"},
+    {"runs", kInt, "5", 1, 1000, "", kBench, "bench", "timed repetitions; the median counts (on a device of rows of calls, without a wait between them, so that starting them does not count)"},
     {"profile", kInt, "0", 0, 10000, "", kTrain | kBench, "bench",
      "time every kernel of this many steps (10 when no number follows), by layer"},
     {"print_config", kBool, "false", 0, 0, "", kAll, "other", "show every argument with its origin and exit"},

@@ -86,6 +86,7 @@ struct Product {
     const Operand out{&result, false, k.c_transposed ? k.rows : k.cols, k.c_transposed ? k.cols : k.rows, k.c_step, k.c_batch_step};
     for (const Operand& o : {first, second, out}) {
       or_refused(api().cublasLtMatrixLayoutInit_internal(o.layout, sizeof *o.layout, type, uint64_t(o.rows), uint64_t(o.cols), o.step), "layout");
+      if (k.batch == 1) continue;
       or_refused(api().cublasLtMatrixLayoutSetAttribute(o.layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &k.batch, sizeof k.batch), "batch");
       or_refused(api().cublasLtMatrixLayoutSetAttribute(o.layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &o.batch_step,
                                                   sizeof o.batch_step),

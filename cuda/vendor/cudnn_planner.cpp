@@ -306,7 +306,7 @@ class CudnnPlanner final : public ConvPlanner {
       const auto graph = std::make_shared<const Graph>(key);
       out.graph_accepted = true;
       for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
-        if (out.list.size() < most) collect(key, graph, device, mode, most, out);
+        if (out.list.empty()) collect(key, graph, device, mode, most, out);
       }
     } catch (const Refused& r) {
       out.refusal = r.words;

@@ -39,7 +39,7 @@ std::optional<GemmKey> gemm_key(const MatrixView& a, const MatrixView& b, const 
   const auto la = layout_of(a), lb = layout_of(b), lc = layout_of(c);
   if (!la || !lb || !lc || a.batch_stride < 0 || b.batch_stride < 0 || c.batch_stride < 0) return std::nullopt;
   GemmKey k;
-  k.a_batch_step = a.batch_stride, k.b_batch_step = b.batch_stride, k.c_batch_step = c.batch_stride;
+  if (c.batch > 1) k.a_batch_step = a.batch_stride, k.b_batch_step = b.batch_stride, k.c_batch_step = c.batch_stride;
   k.a_step = la->step, k.b_step = lb->step, k.c_step = lc->step;
   k.a_transposed = la->transposed, k.b_transposed = lb->transposed, k.c_transposed = lc->transposed;
   k.type = int32_t(c.t);

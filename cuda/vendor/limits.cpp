@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
-#include <limits>
 
 #include "cuda/context.h"
 #include "tensor/base/check.h"
@@ -32,17 +31,29 @@ bool tf32() {
   return on;
 }
 
-double least_seconds(const std::function<void()>& start) {
-  constexpr int kRuns = 4, kInRow = 3;  // the first run loads code; a row hides how long a call takes to start
-  start();
-  synchronize();
-  double least = std::numeric_limits<double>::infinity();
-  for (int run = 0; run < kRuns; ++run) {
-    const auto begin = std::chrono::steady_clock::now();
-    for (int i = 0; i < kInRow; ++i) start();
-    synchronize();
-    least = std::min(least, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / kInRow);
+double plan_seconds() {
+  const auto text = env("TESSERA_PLAN_SECONDS");
+  if (!text) return 20;
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), seconds);
+  if (error != std::errc{} || end != text->data() + text->size() || !(seconds >= 0)) {
+    throw Error(ErrorCode::kUsage, fmt::format("TESSERA_PLAN_SECONDS is '{}', expected seconds", *text));
   }
+  return seconds;
+}
+
+double least_seconds(const std::function<void()>& start, double hopeless) {
+  constexpr int kRuns = 3, kInRow = 3;  // a row hides how long a call takes to start
+  const auto seconds = [&](int runs) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < runs; ++i) start();
+    synchronize();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / runs;
+  };
+  seconds(1);  // loads code
+  double least = seconds(1);
+  if (least > 3 * hopeless) return least;
+  for (int run = 0; run < kRuns; ++run) least = std::min(least, seconds(kInRow));
   return least;
 }
 

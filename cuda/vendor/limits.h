@@ -10,8 +10,10 @@ size_t most_workspace();  // bytes of scratch memory for one call: TESSERA_WORKS
 bool deterministic();     // TESSERA_DETERMINISTIC: no plan is chosen by time, and none that may sum in another order the next time
 bool tf32();              // TESSERA_TF32: factors of f32 products may be rounded to 10 bits
 
+double plan_seconds();    // TESSERA_PLAN_SECONDS: after so long, 20 without it, convolutions that are new are not planned any more
+
 // The least time of several runs of work that goes to the current stream, by the host's clock; waits for the device. Not during
-// capture.
-double least_seconds(const std::function<void()>& start);
+// capture. Work that takes much longer than `hopeless` is timed once.
+double least_seconds(const std::function<void()>& start, double hopeless);
 
 }  // namespace tessera::cuda::vendor

@@ -1,8 +1,10 @@
 // Plans of a vendor's library by key: made once, timed once, kept. Also what was refused is kept, so that it is asked once.
 #pragma once
 
+#include <chrono>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -19,7 +21,9 @@ struct PlanCacheStats {
   int64_t hits = 0, misses = 0;
   int64_t refused = 0;            // of the misses: nothing is there to run
   int64_t over_workspace = 0;     // plans that want more memory than allowed
-  int64_t timed = 0, failed = 0;  // plans that were timed; that did not run when they were
+  int64_t timed = 0, failed = 0;  // plans that ran when they were tried; that did not
+  int64_t struck = 0;             // plans that had run and then did not
+  double seconds = 0;             // that finding plans took
 };
 
 // Key: a struct without padding, compared as bytes. Plan: has workspace_bytes().
@@ -41,30 +45,31 @@ class PlanCache {
   // Plans that need more than `most_workspace` bytes are passed over.
   explicit PlanCache(size_t most_workspace) : most_workspace_(most_workspace) {}
 
-  // The entry of `key`. On the first call: `make(key)` offers plans; with `seconds` each is timed and the fastest stays (the first
-  // of equals; one that throws an Error is passed over), without it the first. The entry lives as long as the cache. One thread
-  // plans at a time. What `make` throws goes to the caller, and nothing is kept.
-  const Entry& find(const Key& key, const std::function<Offer(const Key&)>& make,
-                    const std::function<double(const Plan&)>& seconds = {}) {
+  // Runs a plan that is not wanted for its result; its seconds, or an Error. `least`: of the plans tried before, so that a hopeless
+  // one need not be timed to the end.
+  using Trial = std::function<double(const Plan& plan, double least)>;
+  enum class Rule { kFastest, kFirstThatRuns };
+
+  // The entry of `key`. On the first call `make(key)` offers plans, and the fastest stays (the first of equals), or the first that
+  // runs; one whose trial throws an Error is passed over. Without a trial the first stays. The entry lives as long as the cache. One
+  // thread plans at a time. What `make` throws goes to the caller, and nothing is kept.
+  const Entry& find(const Key& key, const std::function<Offer(const Key&)>& make, const Trial& trial = {}, Rule rule = Rule::kFastest) {
     std::lock_guard lock(mutex_);
     if (const Entry* const known = hit(key)) return *known;
     ++stats_.misses;
+    const auto begin = std::chrono::steady_clock::now();
     Offer offer = make(key);
     Entry best{nullptr, std::move(offer.refusal)};
-    double least = 0;
+    double least = std::numeric_limits<double>::infinity();
     for (std::unique_ptr<Plan>& plan : offer.list) {
       if (plan->workspace_bytes() > most_workspace_) {
         ++stats_.over_workspace;
         best.refusal = fmt::format("it wants {} bytes of workspace, {} are allowed", plan->workspace_bytes(), most_workspace_);
         continue;
       }
-      if (!seconds) {
-        best.plan = std::move(plan);
-        break;
-      }
       try {
-        const double time = seconds(*plan);
-        ++stats_.timed;
+        const double time = trial ? trial(*plan, least) : 0;
+        stats_.timed += trial != nullptr;
         if (best.plan && time >= least) continue;
         least = time;
         best.plan = std::move(plan);
@@ -72,9 +77,20 @@ class PlanCache {
         ++stats_.failed;
         best.refusal = e.message();
       }
+      if (best.plan && (!trial || rule == Rule::kFirstThatRuns)) break;
     }
     stats_.refused += best.plan == nullptr;
+    stats_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return entries_.emplace(key, std::move(best)).first->second;
+  }
+
+  // The plan of `key` ran when it was tried and does not now: refused from here on. It is kept, a recorded graph may hold its code.
+  void strike(const Key& key, const std::string& why) {
+    std::lock_guard lock(mutex_);
+    Entry& entry = entries_.at(key);
+    ++stats_.struck;
+    struck_.push_back(std::move(entry.plan));
+    entry.refusal = why;
   }
 
   // Null when nothing has been planned for the key yet, which stays so.
@@ -105,6 +121,7 @@ class PlanCache {
   const size_t most_workspace_;
   mutable std::mutex mutex_;
   std::unordered_map<Key, Entry, Bytes, Bytes> entries_;  // addresses of entries stay
+  std::vector<std::unique_ptr<Plan>> struck_;
   PlanCacheStats stats_;
 };
 

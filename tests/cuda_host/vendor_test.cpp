@@ -28,6 +28,7 @@ struct Habits {
 struct Runs {
   int plans = 0;
   std::vector<int> of_plan = std::vector<int>(8);
+  int left = -1;
 };
 
 // From the key alone, as a library has it: so what the key says is what runs.
@@ -40,7 +41,9 @@ class NaiveConvPlan : public ConvPlan {
   void run(const ConvBuffers& b, void* workspace, void* stream) const override {
     if (fails_) throw Error(ErrorCode::kBug, "this plan does not start");
     CHECK(stream == current_stream());
-    CHECK((workspace != nullptr || workspace_ == 0));
+    CHECK((workspace != nullptr) == (workspace_ > 0));
+    CHECK(reinterpret_cast<uintptr_t>(workspace) % 256 == 0);
+    if (runs_.left-- == 0) throw Error(ErrorCode::kBug, "this plan does not start any more");
     ++runs_.of_plan[size_t(number_)];
     const ConvKey& k = key_;
     const ImageView x{b.x, k.dtype(), k.n, k.h, k.w, k.c, k.x_pitch}, y{b.y, k.dtype(), k.n, k.oh, k.ow, k.o, k.y_pitch};
@@ -190,6 +193,29 @@ TEST_CASE("plans are timed once; what wants too much memory or does not start is
   CHECK(s.over_workspace == 1);
   CHECK(s.failed == 1);
   CHECK(s.timed == 2);
+}
+
+TEST_CASE("a plan that ran when it was tried and does not any more is struck off: the project's own kernels run") {
+  Vendor vendor({});
+  CHECK(some_conv().to_vector<float>()[4 * 7] == 72);
+  vendor.runs.left = 0;
+  const int before = vendor.runs.of_plan[0];
+  for (int i = 0; i < 2; ++i) CHECK(some_conv().to_vector<float>()[4 * 7] == 72);
+  CHECK(vendor.runs.of_plan[0] == before);
+  CHECK(vendor::conv_stats().struck == 1);
+  CHECK(vendor::conv_stats().misses == 1);
+}
+
+TEST_CASE("no time is left for plans: what is new runs as own, what was planned stays") {
+  Vendor vendor({});
+  vendor::set_conv_planner(std::make_unique<NaiveConvPlanner>(Habits{}, vendor.runs), 1 << 20, 0);
+  CHECK(some_conv().to_vector<float>()[4 * 7] == 72);
+  const Tensor x = Tensor::full({1, 6, 6, 8}, 1, DType::kF32, Device::cuda()), w = Tensor::full({4, 1, 1, 8}, 1, DType::kF32, Device::cuda());
+  CHECK(ops::conv2d(x, w, {}).to_vector<float>()[5] == 8);
+  CHECK(vendor.runs.plans == 1);
+  CHECK(vendor::conv_stats().refused == 1);
+  some_conv();
+  CHECK(vendor::conv_stats().hits == 1);
 }
 
 TEST_CASE("timing writes to scratch memory: a result that is added to is added to once") {

@@ -96,7 +96,7 @@ TEST_CASE("plan cache: the fastest stays, the first without a clock, and none th
   {
     Cache cache(100);
     int asked = 0;
-    const auto seconds = [&](const FakePlan& p) { return ++asked, p.number == 2 ? 0.5 : 1.0; };
+    const auto seconds = [&](const FakePlan& p, double) { return ++asked, p.number == 2 ? 0.5 : 1.0; };
     CHECK(cache.find(key, make, seconds).plan->number == 2);
     CHECK(cache.find(key, make, seconds).plan->number == 2);
     CHECK(asked == 3);
@@ -130,14 +130,14 @@ TEST_CASE("plan cache: plans that fail are passed over, refusals are remembered 
   const auto make = [](const ConvKey&) { return offer({{0, 0}, {1, 0}}); };
   CHECK(cache
             .find(other, make,
-                  [](const FakePlan& p) -> double {
+                  [](const FakePlan& p, double) -> double {
                     if (p.number == 0) throw Error(ErrorCode::kBug, "does not start");
                     return 1;
                   })
             .plan->number == 1);
   CHECK(cache.stats().failed == 1);
   const ConvKey third = backward_weight_key(kX, kY, kW, kParams, false, {});
-  const auto& failed = cache.find(third, make, [](const FakePlan&) -> double { throw Error(ErrorCode::kMemory, "no memory"); });
+  const auto& failed = cache.find(third, make, [](const FakePlan&, double) -> double { throw Error(ErrorCode::kMemory, "no memory"); });
   CHECK(failed.plan == nullptr);
   CHECK(failed.refusal == "no memory");
 
@@ -145,6 +145,32 @@ TEST_CASE("plan cache: plans that fail are passed over, refusals are remembered 
   const ConvKey fourth = forward_key(kX, kW, kY, {.stride = 2, .pad = 0}, {}, {});
   CHECK_THROWS_AS(cache.find(fourth, [](const ConvKey&) -> Cache::Offer { throw Error(ErrorCode::kBug, "lost"); }), Error);
   CHECK(cache.find(fourth, make).plan->number == 0);
+}
+
+TEST_CASE("plan cache: the first that runs, without a clock; the least time so far is known; a plan that is struck off is refused") {
+  const ConvKey key = forward_key(kX, kW, kY, kParams, {}, {});
+  const auto make = [](const ConvKey&) { return offer({{0, 0}, {1, 0}, {2, 0}}); };
+  Cache cache(100);
+  int tried = 0;
+  const auto& entry = cache.find(
+      key, make,
+      [&](const FakePlan& p, double) -> double {
+        ++tried;
+        if (p.number == 0) throw Error(ErrorCode::kBug, "does not start");
+        return 1;
+      },
+      Cache::Rule::kFirstThatRuns);
+  CHECK(entry.plan->number == 1);
+  CHECK(tried == 2);
+  cache.strike(key, "not any more");
+  CHECK(entry.plan == nullptr);
+  CHECK(cache.find(key, make).refusal == "not any more");
+  CHECK(cache.stats().struck == 1);
+
+  std::vector<double> least;
+  const ConvKey other = backward_data_key(kY, kW, kX, kParams, false, {});
+  cache.find(other, make, [&](const FakePlan& p, double so_far) { return least.push_back(so_far), 3.0 - p.number; });
+  CHECK(least == std::vector<double>{std::numeric_limits<double>::infinity(), 3.0, 2.0});
 }
 
 TEST_CASE("matrix keys: rows, columns, single rows, and what the library has no name for") {

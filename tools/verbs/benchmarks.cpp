@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "autograd/grad_mode.h"
+#include "cuda/install.h"
 #include "data/loader_bench.h"
 #include "nn/layers/conv_bn_act.h"
 #include "nn/optim/ema.h"
@@ -86,8 +87,8 @@ double forward_flops(const YoloSeg& model, int64_t size) {
   return flops;
 }
 
-void add_rates(Json& j, double step_seconds, int64_t batch, double flops_an_image, double peak, int64_t runs) {
-  const double rate = double(batch) / step_seconds;
+void add_rates(Json& j, double step_seconds, int64_t batch, double flops_an_image, const Roof& roof, int64_t runs) {
+  const double rate = double(batch) / step_seconds, peak = roof.gflops;
   j["images_per_s"] = rate;
   j["ms"] = step_seconds * 1e3;
   j["gflops"] = flops_an_image * rate / 1e9;
@@ -99,11 +100,16 @@ void add_rates(Json& j, double step_seconds, int64_t batch, double flops_an_imag
   j["runs"] = runs;
 }
 
+void add_vendor_use(Json& j) {
+  const VendorUse use = vendor_use();
+  if (use.planned > 0) j["plans"] = {{"shapes", use.planned}, {"refused", use.refused}, {"seconds", use.seconds}};
+}
+
 // --profile: more runs of the same work, after the ones that were timed as a whole.
-void add_profile(Json& j, const Config& c, Device device, const std::function<void(StepProfile&)>& name,
+void add_profile(Json& j, const Config& c, Device device, const Roof& roof, const std::function<void(StepProfile&)>& name,
                  const std::function<void()>& step) {
   if (c.integer("profile") == 0) return;
-  StepProfile profile(device, c.integer("profile"), measured_roof(device, compute_type_of(c)));
+  StepProfile profile(device, c.integer("profile"), roof);
   name(profile);
   do step();
   while (!profile.step_done());
@@ -132,9 +138,10 @@ Json bench_step(const Config& c) {
   Json j = header(c, model.spec().name);
   double forward = 0, loss_time = 0, backward = 0, update = 0;
   const auto wait = [&] { backend_for(model.device()).synchronize(); };
-  const double peak = measure_multiply_add_gflops(compute_type_of(c));
+  const bool host = model.device() == Device::cpu();
   const auto step = [&] {
     const double t0 = seconds();
+    const RoundedWeights rounded(arena, compute_type_of(c));
     RawOutputs outputs = model.forward(normalize(data.images.to(model.device())));
     wait();
     const double t1 = seconds();
@@ -151,27 +158,36 @@ Json bench_step(const Config& c) {
     const double t4 = seconds();
     forward = t1 - t0, loss_time = t2 - t1, backward = t3 - t2, update = t4 - t3;
   };
-  const double median = time_median(runs, step);
-  add_rates(j, median, batch, 3 * forward_flops(model, size), peak, runs);
-  j["last_ms"] = {{"forward", forward * 1e3}, {"loss", loss_time * 1e3}, {"backward", backward * 1e3}, {"update", update * 1e3}};
-  if (model.device() != Device::cpu()) {
-    // Whole steps as a training makes them, call by call and replayed.
+  const Roof roof = measured_roof(model.device(), compute_type_of(c));
+  double median = time_median(host ? runs : 1, step);
+  if (!host) {
+    // Whole steps as a training makes them, call by call and replayed: the batch of the next step goes over while the device works.
     for (const bool graph : {false, true}) {
       StepReplay::MakeRecorder make;
       if (graph) make = [&] { return backend_for(model.device()).recorder(); };
       TrainStep whole(model, criterion, ranks, updater,
                       {std::move(make), [&](const std::string& line) { j["graph_refused"] = line; }});
-      for (int i = 0; i <= StepReplay::kWarmUp; ++i) whole.run(data, values, true);
-      j[graph ? "graph_ms" : "calls_ms"] = 1e3 * time_median(runs, [&] { whole.run(data, values, true); });
+      const auto train = [&] {
+        whole.start(data, values, true);
+        whole.send(data);
+        whole.finish();
+      };
+      for (int i = 0; i <= StepReplay::kWarmUp; ++i) train();
+      median = time_median(runs, train);
+      j[graph ? "graph_ms" : "calls_ms"] = 1e3 * median;
+      if (graph) j["device_ms"] = 1e3 * device_seconds(model.device(), runs, [&] { whole.again(); });
     }
+    add_vendor_use(j);
   }
+  add_rates(j, median, batch, 3 * forward_flops(model, size), roof, runs);
+  j["last_ms"] = {{"forward", forward * 1e3}, {"loss", loss_time * 1e3}, {"backward", backward * 1e3}, {"update", update * 1e3}};
   const auto name = [&](StepProfile& profile) {
     profile.name(nullptr, "input", "");
     profile.name(model);
     profile.name(&criterion, "loss", "loss");
     profile.name(&updater, "optimizer", "optimizer");
   };
-  add_profile(j, c, model.device(), name, step);
+  add_profile(j, c, model.device(), roof, name, step);
   return j;
 }
 
@@ -187,19 +203,23 @@ Json bench_infer(const Config& c) {
   const Variable images = normalize(random_batch(batch, size, model.nc(), 0).images.to(model.device()));
   Json j = header(c, model.spec().name);
   j["batch"] = batch;
-  const double peak = measure_multiply_add_gflops(compute_type_of(c));
+  const Roof roof = measured_roof(model.device(), compute_type_of(c));
   const auto run = [&] {
     model.forward(images);
     backend_for(model.device()).synchronize();
   };
-  const double median = time_median(runs, run);
-  add_rates(j, median, batch, forward_flops(model, size), peak, runs);
+  double median = time_median(runs, run);
+  if (model.device() != Device::cpu()) {
+    j["latency_ms"] = 1e3 * median;  // one batch, waited for
+    median = device_seconds(model.device(), runs, [&] { model.forward(images); });
+    add_vendor_use(j);
+  }
+  add_rates(j, median, batch, forward_flops(model, size), roof, runs);
   add_profile(
-      j, c, model.device(), [&](StepProfile& profile) { profile.name(model); }, run);
+      j, c, model.device(), roof, [&](StepProfile& profile) { profile.name(model); }, run);
   return j;
 }
 
-// Every convolution of the model, each distinct shape once: what runs, as it runs.
 // Convolutions of a model, each shape once; of all five scales for "all".
 Json bench_op(const Config& c) {
   const int64_t size = c.integer("imgsz"), batch = c.integer("batch"), runs = c.integer("runs");
@@ -237,32 +257,47 @@ Json bench_op(const Config& c) {
   }
   Json list = Json::array();
   const Device device = device_of(c);
-  const double copy = measure_copy_gbytes();
+  const DType type = compute_type_of(c);
+  Roof roof = measured_roof(device, type);
   for (const Case& k : cases) {
-    const DType type = compute_type_of(c);
-    const Tensor x = Tensor::full(k.x, 0.5, type, device), w = Tensor::full(k.w, 0.01, type, device);
-    const Tensor dw = Tensor::zeros(k.w, wide_of(type), device);
-    const Tensor y = ops::conv2d(x, w, k.p);
-    const double flops = 2.0 * double(y.numel()) * double(k.w[1] * k.w[2] * k.w[3]);
-    const double bytes = double(size_of(type)) * double(x.numel() + y.numel() + w.numel());
+    uint32_t stream = 0;
+    const auto random = [&](const Shape& shape, double most) {
+      const Tensor values = Tensor::empty(shape, DType::kF32, device);
+      ops::uniform(values, {1, RngPurpose::kTest, ++stream}, -most, most);
+      return values.to(type);
+    };
+    const Tensor w = random(k.w, 0.1), dw = Tensor::zeros(k.w, wide_of(type), device);
+    const Shape y_shape = ops::conv2d_shape(k.x, k.w, k.p);
+    const double flops = 2.0 * double(numel(y_shape)) * double(k.w[1] * k.w[2] * k.w[3]);
+    const double images_bytes = double(size_of(type)) * double(numel(k.x) + numel(y_shape));
+    const double bytes = images_bytes + double(size_of(type)) * double(w.numel());
+    // In turn, so that on a device nothing is in a cache from the call before.
+    constexpr double kBeyondCaches = 200e6;
+    const size_t turns = device == Device::cpu() ? 1 : size_t(std::clamp(kBeyondCaches / images_bytes, 1.0, 32.0));
+    std::vector<Tensor> xs, ys;
+    for (size_t i = 0; i < turns; ++i) xs.push_back(random(k.x, 1)), ys.push_back(random(y_shape, 1));
+    size_t turn = 0;
     const std::string shape = fmt::format("{}>{} {}x{}/{} @{}", k.w[3], k.w[0], k.w[1], k.w[2], k.p.stride, k.x[1]);
-    const std::pair<const char*, std::function<void()>> directions[] = {
-        {"forward", [&] { ops::conv2d(x, w, k.p, {}, Activation::kNone, {}, y); }},
-        {"backward_data", [&] { ops::conv2d_backward_data(y, w, k.x, k.p, x); }},
-        {"backward_weight", [&] { ops::conv2d_backward_weight(x, y, dw, k.p, false); }},
+    const std::pair<const char*, std::function<void(const Tensor&, const Tensor&)>> directions[] = {
+        {"forward", [&](const Tensor& x, const Tensor& y) { ops::conv2d(x, w, k.p, {}, Activation::kNone, {}, y); }},
+        {"backward_data", [&](const Tensor& x, const Tensor& y) { ops::conv2d_backward_data(y, w, k.x, k.p, x); }},
+        {"backward_weight", [&](const Tensor& x, const Tensor& y) { ops::conv2d_backward_weight(x, y, dw, k.p, false); }},
     };
     for (const auto& [direction, run] : directions) {
-      const double peak = measure_multiply_add_gflops(compute_type_of(c));
-      const double t = time_median(runs, [&] {
-        run();
-        backend_for(device).synchronize();
+      if (device == Device::cpu()) roof.gflops = measure_multiply_add_gflops(type);  // the clock follows the heat
+      const double t = device_seconds(device, runs, [&] {
+        turn = (turn + 1) % turns;
+        run(xs[turn], ys[turn]);
       });
+      const double bound = std::max(flops / roof.gflops, bytes / roof.gbytes_per_s) / 1e9;
       list.push_back({{"op", "conv2d"}, {"shape", shape}, {"direction", direction}, {"ms", t * 1e3}, {"gflops", flops / t / 1e9},
-                      {"gbytes_per_s", bytes / t / 1e9}, {"peak", peak}, {"of_peak", flops / t / 1e9 / peak}});
+                      {"gbytes_per_s", bytes / t / 1e9}, {"peak", roof.gflops}, {"of_peak", flops / t / 1e9 / roof.gflops},
+                      {"bound_ms", bound * 1e3}, {"of_bound", bound / t}});
     }
   }
   Json j = header(c, c.text("model"));
-  j["copy_gbytes_per_s"] = copy;
+  j["copy_gbytes_per_s"] = roof.gbytes_per_s;
+  if (device != Device::cpu()) add_vendor_use(j);
   j["ops"] = list;
   return j;
 }
@@ -316,11 +351,11 @@ std::string format_benchmark(const Json& result) {
   }
   if (result.contains("profile_text")) text += fmt::format("\n{}", result["profile_text"].get<std::string>());
   if (!result.contains("ops")) return text;
-  text += fmt::format("\n{:<26}{:<17}{:>9}{:>10}{:>9}{:>9}{:>8}\n", "shape", "direction", "ms", "GFLOP/s", "GB/s", "peak", "of peak");
+  text += fmt::format("\n{:<26}{:<17}{:>9}{:>10}{:>9}{:>9}{:>8}{:>9}\n", "shape", "direction", "ms", "GFLOP/s", "GB/s", "peak", "of peak", "of bound");
   for (const auto& o : result["ops"]) {
-    text += fmt::format("{:<26}{:<17}{:>9.3f}{:>10.1f}{:>9.1f}{:>9.1f}{:>7.0f}%\n", o["shape"].get<std::string>(), o["direction"].get<std::string>(),
+    text += fmt::format("{:<26}{:<17}{:>9.3f}{:>10.1f}{:>9.1f}{:>9.1f}{:>7.0f}%{:>8.0f}%\n", o["shape"].get<std::string>(), o["direction"].get<std::string>(),
                         o["ms"].get<double>(), o["gflops"].get<double>(), o["gbytes_per_s"].get<double>(), o["peak"].get<double>(),
-                        o["of_peak"].get<double>() * 100);
+                        o["of_peak"].get<double>() * 100, o["of_bound"].get<double>() * 100);
   }
   return text;
 }

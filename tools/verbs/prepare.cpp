@@ -15,8 +15,8 @@
 namespace tessera {
 
 namespace {
-// Never falls back to the CPU silently. Whether the device is a GPU.
-bool use_device(const Config& config, const Communicator& ranks) {
+// Never falls back to the CPU silently.
+void use_device(const Config& config, const Communicator& ranks) {
   const Device device = device_of(config, ranks.local_rank(), ranks.local_size());
   if (conv_chosen_anywhere(ConvChoice::kCudnn)) {
     if (!has_cudnn()) {
@@ -27,14 +27,13 @@ bool use_device(const Config& config, const Communicator& ranks) {
   }
   if (conv_chosen_anywhere(ConvChoice::kWgmma) && device == Device::cpu())
     throw Error(ErrorCode::kUsage, "--conv wgmma is for a CUDA device", {}, "use --conv own or --device cuda");
-  if (device == Device::cpu()) return false;
+  if (device == Device::cpu()) return;
   try {
     install_cuda_backend(device.index);
   } catch (const Error& e) {
     throw Error(ErrorCode::kUsage, fmt::format("device '{}' is not there: {}", config.text("device"), e.message()), {},
                 "use --device cpu; tessera info says what there is");
   }
-  return true;
 }
 
 // Ranks that may run on the same cores divide them; where the launcher has bound each to its own there is nothing to divide.
@@ -60,16 +59,14 @@ LogStyle prepare(const Config& config, Communicator& ranks) {
   } else if (!ranks.alone() && !env("TESSERA_THREADS")) {
     divide_cores(ranks);
   }
-  const bool gpu = has("device") && use_device(config, ranks);
+  if (has("device")) use_device(config, ranks);
   if (has("imgsz") && config.integer("imgsz") % 32 != 0) {
     throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of 32", config.integer("imgsz")), {},
                 fmt::format("the next one is {}", (config.integer("imgsz") + 31) / 32 * 32));
   }
   // The other verbs have nothing to save and simply end.
   if (config.verb() & (kTrain | kVal | kPredict)) install_interrupt_handlers();
-  const LogStyle log = log_style(config.flag("quiet"), config.text("log") == "json");
-  if (gpu) log_line(log, "note: the CUDA kernels have been checked by emulation, not on this GPU yet; tools/gpu_check.sh does that");
-  return log;
+  return log_style(config.flag("quiet"), config.text("log") == "json");
 }
 
 }  // namespace tessera

@@ -1,5 +1,7 @@
-// The denominators of a profile, measured now.
+// The denominators of a profile and of a benchmark, measured now; and how work on a device is timed.
 #pragma once
+
+#include <functional>
 
 #include "tensor/device.h"
 #include "tensor/dtype.h"
@@ -7,8 +9,13 @@
 
 namespace tessera {
 
-// CPU: multiply-adds of `type` and a copy on all compute threads (tensor/cpu/peak.h). Another device: a copy through its backend; its
-// arithmetic has no such measurement yet and stays 0.
+// CPU: multiply-adds of `type` and a copy on all compute threads (tensor/cpu/peak.h). Another device: a matrix product of random
+// numbers, large enough to be bound by arithmetic, by the fastest kernels that there are for it (cuBLASLt where the build has it);
+// and a copy through its backend, far larger than its caches.
 Roof measured_roof(Device device, DType type);
+
+// Seconds of one call of `start`, the median of `runs` measurements. On a device each measurement is a row of calls, so long that the
+// wait at its end does not count and the host runs ahead; without synchronisation between them.
+double device_seconds(Device device, int64_t runs, const std::function<void()>& start);
 
 }  // namespace tessera

@@ -113,16 +113,20 @@ void TrainStep::work(bool with_update) {
 void TrainStep::start(const Batch& batch, const ScheduleValues& values, bool with_update) {
   place(batch);
   update_.set(values.lr, values.momentum);
+  with_update_ = with_update;
+  again();
+  if (model_.device() == Device::cpu()) images_ = targets_.masks = {};  // the batch's own
+}
+
+void TrainStep::again() {
   // What a step does on the host it does while it is recorded too, and not when it is replayed.
   std::vector<int64_t> seen;
   for (const Tensor& t : batches_seen_) seen.push_back(*t.data<int64_t>());
   const Shape& masks = targets_.masks.defined() ? targets_.masks.shape() : Shape{};
   const std::string shapes = fmt::format("{} {} {} {}", to_string(images_.shape()), to_string(targets_.objects.boxes.shape()),
                                          to_string(masks), targets_.overlap);
-  with_update_ = with_update;
-  ran_ = replay_.run(shapes, with_update, [&] { work(with_update); });
+  ran_ = replay_.run(shapes, with_update_, [&] { work(with_update_); });
   for (size_t i = 0; i < seen.size(); ++i) *batches_seen_[i].data<int64_t>() = seen[i] + 1;
-  if (model_.device() == Device::cpu()) images_ = targets_.masks = {};  // the batch's own
 }
 
 StepResult TrainStep::finish() {

@@ -37,6 +37,9 @@ class TrainStep {
   StepResult finish();
   StepResult run(const Batch& batch, const ScheduleValues& values, bool with_update);  // both
 
+  // The work of the last start() once more on what that brought to the device: for measurements.
+  void again();
+
   // Brings a batch over while the device works: the next one to be started. Its host memory is free on return. The host needs none.
   void send(const Batch& batch);
 
