@@ -13,6 +13,7 @@
 #include "nn/layers/conv_bn_act.h"
 #include "nn/optim/ema.h"
 #include "nn/optim/optimizer.h"
+#include "nn/rounded_weights.h"
 #include "tensor/backend.h"
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
