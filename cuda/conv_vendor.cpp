@@ -112,6 +112,7 @@ bool run_entry(Cache& cache, const Key& key, const typename Cache::Entry* entry,
 }
 
 bool run(const ConvKey& key, const ConvBuffers& buffers, size_t result_bytes) {
+  if (is_compiled(key) && size_of(key.dtype()) == 2 && !lies_in_packs(key)) return false;
   ConvLibrary& l = *conv_library();
   const double spent = l.cache.stats().seconds;
   const auto make = [&](const ConvKey& k) {

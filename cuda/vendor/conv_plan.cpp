@@ -59,6 +59,17 @@ ConvKey backward_weight_key(const ImageView& x, const ImageView& dy, const Filte
   return key_of(ConvPass::kBackwardWeight, x, dw, dy, p, accumulate, rules);
 }
 
+bool is_compiled(const ConvKey& k) {
+  return k.bias || k.residual || Activation(k.activation) != Activation::kNone || k.filter_type != k.type;
+}
+
+bool lies_in_packs(const ConvKey& k) {
+  constexpr int32_t kPack = 16;
+  const auto fits = [&](int32_t address, int32_t pitch) { return address >= kPack && pitch * int32_t(size_of(k.dtype())) % kPack == 0; };
+  return fits(k.x_alignment, k.x_pitch) && fits(k.y_alignment, k.y_pitch) && k.w_alignment >= kPack &&
+         (!k.residual || fits(k.residual_alignment, k.residual_pitch));
+}
+
 std::string text_of(const ConvKey& k) {
   constexpr const char* kPasses[] = {"conv2d", "conv2d_backward_data", "conv2d_backward_weight"};
   std::string text = fmt::format("{} {} {}x{}x{}x{} (pitch {}) * {}x{}x{} {} s{} p{} -> {}x{} (pitch {})", kPasses[k.pass],

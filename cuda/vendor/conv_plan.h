@@ -52,6 +52,12 @@ ConvKey backward_data_key(const ImageView& dy, const FilterView& w, const ImageV
 ConvKey backward_weight_key(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate,
                             const ConvRules& rules);
 
+// Whether the library compiles a kernel for it when it is planned: anything but a plain convolution of one type.
+bool is_compiled(const ConvKey& key);
+// Compiled plans of cuDNN 9.19 (sm_90) take 16-bit numbers that do not lie in packs of 16 bytes, and then leave the result unwritten
+// without an error. False for those: nobody should be asked.
+bool lies_in_packs(const ConvKey& key);
+
 // Addresses on the device, in the roles of the key.
 struct ConvBuffers {
   void *x = nullptr, *w = nullptr, *y = nullptr;

@@ -84,6 +84,26 @@ TEST_CASE("plan cache: whatever a plan depends on makes another key") {
   CHECK(text_of(keys[0]) == "conv2d bf16 2x20x24x32 (pitch 48) * 16x3x3 bf16 s2 p1 -> 10x12 (pitch 16)");
 }
 
+TEST_CASE("plans: what the library compiles, and whether it lies in packs of 16 bytes") {
+  ConvKey k;
+  k.type = k.filter_type = int32_t(DType::kBF16);
+  k.x_pitch = 64, k.y_pitch = 32, k.x_alignment = k.w_alignment = k.y_alignment = 16;
+  CHECK(!is_compiled(k));
+  CHECK(lies_in_packs(k));
+  k.bias = 1;
+  CHECK(is_compiled(k));
+  k.y_pitch = 33;
+  CHECK(!lies_in_packs(k));
+  k.y_pitch = 40, k.x_alignment = 2;
+  CHECK(!lies_in_packs(k));
+  k.x_alignment = 16, k.residual = 1, k.residual_pitch = 40, k.residual_alignment = 8;
+  CHECK(!lies_in_packs(k));
+  k.residual_alignment = 16;
+  CHECK(lies_in_packs(k));
+  k.bias = k.residual = 0, k.filter_type = int32_t(DType::kF32);
+  CHECK(is_compiled(k));
+}
+
 TEST_CASE("plan cache: the fastest stays, the first without a clock, and none that wants too much memory") {
   const ConvKey key = forward_key(kX, kW, kY, kParams, {}, {});
   const auto make = [](const ConvKey&) { return offer({{0, 101}, {1, 100}, {2, 0}, {3, 50}}); };
