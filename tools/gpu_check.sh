@@ -180,36 +180,41 @@ sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
   # ---- fast: one after the other --------------------------------------------------------------------------------------------------------
   step ladder 40 "$programs/bin/cuda_ladder"
   step op_rates 40 "$test_cuda" --no-skip --test-case='op rates'
+  bench() {  # NAME SECONDS WHAT SCALE BATCH CONV ARGUMENT...
+    step "$1" "$2" "$tessera" bench "$3" --model "yolov8$4-seg" --batch "$5" --device cuda --precision bf16 --conv "$6" "${@:7}"
+  }
+  # Where the time of n goes; its steps and convolutions by each kind of kernels; then the original's step beside them.
+  bench profile_step 30 step n 16 own --runs 5 --profile 5
+  bench profile_infer 30 infer n 32 own --runs 5 --profile 5
   kinds="own cudnn"
   [[ "$capability" == 90 ]] && kinds+=" wgmma"
-  # Steps call by call and as a graph, and inference, of all scales; n and its convolutions by each kind of kernels, and where its step goes.
   for kernels in $kinds; do
-    step bench_step_n_16_$kernels 30 "$tessera" bench step --model yolov8n-seg --batch 16 --device cuda --precision bf16 --conv $kernels --runs 10 --json
-    step conv_table_$kernels 40 "$tessera" bench op --model yolov8n-seg --batch 16 --device cuda --precision bf16 --conv $kernels --runs 5 --json
+    bench "bench_step_n_16_$kernels" 40 step n 16 "$kernels" --runs 10 --json
+    bench "conv_table_$kernels" 45 op n 16 "$kernels" --runs 3 --json
   done
-  step profile_step 40 "$tessera" bench step --model yolov8n-seg --batch 16 --device cuda --precision bf16 --runs 5 --profile 5
-  step profile_infer 40 "$tessera" bench infer --model yolov8n-seg --batch 32 --device cuda --precision bf16 --runs 5 --profile 5
+  torch_step=(python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20)
+  peer=
+  if wanted torch_step || wanted torch_step_compiled; then
+    export YOLO_CONFIG_DIR="$report/ultralytics" YOLO_OFFLINE=true
+    mkdir -p "$YOLO_CONFIG_DIR"  # else the import prints
+    if python3 -c 'import torch, ultralytics; assert torch.cuda.is_available()' >"$report/torch_step.refused.txt" 2>&1; then
+      peer=1
+    else
+      skip torch_step "no PyTorch with CUDA and ultralytics for this python3"
+    fi
+  fi
+  [[ -n $peer ]] && step torch_step 60 "${torch_step[@]}"
+  # Whole steps and inference of all scales by what runs when nobody chooses, a few seconds each; the largest by cuDNN too.
   for scale in n s m l x; do
-    for batch in 16 64; do
-      step bench_step_${scale}_$batch 30 "$tessera" bench step --model yolov8$scale-seg --batch $batch --device cuda --precision bf16 --conv cudnn --runs 10 --json
-    done
-    for batch in 1 32; do
-      step bench_infer_${scale}_$batch 20 "$tessera" bench infer --model yolov8$scale-seg --batch $batch --device cuda --precision bf16 --conv cudnn --runs 20 --json
-    done
+    for batch in 16 64; do bench bench_step_${scale}_$batch 20 step $scale $batch own --runs 5 --json; done
+    for batch in 1 32; do bench bench_infer_${scale}_$batch 15 infer $scale $batch own --runs 10 --json; done
   done
+  bench bench_step_x_16_cudnn 45 step x 16 cudnn --runs 5 --json
   # Whether the loader keeps up: the same epochs with pictures made by the host's threads and by the device.
   for where in cpu cuda; do
     train loader_$where 40 --imgsz 640 --batch 16 --epochs 3 --no-val --no-plots --workers "$(nproc)" --augment $where
   done
-  if ! wanted torch_step; then
-    :
-  elif export YOLO_CONFIG_DIR="$report/ultralytics" YOLO_OFFLINE=true && mkdir -p "$YOLO_CONFIG_DIR" &&  # else the import prints
-    python3 -c 'import torch, ultralytics; assert torch.cuda.is_available()' >"$report/torch_step.refused.txt" 2>&1; then
-    step torch_step 60 python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20
-    step torch_step_compiled 150 python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20 --compile
-  else
-    skip torch_step "no PyTorch with CUDA and ultralytics for this python3"
-  fi
+  [[ -n $peer ]] && step torch_step_compiled 150 "${torch_step[@]}" --compile
 fi
 
 # ---- report ----------------------------------------------------------------------------------------------------------------------------
