@@ -3,8 +3,8 @@
 //   Profiler profiler(backend_for(device));
 //   const BackendGuard guard(profiler);      // ... work ...
 //
-// Results are those of the backend behind it. Each call costs about half a microsecond more; on a device each call is waited for,
-// so that times are the kernels' own, with the start of each, and nothing overlaps.
+// Results are those of the backend behind it. Each call costs about half a microsecond more; on a device each call is waited for, so
+// that nothing overlaps, and what starting and awaiting the smallest piece of work takes is left out of its time.
 #pragma once
 
 #include <map>
@@ -23,7 +23,7 @@ class Profiler : public ObservingBackend {
     double seconds = 0, operations = 0, bytes = 0;
   };
 
-  explicit Profiler(Backend& inner) : ObservingBackend(inner) {}
+  explicit Profiler(Backend& inner);
   const std::map<Key, Total>& totals() const { return totals_; }
   void clear() { totals_.clear(); }
 
@@ -31,6 +31,7 @@ class Profiler : public ObservingBackend {
   void observe(const OpCost& cost, const std::function<void()>& run) override;
 
  private:
+  const double start_and_wait_;  // seconds
   std::map<Key, Total> totals_;
 };
 
