@@ -116,9 +116,8 @@ bool run(const ConvKey& key, const ConvBuffers& buffers, size_t result_bytes) {
   ConvLibrary& l = *conv_library();
   const double spent = l.cache.stats().seconds;
   const auto make = [&](const ConvKey& k) {
-    // Anything but a plain convolution is compiled when it is planned, which takes long: only the library's best guess, and it leaves
-    // time for the plain ones.
-    const bool compiled = k.bias || k.residual || Activation(k.activation) != Activation::kNone || k.filter_type != k.type;
+    // To compile a plan takes long: only the library's best guess, and it leaves time for plain convolutions.
+    const bool compiled = is_compiled(k);
     if (!k.deterministic && spent > (compiled ? l.most_seconds / 2 : l.most_seconds)) {
       static bool said = false;
       say_once(said, fmt::format("{:.0f} s went into plans of cuDNN, of at most {:.0f} (TESSERA_PLAN_SECONDS): not all shapes have one, the others run as own",
