@@ -45,8 +45,7 @@ ColumnPlan plan_columns(const RowsView& x, int threads, int most_width, int64_t 
   plan.height = threads / plan.width;
   plan.col_tiles = size32((packs + plan.width - 1) / plan.width);
   const int64_t most_chunks = std::max<int64_t>(1, most_blocks / plan.col_tiles);
-  int64_t rows = std::max((x.rows + most_chunks - 1) / most_chunks, rows_of_thread * plan.height);
-  rows = (rows + plan.height - 1) / plan.height * plan.height;
+  const int64_t rows = std::max((x.rows + most_chunks - 1) / most_chunks, rows_of_thread * plan.height);
   plan.rows_per_chunk = size32(std::min(rows, x.rows));
   plan.chunks = size32((x.rows + rows - 1) / rows);
   blocks_for(int64_t(plan.col_tiles) * plan.chunks, 1);  // throws if these are too many for a grid

@@ -136,7 +136,7 @@ double whole_distance(const Named& a, const Named& b) {
 
 // In 16 bits two orders of a sum round to different values, which batch norm over few pixels amplifies: the device may lie about as
 // far from f32 and from the reference in 16 bits as that lies from f32. One sample of each, and which way the last bit of a vector of
-// batch norm was rounded moves a sample by a factor of two (fp16: 0.07 to 0.14).
+// batch norm was rounded moves a sample from one assignment to another (fp16: 0.07 to 0.33, on the host as on the device).
 TEST_CASE("a training step on a device in 16 bits") {
   const NoHostAccess closed;
   const BackendGuard guard(*find_backend("ref"));
@@ -152,7 +152,7 @@ TEST_CASE("a training step on a device in 16 bits") {
     MESSAGE(std::string(name_of(type)), ": gradient of the reference ", rounding, " from f32, of the device ", from_wide,
             ", of each other ", apart);
     CHECK(rounding > 1e-5);  // it did compute in 16 bits
-    constexpr double kSpread = 3;
+    constexpr double kSpread = 6;
     CHECK(apart <= 1.5 * std::max(rounding, from_wide));
     CHECK(from_wide <= kSpread * rounding);
     CHECK(std::abs(device.total / wide.total - 1) <= kSpread * std::abs(reference.total / wide.total - 1) + 1e-3);
