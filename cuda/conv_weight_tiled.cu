@@ -4,6 +4,7 @@
 // every device.
 #include <algorithm>
 #include <bit>
+#include <string>
 
 #include "cuda/conv.h"
 #include "cuda/device/columns.cuh"
@@ -11,20 +12,25 @@
 #include "cuda/device/rows.cuh"
 #include "cuda/device/sources.cuh"
 #include "cuda/launch.cuh"
+#include "tensor/base/env.h"
 
 namespace tessera::cuda::tiled {
 
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kEnoughBlocks =
-    256;  // two for each processor of a large device: with more, adding the chunks costs more than it gains
+// Two blocks for each multiprocessor of a large device: with more, adding the chunks costs more than it gains.
+int enough_blocks() {
+  static const int blocks = std::stoi(env("TESSERA_WEIGHT_BLOCKS").value_or("256"));
+  return blocks;
+}
 
 // y[i] (+)= sum over chunks of partial[chunk, i]. Block: kThreads / groups neighbouring numbers. Thread: one of them, every
 // groups-th chunk, eight read together; the groups' sums then meet in shared memory, in order.
 constexpr int kAddTogether = 8, kMostGroups = 32;
 __global__ void __launch_bounds__(kThreads)
     add_chunks_kernel(const float* partial, int chunks, int count, int groups, float* y, bool accumulate) {
+  wait_for_kernel_before();
   TESSERA_SHARED(sums, float[kThreads]);
   const int numbers = kThreads / groups;
   const int t = int(threadIdx.x);
@@ -52,8 +58,9 @@ __global__ void __launch_bounds__(kThreads)
 
 void add_chunks(const Scratch<float>& partial, int chunks, int count, void* y, bool accumulate) {
   const int groups = int(std::bit_ceil(unsigned(std::min((chunks + kAddTogether - 1) / kAddTogether, kMostGroups))));
-  launch("add chunks", {dim3(blocks_for(count, kThreads / groups)), dim3(kThreads)}, add_chunks_kernel,
-         static_cast<const float*>(partial.get()), chunks, count, groups, static_cast<float*>(y), accumulate);
+  const Grid grid = early({dim3(blocks_for(count, kThreads / groups)), dim3(kThreads)});
+  launch("add chunks", grid, add_chunks_kernel, static_cast<const float*>(partial.get()), chunks, count, groups,
+         static_cast<float*>(y), accumulate);
 }
 
 // Where number (row, tap, channel) of the product lies in the filter.
@@ -109,7 +116,7 @@ void weight_product(const char* name, const ImageView& plain, const ImageView& i
   const int pixels = size32(plain.n * plain.h * plain.w);
   const int tiles = int(blocks_for(plain.c, 64) * blocks_for(dw.kh * dw.kw * image.c, 64));
   constexpr int kLeast = 256;  // pixels of a chunk: with fewer the tile costs more to store than to compute
-  const int chunks = std::clamp(kEnoughBlocks / std::max(1, tiles), 1, std::max(1, pixels / kLeast));
+  const int chunks = std::clamp(enough_blocks() / std::max(1, tiles), 1, std::max(1, pixels / kLeast));
   const int per_chunk = ((pixels + chunks - 1) / chunks + 31) / 32 * 32;
   for_floating(name, plain.t, [&]<class T>() {
     const Scratch<float> partial(int64_t(chunks) * count);
@@ -140,6 +147,7 @@ struct CombinedBias {
 };
 template <class T, int N>
 __global__ void __launch_bounds__(kReductionThreads, 2) bias_kernel(Rows<const T> dy, float* partial, ColumnPlan plan) {
+  wait_for_kernel_before();
   TESSERA_SHARED(parts, float[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, dy.rows, dy.cols);
   float mine[N] = {};

@@ -13,6 +13,7 @@ namespace {
 // y = value over rows of adjacent elements. A thread writes 16 bytes, a warp 512 in one go.
 template <class T, int N>
 __global__ void __launch_bounds__(256) fill_rows_kernel(Rows<T> y, T value, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(y.rows, y.cols, col_tiles);
   if (at.count <= 0) return;
   Pack<T, N> all;
@@ -25,6 +26,7 @@ __global__ void __launch_bounds__(256) fill_rows_kernel(Rows<T> y, T value, int 
 // One thread an element, in the order of y's memory: a warp writes neighbours.
 template <class T>
 __global__ void __launch_bounds__(256) fill_kernel(T* y, T value, StridedLoop<1> loop) {
+  wait_for_kernel_before();
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= loop.count) return;
   int64_t at[1];
@@ -36,6 +38,7 @@ __global__ void __launch_bounds__(256) fill_kernel(T* y, T value, StridedLoop<1>
 // A thread moves 16 bytes where both sides are aligned, so a warp moves 512 bytes in one go in each direction.
 template <class T, int N>
 __global__ void __launch_bounds__(256) copy_rows_kernel(Rows<const T> x, Rows<T> y, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(y.rows, y.cols, col_tiles);
   if (at.count <= 0) return;
   store_pack<N>(y.row(at.row) + at.col, load_pack<N>(x.row(at.row) + at.col, at.count), at.count);
@@ -45,6 +48,7 @@ __global__ void __launch_bounds__(256) copy_rows_kernel(Rows<const T> x, Rows<T>
 // One thread an element in the order of y: writes are adjacent, reads are as the permutation has them and lean on the cache.
 template <class T>
 __global__ void __launch_bounds__(256) copy_strided_kernel(const T* x, T* y, StridedLoop<2> loop) {
+  wait_for_kernel_before();
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= loop.count) return;
   int64_t at[2];
@@ -81,11 +85,68 @@ __device__ To read_as(const void* x, DType from, int64_t at) {
 // kernels.
 template <class To>
 __global__ void __launch_bounds__(256) cast_kernel(const void* x, DType from, To* y, StridedLoop<2> loop) {
+  wait_for_kernel_before();
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= loop.count) return;
   int64_t at[2];
   loop.offsets(i, at);
   y[at[1]] = read_as<To>(x, from, at[0]);
+}
+
+// Eight neighbours, 16 bytes an access.
+template <class T>
+__device__ Pack<T, 8> load_eight(const T* p) {
+  if constexpr (8 * sizeof(T) <= 16) {
+    return unpacked(load_packed<8>(p));
+  } else {
+    const Packed<T, 4> low = load_packed<4>(p), high = load_packed<4>(p + 4);
+    Pack<T, 8> r;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) r.v[i] = load(i < 4 ? low.v[i] : high.v[i - 4]);
+    return r;
+  }
+}
+template <class T>
+__device__ void store_eight(T* p, const Pack<T, 8>& values) {
+  if constexpr (8 * sizeof(T) <= 16) {
+    store_pack<8>(p, values);
+  } else {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      Pack<T, 4> four;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) four.v[i] = values.v[4 * half + i];
+      store_pack<4>(p + 4 * half, four);
+    }
+  }
+}
+
+// y = To(x) between the types that a training casts millions of: activations and filters from and to 16 bits, pixels to floats.
+// A thread casts eight neighbours, a warp reads and writes full lines.
+template <class To, class From>
+__global__ void __launch_bounds__(256) cast_rows_kernel(Rows<const From> x, Rows<To> y, int col_tiles) {
+  wait_for_kernel_before();
+  const RowPlace at = row_place<8>(y.rows, y.cols, col_tiles);
+  if (at.count <= 0) return;
+  const Pack<From, 8> from = load_eight(x.row(at.row) + at.col);
+  Pack<To, 8> to;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) to.v[i] = float(from.v[i]);
+  store_eight(y.row(at.row) + at.col, to);
+}
+
+// Calls f.operator()<To, From>() for those pairs of types; false: it is none of them.
+template <class F>
+bool for_common_cast(DType to, DType from, F&& f) {
+  auto is = [&](DType a, DType b) { return from == a && to == b; };
+  if (is(DType::kF32, DType::kBF16)) return f.template operator()<BFloat16, float>(), true;
+  if (is(DType::kF32, DType::kF16)) return f.template operator()<Half, float>(), true;
+  if (is(DType::kBF16, DType::kF32)) return f.template operator()<float, BFloat16>(), true;
+  if (is(DType::kF16, DType::kF32)) return f.template operator()<float, Half>(), true;
+  if (is(DType::kU8, DType::kF32)) return f.template operator()<float, uint8_t>(), true;
+  if (is(DType::kU8, DType::kBF16)) return f.template operator()<BFloat16, uint8_t>(), true;
+  if (is(DType::kU8, DType::kF16)) return f.template operator()<Half, uint8_t>(), true;
+  return false;
 }
 
 // The bits of `value` as an element of type t.
@@ -126,11 +187,11 @@ void fill(const StridedView& y, double value) {
       with_pack<T>(
           [&]<int N>() {
             const RowGrid g = row_grid<N>(rows.rows, rows.cols);
-            launch("fill", g.grid, fill_rows_kernel<T, N>, rows_of<T>(rows), element, g.col_tiles);
+            launch("fill", early(g.grid), fill_rows_kernel<T, N>, rows_of<T>(rows), element, g.col_tiles);
           },
           rows);
     } else {
-      launch("fill", one_thread_each(loop.count), fill_kernel<T>, static_cast<T*>(y.p), element, loop);
+      launch("fill", early(one_thread_each(loop.count)), fill_kernel<T>, static_cast<T*>(y.p), element, loop);
     }
   });
 }
@@ -138,8 +199,16 @@ void fill(const StridedView& y, double value) {
 void copy(const StridedView& x, const StridedView& y) {
   const auto loop = strided_loop<2>(y.shape, {x.strides, y.strides});
   if (x.t != y.t) {
+    RowsView from, to;
+    if (as_rows(loop, 0, x.t, x.p, from) && as_rows(loop, 1, y.t, y.p, to) && to.cols % 8 == 0 && rows_are_aligned(from) &&
+        rows_are_aligned(to) && for_common_cast(y.t, x.t, [&]<class To, class From>() {
+          const RowGrid g = row_grid<8>(to.rows, to.cols);
+          launch("cast", early(g.grid), cast_rows_kernel<To, From>, rows_of<const From>(from), rows_of<To>(to), g.col_tiles);
+        })) {
+      return;
+    }
     for_any(y.t, [&]<class To>() {
-      launch("cast", one_thread_each(loop.count), cast_kernel<To>, x.p, x.t, static_cast<To*>(y.p), loop);
+      launch("cast", early(one_thread_each(loop.count)), cast_kernel<To>, x.p, x.t, static_cast<To*>(y.p), loop);
     });
     return;
   }
@@ -149,11 +218,12 @@ void copy(const StridedView& x, const StridedView& y) {
       with_pack<T>(
           [&]<int N>() {
             const RowGrid g = row_grid<N>(to.rows, to.cols);
-            launch("copy", g.grid, copy_rows_kernel<T, N>, rows_of<const T>(from), rows_of<T>(to), g.col_tiles);
+            launch("copy", early(g.grid), copy_rows_kernel<T, N>, rows_of<const T>(from), rows_of<T>(to), g.col_tiles);
           },
           from, to);
     } else {
-      launch("copy", one_thread_each(loop.count), copy_strided_kernel<T>, static_cast<const T*>(x.p), static_cast<T*>(y.p), loop);
+      launch("copy", early(one_thread_each(loop.count)), copy_strided_kernel<T>, static_cast<const T*>(x.p), static_cast<T*>(y.p),
+             loop);
     }
   });
 }

@@ -10,6 +10,16 @@ bool sync_after_launch() {
   return sync;
 }
 
+// Code for older devices does not wait, and must not be started early on any: what the first such kernel was compiled for, all
+// were.
+bool starts_early(const void* kernel) {
+  static const bool early = [&] {
+    cudaFuncAttributes of{};
+    return env("TESSERA_EARLY").value_or("1") != "0" && cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
+  }();
+  return early;
+}
+
 void launch_failed(cudaError_t error, const char* name, const std::string& arguments, const Grid& grid, bool ran) {
   (void)cudaGetLastError();
   const dim3 b = grid.blocks;

@@ -21,6 +21,7 @@ struct Grid {
   dim3 blocks;
   dim3 threads;             // a multiple of 32 in all
   size_t shared_bytes = 0;  // dynamic shared memory of a block
+  bool early = false;       // the kernel may be brought onto the device while the one before it still runs: see early()
 };
 
 // Enough blocks of `threads` for one thread per item.
@@ -29,10 +30,16 @@ inline unsigned blocks_for(int64_t items, int64_t per_block) {
   TESSERA_CHECK(blocks < (int64_t{1} << 31), "cuda: {} items of {} a block are too many for one grid", items, per_block);
   return unsigned(blocks);
 }
+// The grid of a kernel that calls wait_for_kernel_before().
+inline Grid early(Grid grid) {
+  grid.early = true;
+  return grid;
+}
 inline Grid one_thread_each(int64_t items, unsigned threads = 256) { return {dim3(blocks_for(items, threads)), dim3(threads)}; }
 
 namespace detail {
 bool sync_after_launch();  // TESSERA_SYNC
+bool starts_early(const void* kernel);
 [[noreturn]] void launch_failed(cudaError_t error, const char* name, const std::string& arguments, const Grid& grid, bool ran);
 
 // The name of an element type; kernels that only move bytes have unsigned ones.
@@ -99,6 +106,13 @@ void launch(const char* name, const Grid& grid, void (*kernel)(P...), const A&..
   config.blockDim = grid.threads;
   config.dynamicSmemBytes = grid.shared_bytes;
   config.stream = current_stream();
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  if (grid.early && detail::starts_early(reinterpret_cast<const void*>(kernel))) {
+    config.attrs = &overlap;
+    config.numAttrs = 1;
+  }
   fail_on(cudaLaunchKernelEx(&config, kernel, P(arguments)...), false);
   fail_on(cudaGetLastError(), false);
   if (detail::sync_after_launch()) fail_on(cudaStreamSynchronize(current_stream()), true);

@@ -265,15 +265,14 @@ __device__ int first_pixel(float v, int size, int if_nan) {
 // The pixels of an item: x0 <= x < x1, y0 <= y < y1.
 struct PixelBox {
   int x0, y0, x1, y1;
-  __device__ PixelBox(const float* corners, int w, int h)
-      : x0(first_pixel(corners[0], w, 0)),
-        y0(first_pixel(corners[1], h, 0)),
-        x1(first_pixel(corners[2], w, w)),
-        y1(first_pixel(corners[3], h, h)) {}
   __device__ int count() const { return x1 > x0 && y1 > y0 ? (x1 - x0) * (y1 - y0) : 0; }
   __device__ bool contains(int x, int y) const { return x >= x0 && x < x1 && y >= y0 && y < y1; }
   __device__ bool meets(int x, int y, int size) const { return count() > 0 && x0 < x + size && x1 > x && y0 < y + size && y1 > y; }
 };
+__device__ PixelBox pixel_box(const float* corners, int w, int h) {
+  return {first_pixel(corners[0], w, 0), first_pixel(corners[1], h, 0), first_pixel(corners[2], w, w),
+          first_pixel(corners[3], h, h)};
+}
 
 // What the mask kernels read.
 struct MaskProblem {
@@ -282,9 +281,11 @@ struct MaskProblem {
   const int32_t* masks;
   MaskLossItems items;
 
-  __device__ PixelBox box(int item) const { return {items.boxes + 4 * int64_t(item), prototypes.w, prototypes.h}; }
+  __device__ PixelBox box(int item) const { return pixel_box(items.boxes + 4 * int64_t(item), prototypes.w, prototypes.h); }
   __device__ int pixels() const { return prototypes.h * prototypes.w; }
-  // 1 where the pixel belongs to the object.
+  // Of the item's pixels in the sum of all.
+  __device__ float weight(int item, double scale) const { return float(scale / pixels() / items.area[item]); }
+  // 1 where the pixel belongs to the object. Asked for before the logit is formed, which takes as long as the read.
   __device__ float wanted(int item, int pixel) const {
     const int plane = items.overlap ? items.image[item] : items.target[item];
     const int32_t value = masks[int64_t(plane) * pixels() + pixel];
@@ -359,8 +360,9 @@ __global__ void __launch_bounds__(kThreads) mask_kernel(MaskProblem m, int slice
   const int item = int(blockIdx.x) / slices;
   double sum = 0;
   for_each_pixel(m.box(item), m.prototypes.w, int(blockIdx.x) % slices, slices, [&](int pixel, bool valid) {
+    const float wanted = m.wanted(item, pixel);
     const float logit = m.logit<N>(item, pixel);
-    if (valid) sum += cross_entropy(logit, m.wanted(item, pixel));
+    if (valid) sum += cross_entropy(logit, wanted);
   });
   sum = block_reduce<Add>(sum, 0.0);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum / m.pixels() / m.items.area[item];
@@ -376,9 +378,7 @@ __device__ int channel_of(int q) {
 }
 
 // Gradient of the loss for the logit of a pixel.
-__device__ float mask_gradient(const MaskProblem& m, int item, int pixel, float logit, double scale) {
-  return (functors::Sigmoid::f(logit) - m.wanted(item, pixel)) * float(scale / m.pixels() / m.items.area[item]);
-}
+__device__ float mask_gradient(float logit, float wanted, float weight) { return (functors::Sigmoid::f(logit) - wanted) * weight; }
 
 // partial[item, slice, k] = sum over the slice's pixels of gradient * prototype[k].
 // Blocks and pixels as in mask_kernel, block (., y) for the channels 32 y onwards. A group reads its prototypes a second time, from
@@ -387,15 +387,16 @@ __device__ float mask_gradient(const MaskProblem& m, int item, int pixel, float 
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     mask_coefficients_backward_kernel(MaskProblem m, const float* factor, int slices, float* partial) {
-  const double scale = *factor;
   TESSERA_SHARED(sums, float[kWarps][kChannels]);
   const int item = int(blockIdx.x) / slices;
+  const float weight = m.weight(item, *factor);
   const int k = m.prototypes.c;
   const float* const image = m.prototypes.pixel(m.items.image[item], 0, 0);
   float sum[kPacks<N>][N] = {};
   for_each_pixel(m.box(item), m.prototypes.w, int(blockIdx.x) % slices, slices, [&](int pixel, bool valid) {
+    const float wanted = m.wanted(item, pixel);
     const float logit = m.logit<N>(item, pixel);
-    const float own = valid ? mask_gradient(m, item, pixel, logit, scale) : 0.0f;
+    const float own = valid ? mask_gradient(logit, wanted, weight) : 0.0f;
 #pragma unroll
     for (int j = 0; j < kGroup; ++j) {
       const float gradient = __shfl_sync(kAllLanes, own, j, kGroup);
@@ -445,15 +446,18 @@ constexpr int kTile = 16;  // a block has a square of 256 prototype pixels
 
 // dprototypes[pixel, k] += sum over the items whose box holds the pixel of gradient * coefficient[item, k].
 // Gathered, so that no two threads write one place: block (x, y) owns a tile of 16 x 16 pixels and the channels 32 y onwards, a
-// group eight neighbouring pixels of a row, with all their sums in registers. The block looks through the items 256 at a time and
+// group eight neighbouring pixels of a row, with all their sums in registers. The block looks through the items 1024 at a time and
 // lists, in order, those that reach into its tile; then its warps walk the list, passing over items that miss their two rows.
 // Prototypes come from the L1 cache after the first item: a tile with 32 channels is 32 KiB.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     mask_prototypes_backward_kernel(MaskProblem m, const float* factor, Images<float> dprototypes, int tiles_x, int tiles_y) {
   const double scale = *factor;
-  TESSERA_SHARED(found, int[kThreads]);
-  TESSERA_SHARED(found_by_warp, int[kWarps]);
+  constexpr int kLooks = kWarp / kWarps;  // so that a warp has a lane for each count
+  TESSERA_SHARED(found, int[kLooks * kThreads]);
+  TESSERA_SHARED(boxes, PixelBox[kLooks * kThreads]);
+  TESSERA_SHARED(weights, float[kLooks * kThreads]);
+  TESSERA_SHARED(counts, int[kLooks * kWarps]);
   const int t = int(threadIdx.x);
   const int lane = t % kWarp;
   const int warp = t / kWarp;
@@ -465,28 +469,46 @@ __global__ void __launch_bounds__(kThreads)
   const int x = tile_x + t % kTile;
   const int own_pixel = min(y, h - 1) * w + min(x, w - 1);
   float sum[kGroup][kPacks<N>][N] = {};
-  for (int first = 0; first < m.items.count; first += kThreads) {
-    const int candidate = first + t;
-    const bool hit =
-        candidate < m.items.count && m.items.image[candidate] == image && m.box(candidate).meets(tile_x, tile_y, kTile);
-    const unsigned hits = __ballot_sync(kAllLanes, hit);
-    if (lane == 0) found_by_warp[warp] = __popc(hits);
-    __syncthreads();
-    int place = __popc(hits & ((1u << lane) - 1));
-    int count = 0;
+  for (int first = 0; first < m.items.count; first += kLooks * kThreads) {
+    int of_image[kLooks];
 #pragma unroll
-    for (int v = 0; v < kWarps; ++v) {
-      if (v < warp) place += found_by_warp[v];
-      count += found_by_warp[v];
+    for (int q = 0; q < kLooks; ++q) {
+      const int candidate = first + q * kThreads + t;
+      of_image[q] = candidate < m.items.count ? m.items.image[candidate] : -1;
     }
-    if (hit) found[place] = candidate;
+    unsigned hits[kLooks];
+#pragma unroll
+    for (int q = 0; q < kLooks; ++q) {
+      const int candidate = first + q * kThreads + t;
+      hits[q] = __ballot_sync(kAllLanes, of_image[q] == image && m.box(candidate).meets(tile_x, tile_y, kTile));
+      if (lane == 0) counts[q * kWarps + warp] = __popc(hits[q]);
+    }
+    __syncthreads();
+    int before = counts[lane];  // afterwards of this count and all before it
+#pragma unroll
+    for (int distance = 1; distance < kWarp; distance *= 2) {
+      const int other = __shfl_up_sync(kAllLanes, before, unsigned(distance));
+      if (lane >= distance) before += other;
+    }
+    const int count = __shfl_sync(kAllLanes, before, kWarp - 1);
+    before -= counts[lane];
+#pragma unroll
+    for (int q = 0; q < kLooks; ++q) {
+      const int place = __shfl_sync(kAllLanes, before, q * kWarps + warp) + __popc(hits[q] & ((1u << lane) - 1));
+      if (!(hits[q] >> lane & 1)) continue;
+      const int item = first + q * kThreads + t;
+      found[place] = item;
+      boxes[place] = m.box(item);
+      weights[place] = m.weight(item, scale);
+    }
     __syncthreads();
     for (int f = 0; f < count; ++f) {
       const int item = found[f];
-      const bool inside = y < h && x < w && m.box(item).contains(x, y);
+      const bool inside = y < h && x < w && boxes[f].contains(x, y);
       if (!__any_sync(kAllLanes, inside)) continue;
+      const float wanted = m.wanted(item, own_pixel);
       const float logit = m.logit<N>(item, own_pixel);
-      const float own = inside ? mask_gradient(m, item, own_pixel, logit, scale) : 0.0f;
+      const float own = inside ? mask_gradient(logit, wanted, weights[f]) : 0.0f;
       Pack<float, N> weight[kPacks<N>];
 #pragma unroll
       for (int q = 0; q < kPacks<N>; ++q)
@@ -501,7 +523,7 @@ __global__ void __launch_bounds__(kThreads)
         }
       }
     }
-    __syncthreads();  // the list is free for the next 256 items
+    __syncthreads();  // the list is free for the next items
   }
 #pragma unroll
   for (int j = 0; j < kGroup; ++j) {

@@ -112,6 +112,7 @@ struct CombinedSums {
 constexpr int kStatsGroup = 4;
 template <class T, int N>
 __global__ void __launch_bounds__(kReductionThreads, 2) stats_kernel(Rows<const T> x, Moments* partial, ColumnPlan plan) {
+  wait_for_kernel_before();
   TESSERA_SHARED(parts, Moments[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   Moments mine[N] = {};
@@ -156,7 +157,9 @@ struct Running {
     var[c] += momentum * (unbiased - var[c]);
   }
 };
-Running running_of(const RunningStatsView& r) { return {static_cast<float*>(r.mean), static_cast<float*>(r.var), float(r.momentum)}; }
+Running running_of(const RunningStatsView& r) {
+  return {static_cast<float*>(r.mean), static_cast<float*>(r.var), float(r.momentum)};
+}
 
 // What normalises the batch, and the step of the running statistics, where the moments of all rows are known: any other place is a
 // launch more.
@@ -220,6 +223,7 @@ Channels channels_of(const BatchNormView& bn) {
 template <class T, int N, Activation kAct, bool kResidual>
 __global__ void __launch_bounds__(kThreads, 3)
     apply_kernel(Rows<const T> x, Channels bn, Rows<const T> residual, Rows<T> y, ColumnPlan plan) {
+  wait_for_kernel_before();
   constexpr int kGroup = kResidual ? 2 : 4;
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   if (!at.any) return;
@@ -268,6 +272,7 @@ constexpr int kBackwardGroup = 2;
 template <class T, int N, Activation kAct>
 __global__ void __launch_bounds__(kReductionThreads, 2)
     backward_sums_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Sums* partial, ColumnPlan plan) {
+  wait_for_kernel_before();
   TESSERA_SHARED(parts, Sums[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   Sums mine[N] = {};
@@ -338,6 +343,7 @@ struct StoreGradients {
 template <class T, int N, Activation kAct>
 __global__ void __launch_bounds__(kThreads, 3)
     backward_dx_kernel(Rows<const T> x, Rows<const T> dy, const float* mean, BackwardChannels of, Rows<T> dx, ColumnPlan plan) {
+  wait_for_kernel_before();
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
   if (!at.any) return;
   Packed<T, N> group[kBackwardGroup], gradient[kBackwardGroup];
@@ -480,8 +486,9 @@ void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activ
 
 void batch_norm_part(RowsView x, void* part) {
   float* const rows = static_cast<float*>(part);
-  stats("batch_norm_part", "batch_norm_part, merge", x,
-        [&]<class T>(const T* origin) { return StorePart<T>{origin, rows, rows + 1, rows + 1 + x.cols}; });
+  stats("batch_norm_part", "batch_norm_part, merge", x, [&]<class T>(const T* origin) {
+    return StorePart<T>{origin, rows, rows + 1, rows + 1 + x.cols};
+  });
 }
 
 void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) {

@@ -1,6 +1,7 @@
 // Max pooling and nearest-neighbour upsampling. Channels lie together, so every kernel gives a thread a pack of N channels of one
 // pixel: 16 bytes an access, and a warp reads a pixel's channels, or those of neighbouring pixels, side by side.
 #include <algorithm>
+#include <utility>
 
 #include "cuda/device/rows.cuh"
 #include "cuda/kernels.h"
@@ -25,19 +26,17 @@ struct Window {
 };
 Window window_of(const PoolParams& p) { return {int(p.kernel), int(p.stride), int(p.pad)}; }
 
-// Taps of N channels. A dense index has rows of any length, so they are moved one by one where N of them do not lie aligned.
-template <int N>
-__device__ bool taps_are_aligned(const uint8_t* p) {
-  return reinterpret_cast<uintptr_t>(p) % N == 0;
-}
+// Taps of a line that are read together.
+constexpr int kTogether = 5;
 
 // y = maximum of the window, index = ky * kernel + kx of the first one in scan order (p null: not wanted). Taps outside the image
 // do not take part.
 // Thread: N channels of one output pixel. Windows overlap, and the threads of a block are neighbours, so most reads are hits in the
-// first cache. The 3 blocks are a permission: left alone, ptxas saves registers on sm_80 until it spills.
+// first cache; the taps of a line are under way together. Where a line has fewer, its last is read again, which beats nothing.
 template <class T, int N>
 __global__ void __launch_bounds__(256, 3)
     max_pool_kernel(Images<const T> x, Images<T> y, uint8_t* index, Window window, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(y.n * y.h * y.w, y.c, col_tiles);
   if (at.count <= 0) return;
   const Pixel out = pixel_at(at.row, y.h, y.w);
@@ -45,44 +44,43 @@ __global__ void __launch_bounds__(256, 3)
   const int left = out.x * window.stride - window.pad;
   const int first_y = max(top, 0);
   const int first_x = max(left, 0);
+  const int end_x = min(left + window.kernel, x.w);
   // The first tap inside starts as the best one, so that a NaN there wins as in a plain loop.
-  Pack<T, N> best = load_pack<N>(x.pixel(out.n, first_y, first_x) + at.col, at.count);
+  Pack<T, N> best = unpacked(load_packed<N>(x.pixel(out.n, first_y, first_x) + at.col));
   Pack<uint8_t, N> tap;
   const int first_tap = (first_y - top) * window.kernel + first_x - left;
 #pragma unroll
   for (int i = 0; i < N; ++i) tap.v[i] = uint8_t(first_tap);
   for (int iy = first_y; iy < min(top + window.kernel, x.h); ++iy) {
-    for (int ix = first_x; ix < min(left + window.kernel, x.w); ++ix) {
-      const Pack<T, N> v = load_pack<N>(x.pixel(out.n, iy, ix) + at.col, at.count);
-      const uint8_t here = uint8_t((iy - top) * window.kernel + ix - left);
+    for (int ix = first_x; ix < end_x; ix += kTogether) {
+      Packed<T, N> taps[kTogether];
 #pragma unroll
-      for (int i = 0; i < N; ++i) {
-        if (v.v[i] > best.v[i]) {
-          best.v[i] = v.v[i];
-          tap.v[i] = here;
+      for (int k = 0; k < kTogether; ++k) taps[k] = load_packed<N>(x.pixel(out.n, iy, min(ix + k, end_x - 1)) + at.col);
+#pragma unroll
+      for (int k = 0; k < kTogether; ++k) {
+        const Pack<T, N> v = unpacked(taps[k]);
+        const uint8_t here = uint8_t((iy - top) * window.kernel + ix + k - left);
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          if (v.v[i] > best.v[i]) {
+            best.v[i] = v.v[i];
+            tap.v[i] = here;
+          }
         }
       }
     }
   }
-  store_pack<N>(y.pixel(at.row) + at.col, best, at.count);
-  if (index == nullptr) return;
-  uint8_t* const to = index + int64_t(at.row) * y.c + at.col;
-  if (taps_are_aligned<N>(to)) {
-    store_pack<N>(to, tap, at.count);
-  } else {
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      if (i < at.count) to[i] = tap.v[i];
-    }
-  }
+  store_pack<N>(y.pixel(at.row) + at.col, best);
+  if (index != nullptr) store_pack<N>(index + int64_t(at.row) * y.c + at.col, tap);
 }
 
 // dx = sum of dy over the windows whose maximum the pixel was, or dx += that.
 // Thread: N channels of one input pixel. It asks the few windows that cover the pixel, in order: a sum of gathered values is the
-// same on every run, where windows that scatter to their maximum would need atomics.
+// same on every run, where windows that scatter to their maximum would need atomics. The windows of a line are read together.
 template <class T, int N>
-__global__ void __launch_bounds__(256) max_pool_backward_kernel(Images<const T> dy, const uint8_t* index, Images<T> dx,
-                                                                Window window, bool accumulate, int col_tiles) {
+__global__ void __launch_bounds__(256, 2) max_pool_backward_kernel(Images<const T> dy, const uint8_t* index, Images<T> dx,
+                                                                   Window window, bool accumulate, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(dx.n * dx.h * dx.w, dx.c, col_tiles);
   if (at.count <= 0) return;
   const Pixel in = pixel_at(at.row, dx.h, dx.w);
@@ -94,31 +92,35 @@ __global__ void __launch_bounds__(256) max_pool_backward_kernel(Images<const T> 
   const int last_x = min(padded_x / window.stride, dy.w - 1);
   T* const out = dx.pixel(at.row) + at.col;
   Pack<T, N> sum{};
-  if (accumulate) sum = load_pack<N>(out, at.count);
+  if (accumulate) sum = unpacked(load_packed<N>(out));
   for (int oy = first_window(padded_y); oy <= last_y; ++oy) {
-    for (int ox = first_window(padded_x); ox <= last_x; ++ox) {
-      const int tap = (padded_y - oy * window.stride) * window.kernel + padded_x - ox * window.stride;
-      const int row = (in.n * dy.h + oy) * dy.w + ox;
-      const uint8_t* const from = index + int64_t(row) * dy.c + at.col;
-      Pack<uint8_t, N> winner;
-      if (taps_are_aligned<N>(from)) {
-        winner = load_pack<N>(from, at.count);
-      } else {
+    for (int ox = first_window(padded_x); ox <= last_x; ox += kTogether) {
+      Packed<uint8_t, N> winners[kTogether];
+      Packed<T, N> gradients[kTogether];
 #pragma unroll
-        for (int i = 0; i < N; ++i) winner.v[i] = i < at.count ? from[i] : uint8_t(0);
+      for (int k = 0; k < kTogether; ++k) {
+        const int row = (in.n * dy.h + oy) * dy.w + min(ox + k, last_x);
+        winners[k] = load_packed<N>(index + int64_t(row) * dy.c + at.col);
+        gradients[k] = load_packed<N>(dy.pixel(row) + at.col);
       }
-      const Pack<T, N> g = load_pack<N>(dy.pixel(row) + at.col, at.count);
 #pragma unroll
-      for (int i = 0; i < N; ++i) sum.v[i] += winner.v[i] == tap ? g.v[i] : 0.0f;
+      for (int k = 0; k < kTogether; ++k) {
+        const int tap = (padded_y - oy * window.stride) * window.kernel + padded_x - (ox + k) * window.stride;
+        const Pack<uint8_t, N> winner = unpacked(winners[k]);
+        const Pack<T, N> g = unpacked(gradients[k]);
+#pragma unroll
+        for (int i = 0; i < N; ++i) sum.v[i] += ox + k <= last_x && winner.v[i] == tap ? g.v[i] : 0.0f;
+      }
     }
   }
-  store_pack<N>(out, sum, at.count);
+  store_pack<N>(out, sum);
 }
 
 // y[n, 2i + a, 2j + b] = x[n, i, j]. T is an unsigned type of the element's size: bits move as they are.
 // Thread: N channels of one input pixel, read once and written four times.
 template <class T, int N>
 __global__ void __launch_bounds__(256) upsample2x_kernel(Images<const T> x, Images<T> y, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(x.n * x.h * x.w, x.c, col_tiles);
   if (at.count <= 0) return;
   const Pixel in = pixel_at(at.row, x.h, x.w);
@@ -132,6 +134,7 @@ __global__ void __launch_bounds__(256) upsample2x_kernel(Images<const T> x, Imag
 template <class T, int N>
 __global__ void __launch_bounds__(256)
     upsample2x_backward_kernel(Images<const T> dy, Images<T> dx, bool accumulate, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(dx.n * dx.h * dx.w, dx.c, col_tiles);
   if (at.count <= 0) return;
   const Pixel in = pixel_at(at.row, dx.h, dx.w);
@@ -153,30 +156,40 @@ RowGrid pixel_grid(const ImageView& v) {
   return row_grid<N>(size32(v.n * v.h * v.w), v.c);
 }
 
+// with_whole_packs(), the taps of a pack lying aligned too.
+template <class T, class F, class... V>
+void with_index_packs(F&& f, const ImageView& index, const V&... views) {
+  if (reinterpret_cast<uintptr_t>(index.p) % kWide<T> == 0) {
+    with_whole_packs<T>(std::forward<F>(f), views...);
+  } else {
+    f.template operator()<1>();
+  }
+}
+
 }  // namespace
 
 void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) {
   for_floating("max_pool2d", x.t, [&]<class T>() {
-    with_pack<T>(
+    with_index_packs<T>(
         [&]<int N>() {
           const RowGrid g = pixel_grid<N>(y);
-          launch("max_pool2d", g.grid, max_pool_kernel<T, N>, images_of<const T>(x), images_of<T>(y), data<uint8_t>(index),
+          launch("max_pool2d", early(g.grid), max_pool_kernel<T, N>, images_of<const T>(x), images_of<T>(y), data<uint8_t>(index),
                  window_of(p), g.col_tiles);
         },
-        x.rows(), y.rows());
+        index, x.rows(), y.rows());
   });
 }
 
 void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) {
   size32(dy.n * dy.h * dy.w);
   for_floating("max_pool2d_backward", dy.t, [&]<class T>() {
-    with_pack<T>(
+    with_index_packs<T>(
         [&]<int N>() {
           const RowGrid g = pixel_grid<N>(dx);
-          launch("max_pool2d_backward", g.grid, max_pool_backward_kernel<T, N>, images_of<const T>(dy),
+          launch("max_pool2d_backward", early(g.grid), max_pool_backward_kernel<T, N>, images_of<const T>(dy),
                  static_cast<const uint8_t*>(index.p), images_of<T>(dx), window_of(p), accumulate, g.col_tiles);
         },
-        dy.rows(), dx.rows());
+        index, dy.rows(), dx.rows());
   });
 }
 
@@ -186,7 +199,7 @@ void upsample2x(ImageView x, ImageView y) {
     with_pack<T>(
         [&]<int N>() {
           const RowGrid g = pixel_grid<N>(x);
-          launch("upsample2x", g.grid, upsample2x_kernel<T, N>, images_of<const T>(x), images_of<T>(y), g.col_tiles);
+          launch("upsample2x", early(g.grid), upsample2x_kernel<T, N>, images_of<const T>(x), images_of<T>(y), g.col_tiles);
         },
         x.rows(), y.rows());
   });
@@ -198,7 +211,7 @@ void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) {
     with_pack<T>(
         [&]<int N>() {
           const RowGrid g = pixel_grid<N>(dx);
-          launch("upsample2x_backward", g.grid, upsample2x_backward_kernel<T, N>, images_of<const T>(dy), images_of<T>(dx),
+          launch("upsample2x_backward", early(g.grid), upsample2x_backward_kernel<T, N>, images_of<const T>(dy), images_of<T>(dx),
                  accumulate, g.col_tiles);
         },
         dy.rows(), dx.rows());

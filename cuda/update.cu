@@ -38,6 +38,7 @@ struct UpdateControl {
 // Thread t of a block has every pack number t of its stretch, so a warp reads 512 neighbouring bytes; then a tree. Which elements
 // meet in what order depends on the size alone.
 __global__ void __launch_bounds__(kThreads) gradient_kernel(const float* g, int packs, double* squares, int* first) {
+  wait_for_kernel_before();
   double sum = 0;
   int bad = kNone;
   for (int i = int(blockIdx.x * kThreads + threadIdx.x); i < packs; i += int(gridDim.x) * kThreads) {
@@ -57,6 +58,7 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(const float* g, int 
 __global__ void __launch_bounds__(kThreads)
     control_kernel(const double* squares, const int* first, int blocks, const double* settings, double* state,
                    UpdateControl* control, UpdateConstants c) {
+  wait_for_kernel_before();
   double sum = 0;
   int bad = kNone;
   for (int i = int(threadIdx.x); i < blocks; i += kThreads) {
@@ -110,6 +112,7 @@ struct AdamConstants {
 template <bool kAdam>
 __global__ void __launch_bounds__(kThreads)
     update_kernel(UpdateMemory m, const UpdateControl* control, AdamConstants a, bool nesterov) {
+  wait_for_kernel_before();
   constexpr int N = 4;
   const int at = int(blockIdx.x * kThreads + threadIdx.x) * N;
   if (at >= m.end[kUpdateGroups]) return;
@@ -194,12 +197,13 @@ void update(const UpdateArrays<RowsView>& arrays, const double* settings, double
   const Scratch<double> squares(kMostBlocks);
   const Scratch<int> first(kMostBlocks);
   const Scratch<UpdateControl> control(1);
-  launch("update", {dim3(unsigned(blocks)), dim3(kThreads)}, gradient_kernel, static_cast<const float*>(memory.grads), packs,
-         squares.get(), first.get());
-  launch("update", {dim3(1), dim3(kThreads)}, control_kernel, static_cast<const double*>(squares.get()),
+  launch("update", early(Grid{dim3(unsigned(blocks)), dim3(kThreads)}), gradient_kernel, static_cast<const float*>(memory.grads),
+         packs, squares.get(), first.get());
+  launch("update", early(Grid{dim3(1), dim3(kThreads)}), control_kernel, static_cast<const double*>(squares.get()),
          static_cast<const int*>(first.get()), blocks, settings, state, control.get(), constants);
-  launch("update", one_thread_each(memory.end[kUpdateGroups] / 4, kThreads), adam ? update_kernel<true> : update_kernel<false>,
-         memory, static_cast<const UpdateControl*>(control.get()), rates, p.nesterov);
+  launch("update", early(one_thread_each(memory.end[kUpdateGroups] / 4, kThreads)),
+         adam ? update_kernel<true> : update_kernel<false>, memory, static_cast<const UpdateControl*>(control.get()), rates,
+         p.nesterov);
 }
 
 }  // namespace tessera::cuda

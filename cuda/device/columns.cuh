@@ -7,12 +7,14 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
 
 #include "cuda/context.h"
 #include "cuda/device/element.cuh"
 #include "cuda/device/reduce.cuh"
 #include "cuda/device/views.cuh"
 #include "cuda/launch.cuh"
+#include "tensor/base/env.h"
 
 namespace tessera::cuda {
 
@@ -22,7 +24,7 @@ struct ColumnPlan {
   int threads, width, height;
   int col_tiles;
   int chunks, rows_per_chunk;
-  Grid grid() const { return {dim3(unsigned(col_tiles) * unsigned(chunks)), dim3(unsigned(threads))}; }
+  Grid grid() const { return early({dim3(unsigned(col_tiles) * unsigned(chunks)), dim3(unsigned(threads))}); }
 };
 
 // The widest tile of at most `most` packs that leaves no thread without a channel; where no wide one does, the last tile has a gap.
@@ -43,8 +45,7 @@ ColumnPlan plan_columns(const RowsView& x, int threads, int most_width, int64_t 
   plan.height = threads / plan.width;
   plan.col_tiles = size32((packs + plan.width - 1) / plan.width);
   const int64_t most_chunks = std::max<int64_t>(1, most_blocks / plan.col_tiles);
-  int64_t rows = std::max((x.rows + most_chunks - 1) / most_chunks, rows_of_thread * plan.height);
-  rows = (rows + plan.height - 1) / plan.height * plan.height;
+  const int64_t rows = std::max((x.rows + most_chunks - 1) / most_chunks, rows_of_thread * plan.height);
   plan.rows_per_chunk = size32(std::min(rows, x.rows));
   plan.chunks = size32((x.rows + rows - 1) / rows);
   blocks_for(int64_t(plan.col_tiles) * plan.chunks, 1);  // throws if these are too many for a grid
@@ -56,8 +57,8 @@ ColumnPlan plan_columns(const RowsView& x, int threads, int most_width, int64_t 
 inline constexpr int kReductionThreads = 384;
 template <int N>
 ColumnPlan plan_reduction(const RowsView& x, int64_t rows_of_thread) {
-  constexpr int64_t kBlocks = 264;
-  return plan_columns<N>(x, kReductionThreads, N > 1 ? 10 : kWarp, kBlocks, rows_of_thread);
+  static const int64_t blocks = std::stoll(env("TESSERA_REDUCTION_BLOCKS").value_or("264"));
+  return plan_columns<N>(x, kReductionThreads, N > 1 ? 10 : kWarp, blocks, rows_of_thread);
 }
 
 // Where a thread works: N channels from `col` on (or none), rows `row`, row + step, ... below end.
@@ -133,6 +134,7 @@ inline constexpr int kMergeThreads = 256, kMergeChannels = 4;
 template <class Part, class Combined, class Finish>
 __global__ void __launch_bounds__(kMergeThreads)
     merge_chunks_kernel(const Part* partial, int chunks, int cols, Combined combined, Finish finish) {
+  wait_for_kernel_before();
   constexpr int kLanes = kMergeThreads / kMergeChannels, kTogether = 5;
   TESSERA_SHARED(parts, Part[kMergeThreads]);
   const int t = int(threadIdx.x);
@@ -158,8 +160,9 @@ __global__ void __launch_bounds__(kMergeThreads)
 template <class Part, class Combined, class Finish>
 void merge_chunks(const char* name, const Scratch<Part>& partial, const ColumnPlan& plan, int64_t cols, const Combined& combined,
                   const Finish& finish) {
-  launch(name, {dim3(blocks_for(cols, kMergeChannels)), dim3(kMergeThreads)}, merge_chunks_kernel<Part, Combined, Finish>,
-         static_cast<const Part*>(partial.get()), plan.chunks, size32(cols), combined, finish);
+  const Grid grid = early({dim3(blocks_for(cols, kMergeChannels)), dim3(kMergeThreads)});
+  launch(name, grid, merge_chunks_kernel<Part, Combined, Finish>, static_cast<const Part*>(partial.get()), plan.chunks,
+         size32(cols), combined, finish);
 }
 
 }  // namespace tessera::cuda

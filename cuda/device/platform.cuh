@@ -54,6 +54,15 @@ __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
 }
 
+// The first statement of every thread of a kernel that is launched early (Grid::early): waits until the kernel before has ended and
+// what it wrote is there; the kernel after this one may be brought onto the device meanwhile. That one waits in turn, for this one
+// and so for all before it.
+__device__ inline void wait_for_kernel_before() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // Tensor cores. All lanes of a warp call these together; a matrix is spread over their registers, two 16-bit numbers in each.
 //
 // Four 8 x 8 matrices from shared memory: lane 8 i + r brings the address of row r of matrix i, 16 bytes, aligned. Lane l gets of

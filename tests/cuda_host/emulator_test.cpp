@@ -92,6 +92,11 @@ void null_pointer(const float*, float*) { *static_cast<volatile float*>(nullptr)
 
 void assertion(const float* x, float*) { TESSERA_DEVICE_ASSERT(x == nullptr); }
 
+void copies_early(const float* x, float* y, bool waits) {
+  if (waits || threadIdx.x == 0) cuda::wait_for_kernel_before();
+  if (threadIdx.x == 0) *y = x[0];
+}
+
 struct Device {
   float* x = nullptr;
   float* y = nullptr;
@@ -114,14 +119,14 @@ struct Device {
 
 // Runs a kernel under ten orders; the first report, or what the result is.
 template <class... A>
-std::string outcome(void (*kernel)(const float*, float*, A...), float expected, A... arguments) {
+std::string outcome_of(bool early, void (*kernel)(const float*, float*, A...), float expected, A... arguments) {
   const uint64_t before = emulated::seed();
   std::string seen = "right";
   for (uint64_t s = 0; s < 10 && seen == "right"; ++s) {
     emulated::set_seed(s);
     Device d;
     try {
-      cuda::launch("kernel", {dim3(1), dim3(kN), kN * sizeof(float)}, kernel, static_cast<const float*>(d.x), d.y, arguments...);
+      cuda::launch("kernel", {dim3(1), dim3(kN), kN * sizeof(float), early}, kernel, static_cast<const float*>(d.x), d.y, arguments...);
       if (!(cuda::fetch(d.y) == expected)) seen = "wrong";
     } catch (const Error& e) {
       seen = e.message();
@@ -133,6 +138,11 @@ std::string outcome(void (*kernel)(const float*, float*, A...), float expected, 
   return seen;
 }
 
+template <class... A>
+std::string outcome(void (*kernel)(const float*, float*, A...), float expected, A... arguments) {
+  return outcome_of(false, kernel, expected, arguments...);
+}
+
 bool says(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 TEST_CASE("right kernels run right in any order") {
@@ -141,6 +151,7 @@ TEST_CASE("right kernels run right in any order") {
   CHECK(outcome(shuffled_sum, kSum) == "right");
   CHECK(outcome(reduced_twice, 256.0f * 32896.0f) == "right");
   CHECK(outcome(counts, 156.0f + 16.0f) == "right");
+  CHECK(outcome_of(true, copies_early, 1, true) == "right");
 }
 
 TEST_CASE("mistakes show") {
@@ -155,6 +166,7 @@ TEST_CASE("mistakes show") {
   CHECK(says(outcome(far_outside, 0), "device memory outside any buffer"));
   CHECK(says(outcome(null_pointer, 0), "bad access"));
   CHECK(says(outcome(assertion, 0), "assertion x == nullptr"));
+  CHECK(says(outcome_of(true, copies_early, 1, false), "launched early 1 threads of 256 waited"));
   CHECK(outcome(shuffled_sum, float(kN * (kN + 1) / 2)) == "right");  // the machine still works
   emulated::print_reports(true);
 }

@@ -651,6 +651,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return cudaSuccess;
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* of, const void*) {
+  of->ptxVersion = 90;
+  return cudaSuccess;
+}
+
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
   TESSERA_MAY_FAIL();
   return value <= (227 << 10) ? cudaSuccess : remember(cudaErrorInvalidValue);

@@ -52,6 +52,7 @@ using Place = std::source_location;
 using WarpAction = void (*)(void* const* lanes, unsigned mask);
 
 extern unsigned lane_of_warp;  // of the thread that runs now
+inline size_t threads_that_waited = 0;  // of a launch
 
 int block_barrier(int predicate, const Place& where);  // how many threads came with a true predicate
 void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where);
@@ -122,6 +123,7 @@ inline float f16_value(uint16_t bits) {
   h.bits = bits;
   return float(h);
 }
+inline void wait_for_kernel_before() { ++emulated::threads_that_waited; }
 inline void sin_cos_pi(double x, double& sine, double& cosine) {
   sine = std::sin(std::numbers::pi * x);
   cosine = std::cos(std::numbers::pi * x);
@@ -421,10 +423,22 @@ struct cudaDeviceProp {
   size_t totalGlobalMem;
   int major, minor, multiProcessorCount;
 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+struct cudaFuncAttributes {
+  int ptxVersion;
 };
 
 const char* cudaGetErrorString(cudaError_t error);
@@ -460,6 +474,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* of, const void* kernel);
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 
 namespace tessera::emulated {
@@ -475,9 +490,17 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     void (*kernel)(P...);
     std::tuple<P...> arguments;
   } call{kernel, std::tuple<P...>(P(arguments)...)};
-  return tessera::emulated::submit(config->stream, [call, config = *config]() mutable {
-    return tessera::emulated::run_grid(
+  return tessera::emulated::submit(config->stream, [call, config = *config, early = config->numAttrs != 0]() mutable {
+    config.attrs = nullptr;
+    tessera::emulated::threads_that_waited = 0;
+    const cudaError_t error = tessera::emulated::run_grid(
         reinterpret_cast<const void*>(call.kernel), config,
         [](void* p) { std::apply(static_cast<Call*>(p)->kernel, static_cast<Call*>(p)->arguments); }, &call, sizeof call);
+    const auto count = [](dim3 d) { return size_t{d.x} * d.y * d.z; };
+    const size_t waited = tessera::emulated::threads_that_waited, threads = count(config.gridDim) * count(config.blockDim);
+    if (early && error == cudaSuccess && waited != threads) {
+      tessera::emulated::report("of a kernel that was launched early %zu threads of %zu waited for the one before", waited, threads);
+    }
+    return error;
   });
 }
