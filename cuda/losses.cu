@@ -88,6 +88,99 @@ __global__ void __launch_bounds__(kThreads) bce_backward_kernel(Rows<const float
   store_pack<N>(out, v, at.count);
 }
 
+// ---- binary cross-entropy against labels
+
+// Packs of several maps as one sequence of blocks: block b belongs to the last map whose first_block is not above b.
+template <class T>
+struct LabelledMaps {
+  int count;
+  Rows<T> x[kMostMaps];
+  int first_row[kMostMaps];    // in label and score
+  int first_block[kMostMaps];
+};
+
+template <class T>
+LabelledMaps<T> labelled_maps(std::span<const RowsView> x, int packs_of_row, unsigned& blocks) {
+  LabelledMaps<T> maps{int(x.size()), {}, {}, {}};
+  int64_t rows = 0;
+  blocks = 0;
+  for (size_t m = 0; m < x.size(); ++m) {
+    maps.x[m] = rows_of<T>(x[m]);
+    maps.first_row[m] = size32(rows);
+    maps.first_block[m] = int(blocks);
+    rows += x[m].rows;
+    blocks += blocks_for(size32(x[m].rows * packs_of_row), kPacksOfBlock);
+  }
+  size32(rows);
+  return maps;
+}
+
+// A pack of logits and what belongs to it.
+template <int N>
+struct LabelledPack {
+  int map, row, col, count;
+  Pack<float, N> x;
+  int labelled;  // entry of the pack that has a target; none: -1
+  float score;
+};
+
+// Calls f(pack) for the block's share of the packs: 2048 one after the other in memory, of which a thread has eight, 256 apart, as in
+// bce_kernel. The label of a row is the same for all threads along it and comes from the cache.
+template <int N, class F>
+__device__ void for_each_labelled_pack(const LabelledMaps<const float>& maps, const int32_t* label, const float* score,
+                                       int packs_of_row, F&& f) {
+  LabelledPack<N> p;
+  p.map = 0;
+#pragma unroll
+  for (int m = 1; m < int(kMostMaps); ++m) {
+    if (m < maps.count && int(blockIdx.x) >= maps.first_block[m]) p.map = m;
+  }
+  const Rows<const float> x = maps.x[p.map];
+  const int begin = (int(blockIdx.x) - maps.first_block[p.map]) * kPacksOfBlock;
+  const int end = min(begin + kPacksOfBlock, x.rows * packs_of_row);
+  for (int i = begin + int(threadIdx.x); i < end; i += kThreads) {
+    p.row = i / packs_of_row;
+    p.col = (i - p.row * packs_of_row) * N;
+    p.count = x.cols - p.col;
+    p.x = load_pack<N>(x.row(p.row) + p.col, p.count);
+    const int place = maps.first_row[p.map] + p.row;
+    p.labelled = label[place] - p.col;
+    const bool here = p.labelled >= 0 && p.labelled < N;
+    if (!here) p.labelled = -1;
+    p.score = here ? score[place] : 0.0f;
+    f(p);
+  }
+}
+
+// partial[block] = sum of the cross-entropy of the block's share.
+template <int N>
+__global__ void __launch_bounds__(kThreads)
+    bce_labels_kernel(LabelledMaps<const float> maps, const int32_t* label, const float* score, int packs_of_row, double* partial) {
+  double sum = 0;
+  for_each_labelled_pack<N>(maps, label, score, packs_of_row, [&](const LabelledPack<N>& p) {
+    float of_pack = 0;
+#pragma unroll
+    for (int j = 0; j < N; ++j) of_pack += j < p.count ? cross_entropy(p.x.v[j], j == p.labelled ? p.score : 0.0f) : 0.0f;
+    sum += of_pack;
+  });
+  sum = block_reduce<Add>(sum, 0.0);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// dx = (sigmoid(x) - t) scale.
+template <int N>
+__global__ void __launch_bounds__(kThreads)
+    bce_labels_backward_kernel(LabelledMaps<const float> maps, const int32_t* label, const float* score, int packs_of_row,
+                               const float* scale, LabelledMaps<float> dx) {
+  const float factor = *scale;
+  for_each_labelled_pack<N>(maps, label, score, packs_of_row, [&](const LabelledPack<N>& p) {
+    Pack<float, N> gradient;
+#pragma unroll
+    for (int j = 0; j < N; ++j) gradient.v[j] = (functors::Sigmoid::f(p.x.v[j]) - (j == p.labelled ? p.score : 0.0f)) * factor;
+    store_pack<N>(dx.x[p.map].row(p.row) + p.col, gradient, p.count);
+  });
+}
+
 // ---- CIoU
 
 // 1 where a > b, 0 where a < b; where both are equal each side of a maximum counts half.
@@ -429,7 +522,7 @@ __global__ void __launch_bounds__(kThreads)
   partial[int64_t(blockIdx.x) * k + channel] = total;
 }
 
-// dcoefficients[item, k] += sum over the slices of partial[item, slice, k]. One thread a coefficient, neighbours read neighbours.
+// dcoefficients[item, k] = sum over the slices of partial[item, slice, k]. One thread a coefficient, neighbours read neighbours.
 __global__ void __launch_bounds__(kThreads)
     mask_coefficients_sum_kernel(const float* partial, int slices, Rows<float> dcoefficients) {
   const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
@@ -438,12 +531,12 @@ __global__ void __launch_bounds__(kThreads)
   if (item >= dcoefficients.rows) return;
   float sum = 0;
   for (int s = 0; s < slices; ++s) sum += partial[(int64_t(item) * slices + s) * dcoefficients.cols + channel];
-  put(dcoefficients.row(item)[channel], sum, /*accumulate=*/true);
+  dcoefficients.row(item)[channel] = sum;
 }
 
 constexpr int kTile = 16;  // a block has a square of 256 prototype pixels
 
-// dprototypes[pixel, k] += sum over the items whose box holds the pixel of gradient * coefficient[item, k].
+// dprototypes[pixel, k] = sum over the items whose box holds the pixel of gradient * coefficient[item, k].
 // Gathered, so that no two threads write one place: block (x, y) owns a tile of 16 x 16 pixels and the channels 32 y onwards, a
 // group eight neighbouring pixels of a row, with all their sums in registers. The block looks through the items 256 at a time and
 // lists, in order, those that reach into its tile; then its warps walk the list, passing over items that miss their two rows.
@@ -512,9 +605,9 @@ __global__ void __launch_bounds__(kThreads)
     for (int q = 0; q < kPacks<N>; ++q) {
       const int channel = channel_of<N>(q);
       if (channel >= k) continue;
-      Pack<float, N> v = load_pack<N>(out + channel, k - channel);
+      Pack<float, N> v;
 #pragma unroll
-      for (int n = 0; n < N; ++n) v.v[n] += sum[j][q][n];
+      for (int n = 0; n < N; ++n) v.v[n] = sum[j][q][n];
       store_pack<N>(out + channel, v, k - channel);
     }
   }
@@ -554,6 +647,38 @@ void bce_with_logits_backward(RowsView x, RowsView target, const float* scale, R
                scale, rows_of<float>(dx), accumulate, g.col_tiles);
       },
       x, target, dx);
+}
+
+namespace {
+bool all_aligned(std::span<const RowsView> maps) {
+  return std::all_of(maps.begin(), maps.end(), [](const RowsView& v) { return rows_are_aligned(v); });
+}
+}  // namespace
+
+void bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, float* sum) {
+  expect_f32("bce_with_labels", x[0].t);
+  const auto run = [&]<int N>() {
+    const int packs_of_row = size32((x[0].cols + N - 1) / N);
+    unsigned blocks = 0;
+    const LabelledMaps<const float> maps = labelled_maps<const float>(x, packs_of_row, blocks);
+    sum_of_blocks(blocks, sum, [&](double* partial) {
+      launch("bce_with_labels", {dim3(blocks), dim3(kThreads)}, bce_labels_kernel<N>, maps, label, score, packs_of_row, partial);
+    });
+  };
+  all_aligned(x) ? run.template operator()<kWide<float>>() : run.template operator()<1>();
+}
+
+void bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score, const float* scale,
+                              std::span<const RowsView> dx) {
+  expect_f32("bce_with_labels_backward", x[0].t);
+  const auto run = [&]<int N>() {
+    const int packs_of_row = size32((x[0].cols + N - 1) / N);
+    unsigned blocks = 0;
+    const LabelledMaps<const float> maps = labelled_maps<const float>(x, packs_of_row, blocks);
+    launch("bce_with_labels_backward", {dim3(blocks), dim3(kThreads)}, bce_labels_backward_kernel<N>, maps, label, score,
+           packs_of_row, scale, labelled_maps<float>(dx, packs_of_row, blocks));
+  };
+  all_aligned(x) && all_aligned(dx) ? run.template operator()<kWide<float>>() : run.template operator()<1>();
 }
 
 void ciou_loss(RowsView boxes, RowsView target, const float* weight, float* ciou, float* sum) {
@@ -604,11 +729,10 @@ void mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks
 void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
                         const float* scale, RowsView dcoefficients, ImageView dprototypes) {
   expect_f32("mask_loss_backward", prototypes.t);
-  if (items.count == 0) return;
   const MaskProblem m = mask_problem(coefficients, prototypes, masks, items);
   const int slices = slices_of(prototypes);
   const unsigned channel_blocks = blocks_for(prototypes.c, kChannels);
-  const Scratch<float> partial(items.count * slices * prototypes.c);
+  const Scratch<float> partial(std::max<int64_t>(items.count * slices * prototypes.c, 1));
   with_pack<float>(
       [&]<int N>() {
         launch("mask_loss_backward, coefficients", {dim3(blocks_for(items.count * slices, 1), channel_blocks), dim3(kThreads)},

@@ -176,7 +176,7 @@ RawOutputs forward_in_parts(YoloSeg& model, const Batch& batch, Device device, d
   for (int64_t first = 0; first < n; first += step) {
     const int64_t count = std::min(step, n - first);
     const auto t0 = Clock::now();
-    const Variable images = normalize(batch.images.narrow(0, first, count).to(device));
+    const Variable images = normalize(batch.images.narrow(0, first, count).to(device), model.compute_type());
     preprocess_ms += ms_since(t0);
     const auto t1 = Clock::now();
     RawOutputs part = model.forward(images);

@@ -130,7 +130,7 @@ std::vector<Prediction> Predictor::run(std::span<const Image> images) {
       const Image boxed = letterbox(images[group[size_t(i)]], plans[group[size_t(i)]]);
       std::memcpy(pixels + size_t(i) * boxed.pixels.size(), boxed.pixels.data(), boxed.pixels.size());
     });
-    const Variable normalized = normalize(input.to(model_.device()));
+    const Variable normalized = normalize(input.to(model_.device()), model_.compute_type());
     const double preprocess_ms = ms_since(preprocessing) / double(n);
     const auto inferring = Clock::now();
     const RawOutputs outputs = model_.forward(normalized);
