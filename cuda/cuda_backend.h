@@ -40,6 +40,7 @@ class CudaBackend : public Backend {
 
   // conv.cu
   void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) override;
+  bool conv2d_writes_wide() const override { return true; }
   void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) override;
   void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) override;
   void bias_backward(RowsView dy, void* dbias, bool accumulate) override;

@@ -121,8 +121,9 @@ __global__ void __launch_bounds__(kThreads)
     scatter_add_rows_kernel(Rows<const T> x, const int64_t* index, const Span* spans, SpanRows of, Tables<T> tables) {
   const int i = int(blockIdx.x) * (kThreads / kWarp) + int(threadIdx.x) / kWarp;
   if (i >= x.rows) return;  // whole warps leave; there is no barrier of the block
-  for (int t = 0; t < of.tables; ++t) {
-    add_rows_of_target<T, N>(x, i, index + int64_t(t) * x.rows, spans + of.first[t], tables.rows[t]);
+#pragma unroll  // tables in a loop would be copied to the stack
+  for (int t = 0; t < int(kMostTables); ++t) {
+    if (t < of.tables) add_rows_of_target<T, N>(x, i, index + int64_t(t) * x.rows, spans + of.first[t], tables.rows[t]);
   }
 }
 

@@ -60,6 +60,7 @@ class ObservingBackend : public Backend {
   int64_t packed_filter_size(FilterView w, const ConvParams& p) override { return inner_.packed_filter_size(w, p); }
   void pack_filter(FilterView w, const ConvParams& p, void* packed) override;
   void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) override;
+  bool conv2d_writes_wide() const override { return inner_.conv2d_writes_wide(); }
   void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) override;
   void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) override;
   void bias_backward(RowsView dy, void* dbias, bool accumulate) override;
