@@ -280,11 +280,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// list[p] = row of positive p, in order; block 0 also forms totals and scales. Blocks and rows as in count_positives_kernel: what
+// list[p] = row of positive p, in order, and the label of every row; block 0 also forms totals and scales. Blocks and rows as in count_positives_kernel: what
 // the blocks before have counted is where a block's list begins.
 __global__ void __launch_bounds__(kThreads)
-    list_positives_kernel(const int32_t* target, int rows, const int* counts, const double* sums, PositivesParams params,
-                          int images, int* list, double* totals, float* scales) {
+    list_positives_kernel(AssignProblem p, const int32_t* target, const int* counts, const double* sums, PositivesParams params,
+                          int* list, int32_t* label, double* totals, float* scales) {
   const int t = int(threadIdx.x);
   if (blockIdx.x == 0) {
     int count = 0;
@@ -297,7 +297,7 @@ __global__ void __launch_bounds__(kThreads)
     sum = block_reduce<Add>(sum, 0.0);
     if (t < 4) {
       const double divisor = t < 3 ? sum : double(count);
-      scales[t] = float(params.gains[size_t(t)] / (divisor > 1 ? divisor : 1.0) * images);
+      scales[t] = float(params.gains[size_t(t)] / (divisor > 1 ? divisor : 1.0) * p.images);
     }
     if (t == 0) {
       totals[0] = sum;
@@ -308,24 +308,24 @@ __global__ void __launch_bounds__(kThreads)
   for (int block = t; block < int(blockIdx.x); block += kThreads) place += counts[block];
   place = block_reduce<Add>(place, 0);
   for (int first = int(blockIdx.x) * kRowsOfBlock; first < (int(blockIdx.x) + 1) * kRowsOfBlock; first += kThreads) {
-    const bool positive = first + t < rows && target[min(first + t, rows - 1)] >= 0;
+    const int row = first + t;
+    const int object = row < p.rows ? target[row] : -1;
+    const bool positive = object >= 0;
+    // An anchor without any overlap may have gone to an object that is none, whose class is -1.
+    if (row < p.rows) label[row] = positive ? p.classes[p.place(row).image * p.width + object] : -1;
     int total = 0;
     const int before = sum_before(positive ? 1 : 0, total);
-    if (positive) list[place + before] = first + t;
+    if (positive) list[place + before] = row;
     place += total;
   }
 }
-
-struct ClassTargets {
-  Rows<float> levels[kAnchorLevels];
-};
 
 __device__ void put4(float* p, float a, float b, float c, float d) { store_pack<4>(p, Pack<float, 4>{{a, b, c, d}}); }
 
 // The row of every positive, and rows that change nothing from their number on. One thread a row.
 __global__ void __launch_bounds__(kThreads)
     positive_rows_kernel(AssignProblem p, const int32_t* mask_ids, const int32_t* target, const float* score, const int* list,
-                         PositivesParams params, PositivesView out, ClassTargets class_target) {
+                         PositivesParams params, PositivesView out) {
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= int(out.capacity)) return;
   const bool positive = i < int(out.totals[1]);
@@ -344,7 +344,6 @@ __global__ void __launch_bounds__(kThreads)
   }
   const Level& l = p.levels[at.level];
   const int object = at.image * p.width + target[list[i]];
-  const float weight = score[list[i]];
   const float* const box = p.object_box(object);
   const float x = anchor_at(at.x, l.stride) / l.stride, y = anchor_at(at.y, l.stride) / l.stride;
   const float left = box[0] / l.stride, top = box[1] / l.stride, right = box[2] / l.stride, bottom = box[3] / l.stride;
@@ -358,11 +357,9 @@ __global__ void __launch_bounds__(kThreads)
   put4(out.mask_boxes + four, x1 * mask_w, y1 * mask_h, x2 * mask_w, y2 * mask_h);
   const float area = (x2 - x1) * (y2 - y1);
   out.area[i] = area > 0 ? area : 1.0f;
-  out.weights[i] = weight;
+  out.weights[i] = score[list[i]];
   out.image[i] = at.image;
   out.mask[i] = mask_ids[object];
-  // An anchor without any overlap may have gone to an object that is none.
-  if (p.classes[object] >= 0) class_target.levels[at.level].row(at.row)[p.classes[object]] = weight;
 }
 
 AssignProblem problem_of(const AssignInput& in) {
@@ -414,15 +411,13 @@ void collect_positives(const AssignInput& in, const int32_t* mask_ids, const int
   const Scratch<int> counts(blocks);
   const Scratch<double> sums(blocks);
   const Scratch<int> list(out.capacity);
-  ClassTargets class_target{};
-  for (size_t i = 0; i < kAnchorLevels; ++i) class_target.levels[i] = rows_of<float>(out.class_target[i]);
   launch("collect_positives, count", {dim3(blocks), dim3(kThreads)}, count_positives_kernel, target, score, p.rows, counts.get(),
          sums.get());
-  launch("collect_positives, list", {dim3(blocks), dim3(kThreads)}, list_positives_kernel, target, p.rows,
-         static_cast<const int*>(counts.get()), static_cast<const double*>(sums.get()), params, p.images, list.get(), out.totals,
+  launch("collect_positives, list", {dim3(blocks), dim3(kThreads)}, list_positives_kernel, p, target,
+         static_cast<const int*>(counts.get()), static_cast<const double*>(sums.get()), params, list.get(), out.label, out.totals,
          out.scales);
   launch("collect_positives, rows", one_thread_each(out.capacity, kThreads), positive_rows_kernel, p, mask_ids, target, score,
-         static_cast<const int*>(list.get()), params, out, class_target);
+         static_cast<const int*>(list.get()), params, out);
 }
 
 }  // namespace tessera::cuda

@@ -49,6 +49,7 @@ void set_enough_blocks(int64_t blocks) { enough() = blocks; }
 
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   const ConvKernels kernels = kernels_here();
+  if (y.t != x.t) return (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d_wide)(x, w, y, p, epilogue);
   if (kernels == ConvKernels::kVendor && vendor::conv2d(x, w, y, p, epilogue)) return;
   if (kernels == ConvKernels::kWgmma && wgmma::conv2d(x, w, y, p, epilogue)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d)(x, w, y, p, epilogue);

@@ -31,6 +31,7 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
 
 namespace tiled {
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
+void conv2d_wide(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);  // y f32
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate);
 void bias_backward(RowsView dy, void* dbias, bool accumulate);

@@ -52,9 +52,9 @@ __device__ int output_at(int in, int k, int outputs, int stride, int pad) {
 //
 // One thread an output. The threads of a warp are 32 output channels of one pixel: they read the same element of x (one access for
 // all) and elements of w that lie a whole filter apart (32 accesses, but the next i comes from the same cache lines).
-template <class T>
-__global__ void __launch_bounds__(kThreads) conv2d_kernel(Images<const T> x, Filters<const T> w, Images<T> y, int stride, int pad,
-                                                          const float* bias, Activation act, Images<const T> residual) {
+template <class T, class Out>
+__global__ void __launch_bounds__(kThreads) conv2d_kernel(Images<const T> x, Filters<const T> w, Images<Out> y, int stride, int pad,
+                                                          const float* bias, Activation act, Images<const Out> residual) {
   const int index = thread_of_grid();
   if (index >= results_of(y)) return;
   const Place at = place_in(y, index);
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kThreads) conv2d_kernel(Images<const T> x, Fil
   }
   sum = activate(act, sum);
   if (residual.p != nullptr) sum += load(residual.pixel(at.n, at.y, at.x)[at.c]);
-  y.pixel(at.n, at.y, at.x)[at.c] = rounded<T>(sum);
+  y.pixel(at.n, at.y, at.x)[at.c] = rounded<Out>(sum);
 }
 
 // dx[n, iy, ix, i] (+)= sum over o and the taps whose window reaches (iy, ix) of dy[n, oy, ox, o] * w[o, ky, kx, i]
@@ -192,9 +192,12 @@ Grid thread_each(const FilterView& v) { return one_thread_each(size32(v.o * v.kh
 
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   for_floating("conv2d", x.t, [&]<class T>() {
-    launch("conv2d naive", thread_each(y), conv2d_kernel<T>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y),
-           size32(p.stride), size32(p.pad), static_cast<const float*>(epilogue.bias), epilogue.activation,
-           images_of<const T>(epilogue.residual));
+    const auto run = [&]<class Out>() {
+      launch("conv2d naive", thread_each(y), conv2d_kernel<T, Out>, images_of<const T>(x), filters_of<const T>(w), images_of<Out>(y),
+             size32(p.stride), size32(p.pad), static_cast<const float*>(epilogue.bias), epilogue.activation,
+             images_of<const Out>(epilogue.residual));
+    };
+    y.t == DType::kF32 ? run.template operator()<float>() : run.template operator()<T>();
   });
 }
 

@@ -90,12 +90,23 @@ void CudaBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t o
 void CudaBackend::softmax(RowsView x, RowsView y, bool log) { cuda::softmax(x, y, log); }
 void CudaBackend::softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) { cuda::softmax_backward(y, dy, dx, log); }
 
-void CudaBackend::gather_rows(RowsView x, const int64_t* index, RowsView y) { cuda::gather_rows(x, index, y); }
-void CudaBackend::scatter_add_rows(RowsView x, const int64_t* index, RowsView y) { cuda::scatter_add_rows(x, index, y); }
+void CudaBackend::gather_rows(std::span<const RowsView> tables, const int64_t* index, RowsView y) {
+  cuda::gather_rows(tables, index, y);
+}
+void CudaBackend::scatter_add_rows(RowsView x, const int64_t* index, std::span<const RowsView> tables) {
+  cuda::scatter_add_rows(x, index, tables);
+}
 
 void CudaBackend::bce_with_logits(RowsView x, RowsView target, void* sum) { cuda::bce_with_logits(x, target, floats(sum)); }
 void CudaBackend::bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) {
   cuda::bce_with_logits_backward(x, target, floats(scale), dx, accumulate);
+}
+void CudaBackend::bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, void* sum) {
+  cuda::bce_with_labels(x, label, score, floats(sum));
+}
+void CudaBackend::bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score, const void* scale,
+                                           std::span<const RowsView> dx) {
+  cuda::bce_with_labels_backward(x, label, score, floats(scale), dx);
 }
 void CudaBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou, void* sum) {
   cuda::ciou_loss(boxes, target, floats(weight), floats(ciou), floats(sum));

@@ -56,12 +56,15 @@ void softmax(RowsView x, RowsView y, bool log);
 void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log);
 
 // index.cu
-void gather_rows(RowsView x, const int64_t* index, RowsView y);
-void scatter_add_rows(RowsView x, const int64_t* index, RowsView y);
+void gather_rows(std::span<const RowsView> tables, const int64_t* index, RowsView y);
+void scatter_add_rows(RowsView x, const int64_t* index, std::span<const RowsView> tables);
 
 // losses.cu
 void bce_with_logits(RowsView x, RowsView target, float* sum);
 void bce_with_logits_backward(RowsView x, RowsView target, const float* scale, RowsView dx, bool accumulate);
+void bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, float* sum);
+void bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score, const float* scale,
+                              std::span<const RowsView> dx);
 void ciou_loss(RowsView boxes, RowsView target, const float* weight, float* ciou, float* sum);
 void ciou_loss_backward(RowsView boxes, RowsView target, const float* weight, const float* scale, RowsView dboxes);
 void dfl_loss(RowsView logits, RowsView target, const float* weight, float* sum);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "cuda/device/element.cuh"
+#include "cuda/device/loss_sum.cuh"
 #include "cuda/device/reduce.cuh"
 #include "cuda/device/rows.cuh"
 #include "cuda/kernels.h"
@@ -16,32 +17,7 @@ namespace tessera::cuda {
 
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / kWarp;
-
-// total = sum of partial[0 .. count).
-// One block: a thread adds every 256th, so the block reads neighbours, then all meet in block_reduce.
-__global__ void __launch_bounds__(kThreads) total_kernel(const double* partial, int count, float* total) {
-  double sum = 0;
-  for (int i = int(threadIdx.x); i < count; i += kThreads) sum += partial[i];
-  sum = block_reduce<Add>(sum, 0.0);
-  if (threadIdx.x == 0) *total = float(sum);
-}
-
-// total = the sum of what the `blocks` blocks of a kernel leave; start(partial) launches it.
-template <class F>
-void sum_of_blocks(int64_t blocks, float* total, F&& start) {
-  const Scratch<double> partial(std::max<int64_t>(blocks, 1));
-  start(partial.get());
-  launch("loss total", {dim3(1), dim3(kThreads)}, total_kernel, static_cast<const double*>(partial.get()), size32(blocks), total);
-}
-
 // ---- binary cross-entropy
-
-// Of a logit against a target in [0, 1]: max(x, 0) - x t + log(1 + exp(-|x|)).
-__device__ float cross_entropy(float logit, float target) { return functors::Softplus::f(logit) - logit * target; }
-
-constexpr int kPacksOfBlock = 8 * kThreads;
 
 // partial[block] = sum of the cross-entropy of the block's share.
 // A block takes 2048 packs one after the other in memory, a thread eight of them, 256 packs apart: a warp reads 512 adjacent bytes
@@ -430,7 +406,7 @@ __global__ void __launch_bounds__(kThreads)
   partial[int64_t(blockIdx.x) * k + channel] = total;
 }
 
-// dcoefficients[item, k] += sum over the slices of partial[item, slice, k]. One thread a coefficient, neighbours read neighbours.
+// dcoefficients[item, k] = sum over the slices of partial[item, slice, k]. One thread a coefficient, neighbours read neighbours.
 __global__ void __launch_bounds__(kThreads)
     mask_coefficients_sum_kernel(const float* partial, int slices, Rows<float> dcoefficients) {
   const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
@@ -439,12 +415,12 @@ __global__ void __launch_bounds__(kThreads)
   if (item >= dcoefficients.rows) return;
   float sum = 0;
   for (int s = 0; s < slices; ++s) sum += partial[(int64_t(item) * slices + s) * dcoefficients.cols + channel];
-  put(dcoefficients.row(item)[channel], sum, /*accumulate=*/true);
+  dcoefficients.row(item)[channel] = sum;
 }
 
 constexpr int kTile = 16;  // a block has a square of 256 prototype pixels
 
-// dprototypes[pixel, k] += sum over the items whose box holds the pixel of gradient * coefficient[item, k].
+// dprototypes[pixel, k] = sum over the items whose box holds the pixel of gradient * coefficient[item, k].
 // Gathered, so that no two threads write one place: block (x, y) owns a tile of 16 x 16 pixels and the channels 32 y onwards, a
 // group eight neighbouring pixels of a row, with all their sums in registers. The block looks through the items 1024 at a time and
 // lists, in order, those that reach into its tile; then its warps walk the list, passing over items that miss their two rows.
@@ -534,9 +510,9 @@ __global__ void __launch_bounds__(kThreads)
     for (int q = 0; q < kPacks<N>; ++q) {
       const int channel = channel_of<N>(q);
       if (channel >= k) continue;
-      Pack<float, N> v = load_pack<N>(out + channel, k - channel);
+      Pack<float, N> v;
 #pragma unroll
-      for (int n = 0; n < N; ++n) v.v[n] += sum[j][q][n];
+      for (int n = 0; n < N; ++n) v.v[n] = sum[j][q][n];
       store_pack<N>(out + channel, v, k - channel);
     }
   }
@@ -626,11 +602,10 @@ void mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks
 void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
                         const float* scale, RowsView dcoefficients, ImageView dprototypes) {
   expect_f32("mask_loss_backward", prototypes.t);
-  if (items.count == 0) return;
   const MaskProblem m = mask_problem(coefficients, prototypes, masks, items);
   const int slices = slices_of(prototypes);
   const unsigned channel_blocks = blocks_for(prototypes.c, kChannels);
-  const Scratch<float> partial(items.count * slices * prototypes.c);
+  const Scratch<float> partial(std::max<int64_t>(items.count * slices * prototypes.c, 1));
   with_pack<float>(
       [&]<int N>() {
         launch("mask_loss_backward, coefficients", {dim3(blocks_for(items.count * slices, 1), channel_blocks), dim3(kThreads)},

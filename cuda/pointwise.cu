@@ -79,6 +79,18 @@ __global__ void __launch_bounds__(256) scale_kernel(Rows<const T> x, float alpha
   store_pack<N>(out, v, at.count);
 }
 
+// y = alpha x of bytes: pixels on their way into a network. Threads as in unary_kernel, along y.
+template <class T, int N>
+__global__ void __launch_bounds__(256) scale_u8_kernel(Rows<const uint8_t> x, float alpha, Rows<T> y, int col_tiles) {
+  const RowPlace at = row_place<N>(y.rows, y.cols, col_tiles);
+  if (at.count <= 0) return;
+  const Pack<uint8_t, N> v = load_pack<N>(x.row(at.row) + at.col, at.count);
+  Pack<T, N> scaled;
+#pragma unroll
+  for (int i = 0; i < N; ++i) scaled.v[i] = float(v.v[i]) * alpha;
+  store_pack<N>(y.row(at.row) + at.col, scaled, at.count);
+}
+
 // In the type itself for integers. max and min return b where the comparison is false (NaN in a).
 template <class C>
 __device__ C apply(BinaryOp op, C a, C b) {
@@ -181,6 +193,17 @@ void binary(BinaryOp op, const StridedView& a, const StridedView& b, const Strid
 }
 
 void add_scaled(RowsView x, double alpha, RowsView y) { scale_rows(x, alpha, y, /*add=*/true); }
-void scale(RowsView x, double alpha, RowsView y) { scale_rows(x, alpha, y, /*add=*/false); }
+void scale(RowsView x, double alpha, RowsView y) {
+  if (x.t != DType::kU8) return scale_rows(x, alpha, y, /*add=*/false);
+  join_dense_rows(x, y);
+  for_floating("scale", y.t, [&]<class T>() {
+    with_pack<T>(
+        [&]<int N>() {
+          const RowGrid g = row_grid<N>(y.rows, y.cols);
+          launch("scale", g.grid, scale_u8_kernel<T, N>, rows_of<const uint8_t>(x), float(alpha), rows_of<T>(y), g.col_tiles);
+        },
+        x, y);
+  });
+}
 
 }  // namespace tessera::cuda

@@ -165,11 +165,11 @@ void ObservingBackend::softmax(RowsView x, RowsView y, bool log) {
 void ObservingBackend::softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) {
   observe({kPointwise, 0, sum(y, dy, dx)}, [&] { inner_.softmax_backward(y, dy, dx, log); });
 }
-void ObservingBackend::gather_rows(RowsView x, const int64_t* index, RowsView y) {
-  observe({kPointwise, 0, 2 * sum(y)}, [&] { inner_.gather_rows(x, index, y); });
+void ObservingBackend::gather_rows(std::span<const RowsView> tables, const int64_t* index, RowsView y) {
+  observe({kPointwise, 0, 2 * sum(y)}, [&] { inner_.gather_rows(tables, index, y); });
 }
-void ObservingBackend::scatter_add_rows(RowsView x, const int64_t* index, RowsView y) {
-  observe({kPointwise, 0, 3 * sum(x)}, [&] { inner_.scatter_add_rows(x, index, y); });
+void ObservingBackend::scatter_add_rows(RowsView x, const int64_t* index, std::span<const RowsView> tables) {
+  observe({kPointwise, 0, 3 * sum(x)}, [&] { inner_.scatter_add_rows(x, index, tables); });
 }
 
 // ---- losses
@@ -180,6 +180,17 @@ void ObservingBackend::bce_with_logits(RowsView x, RowsView target, void* result
 void ObservingBackend::bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) {
   observe({kLoss, 0, sum(x, target) + written(dx, accumulate)},
           [&] { inner_.bce_with_logits_backward(x, target, scale, dx, accumulate); });
+}
+void ObservingBackend::bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, void* result) {
+  int64_t bytes = 0;
+  for (const RowsView& map : x) bytes += sum(map);
+  observe({kLoss, 0, bytes}, [&] { inner_.bce_with_labels(x, label, score, result); });
+}
+void ObservingBackend::bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score,
+                                                const void* scale, std::span<const RowsView> dx) {
+  int64_t bytes = 0;
+  for (const RowsView& map : x) bytes += 2 * sum(map);
+  observe({kLoss, 0, bytes}, [&] { inner_.bce_with_labels_backward(x, label, score, scale, dx); });
 }
 void ObservingBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou, void* result) {
   observe({kLoss, 0, sum(boxes, target)}, [&] { inner_.ciou_loss(boxes, target, weight, ciou, result); });

@@ -60,6 +60,7 @@ class ObservingBackend : public Backend {
   int64_t packed_filter_size(FilterView w, const ConvParams& p) override { return inner_.packed_filter_size(w, p); }
   void pack_filter(FilterView w, const ConvParams& p, void* packed) override;
   void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) override;
+  bool conv2d_writes_wide() const override { return inner_.conv2d_writes_wide(); }
   void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) override;
   void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) override;
   void bias_backward(RowsView dy, void* dbias, bool accumulate) override;
@@ -85,11 +86,14 @@ class ObservingBackend : public Backend {
   void softmax(RowsView x, RowsView y, bool log) override;
   void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) override;
 
-  void gather_rows(RowsView x, const int64_t* index, RowsView y) override;
-  void scatter_add_rows(RowsView x, const int64_t* index, RowsView y) override;
+  void gather_rows(std::span<const RowsView> tables, const int64_t* index, RowsView y) override;
+  void scatter_add_rows(RowsView x, const int64_t* index, std::span<const RowsView> tables) override;
 
   void bce_with_logits(RowsView x, RowsView target, void* result) override;
   void bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) override;
+  void bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, void* sum) override;
+  void bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score, const void* scale,
+                                std::span<const RowsView> dx) override;
   void ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou, void* result) override;
   void ciou_loss_backward(RowsView boxes, RowsView target, const void* weight, const void* scale, RowsView dboxes) override;
   void dfl_loss(RowsView logits, RowsView target, const void* weight, void* result) override;

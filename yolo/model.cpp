@@ -36,17 +36,19 @@ bool begins_with_convolution(const LayerSpec& l) { return l.module == "Conv" || 
 
 }  // namespace
 
-Variable normalize(const Tensor& u8_images) {
-  TESSERA_CHECK(u8_images.dtype() == DType::kU8, "normalize: got {}, expected u8 images", describe(u8_images));
-  return Variable(ops::scale(u8_images.to(DType::kF32), 1.0 / 255.0));
-}
+Variable normalize(const Tensor& u8_images, DType type) { return Variable(ops::scale_u8(u8_images, 1.0 / 255.0, type)); }
 
-YoloSeg::YoloSeg(ModelSpec spec) : spec_(std::move(spec)), last_use_(spec_.layers.size(), -1) {
+YoloSeg::YoloSeg(ModelSpec spec) : spec_(std::move(spec)), last_use_(spec_.layers.size(), -1), places_(spec_.layers.size()) {
   for (const LayerSpec& layer : spec_.layers) {
     layers_.push_back(make_module(layer));
     child(fmt::format("model.{}", layer.index), *layers_.back());
     for (int64_t from : layer.from) {
       if (from >= 0) last_use_[size_t(from)] = layer.index;
+    }
+    if (layer.module != "Concat") continue;
+    int64_t start = 0;
+    for (size_t i = 0; i < layer.from.size(); start += layer.in[i++]) {
+      if (layer.from[i] >= 0) places_[size_t(layer.from[i])] = {layer.index, start};
     }
   }
   for (size_t i = 0; i < layers_.size(); ++i) {
@@ -83,18 +85,28 @@ std::vector<std::array<int64_t, 2>> YoloSeg::output_sizes(int64_t h, int64_t w) 
   return sizes;
 }
 
-Variable YoloSeg::run_layer(const LayerSpec& layer, std::span<const Variable> inputs) {
+Variable YoloSeg::run_layer(const LayerSpec& layer, std::span<const Variable> inputs, const Tensor& into) {
   Module& module = *layers_[size_t(layer.index)];
   if (auto* concat = dynamic_cast<Concat*>(&module)) return concat->forward(inputs);
-  return static_cast<UnaryModule&>(module).forward(inputs[0]);
+  return static_cast<UnaryModule&>(module).forward(inputs[0], into);
 }
 
 RawOutputs YoloSeg::forward(const Variable& images) {
   const Shape& shape = images.shape();
   TESSERA_CHECK(shape.rank() == 4 && shape[3] == 3 && shape[1] % max_stride() == 0 && shape[2] % max_stride() == 0,
                 "YoloSeg: got images {}, expected (N, H, W, 3) with H and W multiples of {}", to_string(shape), max_stride());
-  const Variable x = ag::cast(images.data().dtype() == DType::kU8 ? normalize(images.data()) : images, compute_type_);
+  const Variable x = ag::cast(images.data().dtype() == DType::kU8 ? normalize(images.data(), compute_type_) : images, compute_type_);
   std::vector<Variable> outputs(layers_.size());
+  const auto sizes = output_sizes(shape[1], shape[2]);
+  std::vector<Tensor> joined(layers_.size());  // of concatenations, while their parts are made
+  const auto place_of = [&](size_t layer) {
+    const auto [concat, start] = places_[layer];
+    if (concat < 0 || sizes[layer] != sizes[size_t(concat)]) return Tensor();
+    const auto [h, w] = sizes[layer];
+    Tensor& all = joined[size_t(concat)];
+    if (!all.defined()) all = Tensor::empty({shape[0], h, w, spec_.layers[size_t(concat)].out}, compute_type_, x.data().device());
+    return all.narrow(-1, start, spec_.layers[layer].out);
+  };
   for (const LayerSpec& layer : spec_.layers) {
     std::vector<Variable> inputs;
     for (int64_t from : layer.from) inputs.push_back(from < 0 ? x : outputs[size_t(from)]);
@@ -107,7 +119,8 @@ RawOutputs YoloSeg::forward(const Variable& images) {
       raw.prototypes = ag::cast(raw.prototypes, DType::kF32);
       return raw;
     }
-    outputs[size_t(layer.index)] = run_layer(layer, inputs);
+    outputs[size_t(layer.index)] = run_layer(layer, inputs, place_of(size_t(layer.index)));
+    joined[size_t(layer.index)] = {};
   }
   TESSERA_CHECK(false, "YoloSeg: no head");
 }

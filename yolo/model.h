@@ -33,8 +33,8 @@ struct ModelCounts {
   int64_t conv_blocks = 0;
 };
 
-// u8 images (N, H, W, 3) as the network takes them: f32, divided by 255, where they are.
-Variable normalize(const Tensor& u8_images);
+// u8 images (N, H, W, 3) as the network takes them: divided by 255, where they are.
+Variable normalize(const Tensor& u8_images, DType type = DType::kF32);
 
 class YoloSeg : public Module {
  public:
@@ -83,11 +83,17 @@ class YoloSeg : public Module {
  private:
   // (height, width) of each layer's output, Segment's left out.
   std::vector<std::array<int64_t, 2>> output_sizes(int64_t h, int64_t w) const;
-  Variable run_layer(const LayerSpec& layer, std::span<const Variable> inputs);
+  Variable run_layer(const LayerSpec& layer, std::span<const Variable> inputs, const Tensor& into);
 
   ModelSpec spec_;
   std::vector<std::unique_ptr<Module>> layers_;
   std::vector<int64_t> last_use_;  // index of the last layer that reads a layer's output
+  // Where a layer's output lies in that of the concatenation that reads it, so that joining them is no copy.
+  struct Place {
+    int64_t concat = -1;  // index of the layer; -1: none reads it
+    int64_t start = 0;    // channel
+  };
+  std::vector<Place> places_;
   std::array<int64_t, kLevels> strides_{};
   bool folded_ = false, folded_for_good_ = false;
   DType compute_type_ = DType::kF32;

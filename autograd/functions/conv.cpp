@@ -1,6 +1,8 @@
 #include "autograd/functions/conv.h"
 
 #include "autograd/engine.h"
+#include "autograd/functions/pointwise.h"
+#include "tensor/backend.h"
 
 namespace tessera::ag {
 
@@ -28,6 +30,7 @@ class ConvNode final : public Node {
   std::string_view name() const override { return "conv2d"; }
   void backward(Grad dy, Engine& engine) override {
     weight_gradient(engine, inputs[2], dy.value, [&](const Tensor& t, bool acc) { ops::bias_backward(dy.value, t, acc); });
+    if (w_.get().dtype() != dy.value.dtype()) dy = {dy.value.to(w_.get().dtype()), true};  // of a wide result
     weight_gradient(engine, inputs[1], dy.value,
                     [&](const Tensor& t, bool acc) { ops::conv2d_backward_weight(x_.get(inputs[0]), dy.value, t, p_, acc); });
     const Shape x_shape = inputs[0].shape;
@@ -90,6 +93,14 @@ Tensor filter_for(const Variable& x, const Variable& w) {
 Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p) {
   const Tensor filter = filter_for(x, w);
   Tensor y = ops::conv2d(x.data(), filter, p, data_or_none(bias));
+  return Variable::result(std::move(y), needs_grad({&x, &w, &bias}) ? std::make_shared<ConvNode>(x, w, filter, bias, p) : nullptr);
+}
+
+Variable conv2d_wide(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p) {
+  const DType wide = wide_of(x.data().dtype());
+  if (wide == x.data().dtype() || !backend_for(x.data().device()).conv2d_writes_wide()) return conv2d(cast(x, wide), w, bias, p);
+  const Tensor filter = filter_for(x, w);
+  Tensor y = ops::conv2d_wide(x.data(), filter, p, data_or_none(bias));
   return Variable::result(std::move(y), needs_grad({&x, &w, &bias}) ? std::make_shared<ConvNode>(x, w, filter, bias, p) : nullptr);
 }
 

@@ -9,6 +9,9 @@ namespace tessera::ag {
 
 // x (N,H,W,I), w (O,kH,kW,I), bias (O) or undefined.
 Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p);
+// The same with the result in wide_of(the type of x), as it is summed: what 16-bit features predict. Where the backend cannot write
+// that beside 16-bit operands, x is widened first and meets the filter as it is.
+Variable conv2d_wide(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p);
 // x (N,H,W,I), w (O,2,2,I), bias (O) or undefined; doubles height and width. `recompute`: who needs the result in its backward pass
 // has it made again (Node::recompute), which pays where that is one convolution.
 Variable conv_transpose2x2(const Variable& x, const Variable& w, const Variable& bias, bool recompute = false);

@@ -14,33 +14,41 @@ std::vector<Edge> edges_of(std::span<const Variable> inputs) {
 
 class GatherNode final : public Node {
  public:
-  GatherNode(std::span<const Variable> tables, Tensor index) : Node(edges_of(tables)), index_(std::move(index)) {}
+  GatherNode(std::span<const Variable> tables, Tensor index) : Node(edges_of(tables)), index_(std::move(index)) {
+    for (const Variable& v : tables) shapes_.push_back(v.shape());
+  }
   std::string_view name() const override { return "gather_rows"; }
   void backward(Grad dy, Engine& engine) override {
-    for (size_t t = 0; t < inputs.size(); ++t) {
-      if (!inputs[t]) continue;
-      Tensor dx = Tensor::zeros(inputs[t].shape, dy.value.dtype(), dy.value.device());
-      ops::scatter_add_rows(dy.value, index_.get().select(0, int64_t(t)), dx);
-      engine.send(inputs[t], {dx, true});
+    // One buffer for all of them is one fill.
+    int64_t all = 0;
+    for (const Shape& s : shapes_) all += numel(s);
+    const Tensor zeros = Tensor::zeros({all}, dy.value.dtype(), dy.value.device());
+    std::vector<Tensor> dx;
+    int64_t first = 0;
+    for (const Shape& s : shapes_) {
+      dx.push_back(zeros.narrow(0, first, numel(s)).view(s));
+      first += numel(s);
     }
+    ops::scatter_add_rows(dy.value, index_.get(), dx);
+    for (size_t t = 0; t < inputs.size(); ++t) engine.send(inputs[t], {dx[t], true});
   }
   void release() override { index_.release(); }
   int64_t saved_bytes() const override { return index_.bytes(); }
 
  private:
+  std::vector<Shape> shapes_;
   Saved index_;
 };
 }  // namespace
 
 Variable gather_rows(std::span<const Variable> tables, const Tensor& index) {
-  TESSERA_CHECK(index.rank() == 2 && index.size(0) == int64_t(tables.size()), "gather_rows: got index {} for {} tables", describe(index),
-                tables.size());
+  std::vector<Tensor> data;
   bool record = false;
-  Tensor y;
-  for (size_t t = 0; t < tables.size(); ++t) {
-    y = ops::gather_rows(tables[t].data(), index.select(0, int64_t(t)), y);
-    record = record || needs_grad({&tables[t]});
+  for (const Variable& v : tables) {
+    data.push_back(v.data());
+    record = record || needs_grad({&v});
   }
+  Tensor y = ops::gather_rows(data, index);
   return Variable::result(std::move(y), record ? std::make_shared<GatherNode>(tables, index) : nullptr);
 }
 

@@ -25,6 +25,41 @@ class BceNode final : public Node {
   Saved x_, target_;
 };
 
+std::vector<Edge> edges_of(std::span<const Variable> maps) {
+  std::vector<Edge> edges;
+  for (const Variable& v : maps) edges.emplace_back(v);
+  return edges;
+}
+
+class LabelledBceNode final : public Node {
+ public:
+  LabelledBceNode(std::span<const Variable> x, const Tensor& label, const Tensor& score)
+      : Node(edges_of(x)), label_(label), score_(score) {
+    for (const Variable& v : x) x_.emplace_back(v.data());
+  }
+  std::string_view name() const override { return "bce_with_labels"; }
+  void backward(Grad dy, Engine& engine) override {
+    std::vector<Tensor> x;
+    for (const Saved& s : x_) x.push_back(s.get());
+    const std::vector<Tensor> dx = ops::bce_with_labels_backward(x, label_.get(), score_.get(), dy.value);
+    for (size_t m = 0; m < inputs.size(); ++m) engine.send(inputs[m], {dx[m], true});
+  }
+  void release() override {
+    x_.clear();
+    label_.release();
+    score_.release();
+  }
+  int64_t saved_bytes() const override {
+    int64_t bytes = label_.bytes() + score_.bytes();
+    for (const Saved& s : x_) bytes += s.bytes();
+    return bytes;
+  }
+
+ private:
+  std::vector<Saved> x_;
+  Saved label_, score_;
+};
+
 // CIoU and DFL: a prediction, a target and a weight for each row.
 class RowLossNode final : public Node {
  public:
@@ -67,8 +102,8 @@ class MaskLossNode final : public Node {
   std::string_view name() const override { return "mask_loss"; }
   void backward(Grad dy, Engine& engine) override {
     const Tensor &c = coefficients_.get(), &p = prototypes_.get();
-    const Tensor dc = Tensor::zeros(c.shape(), c.dtype(), c.device());
-    const Tensor dp = Tensor::zeros(p.shape(), p.dtype(), p.device());
+    const Tensor dc = Tensor::empty(c.shape(), c.dtype(), c.device());
+    const Tensor dp = Tensor::empty(p.shape(), p.dtype(), p.device());
     ops::mask_loss_backward(c, p, masks_.get(), items_of(targets_), dy.value, dc, dp);
     engine.send(inputs[0], {dc, true});
     engine.send(inputs[1], {dp, true});
@@ -90,19 +125,31 @@ Variable bce_with_logits(const Variable& x, const Tensor& target) {
   return Variable::result(ops::bce_with_logits(x.data(), target), needs_grad({&x}) ? std::make_shared<BceNode>(x, target) : nullptr);
 }
 
-Variable ciou_loss(const Variable& boxes, const Tensor& target, const Tensor& weight) {
-  return Variable::result(ops::ciou_loss(boxes.data(), target, weight), needs_grad({&boxes}) ? std::make_shared<RowLossNode>(
+Variable bce_with_labels(std::span<const Variable> x, const Tensor& label, const Tensor& score, const Tensor& into) {
+  std::vector<Tensor> data;
+  bool record = false;
+  for (const Variable& v : x) {
+    data.push_back(v.data());
+    record = record || needs_grad({&v});
+  }
+  return Variable::result(ops::bce_with_labels(data, label, score, into),
+                          record ? std::make_shared<LabelledBceNode>(x, label, score) : nullptr);
+}
+
+Variable ciou_loss(const Variable& boxes, const Tensor& target, const Tensor& weight, const Tensor& into) {
+  return Variable::result(ops::ciou_loss(boxes.data(), target, weight, {}, into), needs_grad({&boxes}) ? std::make_shared<RowLossNode>(
                               "ciou_loss", &ops::ciou_loss_backward, boxes, target, weight) : nullptr);
 }
 
-Variable dfl_loss(const Variable& logits, const Tensor& target, const Tensor& weight) {
-  return Variable::result(ops::dfl_loss(logits.data(), target, weight), needs_grad({&logits}) ? std::make_shared<RowLossNode>(
+Variable dfl_loss(const Variable& logits, const Tensor& target, const Tensor& weight, const Tensor& into) {
+  return Variable::result(ops::dfl_loss(logits.data(), target, weight, into), needs_grad({&logits}) ? std::make_shared<RowLossNode>(
                               "dfl_loss", &ops::dfl_loss_backward, logits, target, weight) : nullptr);
 }
 
-Variable mask_loss(const Variable& coefficients, const Variable& prototypes, const Tensor& masks, const MaskLossTargets& targets) {
+Variable mask_loss(const Variable& coefficients, const Variable& prototypes, const Tensor& masks, const MaskLossTargets& targets,
+                   const Tensor& into) {
   const bool record = needs_grad({&coefficients, &prototypes});
-  return Variable::result(ops::mask_loss(coefficients.data(), prototypes.data(), masks, items_of(targets)),
+  return Variable::result(ops::mask_loss(coefficients.data(), prototypes.data(), masks, items_of(targets), into),
                           record ? std::make_shared<MaskLossNode>(coefficients, prototypes, masks, targets) : nullptr);
 }
 

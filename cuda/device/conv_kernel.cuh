@@ -21,8 +21,8 @@ struct PixelClass {
 
 __device__ inline int places(int size, int first, int step) { return first < size ? (size - first + step - 1) / step : 0; }
 
-template <class T>
-__device__ void class_of(const Geometry& g, const Filters<const T>& w, const Images<T>& y, int index, PixelClass& pixels,
+template <class T, class Out>
+__device__ void class_of(const Geometry& g, const Filters<const T>& w, const Images<Out>& y, int index, PixelClass& pixels,
                          Window& window) {
   if (!g.spread) {
     pixels = {0, 0, 1};
@@ -55,8 +55,8 @@ struct ConvBlock {
   int rows;  // of the class
   int first_row, first_col;
 
-  template <class T>
-  __device__ ConvBlock(const Geometry& geometry, const Filters<const T>& w, const Images<T>& y) {
+  template <class T, class Out>
+  __device__ ConvBlock(const Geometry& geometry, const Filters<const T>& w, const Images<Out>& y) {
     class_of(geometry, w, y, int(blockIdx.z), pixels, window);
     rows = y.n * window.h * window.w;
     const int col_tiles = (y.c + kCols - 1) / kCols;
@@ -78,8 +78,8 @@ struct ConvBlock {
 };
 
 // Calls f with the sources of both operands and the number of steps.
-template <class TileT, int N, bool kFilterAlongK, class Block, class T, class F>
-__device__ void with_sources(const Block& block, const Images<const T>& x, const Filters<const T>& w, const Images<T>& y, F&& f) {
+template <class TileT, int N, bool kFilterAlongK, class Block, class T, class Out, class F>
+__device__ void with_sources(const Block& block, const Images<const T>& x, const Filters<const T>& w, const Images<Out>& y, F&& f) {
   const Window& window = block.window;
   const int depth = window.taps_y * window.taps_x * x.c;
   const int steps = (depth + TileT::kDepth - 1) / TileT::kDepth;
@@ -101,11 +101,11 @@ __device__ void with_sources(const Block& block, const Images<const T>& x, const
 //
 // x is read along channels, kDepth of them for each pixel: at N > 1 in accesses of 16 bytes, which never cross from one tap to the
 // next. w is read along its inputs, which are k (kFilterAlongK) or columns. The result is written from registers, a group of
-// neighbouring channels at a time. What gradients add to comes in as the residual.
-template <class TileT, class T, int N, bool kFilterAlongK>
+// neighbouring channels at a time. What gradients add to comes in as the residual. Out is T, or float beside 16-bit operands.
+template <class TileT, class T, int N, bool kFilterAlongK, class Out = T>
 __global__ void __launch_bounds__(kTileThreads, 2)
-    conv_kernel(Images<const T> x, Filters<const T> w, Images<T> y, Geometry geometry, const float* bias, Activation act,
-                Images<const T> residual) {
+    conv_kernel(Images<const T> x, Filters<const T> w, Images<Out> y, Geometry geometry, const float* bias, Activation act,
+                Images<const Out> residual) {
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols;
   const ConvBlock<kRows, kCols> block(geometry, w, y);
   if (block.empty()) return;
@@ -120,9 +120,9 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     const int col = block.first_col + col_in_tile;
     if (row >= block.rows || col >= y.c) return;
     const int64_t pixel = block.pixel(y, row);
-    T* const out = y.pixel(pixel) + col;
+    Out* const out = y.pixel(pixel) + col;
     const int count = N > 1 ? kGroup : min(kGroup, y.c - col);
-    Pack<T, kGroup> v;
+    Pack<Out, kGroup> v;
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) v.v[i] = sums[i];
     auto add = [&](const auto* from) {
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     } else {
 #pragma unroll
       for (int i = 0; i < kGroup; ++i) {
-        if (i < count) out[i] = rounded<T>(v.v[i]);
+        if (i < count) out[i] = rounded<Out>(v.v[i]);
       }
     }
   });
@@ -153,10 +153,10 @@ struct SumsOf {
 
 // The same for packs of 16 bytes of 16-bit numbers: the panels come by themselves, and the sums go through shared memory, so that
 // the result is written, and what is added to it read, in packs too.
-template <class TileT, class T, bool kFilterAlongK>
+template <class TileT, class T, bool kFilterAlongK, class Out = T>
 __global__ void __launch_bounds__(kTileThreads, 2)
-    conv_ahead_kernel(Images<const T> x, Filters<const T> w, Images<T> y, Geometry geometry, const float* bias, Activation act,
-                      Images<const T> residual) {
+    conv_ahead_kernel(Images<const T> x, Filters<const T> w, Images<Out> y, Geometry geometry, const float* bias, Activation act,
+                      Images<const Out> residual) {
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols, kPack = kWide<T>;
   TESSERA_DYNAMIC_SHARED(Stage<TileT>, stages);
   const ConvBlock<kRows, kCols> block(geometry, w, y);
@@ -187,12 +187,12 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     if (row >= block.rows || col >= y.c) continue;
     const int64_t pixel = block.pixel(y, row);
     const Pack<float, kPack> sum = load_pack<kPack>(&sums[in_tile][col_in_tile]);
-    Pack<T, kPack> added{};
+    Pack<Out, kPack> added{};
     if (residual.p != nullptr) added = load_pack<kPack>(residual.pixel(pixel) + col);
-    Pack<T, kPack> v;
+    Pack<Out, kPack> v;
 #pragma unroll
     for (int j = 0; j < kPack; ++j) v.v[j] = activate(act, sum.v[j] + (bias != nullptr ? bias[col + j] : 0.0f)) + added.v[j];
-    store_pack<kPack>(y.pixel(pixel) + col, v);
+    store_packs<kPack>(y.pixel(pixel) + col, v);
   }
 }
 

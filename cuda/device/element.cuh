@@ -118,4 +118,17 @@ __device__ void store_pack(T* p, const Pack<T, N>& values, int count = N) {
   }
 }
 
+// All N, in as many accesses of 16 bytes as that takes.
+template <int N, class T>
+__device__ void store_packs(T* p, const Pack<T, N>& values) {
+  constexpr int kPart = N < kWide<T> ? N : kWide<T>;
+#pragma unroll
+  for (int first = 0; first < N; first += kPart) {
+    Pack<T, kPart> part;
+#pragma unroll
+    for (int i = 0; i < kPart; ++i) part.v[i] = values.v[first + i];
+    store_pack<kPart>(p + first, part);
+  }
+}
+
 }  // namespace tessera::cuda

@@ -22,6 +22,11 @@ Variable Conv2d::forward(const Variable& x, const Tensor& into) {
                               Activation::kNone, {}, into));
 }
 
+Variable Conv2d::forward_wide(const Variable& x) {
+  const ScopeGuard scope(this);
+  return ag::conv2d_wide(x, weight, bias, params);
+}
+
 std::string Conv2d::summary() const {
   const Shape& w = weight.shape();
   return fmt::format("{} -> {}, {}x{}, stride {}{}", w[3], w[0], w[1], w[2], params.stride, bias.defined() ? ", bias" : "");

@@ -10,6 +10,7 @@ class Conv2d : public UnaryModule {
  public:
   Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t pad = 0, bool with_bias = true);
   Variable forward(const Variable& x, const Tensor& into = {}) override;  // into: only when nothing is recorded
+  Variable forward_wide(const Variable& x);  // ag::conv2d_wide
   std::string kind() const override { return "Conv2d"; }
   std::string summary() const override;
 

@@ -74,6 +74,11 @@ void CpuBackend::add_scaled(RowsView x, double alpha, RowsView y) {
 }
 
 void CpuBackend::scale(RowsView x, double alpha, RowsView y) {
+  if (x.t == DType::kU8 && all_one_type(y)) {  // any float holds a pixel
+    const auto strided = [](const RowsView& v) { return StridedView{v.p, v.t, {v.rows, v.cols}, {v.pitch, 1}}; };
+    copy(strided(x), strided(y));
+    x = y;
+  }
   if (!all_one_type(x, y)) return RefBackend::scale(x, alpha, y);
   cpu::scale(x, alpha, y);
 }
@@ -198,11 +203,13 @@ void CpuBackend::softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log
 
 // ---- index
 
-void CpuBackend::gather_rows(RowsView x, const int64_t* index, RowsView y) { cpu::gather_rows(x, index, y); }
+void CpuBackend::gather_rows(std::span<const RowsView> tables, const int64_t* index, RowsView y) {
+  cpu::gather_rows(tables, index, y);
+}
 
-void CpuBackend::scatter_add_rows(RowsView x, const int64_t* index, RowsView y) {
-  if (!all_one_type(x, y)) return RefBackend::scatter_add_rows(x, index, y);
-  cpu::scatter_add_rows(x, index, y);
+void CpuBackend::scatter_add_rows(RowsView x, const int64_t* index, std::span<const RowsView> tables) {
+  if (!all_one_type(x)) return RefBackend::scatter_add_rows(x, index, tables);
+  for (size_t t = 0; t < tables.size(); ++t) cpu::scatter_add_rows(x, index + int64_t(t) * x.rows, tables[t]);
 }
 
 // ---- losses
@@ -215,6 +222,25 @@ void CpuBackend::bce_with_logits(RowsView x, RowsView target, void* sum) {
 void CpuBackend::bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) {
   if (!all_f32(x, target, dx)) return RefBackend::bce_with_logits_backward(x, target, scale, dx, accumulate);
   cpu::bce_with_logits_backward(x, target, *floats(scale), dx, accumulate);
+}
+
+void CpuBackend::bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, void* sum) {
+  if (!all_f32(x[0])) return RefBackend::bce_with_labels(x, label, score, sum);
+  double total = 0;
+  for (const RowsView& map : x) {
+    total += cpu::bce_with_labels(map, label, score);
+    label += map.rows, score += map.rows;
+  }
+  *floats(sum) = float(total);
+}
+
+void CpuBackend::bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score, const void* scale,
+                                          std::span<const RowsView> dx) {
+  if (!all_f32(x[0])) return RefBackend::bce_with_labels_backward(x, label, score, scale, dx);
+  for (size_t m = 0; m < x.size(); ++m) {
+    cpu::bce_with_labels_backward(x[m], label, score, *floats(scale), dx[m]);
+    label += x[m].rows, score += x[m].rows;
+  }
 }
 
 void CpuBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou, void* sum) {
@@ -259,6 +285,8 @@ void CpuBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes,
   if (!all_f32(coefficients, prototypes, dcoefficients, dprototypes)) {
     return RefBackend::mask_loss_backward(coefficients, prototypes, masks, items, scale, dcoefficients, dprototypes);
   }
+  const RowsView out = dprototypes.rows();
+  fill({out.p, out.t, {out.rows, out.cols}, {out.pitch, 1}}, 0);
   cpu::mask_loss_backward(coefficients, prototypes, masks, items, *floats(scale), dcoefficients, dprototypes);
 }
 

@@ -11,14 +11,19 @@ namespace {
 constexpr int64_t kGrain = 1 << 15;
 }
 
-void gather_rows(RowsView x, const int64_t* index, RowsView y) {
-  const auto size = int64_t(size_of(x.t));
-  const auto* from = data<const std::byte>(x);
-  auto* to = data<std::byte>(y);
+void gather_rows(std::span<const RowsView> tables, const int64_t* index, RowsView y) {
+  const auto size = int64_t(size_of(y.t));
   parallel_for(y.rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, y.cols)), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      if (index[i] < 0) continue;
-      std::memcpy(to + i * y.pitch * size, from + index[i] * x.pitch * size, size_t(y.cols * size));
+      std::byte* const to = data<std::byte>(y) + i * y.pitch * size;
+      bool there = false;
+      for (size_t t = 0; t < tables.size(); ++t) {
+        const int64_t row = index[int64_t(t) * y.rows + i];
+        if (row < 0) continue;
+        std::memcpy(to, data<const std::byte>(tables[t]) + row * tables[t].pitch * size, size_t(y.cols * size));
+        there = true;
+      }
+      if (!there) std::memset(to, 0, size_t(y.cols * size));
     }
   });
 }

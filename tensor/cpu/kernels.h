@@ -49,12 +49,14 @@ void softmax(RowsView x, RowsView y, bool log);
 void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log);
 
 // index.cpp
-void gather_rows(RowsView x, const int64_t* index, RowsView y);  // any type
-void scatter_add_rows(RowsView x, const int64_t* index, RowsView y);
+void gather_rows(std::span<const RowsView> tables, const int64_t* index, RowsView y);  // any type
+void scatter_add_rows(RowsView x, const int64_t* index, RowsView y);                   // of one table
 
 // losses.cpp
 double bce_with_logits(RowsView x, RowsView target);
 void bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate);
+double bce_with_labels(RowsView x, const int32_t* label, const float* score);
+void bce_with_labels_backward(RowsView x, const int32_t* label, const float* score, double scale, RowsView dx);
 double dfl_loss(RowsView logits, RowsView target, const float* weight);
 void dfl_loss_backward(RowsView logits, RowsView target, const float* weight, double scale, RowsView dlogits, bool accumulate);
 double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items);

@@ -29,6 +29,24 @@ void BceWithLogitsBackward(RowsView x, RowsView target, double scale, RowsView d
   }
 }
 
+// As if all targets were 0, and then what the few labels change.
+double BceWithLabels(RowsView x, const int32_t* label, const float* score) {
+  double total = sum_rows([](V v) HWY_ATTR { return cross_entropy(v, hn::Zero(F32())); }, x);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    if (label[r] >= 0) total -= double(score[r]) * double(at(x, r)[label[r]]);
+  }
+  return total;
+}
+
+void BceWithLabelsBackward(RowsView x, const int32_t* label, const float* score, double scale, RowsView dx) {
+  const V k = splat(float(scale));
+  map_rows(
+      dx, [=](V v) HWY_ATTR { return hn::Mul(sigmoid(v), k); }, x);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    if (label[r] >= 0) at(dx, r)[label[r]] -= float(scale * double(score[r]));
+  }
+}
+
 constexpr int64_t kDflRows = 128;
 
 // One side of a box: the target lies between the bins low and low + 1, whose weights are 1 - share and share.
@@ -97,12 +115,20 @@ namespace tessera::cpu {
 
 HWY_EXPORT(BceWithLogits);
 HWY_EXPORT(BceWithLogitsBackward);
+HWY_EXPORT(BceWithLabels);
+HWY_EXPORT(BceWithLabelsBackward);
 HWY_EXPORT(DflLoss);
 HWY_EXPORT(DflLossBackward);
 
 double bce_with_logits(RowsView x, RowsView target) { return HWY_DYNAMIC_DISPATCH(BceWithLogits)(x, target); }
 void bce_with_logits_backward(RowsView x, RowsView target, double scale, RowsView dx, bool accumulate) {
   HWY_DYNAMIC_DISPATCH(BceWithLogitsBackward)(x, target, scale, dx, accumulate);
+}
+double bce_with_labels(RowsView x, const int32_t* label, const float* score) {
+  return HWY_DYNAMIC_DISPATCH(BceWithLabels)(x, label, score);
+}
+void bce_with_labels_backward(RowsView x, const int32_t* label, const float* score, double scale, RowsView dx) {
+  HWY_DYNAMIC_DISPATCH(BceWithLabelsBackward)(x, label, score, scale, dx);
 }
 double dfl_loss(RowsView logits, RowsView target, const float* weight) {
   return HWY_DYNAMIC_DISPATCH(DflLoss)(logits, target, weight);

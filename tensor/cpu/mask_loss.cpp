@@ -155,7 +155,7 @@ double MaskLoss(RowsView coefficients, ImageView prototypes, const int32_t* mask
   return total;
 }
 
-// A band belongs to one thread, which alone writes the gradient of its prototypes.
+// A band belongs to one thread, which alone adds to the gradient of its prototypes.
 void MaskLossBackward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, double scale,
                       RowsView dcoefficients, ImageView dprototypes) {
   const Problem problem{coefficients, prototypes, masks, items};
@@ -187,7 +187,7 @@ void MaskLossBackward(RowsView coefficients, ImageView prototypes, const int32_t
   for (int64_t i = 0; i < items.count; ++i) {
     float* out = at(dcoefficients, i);
     for (size_t c = 0; c < k; ++c) {
-      double total = double(out[c]);
+      double total = 0;
       for (size_t s = bands.first_slot(i); s < bands.first_slot(i + 1); ++s) total += double(sums[s * k + c]);
       out[c] = float(total);
     }

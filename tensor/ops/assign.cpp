@@ -76,11 +76,8 @@ Positives collect_positives(const AnchorMaps& maps, const Tensor& boxes, const T
   for (Tensor* t : {&p.image, &p.mask}) *t = make({capacity}, DType::kI32);
   p.totals = make({2}, DType::kF64);
   p.scales = make({4});
+  p.label = make({in.rows()}, DType::kI32);
   PositivesView view{};
-  for (size_t i = 0; i < kAnchorLevels; ++i) {
-    p.class_target[i] = Tensor::zeros(maps.cls[i].shape(), DType::kF32, device);
-    view.class_target[i] = p.class_target[i].rows();
-  }
   view.capacity = capacity;
   view.index = p.index.data<int64_t>();
   view.anchors = p.anchors.data<float>();
@@ -91,6 +88,7 @@ Positives collect_positives(const AnchorMaps& maps, const Tensor& boxes, const T
   view.mask = p.mask.data<int32_t>();
   view.mask_boxes = p.mask_boxes.data<float>();
   view.area = p.area.data<float>();
+  view.label = p.label.data<int32_t>();
   view.totals = p.totals.data<double>();
   view.scales = p.scales.data<float>();
   backend_for(device).collect_positives(in, mask_ids.data<int32_t>(), assignment.target.data<int32_t>(),

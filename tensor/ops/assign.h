@@ -65,7 +65,7 @@ struct PositivesView {
   int32_t* mask;      // (capacity): mask_ids of the object
   float* mask_boxes;  // (capacity, 4): box of the object in pixels of the masks
   float* area;        // (capacity): of the box, as a fraction of the image's; 1 for a box without area
-  std::array<RowsView, kAnchorLevels> class_target;  // shaped as cls and 0 on entry: the score in the column of the object's class
+  int32_t* label;     // of all rows of the assigner: the class of the object that the anchor learns; -1: none
   double* totals;                                    // (2): sum of the scores; number of positives
   float* scales;  // (4): gain / max(sum of the scores, 1) * N of class, box and distance term, gain / max(positives, 1) * N of the
                   // mask's
@@ -104,10 +104,9 @@ struct Assignment {
 // boxes f32 (N, G, 4), classes i32 (N, G), dense, where the maps are.
 Assignment assign(const AnchorMaps& maps, const Tensor& boxes, const Tensor& classes, const AssignParams& params = {});
 
-// The fields of PositivesView; class_target has the shapes of the class maps.
+// The fields of PositivesView.
 struct Positives {
-  Tensor index, anchors, corners, distances, weights, image, mask, mask_boxes, area;
-  std::array<Tensor, kAnchorLevels> class_target;
+  Tensor index, anchors, corners, distances, weights, image, mask, mask_boxes, area, label;
   Tensor totals, scales;
 };
 Positives collect_positives(const AnchorMaps& maps, const Tensor& boxes, const Tensor& classes, const Tensor& mask_ids,

@@ -59,8 +59,9 @@ FilterView PackedFilter::view(std::string_view backend) const {
 }
 
 namespace {
+// Into y, which is there.
 Tensor run_conv2d(const Tensor& x, const FilterView& w, const Shape& shape, const ConvParams& p, const Tensor& bias, Activation act,
-                  const Tensor& residual, const Tensor& into) {
+                  const Tensor& residual, Tensor y) {
   ConvEpilogue epilogue;
   epilogue.activation = act;
   if (bias.defined()) {
@@ -74,7 +75,6 @@ Tensor run_conv2d(const Tensor& x, const FilterView& w, const Shape& shape, cons
     epilogue.residual = addend.image();
   }
   const Tensor in = readable(x);
-  Tensor y = output("conv2d", into, shape, x);
   backend_for(x.device()).conv2d(in.image(), w, y.image(), p, epilogue);
   return y;
 }
@@ -84,7 +84,8 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const ConvParams& p, const Tenso
               const Tensor& into) {
   check_image("conv2d", "x", x);
   const Tensor filter = dense_filter("conv2d", w, x);
-  return run_conv2d(x, filter.filter(), conv2d_shape(x.shape(), w.shape(), p), p, bias, act, residual, into);
+  const Shape shape = conv2d_shape(x.shape(), w.shape(), p);
+  return run_conv2d(x, filter.filter(), shape, p, bias, act, residual, output("conv2d", into, shape, x));
 }
 
 Tensor conv2d(const Tensor& x, const PackedFilter& w, const Tensor& bias, Activation act, const Tensor& residual,
@@ -93,7 +94,17 @@ Tensor conv2d(const Tensor& x, const PackedFilter& w, const Tensor& bias, Activa
   TESSERA_CHECK(w.defined(), "conv2d: got no filter");
   check_type_and_device("conv2d", "w", w.data(), x.dtype(), x.device());
   const FilterView filter = w.view(backend_for(x.device()).name());
-  return run_conv2d(x, filter, conv2d_shape(x.shape(), w.shape(), w.params()), w.params(), bias, act, residual, into);
+  const Shape shape = conv2d_shape(x.shape(), w.shape(), w.params());
+  return run_conv2d(x, filter, shape, w.params(), bias, act, residual, output("conv2d", into, shape, x));
+}
+
+Tensor conv2d_wide(const Tensor& x, const Tensor& w, const ConvParams& p, const Tensor& bias) {
+  check_image("conv2d", "x", x);
+  const DType wide = wide_of(x.dtype());
+  if (wide == x.dtype() || !backend_for(x.device()).conv2d_writes_wide()) return conv2d(x.to(wide), w.to(wide), p, bias);
+  const Tensor filter = dense_filter("conv2d", w, x);
+  const Shape shape = conv2d_shape(x.shape(), w.shape(), p);
+  return run_conv2d(x, filter.filter(), shape, p, bias, Activation::kNone, {}, Tensor::empty(shape, wide, x.device()));
 }
 
 Tensor conv2d_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvParams& p, const Tensor& into,

@@ -32,8 +32,10 @@ struct ConvEpilogue {
 class ConvOps {
  public:
   virtual ~ConvOps() = default;
-  // x Pitched (N,H,W,I), w dense (O,kH,kW,I), y Pitched (N,OH,OW,O). y never overlaps x.
+  // x Pitched (N,H,W,I), w dense (O,kH,kW,I), y Pitched (N,OH,OW,O). y never overlaps x. Without a residual y may be f32 beside 16-bit
+  // x and w where the backend says so.
   virtual void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) = 0;
+  virtual bool conv2d_writes_wide() const { return false; }
   // A filter in this backend's own order for p, which conv2d takes besides w.p: made once for many inputs. Elements of the type of w; 0:
   // there is no such order.
   virtual int64_t packed_filter_size(FilterView /*w*/, const ConvParams& /*p*/) { return 0; }
@@ -77,6 +79,8 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const ConvParams& p, const Tenso
               const Tensor& residual = {}, const Tensor& into = {});
 Tensor conv2d(const Tensor& x, const PackedFilter& w, const Tensor& bias = {}, Activation act = Activation::kNone,
               const Tensor& residual = {}, const Tensor& into = {});
+// The result in wide_of(the type of x), as it is summed.
+Tensor conv2d_wide(const Tensor& x, const Tensor& w, const ConvParams& p, const Tensor& bias);
 Tensor conv2d_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvParams& p, const Tensor& into = {},
                             bool accumulate = false);
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw, const ConvParams& p, bool accumulate);

@@ -12,6 +12,40 @@ void check_wide(std::string_view op, std::string_view what, const Tensor& t) {
 
 Tensor scalar_like(const Tensor& x) { return Tensor::empty({}, x.dtype(), x.device()); }
 
+// Where a sum goes.
+Tensor sum_for(std::string_view op, const Tensor& x, const Tensor& into) {
+  if (!into.defined()) return scalar_like(x);
+  check_vector(op, "into", into, 1, x);
+  into.bump_version();
+  return into;
+}
+
+struct LabelledRows {
+  std::vector<Tensor> x;
+  std::vector<RowsView> views;
+};
+LabelledRows check_labels(std::string_view op, std::span<const Tensor> x, const Tensor& label, const Tensor& score) {
+  TESSERA_CHECK(!x.empty() && x.size() <= kMostMaps, "{}: got {} maps, expected 1 .. {}", op, x.size(), kMostMaps);
+  LabelledRows all;
+  int64_t rows = 0;
+  for (const Tensor& map : x) {
+    check_wide(op, "x", map);
+    TESSERA_CHECK(map.rank() >= 1 && map.dtype() == x[0].dtype() && map.device() == x[0].device() && map.size(-1) == x[0].size(-1),
+                  "{}: got x {} beside {}, expected (rows..., classes) of the same type, place and classes", op, describe(map),
+                  describe(x[0]));
+    all.views.push_back(all.x.emplace_back(readable(map)).rows());
+    rows += all.views.back().rows;
+  }
+  check_vector(op, "label", label, rows, DType::kI32, x[0].device());
+  check_vector(op, "score", score, rows, DType::kF32, x[0].device());
+  if (x[0].device().kind != Device::Kind::kCpu) return all;
+  const auto* const p = label.data<int32_t>();
+  for (int64_t i = 0; i < rows; ++i) {
+    TESSERA_CHECK(p[i] >= -1 && p[i] < x[0].size(-1), "{}: got label[{}] = {}, expected -1 <= label < {}", op, i, p[i], x[0].size(-1));
+  }
+  return all;
+}
+
 void check_boxes(std::string_view op, const Tensor& boxes, const Tensor& target, const Tensor& weight) {
   check_wide(op, "boxes", boxes);
   TESSERA_CHECK(boxes.rank() == 2 && boxes.shape()[1] == 4, "{}: got boxes {}, expected (n, 4)", op, describe(boxes));
@@ -70,7 +104,26 @@ void bce_with_logits_backward(const Tensor& x, const Tensor& target, const Tenso
   backend_for(x.device()).bce_with_logits_backward(in.rows(), wanted.rows(), scale.raw(), gradient, accumulate);
 }
 
-Tensor ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& ciou) {
+Tensor bce_with_labels(std::span<const Tensor> x, const Tensor& label, const Tensor& score, const Tensor& into) {
+  const LabelledRows all = check_labels("bce_with_labels", x, label, score);
+  Tensor sum = sum_for("bce_with_labels", x[0], into);
+  backend_for(sum.device()).bce_with_labels(all.views, label.data<int32_t>(), score.data<float>(), sum.raw());
+  return sum;
+}
+
+std::vector<Tensor> bce_with_labels_backward(std::span<const Tensor> x, const Tensor& label, const Tensor& score,
+                                             const Tensor& scale) {
+  const LabelledRows all = check_labels("bce_with_labels_backward", x, label, score);
+  check_vector("bce_with_labels_backward", "scale", scale, 1, x[0]);
+  std::vector<Tensor> dx;
+  std::vector<RowsView> views;
+  for (const Tensor& map : x) views.push_back(dx.emplace_back(Tensor::empty(map.shape(), map.dtype(), map.device())).rows());
+  backend_for(scale.device())
+      .bce_with_labels_backward(all.views, label.data<int32_t>(), score.data<float>(), scale.raw(), views);
+  return dx;
+}
+
+Tensor ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& ciou, const Tensor& into) {
   check_boxes("ciou_loss", boxes, target, weight);
   void* values = nullptr;
   if (ciou.defined()) {
@@ -80,7 +133,7 @@ Tensor ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight
   }
   const Tensor in = readable(boxes);
   const Tensor wanted = readable(target);
-  Tensor sum = scalar_like(boxes);
+  Tensor sum = sum_for("ciou_loss", boxes, into);
   backend_for(boxes.device()).ciou_loss(in.rows(), wanted.rows(), weight.raw(), values, sum.raw());
   return sum;
 }
@@ -95,11 +148,11 @@ Tensor ciou_loss_backward(const Tensor& boxes, const Tensor& target, const Tenso
   return dboxes;
 }
 
-Tensor dfl_loss(const Tensor& logits, const Tensor& target, const Tensor& weight) {
+Tensor dfl_loss(const Tensor& logits, const Tensor& target, const Tensor& weight, const Tensor& into) {
   check_dfl("dfl_loss", logits, target, weight);
   const Tensor in = readable(logits);
   const Tensor wanted = readable(target);
-  Tensor sum = scalar_like(logits);
+  Tensor sum = sum_for("dfl_loss", logits, into);
   backend_for(logits.device()).dfl_loss(in.rows(), wanted.rows(), weight.raw(), sum.raw());
   return sum;
 }
@@ -115,11 +168,12 @@ Tensor dfl_loss_backward(const Tensor& logits, const Tensor& target, const Tenso
   return dlogits;
 }
 
-Tensor mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items) {
+Tensor mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items,
+                 const Tensor& into) {
   check_mask("mask_loss", coefficients, prototypes, masks, items);
   const Tensor c = readable(coefficients);
   const Tensor p = readable(prototypes);
-  Tensor sum = scalar_like(p);
+  Tensor sum = sum_for("mask_loss", p, into);
   backend_for(p.device()).mask_loss(c.rows(), p.image(), masks.data<int32_t>(), items, sum.raw());
   return sum;
 }

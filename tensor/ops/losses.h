@@ -3,6 +3,9 @@
 // the rows do and have their type, so that a device hands the one to the other without the host.
 #pragma once
 
+#include <span>
+#include <vector>
+
 #include "tensor/tensor.h"
 
 namespace tessera {
@@ -17,12 +20,20 @@ struct MaskLossItems {
   bool overlap;
 };
 
+inline constexpr size_t kMostMaps = 4;
+
 class LossOps {
  public:
   virtual ~LossOps() = default;
   // sum over all elements of max(x,0) - x*t + log(1 + exp(-|x|)).
   virtual void bce_with_logits(RowsView x, RowsView target, void* sum) = 0;
   virtual void bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) = 0;  // (sigmoid(x) - t) * scale
+
+  // The same over the rows of a few maps (at most kMostMaps), one map after the other, whose targets are score[r] in column label[r] of
+  // row r and 0 elsewhere; label -1: 0 everywhere. label and score have a place for each row of all maps. dx is written.
+  virtual void bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, void* sum) = 0;
+  virtual void bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score, const void* scale,
+                                        std::span<const RowsView> dx) = 0;
 
   // boxes (n x 4, corners) against target: sum of weight[i] * (1 - CIoU) (Zheng et al. 2020; alpha constant in the gradient,
   // spec 7.4). ciou (n values, may be null) receives the CIoU itself.
@@ -38,20 +49,25 @@ class LossOps {
   // pixels of the cross-entropy between sum_k c*p and the object's mask, counted inside its box only (x >= x1, x < x2, likewise y),
   // divided by area; summed over the items (spec 7.6).
   virtual void mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, void* sum) = 0;
-  // Both gradients are added to.
+  // Both gradients are written.
   virtual void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
                                   const void* scale, RowsView dcoefficients, ImageView dprototypes) = 0;
 };
 
 namespace ops {
-// Sums and scales are tensors of one element, of the type and on the device of the first argument.
+// Sums and scales are tensors of one element, of the type and on the device of the first argument; `into`, where it is given, is the
+// sum.
 Tensor bce_with_logits(const Tensor& x, const Tensor& target);
 void bce_with_logits_backward(const Tensor& x, const Tensor& target, const Tensor& scale, const Tensor& dx, bool accumulate);
-Tensor ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& ciou = {});
+// x (rows..., classes), label i32 and score f32 of all rows.
+Tensor bce_with_labels(std::span<const Tensor> x, const Tensor& label, const Tensor& score, const Tensor& into = {});
+std::vector<Tensor> bce_with_labels_backward(std::span<const Tensor> x, const Tensor& label, const Tensor& score, const Tensor& scale);
+Tensor ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& ciou = {}, const Tensor& into = {});
 Tensor ciou_loss_backward(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& scale);
-Tensor dfl_loss(const Tensor& logits, const Tensor& target, const Tensor& weight);
+Tensor dfl_loss(const Tensor& logits, const Tensor& target, const Tensor& weight, const Tensor& into = {});
 Tensor dfl_loss_backward(const Tensor& logits, const Tensor& target, const Tensor& weight, const Tensor& scale);
-Tensor mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items);
+Tensor mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items,
+                 const Tensor& into = {});
 void mask_loss_backward(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items,
                         const Tensor& scale, const Tensor& dcoefficients, const Tensor& dprototypes);
 }  // namespace ops

@@ -78,6 +78,16 @@ Tensor scale(const Tensor& x, double alpha) {
   return y;
 }
 
+Tensor scale_u8(const Tensor& x, double alpha, DType type) {
+  check_defined("scale_u8", "x", x);
+  TESSERA_CHECK(x.dtype() == DType::kU8 && is_floating(type), "scale_u8: got x {} for a result in {}, expected u8 for a floating type",
+                describe(x), name_of(type));
+  const Tensor in = readable(x);
+  Tensor y = Tensor::empty(x.shape(), type, x.device());
+  backend_for(x.device()).scale(in.rows(), alpha, y.rows());
+  return y;
+}
+
 }  // namespace ops
 
 }  // namespace tessera

@@ -19,7 +19,8 @@ class PointwiseOps {
   virtual void unary_backward(UnaryOp op, RowsView x, RowsView dy, RowsView dx, bool accumulate) = 0;
   virtual void binary(BinaryOp op, const StridedView& a, const StridedView& b, const StridedView& y) = 0;  // equal shapes (stride 0 broadcasts)
   virtual void add_scaled(RowsView x, double alpha, RowsView y) = 0;  // y += alpha * x
-  virtual void scale(RowsView x, double alpha, RowsView y) = 0;       // y = alpha * x; y may be x
+  // y = alpha * x; y may be x. x may be u8, and y of any floating type then.
+  virtual void scale(RowsView x, double alpha, RowsView y) = 0;
 };
 
 std::string_view name_of(UnaryOp op);
@@ -32,6 +33,7 @@ Tensor unary_backward(UnaryOp op, const Tensor& x, const Tensor& dy);
 Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b);
 void add_scaled(const Tensor& x, double alpha, const Tensor& y);  // y += alpha * x, equal shapes
 Tensor scale(const Tensor& x, double alpha);
+Tensor scale_u8(const Tensor& x, double alpha, DType type);  // of pixels; the result is of `type`
 }  // namespace ops
 
 }  // namespace tessera

@@ -203,6 +203,7 @@ void RefBackend::collect_positives(const AssignInput& in, const int32_t* mask_id
   const float image_w = float(params.image_width), image_h = float(params.image_height);
   const float mask_w = float(params.mask_width), mask_h = float(params.mask_height);
   std::fill(out.index, out.index + kAnchorLevels * out.capacity, int64_t{-1});
+  std::fill(out.label, out.label + in.rows(), -1);
   int64_t n = 0;
   double sum = 0;
   for (int l = 0; l < kAnchorLevels; ++l) {
@@ -232,8 +233,8 @@ void RefBackend::collect_positives(const AssignInput& in, const int32_t* mask_id
       out.weights[n] = value;
       out.image[n] = int32_t(image);
       out.mask[n] = mask_ids[object];
-      // An anchor without any overlap may have gone to an object that is none.
-      if (in.classes[object] >= 0) ref::row<float>(out.class_target[size_t(l)], row)[in.classes[object]] = value;
+      // An anchor without any overlap may have gone to an object that is none, whose class is -1.
+      out.label[first + row] = in.classes[object];
       sum += value;
       ++n;
     }

@@ -140,6 +140,39 @@ void RefBackend::bce_with_logits_backward(RowsView x, RowsView target, const voi
   });
 }
 
+namespace {
+// f(map, row of the map, its label or -1, its score) for the rows of all maps.
+template <class F>
+void for_each_labelled_row(std::span<const RowsView> x, const int32_t* label, const float* score, F&& f) {
+  for (size_t m = 0; m < x.size(); ++m) {
+    for (int64_t r = 0; r < x[m].rows; ++r) f(m, r, *label++, double(*score++));
+  }
+}
+}  // namespace
+
+void RefBackend::bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, void* result) {
+  ref::for_wide(x[0].t, [&]<class T>() {
+    double sum = 0;
+    for_each_labelled_row(x, label, score, [&](size_t m, int64_t r, int32_t l, double s) {
+      for (int64_t c = 0; c < x[m].cols; ++c) sum += cross_entropy(ref::row<T>(x[m], r)[c], c == l ? s : 0.0);
+    });
+    *static_cast<T*>(result) = T(sum);
+  });
+}
+
+void RefBackend::bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score, const void* factor,
+                                          std::span<const RowsView> dx) {
+  ref::for_wide(x[0].t, [&]<class T>() {
+    const double scale = *static_cast<const T*>(factor);
+    for_each_labelled_row(x, label, score, [&](size_t m, int64_t r, int32_t l, double s) {
+      for (int64_t c = 0; c < x[m].cols; ++c) {
+        const double difference = functors::Sigmoid::f(double(ref::row<T>(x[m], r)[c])) - (c == l ? s : 0.0);
+        ref::row<T>(dx[m], r)[c] = T(difference * scale);
+      }
+    });
+  });
+}
+
 double RefBackend::ciou_sum(RowsView boxes, RowsView target, const void* weight, void* values) {
   return ref::for_wide(boxes.t, [&]<class T>() {
     double sum = 0;
@@ -241,11 +274,11 @@ void RefBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes,
           sums[j] += gradient * coefficient[j];
         }
       });
-      for (int64_t j = 0; j < k; ++j) ref::put(ref::row<T>(dcoefficients, i)[j], coefficient_sums[size_t(j)], /*accumulate=*/true);
+      for (int64_t j = 0; j < k; ++j) ref::row<T>(dcoefficients, i)[j] = T(coefficient_sums[size_t(j)]);
     }
     const RowsView out = dprototypes.rows();
     for (int64_t r = 0; r < out.rows; ++r) {
-      for (int64_t j = 0; j < k; ++j) ref::put(ref::row<T>(out, r)[j], prototype_sums[size_t(r * k + j)], /*accumulate=*/true);
+      for (int64_t j = 0; j < k; ++j) ref::row<T>(out, r)[j] = T(prototype_sums[size_t(r * k + j)]);
     }
   });
 }

@@ -88,10 +88,14 @@ void RefBackend::add_scaled(RowsView x, double alpha, RowsView y) {
 }
 
 void RefBackend::scale(RowsView x, double alpha, RowsView y) {
-  ref::for_floating(x.t, [&]<class T>() {
-    for (int64_t r = 0; r < x.rows; ++r) {
-      for (int64_t c = 0; c < x.cols; ++c) ref::row<T>(y, r)[c] = ref::rounded<T>(alpha * ref::load(ref::row<T>(x, r)[c]));
-    }
+  ref::for_floating(y.t, [&]<class T>() {
+    const auto each = [&](auto value) {
+      for (int64_t r = 0; r < x.rows; ++r) {
+        for (int64_t c = 0; c < x.cols; ++c) ref::row<T>(y, r)[c] = ref::rounded<T>(alpha * value(r, c));
+      }
+    };
+    if (x.t == DType::kU8) return each([&](int64_t r, int64_t c) { return double(ref::row<uint8_t>(x, r)[c]); });
+    each([&](int64_t r, int64_t c) { return double(ref::load(ref::row<T>(x, r)[c])); });
   });
 }
 

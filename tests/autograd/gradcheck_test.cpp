@@ -135,6 +135,8 @@ TEST_CASE("softmax and gather") {
 
 TEST_CASE("loss terms") {
   check([](const Vars& v) { return ag::bce_with_logits(v[0], random({4, 3}, 50, 0.0, 1.0)); }, {random({4, 3}, 49)});
+  const Tensor label = Tensor::from_vector<int32_t>({2, -1, 0, 1, -1, 2}, {6}), score = Tensor::from_floats({0.9f, 0.5f, 0.2f, 1, 0, 0.7f}, {6});
+  check([&](const Vars& v) { return ag::bce_with_labels(v, label, score); }, {random({2, 3}, 60), random({2, 2, 3}, 61)});
   check([](const Vars& v) { return ag::dfl_loss(v[0], random({3, 4}, 52, 0.1, 14.9), random({3}, 53, 0.1, 1.0)); }, {random({3, 64}, 51)});
 
   const ag::MaskLossTargets masks{

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <limits>
 
 #include "tests/cpu/support.h"
@@ -178,8 +179,8 @@ TEST_CASE("gather and scatter of rows") {
   compare(
       [&](Backend& b) {
         Rows gathered(n, cols, 2), sums = table;
-        b.gather_rows(table.view(), index.data(), gathered.view());
-        b.scatter_add_rows(values.view(), index.data(), sums.view());
+        b.gather_rows(std::array{table.view()}, index.data(), gathered.view());
+        b.scatter_add_rows(values.view(), index.data(), std::array{sums.view()});
         Outputs out;
         append(out, gathered);
         append(out, sums);

@@ -12,13 +12,16 @@
 #include "autograd/grad_mode.h"
 #include "data/sample.h"
 #include "nn/io/safetensors.h"
+#include "nn/layers/conv2d.h"
 #include "nn/parameter_arena.h"
 #include "tensor/backend.h"
+#include "tensor/ops/random.h"
 #include "tensor/profiler.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/support/device_training.h"
 #include "tests/yolo/formula_model.h"
 #include "yolo/eval/predictor.h"
+#include "yolo/eval/replayed_forward.h"
 #include "yolo/train/loss.h"
 #include "yolo/train/memory_plan.h"
 
@@ -135,30 +138,24 @@ double whole_distance(const Named& a, const Named& b) {
 }
 
 // In 16 bits two orders of a sum round to different values, which batch norm over few pixels amplifies: the device may lie about as
-// far from f32 and from the reference in 16 bits as that lies from f32. One sample of each, and which way the last bit of a vector
-// of batch norm was rounded moves a sample from one assignment to another (fp16: 0.07 to 0.33, on the host as on the device, and
-// 0.4 % of the loss).
+// far from f32 as the reference in bf16 does, whose numbers are the coarser ones. In fp16 the samples themselves say little: which way
+// one bit was rounded moves them from 0.07 to 0.33.
 TEST_CASE("a training step on a device in 16 bits") {
   const NoHostAccess closed;
   const BackendGuard guard(*find_backend("ref"));
-  const Step wide = training_step(Device::cpu());
+  const Step wide = training_step(Device::cpu()), coarse = training_step(Device::cpu(), DType::kBF16);
+  const double rounding = whole_distance(coarse.gradients, wide.gradients);
   for (DType type : {DType::kBF16, DType::kF16}) {
     CAPTURE(name_of(type));
     const Step device = training_step(kCuda, type);
     check_no_reports();
-    const Step reference = training_step(Device::cpu(), type);
-    const double rounding = whole_distance(reference.gradients, wide.gradients);
-    const double apart = whole_distance(device.gradients, reference.gradients);
     const double from_wide = whole_distance(device.gradients, wide.gradients);
-    MESSAGE(std::string(name_of(type)), ": gradient of the reference ", rounding, " from f32, of the device ", from_wide,
-            ", of each other ", apart);
-    CHECK(rounding > 1e-5);  // it did compute in 16 bits
-    constexpr double kSpread = 6;
-    CHECK(apart <= 1.5 * std::max(rounding, from_wide));
-    CHECK(from_wide <= kSpread * rounding);
-    CHECK(std::abs(device.total / wide.total - 1) <= kSpread * std::abs(reference.total / wide.total - 1) + 5e-3);
-    CHECK(whole_distance(device.updated, wide.updated) <= kSpread * whole_distance(reference.updated, wide.updated) + 1e-6);
-    CHECK(whole_distance(device.averages, wide.averages) <= kSpread * whole_distance(reference.averages, wide.averages) + 1e-6);
+    MESSAGE(std::string(name_of(type)), ": gradient of the device ", from_wide, " from f32, of the reference in bf16 ", rounding);
+    CHECK(from_wide > 1e-5);  // it did compute in 16 bits
+    CHECK(from_wide <= 1.5 * rounding);
+    CHECK(std::abs(device.total / wide.total - 1) <= 1.5 * std::abs(coarse.total / wide.total - 1) + 1e-3);
+    CHECK(whole_distance(device.updated, wide.updated) <= 1.5 * whole_distance(coarse.updated, wide.updated) + 1e-6);
+    CHECK(whole_distance(device.averages, wide.averages) <= 1.5 * whole_distance(coarse.averages, wide.averages) + 1e-6);
   }
 }
 
@@ -200,7 +197,8 @@ TEST_CASE("a training step on a device does not wait for it") {
     update.run();
     CHECK(emulated::launches() == launched + 3);
     const Traffic during = before.since();
-    CHECK(during.launches > 500);
+    MESSAGE(during.launches, " launches");
+    CHECK(during.launches < 1000);
     if (step == 0) {
       first_step = during;  // puts constants and memory in place
     } else {
@@ -387,6 +385,75 @@ TEST_CASE("a prediction on a device") {
     CHECK(found.objects[i].box.x1 == doctest::Approx(wanted.objects[i].box.x1).epsilon(1e-3));
     CHECK(found.objects[i].box.y2 == doctest::Approx(wanted.objects[i].box.y2).epsilon(1e-3));
   }
+}
+
+// A prediction in f32 of 16-bit features: the device multiplies them as they are, the host widens them; both passes differ by the
+// rounding of weights and of the result's gradient, and by no more.
+TEST_CASE("predictions from 16-bit features") {
+  const NoHostAccess closed;
+  for (const DType type : {DType::kBF16, DType::kF16}) {
+    CAPTURE(name_of(type));
+    struct Pass {
+      std::vector<float> y, dx, dw, db;
+    };
+    const auto pass = [&](Device device) {
+      const auto numbers = [&](const Shape& shape, uint32_t what) {
+        const Tensor t = Tensor::empty(shape);
+        ops::uniform(t, {11, RngPurpose::kTest, what}, -1, 1);
+        return t;
+      };
+      Conv2d predict(32, 20, 1);
+      predict.weight.data().copy_from(numbers(predict.weight.shape(), 1));
+      predict.bias.data().copy_from(numbers({20}, 2));
+      predict.to(device);
+      const Variable x(numbers({2, 5, 7, 32}, 3).to(type).to(device), true);
+      const Variable y = predict.forward_wide(x);
+      CHECK(y.data().dtype() == DType::kF32);
+      y.backward(numbers({2, 5, 7, 20}, 4).to(device));
+      const auto values = [](const Tensor& t) { return t.to(DType::kF32).to_vector<float>(); };
+      return Pass{values(y.data()), values(x.grad()), values(predict.weight.grad()), values(predict.bias.grad())};
+    };
+    const Pass there = pass(kCuda), here = pass(Device::cpu());
+    const double rounding = type == DType::kBF16 ? 0x1p-8 : 0x1p-11;
+    CHECK(distance(there.y, here.y) <= rounding);
+    CHECK(distance(there.dx, here.dx) <= 2 * rounding);
+    CHECK(distance(there.dw, here.dw) <= rounding);
+    CHECK(distance(there.db, here.db) <= 1e-6);
+    CHECK(distance(there.y, here.y) > 0);
+  }
+  check_no_reports();
+}
+
+// Batches of one shape are recorded once they have come a few times; others run call by call; all have the bits of the network's own
+// forward pass.
+TEST_CASE("the network in evaluation is replayed") {
+  const NoHostAccess closed;
+  const auto model = small_model(kCuda);
+  set_formula_weights(*model);
+  model->set_compute_type(DType::kBF16);
+  model->train(false);
+  model->fold();
+  const NoGrad no_grad;
+  const Tensor batch = small_batch().images;
+  ReplayedForward forward(*model);
+  const auto graphs = [] { return emulated::calls("cudaGraphLaunch"); };
+  const uint64_t none = graphs();
+  for (int i = 0; i < 7; ++i) {
+    CAPTURE(i);
+    const int64_t images = i == 5 ? 1 : 2;
+    const Tensor pixels = batch.narrow(0, i % 2 == 0 || images == 2 ? 0 : 1, images);
+    if (i == 4) pixels.fill(77);
+    forward.place(pixels);
+    const RawOutputs got = forward.run(), wanted = model->forward(Variable(pixels.to(kCuda)));
+    CHECK(got.prototypes.data().to_vector<float>() == wanted.prototypes.data().to_vector<float>());
+    for (size_t l = 0; l < kLevels; ++l) {
+      CHECK(got.box[l].data().to_vector<float>() == wanted.box[l].data().to_vector<float>());
+      CHECK(got.cls[l].data().to_vector<float>() == wanted.cls[l].data().to_vector<float>());
+      CHECK(got.coefficients[l].data().to_vector<float>() == wanted.coefficients[l].data().to_vector<float>());
+    }
+    CHECK(graphs() - none == (i < StepReplay::kWarmUp ? 0 : i == 3 ? 1 : 2));
+  }
+  check_no_reports();
 }
 
 // Of one device's maps the host and the device find the same, bit for bit: boxes, scores, and masks of every size.

@@ -108,14 +108,7 @@ OpCase collect_case(const Sizes& s, int64_t positives, int64_t capacity) {
   }
   for (const char* name : {"weights", "area"}) slots.push_back({name, {capacity}, Role::kOut, Fit::kDense, {}, DType::kF32});
   for (const char* name : {"image", "mask"}) slots.push_back({name, {capacity}, Role::kOut, Fit::kDense, {}, DType::kI32});
-  for (size_t l = 0; l < kAnchorLevels; ++l) {
-    slots.push_back({fmt::format("class_target{}", l),
-                     {s.images * s.maps[l][0] * s.maps[l][1], s.classes},
-                     Role::kInOut,
-                     Fit::kRows,
-                     uniform(0, 0),
-                     DType::kF32});
-  }
+  slots.push_back({"label", {s.rows()}, Role::kOut, Fit::kDense, {}, DType::kI32});
   slots.push_back({"totals", {2}, Role::kOut, Fit::kDense, {}, DType::kF64});
   slots.push_back({"scales", {4}, Role::kOut, Fit::kDense, {}, DType::kF32});
   return {.method = "collect_positives",
@@ -141,7 +134,7 @@ OpCase collect_case(const Sizes& s, int64_t positives, int64_t capacity) {
                 out.mask = t["mask"].data<int32_t>();
                 out.mask_boxes = t["mask_boxes"].data<float>();
                 out.area = t["area"].data<float>();
-                for (size_t l = 0; l < kAnchorLevels; ++l) out.class_target[l] = t.rows(fmt::format("class_target{}", l));
+                out.label = t["label"].data<int32_t>();
                 out.totals = t["totals"].data<double>();
                 out.scales = t["scales"].data<float>();
                 b.collect_positives(input_of(s, t), t["mask_ids"].data<int32_t>(), t["target"].data<int32_t>(),

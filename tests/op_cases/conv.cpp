@@ -57,6 +57,24 @@ std::vector<OpCase> conv_cases() {
                       .winograd = winograd,
                       .flops = flops});
     };
+    list.push_back({.method = "conv2d",
+                    .detail = s.text() + " wide result",
+                    .slots = {{"x", s.x()},
+                              {"w", s.filter(), Role::kIn, Fit::kDense},
+                              {.name = "bias", .shape = {s.o}, .fit = Fit::kDense, .wide = true},
+                              {.name = "y", .shape = s.y(), .role = Role::kOut, .wide = true}},
+                    .run =
+                        [=](Backend& b, const Bound& t, bool) {
+                          const ConvEpilogue e{.bias = t.raw("bias")};
+                          if (b.conv2d_writes_wide()) return b.conv2d(t.image("x"), t.filter("w"), t.image("y"), p, e), 0.0;
+                          // What is there instead: the operands widened.
+                          const Tensor x = t["x"].to(t["y"].dtype()), w = t["w"].to(t["y"].dtype());
+                          return b.conv2d(x.image(), w.filter(), t.image("y"), p, e), 0.0;
+                        },
+                    .types = {DType::kBF16, DType::kF16},
+                    .length = double(s.k * s.k * s.i),
+                    .winograd = winograd,
+                    .flops = flops});
     forward("", false, Activation::kNone, false);
     forward(" bias", true, Activation::kNone, false);
     forward(" bias silu residual", true, Activation::kSilu, true);

@@ -1,4 +1,6 @@
 // Cross-entropy, CIoU, distribution focal loss, cropped masks.
+#include <array>
+
 #include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
@@ -77,6 +79,41 @@ std::vector<OpCase> loss_cases() {
              },
          .accumulates = true});
   }
+  // Maps of a few rows each; `classes` of none, of some, and of the last column.
+  for (int64_t classes : {1, 7, 80}) {
+    constexpr int64_t kRows[] = {40, 9, 3};
+    constexpr int64_t kAll = 52;
+    std::vector<Slot> slots, gradients;
+    for (size_t m = 0; m < 3; ++m) {
+      slots.push_back({fmt::format("x{}", m), {kRows[m], classes}, Role::kIn, Fit::kRows, uniform(-8, 8)});
+      gradients.push_back({fmt::format("dx{}", m), {kRows[m], classes}, Role::kOut});
+    }
+    const Values label = [=](Rng& rng, int64_t i) { return i % 5 == 0 ? double(rng.below(classes)) : i % 7 == 0 ? double(classes - 1) : -1.0; };
+    slots.push_back({"label", {kAll}, Role::kIn, Fit::kDense, label, DType::kI32});
+    slots.push_back({"score", {kAll}, Role::kIn, Fit::kDense, uniform(0, 1), DType::kF32});
+    const auto maps = [](const Bound& t, const std::string& name) {
+      return std::array{t.rows(name + "0"), t.rows(name + "1"), t.rows(name + "2")};
+    };
+    list.push_back({.method = "bce_with_labels",
+                    .detail = fmt::format("{} classes", classes),
+                    .slots = with(slots, {sum()}),
+                    .run =
+                        [=](Backend& b, const Bound& t, bool) {
+                          b.bce_with_labels(maps(t, "x"), t["label"].data<int32_t>(), t["score"].data<float>(), t.raw("sum"));
+                          return 0.0;
+                        },
+                    .length = 8});
+    gradients.push_back(scale(0.37));
+    list.push_back({.method = "bce_with_labels_backward",
+                    .detail = fmt::format("{} classes", classes),
+                    .slots = with(slots, gradients),
+                    .run =
+                        [=](Backend& b, const Bound& t, bool) {
+                          b.bce_with_labels_backward(maps(t, "x"), t["label"].data<int32_t>(), t["score"].data<float>(), t.raw("scale"),
+                                                     maps(t, "dx"));
+                          return 0.0;
+                        }});
+  }
   for (int64_t n : {1, 7, 100}) {
     const std::vector<Slot> boxes = {{"boxes", {n, 4}, Role::kIn, Fit::kRows, corners()},
                                      {"target", {n, 4}, Role::kIn, Fit::kRows, corners()},
@@ -154,7 +191,7 @@ std::vector<OpCase> loss_cases() {
     list.push_back(
         {.method = "mask_loss_backward",
          .detail = detail,
-         .slots = with(slots, {scale(0.8), {"dcoefficients", {n, k}, Role::kInOut}, {"dprototypes", {2, h, w, k}, Role::kInOut}}),
+         .slots = with(slots, {scale(0.8), {"dcoefficients", {n, k}, Role::kOut}, {"dprototypes", {2, h, w, k}, Role::kOut}}),
          .run =
              [overlap](Backend& b, const Bound& t, bool) {
                b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),

@@ -48,6 +48,12 @@ std::vector<OpCase> pointwise_cases() {
                     .types = kFloats,
                     .rounded_once = true});
     list.push_back({.method = "scale",
+                    .detail = to_string(shape) + " u8",
+                    .slots = {{"x", shape, Role::kIn, Fit::kRows, whole(0, 255), DType::kU8}, {"y", shape, Role::kOut}},
+                    .run = [](Backend& b, const Bound& t, bool) { return b.scale(t.rows("x"), 1 / 255.0, t.rows("y")), 0.0; },
+                    .types = kFloats,
+                    .rounded_once = true});
+    list.push_back({.method = "scale",
                     .detail = to_string(shape),
                     .slots = {{"x", shape}, {"y", shape, Role::kOut}},
                     .run = [](Backend& b, const Bound& t, bool) { return b.scale(t.rows("x"), -1.3, t.rows("y")), 0.0; },

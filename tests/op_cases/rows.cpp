@@ -1,4 +1,6 @@
 // Reductions, argmax, top-k, softmax, gather and scatter.
+#include <array>
+
 #include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
@@ -109,7 +111,7 @@ std::vector<OpCase> row_cases() {
                     .detail = "150 rows of 141 columns",
                     .slots = {{"x", {n, 141}}, index, {"y", {43, 141}, Role::kInOut}},
                     .run = [](Backend& b, const Bound& t,
-                              bool) { return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), t.rows("y")), 0.0; },
+                              bool) { return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), std::array{t.rows("y")}), 0.0; },
                     .types = {DType::kF32, DType::kBF16},
                     .length = 8});
   }
@@ -118,15 +120,38 @@ std::vector<OpCase> row_cases() {
     const Slot index{"index", {n}, Role::kIn, Fit::kDense, listed({5, 0, 0, 3, -1, 5, 5, 1}), DType::kI64};  // -1: no row
     list.push_back({.method = "gather_rows",
                     .detail = fmt::format("{} columns", cols),
-                    .slots = {{"x", {6, cols}, Role::kIn, Fit::kRows, whole(0, 100)}, index, {"y", {n, cols}, Role::kInOut, Fit::kRows, whole(0, 100)}},
+                    .slots = {{"x", {6, cols}, Role::kIn, Fit::kRows, whole(0, 100)}, index, {"y", {n, cols}, Role::kOut}},
                     .run = [](Backend& b, const Bound& t,
-                              bool) { return b.gather_rows(t.rows("x"), t["index"].data<int64_t>(), t.rows("y")), 0.0; },
+                              bool) { return b.gather_rows(std::array{t.rows("x")}, t["index"].data<int64_t>(), t.rows("y")), 0.0; },
                     .types = {DType::kF32, DType::kBF16, DType::kI64, DType::kI32, DType::kU8}});
     list.push_back({.method = "scatter_add_rows",
                     .detail = fmt::format("{} columns", cols),
                     .slots = {{"x", {n, cols}}, index, {"y", {6, cols}, Role::kInOut}},
                     .run = [](Backend& b, const Bound& t,
-                              bool) { return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), t.rows("y")), 0.0; },
+                              bool) { return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), std::array{t.rows("y")}), 0.0; },
+                    .types = {DType::kF32, DType::kBF16}});
+  }
+  for (int64_t cols : {3, 64}) {
+    // Rows of the first table come again; rows 2 and 5 are of none.
+    constexpr int64_t n = 7;
+    const Slot index{"index", {3, n}, Role::kIn, Fit::kDense,
+                     listed({4, -1, -1, 4, -1, -1, 0, -1, 1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 8, -1, -1}), DType::kI64};
+    const auto tables = [](const Bound& t) { return std::array{t.rows("a"), t.rows("b"), t.rows("c")}; };
+    const auto slots = [&](Role role) {
+      return std::vector<Slot>{{"a", {5, cols}, role}, {"b", {2, cols}, role}, {"c", {9, cols}, role}, index};
+    };
+    std::vector<Slot> gather = slots(Role::kIn), scatter = slots(Role::kInOut);
+    gather.push_back({"y", {n, cols}, Role::kOut});
+    scatter.push_back({"x", {n, cols}});
+    list.push_back({.method = "gather_rows",
+                    .detail = fmt::format("three tables, {} columns", cols),
+                    .slots = gather,
+                    .run = [=](Backend& b, const Bound& t, bool) { return b.gather_rows(tables(t), t["index"].data<int64_t>(), t.rows("y")), 0.0; },
+                    .types = {DType::kF32, DType::kBF16}});
+    list.push_back({.method = "scatter_add_rows",
+                    .detail = fmt::format("three tables, {} columns", cols),
+                    .slots = scatter,
+                    .run = [=](Backend& b, const Bound& t, bool) { return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), tables(t)), 0.0; },
                     .types = {DType::kF32, DType::kBF16}});
   }
   return list;

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 
 #include "tensor/backend.h"
@@ -31,6 +32,16 @@ TEST_CASE("cross-entropy at known points") {
   const Tensor x = Tensor::from_floats({0, 200, -200, 200}, {4});
   CHECK(ops::bce_with_logits(x.narrow(0, 0, 1), Tensor::from_floats({0.3f}, {1})).item() == doctest::Approx(std::log(2.0)));
   CHECK(ops::bce_with_logits(x.narrow(0, 1, 2), Tensor::from_floats({1, 0}, {2})).item() == doctest::Approx(0.0));
+  // Labels are targets with one entry a row.
+  const Tensor logits = Tensor::from_floats({0.5f, -2, 3, 1, 0, -1}, {2, 3});
+  const Tensor label = Tensor::from_vector<int32_t>({1, -1}, {2}), score = Tensor::from_floats({0.75f, 0.5f}, {2});
+  const Tensor dense = Tensor::from_floats({0, 0.75f, 0, 0, 0, 0}, {2, 3}), one = Tensor::scalar(1);
+  const std::array maps{logits};
+  CHECK(ops::bce_with_labels(maps, label, score).item() == doctest::Approx(ops::bce_with_logits(logits, dense).item()).epsilon(1e-6));
+  const Tensor dx = Tensor::empty({2, 3});
+  ops::bce_with_logits_backward(logits, dense, one, dx, false);
+  const std::vector<float> wanted = dx.to_vector<float>(), got = ops::bce_with_labels_backward(maps, label, score, one)[0].to_vector<float>();
+  for (size_t i = 0; i < wanted.size(); ++i) CHECK(got[i] == doctest::Approx(wanted[i]).epsilon(1e-6));
   CHECK(ops::bce_with_logits(x.narrow(0, 3, 1), Tensor::from_floats({0}, {1})).item() == doctest::Approx(200.0));
 }
 

@@ -1,6 +1,6 @@
 // When a step runs call by call, is recorded and is replayed, and what becomes of it when that fails; with a device that only
 // counts.
-#include "yolo/train/step_replay.h"
+#include "yolo/step_replay.h"
 
 #include <doctest/doctest.h>
 

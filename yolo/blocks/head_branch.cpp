@@ -1,7 +1,5 @@
 #include "yolo/blocks/head_branch.h"
 
-#include "autograd/functions/pointwise.h"
-
 namespace tessera {
 
 HeadBranch::HeadBranch(int64_t in, int64_t hidden, int64_t out)
@@ -13,8 +11,8 @@ HeadBranch::HeadBranch(int64_t in, int64_t hidden, int64_t out)
 }
 
 Variable HeadBranch::forward(const Variable& x, const Tensor& into) {
-  const Variable features = conv1.forward(conv0.forward(x));
-  return predict.forward(ag::cast(features, wide_of(features.data().dtype())), into);
+  TESSERA_CHECK(!into.defined(), "HeadBranch: what it predicts is a tensor of its own");
+  return predict.forward_wide(conv1.forward(conv0.forward(x)));
 }
 
 }  // namespace tessera

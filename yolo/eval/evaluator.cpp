@@ -15,6 +15,7 @@
 #include "yolo/eval/image_result.h"
 #include "yolo/eval/masks.h"
 #include "yolo/eval/original_ap.h"
+#include "yolo/eval/replayed_forward.h"
 
 namespace tessera {
 
@@ -170,16 +171,16 @@ std::vector<ImageResult> process_batch(const Batch& batch, const BatchDetections
 }
 
 // Every image goes its own way through the network in evaluation, so the outputs are those of the whole batch, bit for bit.
-RawOutputs forward_in_parts(YoloSeg& model, const Batch& batch, Device device, double& preprocess_ms, double& inference_ms) {
+RawOutputs forward_in_parts(ReplayedForward& forward, const Batch& batch, Device device, double& preprocess_ms, double& inference_ms) {
   const int64_t n = batch.size(), step = images_at_once(n, batch.images.size(1) * batch.images.size(2), device);
   RawOutputs all;
   for (int64_t first = 0; first < n; first += step) {
     const int64_t count = std::min(step, n - first);
     const auto t0 = Clock::now();
-    const Variable images = normalize(batch.images.narrow(0, first, count).to(device));
+    forward.place(batch.images.narrow(0, first, count));
     preprocess_ms += ms_since(t0);
     const auto t1 = Clock::now();
-    RawOutputs part = model.forward(images);
+    RawOutputs part = forward.run();
     const auto place = [&](Variable& into, const Variable& from) {
       const Tensor& t = from.data();
       if (!into.defined()) into = Variable(Tensor::empty({n, t.size(1), t.size(2), t.size(3)}, t.dtype(), t.device()));
@@ -367,6 +368,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   detection.max_detections = options_.max_detections;
   double load = 0, preprocess = 0, inference = 0, loss = 0, postprocess = 0, evaluate = 0;
   int64_t batches = 0, done = 0, own = 0;
+  ReplayedForward forward(model);
   loader.start_epoch(0);
   for (Batch batch; batches < loader.rounds(); ++batches) {
     RankPart part;
@@ -374,7 +376,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
     const auto t0 = Clock::now();
     if (loader.next(batch)) {  // or else the last round has no image for this rank
       load += ms_since(t0);
-      const RawOutputs outputs = forward_in_parts(model, batch, device, preprocess, inference);
+      const RawOutputs outputs = forward_in_parts(forward, batch, device, preprocess, inference);
       if (hooks.loss) {
         const auto t3 = Clock::now();
         part.loss = hooks.loss(outputs, batch);

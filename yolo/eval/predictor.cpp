@@ -66,7 +66,7 @@ std::vector<std::vector<ObjectPrediction>> original_objects(const BatchDetection
 }
 
 Predictor::Predictor(YoloSeg& model, std::vector<std::string> names, PredictorOptions options)
-    : model_(model), names_(std::move(names)), options_(std::move(options)), was_training_(model.training()) {
+    : model_(model), forward_(model), names_(std::move(names)), options_(std::move(options)), was_training_(model.training()) {
   const auto refuse = [](std::string message, std::string hint = {}) {
     throw Error(ErrorCode::kUsage, std::move(message), {}, std::move(hint));
   };
@@ -130,10 +130,10 @@ std::vector<Prediction> Predictor::run(std::span<const Image> images) {
       const Image boxed = letterbox(images[group[size_t(i)]], plans[group[size_t(i)]]);
       std::memcpy(pixels + size_t(i) * boxed.pixels.size(), boxed.pixels.data(), boxed.pixels.size());
     });
-    const Variable normalized = normalize(input.to(model_.device()));
+    forward_.place(input);
     const double preprocess_ms = ms_since(preprocessing) / double(n);
     const auto inferring = Clock::now();
-    const RawOutputs outputs = model_.forward(normalized);
+    const RawOutputs outputs = forward_.run();
     backend_for(model_.device()).synchronize();  // the time is the network's own
     const double inference_ms = ms_since(inferring) / double(n);
     const auto postprocessing = Clock::now();

@@ -9,6 +9,7 @@
 #include "data/image.h"
 #include "data/transforms/letterbox.h"
 #include "yolo/eval/masks.h"
+#include "yolo/eval/replayed_forward.h"
 #include "yolo/model.h"
 
 namespace tessera {
@@ -61,6 +62,7 @@ class Predictor {
 
  private:
   YoloSeg& model_;
+  ReplayedForward forward_;
   std::vector<std::string> names_;
   PredictorOptions options_;
   bool was_training_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/functions/concat.h"
 #include "autograd/functions/index.h"
 #include "autograd/functions/loss.h"
 #include "autograd/functions/matmul.h"
@@ -33,7 +34,7 @@ ops::AnchorMaps maps_of(const RawOutputs& outputs, int64_t image_height) {
 
 // The host knows how many positives there are and leaves the other rows away.
 void leave_rows_away(ops::Positives& p, int64_t rows) {
-  p.index = p.index.narrow(1, 0, rows);
+  p.index = p.index.narrow(1, 0, rows).contiguous();
   for (Tensor* t : {&p.anchors, &p.corners, &p.distances, &p.weights, &p.image, &p.mask, &p.mask_boxes, &p.area}) {
     *t = t->narrow(0, 0, rows);
   }
@@ -72,14 +73,11 @@ void scale_over_ranks_in_stream(ops::Positives& p, int64_t images, const Tensor&
   p.scales.copy_from(ops::binary(BinaryOp::kDivide, ops::binary(BinaryOp::kMultiply, gains, all.narrow(0, 2, 1)), divisors));
 }
 
-// Sum of the cross-entropy of every class of every anchor against the target scores.
-Variable class_sum(const RawOutputs& outputs, const ops::Positives& positives) {
-  Variable sum;
-  for (size_t level = 0; level < kLevels; ++level) {
-    const Variable part = ag::bce_with_logits(outputs.cls[level], positives.class_target[level]);
-    sum = sum.defined() ? ag::add(sum, part) : part;
-  }
-  return sum;
+// Sums of the terms, which lie side by side, times their scales.
+Variable weighted(const std::vector<Variable>& terms, const Tensor& scales) {
+  const auto n = int64_t(terms.size());
+  const Variable row = ag::view(ag::concat_channels(terms), {1, n});
+  return ag::view(ag::matmul(row, Variable(scales.narrow(0, 0, n).view({n, 1}))), {});
 }
 
 // (P, 64) logits to corners (P, 4) in grid units: anchor -+ expectation over the bins.
@@ -89,10 +87,10 @@ Variable predicted_boxes(const Variable& logits, const Tensor& anchors, const Te
   return ag::add(Variable(anchors), ag::multiply(distances, Variable(outwards)));
 }
 
-Variable mask_sum(const RawOutputs& outputs, const LossTargets& targets, const ops::Positives& positives) {
+Variable mask_sum(const RawOutputs& outputs, const LossTargets& targets, const ops::Positives& positives, const Tensor& into) {
   TESSERA_CHECK(targets.masks.defined(), "loss: targets without masks");
   const ag::MaskLossTargets items{positives.image, positives.mask, positives.mask_boxes, positives.area, targets.overlap};
-  return ag::mask_loss(ag::gather_rows(outputs.coefficients, positives.index), outputs.prototypes, targets.masks, items);
+  return ag::mask_loss(ag::gather_rows(outputs.coefficients, positives.index), outputs.prototypes, targets.masks, items, into);
 }
 
 }  // namespace
@@ -182,20 +180,21 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
   LossResult result;
   result.gains = gains_;
   result.totals = p.totals;
-  // Adds scales[k] * sum to the total and returns the sum.
-  const auto term = [&](int64_t k, const Variable& sum) {
-    const Variable scaled = ag::multiply(sum, Variable(p.scales.narrow(0, k, 1).view({})));
-    result.total = result.total.defined() ? ag::add(result.total, scaled) : scaled;
-    return sum.data();
-  };
-  result.cls = term(0, class_sum(outputs, p));
+  constexpr int64_t kTerms = LossResult::kTerms;
+  result.terms = Tensor::empty({kTerms}, DType::kF32, device);
+  const auto place = [&](int64_t k) { return result.terms.narrow(0, k, 1); };
+  std::vector<Variable> terms{ag::bce_with_labels(outputs.cls, p.label, assignment.score, place(0))};
   if (device.kind == Device::Kind::kCpu)
     leave_rows_away(p, std::max<int64_t>(int64_t(p.totals.data<double>()[1]), ranks_ != nullptr ? 1 : 0));
-  if (p.weights.numel() == 0) return result;
-  const Variable logits = ag::gather_rows(outputs.box, p.index);
-  result.box = term(1, ag::ciou_loss(predicted_boxes(logits, p.anchors, bins, outwards), p.corners, p.weights));
-  result.dfl = term(2, ag::dfl_loss(logits, p.distances, p.weights));
-  result.seg = term(3, mask_sum(outputs, targets, p));
+  if (p.weights.numel() > 0) {
+    const Variable logits = ag::gather_rows(outputs.box, p.index);
+    terms.push_back(ag::ciou_loss(predicted_boxes(logits, p.anchors, bins, outwards), p.corners, p.weights, place(1)));
+    terms.push_back(ag::dfl_loss(logits, p.distances, p.weights, place(2)));
+    terms.push_back(mask_sum(outputs, targets, p, place(3)));
+  } else {
+    result.terms.narrow(0, 1, kTerms - 1).fill(0);
+  }
+  result.total = weighted(terms, p.scales);
   return result;
 }
 
@@ -204,28 +203,26 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const Batch& 
   return (*this)(outputs, place(batch, outputs.box[0].size(0), h, w, outputs.prototypes.data().device()));
 }
 
-Tensor LossResult::sums() const {
-  const Tensor all = Tensor::zeros({kSums}, DType::kF64, totals.device());
-  all.narrow(0, 0, 2).copy_from(totals);
-  int64_t at = 2;
-  for (const Tensor* sum : {&box, &seg, &cls, &dfl}) {
-    if (sum->defined()) all.narrow(0, at, 1).copy_from(sum->view({1}));
-    ++at;
-  }
-  return all;
+void LossResult::write_sums(const Tensor& into) const {
+  into.narrow(0, 0, 2).copy_from(totals);
+  into.narrow(0, 2, kTerms).copy_from(terms);
 }
 
-LossReport LossResult::report() const { return report_of(sums().to_vector<double>().data(), gains); }
+LossReport LossResult::report() const {
+  const Tensor sums = Tensor::empty({kSums}, DType::kF64, totals.device());
+  write_sums(sums);
+  return report_of(sums.to_vector<double>().data(), gains);
+}
 
 LossReport LossResult::report_of(const double* v, const LossGains& gains) {
   LossReport r;
   r.target_score_sum = v[0];
   r.positives = int64_t(v[1]);
   const double norm = std::max(v[0], 1.0);
-  r.items.box = gains.box * v[2] / norm;
-  r.items.seg = gains.box * v[3] / std::max(v[1], 1.0);
-  r.items.cls = gains.cls * v[4] / norm;
-  r.items.dfl = gains.dfl * v[5] / norm;
+  r.items.cls = gains.cls * v[2] / norm;
+  r.items.box = gains.box * v[3] / norm;
+  r.items.dfl = gains.dfl * v[4] / norm;
+  r.items.seg = gains.box * v[5] / std::max(v[1], 1.0);
   return r;
 }
 

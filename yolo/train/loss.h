@@ -30,14 +30,14 @@ struct LossResult {
 
   // Waits for the device and fetches what it says, in one piece.
   LossReport report() const;
-  // The two halves of it: f64 (kSums) where the network is, and what they mean once they are fetched.
-  static constexpr int64_t kSums = 6;
-  Tensor sums() const;
+  // The two halves of it: f64 (kSums) where the network is, totals and then terms, and what they mean once they are fetched.
+  static constexpr int64_t kTerms = 4, kSums = 2 + kTerms;
+  void write_sums(const Tensor& into) const;
   static LossReport report_of(const double* sums, const LossGains& gains);
 
   LossGains gains;
-  Tensor box, seg, cls, dfl;  // sums of the terms, scalars; undefined: 0
-  Tensor totals;              // of ops::Positives
+  Tensor terms;   // f32 (kTerms): sums of class, box, distance and mask term
+  Tensor totals;  // of ops::Positives
 };
 
 class SegmentationLoss {

@@ -37,7 +37,9 @@ Variable stand_in_loss(const RawOutputs& outputs, const Tensor& masks) {
   };
   Variable total;
   const auto add = [&](const Variable& term) { total = total.defined() ? ag::add(total, term) : term; };
-  for (const Variable& scores : outputs.cls) add(ag::bce_with_logits(scores, zeros(scores.shape())));
+  int64_t rows = 0;
+  for (const Variable& scores : outputs.cls) rows += scores.data().numel() / scores.size(-1);
+  add(ag::bce_with_labels(outputs.cls, listed(int32_t{-1}, {rows}), zeros({rows})));
   const Tensor index = listed(int64_t{0}, {kLevels, n});
   add(ag::dfl_loss(ag::gather_rows(outputs.box, index), zeros({n, 4}), zeros({n})));
   const ag::MaskLossTargets items{listed(int32_t{0}, {n}), listed(int32_t{0}, {n}), zeros({n, 4}), listed(1.0f, {n}), true};
@@ -88,7 +90,7 @@ struct MemoryPlan::Rehearsal {
     }
     for (int64_t i = 0; i < steps; ++i) {
       const Tensor images = made.front().images.narrow(0, 0, batch).to(request.device), masks = made.front().masks.to(request.device);
-      stand_in_loss(model->forward(normalize(images)), masks).backward();
+      stand_in_loss(model->forward(Variable(images)), masks).backward();
     }
   }
 
@@ -104,7 +106,7 @@ struct MemoryPlan::Rehearsal {
     model->fold();
     {
       const int64_t at_once = images_at_once(batch, request.imgsz * request.imgsz, request.device);
-      RawOutputs outputs = model->forward(normalize(made.front().images.narrow(0, 0, at_once).to(request.device)));
+      RawOutputs outputs = model->forward(Variable(made.front().images.narrow(0, 0, at_once).to(request.device)));
       if (at_once < batch) {
         const auto whole = [&](Variable& v) {
           const Tensor& t = v.data();

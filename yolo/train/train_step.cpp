@@ -99,14 +99,14 @@ void TrainStep::place(const Batch& batch) {
 
 void TrainStep::work(bool with_update) {
   const RoundedWeights rounded(update_.arena(), model_.compute_type());
-  const LossResult loss = loss_(model_.forward(normalize(images_)), targets_);
+  const LossResult loss = loss_(model_.forward(Variable(images_)), targets_);
   ranks_.backward(loss.total, update_.loss_seed());
   if (own_statistics_) ranks_.broadcast_buffers();
   if (with_update) {
     const ScopeGuard scope(&update_);
     update_.run();
   }
-  feedback_.narrow(0, 0, LossResult::kSums).copy_from(loss.sums());
+  loss.write_sums(feedback_.narrow(0, 0, LossResult::kSums));
   feedback_.narrow(0, LossResult::kSums, kUpdateSlots).copy_from(update_.state());
 }
 

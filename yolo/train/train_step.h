@@ -14,7 +14,7 @@
 #include "tensor/upload_ring.h"
 #include "yolo/model.h"
 #include "yolo/train/loss.h"
-#include "yolo/train/step_replay.h"
+#include "yolo/step_replay.h"
 
 namespace tessera {
 

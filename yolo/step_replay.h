@@ -1,4 +1,4 @@
-// Decides how a training step runs: call by call until it is warm, then recorded, then replayed.
+// Decides how work that comes again and again runs, as a training step: call by call until it is warm, then recorded, then replayed.
 //
 //   first kWarmUp steps of a form    call by call: caches, kernels and plans come into being
 //   the next one                     recorded, and replayed at once

@@ -1,4 +1,4 @@
-#include "yolo/train/step_replay.h"
+#include "yolo/step_replay.h"
 
 #include <functional>
 
