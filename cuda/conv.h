@@ -40,6 +40,14 @@ void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw,
 void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate);
 }  // namespace tiled
 
+namespace stem {
+// False, and nothing done: not of pictures (three channels, 3 x 3, stride 2, 16 bits).
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
+// The gradient of such a filter in chunks of the pixels, 0 if it is none; partial is (chunks, O, 3, 3, 3) and its sums are the result.
+int weight_chunks(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p);
+void backward_weight_chunks(const ImageView& x, const ImageView& dy, const ConvParams& p, int chunks, float* partial);
+}  // namespace stem
+
 namespace wgmma {
 // False, and nothing done: not on this device, not for this type or shape.
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
