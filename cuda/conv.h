@@ -54,6 +54,11 @@ bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
 bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
+// What conv2d() tries: patches, for 3 x 3 at stride 1 of few channels, then tiles.
+bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
+bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
+bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
+                                const ConvEpilogue& epilogue);
 }  // namespace wgmma
 
 }  // namespace tessera::cuda

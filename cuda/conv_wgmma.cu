@@ -3,6 +3,7 @@
 #include "cuda/conv.h"
 #include "cuda/conv_launch.cuh"
 #include "cuda/device/warpgroup.cuh"
+#include "tensor/base/env.h"
 
 namespace tessera::cuda::wgmma {
 
@@ -35,13 +36,23 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   }
 }
 
+bool patches() {
+  static const bool use = env("TESSERA_CONV_PATCHES").value_or("1") != "0";
+  return use;
+}
+
 }  // namespace
 
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  return (patches() && patch_conv2d(x, w, y, p, epilogue)) || tile_conv2d(x, w, y, p, epilogue);
+}
+
+bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
   return run<true>("conv2d, wgmma", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue);
 }
 
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
+  if (patches() && patch_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
   return run<false>("conv2d_backward_data, wgmma", dy, w, dx, {true, size32(p.stride), size32(p.pad)}, adding_to(dx, accumulate));
 }
 

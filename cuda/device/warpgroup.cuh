@@ -30,7 +30,7 @@ struct WarpgroupTile {
   static constexpr int kRightWidth = kRightAlongK ? kCols : kCols == 96 ? 128 : kCols;  // of the panels
   static constexpr int kDepth = 64;
   static constexpr int kGroup = 2;  // columns that each() hands out at once
-  static constexpr int kStages = kRightWidth > 96 ? 3 : 4;  // two blocks fit
+  static constexpr int kStages = 3;  // two blocks leave room for a cache
   using Left = TurningPanel<kRows, kLeftAlongK>;
   using Right = TurningPanel<kRightWidth, kRightAlongK>;
 
