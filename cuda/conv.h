@@ -33,6 +33,8 @@ namespace tiled {
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate);
+// dw (+)= the sum of `chunks` filters in f32, one after the other.
+void add_filter_chunks(const float* partial, int chunks, const FilterView& dw, bool accumulate);
 void bias_backward(RowsView dy, void* dbias, bool accumulate);
 void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
@@ -43,17 +45,17 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
 namespace stem {
 // False, and nothing done: not of pictures (three channels, 3 x 3, stride 2, 16 bits).
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
-// The gradient of such a filter in chunks of the pixels, 0 if it is none; partial is (chunks, O, 3, 3, 3) and its sums are the result.
-int weight_chunks(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p);
-void backward_weight_chunks(const ImageView& x, const ImageView& dy, const ConvParams& p, int chunks, float* partial);
+bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 }  // namespace stem
 
 namespace wgmma {
 // False, and nothing done: not on this device, not for this type or shape.
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
+bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
+bool patches();  // TESSERA_CONV_PATCHES
 // What conv2d() tries: patches, for 3 x 3 at stride 1 of few channels, then tiles.
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
 bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);

@@ -1,4 +1,4 @@
-// 3 x 3 convolution of few channels at stride 1, and its gradient by the data, in 16 bits on the warpgroup instructions of sm_90a.
+// 3 x 3 convolution of few channels at stride 1, and its gradients, in 16 bits on the warpgroup instructions of sm_90a.
 // Compiled for sm_90a and nothing else (cmake/cuda.cmake).
 //
 // The tiled kernel brings each pixel to shared memory nine times, and the filter once for each tile. Here the filter stays in shared
@@ -167,6 +167,110 @@ __global__ void __launch_bounds__(kThreads, 1)
   wait_for_copies<0>();
 }
 
+constexpr int kWeightThreads = 384;  // a warpgroup for each row of the filter
+constexpr int kOuts = 64;
+
+struct WeightShared {
+  struct alignas(1024) Patch {
+    uint16_t v[(kPatchSide * kPatchSide + 7) / 8 * 8][kMostChannels];
+  };
+  struct alignas(1024) Tile {
+    uint16_t v[kSide * kSide][kOuts];
+  };
+  Patch x[2];
+  Tile dy[2];
+};
+
+// partial[chunk, o, ky, kx, c] = sum over the chunk's pixels of dy[pixel, o] x[pixel at (ky, kx), c]
+//
+// Block (chunk, tile of outputs, tile of channels): a run of the images' tiles. A product has kOuts rows, kCols columns, and two by
+// eight pixels for k: lines of both panels are pixels. The next tile comes while this one is multiplied.
+template <class T, int kCols>
+__global__ void __launch_bounds__(kWeightThreads, 1)
+    conv_patch_weight_kernel(Images<const T> x, Images<const T> dy, PatchTiles tiles, int per_chunk, float* partial) {
+  TESSERA_DYNAMIC_SHARED(WeightShared, shared);
+  const int first_out = int(blockIdx.y) * kOuts;
+  const int first_col = int(blockIdx.z) * kCols;
+  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x % 128 / kWarp), ky = int(threadIdx.x / 128);
+  constexpr int kPieces = 8;
+  const int piece = int(threadIdx.x % kPieces) * 8;
+  const int first_line = int(threadIdx.x / kPieces);
+  constexpr int kLinesAtOnce = kWeightThreads / kPieces;
+
+  const int end = min((int(blockIdx.x) + 1) * per_chunk, tiles.count);
+  auto fill = [&](int at, int tile) {
+    if (tile < end) {
+      const int above = tile / tiles.across;
+      const int n = above / tiles.down;
+      const int first_row = (above - n * tiles.down) * kSide;
+      const int first = (tile - above * tiles.across) * kSide;
+      if (piece < kCols) {
+        for (int line = first_line; line < kPatchSide * kPatchSide; line += kLinesAtOnce) {
+          const int in_patch = line / kPatchSide;
+          const int row = first_row - kBorder + in_patch;
+          const int col = first - kBorder + line - in_patch * kPatchSide;
+          const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w) && first_col + piece < x.c;
+          copy_ahead(&shared->x[at].v[line][piece ^ line % 8 * 8], x.pixel(n, row, col) + first_col + piece, inside);
+        }
+      }
+      for (int line = first_line; line < kSide * kSide; line += kLinesAtOnce) {
+        const int row = first_row + line / kSide;
+        const int col = first + line % kSide;
+        const bool inside = row < dy.h && col < dy.w && first_out + piece < dy.c;
+        copy_ahead(&shared->dy[at].v[line][piece ^ line % 8 * 8], dy.pixel(n, row, col) + first_out + piece, inside);
+      }
+    }
+    close_copies();
+  };
+
+  float sum[3][kCols / 8][2][2] = {};  // of each kx
+  int now = 0;
+  const int begin = int(blockIdx.x) * per_chunk;
+  fill(0, begin);
+  for (int tile = begin; tile < end; ++tile) {
+    fill(1 - now, tile + 1);
+    wait_for_copies<1>();
+    publish_to_products();
+    __syncthreads();
+    open_products();
+#pragma unroll
+    for (int step = 0; step < kSide * kSide / 16; ++step) {
+      const int row = step / 2 * 2, col = step % 2 * 8;
+#pragma unroll
+      for (int kx = 0; kx < 3; ++kx) {
+        begin_multiply_add<T, false, false, kSide, kPatchSide>(sum[kx], shared->dy[now].v[row * kSide + col],
+                                                               shared->x[now].v[(row + ky) * kPatchSide + col + kx]);
+      }
+    }
+    close_products();
+#pragma unroll
+    for (int kx = 0; kx < 3; ++kx) wait_for_products(sum[kx]);
+    now = 1 - now;
+    __syncthreads();  // the tile after the next may come
+  }
+  wait_for_copies<0>();
+
+#pragma unroll
+  for (int kx = 0; kx < 3; ++kx) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int out = first_out + warp * 16 + half * 8 + lane / 4;
+      float* const to = partial + ((int64_t(blockIdx.x) * dy.c + out) * kTaps + ky * 3 + kx) * x.c;
+#pragma unroll
+      for (int j = 0; j < kCols / 8; ++j) {
+        const int col = first_col + j * 8 + lane % 4 * 2;
+        if (out < dy.c && col < x.c) store_pack<2>(to + col, Pack<float, 2>{{sum[kx][j][half][0], sum[kx][j][half][1]}});
+      }
+    }
+  }
+}
+
+PatchTiles tiles_of(const ImageView& y, int cols) {
+  PatchTiles tiles{int(blocks_for(y.w, kSide)), int(blocks_for(y.h, kSide)), 0, int(blocks_for(y.c, cols))};
+  tiles.count = size32(int64_t(tiles.across) * tiles.down * y.n);
+  return tiles;
+}
+
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
          const ConvEpilogue& epilogue) {
@@ -175,8 +279,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   auto run_type = [&]<class T>() {
     if (!in_packs<T>(x, w, y)) return false;
     auto tile = [&]<int kCols>() {
-      PatchTiles tiles{int(blocks_for(y.w, kSide)), int(blocks_for(y.h, kSide)), 0, int(blocks_for(y.c, kCols))};
-      tiles.count = size32(int64_t(tiles.across) * tiles.down * y.n);
+      const PatchTiles tiles = tiles_of(y, kCols);
       const dim3 blocks(unsigned(std::min(tiles.count, std::max(1, device().multiprocessors / tiles.cols))), unsigned(tiles.cols));
       launch(name, {blocks, dim3(kThreads), sizeof(PatchShared<kCols, kFilterAlongK>)}, conv_patch_kernel<T, kCols, kFilterAlongK>,
              images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles, static_cast<const float*>(epilogue.bias),
@@ -209,6 +312,33 @@ bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, c
 bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
                                 const ConvEpilogue& epilogue) {
   return run<false>("conv2d_backward_data, patches", dy, w, dx, p, epilogue);
+}
+
+bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
+  if (!patches() || device().major != 9 || dw.kh != 3 || dw.kw != 3 || p.stride != 1 || p.pad != 1) return false;
+  auto run_type = [&]<class T>() {
+    if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
+    auto tile = [&]<int kCols>() {
+      constexpr int kEnough = 128;  // a block fills a multiprocessor, and every chunk more is a filter more to add
+      const PatchTiles tiles = tiles_of(dy, kOuts);
+      const int parts = tiles.cols * int(blocks_for(x.c, kCols));
+      const int most = std::clamp(kEnough / parts, 1, std::max(1, tiles.count));
+      const int per_chunk = (tiles.count + most - 1) / most;
+      const int chunks = std::max(1, (tiles.count + per_chunk - 1) / std::max(1, per_chunk));
+      const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * dw.i);
+      launch("conv2d_backward_weight, patches",
+             {dim3(unsigned(chunks), unsigned(tiles.cols), blocks_for(x.c, kCols)), dim3(kWeightThreads), sizeof(WeightShared)},
+             conv_patch_weight_kernel<T, kCols>, images_of<const T>(x), images_of<const T>(dy), tiles, per_chunk, partial.get());
+      tiled::add_filter_chunks(partial.get(), chunks, dw, accumulate);
+    };
+    x.c <= 32 ? tile.template operator()<32>() : tile.template operator()<64>();
+    return true;
+  };
+  switch (x.t) {
+    case DType::kBF16: return run_type.template operator()<BFloat16>();
+    case DType::kF16: return run_type.template operator()<Half>();
+    default: return false;
+  }
 }
 
 }  // namespace tessera::cuda::wgmma

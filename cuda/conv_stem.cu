@@ -244,23 +244,21 @@ bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
   return true;
 }
 
-int weight_chunks(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
-  if (!of_pictures(x, dw, dy, p)) return 0;
+bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
+  if (!of_pictures(x, dw, dy, p)) return false;
   constexpr int kEnough = 512;  // about four blocks for each multiprocessor
   const int tiles = size32(dy.n * blocks_for(dy.h, kDown) * blocks_for(dy.w, kAcross));
   const int per_chunk = (tiles + kEnough - 1) / kEnough;
-  return (tiles + per_chunk - 1) / per_chunk;
-}
-
-void backward_weight_chunks(const ImageView& x, const ImageView& dy, const ConvParams& p, int chunks, float* partial) {
-  const int tiles = size32(dy.n * blocks_for(dy.h, kDown) * blocks_for(dy.w, kAcross));
-  const int per_chunk = (tiles + chunks - 1) / chunks;
+  const int chunks = (tiles + per_chunk - 1) / per_chunk;
+  const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * kRow);
   for_floating("conv2d_backward_weight", x.t, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
       launch("conv2d_backward_weight, pictures", {dim3(unsigned(chunks), blocks_for(dy.c, kOuts)), dim3(kThreads)},
-             stem_weight_kernel<T>, images_of<const T>(x), images_of<const T>(dy), size32(p.pad), tiles, per_chunk, partial);
+             stem_weight_kernel<T>, images_of<const T>(x), images_of<const T>(dy), size32(p.pad), tiles, per_chunk, partial.get());
     }
   });
+  tiled::add_filter_chunks(partial.get(), chunks, dw, accumulate);
+  return true;
 }
 
 }  // namespace tessera::cuda::stem

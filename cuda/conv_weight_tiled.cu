@@ -171,16 +171,15 @@ struct StoreBias {
 
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
   const int in = size32(dw.i);
-  if (const int chunks = stem::weight_chunks(x, dy, dw, p); chunks > 0) {
-    const int count = size32(dw.o * dw.kh * dw.kw * dw.i);
-    const Scratch<float> partial(int64_t(chunks) * count);
-    stem::backward_weight_chunks(x, dy, p, chunks, partial.get());
-    launch("add chunks", one_thread_each(count, kThreads), add_chunks_kernel, static_cast<const float*>(partial.get()), chunks,
-           count, static_cast<float*>(dw.p), accumulate);
-    return;
-  }
+  if (stem::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
   weight_product("conv2d_backward_weight", dy, x, dw, size32(p.stride), size32(p.pad), {size32(dw.kh * dw.kw * dw.i), in, 1},
                  accumulate);
+}
+
+void add_filter_chunks(const float* partial, int chunks, const FilterView& dw, bool accumulate) {
+  const int count = size32(dw.o * dw.kh * dw.kw * dw.i);
+  launch("add chunks", one_thread_each(count, kThreads), add_chunks_kernel, partial, chunks, count, static_cast<float*>(dw.p),
+         accumulate);
 }
 
 // The roles change: x is read pixel by pixel and dy under the taps, so rows are inputs and columns are (a, b, output).

@@ -15,6 +15,9 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   if (device().major != 9) return false;
   auto run_type = [&]<class T>() {
     if (!in_packs<T>(x, w, y) || y.c <= 16) return false;  // more than half of a tile would be idle
+    // Where few steps are left for all the bytes, shorter ones are better.
+    const int64_t depth = w.kh * w.kw * x.c / (g.spread ? g.stride * g.stride : 1);
+    if (y.c <= 32 && depth < 256) return false;
     auto tile = [&]<int kRows, int kCols>() {
       launch_conv_ahead<WarpgroupTile<T, kRows, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
     };
@@ -36,12 +39,12 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   }
 }
 
+}  // namespace
+
 bool patches() {
   static const bool use = env("TESSERA_CONV_PATCHES").value_or("1") != "0";
   return use;
 }
-
-}  // namespace
 
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   return (patches() && patch_conv2d(x, w, y, p, epilogue)) || tile_conv2d(x, w, y, p, epilogue);

@@ -95,7 +95,7 @@ __device__ inline void multiply_add(float (&d)[2][2], const unsigned (&a)[4], un
 // memory, and go on meanwhile. An operand there is lines of 64 16-bit numbers, from a multiple of 1024 bytes on; piece p of 16 bytes
 // of line r lies at place p ^ r % 8 of the line, so that the eight lines read at once are on different banks. A line is a row of A
 // or a column of B, from k to k + 63 (along k); or it is one value of k for 64 rows or columns, 64 lines in the order of k, and then
-// the next 64 rows or columns. kLeftStep: lines along k from eight rows of A to the next; the first may be any.
+// the next 64 rows or columns. kLeftStep, kRightStep: lines from eight of them to the next eight; the first may be any.
 //
 // d += a b begins, with a 64 x 16 and b 16 x 8 kN, both of T; both point at their first number as if the pieces lay in order. Warp
 // w, lane l of the warpgroup has d[j][h][i] at row 16 w + l / 4 + 8 h, column 8 j + 2 (l % 4) + i.
@@ -156,9 +156,9 @@ __device__ inline uint64_t panel_descriptor(const uint16_t* first) {
     static_assert(std::is_same_v<T, Half>); \
     TESSERA_WGMMA_##columns("f16");         \
   }
-template <class T, bool kLeftAlongK, bool kRightAlongK, int kLeftStep = 8, int kN>
+template <class T, bool kLeftAlongK, bool kRightAlongK, int kLeftStep = 8, int kRightStep = 8, int kN>
 __device__ inline void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
-  const uint64_t left = panel_descriptor<kLeftAlongK, kLeftStep * 128>(a), right = panel_descriptor<kRightAlongK>(b);
+  const uint64_t left = panel_descriptor<kLeftAlongK, kLeftStep * 128>(a), right = panel_descriptor<kRightAlongK, kRightStep * 128>(b);
   if constexpr (kN == 2) {
     TESSERA_WGMMA(16)
   } else if constexpr (kN == 4) {

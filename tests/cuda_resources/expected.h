@@ -14,6 +14,7 @@ inline const std::map<std::string, std::string> kMaySpill = {};
 inline const std::map<std::string, int> kDynamicShared = {
     {"conv_ahead_kernel", 3 * (128 + 128) * 64 * 2},
     {"conv_patch_kernel", 9 * 80 * 128 + 2 * 328 * 128},
+    {"conv_patch_weight_kernel", 2 * (328 + 256) * 128},
 };
 
 }  // namespace tessera::testing
