@@ -5,6 +5,7 @@
 //   vendor  cuDNN and cuBLASLt (cuda/conv_vendor.h), and tiled for what they refuse.
 #pragma once
 
+#include "cuda/context.h"
 #include "tensor/backend.h"
 
 namespace tessera::cuda {
@@ -33,8 +34,8 @@ namespace tiled {
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate);
-// dw (+)= the sum of `chunks` filters in f32, one after the other.
-void add_filter_chunks(const float* partial, int chunks, const FilterView& dw, bool accumulate);
+// dw (+)= the sum of `chunks` filters that lie one after the other, in a fixed order.
+void add_filter_chunks(const Scratch<float>& partial, int chunks, const FilterView& dw, bool accumulate);
 void bias_backward(RowsView dy, void* dbias, bool accumulate);
 void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);

@@ -329,7 +329,7 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
       launch("conv2d_backward_weight, patches",
              {dim3(unsigned(chunks), unsigned(tiles.cols), blocks_for(x.c, kCols)), dim3(kWeightThreads), sizeof(WeightShared)},
              conv_patch_weight_kernel<T, kCols>, images_of<const T>(x), images_of<const T>(dy), tiles, per_chunk, partial.get());
-      tiled::add_filter_chunks(partial.get(), chunks, dw, accumulate);
+      tiled::add_filter_chunks(partial, chunks, dw, accumulate);
     };
     x.c <= 32 ? tile.template operator()<32>() : tile.template operator()<64>();
     return true;

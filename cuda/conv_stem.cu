@@ -257,7 +257,7 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
              stem_weight_kernel<T>, images_of<const T>(x), images_of<const T>(dy), size32(p.pad), tiles, per_chunk, partial.get());
     }
   });
-  tiled::add_filter_chunks(partial.get(), chunks, dw, accumulate);
+  tiled::add_filter_chunks(partial, chunks, dw, accumulate);
   return true;
 }
 

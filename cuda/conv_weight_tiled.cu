@@ -176,10 +176,8 @@ void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const Conv
                  accumulate);
 }
 
-void add_filter_chunks(const float* partial, int chunks, const FilterView& dw, bool accumulate) {
-  const int count = size32(dw.o * dw.kh * dw.kw * dw.i);
-  launch("add chunks", one_thread_each(count, kThreads), add_chunks_kernel, partial, chunks, count, static_cast<float*>(dw.p),
-         accumulate);
+void add_filter_chunks(const Scratch<float>& partial, int chunks, const FilterView& dw, bool accumulate) {
+  add_chunks(partial, chunks, size32(dw.o * dw.kh * dw.kw * dw.i), dw.p, accumulate);
 }
 
 // The roles change: x is read pixel by pixel and dy under the taps, so rows are inputs and columns are (a, b, output).
