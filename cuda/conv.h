@@ -5,6 +5,7 @@
 //   vendor  cuDNN and cuBLASLt (cuda/conv_vendor.h), and tiled for what they refuse.
 #pragma once
 
+#include "cuda/context.h"
 #include "tensor/backend.h"
 
 namespace tessera::cuda {
@@ -34,6 +35,8 @@ void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
 void conv2d_wide(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);  // y f32
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate);
+// dw (+)= the sum of `chunks` filters that lie one after the other, in a fixed order.
+void add_filter_chunks(const Scratch<float>& partial, int chunks, const FilterView& dw, bool accumulate);
 void bias_backward(RowsView dy, void* dbias, bool accumulate);
 void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
@@ -41,12 +44,25 @@ void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw,
 void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate);
 }  // namespace tiled
 
+namespace stem {
+// False, and nothing done: not of pictures (three channels, 3 x 3, stride 2, 16 bits).
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
+bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
+}  // namespace stem
+
 namespace wgmma {
 // False, and nothing done: not on this device, not for this type or shape.
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
+bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
+bool patches();  // TESSERA_CONV_PATCHES
+// What conv2d() tries: patches, for 3 x 3 at stride 1 of few channels, then tiles.
+bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
+bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
+bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
+                                const ConvEpilogue& epilogue);
 }  // namespace wgmma
 
 }  // namespace tessera::cuda

@@ -61,6 +61,7 @@ void run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 }  // namespace
 
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  if (stem::conv2d(x, w, y, p, epilogue)) return;
   run<true>("conv2d", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue);
 }
 

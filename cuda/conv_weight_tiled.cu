@@ -179,8 +179,13 @@ struct StoreBias {
 
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
   const int in = size32(dw.i);
+  if (stem::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
   weight_product("conv2d_backward_weight", dy, x, dw, size32(p.stride), size32(p.pad), {size32(dw.kh * dw.kw * dw.i), in, 1},
                  accumulate);
+}
+
+void add_filter_chunks(const Scratch<float>& partial, int chunks, const FilterView& dw, bool accumulate) {
+  add_chunks(partial, chunks, size32(dw.o * dw.kh * dw.kw * dw.i), dw.p, accumulate);
 }
 
 // The roles change: x is read pixel by pixel and dy under the taps, so rows are inputs and columns are (a, b, output).

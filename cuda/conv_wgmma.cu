@@ -3,6 +3,7 @@
 #include "cuda/conv.h"
 #include "cuda/conv_launch.cuh"
 #include "cuda/device/warpgroup.cuh"
+#include "tensor/base/env.h"
 
 namespace tessera::cuda::wgmma {
 
@@ -14,6 +15,9 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   if (device().major != 9) return false;
   auto run_type = [&]<class T>() {
     if (!in_packs<T>(x, w, y) || y.c <= 16) return false;  // more than half of a tile would be idle
+    // Where few steps are left for all the bytes, shorter ones are better.
+    const int64_t depth = w.kh * w.kw * x.c / (g.spread ? g.stride * g.stride : 1);
+    if (y.c <= 32 && depth < 256) return false;
     auto tile = [&]<int kRows, int kCols>() {
       launch_conv_ahead<WarpgroupTile<T, kRows, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
     };
@@ -37,11 +41,21 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 
 }  // namespace
 
+bool patches() {
+  static const bool use = env("TESSERA_CONV_PATCHES").value_or("1") != "0";
+  return use;
+}
+
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  return (patches() && patch_conv2d(x, w, y, p, epilogue)) || tile_conv2d(x, w, y, p, epilogue);
+}
+
+bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
   return run<true>("conv2d, wgmma", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue);
 }
 
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
+  if (patches() && patch_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
   return run<false>("conv2d_backward_data, wgmma", dy, w, dx, {true, size32(p.stride), size32(p.pad)}, adding_to(dx, accumulate));
 }
 

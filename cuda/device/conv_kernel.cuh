@@ -154,7 +154,7 @@ struct SumsOf {
 // The same for packs of 16 bytes of 16-bit numbers: the panels come by themselves, and the sums go through shared memory, so that
 // the result is written, and what is added to it read, in packs too.
 template <class TileT, class T, bool kFilterAlongK, class Out = T>
-__global__ void __launch_bounds__(kTileThreads, 2)
+__global__ void __launch_bounds__(kTileThreads, TileT::kResident)
     conv_ahead_kernel(Images<const T> x, Filters<const T> w, Images<Out> y, Geometry geometry, const float* bias, Activation act,
                       Images<const Out> residual) {
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols, kPack = kWide<T>;

@@ -104,13 +104,13 @@ __device__ inline void multiply_add(float (&d)[2][2], const unsigned (&a)[4], un
 // memory, and go on meanwhile. An operand there is lines of 64 16-bit numbers, from a multiple of 1024 bytes on; piece p of 16 bytes
 // of line r lies at place p ^ r % 8 of the line, so that the eight lines read at once are on different banks. A line is a row of A
 // or a column of B, from k to k + 63 (along k); or it is one value of k for 64 rows or columns, 64 lines in the order of k, and then
-// the next 64 rows or columns.
+// the next 64 rows or columns. kLeftStep, kRightStep: lines from eight of them to the next eight; the first may be any.
 //
 // d += a b begins, with a 64 x 16 and b 16 x 8 kN, both of T; both point at their first number as if the pieces lay in order. Warp
 // w, lane l of the warpgroup has d[j][h][i] at row 16 w + l / 4 + 8 h, column 8 j + 2 (l % 4) + i.
-template <bool kAlongK>
+template <bool kAlongK, uint64_t kBytesOfEightLines = 1024>
 __device__ inline uint64_t panel_descriptor(const uint16_t* first) {
-  constexpr uint64_t kBytesOfEightLines = 1024, kBytesOf64Lines = 8192, kPiecesTakeTurns = 1;
+  constexpr uint64_t kBytesOf64Lines = 8192, kPiecesTakeTurns = 1;
   constexpr uint64_t kNext64 = kAlongK ? 1 : kBytesOf64Lines >> 4;  // along k the next columns are the next lines
   const uint64_t address = __cvta_generic_to_shared(first) & 0x3FFFF;
   return address >> 4 | kNext64 << 16 | kBytesOfEightLines >> 4 << 32 | kPiecesTakeTurns << 62;
@@ -132,6 +132,13 @@ __device__ inline uint64_t panel_descriptor(const uint16_t* first) {
                  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, %34, %35;" \
                  : TESSERA_FOUR(0), TESSERA_FOUR(1), TESSERA_FOUR(2), TESSERA_FOUR(3), TESSERA_FOUR(4), TESSERA_FOUR(5), \
                    TESSERA_FOUR(6), TESSERA_FOUR(7) \
+                 : "l"(left), "l"(right), "n"(kLeftAlongK ? 0 : 1), "n"(kRightAlongK ? 0 : 1))
+#define TESSERA_WGMMA_80(type) \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32." type "." type \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+                 "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39}, %40, %41, 1, 1, 1, %42, %43;" \
+                 : TESSERA_FOUR(0), TESSERA_FOUR(1), TESSERA_FOUR(2), TESSERA_FOUR(3), TESSERA_FOUR(4), TESSERA_FOUR(5), \
+                   TESSERA_FOUR(6), TESSERA_FOUR(7), TESSERA_FOUR(8), TESSERA_FOUR(9) \
                  : "l"(left), "l"(right), "n"(kLeftAlongK ? 0 : 1), "n"(kRightAlongK ? 0 : 1))
 #define TESSERA_WGMMA_96(type) \
     asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32." type "." type \
@@ -158,15 +165,17 @@ __device__ inline uint64_t panel_descriptor(const uint16_t* first) {
     static_assert(std::is_same_v<T, Half>); \
     TESSERA_WGMMA_##columns("f16");         \
   }
-template <class T, bool kLeftAlongK, bool kRightAlongK, int kN>
+template <class T, bool kLeftAlongK, bool kRightAlongK, int kLeftStep = 8, int kRightStep = 8, int kN>
 __device__ inline void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
-  const uint64_t left = panel_descriptor<kLeftAlongK>(a), right = panel_descriptor<kRightAlongK>(b);
+  const uint64_t left = panel_descriptor<kLeftAlongK, kLeftStep * 128>(a), right = panel_descriptor<kRightAlongK, kRightStep * 128>(b);
   if constexpr (kN == 2) {
     TESSERA_WGMMA(16)
   } else if constexpr (kN == 4) {
     TESSERA_WGMMA(32)
   } else if constexpr (kN == 8) {
     TESSERA_WGMMA(64)
+  } else if constexpr (kN == 10) {
+    TESSERA_WGMMA(80)
   } else if constexpr (kN == 12) {
     TESSERA_WGMMA(96)
   } else {
@@ -178,6 +187,7 @@ __device__ inline void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* 
 #undef TESSERA_WGMMA_16
 #undef TESSERA_WGMMA_32
 #undef TESSERA_WGMMA_64
+#undef TESSERA_WGMMA_80
 #undef TESSERA_WGMMA_96
 #undef TESSERA_WGMMA_128
 // Around such products: registers that have been written can be d; those begun so far are a group; all groups are done. Between

@@ -48,6 +48,7 @@ struct TensorCoreTile {
   static constexpr int kDepth = 32;
   static constexpr int kGroup = 2;  // columns that each() hands out at once
   static constexpr int kStages = 4;
+  static constexpr int kResident = kRows * kCols <= 64 * 64 ? 4 : kRightAlongK ? 3 : 2;  // blocks of a multiprocessor, by registers
   using Left = BitPanel<kRows, kDepth, kLeftAlongK>;
   using Right = BitPanel<kCols, kDepth, kRightAlongK>;
   static constexpr int kDown = kRows / 4 / 16;

@@ -30,7 +30,8 @@ struct WarpgroupTile {
   static constexpr int kRightWidth = kRightAlongK ? kCols : kCols == 96 ? 128 : kCols;  // of the panels
   static constexpr int kDepth = 64;
   static constexpr int kGroup = 2;  // columns that each() hands out at once
-  static constexpr int kStages = kRightWidth > 96 ? 3 : 4;  // two blocks fit
+  static constexpr int kStages = 3;
+  static constexpr int kResident = kRows * kCols > 128 * 64 ? 2 : 3;  // blocks of a multiprocessor, by shared memory and registers
   using Left = TurningPanel<kRows, kLeftAlongK>;
   using Right = TurningPanel<kRightWidth, kRightAlongK>;
 

@@ -11,6 +11,10 @@ inline const std::map<std::string, std::string> kMaySpill = {};
 
 // Dynamic shared memory of a block, in bytes: the most that the launcher asks for. Kernels that use some and are not named here get
 // an occupancy without it, marked with a *.
-inline const std::map<std::string, int> kDynamicShared = {{"conv_ahead_kernel", 4 * (128 + 96) * 64 * 2}};
+inline const std::map<std::string, int> kDynamicShared = {
+    {"conv_ahead_kernel", 3 * (128 + 128) * 64 * 2},
+    {"conv_patch_kernel", 9 * 80 * 128 + 2 * 328 * 128},
+    {"conv_patch_weight_kernel", 2 * (328 + 256) * 128},
+};
 
 }  // namespace tessera::testing

@@ -6,6 +6,8 @@
 //   4 tensor cores   16-bit factors go to the units that multiply matrices; each step waits for the panels of the next
 //   5 pipeline       the project's kernel (cuda/conv_tiled.cu): panels come by themselves, several steps ahead
 //   6 warpgroups     the same on sm_90's units that read their factors from shared memory themselves (cuda/conv_wgmma.cu)
+//   7 patches        few channels: the filter stays in shared memory, each pixel comes there once, not nine times
+//                    (cuda/conv_patch.cu)
 #include "bench/kernels/cuda/rungs.h"
 #include "cuda/conv.h"
 #include "cuda/conv_launch.cuh"
@@ -125,7 +127,11 @@ void tensor_cores(const ImageView& x, const FilterView& w, const ImageView& y) {
 }
 
 void warpgroups(const ImageView& x, const FilterView& w, const ImageView& y) {
-  if (!cuda::wgmma::conv2d(x, w, y, kSame, {})) cuda::tiled::conv2d(x, w, y, kSame, {});
+  if (!cuda::wgmma::tile_conv2d(x, w, y, kSame, {})) cuda::tiled::conv2d(x, w, y, kSame, {});
+}
+
+void patches(const ImageView& x, const FilterView& w, const ImageView& y) {
+  if (!cuda::wgmma::patch_conv2d(x, w, y, kSame, {})) cuda::tiled::conv2d(x, w, y, kSame, {});
 }
 
 }  // namespace
@@ -138,7 +144,8 @@ std::vector<Rung<ConvRung>> conv_rungs() {
           {"4 tensor cores", tensor_cores, true},
           {"5 pipeline",
            [](const ImageView& x, const FilterView& w, const ImageView& y) { cuda::tiled::conv2d(x, w, y, kSame, {}); }, true},
-          {"6 warpgroups", warpgroups, true}};
+          {"6 warpgroups", warpgroups, true},
+          {"7 patches", patches, true}};
 }
 
 }  // namespace tessera::study

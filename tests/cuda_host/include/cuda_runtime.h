@@ -209,21 +209,23 @@ void wait_for_copies() {
 }
 
 // Of warpgroups: a thread forms its own numbers at once. That a product was not waited for does not show.
-template <class T, bool kLeftAlongK, bool kRightAlongK, int kN>
+template <class T, bool kLeftAlongK, bool kRightAlongK, int kLeftStep = 8, int kRightStep = 8, int kN>
 void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
   const unsigned l = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
-  auto value = [](const uint16_t* first, bool along_k, unsigned at, unsigned k) {
-    uintptr_t p = reinterpret_cast<uintptr_t>(first) + (along_k ? at * 128 + k * 2 : at / 64 * 8192 + k * 128 + at % 64 * 2);
+  auto value = [](const uint16_t* first, bool along_k, unsigned at, unsigned k, unsigned step) {
+    const unsigned line = along_k ? at / 8 * step + at % 8 : k / 8 * step + k % 8;
+    uintptr_t p = reinterpret_cast<uintptr_t>(first) + line * 128 + (along_k ? k * 2 : at / 64 * 8192 + at % 64 * 2);
     p ^= (p >> 7 & 7) << 4;
     T number;
     number.bits = *reinterpret_cast<const uint16_t*>(p);
     return float(number);
   };
   for (unsigned k = 0; k < 16; ++k) {
-    const float left[2] = {value(a, kLeftAlongK, 16 * warp + l / 4, k), value(a, kLeftAlongK, 16 * warp + l / 4 + 8, k)};
+    const float left[2] = {value(a, kLeftAlongK, 16 * warp + l / 4, k, kLeftStep),
+                           value(a, kLeftAlongK, 16 * warp + l / 4 + 8, k, kLeftStep)};
     for (unsigned j = 0; j < kN; ++j) {
       for (unsigned i = 0; i < 2; ++i) {
-        const float right = value(b, kRightAlongK, 8 * j + l % 4 * 2 + i, k);
+        const float right = value(b, kRightAlongK, 8 * j + l % 4 * 2 + i, k, kRightStep);
         for (unsigned h = 0; h < 2; ++h) d[j][h][i] += left[h] * right;
       }
     }
