@@ -2,6 +2,7 @@
 // and nothing else (cmake/cuda.cmake).
 #include "cuda/conv.h"
 #include "cuda/conv_launch.cuh"
+#include "cuda/conv_patch.h"
 #include "cuda/device/warpgroup.cuh"
 
 namespace tessera::cuda::wgmma {
@@ -12,6 +13,7 @@ template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
          const ConvEpilogue& epilogue) {
   if (device().major != 9) return false;
+  if (w.kh == 3 && w.kw == 3 && g.stride == 1 && g.pad == 1 && patch::conv3x3(x, w, y, g.spread, epilogue)) return true;
   auto run_type = [&]<class T>() {
     if (!in_packs<T>(x, w, y) || y.c <= 16) return false;  // more than half of a tile would be idle
     auto tile = [&]<int kRows, int kCols>() {

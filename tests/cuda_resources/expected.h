@@ -11,6 +11,9 @@ inline const std::map<std::string, std::string> kMaySpill = {};
 
 // Dynamic shared memory of a block, in bytes: the most that the launcher asks for. Kernels that use some and are not named here get
 // an occupancy without it, marked with a *.
-inline const std::map<std::string, int> kDynamicShared = {{"conv_ahead_kernel", 4 * (128 + 96) * 64 * 2}};
+inline const std::map<std::string, int> kDynamicShared = {
+    {"conv_ahead_kernel", 4 * (128 + 96) * 64 * 2},
+    {"patch_resident_kernel", 9 * 128 * 64 * 2 + 2 * 296 * 64 * 2},
+    {"patch_streamed_kernel", 3 * 128 * 64 * 2 + 2 * 216 * 64 * 2}};
 
 }  // namespace tessera::testing

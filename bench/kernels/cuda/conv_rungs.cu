@@ -6,9 +6,11 @@
 //   4 tensor cores   16-bit factors go to the units that multiply matrices; each step waits for the panels of the next
 //   5 pipeline       the project's kernel (cuda/conv_tiled.cu): panels come by themselves, several steps ahead
 //   6 warpgroups     the same on sm_90's units that read their factors from shared memory themselves (cuda/conv_wgmma.cu)
+//   7 flat shift     and all nine taps multiply out of one patch of the image (cuda/device/conv_patch.cuh)
 #include "bench/kernels/cuda/rungs.h"
 #include "cuda/conv.h"
 #include "cuda/conv_launch.cuh"
+#include "cuda/conv_patch.h"
 
 namespace tessera::study {
 
@@ -124,8 +126,12 @@ void tensor_cores(const ImageView& x, const FilterView& w, const ImageView& y) {
                cuda::images_of<BFloat16>(y), g, nullptr, Activation::kNone, cuda::Images<const BFloat16>{});
 }
 
+template <bool kPatches>
 void warpgroups(const ImageView& x, const FilterView& w, const ImageView& y) {
+  const bool before = cuda::patch::enabled();
+  cuda::patch::set_enabled(kPatches);
   if (!cuda::wgmma::conv2d(x, w, y, kSame, {})) cuda::tiled::conv2d(x, w, y, kSame, {});
+  cuda::patch::set_enabled(before);
 }
 
 }  // namespace
@@ -138,7 +144,8 @@ std::vector<Rung<ConvRung>> conv_rungs() {
           {"4 tensor cores", tensor_cores, true},
           {"5 pipeline",
            [](const ImageView& x, const FilterView& w, const ImageView& y) { cuda::tiled::conv2d(x, w, y, kSame, {}); }, true},
-          {"6 warpgroups", warpgroups, true}};
+          {"6 warpgroups", warpgroups<false>, true},
+          {"7 flat shift", warpgroups<true>, true}};
 }
 
 }  // namespace tessera::study

@@ -208,7 +208,7 @@ void wait_for_copies() {
 
 // Of warpgroups: a thread forms its own numbers at once. That a product was not waited for does not show.
 template <class T, bool kLeftAlongK, bool kRightAlongK, int kN>
-void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
+void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b, bool = false) {
   const unsigned l = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
   auto value = [](const uint16_t* first, bool along_k, unsigned at, unsigned k) {
     uintptr_t p = reinterpret_cast<uintptr_t>(first) + (along_k ? at * 128 + k * 2 : at / 64 * 8192 + k * 128 + at % 64 * 2);
