@@ -73,13 +73,19 @@ __device__ void copy_patch(const Images<const T>& image, const PatchPlane& plane
   const int piece = int(threadIdx.x) % kThreads;
   if (piece >= patch_pieces(kSteps)) return;
   const int channel = first_channel + piece * 8;
+  const int images = channel < image.c ? image.n : 0;
+  const T* const from = image.p + channel;
   const int lines = plane.lines();
   int line = int(threadIdx.x) / kThreads + part * kAtOnce;
+  static_assert(kAtOnce % 8 == 0);
+  const int at = (piece ^ line % 8) * 8;  // in all lines of the thread
   PatchPlace place(plane, first + line);
+#pragma unroll 1
   for (; line < lines; line += parts * kAtOnce) {
     const int x = place.strip * plane.strip + place.x - 1;
-    const bool inside = place.y > 0 && place.n < image.n && unsigned(x) < unsigned(image.w) && channel < image.c;
-    copy_ahead(&patch[line][(piece ^ line % 8) * 8], image.pixel(place.n, place.y - 1, x) + channel, inside);
+    const bool inside = place.y > 0 && place.n < images && unsigned(x) < unsigned(image.w);
+    const int pixel = (place.n * image.h + place.y - 1) * image.w + x;
+    copy_ahead(&patch[line][at], from + int64_t(pixel) * image.pitch, inside);
     place.advance(plane, parts * kAtOnce);
   }
 }
@@ -149,9 +155,9 @@ struct PatchResult {
   Images<const T> residual;
 };
 
-// Stores the sums of the tile at position `first`. Four lanes share a row; of each 32 columns a lane stores 8.
-template <class T, int kN>
-__device__ void store_patch(const PatchResult<T>& result, const PatchPlane& plane, int first, int first_col,
+// Stores the sums of the tile at position `first`. Four lanes share a row; of each 32 columns a lane stores 8. kPlain: as they are.
+template <bool kPlain, class T, int kN>
+__device__ void store_patch_as(const PatchResult<T>& result, const PatchPlane& plane, int first, int first_col,
                             const float (&sum)[kN][2][2]) {
   static_assert(kN % 4 == 0);
   const Images<T>& y = result.y;
@@ -170,11 +176,11 @@ __device__ void store_patch(const PatchResult<T>& result, const PatchPlane& plan
         const int col = first_col + (j + i) * 8 + lane % 4 * 2;
         Pack<float, 2> bias{};
         Pack<T, 2> added{};
-        if (result.bias != nullptr && col < y.c) bias = Pack<float, 2>{{result.bias[col], result.bias[col + 1]}};
-        if (result.residual.p != nullptr && inside && col < y.c) added = load_pack<2>(result.residual.pixel(pixel) + col);
+        if (!kPlain && result.bias != nullptr && col < y.c) bias = Pack<float, 2>{{result.bias[col], result.bias[col + 1]}};
+        if (!kPlain && result.residual.p != nullptr && inside && col < y.c) added = load_pack<2>(result.residual.pixel(pixel) + col);
         auto bits = [&](int k) {
           const float z = sum[j + i][half][k] + bias.v[k];
-          return unsigned(rounded<T>((result.act == Activation::kSilu ? activate<T, Activation::kSilu>(z) : z) + added.v[k]).bits);
+          return unsigned(rounded<T>((!kPlain && result.act == Activation::kSilu ? activate<T, Activation::kSilu>(z) : z) + added.v[k]).bits);
         };
         two[i] = bits(0) | bits(1) << 16;
       }
@@ -184,6 +190,16 @@ __device__ void store_patch(const PatchResult<T>& result, const PatchPlane& plan
         *reinterpret_cast<Packed<unsigned, 4>*>(y.pixel(pixel) + col) = {{two[0], two[1], two[2], two[3]}};
       }
     }
+  }
+}
+
+template <class T, int kN>
+__device__ void store_patch(const PatchResult<T>& result, const PatchPlane& plane, int first, int first_col,
+                            const float (&sum)[kN][2][2]) {
+  if (result.bias == nullptr && result.residual.p == nullptr && result.act == Activation::kNone) {
+    store_patch_as<true>(result, plane, first, first_col, sum);
+  } else {
+    store_patch_as<false>(result, plane, first, first_col, sum);
   }
 }
 
