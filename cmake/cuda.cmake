@@ -53,10 +53,11 @@ function(tessera_cuda_library)
   endif()
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cuda/*.cpp ${CMAKE_SOURCE_DIR}/cuda/*.cu
     ${CMAKE_SOURCE_DIR}/cuda/vendor/limits.cpp)
-  list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/cuda/no_cuda.cpp ${CMAKE_SOURCE_DIR}/cuda/conv_wgmma.cu
-    ${CMAKE_SOURCE_DIR}/cuda/conv_patch.cu)
+  list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/cuda/no_cuda.cpp)
   # Instructions that are not in the architecture itself but in its variant: code for that and no other.
-  add_library(tessera_cuda_90a OBJECT ${CMAKE_SOURCE_DIR}/cuda/conv_wgmma.cu ${CMAKE_SOURCE_DIR}/cuda/conv_patch.cu)
+  set(of_90a ${CMAKE_SOURCE_DIR}/cuda/conv_wgmma.cu ${CMAKE_SOURCE_DIR}/cuda/conv_patch.cu ${CMAKE_SOURCE_DIR}/cuda/conv_flat.cu)
+  list(REMOVE_ITEM sources ${of_90a})
+  add_library(tessera_cuda_90a OBJECT ${of_90a})
   set_target_properties(tessera_cuda_90a PROPERTIES CUDA_ARCHITECTURES 90a)
   target_link_libraries(tessera_cuda_90a PRIVATE tessera_tensor tessera_warnings)
   tessera_cuda_options(tessera_cuda_90a)

@@ -14,6 +14,8 @@ constexpr std::array kSwitches = {
     EnvSwitch{"TESSERA_CONV", "auto | naive | own | direct | cudnn | wgmma: the kernels of convolutions, as --conv, for programs without arguments"},
     EnvSwitch{"TESSERA_CONV_BLOCKS", "blocks of large tiles below which a convolution on CUDA takes smaller ones (default: 256), to measure"},
     EnvSwitch{"TESSERA_CONV_PATCHES", "0: --conv wgmma without its kernel for 3 x 3 convolutions of few channels, to measure"},
+    EnvSwitch{"TESSERA_CONV_FLAT", "0: no convolutions by flat shift in wgmma; base_offset: their other descriptors, to measure"},
+    EnvSwitch{"TESSERA_CONV_STRIP", "columns of a patch of wgmma's convolutions (default: 80, beyond 64 channels 40), to measure"},
     EnvSwitch{"TESSERA_CPU_BACKEND", "ref | avx2 | avx512 | amx: the CPU kernels to use (default: the best this CPU has)"},
     EnvSwitch{"TESSERA_CUDA_CACHE", "0: device buffers straight from the driver, of exact size, for compute-sanitizer (slow)"},
     EnvSwitch{"TESSERA_DATA", "folder under which data sets are sought"},

@@ -208,8 +208,12 @@ TEST_CASE("the kernels, on a short list") { run_checked(small_op_cases()); }
 TEST_CASE("warpgroup kernels") {
   std::vector<OpCase> cases;
   for (const OpCase& c : conv_cases()) {
-    const bool wide = c.detail.find("24->40") != c.detail.npos || c.detail.find("16->72") != c.detail.npos;
-    if (c.method == "conv2d" && wide) cases.push_back(c);
+    const auto is = [&](const char* channels) { return c.detail.find(channels) != c.detail.npos; };
+    if (c.method == "conv2d" && (is("24->40") || is("16->72"))) cases.push_back(c);
+    // Out of patches: strips, a filter that comes by, two patches that take turns, and gradients.
+    if ((c.method == "conv2d" || c.method == "conv2d_backward_data") && (is(" 24->32") || is(" 80->64") || is("80 64->80"))) {
+      cases.push_back(c);
+    }
   }
   cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);
   run_checked(cases);
