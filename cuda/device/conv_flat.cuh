@@ -184,6 +184,7 @@ __device__ void store_patch_as(const PatchResult<T>& result, const PatchPlane& p
         };
         two[i] = bits(0) | bits(1) << 16;
       }
+      if constexpr (!kPlain) __syncwarp();  // the residual may be y: all lanes have read it before one writes
       turn_four(two);
       const int col = first_col + (j + lane % 4) * 8;
       if (inside && col < y.c) {
