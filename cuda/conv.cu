@@ -1,10 +1,7 @@
 // Convolution and its transpose: which kernels run (cuda/conv.h).
-#include <string>
-
 #include "cuda/conv.h"
 #include "cuda/conv_vendor.h"
 #include "cuda/kernels.h"
-#include "tensor/base/env.h"
 #include "tensor/conv_choice.h"
 
 namespace tessera::cuda {
@@ -14,12 +11,11 @@ ConvKernels kernels_of(ConvChoice choice) {
   switch (choice) {
     case ConvChoice::kNaive: return ConvKernels::kNaive;
     case ConvChoice::kCudnn: return ConvKernels::kVendor;
-    case ConvChoice::kWgmma: return ConvKernels::kWgmma;
+    case ConvChoice::kDirect: return ConvKernels::kTiled;
     case ConvChoice::kAuto:
-    case ConvChoice::kOwn:
-    case ConvChoice::kDirect: break;
+    case ConvChoice::kOwn: break;
   }
-  return ConvKernels::kTiled;
+  return ConvKernels::kWgmma;
 }
 
 ConvKernels& in_use() {
@@ -34,9 +30,12 @@ ConvKernels kernels_here() {
 }
 
 int64_t& enough() {
-  static int64_t blocks = std::stoll(env("TESSERA_CONV_BLOCKS").value_or("256"));  // about two for each multiprocessor
+  static int64_t blocks = 256;  // about two for each multiprocessor
   return blocks;
 }
+
+// What the vendor's library refuses runs as own.
+bool warpgroups(ConvKernels kernels) { return kernels == ConvKernels::kWgmma || kernels == ConvKernels::kVendor; }
 
 bool plain() { return in_use() == ConvKernels::kNaive; }
 }  // namespace
@@ -51,30 +50,30 @@ void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
   const ConvKernels kernels = kernels_here();
   if (y.t != x.t) return (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d_wide)(x, w, y, p, epilogue);
   if (kernels == ConvKernels::kVendor && vendor::conv2d(x, w, y, p, epilogue)) return;
-  if (kernels == ConvKernels::kWgmma && wgmma::conv2d(x, w, y, p, epilogue)) return;
+  if (warpgroups(kernels) && wgmma::conv2d(x, w, y, p, epilogue)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d)(x, w, y, p, epilogue);
 }
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
   const ConvKernels kernels = kernels_here();
   if (kernels == ConvKernels::kVendor && vendor::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
-  if (kernels == ConvKernels::kWgmma && wgmma::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
+  if (warpgroups(kernels) && wgmma::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d_backward_data : tiled::conv2d_backward_data)(dy, w, dx, p, accumulate);
 }
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
   const ConvKernels kernels = kernels_here();
   if (kernels == ConvKernels::kVendor && vendor::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
-  if (kernels == ConvKernels::kWgmma && wgmma::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
+  if (warpgroups(kernels) && wgmma::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d_backward_weight : tiled::conv2d_backward_weight)(x, dy, dw, p, accumulate);
 }
 void bias_backward(RowsView dy, void* dbias, bool accumulate) {
   (plain() ? naive::bias_backward : tiled::bias_backward)(dy, dbias, accumulate);
 }
 void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
-  if (in_use() == ConvKernels::kWgmma && wgmma::conv_transpose2x2(x, w, y, bias)) return;
+  if (warpgroups(in_use()) && wgmma::conv_transpose2x2(x, w, y, bias)) return;
   (plain() ? naive::conv_transpose2x2 : tiled::conv_transpose2x2)(x, w, y, bias);
 }
 void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
-  if (in_use() == ConvKernels::kWgmma && wgmma::conv_transpose2x2_backward_data(dy, w, dx, accumulate)) return;
+  if (warpgroups(in_use()) && wgmma::conv_transpose2x2_backward_data(dy, w, dx, accumulate)) return;
   (plain() ? naive::conv_transpose2x2_backward_data : tiled::conv_transpose2x2_backward_data)(dy, w, dx, accumulate);
 }
 void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {

@@ -1,8 +1,8 @@
 // The implementations of convolution and matrix product, with the contracts of tensor/ops/:
 //   naive   one thread for each number of the result, the formula as a loop. To learn from, and to compare with.
-//   tiled   blocks compute tiles of a matrix product out of shared memory. What runs by default.
-//   wgmma   tiled, but convolutions of 16 bits and their gradients by the data on sm_90 by its warpgroup instructions.
-//   vendor  cuDNN and cuBLASLt (cuda/conv_vendor.h), and tiled for what they refuse.
+//   tiled   blocks compute tiles of a matrix product out of shared memory.
+//   wgmma   tiled, but in 16 bits on sm_90 by its warpgroup instructions. What runs by default.
+//   vendor  cuDNN and cuBLASLt (cuda/conv_vendor.h), and wgmma for what they refuse.
 #pragma once
 
 #include "cuda/context.h"
@@ -57,7 +57,6 @@ bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvPa
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
-bool patches();  // TESSERA_CONV_PATCHES
 // What conv2d() tries: patches, for 3 x 3 at stride 1 of few channels, then tiles.
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
 bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);

@@ -315,7 +315,7 @@ bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const 
 }
 
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
-  if (!patches() || device().major != 9 || dw.kh != 3 || dw.kw != 3 || p.stride != 1 || p.pad != 1) return false;
+  if (device().major != 9 || dw.kh != 3 || dw.kw != 3 || p.stride != 1 || p.pad != 1) return false;
   auto run_type = [&]<class T>() {
     if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
     auto tile = [&]<int kCols>() {

@@ -2,9 +2,7 @@
 // and nothing else (cmake/cuda.cmake).
 #include "cuda/conv.h"
 #include "cuda/conv_launch.cuh"
-#include "cuda/conv_flat.h"
 #include "cuda/device/warpgroup.cuh"
-#include "tensor/base/env.h"
 
 namespace tessera::cuda::wgmma {
 
@@ -40,19 +38,10 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   }
 }
 
-bool flat_shift(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, bool turned, const ConvEpilogue& epilogue) {
-  return device().major == 9 && w.kh == 3 && w.kw == 3 && p.stride == 1 && p.pad == 1 && flat::conv3x3(x, w, y, turned, epilogue);
-}
-
 }  // namespace
 
-bool patches() {
-  static const bool use = env("TESSERA_CONV_PATCHES").value_or("1") != "0";
-  return use;
-}
-
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  return (patches() && patch_conv2d(x, w, y, p, epilogue)) || flat_shift(x, w, y, p, false, epilogue) || tile_conv2d(x, w, y, p, epilogue);
+  return patch_conv2d(x, w, y, p, epilogue) || tile_conv2d(x, w, y, p, epilogue);
 }
 
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
@@ -60,8 +49,7 @@ bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, co
 }
 
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
-  if (patches() && patch_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
-  if (flat_shift(dy, w, dx, p, true, adding_to(dx, accumulate))) return true;
+  if (patch_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
   return run<false>("conv2d_backward_data, wgmma", dy, w, dx, {true, size32(p.stride), size32(p.pad)}, adding_to(dx, accumulate));
 }
 

@@ -15,7 +15,7 @@ bool sync_after_launch() {
 bool starts_early(const void* kernel) {
   static const bool early = [&] {
     cudaFuncAttributes of{};
-    return env("TESSERA_EARLY").value_or("1") != "0" && cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
+    return cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
   }();
   return early;
 }

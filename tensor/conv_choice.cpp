@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::pair<std::string_view, ConvChoice> kNames[] = {
     {"auto", ConvChoice::kAuto},     {"naive", ConvChoice::kNaive}, {"own", ConvChoice::kOwn},
-    {"direct", ConvChoice::kDirect}, {"cudnn", ConvChoice::kCudnn}, {"wgmma", ConvChoice::kWgmma},
+    {"direct", ConvChoice::kDirect}, {"cudnn", ConvChoice::kCudnn},
 };
 
 struct Choices {
@@ -38,7 +38,7 @@ Choices parse(std::string_view text, std::string_view where) {
     const auto known = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& n) { return n.first == name; });
     if (known == std::end(kNames) || equals == 0) {
       throw Error(ErrorCode::kUsage, fmt::format("{}: '{}' is not a choice of kernels", where, part), {},
-                  "expected auto, naive, own, direct, cudnn or wgmma, and for layers name=choice: own,model.0=cudnn,model.22.*=naive");
+                  "expected auto, naive, own, direct or cudnn, and for layers name=choice: own,model.0=cudnn,model.22.*=naive");
     }
     if (equals == part.npos) {
       out.of_all = known->second;

@@ -1,12 +1,10 @@
 // Which kernels do convolutions, on any device: --conv and TESSERA_CONV.
 //   auto   what runs when nobody chooses: own
 //   naive  the formula as plain loops: the reference backend's on the CPU (slow), one thread for each number on CUDA
-//   own    register tiles on the CPU, with a quarter of the products where Winograd's form is faster; tiles in shared memory (tensor
-//          cores in 16 bits) on CUDA
-//   direct as own, but every product of the formula is taken: the smallest rounding errors
+//   own    register tiles on the CPU, with a quarter of the products where Winograd's form is faster; on CUDA tiles in shared memory, in
+//          16 bits on tensor cores, of sm_90 by its warpgroup instructions
+//   direct as own, but every product of the formula is taken: the smallest rounding errors; on CUDA without warpgroups
 //   cudnn  NVIDIA's library, on CUDA only; shapes that it refuses run as own
-//   wgmma  own, but in 16 bits, gradients of filters apart, by the warpgroup instructions of sm_90, on CUDA only; other devices
-//          and shapes run as own
 // For single layers: "own,model.0=cudnn,model.22.*=naive"; the last pattern that names a layer counts. Everything else
 // runs as ever, so that a doubtful result can be laid at one door.
 #pragma once
@@ -18,7 +16,7 @@
 
 namespace tessera {
 
-enum class ConvChoice : uint8_t { kAuto, kNaive, kOwn, kDirect, kCudnn, kWgmma };
+enum class ConvChoice : uint8_t { kAuto, kNaive, kOwn, kDirect, kCudnn };
 
 struct ConvPattern {
   std::string layer;  // a layer's name, or its beginning and a '*'

@@ -135,14 +135,10 @@ if ((built)); then
     slug=$(tr -cs 'a-z0-9' '_' <<<"${name,,}")
     begin "case_${slug:0:40}" 100 "$test_cuda" --test-case="${name//,/?}"
   done < <("$test_cuda" --list-test-cases | sed '1,/^=/d; /^=/,$d' | grep -v -e 'short list' -e 'op rates' -e 'cuBLASLt: ')
-  for kernels in naive cudnn wgmma; do
-    if [[ $kernels == wgmma && "$capability" != 90 ]]; then
-      skip conv_wgmma "for sm_90 only"
-    else
-      TESSERA_CONV=$kernels begin conv_$kernels 120 "$test_cuda" --test-case='convolution and matrix kernels'
-      # cuDNN's bits repeat when it is asked to.
-      TESSERA_CONV=$kernels TESSERA_DETERMINISTIC=1 begin steps_$kernels 120 "$test_cuda" --test-case='training step*'
-    fi
+  for kernels in naive direct cudnn; do
+    TESSERA_CONV=$kernels begin conv_$kernels 120 "$test_cuda" --test-case='convolution and matrix kernels'
+    # cuDNN's bits repeat when it is asked to.
+    TESSERA_CONV=$kernels TESSERA_DETERMINISTIC=1 begin steps_$kernels 120 "$test_cuda" --test-case='training step*'
   done
   CUBLASLT_LOG_LEVEL=2 begin cublaslt_wants 30 "$test_cuda" --no-skip --test-case='cuBLASLt: *'
   TESSERA_CONV=cudnn TESSERA_DETERMINISTIC=1 begin conv_cudnn_deterministic 120 "$test_cuda" --test-case='convolution and matrix kernels'
@@ -154,28 +150,22 @@ if ((built)); then
   else
     skip compute-sanitizer "not on PATH and not in ${CUDA_HOME:-/usr/local/cuda}/bin"
   fi
+  # The embedded data set to the bars of tools/quickstart.sh, in bf16, with pictures made on the device, and the program with its weights.
+  rm -rf "$runs"
+  train=("$tessera" train --data shapes --device cuda --precision bf16 --project "$runs" --log text)
+  # shellcheck disable=SC2016
+  begin quickstart_and_program 200 bash -c '"${@:3}" --cfg docs/quickstart.yaml --name quickstart --augment cuda &&
+    tools/gpu_check_program.sh "$3" "$1" cuda "$2/quickstart/weights/best.safetensors"' _ "$report/program" "$runs" "${train[@]}"
   collect
   unset TESSERA_THREADS
   [[ -x $programs/bin/test_cuda_resources && -z "${GPU_CHECK_PROGRAMS:-}" ]] &&
     step resources 20 "$programs/bin/test_cuda_resources" --test-case='compiled kernels'
 
-  # The embedded data set to the bars of tools/quickstart.sh, in bf16, with pictures made on the device.
-  rm -rf "$runs"
-  train() {  # NAME SECONDS ARGUMENT...
-    local name=$1 most=$2
-    shift 2
-    step "train_$name" "$most" "$tessera" train --data shapes --device cuda --precision bf16 --project "$runs" --name "$name" --log text "$@"
-  }
-  train quickstart 90 --cfg docs/quickstart.yaml --augment cuda
-  [[ -f $runs/quickstart/metrics.json ]] &&
-    step quickstart_bars 5 python3 -c "
+  step quickstart_bars 5 python3 -c "
 import json, sys
 m = json.load(open('$runs/quickstart/metrics.json'))
 print({k: m[k] for k in ('box', 'mask', 'images_per_s') if k in m})
 sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
-
-  weights=$runs/quickstart/weights/best.safetensors
-  step program 60 tools/gpu_check_program.sh "$tessera" "$report/program" cuda "$([[ -f "$weights" ]] && echo "$weights")"
 
   # ---- fast: one after the other --------------------------------------------------------------------------------------------------------
   step ladder 40 "$programs/bin/cuda_ladder"
@@ -186,9 +176,7 @@ sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
   # Where the time of n goes; its steps and convolutions by each kind of kernels; then the original's step beside them.
   bench profile_step 30 step n 16 own --runs 5 --profile 5
   bench profile_infer 30 infer n 32 own --runs 5 --profile 5
-  kinds="own cudnn"
-  [[ "$capability" == 90 ]] && kinds+=" wgmma"
-  for kernels in $kinds; do
+  for kernels in own direct cudnn; do
     bench "bench_step_n_16_$kernels" 40 step n 16 "$kernels" --runs 10 --json
     bench "conv_table_$kernels" 45 op n 16 "$kernels" --runs 3 --json
   done
@@ -212,7 +200,7 @@ sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
   bench bench_step_x_16_cudnn 45 step x 16 cudnn --runs 5 --json
   # Whether the loader keeps up: the same epochs with pictures made by the host's threads and by the device.
   for where in cpu cuda; do
-    train loader_$where 40 --imgsz 640 --batch 16 --epochs 3 --no-val --no-plots --workers "$(nproc)" --augment $where
+    step train_loader_$where 40 "${train[@]}" --name loader_$where --imgsz 640 --batch 16 --epochs 3 --no-val --no-plots --workers "$(nproc)" --augment $where
   done
   [[ -n $peer ]] && step torch_step_compiled 150 "${torch_step[@]}" --compile
 fi

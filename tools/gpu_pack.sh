@@ -14,7 +14,7 @@ programs=(tessera test_cuda cuda_ladder)
 # RPATH, not RUNPATH: it holds for the libraries of libraries too.
 # shellcheck disable=SC2016
 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DTESSERA_CUDA=ON -DTESSERA_TESTS=ON -DCMAKE_CUDA_ARCHITECTURES="$architecture" \
-  -DCMAKE_EXE_LINKER_FLAGS='-Wl,--disable-new-dtags,-rpath,$ORIGIN/../lib' >/dev/null
+  -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags >/dev/null
 cmake --build $build --target "${programs[@]}"
 packed=$build/packed
 rm -rf $packed

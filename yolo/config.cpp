@@ -39,7 +39,7 @@ constexpr OptionSpec kOptions[] = {
     {"recompute", kChoice, "auto", 0, 0, "auto|true|false", kTrain | kBench, "main",
      "make activations again in the backward pass instead of keeping them: a fifth less memory, the same results; auto: on the CPU"},
     {"conv", kText, "auto", 0, 0, "", kTVP | kBench | kSelftest | kInfo, "main",
-     "kernels of convolutions: auto, naive (plain loops, to find who errs), own, direct (own without Winograd), cudnn, wgmma (own on sm_90, by its warpgroup instructions); and for layers own,model.0=cudnn,model.22.*=naive"},
+     "kernels of convolutions: auto, naive (plain loops, to find who errs), own, direct (own without Winograd or warpgroups), cudnn; and for layers own,model.0=cudnn,model.22.*=naive"},
     {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest, "main", "compute threads (default: usable cores)"},
     {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
     {"split", kChoice, "val", 0, 0, "train|val|test", kVal, "main", "split to validate on"},

@@ -14,7 +14,6 @@
 #include "cuda/device/reduce.cuh"
 #include "cuda/device/views.cuh"
 #include "cuda/launch.cuh"
-#include "tensor/base/env.h"
 
 namespace tessera::cuda {
 
@@ -57,8 +56,8 @@ ColumnPlan plan_columns(const RowsView& x, int threads, int most_width, int64_t 
 inline constexpr int kReductionThreads = 384;
 template <int N>
 ColumnPlan plan_reduction(const RowsView& x, int64_t rows_of_thread) {
-  static const int64_t blocks = std::stoll(env("TESSERA_REDUCTION_BLOCKS").value_or("264"));
-  return plan_columns<N>(x, kReductionThreads, N > 1 ? 10 : kWarp, blocks, rows_of_thread);
+  constexpr int64_t kBlocks = 264;
+  return plan_columns<N>(x, kReductionThreads, N > 1 ? 10 : kWarp, kBlocks, rows_of_thread);
 }
 
 // Where a thread works: N channels from `col` on (or none), rows `row`, row + step, ... below end.

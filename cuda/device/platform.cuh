@@ -106,17 +106,14 @@ __device__ inline void multiply_add(float (&d)[2][2], const unsigned (&a)[4], un
 // or a column of B, from k to k + 63 (along k); or it is one value of k for 64 rows or columns, 64 lines in the order of k, and then
 // the next 64 rows or columns. kLeftStep, kRightStep: lines from eight of them to the next eight; the first may be any.
 //
-// a may begin at any line of a panel; base_offset: the descriptor says at which of eight, which the manual leaves open.
-//
 // d += a b begins, with a 64 x 16 and b 16 x 8 kN, both of T; both point at their first number as if the pieces lay in order. Warp
 // w, lane l of the warpgroup has d[j][h][i] at row 16 w + l / 4 + 8 h, column 8 j + 2 (l % 4) + i.
 template <bool kAlongK, uint64_t kBytesOfEightLines = 1024>
-__device__ inline uint64_t panel_descriptor(const uint16_t* first, bool base_offset) {
+__device__ inline uint64_t panel_descriptor(const uint16_t* first) {
   constexpr uint64_t kBytesOf64Lines = 8192, kPiecesTakeTurns = 1;
   constexpr uint64_t kNext64 = kAlongK ? 1 : kBytesOf64Lines >> 4;  // along k the next columns are the next lines
   const uint64_t address = __cvta_generic_to_shared(first) & 0x3FFFF;
-  const uint64_t line = base_offset ? address >> 7 & 7 : 0;
-  return address >> 4 | kNext64 << 16 | kBytesOfEightLines >> 4 << 32 | line << 49 | kPiecesTakeTurns << 62;
+  return address >> 4 | kNext64 << 16 | kBytesOfEightLines >> 4 << 32 | kPiecesTakeTurns << 62;
 }
 #define TESSERA_FOUR(j) "+f"(d[j][0][0]), "+f"(d[j][0][1]), "+f"(d[j][1][0]), "+f"(d[j][1][1])
 #define TESSERA_WGMMA_16(type) \
@@ -169,9 +166,9 @@ __device__ inline uint64_t panel_descriptor(const uint16_t* first, bool base_off
     TESSERA_WGMMA_##columns("f16");         \
   }
 template <class T, bool kLeftAlongK, bool kRightAlongK, int kLeftStep = 8, int kRightStep = 8, int kN>
-__device__ inline void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b, bool base_offset = false) {
-  const uint64_t left = panel_descriptor<kLeftAlongK, kLeftStep * 128>(a, base_offset);
-  const uint64_t right = panel_descriptor<kRightAlongK, kRightStep * 128>(b, false);
+__device__ inline void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
+  const uint64_t left = panel_descriptor<kLeftAlongK, kLeftStep * 128>(a);
+  const uint64_t right = panel_descriptor<kRightAlongK, kRightStep * 128>(b);
   if constexpr (kN == 2) {
     TESSERA_WGMMA(16)
   } else if constexpr (kN == 4) {

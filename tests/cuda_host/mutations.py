@@ -40,8 +40,7 @@ EQUIVALENT = {
 
 # Test cases that check a kernel which is no op of the suite, or all of its cases in little time.
 CASES = {"cuda/augment.cu": "augmentation*", "cuda/detect.cu": "*of detection", "cuda/mask_patches.cu": "*of detection",
-         "cuda/conv_wgmma.cu": "warpgroup*", "cuda/conv_patch.cu": "warpgroup*", "cuda/conv_flat.cu": "warpgroup*", "cuda/device/conv_flat.cuh": "warpgroup*",
-         "cuda/device/warpgroup.cuh": "warpgroup*",
+         "cuda/conv_wgmma.cu": "warpgroup*", "cuda/conv_patch.cu": "warpgroup*", "cuda/device/warpgroup.cuh": "warpgroup*",
          "bench/kernels/cuda/conv_rungs.cu": "ladder*", "bench/kernels/cuda/norm_rungs.cu": "ladder*"}
 
 

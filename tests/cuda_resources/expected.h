@@ -15,8 +15,6 @@ inline const std::map<std::string, int> kDynamicShared = {
     {"conv_ahead_kernel", 3 * (128 + 128) * 64 * 2},
     {"conv_patch_kernel", 9 * 80 * 128 + 2 * 328 * 128},
     {"conv_patch_weight_kernel", 2 * (328 + 256) * 128},
-    {"patch_resident_kernel", 9 * 128 * 64 * 2 + 2 * 296 * 64 * 2},
-    {"patch_streamed_kernel", 3 * 128 * 64 * 2 + 2 * 216 * 64 * 2},
 };
 
 }  // namespace tessera::testing

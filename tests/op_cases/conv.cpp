@@ -14,7 +14,7 @@ struct Sizes {
 };
 
 // Widths that fill vectors and that do not, odd images, the stem (also wider than a block), the 1x1 of the heads, images smaller than
-// the filter, a 1x1 of several jobs of an odd number of pixels; for 3x3 out of patches (cuda/conv_patch.cu, cuda/device/conv_flat.cuh)
+// the filter, a 1x1 of several jobs of an odd number of pixels; for 3x3 out of patches (cuda/conv_patch.cu)
 // several tiles of lines short and long, filters that stay and that come by, channels that end within 64, an image in strips.
 const std::vector<Sizes> kSizes = {
     {2, 5, 6, 3, 4, 3, 1, 1},   {1, 9, 11, 16, 32, 3, 1, 1},  {2, 13, 10, 3, 16, 3, 2, 1}, {1, 7, 9, 33, 17, 3, 2, 1},

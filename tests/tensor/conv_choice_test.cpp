@@ -17,8 +17,8 @@ TEST_CASE("--conv: one for all and patterns for layers") {
   CHECK(conv_patterns()[1].names("model.2.m.0.cv1"));
   CHECK(!conv_patterns()[1].names("model.22.cv1"));
   CHECK(conv_chosen_anywhere(ConvChoice::kCudnn));
-  set_conv_choice("wgmma");
-  CHECK(conv_choice() == ConvChoice::kWgmma);
+  set_conv_choice("direct");
+  CHECK(conv_choice() == ConvChoice::kDirect);
   set_conv_choice("naive");
   CHECK(conv_choice() == ConvChoice::kNaive);
   CHECK(name_of(conv_choice()) == "naive");

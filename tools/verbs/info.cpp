@@ -44,7 +44,6 @@ std::string conv_kernels() {
   return fmt::format("cpu {}, cuda {}", plain || cpu == "ref" ? "plain loops" : tiled,
                      plain                                 ? "naive"
                      : conv_choice() == ConvChoice::kCudnn ? "cudnn, own where it refuses"
-                     : conv_choice() == ConvChoice::kWgmma ? "wgmma, own where it does not apply"
                                                            : "own");
 }
 

@@ -25,8 +25,6 @@ void use_device(const Config& config, const Communicator& ranks) {
     }
     if (device == Device::cpu()) throw Error(ErrorCode::kUsage, "--conv cudnn is for a CUDA device", {}, "use --conv own or --device cuda");
   }
-  if (conv_chosen_anywhere(ConvChoice::kWgmma) && device == Device::cpu())
-    throw Error(ErrorCode::kUsage, "--conv wgmma is for a CUDA device", {}, "use --conv own or --device cuda");
   if (device == Device::cpu()) return;
   try {
     install_cuda_backend(device.index);

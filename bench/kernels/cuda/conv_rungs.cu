@@ -8,12 +8,9 @@
 //   6 warpgroups     the same on sm_90's units that read their factors from shared memory themselves (cuda/conv_wgmma.cu)
 //   7 patches        few channels: the filter stays in shared memory, each pixel comes there once, not nine times
 //                    (cuda/conv_patch.cu)
-//   8 flat shift     the same for any channels, and the pixels of a patch are numbered so that a tap is a constant shift
-//                    (cuda/device/conv_flat.cuh)
 #include "bench/kernels/cuda/rungs.h"
 #include "cuda/conv.h"
 #include "cuda/conv_launch.cuh"
-#include "cuda/conv_flat.h"
 
 namespace tessera::study {
 
@@ -133,10 +130,6 @@ void warpgroups(const ImageView& x, const FilterView& w, const ImageView& y) {
   if (!cuda::wgmma::tile_conv2d(x, w, y, kSame, {})) cuda::tiled::conv2d(x, w, y, kSame, {});
 }
 
-void flat_shift(const ImageView& x, const FilterView& w, const ImageView& y) {
-  if (!cuda::flat::conv3x3(x, w, y, false, {})) cuda::tiled::conv2d(x, w, y, kSame, {});
-}
-
 void patches(const ImageView& x, const FilterView& w, const ImageView& y) {
   if (!cuda::wgmma::patch_conv2d(x, w, y, kSame, {})) cuda::tiled::conv2d(x, w, y, kSame, {});
 }
@@ -152,8 +145,7 @@ std::vector<Rung<ConvRung>> conv_rungs() {
           {"5 pipeline",
            [](const ImageView& x, const FilterView& w, const ImageView& y) { cuda::tiled::conv2d(x, w, y, kSame, {}); }, true},
           {"6 warpgroups", warpgroups, true},
-          {"7 patches", patches, true},
-          {"8 flat shift", flat_shift, true}};
+          {"7 patches", patches, true}};
 }
 
 }  // namespace tessera::study

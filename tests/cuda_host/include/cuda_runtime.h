@@ -210,7 +210,7 @@ void wait_for_copies() {
 
 // Of warpgroups: a thread forms its own numbers at once. That a product was not waited for does not show.
 template <class T, bool kLeftAlongK, bool kRightAlongK, int kLeftStep = 8, int kRightStep = 8, int kN>
-void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b, bool = false) {
+void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
   const unsigned l = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
   auto value = [](const uint16_t* first, bool along_k, unsigned at, unsigned k, unsigned step) {
     const unsigned line = along_k ? at / 8 * step + at % 8 : k / 8 * step + k % 8;
