@@ -27,7 +27,7 @@ done
 kill -9 $training 2>/dev/null
 check "killed while it trained" $?
 wait $training 2>/dev/null
-"$tessera" train --resume "$folder/cut" --log text >"$folder/resumed.txt" 2>&1
+"$tessera" train --resume "$folder/cut" --device "$device" --log text >"$folder/resumed.txt" 2>&1
 check "resumed" $?
 python3 - "$folder/whole/weights/last.safetensors" "$folder/cut/weights/last.safetensors" <<'P'
 import json, struct, sys

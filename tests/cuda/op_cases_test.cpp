@@ -15,9 +15,12 @@ TEST_CASE("kernels over rows") { run_on_device(row_cases()); }
 TEST_CASE("pooling and batch norm kernels") { run_on_device(image_cases()); }
 TEST_CASE("convolution and matrix kernels") {
   const auto is = [](const char* name, std::string_view value) { const char* v = std::getenv(name); return v != nullptr && v == value; };
-  op_case::bits_repeat = !is("TESSERA_CONV", "cudnn") || is("TESSERA_DETERMINISTIC", "1");
+  const bool vendor = is("TESSERA_CONV", "cudnn");
+  op_case::bits_repeat = !vendor || is("TESSERA_DETERMINISTIC", "1");
+  op_case::vendor_rounding = vendor ? 4 : 1;
   run_on_device(conv_cases());
   op_case::bits_repeat = true;
+  op_case::vendor_rounding = 1;
 }
 TEST_CASE("loss kernels") { run_on_device(loss_cases()); }
 TEST_CASE("assignment and detection kernels") {
