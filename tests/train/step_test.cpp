@@ -144,7 +144,7 @@ TEST_CASE("a training step of n in bf16 stays near the f32 one") {
   }
   const double error = std::sqrt(difference / norm);
   MESSAGE("difference of the whole gradient, of its length: ", error);
-  CHECK(error <= 0.35);
+  CHECK(error <= 1.25 * 0.35);  // one sample of a chaotic rounding each: 0.38 by the reference's loops, 0.29 and 0.30 by vectors
   CHECK(error > 1e-4);  // it did compute in bf16
 }
 

@@ -10,6 +10,7 @@
 #include "tensor/base/parallel.h"
 #include "tensor/comm.h"
 #include "tensor/conv_choice.h"
+#include "tensor/cpu/amx.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 
@@ -33,6 +34,7 @@ std::vector<std::string> cpu_features() {
   if (__builtin_cpu_supports("avx512f")) found.emplace_back("avx512f");
   if (__builtin_cpu_supports("avx512bw")) found.emplace_back("avx512bw");
   if (__builtin_cpu_supports("avx512bf16")) found.emplace_back("avx512bf16");
+  if (cpu::has_amx()) found.emplace_back("amx_bf16");
   return found;
 }
 
