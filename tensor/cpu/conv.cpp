@@ -24,14 +24,18 @@ void pack_part(const TileKernels<T>& k, const std::vector<ChannelGroup>& groups,
                PackSource<T> source, T* out, const Offset& offset) {
   const int64_t packed_depth = whole_sums<T>(depth);
   const std::vector<int64_t> start = packed_starts(groups, k);
+  // Filters whose depth is not adjacent are read a few at a time: all taps of one lie together.
+  constexpr int64_t kDepthAtOnce = 16;
+  const int64_t step = source.k_step == 1 ? depth : kDepthAtOnce;
   parallel_chunks(static_cast<int64_t>(groups.size()), [&](int64_t chunk) {
     const ChannelGroup& g = groups[static_cast<size_t>(chunk)];
     const int64_t columns = g.vectors * k.lanes;
-    T* to = out + start[static_cast<size_t>(chunk)] * kh * kw * packed_depth;
-    for (int64_t r = 0; r < kh; ++r) {
-      for (int64_t t = 0; t < kw; ++t, to += packed_depth * columns) {
-        k.pack(to, columns, source.base + offset(r, t) + g.start * source.column_step, source.column_step, source.k_step,
-               g.channels, depth);
+    T* const to = out + start[static_cast<size_t>(chunk)] * kh * kw * packed_depth;
+    for (int64_t first = 0; first < depth; first += step) {
+      for (int64_t tap = 0; tap < kh * kw; ++tap) {
+        const T* from = source.base + offset(tap / kw, tap % kw) + g.start * source.column_step + first * source.k_step;
+        k.pack(to + (tap * packed_depth + first) * columns, columns, from, source.column_step, source.k_step, g.channels,
+               std::min(step, depth - first));
       }
     }
   });

@@ -4,6 +4,7 @@
 
 #include "tensor/base/parallel.h"
 #include "tensor/cpu/conv_band.h"
+#include "tensor/cpu/conv_windows.h"
 
 namespace tessera::cpu {
 
@@ -293,12 +294,59 @@ class ImageBands {
   bool in_place_;
 };
 
+// Whether the plan's rows are so short that it runs as products of windows.
+template <class T>
+bool runs_as_windows(const ConvPlan<T>& plan, const Reach& reach) {
+  int64_t most = 0;
+  for (const ConvPart<T>& p : plan.parts) {
+    if (p.kh * p.kw == 0) return false;
+    most = std::max(most, p.kh * p.kw);
+  }
+  return takes_windows(reach.columns, most) && (plan.parts.size() == 1 || !plan.epilogue.residual);
+}
+
+// visit(pixel of the output, point of the grid) for all images.
+template <class T, class Visit>
+void for_each_point(const ConvPlan<T>& plan, const ConvPart<T>& part, const Visit& visit) {
+  parallel_for(plan.y.n * part.rows, 8, [&](int64_t first, int64_t last) {
+    for (int64_t at = first; at < last; ++at) {
+      const int64_t row = at / part.rows * plan.y.h + part.out_row + at % part.rows * plan.out_step;
+      for (int64_t i = 0; i < part.columns; ++i)
+        visit(row * plan.y.w + part.out_column + i * plan.out_step, at * part.columns + i);
+    }
+  });
+}
+
+template <class T>
+void run_windows(const ConvPlan<T>& plan) {
+  const ImageView& y = plan.y;
+  const int64_t depth = whole_sums<T>(plan.x.c);
+  for (const ConvPart<T>& part : plan.parts) {
+    const int64_t size = part.kh * part.kw * depth, points = plan.x.n * part.rows * part.columns;
+    const HostScratch<T> windows(points * size);
+    copy_windows(plan.x, {part.kh, part.kw, part.row, part.column, plan.stride, part.rows, part.columns}, depth, windows.get());
+    RowsProduct<T> product{windows.get(), size, points, size, part.weights, data<T>(y), y.pitch, plan.epilogue};
+    if (plan.parts.size() == 1) {
+      run(product, plan.groups, plan.kernels);
+      continue;
+    }
+    const HostScratch<T> grid(points * y.c);  // points of this part lie apart in the output
+    if (plan.epilogue.accumulate)
+      for_each_point(plan, part, [&](int64_t pixel, int64_t p) { std::copy_n(data<T>(y) + pixel * y.pitch, y.c, grid.get() + p * y.c); });
+    product.y = grid.get();
+    product.y_pitch = y.c;
+    run(product, plan.groups, plan.kernels);
+    for_each_point(plan, part, [&](int64_t pixel, int64_t p) { std::copy_n(grid.get() + p * y.c, y.c, data<T>(y) + pixel * y.pitch); });
+  }
+}
+
 }  // namespace
 
 template <class T>
 void run(const ConvPlan<T>& plan) {
   const Reach reach = reach_of(plan.parts);
   if (plan.x.n == 0 || reach.rows == 0 || reach.columns == 0 || plan.groups.empty()) return;
+  if (runs_as_windows(plan, reach)) return run_windows(plan);
   const auto groups = static_cast<int64_t>(plan.groups.size());
   int64_t work = 0;
   for (const ConvPart<T>& p : plan.parts) work += p.columns * p.kh * p.kw * plan.x.c * plan.y.c;
@@ -328,26 +376,31 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const std::vector<int64_t> packed_start = packed_starts(groups, kernels);
   const bool copies = crowded<T>(product.a_pitch);
   const int64_t copy_pitch = product.depth + kLine<T>;
+  const int64_t band = tasks.band * kUnit;
   parallel_chunks(tasks.tasks * tasks.splits, [&](int64_t chunk) {
     const int64_t split = chunk % tasks.splits;
     const int64_t task = chunk / tasks.splits;
-    const int64_t end = std::min(product.rows, (task + 1) * tasks.rows * kUnit);
-    T* const copy = copies ? thread_scratch<T>(tasks.band * kUnit * copy_pitch) : nullptr;
+    // Few rows are shared out evenly; of many, tasks take whole tiles.
+    const auto start_of = [&](int64_t t) {
+      return units > kEnoughTasks ? std::min(product.rows, t * tasks.rows * kUnit) : t * product.rows / tasks.tasks;
+    };
+    const int64_t end = start_of(task + 1);
+    T* const copy = copies ? thread_scratch<T>(band * copy_pitch) : nullptr;
     RowJob<T> job = product.epilogue;
     job.kernel_rows = 1;
     job.next_tile_ahead = !copies;
     job.run = product.depth;
     job.a_step = copies ? copy_pitch : product.a_pitch;
     job.y_step = product.y_pitch;
-    for (int64_t first = task * tasks.rows * kUnit; first < end; first += tasks.band * kUnit) {
+    for (int64_t first = start_of(task); first < end; first += band) {
       job.a = product.a + first * product.a_pitch;
       job.second_tile_ahead = !copies && (product.depth >= kDeepRows || count > 1);
-      job.pixels = std::min(end - first, tasks.band * kUnit);
+      job.pixels = std::min(end - first, band);
       if (copies) {
         for (int64_t r = 0; r < job.pixels; ++r) std::copy_n(job.a + r * product.a_pitch, product.depth, copy + r * copy_pitch);
         job.a = copy;
         const int64_t next = std::min(first + job.pixels, end);
-        job.ahead = {reinterpret_cast<const char*>(product.a + next * product.a_pitch), std::min(end - next, tasks.band * kUnit),
+        job.ahead = {reinterpret_cast<const char*>(product.a + next * product.a_pitch), std::min(end - next, band),
                      product.depth * int64_t(sizeof(T)), product.a_pitch * int64_t(sizeof(T))};
       }
       for (int64_t g = split * count / tasks.splits; g < (split + 1) * count / tasks.splits; ++g) {

@@ -21,6 +21,8 @@
 // In this order:
 #include "tensor/cpu/conv_bf16-inl.h"
 //
+#include "tensor/cpu/conv_pack-inl.h"
+//
 #include "tensor/cpu/conv_tile-inl.h"
 //
 #include "tensor/cpu/conv_amx-inl.h"
@@ -28,45 +30,6 @@
 
 TESSERA_TILE_BEGIN;
 namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE {
-
-// Where the depth is adjacent in memory, pairs are moved as they lie, 16 columns by 16 pairs at a time so that lines are read and
-// written whole.
-void pack(BFloat16* dst, int64_t width, const BFloat16* src, int64_t column_step, int64_t k_step, int64_t columns, int64_t depth) {
-  const BFloat16 zero(0.0f);
-  const int64_t pairs = depth / 2;
-  constexpr int64_t kSquare = 16;
-  for (int64_t c0 = 0; c0 < width; c0 += kSquare) {
-    const int64_t c_end = std::min(width, c0 + kSquare);
-    const int64_t valid_end = std::clamp(columns, c0, c_end);
-    for (int64_t k0 = 0; k0 < pairs; k0 += kSquare) {
-      const int64_t k_end = std::min(pairs, k0 + kSquare);
-      if (column_step == 1) {
-        for (int64_t k = k0; k < k_end; ++k) {
-          const BFloat16* from = src + 2 * k * k_step;
-          BFloat16* to = dst + 2 * k * width;
-          for (int64_t c = c0; c < valid_end; ++c) {
-            to[2 * c] = from[c];
-            to[2 * c + 1] = from[c + k_step];
-          }
-        }
-      } else {
-        for (int64_t c = c0; c < valid_end; ++c) {
-          const BFloat16* from = src + c * column_step;
-          for (int64_t k = k0; k < k_end; ++k) {
-            dst[2 * (k * width + c)] = from[2 * k * k_step];
-            dst[2 * (k * width + c) + 1] = from[(2 * k + 1) * k_step];
-          }
-        }
-      }
-      for (int64_t k = k0; k < k_end; ++k) std::fill(dst + 2 * (k * width + valid_end), dst + 2 * (k * width + c_end), zero);
-    }
-    if (depth % 2 == 0) continue;
-    for (int64_t c = c0; c < c_end; ++c) {
-      dst[2 * (pairs * width + c)] = c < columns ? src[c * column_step + (depth - 1) * k_step] : zero;
-      dst[2 * (pairs * width + c) + 1] = zero;
-    }
-  }
-}
 
 HWY_INLINE __m512i joined(__m256i a, __m256i b) {
   alignas(64) static constexpr uint16_t kTurns[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
@@ -84,6 +47,30 @@ HWY_INLINE void interleave_inline(BFloat16* dst, const BFloat16* first, const BF
   const __mmask16 rest = first_of_16(count - i);
   _mm512_mask_storeu_epi32(dst + 2 * i, rest,
                            joined(_mm256_maskz_loadu_epi16(rest, first + i), _mm256_maskz_loadu_epi16(rest, second + i)));
+}
+
+void pack(BFloat16* dst, int64_t width, const BFloat16* src, int64_t column_step, int64_t k_step, int64_t columns, int64_t depth) {
+  const BFloat16 zero(0.0f);
+  const int64_t pairs = depth / 2;
+  int64_t k = 0, squares = 0;
+  if (column_step == 1) {
+    for (; k < pairs; ++k) {
+      BFloat16* out = dst + 2 * k * width;
+      interleave_inline(out, src + 2 * k * k_step, src + (2 * k + 1) * k_step, columns);
+      std::fill(out + 2 * columns, out + 2 * width, zero);
+    }
+  } else if (k_step == 1 && column_step % 2 == 0) {  // pairs are moved as they lie
+    squares = pack_transposed(reinterpret_cast<float*>(dst), width, reinterpret_cast<const float*>(src), column_step / 2, columns, pairs);
+  }
+  for (; k < whole_sums<BFloat16>(depth) / 2; ++k) {
+    BFloat16* out = dst + 2 * k * width;
+    for (int64_t c = k < squares ? columns / 4 * 4 : 0; c < columns; ++c) {
+      const BFloat16* from = src + c * column_step + 2 * k * k_step;
+      out[2 * c] = from[0];
+      out[2 * c + 1] = k < pairs ? from[k_step] : zero;
+    }
+    std::fill(out + 2 * columns, out + 2 * width, zero);
+  }
 }
 
 void interleave(BFloat16* dst, const BFloat16* first, const BFloat16* second, int64_t count) {

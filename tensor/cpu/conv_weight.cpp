@@ -11,6 +11,7 @@
 #include "tensor/cpu/conv.h"
 #include "tensor/cpu/conv_band.h"
 #include "tensor/cpu/conv_plan.h"
+#include "tensor/cpu/conv_windows.h"
 #include "tensor/cpu/f32_copy.h"
 #include "tensor/cpu/winograd.h"
 
@@ -278,6 +279,13 @@ void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, f
 
 template <class T>
 void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
+  if (takes_windows(dy.w, dw.kh * dw.kw) && dw.i % tile_kernels<T>().lanes == 0) {
+    const int64_t size = dw.kh * dw.kw * dw.i, pixels = dy.n * dy.h * dy.w;
+    const HostScratch<T> windows(pixels * size);
+    copy_windows(x, {dw.kh, dw.kw, -p.pad, -p.pad, p.stride, dy.h, dy.w}, x.c, windows.get());
+    const ImageView rows{windows.get(), x.t, 1, 1, pixels, size, size};
+    return run_backward_weight<T>(rows, {dy.p, dy.t, 1, 1, pixels, dy.c, dy.pitch}, {dw.p, dw.t, dw.o, 1, 1, size}, {1, 0}, accumulate);
+  }
   const WeightGradient<T> g{tile_kernels<T>(), x, dy, dw, p};
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
   const int64_t pixels = dy.n * dy.h * dy.w;

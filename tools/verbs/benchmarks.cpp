@@ -89,8 +89,8 @@ double forward_flops(const YoloSeg& model, int64_t size) {
   return flops;
 }
 
-void add_rates(Json& j, double step_seconds, int64_t batch, double flops_an_image, const Roof& roof, int64_t runs) {
-  const double rate = double(batch) / step_seconds, peak = roof.gflops;
+void add_rates(Json& j, double step_seconds, int64_t batch, double flops_an_image, double peak, int64_t runs) {
+  const double rate = double(batch) / step_seconds;
   j["images_per_s"] = rate;
   j["ms"] = step_seconds * 1e3;
   j["gflops"] = flops_an_image * rate / 1e9;
@@ -108,10 +108,10 @@ void add_vendor_use(Json& j) {
 }
 
 // --profile: more runs of the same work, after the ones that were timed as a whole.
-void add_profile(Json& j, const Config& c, Device device, const Roof& roof, const std::function<void(StepProfile&)>& name,
+void add_profile(Json& j, const Config& c, Device device, double peak, const std::function<void(StepProfile&)>& name,
                  const std::function<void()>& step) {
   if (c.integer("profile") == 0) return;
-  StepProfile profile(device, c.integer("profile"), roof);
+  StepProfile profile(device, c.integer("profile"), {peak, measured_copy_gbytes(device)});
   name(profile);
   do step();
   while (!profile.step_done());
@@ -161,7 +161,7 @@ Json bench_step(const Config& c) {
     const double t4 = seconds();
     forward = t1 - t0, loss_time = t2 - t1, backward = t3 - t2, update = t4 - t3;
   };
-  const Roof roof = measured_roof(model.device(), compute_type_of(c));
+  const double peak = measured_gflops(model.device(), compute_type_of(c));
   double median = time_median(host ? runs : 1, step);
   if (!host) {
     // Whole steps as a training makes them, call by call and replayed: the batch of the next step goes over while the device works.
@@ -182,7 +182,7 @@ Json bench_step(const Config& c) {
     }
     add_vendor_use(j);
   }
-  add_rates(j, median, batch, 3 * forward_flops(model, size), roof, runs);
+  add_rates(j, median, batch, 3 * forward_flops(model, size), peak, runs);
   j["last_ms"] = {{"forward", forward * 1e3}, {"loss", loss_time * 1e3}, {"backward", backward * 1e3}, {"update", update * 1e3}};
   const auto name = [&](StepProfile& profile) {
     profile.name(nullptr, "input", "");
@@ -190,7 +190,7 @@ Json bench_step(const Config& c) {
     profile.name(&criterion, "loss", "loss");
     profile.name(&updater, "optimizer", "optimizer");
   };
-  add_profile(j, c, model.device(), roof, name, step);
+  add_profile(j, c, model.device(), peak, name, step);
   return j;
 }
 
@@ -206,7 +206,7 @@ Json bench_infer(const Config& c) {
   const Variable images = normalize(random_batch(batch, size, model.nc(), 0).images.to(model.device()));
   Json j = header(c, model.spec().name);
   j["batch"] = batch;
-  const Roof roof = measured_roof(model.device(), compute_type_of(c));
+  const double peak = measured_gflops(model.device(), compute_type_of(c));
   const auto run = [&] {
     model.forward(images);
     backend_for(model.device()).synchronize();
@@ -226,9 +226,9 @@ Json bench_infer(const Config& c) {
     }
     add_vendor_use(j);
   }
-  add_rates(j, median, batch, forward_flops(model, size), roof, runs);
+  add_rates(j, median, batch, forward_flops(model, size), peak, runs);
   add_profile(
-      j, c, model.device(), roof, [&](StepProfile& profile) { profile.name(model); }, run);
+      j, c, model.device(), peak, [&](StepProfile& profile) { profile.name(model); }, run);
   return j;
 }
 

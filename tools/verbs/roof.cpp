@@ -46,20 +46,22 @@ double device_seconds(Device device, int64_t runs, const std::function<void()>& 
   return times[times.size() / 2];
 }
 
-Roof measured_roof(Device device, DType type) {
-  if (device == Device::cpu()) return {measure_multiply_add_gflops(type), measure_copy_gbytes()};
-  Roof roof;
-  {
-    const int64_t size = type == DType::kF32 ? 4096 : 8192;
-    const Tensor a = random_matrix(size, 1, type, device), b = random_matrix(size, 2, type, device);
-    const Tensor c = Tensor::empty({size, size}, type, device);
-    const double t = device_seconds(device, 5, [&] { device_matmul(a, b, c); });
-    roof.gflops = 2.0 * double(size) * double(size) * double(size) / t / 1e9;
-  }
+double measured_gflops(Device device, DType type) {
+  if (device == Device::cpu()) return measure_multiply_add_gflops(type);
+  const int64_t size = type == DType::kF32 ? 4096 : 8192;
+  const Tensor a = random_matrix(size, 1, type, device), b = random_matrix(size, 2, type, device);
+  const Tensor c = Tensor::empty({size, size}, type, device);
+  const double t = device_seconds(device, 5, [&] { device_matmul(a, b, c); });
+  return 2.0 * double(size) * double(size) * double(size) / t / 1e9;
+}
+
+double measured_copy_gbytes(Device device) {
+  if (device == Device::cpu()) return measure_copy_gbytes();
   constexpr int64_t kElements = int64_t{1} << 26;
   const Tensor from = Tensor::zeros({kElements}, DType::kF32, device), to = Tensor::zeros({kElements}, DType::kF32, device);
-  roof.gbytes_per_s = 2.0 * 4.0 * double(kElements) / device_seconds(device, 5, [&] { ops::copy(from, to); }) / 1e9;
-  return roof;
+  return 2.0 * 4.0 * double(kElements) / device_seconds(device, 5, [&] { ops::copy(from, to); }) / 1e9;
 }
+
+Roof measured_roof(Device device, DType type) { return {measured_gflops(device, type), measured_copy_gbytes(device)}; }
 
 }  // namespace tessera

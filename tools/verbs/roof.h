@@ -9,9 +9,11 @@
 
 namespace tessera {
 
-// CPU: multiply-adds of `type` and a copy on all compute threads (tensor/cpu/peak.h). Another device: a matrix product of random
-// numbers, large enough to be bound by arithmetic, by the fastest kernels that there are for it (cuBLASLt where the build has it);
-// and a copy through its backend, far larger than its caches.
+// CPU: multiply-adds of `type` on all compute threads (tensor/cpu/peak.h). Another device: a matrix product of random numbers, large
+// enough to be bound by arithmetic, by the fastest kernels that there are for it (cuBLASLt where the build has it).
+double measured_gflops(Device device, DType type);
+// Read and written by a copy far larger than the caches, which takes 512 MiB: not before the peak of memory is read.
+double measured_copy_gbytes(Device device);
 Roof measured_roof(Device device, DType type);
 
 // Seconds of one call of `start`, the median of `runs` measurements. On a device each measurement is a row of calls, so long that the
