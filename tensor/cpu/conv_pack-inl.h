@@ -43,7 +43,8 @@ HWY_INLINE void transpose4(float* dst, int64_t width, const float* src, int64_t 
 }
 
 // dst[k * width + c] = src[c * column_step + k] in squares of 4; gives the depth that they reach, for columns rounded down to 4.
-HWY_INLINE int64_t pack_transposed(float* dst, int64_t width, const float* src, int64_t column_step, int64_t columns, int64_t depth) {
+HWY_INLINE int64_t pack_transposed(float* dst, int64_t width, const float* src, int64_t column_step, int64_t columns,
+                                   int64_t depth) {
   constexpr int64_t kLineFloats = 16;
   const int64_t depth4 = depth / 4 * 4, columns4 = columns / 4 * 4;
   for (int64_t line = 0; line < depth4; line += kLineFloats) {

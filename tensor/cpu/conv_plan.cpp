@@ -311,8 +311,7 @@ void for_each_point(const ConvPlan<T>& plan, const ConvPart<T>& part, const Visi
   parallel_for(plan.y.n * part.rows, 8, [&](int64_t first, int64_t last) {
     for (int64_t at = first; at < last; ++at) {
       const int64_t row = at / part.rows * plan.y.h + part.out_row + at % part.rows * plan.out_step;
-      for (int64_t i = 0; i < part.columns; ++i)
-        visit(row * plan.y.w + part.out_column + i * plan.out_step, at * part.columns + i);
+      for (int64_t i = 0; i < part.columns; ++i) visit(row * plan.y.w + part.out_column + i * plan.out_step, at * part.columns + i);
     }
   });
 }
@@ -332,11 +331,13 @@ void run_windows(const ConvPlan<T>& plan) {
     }
     const HostScratch<T> grid(points * y.c);  // points of this part lie apart in the output
     if (plan.epilogue.accumulate)
-      for_each_point(plan, part, [&](int64_t pixel, int64_t p) { std::copy_n(data<T>(y) + pixel * y.pitch, y.c, grid.get() + p * y.c); });
+      for_each_point(plan, part,
+                     [&](int64_t pixel, int64_t p) { std::copy_n(data<T>(y) + pixel * y.pitch, y.c, grid.get() + p * y.c); });
     product.y = grid.get();
     product.y_pitch = y.c;
     run(product, plan.groups, plan.kernels);
-    for_each_point(plan, part, [&](int64_t pixel, int64_t p) { std::copy_n(grid.get() + p * y.c, y.c, data<T>(y) + pixel * y.pitch); });
+    for_each_point(plan, part,
+                   [&](int64_t pixel, int64_t p) { std::copy_n(grid.get() + p * y.c, y.c, data<T>(y) + pixel * y.pitch); });
   }
 }
 

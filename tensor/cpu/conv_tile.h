@@ -102,8 +102,9 @@ struct Spread {
 };
 
 struct TileShape {
-  int64_t lanes;    // floats per vector
-  int max_vectors;  // of RowJob
+  int64_t lanes;            // floats per vector
+  int max_vectors;          // of RowJob
+  int64_t job_pixels = 96;  // of WeightJob, about: enough to hide loading and storing the sums, few enough for L1
 };
 
 // The kernels of the CPU target that runs now.

@@ -25,8 +25,9 @@
 //
 #include "tensor/cpu/conv_tile-inl.h"
 //
-#include "tensor/cpu/conv_amx-inl.h"
 #include "tensor/cpu/conv_weight_tile-inl.h"
+//
+#include "tensor/cpu/conv_amx-inl.h"
 
 TESSERA_TILE_BEGIN;
 namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE {
@@ -60,7 +61,8 @@ void pack(BFloat16* dst, int64_t width, const BFloat16* src, int64_t column_step
       std::fill(out + 2 * columns, out + 2 * width, zero);
     }
   } else if (k_step == 1 && column_step % 2 == 0) {  // pairs are moved as they lie
-    squares = pack_transposed(reinterpret_cast<float*>(dst), width, reinterpret_cast<const float*>(src), column_step / 2, columns, pairs);
+    squares =
+        pack_transposed(reinterpret_cast<float*>(dst), width, reinterpret_cast<const float*>(src), column_step / 2, columns, pairs);
   }
   for (; k < whole_sums<BFloat16>(depth) / 2; ++k) {
     BFloat16* out = dst + 2 * k * width;
@@ -86,8 +88,10 @@ void pair_pixels(BFloat16* dst, const BFloat16* first, const BFloat16* second, i
 TileKernels<BFloat16> kernels(TileUnit unit) {
   if (unit == TileUnit::kVectors)
     return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels, pair_column};
-  const auto row = unit == TileUnit::kAmx ? run_amx_row_job<AmxTiles> : run_amx_row_job<TwinTiles>;
-  return {{kWidth, kMaxAmxVectors}, row, run_weight_job, pack, interleave, pair_pixels, pair_column};
+  const bool real = unit == TileUnit::kAmx;
+  const auto row = real ? run_amx_row_job<AmxTiles> : run_amx_row_job<TwinTiles>;
+  const auto weight = real ? run_amx_weight_job<AmxTiles> : run_amx_weight_job<TwinTiles>;
+  return {{kWidth, kMaxAmxVectors, kAmxJobPixels}, row, weight, pack, interleave, pair_pixels, pair_column};
 }
 
 // Floating-point operations done, with sums and factors in registers.
@@ -124,25 +128,38 @@ namespace {
 
 constexpr int kAskForPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
 
-// Whether a small product by the tiles is that of the vectors, up to the order of its sums.
+std::vector<BFloat16> some_values(size_t count, int step) {
+  std::vector<BFloat16> values(count);
+  for (size_t i = 0; i < count; ++i) values[i] = BFloat16(float(int(i) * step % 101 - 50) / 64);
+  return values;
+}
+
+// Whether a small product and a small filter gradient by the tiles are those of the vectors, up to the order of their sums.
 bool tiles_are_right() {
   constexpr int64_t kPixels = 37, kDepth = 80, kChannels = 32;
-  std::vector<BFloat16> a(kPixels * kDepth);
-  const HostScratch<BFloat16> w(kDepth * kChannels);
+  const std::vector<BFloat16> a = some_values(kPixels * kDepth, 37), w = some_values(kDepth * kChannels, 53);
+  const HostScratch<BFloat16> packed(kDepth * kChannels);
+  std::copy(w.begin(), w.end(), packed.get());
+  RowJob<BFloat16> row;
+  row.a = a.data(), row.a_step = kDepth, row.run = kDepth, row.pixels = kPixels;
+  row.w = packed.get(), row.vectors = 2, row.channels = kChannels, row.y_step = kChannels;
+  constexpr int64_t kRows = 2, kPairs = 21, kOutputs = 40, kRun = 48;
+  const std::vector<BFloat16> x = some_values(kRows * kPairs * kRun * 2, 29), d = some_values(kRows * kPairs * kOutputs * 2, 31);
+  WeightJob<BFloat16> weight;
+  weight.x = x.data(), weight.x_step = 2 * kRun, weight.x_row = kPairs * weight.x_step;
+  weight.d = d.data(), weight.d_step = 2 * kOutputs, weight.d_row = kPairs * weight.d_step;
+  weight.rows = kRows, weight.pixels = kPairs, weight.outputs = kOutputs, weight.run = kRun, weight.dw_step = kRun;
   std::vector<BFloat16> y[2] = {std::vector<BFloat16>(kPixels * kChannels), std::vector<BFloat16>(kPixels * kChannels)};
-  for (size_t i = 0; i < a.size(); ++i) a[i] = BFloat16(float(int(i * 37 % 101) - 50) / 64);
-  for (int64_t i = 0; i < kDepth * kChannels; ++i) w.get()[i] = BFloat16(float(int(i * 53 % 89) - 44) / 64);
-  RowJob<BFloat16> job;
-  job.a = a.data(), job.a_step = kDepth, job.run = kDepth, job.pixels = kPixels;
-  job.w = w.get(), job.vectors = 2, job.channels = kChannels, job.y_step = kChannels;
+  std::vector<float> dw[2] = {std::vector<float>(kOutputs * kRun), std::vector<float>(kOutputs * kRun)};
   for (int i = 0; i < 2; ++i) {
-    job.y = y[i].data();
-    N_AVX3::bf16_tile::kernels(i == 0 ? TileUnit::kVectors : TileUnit::kAmx).row(job);
+    const TileKernels<BFloat16> k = N_AVX3::bf16_tile::kernels(i == 0 ? TileUnit::kVectors : TileUnit::kAmx);
+    row.y = y[i].data();
+    k.row(row);
+    weight.dw = dw[i].data();
+    k.weight(weight);
   }
-  for (size_t i = 0; i < y[0].size(); ++i) {
-    if (!(std::abs(float(y[0][i]) - float(y[1][i])) <= 0.01f * std::abs(float(y[0][i])) + 0.01f)) return false;
-  }
-  return true;
+  const auto close = [](auto p, auto q) { return std::abs(float(p) - float(q)) <= 0.01f * std::abs(float(p)) + 0.01f; };
+  return std::equal(y[0].begin(), y[0].end(), y[1].begin(), close) && std::equal(dw[0].begin(), dw[0].end(), dw[1].begin(), close);
 }
 
 std::optional<TileUnit> forced_unit;

@@ -26,7 +26,6 @@ constexpr int64_t kCheapPixels = 1600;  // per partition: its sums are written a
 constexpr int64_t kLeastPixels = 400;   // the same when there would be too few tasks
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;      // multiply-adds of a task
 constexpr int64_t kPartialFloats = 4 * 1024 * 1024;  // all partitions together
-constexpr int64_t kJobPixels = 96;                   // enough to hide loading and storing the accumulators, few enough for L1
 constexpr int64_t kBandBytes = 800 * 1024;           // most of L2: short bands make short jobs and copy shared rows again
 constexpr int64_t kBiasRows = 512;                   // of a task of bias_backward, at least
 constexpr int64_t kBiasChunks = 256;
@@ -96,7 +95,7 @@ void sum_rows(const WeightGradient<float>& g, Range at, Range o, float* out, boo
     const int64_t in_rows = (rows - 1) * p.stride + dw.kh;
     float* memory = thread_scratch<float>(in_rows * row_pitch + 64);
     copy_band(x, {n, y * p.stride - p.pad, in_rows, -p.pad, columns}, x.c, memory, row_pitch);
-    const int64_t jobs = ceil_div(rows, ceil_div(kJobPixels, dy.w));
+    const int64_t jobs = ceil_div(rows, ceil_div(k.job_pixels, dy.w));
     for (int64_t i = 0; i < jobs; ++i) {
       const Range r = share(rows, jobs, i);
       job.rows = r.end - r.begin;
@@ -128,7 +127,7 @@ void sum_pixels(const WeightGradient<float>& g, Range at, Range o, Range q, floa
   job.x_ahead_lines = lines(job.run);
   job.d_ahead_lines = lines(job.outputs);
   job.accumulate = accumulate;
-  const int64_t jobs = ceil_div(at.end - at.begin, kJobPixels);
+  const int64_t jobs = ceil_div(at.end - at.begin, k.job_pixels);
   for (int64_t i = 0; i < jobs; ++i) {
     const Range r = share(at.end - at.begin, jobs, i);
     job.pixels = r.end - r.begin;
@@ -206,7 +205,7 @@ void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, 
     for (int64_t r = 0; r < pairs; ++r) {
       pair_rows(k, row_of_dy(2 * r), row_of_dy(2 * r + 1), dy.w, dy.pitch, job.outputs, 0, dy.w, memory_d + r * job.d_row);
     }
-    const int64_t jobs = ceil_div(pairs, ceil_div(kJobPixels, dy.w));
+    const int64_t jobs = ceil_div(pairs, ceil_div(k.job_pixels, dy.w));
     for (int64_t i = 0; i < jobs; ++i) {
       const Range r = share(pairs, jobs, i);
       job.rows = r.end - r.begin;
@@ -237,7 +236,7 @@ void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, f
   job.d_step = step_of(job.outputs);
   job.dw = out + o.begin * x.c + q.begin;
   job.accumulate = accumulate;
-  const int64_t jobs = ceil_div(at.end - at.begin, kJobPixels);
+  const int64_t jobs = ceil_div(at.end - at.begin, k.job_pixels);
   const int64_t most = ceil_div(ceil_div(at.end - at.begin, 2), jobs);
   const int64_t size = most * (job.x_step + job.d_step);
   BFloat16* const memory = thread_scratch<BFloat16>(2 * size);  // of this job and of the next
@@ -284,7 +283,8 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
     const HostScratch<T> windows(pixels * size);
     copy_windows(x, {dw.kh, dw.kw, -p.pad, -p.pad, p.stride, dy.h, dy.w}, x.c, windows.get());
     const ImageView rows{windows.get(), x.t, 1, 1, pixels, size, size};
-    return run_backward_weight<T>(rows, {dy.p, dy.t, 1, 1, pixels, dy.c, dy.pitch}, {dw.p, dw.t, dw.o, 1, 1, size}, {1, 0}, accumulate);
+    return run_backward_weight<T>(rows, {dy.p, dy.t, 1, 1, pixels, dy.c, dy.pitch}, {dw.p, dw.t, dw.o, 1, 1, size}, {1, 0},
+                                  accumulate);
   }
   const WeightGradient<T> g{tile_kernels<T>(), x, dy, dw, p};
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
