@@ -18,11 +18,7 @@ class BilinearAxis {
   void set(int in, int out, int begin, int end);
 
   int size() const { return int(i0.size()); }
-  // Cells that the outputs take something from, which must be some; taps never decrease.
-  int first_cell() const { return i0.front(); }
-  int end_cell() const { return i1.back() + 1; }
-
-  // Output begin + o = w0[o] * cell[i0[o]] + w1[o] * cell[i1[o]].
+  // Output begin + o = w0[o] * cell[i0[o]] + w1[o] * cell[i1[o]]; taps never decrease. Outputs from `out` on take the last cell.
   std::vector<int> i0, i1;
   std::vector<float> w0, w1;
 };

@@ -290,6 +290,12 @@ void CpuBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes,
   cpu::mask_loss_backward(coefficients, prototypes, masks, items, *floats(scale), dcoefficients, dprototypes);
 }
 
+// ---- masks
+
+void CpuBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
+  cpu::mask_patches(prototypes, coefficients, items, words);
+}
+
 // ---- assignment
 
 void CpuBackend::assign(const AssignInput& in, const AssignParams& params, int32_t* target, float* score) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "tensor/ops/copy.h"
+#include "tensor/ops/detect.h"
 #include "tensor/ops/index.h"
 #include "tensor/ops/losses.h"
 #include "tensor/ops/norm.h"
@@ -62,6 +63,9 @@ void dfl_loss_backward(RowsView logits, RowsView target, const float* weight, do
 double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items);
 void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, double scale,
                         RowsView dcoefficients, ImageView dprototypes);
+
+// mask_patches.cpp
+void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words);
 
 // optim.cpp
 void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s);
