@@ -24,9 +24,9 @@ constexpr int64_t kMasksAtOnce = 16;
 constexpr int kWord = kBitsOfWord, kVectors = kWord / int(kLanes);
 static_assert(kWord % int(kLanes) == 0);
 
-// Weights are not negative and one of two is at least 1/2. So where all cells are 0, negative or no number, no pixel is above 0; where
-// all are within these limits, every pixel is at least a quarter of the smallest: no product of all its cells rounds to zero, and no
-// infinity times 0 makes a NaN.
+// Weights are not negative and one of two is at least 1/2. So where all cells are 0, negative or no number, no pixel is above 0;
+// where all are within these limits, every pixel is at least a quarter of the smallest: the products do not all round to zero, and
+// no infinity times 0 makes a NaN.
 constexpr float kSurelyAbove = 1e-30f, kSurelyFinite = 1e30f;
 enum Pixels : uint8_t { kNone, kAll, kSome };  // of a word above 0
 

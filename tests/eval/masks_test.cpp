@@ -7,6 +7,7 @@
 
 #include "data/image.h"
 #include "tensor/base/parallel.h"
+#include "tensor/bit_rows.h"
 #include "tests/support/golden.h"
 #include "yolo/eval/original_ap.h"
 
@@ -113,13 +114,10 @@ TEST_CASE("masks: golden pixels") {
 }
 
 TEST_CASE("masks: all detections at once, any number of threads") {
-  const Case c(16, 24,
-               {{4, 6, 40, 50},
-                {10.5f, 3.2f, 63.9f, 30.7f},
-                {-5, 20, 20, 70},
-                {30, 30, 30.2f, 30.3f},
-                {200, 200, 300, 300},
-                {50, 5, 40, 60}});
+  std::vector<BoxXyxy> boxes{{4, 6, 40, 50},         {10.5f, 3.2f, 63.9f, 30.7f}, {-5, 20, 20, 70}, {30, 30, 30.2f, 30.3f},
+                             {200, 200, 300, 300}, {50, 5, 40, 60}};
+  for (int i = 0; i < 60; ++i) boxes.push_back({float(i), float(i % 7), float(96 - i % 11), float(64 - i % 5)});  // several groups
+  const Case c(16, 24, boxes);
   for (MaskSize size : {MaskSize::kPrototype, MaskSize::kNetwork, MaskSize::kNative}) {
     std::vector<MaskItem> items;
     for (int64_t i = 0; i < c.size(); ++i) items.push_back(mask_item(c.found, 0, i, 64, 96, size));
@@ -202,6 +200,33 @@ TEST_CASE("masks: JSON masks are the 8-bit resize of the native ones") {
       for (int y = top; y < top + h; ++y) inner.insert(inner.end(), full.begin() + y * 96 + left, full.begin() + y * 96 + left + w);
       resize_bilinear(inner.data(), h, w, expected.data(), oh, ow, 1);
       CHECK(encode(native) == rle_encode(expected.data(), oh, ow));
+    }
+  }
+}
+
+TEST_CASE("masks: contours with even areas between them are resized as images") {
+  // A disc, a ring, all and all but a pixel, in frames that are longer than a word of bits.
+  constexpr int kHeight = 90, kWidth = 146;
+  const auto is_set = [](int kind, int y, int x) {
+    const int d = (y - 40) * (y - 40) + (x - 70) * (x - 70);
+    return kind == 0 ? d < 1400 : kind == 1 ? d < 1500 && d > 200 : kind == 2 || y != 50 || x != 64;
+  };
+  for (const PixelBox where : {PixelBox{0, 0, kWidth, kHeight}, PixelBox{5, 3, 140, 81}, PixelBox{33, 20, 65, 60}}) {
+    for (int kind = 0; kind < 4; ++kind) {
+      MaskPatch in{kHeight, kWidth, where, {}};
+      const int columns = where.x1 - where.x0;
+      in.words.resize(size_t(words_of_row(columns) * (where.y1 - where.y0)));
+      std::vector<uint8_t> line(size_t(columns), 0);
+      for (int y = where.y0; y < where.y1; ++y) {
+        for (int x = where.x0; x < where.x1; ++x) line[size_t(x - where.x0)] = is_set(kind, y, x);
+        pack_bits(line.data(), columns, in.words.data() + (y - where.y0) * words_of_row(columns));
+      }
+      const auto full = painted(in);
+      for (const auto& [oh, ow] : {std::pair{113, 183}, {45, 73}, {91, 145}, {400, 651}, {31, 40}, {90, 200}, {20, 146}}) {
+        std::vector<uint8_t> expected(size_t(oh * ow));
+        resize_bilinear(full.data(), kHeight, kWidth, expected.data(), oh, ow, 1);
+        CHECK(to_original(in, {0, 0, kWidth, kHeight}, oh, ow).rle() == rle_encode(expected.data(), oh, ow));
+      }
     }
   }
 }

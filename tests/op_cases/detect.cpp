@@ -1,4 +1,5 @@
 // Detections from the head's maps, and pixels of masks: the same bits on every backend.
+#include <cmath>
 #include <limits>
 
 #include "tests/op_cases/op_cases.h"
@@ -86,8 +87,25 @@ struct Masks {
   int64_t images, h, w, channels;
   bool wide;  // targets of the slice's size or larger
   bool cropped;
-  bool whole_numbers = false;  // logits that are 0
+  Values values = uniform(-1, 1);
 };
+
+// Contours with even areas between them: waves over a row of cells of `channels` each.
+Values waves(int64_t channels) {
+  return [=](Rng&, int64_t i) { return std::sin(0.0083 * double(i / channels) + 2 * double(i % channels)); };
+}
+// At the limits of what may be told from the signs of cells alone, in rows of 60 cells: what rounds to zero when it is weighted, and
+// infinities, where the edges of the target give them the weight 0.
+Values odd_logits() {
+  return [](Rng& rng, int64_t i) {
+    const double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+    const double unusual[] = {0, 1, -1, -1e-45, 1e-30, 3e38, -3e38, infinity, -infinity, nan};
+    const double usual[] = {1e-45, 1, -2};
+    const int64_t row = i / 60, column = i % 60;
+    if (row == 1 || (row > 6 && column == 1)) return infinity;
+    return row > 15 && rng.below(16) == 0 ? unusual[rng.below(10)] : usual[row / 4 % 3];
+  };
+}
 
 // Items of every kind that the sizes allow, their words one after the other in another order than the items.
 std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
@@ -127,13 +145,13 @@ std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
 OpCase mask_case(const Masks& m) {
   constexpr int64_t kRows = 5;
   const std::vector<MaskItem> items = items_of(m, kRows);
+  const Values coefficients = m.channels == 1 ? uniform(1, 1) : m.values;
   int64_t words = 0;
   for (const MaskItem& item : items) words += item.words();
-  const Values values = m.whole_numbers ? whole(-1, 1) : uniform(-1, 1);
   return {.method = "mask_patches",
           .detail = m.name,
-          .slots = {{"prototypes", {m.images * m.h * m.w, m.channels}, Role::kIn, Fit::kRows, values, DType::kF32},
-                    {"coefficients", {kRows, m.channels}, Role::kIn, Fit::kRows, values, DType::kF32},
+          .slots = {{"prototypes", {m.images * m.h * m.w, m.channels}, Role::kIn, Fit::kRows, m.values, DType::kF32},
+                    {"coefficients", {kRows, m.channels}, Role::kIn, Fit::kRows, coefficients, DType::kF32},
                     {"words", {words}, Role::kOut, Fit::kDense, {}, DType::kI32}},
           .run =
               [=](Backend& b, const Bound& t, bool) {
@@ -202,7 +220,11 @@ std::vector<OpCase> detect_cases() {
   list.push_back(mask_case({"more than a tile", 1, 70, 90, 8, true, true}));
   list.push_back(mask_case({"smaller", 2, 20, 24, 32, false, false}));
   list.push_back(mask_case({"smaller, cropped", 1, 70, 90, 16, false, true}));
-  list.push_back(mask_case({"logits of 0", 1, 9, 7, 8, true, true, true}));
+  list.push_back(mask_case({"logits of 0", 1, 9, 7, 8, true, true, whole(-1, 1)}));
+  list.push_back(mask_case({"waves", 1, 45, 60, 16, true, false, waves(16)}));
+  list.push_back(mask_case({"waves, cropped", 2, 40, 33, 8, true, true, waves(8)}));
+  list.push_back(mask_case({"waves, smaller", 1, 50, 150, 8, false, false, waves(8)}));
+  list.push_back(mask_case({"odd numbers", 1, 30, 60, 1, true, false, odd_logits()}));
   list.push_back(mask_case({"one cell", 1, 1, 1, 8, true, false}));
   return list;
 }

@@ -61,23 +61,41 @@ struct ByteAxis {
   }
 };
 
+enum class Pixels : uint8_t { kNone, kAll, kSome };
+
+// Which of the columns [begin, end) of a row of bits are set.
+Pixels pixels_between(const uint32_t* row, int begin, int end) {
+  bool none = true, all = true;
+  for (int w = begin / kBitsOfWord; w * kBitsOfWord < end; ++w) {
+    const int from = std::max(begin - w * kBitsOfWord, 0), to = std::min(end - w * kBitsOfWord, kBitsOfWord);
+    const uint32_t asked = ~0u >> (kBitsOfWord - (to - from)) << from, set = row[w] & asked;
+    none = none && set == 0, all = all && set == asked;
+  }
+  return none ? Pixels::kNone : all ? Pixels::kAll : Pixels::kSome;
+}
+
 // A 0/1 patch within a frame of in_height x in_width, resized as an 8-bit image to height x width: bit for bit what the resize of
-// data/image.h gives, but only where set pixels can arise.
+// data/image.h gives, but only where set pixels can arise. Where all that a pixel is taken from is set, so is the pixel, whatever
+// the rounding: weights sum to 2048 but for one, which leaves at least 3.96 before the two halves are rounded down.
 struct ByteResize {
   int in_height, in_width, height, width;
+  bool halves;  // taken as an area average
   ByteAxis ax, ay;
+  std::vector<int> of_set;  // a column of a row whose pixels are all set, horizontally resized
 
   ByteResize(int ih, int iw, int h, int w)
       : in_height(ih),
         in_width(iw),
         height(h),
         width(w),
+        halves(ih == 2 * h && iw == 2 * w),
         ax(iw, w, ByteAxis::Border::kColumns),
-        ay(ih, h, ByteAxis::Border::kRows) {}
+        ay(ih, h, ByteAxis::Border::kRows) {
+    for (size_t o = 0; o < ax.w0.size(); ++o) of_set.push_back(halves ? 2 : (ax.w0[o] + ax.w1[o]) >> 4);
+  }
 
   MaskPatch operator()(const MaskPatch& in) const {
     if (in.where.empty() || (in_height == height && in_width == width)) return {height, width, in.where, in.words};
-    const bool halves = in_height == 2 * height && in_width == 2 * width;  // taken as an area average
     const auto touched = [&](const ByteAxis& a, int begin, int end) {
       const int first = int(std::partition_point(a.i1.begin(), a.i1.end(), [&](int i) { return i < begin; }) - a.i1.begin());
       const int last = int(std::partition_point(a.i0.begin(), a.i0.end(), [&](int i) { return i < end; }) - a.i0.begin());
@@ -88,37 +106,73 @@ struct ByteResize {
     std::tie(out.where.y0, out.where.y1) = touched(ay, in.where.y0, in.where.y1);
     if (out.where.empty()) return out.where = {}, out;
     const int columns = out.where.x1 - out.where.x0, in_columns = in.where.x1 - in.where.x0;
-    // Rows of the source, horizontally resized, with the rounding of the vertical step; an outside row is all zero.
-    const int rows = in.where.y1 - in.where.y0;
+    const int rows = in.where.y1 - in.where.y0, words = int(words_of_row(columns));
+    // Of a row of the source: how it bears on each word of the result, then, where that takes arithmetic, the row horizontally
+    // resized with the rounding of the vertical step. The last row is all zero, as what lies outside.
+    thread_local std::vector<Pixels> bearing;
     thread_local std::vector<int32_t> wide;
-    wide.assign(size_t(rows + 1) * size_t(columns), 0);
-    thread_local std::vector<uint8_t> line;
+    thread_local std::vector<uint8_t> line, seen;
+    bearing.assign(size_t(rows + 1) * size_t(words), Pixels::kNone);
+    wide.resize(size_t(rows + 1) * size_t(columns));
+    std::fill(wide.end() - columns, wide.end(), 0);
     line.assign(size_t(in_columns) + 2, 0);  // one zero on either side
-    const auto column = [&](int i) { return size_t(std::clamp(i - in.where.x0, -1, in_columns) + 1); };
-    for (int y = 0; y < rows; ++y) {
-      unpack_bits(in.words.data() + y * words_of_row(in_columns), in_columns, line.data() + 1);
-      int32_t* sums = wide.data() + size_t(y) * size_t(columns);
-      for (int x = 0; x < columns; ++x) {
-        const size_t o = size_t(out.where.x0 + x);
-        const int a = line[column(ax.i0[o])], b = line[column(ax.i1[o])];
-        sums[x] = halves ? a + b : (a * ax.w0[o] + b * ax.w1[o]) >> 4;
-      }
+    seen.assign(size_t(rows + 1), 0);
+    seen.back() = 1;
+    thread_local std::vector<int> left, right;  // in `line`
+    left.resize(size_t(columns)), right.resize(size_t(columns));
+    for (int x = 0; x < columns; ++x) {
+      const auto place = [&](int i) { return std::clamp(i - in.where.x0, -1, in_columns) + 1; };
+      left[size_t(x)] = place(ax.i0[size_t(out.where.x0 + x)]), right[size_t(x)] = place(ax.i1[size_t(out.where.x0 + x)]);
     }
-    const auto row = [&](int i) {
-      const int y = i >= in.where.y0 && i < in.where.y1 ? i - in.where.y0 : rows;
-      return wide.data() + size_t(y) * size_t(columns);
-    };
-    out.words.resize(size_t(words_of_row(columns) * (out.where.y1 - out.where.y0)));
-    thread_local std::vector<uint8_t> resized;
-    resized.resize(size_t(columns));
-    uint8_t* const to = resized.data();
-    for (int y = out.where.y0; y < out.where.y1; ++y) {
-      const int32_t *upper = row(ay.i0[size_t(y)]), *lower = row(ay.i1[size_t(y)]);
-      const int b0 = ay.w0[size_t(y)], b1 = ay.w1[size_t(y)];
-      for (int x = 0; x < columns; ++x) {
-        to[x] = halves ? upper[x] + lower[x] >= 2 : ((b0 * upper[x]) >> 16) + ((b1 * lower[x]) >> 16) >= 2;
+    const auto end_of_word = [&](int w) { return std::min((w + 1) * kBitsOfWord, columns); };
+    const auto see = [&](int y) {
+      if (std::exchange(seen[size_t(y)], 1) != 0) return;
+      const uint32_t* const bits = in.words.data() + y * words_of_row(in_columns);
+      int32_t* const sums = wide.data() + size_t(y) * size_t(columns);
+      bool unpacked = false;
+      for (int w = 0; w < words; ++w) {
+        const int end = end_of_word(w);
+        const int from = ax.i0[size_t(out.where.x0 + w * kBitsOfWord)] - in.where.x0;
+        const int to = ax.i1[size_t(out.where.x0 + end - 1)] + 1 - in.where.x0;
+        Pixels& pixels = bearing[size_t(y) * size_t(words) + size_t(w)];
+        pixels = pixels_between(bits, std::max(from, 0), std::min(to, in_columns));
+        if (pixels == Pixels::kAll && (from < 0 || to > in_columns)) pixels = Pixels::kSome;
+        if (pixels == Pixels::kNone) {
+          std::fill(sums + w * kBitsOfWord, sums + end, 0);
+        } else if (pixels == Pixels::kAll) {
+          for (int x = w * kBitsOfWord; x < end; ++x) sums[x] = of_set[size_t(out.where.x0 + x)];
+        } else {
+          if (!std::exchange(unpacked, true)) unpack_bits(bits, in_columns, line.data() + 1);
+          for (int x = w * kBitsOfWord; x < end; ++x) {
+            const size_t o = size_t(out.where.x0 + x);
+            const int a = line[size_t(left[size_t(x)])], b = line[size_t(right[size_t(x)])];
+            sums[x] = halves ? a + b : (a * ax.w0[o] + b * ax.w1[o]) >> 4;
+          }
+        }
       }
-      pack_bits(to, columns, out.words.data() + (y - out.where.y0) * words_of_row(columns));
+    };
+    const auto row = [&](int i) { return i >= in.where.y0 && i < in.where.y1 ? i - in.where.y0 : rows; };
+    out.words.resize(size_t(words) * size_t(out.where.y1 - out.where.y0));
+    uint32_t* to = out.words.data();
+    for (int y = out.where.y0; y < out.where.y1; ++y) {
+      const int above = row(ay.i0[size_t(y)]), below = row(ay.i1[size_t(y)]);
+      see(above), see(below);
+      const int b0 = ay.w0[size_t(y)], b1 = ay.w1[size_t(y)];
+      for (int w = 0; w < words; ++w, ++to) {
+        const int begin = w * kBitsOfWord, end = end_of_word(w);
+        const Pixels pixels = bearing[size_t(above) * size_t(words) + size_t(w)];
+        if (pixels != Pixels::kSome && pixels == bearing[size_t(below) * size_t(words) + size_t(w)]) {
+          *to = pixels == Pixels::kNone ? 0 : ~0u >> (kBitsOfWord - (end - begin));
+          continue;
+        }
+        const int32_t* const upper = wide.data() + size_t(above) * size_t(columns);
+        const int32_t* const lower = wide.data() + size_t(below) * size_t(columns);
+        uint8_t resized[kBitsOfWord];
+        for (int x = begin; x < end; ++x) {
+          resized[x - begin] = halves ? upper[x] + lower[x] >= 2 : ((b0 * upper[x]) >> 16) + ((b1 * lower[x]) >> 16) >= 2;
+        }
+        pack_bits(resized, end - begin, to);
+      }
     }
     return out;
   }
