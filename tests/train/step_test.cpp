@@ -1,7 +1,9 @@
 // One whole training step of the n network against the original in float64: loss items, every gradient, running statistics.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "nn/parameter_arena.h"
 #include "tensor/backend.h"
@@ -100,8 +102,8 @@ struct Step {
   int64_t peak_bytes;  // of the memory that its tensors took
 };
 
-// The golden step with activations of `type`.
-Step step_in(DType type, bool recompute = false) {
+// The golden step with activations of `type`; of samples behind the first every picture is darker, by a hundredth each.
+Step step_in(DType type, bool recompute = false, int sample = 0) {
   const auto golden = testing::read_safetensors(testing::golden_dir() / "train_step_n.safetensors");
   YoloSeg model(parse_model_yaml("yolov8n-seg", "", 3));
   testing::set_formula_weights(model);
@@ -112,7 +114,9 @@ Step step_in(DType type, bool recompute = false) {
   CachingAllocator& allocator = allocator_for(Device::cpu());
   allocator.reset_peaks();
   const int64_t before = allocator.stats().bytes_in_use;
-  const LossResult loss = SegmentationLoss()(model.forward(Variable(testing::formula_image(3, 96, 96))), testing::golden_batch(golden));
+  const Tensor image = testing::formula_image(3, 96, 96);
+  for (float& v : std::span(image.data<float>(), size_t(image.numel()))) v *= 1 - 0.01f * float(sample);
+  const LossResult loss = SegmentationLoss()(model.forward(Variable(image)), testing::golden_batch(golden));
   loss.total.backward();
   Step step{loss.report().items, {}, allocator.stats().peak_in_use - before};
   model.for_each_parameter([&](const std::string&, Variable& p) {
@@ -127,25 +131,32 @@ Step step_in(DType type, bool recompute = false) {
 
 // bf16 keeps 8 bits of every activation and of its gradient; masters, sums, statistics and losses are f32. The bounds are what the
 // original shows under PyTorch's bf16 autocast in this very step, against its float64: items up to 8.7 % off, the gradient by 35 % of
-// its length (tools/golden/bf16_step.py prints it). The formula weights make a harsh case: batch norm over few pixels.
+// its length (tools/golden/bf16_step.py prints it). The formula weights make a harsh case: batch norm over few pixels. Which way a
+// rounding goes decides a single gradient (0.25 to 0.38 in twelve samples by the reference's loops, 0.25 to 0.34 by vectors), so the
+// median of five is held: 0.315 both.
 TEST_CASE("a training step of n in bf16 stays near the f32 one") {
-  const Step wide = step_in(DType::kF32), narrow = step_in(DType::kBF16);
   const auto relative = [](double got, double want) { return std::abs(got / want - 1); };
-  CHECK(relative(narrow.items.box, wide.items.box) <= 0.087);
-  CHECK(relative(narrow.items.seg, wide.items.seg) <= 0.087);
-  CHECK(relative(narrow.items.cls, wide.items.cls) <= 0.087);
-  CHECK(relative(narrow.items.dfl, wide.items.dfl) <= 0.087);
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < wide.gradients.size(); ++i) {
-    for (size_t j = 0; j < wide.gradients[i].size(); ++j) {
-      difference += std::pow(double(narrow.gradients[i][j]) - wide.gradients[i][j], 2);
-      norm += std::pow(double(wide.gradients[i][j]), 2);
+  std::vector<double> errors;
+  for (int sample = 0; sample < 5; ++sample) {
+    CAPTURE(sample);
+    const Step wide = step_in(DType::kF32, false, sample), narrow = step_in(DType::kBF16, false, sample);
+    CHECK(relative(narrow.items.box, wide.items.box) <= 0.087);
+    CHECK(relative(narrow.items.seg, wide.items.seg) <= 0.087);
+    CHECK(relative(narrow.items.cls, wide.items.cls) <= 0.087);
+    CHECK(relative(narrow.items.dfl, wide.items.dfl) <= 0.087);
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < wide.gradients.size(); ++i) {
+      for (size_t j = 0; j < wide.gradients[i].size(); ++j) {
+        difference += std::pow(double(narrow.gradients[i][j]) - wide.gradients[i][j], 2);
+        norm += std::pow(double(wide.gradients[i][j]), 2);
+      }
     }
+    errors.push_back(std::sqrt(difference / norm));
   }
-  const double error = std::sqrt(difference / norm);
-  MESSAGE("difference of the whole gradient, of its length: ", error);
-  CHECK(error <= 1.25 * 0.35);  // one sample of a chaotic rounding each: 0.38 by the reference's loops, 0.29 and 0.30 by vectors
-  CHECK(error > 1e-4);  // it did compute in bf16
+  std::sort(errors.begin(), errors.end());
+  MESSAGE("difference of the whole gradient, of its length: ", errors[2], ", from ", errors[0], " to ", errors[4]);
+  CHECK(errors[2] <= 0.35);
+  CHECK(errors[0] > 1e-4);  // it did compute in bf16
 }
 
 TEST_CASE("a training step has the same bits for any number of threads, in f32 and bf16") {
