@@ -9,4 +9,4 @@ preset=${1:-release}
 tools/install_deps.sh
 cmake --preset "$preset" -DTESSERA_TESTS=ON >/dev/null  # the quick start leaves it off
 cmake --build --preset "$preset"
-ctest --preset "$preset"
+ctest --preset "$preset" -j "$(nproc)"  # most tests have one thread
