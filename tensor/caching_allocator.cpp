@@ -20,14 +20,9 @@ constexpr size_t kLarge = size_t{1} << 20;
 constexpr size_t kSmallSegment = size_t{4} << 20;  // small blocks share segments of this size
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kRange = 0;                           // as a segment
-constexpr size_t kLeastRest = size_t{64} << 10;        // of a block of the range, where any rest merges again
+constexpr size_t kUnit = size_t{64} << 10;             // of the range: blocks are cut to whole ones, and any rest merges again
 
 size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-size_t rounded_size(size_t bytes) {
-  if (bytes < kLarge) return std::max(round_up(bytes, kAlign), kAlign);
-  return round_up(bytes, std::bit_floor(bytes) / 8);
-}
 
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t kGuard = kAlign;
@@ -53,28 +48,48 @@ CachingAllocator::~CachingAllocator() {
   }
 }
 
+size_t CachingAllocator::size_of_block(size_t bytes) const {
+  bytes += raw_.guard;
+  if (!keep_) return std::max<size_t>(bytes, 1);
+  if (bytes < kLarge) return std::max(round_up(bytes, kAlign), kAlign);
+  return round_up(bytes, raw_.extend ? kUnit : std::bit_floor(bytes) / 8);
+}
+
 CachingAllocator::Block* CachingAllocator::take_free(size_t bytes) {
   Block key{nullptr, bytes, 0, true};
   const bool small = bytes < kLarge;
-  for (auto it = free_.lower_bound(&key); it != free_.end(); ++it) {
-    Block* block = *it;
+  const auto from = free_.lower_bound(&key);
+  auto first = free_.end();  // of the range
+  for (auto it = from; !small && it != free_.end(); ++it) {
+    if ((*it)->segment != kRange) continue;
+    if (first == free_.end() || (*it)->begin < (*first)->begin) first = it;
+    if ((*it)->bytes == bytes) break;
+  }
+  if (first != free_.end()) return take(first, bytes, kUnit);
+  for (auto it = from; it != free_.end(); ++it) {
+    const Block* block = *it;
     const size_t rest = block->bytes - bytes;
     // A small block may not pin a large segment, and a large one is cut only when the rest stays useful.
     if (small && block->bytes > kSmallSegment) return nullptr;
-    if (small && block->segment == kRange) continue;
-    const bool splits = rest >= (small ? kAlign : block->segment == kRange ? kLeastRest : kLarge);
+    if (block->segment == kRange) continue;
+    const size_t least = small ? kAlign : kLarge;
     // A block no larger than the segment that grow() would make is taken in any case, or every such request would grow.
-    if (!splits && rest > bytes / 4 && block->bytes > round_up(bytes, kHugePage)) continue;
-    free_.erase(it);
-    if (splits) {
-      char* tail = block->begin + bytes;
-      const auto [pos, inserted] = blocks_.emplace(tail, Block{tail, rest, block->segment, true});
-      block->bytes = bytes;
-      free_.insert(&pos->second);
-    }
-    return block;
+    if (rest < least && rest > bytes / 4 && block->bytes > round_up(bytes, kHugePage)) continue;
+    return take(it, bytes, least);
   }
   return nullptr;
+}
+
+CachingAllocator::Block* CachingAllocator::take(FreeSet::iterator it, size_t bytes, size_t least_rest) {
+  Block* block = *it;
+  free_.erase(it);
+  if (const size_t rest = block->bytes - bytes; rest >= least_rest) {
+    char* tail = block->begin + bytes;
+    const auto [pos, inserted] = blocks_.emplace(tail, Block{tail, rest, block->segment, true});
+    block->bytes = bytes;
+    free_.insert(&pos->second);
+  }
+  return block;
 }
 
 CachingAllocator::Block* CachingAllocator::grow(size_t bytes) {
@@ -135,7 +150,7 @@ CachingAllocator::Block* CachingAllocator::grow_range(size_t bytes) {
 }
 
 void* CachingAllocator::allocate(size_t bytes) {
-  const size_t size = keep_ ? rounded_size(bytes + raw_.guard) : std::max<size_t>(bytes + raw_.guard, 1);
+  const size_t size = size_of_block(bytes);
   std::lock_guard lock(mutex_);
   ++stats_.allocations;
   Block* block = take_free(size);

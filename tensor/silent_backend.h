@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 
@@ -28,8 +29,8 @@ inline CachingAllocator::Raw untouched_memory(Device::Kind kind) {
   return raw;
 }
 
-// Every op is left out; what comes down from a device is zero. Of what ops take meanwhile only detect's is counted, which grows
-// with images, anchors and classes.
+// Every op is left out; what comes down from a device is zero. Of what ops take meanwhile that of convolutions is counted, and
+// detect's, which grows with images, anchors and classes.
 class SilentBackend : public ObservingBackend {
  public:
   explicit SilentBackend(Backend& inner) : ObservingBackend(inner), allocator_(untouched_memory(inner.device_kind())) {}
@@ -37,15 +38,42 @@ class SilentBackend : public ObservingBackend {
   void synchronize() override {}
   void download(void* host, const void*, size_t bytes) override { std::memset(host, 0, bytes); }
   void detect(const DetectInput& in, const DetectParams& params, float*, float*) override {
-    const int64_t bytes = inner().detect_scratch_bytes(in, params);
-    if (bytes > 0) allocator_.release(allocator_.allocate(size_t(bytes)));
+    take(inner().detect_scratch_bytes(in, params));
   }
+  void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue&) override {
+    take(inner().conv2d_scratch(ConvPass::kForward, x, w, y, p));
+  }
+  void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool) override {
+    take(inner().conv2d_scratch(ConvPass::kBackwardData, dx, w, dy, p));
+  }
+  void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool) override {
+    take(inner().conv2d_scratch(ConvPass::kBackwardWeight, x, dw, dy, p));
+  }
+  void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void*) override {
+    take(inner().conv_transpose2x2_scratch(ConvPass::kForward, x, w, y));
+  }
+  void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool) override {
+    take(inner().conv_transpose2x2_scratch(ConvPass::kBackwardData, dx, w, dy));
+  }
+  void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool) override {
+    take(inner().conv_transpose2x2_scratch(ConvPass::kBackwardWeight, x, dw, dy));
+  }
+  int64_t thread_scratch_bytes() const { return thread_scratch_; }  // of each thread, the most that any call asked for
 
  protected:
   void observe(const OpCost&, const std::function<void()>&) override {}
 
  private:
+  void take(int64_t bytes) {
+    if (bytes > 0) allocator_.release(allocator_.allocate(size_t(bytes)));
+  }
+  void take(const ConvScratch& scratch) {
+    take(scratch.call);
+    thread_scratch_ = std::max(thread_scratch_, scratch.thread);
+  }
+
   CachingAllocator allocator_;
+  int64_t thread_scratch_ = 0;
 };
 
 }  // namespace tessera

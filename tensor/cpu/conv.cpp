@@ -52,9 +52,15 @@ void pack_for_conv2d(const TileKernels<T>& k, const std::vector<ChannelGroup>& g
             [&](int64_t r, int64_t t) { return (r * w.kw + t) * w.i; });
 }
 
+// Elements of a packed filter of `taps` taps with `depth` channels to sum.
 template <class T>
-int64_t packed_size(const TileKernels<T>& k, const std::vector<ChannelGroup>& groups, const FilterView& w) {
-  return packed_width(groups, k) * w.kh * w.kw * whole_sums<T>(w.i);
+int64_t packed_size(const TileKernels<T>& k, const std::vector<ChannelGroup>& groups, int64_t taps, int64_t depth) {
+  return packed_width(groups, k) * taps * whole_sums<T>(depth);
+}
+template <class T>
+int64_t packed_size(const FilterView& w) {
+  const TileKernels<T> k = tile_kernels<T>();
+  return packed_size(k, channel_groups(w.o, k), w.kh * w.kw, w.i);
 }
 
 template <class T>
@@ -62,7 +68,7 @@ void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, con
   const TileKernels<T> k = tile_kernels<T>();
   const std::vector<ChannelGroup> groups = channel_groups(w.o, k);
   const int64_t width = packed_width(groups, k);
-  const HostScratch<T> own(w.packed ? 0 : packed_size(k, groups, w));
+  const HostScratch<T> own(w.packed ? 0 : packed_size<T>(w));
   const HostScratch<float> bias(epilogue.bias ? width : 0);
   if (!w.packed) pack_for_conv2d(k, groups, w, own.get());
   const T* packed = w.packed ? static_cast<const T*>(w.packed) : own.get();
@@ -90,7 +96,7 @@ void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView
   const int64_t width = packed_width(groups, k);
   const int64_t depth = whole_sums<T>(w.o);
   const int64_t s = p.stride;
-  const HostScratch<T> scratch(width * w.kh * w.kw * depth);
+  const HostScratch<T> scratch(packed_size(k, groups, w.kh * w.kw, w.o));
   const PackSource<T> source{data<const T>(w), 1, w.kh * w.kw * w.i};
   ConvPlan<T> plan{dy, dx, 1, s, {}, {}, groups, k};
   plan.epilogue.accumulate = accumulate;
@@ -135,7 +141,7 @@ void run_conv_transpose(const ImageView& x, const FilterView& w, const ImageView
   const std::vector<ChannelGroup> groups = channel_groups(w.o, k);
   const int64_t width = packed_width(groups, k);
   const int64_t depth = whole_sums<T>(w.i);
-  const HostScratch<T> scratch(width * 4 * depth);
+  const HostScratch<T> scratch(packed_size(k, groups, 4, w.i));
   const HostScratch<float> padded(bias ? width : 0);
   ConvPlan<T> plan{x, y, 1, 2, {}, {}, groups, k};
   for (int64_t part = 0; part < 4; ++part) {
@@ -156,7 +162,7 @@ template <class T>
 void run_transpose_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, bool accumulate) {
   const TileKernels<T> k = tile_kernels<T>();
   const std::vector<ChannelGroup> groups = channel_groups(w.i, k);
-  const HostScratch<T> packed(packed_width(groups, k) * 4 * whole_sums<T>(w.o));
+  const HostScratch<T> packed(packed_size(k, groups, 4, w.o));
   pack_part(k, groups, 2, 2, w.o, PackSource<T>{data<const T>(w), 1, 4 * w.i}, packed.get(),
             [&](int64_t r, int64_t t) { return (r * 2 + t) * w.i; });
   ConvPlan<T> plan{dy, dx, 2, 1, {{2, 2, 0, 0, 0, 0, dx.h, dx.w, packed.get()}}, {}, groups, k};
@@ -164,13 +170,61 @@ void run_transpose_backward_data(const ImageView& dy, const FilterView& w, const
   run(plan);
 }
 
+// Of the direct kernels, for a forward pass or a data gradient: the packed filter, and the band that a thread copies.
+template <class T>
+ConvScratch direct_scratch(bool forward, const ImageView& from, const FilterView& w, int64_t stride) {
+  const TileKernels<T> k = tile_kernels<T>();
+  const int64_t values = w.packed ? 0 : packed_size(k, channel_groups(forward ? w.o : w.i, k), w.kh * w.kw, forward ? w.i : w.o);
+  return {values * int64_t(sizeof(T)), most_band_bytes<T>(from, w.kh, w.kw, forward ? stride : 1)};
+}
+
+bool widened(DType t) { return t == DType::kBF16 && !multiplies_bf16(); }
+
+// The copies of what is multiplied as f32.
+int64_t widened_bytes(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y) {
+  const int64_t filter = pass == ConvPass::kBackwardWeight ? 0 : w.o * w.kh * w.kw * w.i;
+  const int64_t residual = pass == ConvPass::kForward ? y.n * y.h * y.w * y.c : 0;  // that there may be
+  return (x.n * x.h * x.w * x.c + y.n * y.h * y.w * y.c + filter + residual) * int64_t(sizeof(float));
+}
+
+ConvScratch direct_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
+  if (pass == ConvPass::kBackwardWeight) return backward_weight_scratch(x, y, w, p);
+  const bool forward = pass == ConvPass::kForward, bf16 = x.t == DType::kBF16 && multiplies_bf16();
+  const ImageView& from = forward ? x : y;
+  return bf16 ? direct_scratch<BFloat16>(forward, from, w, p.stride) : direct_scratch<float>(forward, from, w, p.stride);
+}
+
 }  // namespace
+
+ConvScratch conv2d_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
+  FilterView same = w;  // a gradient's is wider
+  same.t = x.t;
+  const ImageView& out = pass == ConvPass::kBackwardData ? x : y;
+  if (takes_winograd(same, p) && (w.packed || repays_winograd(out.n, out.h, out.w))) return winograd_scratch(pass, x, same, y);
+  ConvScratch s = direct_scratch(pass, x, same, y, p);
+  if (widened(x.t)) s.call += widened_bytes(pass, x, w, y);
+  return s;
+}
+
+// The forward pass is four 1x1 convolutions, the gradients are those of a 2x2 convolution with stride 2 from y to x.
+ConvScratch conv_transpose2x2_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y) {
+  FilterView turned{nullptr, x.t, w.i, 2, 2, w.o};
+  if (pass == ConvPass::kBackwardWeight) {
+    ConvScratch s = conv2d_scratch(pass, y, turned, x, {2, 0});
+    s.call += w.o * 4 * w.i * int64_t(sizeof(float));
+    return s;
+  }
+  if (pass == ConvPass::kForward) turned = {nullptr, x.t, w.o, 2, 2, w.i};
+  ConvScratch s = direct_scratch(ConvPass::kForward, pass == ConvPass::kForward ? x : y, turned, pass == ConvPass::kForward ? y : x,
+                                 {pass == ConvPass::kForward ? 1 : 2, 0});
+  if (widened(x.t)) s.call += widened_bytes(ConvPass::kBackwardData, x, w, y);
+  return s;
+}
 
 int64_t packed_filter_size(const FilterView& w, const ConvParams& p) {
   if (takes_winograd(w, p)) return winograd_filter_size(w);
-  if (w.t == DType::kF32) return packed_size(tile_kernels<float>(), channel_groups(w.o, tile_kernels<float>()), w);
-  if (w.t != DType::kBF16 || !multiplies_bf16()) return 0;
-  return packed_size(tile_kernels<BFloat16>(), channel_groups(w.o, tile_kernels<BFloat16>()), w);
+  if (w.t == DType::kF32) return packed_size<float>(w);
+  return w.t == DType::kBF16 && multiplies_bf16() ? packed_size<BFloat16>(w) : 0;
 }
 
 void pack_filter(const FilterView& w, const ConvParams& p, void* packed) {

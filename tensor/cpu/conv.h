@@ -17,6 +17,10 @@ void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageV
 void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 void bias_backward(const RowsView& dy, float* dbias, bool accumulate);
 
+// What these take beside their arguments (ConvOps::conv2d_scratch), next to the code that takes it.
+ConvScratch conv2d_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p);
+ConvScratch conv_transpose2x2_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y);
+
 void conv_transpose2x2(const ImageView& x, const FilterView& w, const ImageView& y, const float* bias);
 void conv_transpose2x2_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, bool accumulate);
 void conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, bool accumulate);

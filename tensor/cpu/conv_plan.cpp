@@ -64,6 +64,11 @@ Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t group
 }
 
 template <class T>
+int64_t band_pitch(int64_t columns, int64_t depth) {
+  return (ceil_div(columns * depth, kLine<T>) + 1) * kLine<T>;
+}
+
+template <class T>
 void set_group(RowJob<T>& job, const RowJob<T>& epilogue, const ChannelGroup& group, int64_t packed_start) {
   job.vectors = group.vectors;
   job.channels = group.channels;
@@ -195,7 +200,7 @@ class ImageBands {
   void run_copied(int64_t first, int64_t last, bool more, int64_t group, int64_t group_end) {
     const ImageView& x = plan_.x;
     const int64_t columns = (reach_.columns - 1) * plan_.stride + reach_.column_end - reach_.column;
-    const int64_t row_pitch = (ceil_div(columns * depth_, kLine<T>) + 1) * kLine<T>;
+    const int64_t row_pitch = band_pitch<T>(columns, depth_);
     const int64_t rows = (last - first - 1) * plan_.stride + reach_.row_end - reach_.row;
     T* band = thread_scratch<T>(rows * row_pitch + kLine<T>);
     copy_band(x, {n_, first * plan_.stride + reach_.row, rows, reach_.column, columns}, depth_, band, row_pitch);
@@ -363,6 +368,15 @@ void run(const ConvPlan<T>& plan) {
     }
   });
 }
+
+template <class T>
+int64_t most_band_bytes(const ImageView& x, int64_t kh, int64_t kw, int64_t stride) {
+  const int64_t row_bytes = std::max<int64_t>(x.w * x.c * stride * int64_t(sizeof(T)), 1);
+  const int64_t band = std::clamp<int64_t>(kBandBytes / row_bytes, 1, x.h);
+  return ((band - 1) * stride + kh) * band_pitch<T>(x.w + kw, whole_sums<T>(x.c)) * int64_t(sizeof(T));
+}
+template int64_t most_band_bytes<float>(const ImageView&, int64_t, int64_t, int64_t);
+template int64_t most_band_bytes<BFloat16>(const ImageView&, int64_t, int64_t, int64_t);
 
 constexpr int64_t kDeepRows = 64;  // shorter rows of a single group gain nothing by being fetched two tiles ahead
 

@@ -6,6 +6,7 @@
 
 #include "tensor/cpu/conv_scratch.h"
 #include "tensor/cpu/conv_tile.h"
+#include "tensor/ops/conv.h"
 #include "tensor/views.h"
 
 namespace tessera::cpu {
@@ -43,6 +44,9 @@ struct ConvPlan {
 // Runs the plan on the threads of the pool.
 template <class T>
 void run(const ConvPlan<T>& plan);
+// What a thread copies of the images x at a time, at most.
+template <class T>
+int64_t most_band_bytes(const ImageView& x, int64_t kh, int64_t kw, int64_t stride);
 
 // y[p, c] (+)= epilogue of sum_k a[p, k] * w[k, c] for rows of a and y with free pitch: 1x1 convolution and matrix product.
 template <class T>
@@ -63,6 +67,9 @@ int64_t packed_width(const std::vector<ChannelGroup>& groups, const TileShape& t
 
 // out[i] (+)= partial[i] + partial[size + i] + ..., in this order: the parts of a filter's gradient.
 void add_partials(const float* partial, int64_t parts, int64_t size, float* out, bool accumulate);
+
+// Of the direct kernels of conv2d_backward_weight, but for copies of what is multiplied as f32.
+ConvScratch backward_weight_scratch(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p);
 
 // Per-channel values padded with zeros to the packed width.
 void pad_bias(const float* bias, const std::vector<ChannelGroup>& groups, const TileShape& tile, float* out);

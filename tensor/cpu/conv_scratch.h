@@ -25,6 +25,7 @@ class HostScratch {
 
 // Memory that belongs to the calling thread until it asks again; 64-byte aligned.
 void* thread_scratch_bytes(size_t bytes);
+size_t thread_scratch_held();  // by the calling thread
 template <class T>
 T* thread_scratch(int64_t count) {
   return static_cast<T*>(thread_scratch_bytes(static_cast<size_t>(count) * sizeof(T)));

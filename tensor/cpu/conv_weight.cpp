@@ -72,11 +72,28 @@ struct WeightGradient {
   ConvParams p;
 };
 
+// Rows of x that a task copies: of f32 as they lie, of bf16 two side by side (Note [Pairs]).
+template <class T>
+struct RowBand {
+  int64_t columns, row_pitch, d_row;
+  int64_t most;  // rows of output at a time, or pairs of rows
+  RowBand(const ImageView& x, const ImageView& dy, const FilterView& dw, int64_t stride, int64_t outputs)
+      : columns((dy.w - 1) * stride + dw.kw),
+        row_pitch(ceil_div(kSummed<T> * columns * x.c, kLine<T>) * kLine<T> + kLine<T>),
+        d_row(kSummed<T> > 1 ? kSummed<T> * dy.w * outputs : 0),
+        most(std::max<int64_t>(1, kBandBytes / ((kSummed<T> * stride * row_pitch + d_row) * int64_t(sizeof(T))))) {}
+  // Of so many rows of output, or pairs.
+  int64_t in_rows(int64_t rows, int64_t stride, int64_t kh) const { return (rows - 1) * kSummed<T> * stride + kh; }
+  int64_t size(int64_t rows, int64_t stride, int64_t kh) const {
+    return in_rows(rows, stride, kh) * row_pitch + rows * d_row + 4 * kLine<T>;
+  }
+};
+
 // Sums the output rows `at` (counted over all images) for the output channels `o` into `out`, laid out as dw.
 void sum_rows(const WeightGradient<float>& g, Range at, Range o, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
-  const int64_t columns = (dy.w - 1) * p.stride + dw.kw;
-  const int64_t row_pitch = ceil_div(columns * x.c, 16) * 16 + 16;
+  const RowBand<float> band(x, dy, dw, p.stride, o.end - o.begin);
+  const int64_t columns = band.columns, row_pitch = band.row_pitch;
   WeightJob<float> job;
   job.pixels = dy.w;
   job.outputs = o.end - o.begin;
@@ -87,13 +104,12 @@ void sum_rows(const WeightGradient<float>& g, Range at, Range o, float* out, boo
   job.d_row = dy.w * dy.pitch;
   job.d_step = dy.pitch;
   job.accumulate = accumulate;
-  const int64_t band = std::max<int64_t>(1, kBandBytes / (p.stride * row_pitch * int64_t(sizeof(float))));
   for (int64_t row = at.begin; row < at.end;) {
     const int64_t n = row / dy.h;
     const int64_t y = row % dy.h;
-    const int64_t rows = std::min({band, at.end - row, dy.h - y});
-    const int64_t in_rows = (rows - 1) * p.stride + dw.kh;
-    float* memory = thread_scratch<float>(in_rows * row_pitch + 64);
+    const int64_t rows = std::min({band.most, at.end - row, dy.h - y});
+    const int64_t in_rows = band.in_rows(rows, p.stride, dw.kh);
+    float* memory = thread_scratch<float>(band.size(rows, p.stride, dw.kh));
     copy_band(x, {n, y * p.stride - p.pad, in_rows, -p.pad, columns}, x.c, memory, row_pitch);
     const int64_t jobs = ceil_div(rows, ceil_div(k.job_pixels, dy.w));
     for (int64_t i = 0; i < jobs; ++i) {
@@ -169,8 +185,8 @@ void pair_rows(const TileKernels<BFloat16>& k, const BFloat16* first, const BFlo
 // serves all taps kx, whose runs overlap as in f32, and with stride 1 every second tap ky. A last single row is paired with zeros.
 void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
-  const int64_t columns = (dy.w - 1) * p.stride + dw.kw;
-  const int64_t row_pitch = ceil_div(2 * columns * x.c, kLine<BFloat16>) * kLine<BFloat16> + kLine<BFloat16>;
+  const RowBand<BFloat16> band(x, dy, dw, p.stride, o.end - o.begin);
+  const int64_t columns = band.columns, row_pitch = band.row_pitch;
   const int64_t slots = 2 * p.stride;  // rows of x from one pair of output rows to the next
   WeightJob<BFloat16> job;
   job.pixels = dy.w;
@@ -180,16 +196,15 @@ void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, 
   job.x_row = slots * row_pitch;
   job.x_step = 2 * p.stride * x.c;
   job.d_step = 2 * job.outputs;
-  job.d_row = dy.w * job.d_step;
+  job.d_row = band.d_row;
   job.accumulate = accumulate;
-  const int64_t band = std::max<int64_t>(1, kBandBytes / ((job.x_row + job.d_row) * int64_t(sizeof(BFloat16))));
   for (int64_t row = at.begin; row < at.end;) {
     const int64_t n = row / dy.h;
     const int64_t y = row % dy.h;
-    const int64_t rows = std::min({2 * band, at.end - row, dy.h - y});
+    const int64_t rows = std::min({2 * band.most, at.end - row, dy.h - y});
     const int64_t pairs = ceil_div(rows, 2);
-    const int64_t used = (pairs - 1) * slots + dw.kh;
-    BFloat16* memory = thread_scratch<BFloat16>(used * row_pitch + pairs * job.d_row + 2 * kLine<BFloat16>);
+    const int64_t used = band.in_rows(pairs, p.stride, dw.kh);
+    BFloat16* memory = thread_scratch<BFloat16>(band.size(pairs, p.stride, dw.kh));
     BFloat16* memory_d = memory + used * row_pitch + kLine<BFloat16>;
     const auto row_of_x = [&](int64_t r) -> const BFloat16* {
       const int64_t in = y * p.stride - p.pad + r;
@@ -277,6 +292,32 @@ void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, f
 }
 
 template <class T>
+bool direct(const TileKernels<T>& k, const FilterView& dw, const ConvParams& p) {
+  return dw.kh == 1 && dw.kw == 1 && p.stride == 1 && p.pad == 0 &&
+         (kSummed<T> > 1 || dw.i % k.lanes == 0);  // pairs are copied in any case
+}
+
+template <class T>
+Partition partition_of(const TileKernels<T>& k, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
+  const bool pixelwise = direct(k, dw, p);
+  const int64_t pixels = dy.n * dy.h * dy.w;
+  return partition(pixels, pixelwise ? pixels : dy.n * dy.h, dw, p.stride, pixelwise);
+}
+
+template <class T>
+ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
+  const TileKernels<T> k = tile_kernels<T>();
+  if (dy.n * dy.h * dy.w == 0) return {};
+  const Partition cut = partition_of(k, dy, dw, p);
+  ConvScratch s{cut.parts > 1 ? cut.parts * dw.o * dw.kh * dw.kw * dw.i * int64_t(sizeof(float)) : 0, 0};
+  if (direct(k, dw, p)) return s;  // pairs of the pixels of two jobs at most
+  const int64_t outputs = std::min(dw.o, ceil_div(ceil_div(dw.o, kTileOutputs), cut.outputs) * kTileOutputs);
+  const RowBand<T> band(x, dy, dw, p.stride, outputs);
+  s.thread = band.size(std::min(band.most, ceil_div(dy.h, kSummed<T>)), p.stride, dw.kh) * int64_t(sizeof(T));
+  return s;
+}
+
+template <class T>
 void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
   if (takes_windows(dy.w, dw.kh * dw.kw) && dw.i % tile_kernels<T>().lanes == 0) {
     const int64_t size = dw.kh * dw.kw * dw.i, pixels = dy.n * dy.h * dy.w;
@@ -293,10 +334,9 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
     if (!accumulate) std::fill_n(data<float>(dw), size, 0.0f);
     return;
   }
-  const bool direct = dw.kh == 1 && dw.kw == 1 && p.stride == 1 && p.pad == 0 &&
-                      (kSummed<T> > 1 || dw.i % g.k.lanes == 0);  // pairs are copied in any case
-  const int64_t units = direct ? pixels : dy.n * dy.h;
-  const Partition cut = partition(pixels, units, dw, p.stride, direct);
+  const bool pixelwise = direct(g.k, dw, p);
+  const int64_t units = pixelwise ? pixels : dy.n * dy.h;
+  const Partition cut = partition_of(g.k, dy, dw, p);
   const HostScratch<float> partial(cut.parts > 1 ? cut.parts * size : 0);
   parallel_chunks(cut.parts * cut.outputs * cut.inputs, [&](int64_t task) {
     const int64_t part = task / (cut.outputs * cut.inputs);
@@ -304,7 +344,7 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
     const Range o = share(dw.o, cut.outputs, task / cut.inputs % cut.outputs, kTileOutputs);
     float* out = cut.parts > 1 ? partial.get() + part * size : data<float>(dw);
     const bool add = cut.parts == 1 && accumulate;
-    if (direct) {
+    if (pixelwise) {
       sum_pixels(g, at, o, share(dw.i, cut.inputs, task % cut.inputs, g.k.lanes), out, add);
     } else {
       sum_rows(g, at, o, out, add);
@@ -324,6 +364,10 @@ void add_partials(const float* partial, int64_t parts, int64_t size, float* out,
       for (int64_t i = first; i < last; ++i) out[i] += from[i];
     }
   });
+}
+
+ConvScratch backward_weight_scratch(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
+  return x.t == DType::kBF16 && multiplies_bf16() ? scratch_of<BFloat16>(x, dy, dw, p) : scratch_of<float>(x, dy, dw, p);
 }
 
 void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {

@@ -147,6 +147,14 @@ void CpuBackend::conv_transpose2x2_backward_weight(ImageView x, ImageView dy, Fi
   cpu::conv_transpose2x2_backward_weight(x, dy, dw, accumulate);
 }
 
+ConvScratch CpuBackend::conv2d_scratch(ConvPass pass, ImageView x, FilterView w, ImageView y, const ConvParams& p) {
+  return plain() || !all_one_type(x, y) ? ConvScratch{} : cpu::conv2d_scratch(pass, x, w, y, p);
+}
+
+ConvScratch CpuBackend::conv_transpose2x2_scratch(ConvPass pass, ImageView x, FilterView w, ImageView y) {
+  return all_one_type(x, y) ? cpu::conv_transpose2x2_scratch(pass, x, w, y) : ConvScratch{};
+}
+
 // ---- pooling
 
 void CpuBackend::max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) {

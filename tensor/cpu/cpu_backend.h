@@ -35,6 +35,8 @@ class CpuBackend : public RefBackend {
   void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) override;
   void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) override;
   void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) override;
+  ConvScratch conv2d_scratch(ConvPass pass, ImageView x, FilterView w, ImageView y, const ConvParams& p) override;
+  ConvScratch conv_transpose2x2_scratch(ConvPass pass, ImageView x, FilterView w, ImageView y) override;
 
   void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) override;
   void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) override;

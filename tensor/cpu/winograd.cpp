@@ -56,6 +56,12 @@ PixelBlock<const T> pixels_at(const ImageView& x, const TilePlace& at, int64_t s
   return {window, size * x.c, x.c};
 }
 
+// Floats that hold such a window.
+template <class T>
+int64_t window_size(int64_t channels) {
+  return whole(kFrequencies * channels * int64_t(sizeof(T)) / int64_t(sizeof(float)) + 1, kLineFloats);
+}
+
 // Blocks of tiles that a task takes: all of the same size but for one tile.
 struct Blocks {
   int64_t count, size;  // size: of the largest
@@ -174,21 +180,35 @@ struct TiledConv {
   ImageView residual{};
 };
 
+// The blocks of a convolution of images of `channels`, and the memory of one: transformed inputs, products, and a window.
+template <class T>
+struct BlockMemory {
+  int64_t v_pitch, m_pitch;
+  Blocks blocks;
+  int64_t v_plane, m_plane, window_floats;
+  BlockMemory(const TileGrid& grid, int64_t channels, int64_t width, int64_t lanes)
+      : v_pitch(pitch_of(channels, lanes)),
+        m_pitch(pitch_of(width, lanes)),
+        blocks(grid.tiles, kFrequencies * (v_pitch + m_pitch) * int64_t(sizeof(float))),
+        v_plane(blocks.size * v_pitch + kLineFloats),
+        m_plane(blocks.size * m_pitch + kLineFloats),
+        window_floats(window_size<T>(channels)) {}
+  int64_t floats() const { return kFrequencies * (v_plane + m_plane) + window_floats; }
+};
+
 template <class T>
 void run(const TiledConv<T>& conv, const FilterShape& filter) {
   const TileKernels<float> k = tile_kernels<float>();
   const WinogradKernels<T> transforms = winograd_kernels<T>();
   const auto& [x, y, pad, u, bias, silu, accumulate, residual] = conv;
   const TileGrid grid(y);
-  const int64_t v_pitch = pitch_of(x.c, k.lanes), m_pitch = pitch_of(filter.width, k.lanes);
-  const Blocks blocks(grid.tiles, kFrequencies * (v_pitch + m_pitch) * int64_t(sizeof(float)));
-  const int64_t v_plane = blocks.size * v_pitch + kLineFloats, m_plane = blocks.size * m_pitch + kLineFloats;
-  const int64_t window_floats = whole(kFrequencies * x.c * int64_t(sizeof(T)) / int64_t(sizeof(float)) + 1, kLineFloats);
+  const BlockMemory<T> memory(grid, x.c, filter.width, k.lanes);
+  const auto& [v_pitch, m_pitch, blocks, v_plane, m_plane, window_floats] = memory;
   const int64_t tasks = std::min(blocks.count, kEnoughTasks);
   const auto block_begin = [&](int64_t block) { return block * grid.tiles / blocks.count; };
   const auto run_block = [&](int64_t block, bool last_of_task) {
     const int64_t first = block_begin(block), end = block_begin(block + 1);
-    float* v = thread_scratch<float>(kFrequencies * (v_plane + m_plane) + window_floats);
+    float* v = thread_scratch<float>(memory.floats());
     float* m = v + kFrequencies * v_plane;
     T* window = reinterpret_cast<T*>(m + kFrequencies * m_plane);
     for (int64_t t = first; t < end; ++t) {
@@ -280,32 +300,43 @@ struct WeightCut {
   }
 };
 
+constexpr int64_t kWeightUnit = 6;    // output channels of the register tile
+constexpr int64_t kWeightBlock = 48;  // tiles: enough to hide loading and storing the sums
+
+// The memory of a task for `outputs` output channels: `tiles` transformed ones of x and dy, the sums, and a window.
+template <class T>
+struct WeightMemory {
+  int64_t x_pitch, d_pitch, sum_pitch, x_plane, d_plane, sum_plane, window_floats;
+  WeightMemory(int64_t tiles, int64_t inputs, int64_t outputs, int64_t lanes)
+      : x_pitch(pitch_of(inputs, lanes)),
+        d_pitch(pitch_of(outputs, lanes)),
+        sum_pitch(whole(inputs, lanes)),
+        x_plane(tiles * x_pitch + kLineFloats),
+        d_plane(tiles * d_pitch + kLineFloats),
+        sum_plane(outputs * sum_pitch),
+        window_floats(window_size<T>(std::max(inputs, outputs))) {}
+  int64_t floats() const { return kFrequencies * (x_plane + d_plane + sum_plane) + window_floats; }
+};
+
 template <class T>
 void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
   const TileKernels<float> k = tile_kernels<float>();
   const WinogradKernels<T> transforms = winograd_kernels<T>();
   const TileGrid grid(dy);
   const WeightCut cut(grid.tiles, dw);
-  constexpr int64_t kUnit = 6;  // output channels of the register tile
   const int64_t size = dw.o * 9 * dw.i;
-  const int64_t sum_pitch = whole(dw.i, k.lanes);
   const HostScratch<float> partial(cut.parts > 1 ? cut.parts * size : 0);
   const auto outputs_until = [&](int64_t range) {
-    return std::min(dw.o, range * ceil_div(dw.o, kUnit) / cut.outputs * kUnit);
+    return std::min(dw.o, range * ceil_div(dw.o, kWeightUnit) / cut.outputs * kWeightUnit);
   };
   parallel_chunks(cut.parts * cut.outputs, [&](int64_t task) {
     const int64_t part = task / cut.outputs;
     const int64_t o = outputs_until(task % cut.outputs), outputs = outputs_until(task % cut.outputs + 1) - o;
     const int64_t begin = part * grid.tiles / cut.parts, end = (part + 1) * grid.tiles / cut.parts;
-    constexpr int64_t kBlock = 48;  // tiles: enough to hide loading and storing the sums
-    const int64_t count = ceil_div(end - begin, kBlock);
-    const int64_t most = ceil_div(end - begin, std::max<int64_t>(count, 1));
-    const int64_t x_pitch = pitch_of(x.c, k.lanes), d_pitch = pitch_of(outputs, k.lanes);
-    const int64_t x_plane = most * x_pitch + kLineFloats, d_plane = most * d_pitch + kLineFloats;
-    const int64_t sum_plane = outputs * sum_pitch;
-    const int64_t window_floats =
-        whole(kFrequencies * std::max(x.c, outputs) * int64_t(sizeof(T)) / int64_t(sizeof(float)) + 1, kLineFloats);
-    float* v = thread_scratch<float>(kFrequencies * (x_plane + d_plane + sum_plane) + window_floats);
+    const int64_t count = ceil_div(end - begin, kWeightBlock);
+    const WeightMemory<T> memory(ceil_div(end - begin, std::max<int64_t>(count, 1)), x.c, outputs, k.lanes);
+    const auto& [x_pitch, d_pitch, sum_pitch, x_plane, d_plane, sum_plane, window_floats] = memory;
+    float* v = thread_scratch<float>(memory.floats());
     float* d = v + kFrequencies * x_plane;
     float* sums = d + kFrequencies * d_plane;
     T* window = reinterpret_cast<T*>(sums + kFrequencies * sum_plane);
@@ -361,6 +392,31 @@ bool takes_winograd(const FilterView& w, const ConvParams& p) {
 bool repays_winograd(int64_t n, int64_t h, int64_t w) {
   const int64_t tiles = n * ceil_div(h, kWinogradTile) * ceil_div(w, kWinogradTile);
   return 9 * n * h * w > kFrequencies * tiles * 6 / 5 + kFilterProducts;  // the transforms of the images: a fifth, or more
+}
+
+namespace {
+
+template <class T>
+ConvScratch scratch_of(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y) {
+  const int64_t lanes = tile_kernels<float>().lanes;
+  const auto bytes = [](int64_t floats) { return floats * int64_t(sizeof(float)); };
+  if (pass == ConvPass::kBackwardWeight) {
+    const TileGrid grid(y);
+    const WeightCut cut(grid.tiles, w);
+    const int64_t outputs = std::min(w.o, ceil_div(ceil_div(w.o, kWeightUnit), cut.outputs) * kWeightUnit);
+    const WeightMemory<T> memory(std::min(kWeightBlock, ceil_div(grid.tiles, cut.parts)), w.i, outputs, lanes);
+    return {bytes(cut.parts > 1 ? cut.parts * w.o * 9 * w.i : 0), bytes(memory.floats())};
+  }
+  const bool forward = pass == ConvPass::kForward;
+  const FilterShape filter(forward ? w.o : w.i, forward ? w.i : w.o, tile_kernels<float>());
+  const BlockMemory<T> memory(TileGrid(forward ? y : x), filter.depth, filter.width, lanes);
+  return {bytes(w.packed ? 0 : filter.size()), bytes(memory.floats())};
+}
+
+}  // namespace
+
+ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y) {
+  return x.t == DType::kBF16 ? scratch_of<BFloat16>(pass, x, w, y) : scratch_of<float>(pass, x, w, y);
 }
 
 int64_t winograd_filter_size(const FilterView& w) {

@@ -16,6 +16,9 @@ bool repays_winograd(int64_t n, int64_t h, int64_t w);
 int64_t winograd_filter_size(const FilterView& w);  // elements of w's type
 void winograd_pack_filter(const FilterView& w, void* packed);
 
+// Of `y.n` images that repay_winograd(), or of a packed filter.
+ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y);
+
 void winograd_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
                      const ConvEpilogue& epilogue);
 void winograd_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate);

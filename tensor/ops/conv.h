@@ -29,6 +29,13 @@ struct ConvEpilogue {
   ImageView residual{};         // p null: none; else the shape of y
 };
 
+// What a call takes beside its arguments, in bytes. Small tables (a bias, sums of channels) are left out.
+struct ConvScratch {
+  int64_t call = 0;    // from the backend's allocator, until it returns
+  int64_t thread = 0;  // of each thread of the host, which keeps the most that it was ever asked for
+};
+enum class ConvPass : uint8_t { kForward, kBackwardData, kBackwardWeight };
+
 class ConvOps {
  public:
   virtual ~ConvOps() = default;
@@ -52,6 +59,11 @@ class ConvOps {
   virtual void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) = 0;
   virtual void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) = 0;
   virtual void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) = 0;
+
+  // For plans of memory; reads shapes and types, no values. x and y: what goes in and comes out, or their gradients; w: the filter,
+  // packed for a forward pass where that is. x and w of one type.
+  virtual ConvScratch conv2d_scratch(ConvPass, ImageView /*x*/, FilterView /*w*/, ImageView /*y*/, const ConvParams&) { return {}; }
+  virtual ConvScratch conv_transpose2x2_scratch(ConvPass, ImageView /*x*/, FilterView /*w*/, ImageView /*y*/) { return {}; }
 };
 
 namespace ops {

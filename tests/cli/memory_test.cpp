@@ -52,19 +52,27 @@ TEST_CASE("cli: --batch -1 chooses a batch that fits, and the run remembers it")
   CHECK(content(w / "runs/large/args.yaml").find(fmt::format("batch: {}", batch)) != std::string::npos);
 }
 
-TEST_CASE("cli: the peak of memory is told before the first step, within a tenth") {
+TEST_CASE("cli: the peak of memory is told before the first step, at most 5 % too low and 10 % too high") {
   if (kSanitized) {
     MESSAGE("skipped: sanitizers change what is resident");
     return;
   }
-  for (const auto& [imgsz, batch] : {std::pair<std::string, std::string>{"160", "6"}, {"320", "3"}, {"640", "1"}}) {
+  struct Run {
+    std::string imgsz, batch, precision, conv;
+  };
+  for (const auto& [imgsz, batch, precision, conv] : {Run{"160", "6", "fp32", "auto"}, {"160", "6", "bf16", "auto"}, {"320", "3", "fp32", "direct"},
+                                                      {"640", "1", "fp32", "auto"}}) {
     const Workshop w;
-    const Outcome outcome = run(large(w, batch, imgsz), w.here());
+    Arguments arguments = large(w, batch, imgsz);
+    arguments.insert(arguments.end(), {"--precision", precision, "--conv", conv});
+    const Outcome outcome = run(arguments, w.here());
     REQUIRE(outcome.code == 0);
     const Json j = Json::parse(content(w / "runs/large/metrics.json"));
     const double planned = j["planned_peak_mib"], measured = j["peak_rss_mib"];
-    MESSAGE("n at " << imgsz << ", batch " << batch << ": planned " << planned << " MiB, measured " << measured);
-    CHECK(planned == doctest::Approx(measured).epsilon(0.1));
+    MESSAGE("n at " << imgsz << ", batch " << batch << ", " << precision << ", " << conv << ": planned " << planned << " MiB, measured "
+                    << measured);
+    CHECK(planned >= 0.95 * measured);
+    CHECK(planned <= 1.1 * measured);
   }
 }
 

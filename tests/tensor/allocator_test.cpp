@@ -162,6 +162,31 @@ TEST_CASE("large blocks of a range all merge") {
   CHECK(used == 0);
 }
 
+TEST_CASE("of a range a block of just the size is taken, else the first that fits, and none is larger than 64 KiB more") {
+  System system;
+  CachingAllocator::Raw raw = system.raw();
+  std::vector<char> memory(64 * kMiB);
+  size_t used = 0;
+  raw.extend = [&](size_t bytes) -> void* {
+    used += bytes;
+    return memory.data() + used - bytes;
+  };
+  raw.shrink = [&](size_t bytes) { used -= bytes; };
+  CachingAllocator a(raw);
+  const size_t sizes[] = {8 * kMiB, kMiB, 6 * kMiB, kMiB, 7 * kMiB, kMiB};
+  std::vector<void*> parts;
+  for (const size_t bytes : sizes) parts.push_back(a.allocate(bytes));
+  for (const int hole : {0, 2, 4}) a.release(parts[size_t(hole)]);
+  void* const exact = a.allocate(6 * kMiB);
+  void* const first = a.allocate(5 * kMiB);
+  CHECK(exact == parts[2]);
+  CHECK(first == parts[0]);  // the smallest is parts[4]
+  void* const second = a.allocate(2 * kMiB + 1);
+  CHECK(second == static_cast<char*>(first) + 5 * kMiB);
+  CHECK(a.stats().bytes_in_use == int64_t(16 * kMiB + 64 * 1024));
+  for (void* p : {exact, first, second, parts[1], parts[3], parts[5]}) a.release(p);
+}
+
 TEST_CASE("a host range grows where it ended and gives memory back") {
   HostRange range;
   auto* a = static_cast<char*>(range.extend(4 * kMiB));

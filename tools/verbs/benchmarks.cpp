@@ -145,7 +145,7 @@ Json bench_step(const Config& c) {
   const auto step = [&] {
     const double t0 = seconds();
     const RoundedWeights rounded(arena, compute_type_of(c));
-    RawOutputs outputs = model.forward(normalize(images));
+    RawOutputs outputs = model.forward(Variable(images));
     wait();
     const double t1 = seconds();
     LossResult loss = criterion(outputs, data);

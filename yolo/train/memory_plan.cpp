@@ -12,7 +12,9 @@
 #include "autograd/grad_mode.h"
 #include "nn/optim/ema.h"
 #include "nn/optim/optimizer.h"
+#include "nn/rounded_weights.h"
 #include "tensor/base/memory.h"
+#include "tensor/base/parallel.h"
 #include "tensor/silent_backend.h"
 #include "tensor/upload_ring.h"
 #include "yolo/eval/evaluator.h"
@@ -24,7 +26,8 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kPositives = 48;                    // an image; their rows are small beside the maps
-constexpr int64_t kDrawingBytes = int64_t(24) << 20;  // measured at 160 to 640 pixels: 28 to 48 MiB, some of it in place of others
+constexpr int64_t kProgramBytes = int64_t(14) << 20;  // of the program's own pages, those that are touched after a plan is made: measured
+constexpr int64_t kDrawingBytes = int64_t(32) << 20;  // measured at 160 to 640 pixels: 28 to 48 MiB, some of it in place of others
 
 // What SegmentationLoss allocates, for positives that need not be found.
 Variable stand_in_loss(const RawOutputs& outputs, const Tensor& masks) {
@@ -70,8 +73,8 @@ struct MemoryPlan::Rehearsal {
   struct Input {
     Tensor images, masks;
   };
-  std::vector<Input> inputs(int64_t batch, int64_t copies, bool tiles = false) const {
-    const int64_t size = request.imgsz, m = size / request.mask_ratio;
+  std::vector<Input> inputs(int64_t batch, int64_t copies, int64_t size, bool tiles = false) const {
+    const int64_t m = size / request.mask_ratio;
     std::vector<Input> made;
     for (int64_t i = 0; i < copies; ++i) {
       made.push_back({Tensor::empty({batch * (tiles ? 4 : 1), size, size, 3}, DType::kU8), Tensor::empty({batch, m, m}, DType::kI32)});
@@ -81,7 +84,7 @@ struct MemoryPlan::Rehearsal {
 
   void train(int64_t batch, int64_t steps) {
     model->train(true);
-    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, request.plan_pixels);
+    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, request.imgsz, request.plan_pixels);
     // On a device the ring's slots beside what the step reads.
     std::vector<Tensor> slots;
     for (int i = 0; request.device != Device::cpu() && i < UploadRing::kSlots; ++i) {
@@ -89,24 +92,23 @@ struct MemoryPlan::Rehearsal {
       slots.push_back(made.front().masks.to(request.device));
     }
     for (int64_t i = 0; i < steps; ++i) {
+      const RoundedWeights rounded(*arena, request.compute_type);
       const Tensor images = made.front().images.narrow(0, 0, batch).to(request.device), masks = made.front().masks.to(request.device);
       stand_in_loss(model->forward(Variable(images)), masks).backward();
     }
   }
 
-  void validate(int64_t batch) {
-    const auto trim = [&] {
-      if (request.device != Device::cpu()) backend.allocator().trim();
-    };
-    trim();
+  // A validation of `network`. Its pictures are not square, but may be, and then come with half a stride on each side.
+  void validate(YoloSeg& network, int64_t batch) {
     const NoGrad no_grad;
-    ema->swap();
-    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead);
-    model->train(false);
-    model->fold();
+    const int64_t size = request.imgsz + network.max_stride();
+    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, size);
+    network.train(false);
+    network.fold();
     {
-      const int64_t at_once = images_at_once(batch, request.imgsz * request.imgsz, request.device);
-      RawOutputs outputs = model->forward(Variable(made.front().images.narrow(0, 0, at_once).to(request.device)));
+      const int64_t at_once = images_at_once(batch, size * size, request.device);
+      const Variable images = normalize(made.front().images.narrow(0, 0, at_once).to(request.device), network.compute_type());
+      RawOutputs outputs = network.forward(images);
       if (at_once < batch) {
         const auto whole = [&](Variable& v) {
           const Tensor& t = v.data();
@@ -117,15 +119,31 @@ struct MemoryPlan::Rehearsal {
       }
       stand_in_loss(outputs, made.front().masks.to(request.device));
       const DetectParams params{.multi_label = true};
-      detect(outputs, model->strides(), params);
+      detect(outputs, network.strides(), params);
       if (request.device != Device::cpu()) {
-        const int64_t words = batch * params.max_detections * words_of_row(request.imgsz) * request.imgsz;
+        const int64_t words = batch * params.max_detections * words_of_row(size) * size;
         Tensor::empty({std::min(kMaskWordsAtOnce, words)}, DType::kI32, request.device);
       }
     }
-    model->unfold();
+    network.unfold();
+  }
+
+  void validate(int64_t batch) {
+    const auto trim = [&] {
+      if (request.device != Device::cpu()) backend.allocator().trim();
+    };
+    trim();
+    ema->swap();
+    validate(*model, batch);
     ema->swap();
     trim();
+  }
+
+  // The weights that are kept, read again and validated beside the training's, in f32.
+  void validate_best(int64_t batch) {
+    YoloSeg best(request.spec);
+    best.to(request.device);
+    validate(best, batch);
   }
 
   int64_t peak(int64_t batch) {
@@ -135,10 +153,13 @@ struct MemoryPlan::Rehearsal {
     allocator.reset_peaks();
     train(batch, 2);
     if (request.val_images > 0) {
-      validate(std::min(2 * batch, request.val_images));
+      const int64_t images = std::min(2 * batch, request.val_images);
+      validate(images);
       train(batch, 1);
+      validate_best(images);
     }
-    return allocator.stats().peak_reserved;
+    const int64_t threads = request.device == Device::cpu() ? compute_threads() : 0;
+    return allocator.stats().peak_reserved + threads * backend.thread_scratch_bytes();
   }
 
   const MemoryRequest& request;
@@ -168,7 +189,8 @@ int64_t MemoryPlan::peak_bytes(int64_t batch) {
   const int64_t sample = 3 * request_.imgsz * request_.imgsz + 4 * m * m;
   const int64_t samples =
       std::max(batch, std::min(2 * batch, request_.val_images)) * sample;  // of a batch that is being put together
-  return elsewhere_ + peak + samples + request_.picture_bytes + (request_.plots ? kDrawingBytes : 0);
+  const int64_t mosaics = request_.loader_threads * 2 * 4 * 3 * request_.imgsz * request_.imgsz;
+  return elsewhere_ + kProgramBytes + peak + samples + mosaics + request_.picture_bytes + (request_.plots ? kDrawingBytes : 0);
 }
 
 int64_t MemoryPlan::largest_batch(int64_t bytes, int64_t most) {

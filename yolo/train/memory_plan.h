@@ -23,6 +23,7 @@ struct MemoryRequest {
   int64_t mask_ratio = 4;
   int64_t val_images = std::numeric_limits<int64_t>::max();  // in batches of twice the size; 0: no validation
   int64_t batches_ahead = 3;                                 // that the loader makes beside the one in use
+  int64_t loader_threads = 2;                                // each with the pictures of two mosaics
   int64_t picture_bytes = 0;                                 // decoded pictures that the data sets will keep
   bool plan_pixels = false;   // the device makes the training pictures, from up to four decoded ones each
   bool plots = true;                                         // pictures are drawn into the run folder
@@ -34,8 +35,9 @@ class MemoryPlan {
   ~MemoryPlan();
 
   // Peak in bytes: of the device's memory for a GPU; else of this process, that is what was resident outside of the host
-  // allocator when the plan was made, the allocator's reserve, samples and pictures. A checkpoint finds its place where the
-  // activations were. Left out, as small: scratch of the kernels, stacks. INT64_MAX for a batch that the address space cannot hold.
+  // allocator when the plan was made and what the program touches of itself later, the allocator's reserve (scratch of convolutions
+  // with it), the scratch that the compute threads keep, samples and pictures. A checkpoint finds its place where the activations
+  // were. Left out, as small: stacks, tables. INT64_MAX for a batch that the address space cannot hold.
   int64_t peak_bytes(int64_t batch);
 
   bool recomputes() const { return request_.recompute; }

@@ -167,6 +167,7 @@ MemoryRequest Trainer::memory_request(const ModelSpec& spec, UpdateRule rule) co
   r.imgsz = config_.integer("imgsz");
   r.mask_ratio = config_.integer("mask_ratio");
   r.batches_ahead = config_.integer("workers") > 0 ? LoaderOptions{}.prefetch + 1 : 0;
+  r.loader_threads = std::max<int64_t>(1, config_.integer("workers"));
   if (val_set_) r.val_images = val_set_->size();
   r.plots = config_.flag("plots");
   r.plan_pixels = config_.text("augment") == "cuda";
