@@ -12,8 +12,6 @@
 
 namespace tessera::cuda {
 
-enum class ConvPass : int32_t { kForward, kBackwardData, kBackwardWeight };
-
 // x is the image on the side of the input (dx of backward data), y the one on the side of the output (dy of both backward passes),
 // w the filter (dw of backward weight). Compared and hashed as bytes, so it has no padding.
 struct ConvKey {
