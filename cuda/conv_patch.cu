@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "cuda/conv.h"
+#include "cuda/device/columns.cuh"
 #include "cuda/device/conv_kernel.cuh"
 #include "cuda/device/warpgroup.cuh"
 #include "cuda/launch.cuh"
@@ -48,10 +49,11 @@ struct PatchTiles {
 // with w[tap, channel, column] = w[column, tap, channel] (kFilterAlongK) or w[channel, 8 - tap, column].
 //
 // Block (b, column tile): every gridDim.x-th tile of the images. The next patch comes while this one is multiplied.
+// moments[b, column], if not null: of a result that is nothing but the sums (ResultMoments of cuda/conv.h).
 template <class T, int kCols, bool kFilterAlongK>
 __global__ void __launch_bounds__(kThreads, 1)
     conv_patch_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
-                      Images<const T> residual) {
+                      Images<const T> residual, Moments* moments) {
   using Shared = PatchShared<kCols, kFilterAlongK>;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int first_col = int(blockIdx.y) * kCols;
@@ -103,6 +105,13 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     close_copies();
   };
+
+  // Of moments: two columns of every kGroups-th pixel.
+  constexpr int kGroups = kThreads / (kCols / 2);
+  const int pair = int(threadIdx.x) % (kCols / 2) * 2;
+  const int first_pixel = int(threadIdx.x) / (kCols / 2);
+  int pixels = 0;
+  Deviations of[2];
 
   fill(shared->patches[0], int(blockIdx.x));
   int now = 0;
@@ -162,9 +171,36 @@ __global__ void __launch_bounds__(kThreads, 1)
         *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, row, col) + first_col + in_tile) = load_raw<8>(&results[pixel][in_tile]);
       }
     }
+    if (kFilterAlongK && moments != nullptr) {
+      __syncthreads();
+      const auto* const all = reinterpret_cast<const T(*)[Shared::kPitch]>(&patch);
+      for (int pixel = first_pixel; first_pixel < kGroups && pixel < kSide * kSide; pixel += kGroups) {
+        const int row = at.row + pixel / 128 * 8 + pixel % 64 / 8;
+        const int col = at.col + pixel / 64 % 2 * 8 + pixel % 8;
+        if (row >= y.h || col >= y.w) continue;
+        const Pack<T, 2> v = load_pack<2>(&all[pixel][pair]);
+        const bool none = pixels++ == 0;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          if (none) of[i].first = v.v[i];
+          of[i].add(v.v[i]);
+        }
+      }
+    }
     __syncthreads();  // the results have been read: the patch after the next may come
   }
   wait_for_copies<0>();
+  if (kFilterAlongK && moments != nullptr) {
+    auto* const parts = reinterpret_cast<Moments*>(&shared->patches[0]);
+    static_assert(sizeof(Moments) * kGroups * kCols <= sizeof(shared->patches[0]));
+    if (first_pixel < kGroups) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) parts[first_pixel * kCols + pair + i] = of[i].moments(pixels);
+    }
+    fold_in_block<1>(parts, kCols, kGroups, CombinedMoments{});
+    const int t = int(threadIdx.x);
+    if (t < kCols && first_col + t < y.c) moments[int64_t(blockIdx.x) * y.c + first_col + t] = parts[t];
+  }
 }
 
 constexpr int kWeightThreads = 384;  // a warpgroup for each row of the filter
@@ -273,7 +309,7 @@ PatchTiles tiles_of(const ImageView& y, int cols) {
 
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
-         const ConvEpilogue& epilogue) {
+         const ConvEpilogue& epilogue, ResultMoments* moments = nullptr) {
   if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
   if (x.c > kMostChannels || x.c % 16 != 0) return false;
   auto run_type = [&]<class T>() {
@@ -283,7 +319,8 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
       const dim3 blocks(unsigned(std::min(tiles.count, std::max(1, device().multiprocessors / tiles.cols))), unsigned(tiles.cols));
       launch(name, {blocks, dim3(kThreads), sizeof(PatchShared<kCols, kFilterAlongK>)}, conv_patch_kernel<T, kCols, kFilterAlongK>,
              images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles, static_cast<const float*>(epilogue.bias),
-             epilogue.activation, images_of<const T>(epilogue.residual));
+             epilogue.activation, images_of<const T>(epilogue.residual),
+             moments != nullptr ? moments->make(blocks.x, y.c) : nullptr);
     };
     if (y.c <= 16) {
       tile.template operator()<16>();
@@ -305,8 +342,9 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 
 }  // namespace
 
-bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  return run<true>("conv2d, patches", x, w, y, p, epilogue);
+bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                  ResultMoments* moments) {
+  return run<true>("conv2d, patches", x, w, y, p, epilogue, moments);
 }
 
 bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,

@@ -197,7 +197,7 @@ void bias_backward(RowsView dy, void* dbias, bool accumulate) {
           const ColumnPlan plan = plan_reduction<N>(dy, kBiasGroup);
           const Scratch<float> partial(int64_t(plan.chunks) * dy.cols);
           launch("bias_backward", plan.grid(), bias_kernel<T, N>, rows_of<const T>(dy), partial.get(), plan);
-          merge_chunks("bias_backward, merge", partial, plan, dy.cols, CombinedBias{},
+          merge_chunks("bias_backward, merge", partial, plan.chunks, dy.cols, CombinedBias{},
                        StoreBias{static_cast<float*>(dbias), accumulate});
         },
         dy);

@@ -79,6 +79,31 @@ std::vector<OpCase> conv_cases() {
     forward("", false, Activation::kNone, false);
     forward(" bias", true, Activation::kNone, false);
     forward(" bias silu residual", true, Activation::kSilu, true);
+    // Of small whole numbers the result is exact in every type, so that what is formed from it can be compared closely.
+    const auto channels = [&](const char* name, Role role) {
+      return Slot{.name = name, .shape = {s.o}, .role = role, .fit = Fit::kDense, .wide = true};
+    };
+    for (const bool averages : {false, true}) {
+      list.push_back({.method = "conv2d_with_stats",
+                      .detail = s.text() + (averages ? " averages" : ""),
+                      .slots = {{"x", s.x(), Role::kIn, Fit::kRows, whole(-1, 1)},
+                                {"w", s.filter(), Role::kIn, Fit::kDense, whole(-1, 1)},
+                                {"y", s.y(), Role::kOut},
+                                channels("mean", Role::kOut),
+                                channels("rstd", Role::kOut),
+                                channels("running_mean", Role::kInOut),
+                                channels("running_var", Role::kInOut)},
+                      .run =
+                          [=](Backend& b, const Bound& t, bool) {
+                            const RunningStatsView running{t.raw("running_mean"), t.raw("running_var"), 0.03};
+                            b.conv2d_with_stats(t.image("x"), t.filter("w"), t.image("y"), p, 1e-3,
+                                                averages ? running : RunningStatsView{}, t.raw("mean"), t.raw("rstd"));
+                            return 0.0;
+                          },
+                      .types = types,
+                      .length = std::sqrt(double(numel(s.y()) / s.o)),
+                      .flops = flops});
+    }
     list.push_back({.method = "conv2d_backward_data",
                     .detail = s.text(),
                     .slots = {{"dy", s.y()}, {"w", s.filter(), Role::kIn, Fit::kDense}, {"dx", s.x(), Role::kOut}},
