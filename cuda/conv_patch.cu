@@ -65,6 +65,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int first_line = int(threadIdx.x / kPieces);
   constexpr int kLinesAtOnce = kThreads / kPieces;
 
+  wait_for_kernel_before();
   if constexpr (kFilterAlongK) {
     for (int line = first_line; line < kTaps * kCols; line += kLinesAtOnce) {
       const int tap = line / kCols;
@@ -259,6 +260,7 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
     close_copies();
   };
 
+  wait_for_kernel_before();
   float sum[3][kCols / 8][2][2] = {};  // of each kx
   int now = 0;
   const int begin = int(blockIdx.x) * per_chunk;
@@ -317,9 +319,9 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
     auto tile = [&]<int kCols>() {
       const PatchTiles tiles = tiles_of(y, kCols);
       const dim3 blocks(unsigned(std::min(tiles.count, std::max(1, device().multiprocessors / tiles.cols))), unsigned(tiles.cols));
-      launch(name, {blocks, dim3(kThreads), sizeof(PatchShared<kCols, kFilterAlongK>)}, conv_patch_kernel<T, kCols, kFilterAlongK>,
-             images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles, static_cast<const float*>(epilogue.bias),
-             epilogue.activation, images_of<const T>(epilogue.residual),
+      launch(name, early({blocks, dim3(kThreads), sizeof(PatchShared<kCols, kFilterAlongK>)}),
+             conv_patch_kernel<T, kCols, kFilterAlongK>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
+             static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
              moments != nullptr ? moments->make(blocks.x, y.c) : nullptr);
     };
     if (y.c <= 16) {
@@ -364,9 +366,10 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
       const int per_chunk = (tiles.count + most - 1) / most;
       const int chunks = std::max(1, (tiles.count + per_chunk - 1) / std::max(1, per_chunk));
       const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * dw.i);
-      launch("conv2d_backward_weight, patches",
-             {dim3(unsigned(chunks), unsigned(tiles.cols), blocks_for(x.c, kCols)), dim3(kWeightThreads), sizeof(WeightShared)},
-             conv_patch_weight_kernel<T, kCols>, images_of<const T>(x), images_of<const T>(dy), tiles, per_chunk, partial.get());
+      launch(
+          "conv2d_backward_weight, patches",
+          early({dim3(unsigned(chunks), unsigned(tiles.cols), blocks_for(x.c, kCols)), dim3(kWeightThreads), sizeof(WeightShared)}),
+          conv_patch_weight_kernel<T, kCols>, images_of<const T>(x), images_of<const T>(dy), tiles, per_chunk, partial.get());
       tiled::add_filter_chunks(partial, chunks, dw, accumulate);
     };
     x.c <= 32 ? tile.template operator()<32>() : tile.template operator()<64>();

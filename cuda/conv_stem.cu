@@ -76,6 +76,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   const int n = int(blockIdx.z);
   const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
 
+  wait_for_kernel_before();
   shared.patch.fill(x, n, first_row, first_col, pad);
   // Of the pairs of k that the lane holds: k = 2 (lane % 4) + 8 i.
   int pair_line[4], pair_at[4];
@@ -197,6 +198,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     return first[0] | unsigned(first[kStride * kChannels]) << 16;
   };
 
+  wait_for_kernel_before();
   float sum[kParts][2][2] = {};
   const int begin = int(blockIdx.x) * per_chunk;
   const int end = min(begin + per_chunk, tiles);
@@ -263,7 +265,7 @@ bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
   for_floating("conv2d", x.t, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
       const dim3 blocks(blocks_for(y.w, kAcross), blocks_for(y.h, kDown), unsigned(y.n));
-      launch("conv2d, pictures", {blocks, dim3(kThreads)}, stem_kernel<T>, images_of<const T>(x), filters_of<const T>(w),
+      launch("conv2d, pictures", early({blocks, dim3(kThreads)}), stem_kernel<T>, images_of<const T>(x), filters_of<const T>(w),
              images_of<T>(y), size32(p.pad), static_cast<const float*>(epilogue.bias), epilogue.activation,
              moments != nullptr ? moments->make(int64_t(blocks.x) * blocks.y * blocks.z, y.c) : nullptr);
     }
@@ -280,7 +282,7 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
   const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * kRow);
   for_floating("conv2d_backward_weight", x.t, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
-      launch("conv2d_backward_weight, pictures", {dim3(unsigned(chunks), blocks_for(dy.c, kOuts)), dim3(kThreads)},
+      launch("conv2d_backward_weight, pictures", early({dim3(unsigned(chunks), blocks_for(dy.c, kOuts)), dim3(kThreads)}),
              stem_weight_kernel<T>, images_of<const T>(x), images_of<const T>(dy), size32(p.pad), tiles, per_chunk, partial.get());
     }
   });

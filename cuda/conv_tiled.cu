@@ -31,7 +31,7 @@ void run_tile(const char* name, const ImageView& x, const FilterView& w, const I
     // Element by element every thread has many rows to keep track of: a smaller tile leaves it the registers.
     constexpr int kRows = N == 1 && sizeof(T) == 2 ? 64 : 128;
     using TileT = Tile<T, kRows, kCols, true, kFilterAlongK>;
-    launch(name, {conv_blocks<kRows, kCols>(y, g), dim3(kTileThreads)}, conv_kernel<TileT, T, N, kFilterAlongK, Out>,
+    launch(name, early({conv_blocks<kRows, kCols>(y, g), dim3(kTileThreads)}), conv_kernel<TileT, T, N, kFilterAlongK, Out>,
            images_of<const T>(x), filters_of<const T>(w), images_of<Out>(y), g, static_cast<const float*>(epilogue.bias),
            epilogue.activation, images_of<const Out>(epilogue.residual));
   }

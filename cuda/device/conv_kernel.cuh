@@ -78,7 +78,8 @@ struct ConvBlock {
   }
 };
 
-// Calls f with the sources of both operands and the number of steps.
+// Calls f with the sources of both operands and the number of steps. Nothing is read for that: it may come before the wait for the
+// kernel before.
 template <class TileT, int N, bool kFilterAlongK, class Block, class T, class Out, class F>
 __device__ void with_sources(const Block& block, const Images<const T>& x, const Filters<const T>& w, const Images<Out>& y, F&& f) {
   const Window& window = block.window;
@@ -109,9 +110,10 @@ __global__ void __launch_bounds__(kTileThreads, 2)
                 Images<const Out> residual) {
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols;
   const ConvBlock<kRows, kCols> block(geometry, w, y);
-  if (block.empty()) return;
+  if (block.empty()) return wait_for_kernel_before();
   TileT tile;
   with_sources<TileT, N, kFilterAlongK>(block, x, w, y, [&](auto& left, auto& right, int steps) {
+    wait_for_kernel_before();
     multiply_panels(tile, left, right, steps);
   });
 
@@ -186,9 +188,10 @@ __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols, kPack = kWide<T>;
   TESSERA_DYNAMIC_SHARED(Stage<TileT>, stages);
   const ConvBlock<kRows, kCols> block(geometry, w, y);
-  if (block.empty()) return;
+  if (block.empty()) return wait_for_kernel_before();
   TileT tile;
   with_sources<TileT, kPack, kFilterAlongK>(block, x, w, y, [&](auto& left, auto& right, int steps) {
+    wait_for_kernel_before();
     multiply_panels_ahead(tile, left, right, steps, stages);
   });
 
