@@ -18,11 +18,22 @@ dim3 conv_blocks(const ImageView& y, const Geometry& g) {
   return {blocks_for(tiles, 1), 1, unsigned(step * step)};
 }
 
-// Whether tiles of this size keep a large device busy; if not, smaller ones do more at a time.
+// Whether tiles of this size keep a large device busy; if not, smaller ones do more at a time. The widest are as good as two.
 template <int kRows, int kCols>
 bool fills_device(const ImageView& y, const Geometry& g) {
+  constexpr int64_t kWorth = kCols == 128 ? 2 : 1;
   const dim3 blocks = conv_blocks<kRows, kCols>(y, g);
-  return int64_t(blocks.x) * blocks.z >= enough_blocks();
+  return int64_t(blocks.x) * blocks.z * kWorth >= enough_blocks();
+}
+
+// f.operator()<T>() for a type of 16 bits; of any other, false.
+template <class F>
+bool for_16_bits(DType type, F&& f) {
+  switch (type) {
+    case DType::kBF16: return f.template operator()<BFloat16>();
+    case DType::kF16: return f.template operator()<Half>();
+    default: return false;
+  }
 }
 
 // in_packs() holds. Out: of y and what is added to it. `moments`: null, or of pixels in order, which a gather has.

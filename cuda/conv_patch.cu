@@ -10,11 +10,9 @@
 // by side, the next eight are those below, a patch's width further; another tap is another first line.
 #include <algorithm>
 
-#include "cuda/conv.h"
+#include "cuda/conv_launch.cuh"
 #include "cuda/device/columns.cuh"
-#include "cuda/device/conv_kernel.cuh"
 #include "cuda/device/warpgroup.cuh"
-#include "cuda/launch.cuh"
 
 namespace tessera::cuda::wgmma {
 
@@ -314,7 +312,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
          const ConvEpilogue& epilogue, ResultMoments* moments = nullptr) {
   if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
   if (x.c > kMostChannels || x.c % 16 != 0) return false;
-  auto run_type = [&]<class T>() {
+  return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y)) return false;
     auto tile = [&]<int kCols>() {
       const PatchTiles tiles = tiles_of(y, kCols);
@@ -334,12 +332,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
       tile.template operator()<64>();
     }
     return true;
-  };
-  switch (x.t) {
-    case DType::kBF16: return run_type.template operator()<BFloat16>();
-    case DType::kF16: return run_type.template operator()<Half>();
-    default: return false;
-  }
+  });
 }
 
 }  // namespace
@@ -356,7 +349,7 @@ bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const 
 
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
   if (device().major != 9 || dw.kh != 3 || dw.kw != 3 || p.stride != 1 || p.pad != 1) return false;
-  auto run_type = [&]<class T>() {
+  return for_16_bits(x.t, [&]<class T>() {
     if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
     auto tile = [&]<int kCols>() {
       constexpr int kEnough = 128;  // a block fills a multiprocessor, and every chunk more is a filter more to add
@@ -374,12 +367,7 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
     };
     x.c <= 32 ? tile.template operator()<32>() : tile.template operator()<64>();
     return true;
-  };
-  switch (x.t) {
-    case DType::kBF16: return run_type.template operator()<BFloat16>();
-    case DType::kF16: return run_type.template operator()<Half>();
-    default: return false;
-  }
+  });
 }
 
 }  // namespace tessera::cuda::wgmma

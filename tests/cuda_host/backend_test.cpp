@@ -97,6 +97,20 @@ TEST_CASE("warpgroup kernels run where they can") {
   CHECK(kernel_of(DType::kBF16, 64, 64, 3) == "cuda kernel conv2d, patches");
   CHECK(kernel_of(DType::kF16, 128, 80, 3) == "cuda kernel conv2d, wgmma");
   CHECK(kernel_of(DType::kBF16, 64, 64, 5) == "cuda kernel conv2d, wgmma");
+  // How wide tiles are, by the number of blocks.
+  const auto blocks_of = [](int64_t out, int64_t size) {
+    const Tensor x = Tensor::full({1, size, size, 64}, 1, DType::kBF16, kCuda),
+                 w = Tensor::full({out, 1, 1, 64}, 1, DType::kBF16, kCuda);
+    emulated::fail_call("launch", 1, cudaErrorLaunchOutOfResources);
+    const std::string said = error_of([&] { ops::conv2d(x, w, {1, 0}); }).message();
+    const size_t at = said.find("<<<") + 3;
+    return said.substr(at, said.find(',', at) - at);
+  };
+  CHECK(blocks_of(128, 16) == "8x1x1");     // 64 x 64
+  CHECK(blocks_of(128, 128) == "128x1x1");  // 128 x 128
+  CHECK(blocks_of(128, 127) == "506x1x1");  // 127 of these are too few
+  CHECK(blocks_of(120, 128) == "128x1x1");  // less than half of one is idle
+  CHECK(blocks_of(192, 128) == "384x1x1");  // 128 x 64
   cuda::set_conv_kernels(cuda::ConvKernels::kTiled);
   CHECK(kernel_of(DType::kBF16, 64, 64) == "cuda kernel conv2d");
   cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);

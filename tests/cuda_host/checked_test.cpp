@@ -206,7 +206,7 @@ void run_checked(const std::vector<OpCase>& all) {
 
 TEST_CASE("the kernels, on a short list") { run_checked(small_op_cases()); }
 TEST_CASE("warpgroup kernels") {
-  std::vector<OpCase> cases;
+  std::vector<OpCase> cases, wide;
   for (const OpCase& c : conv_cases()) {
     const auto is = [&](const char* channels) { return c.detail.find(channels) != c.detail.npos; };
     const bool with_stats = c.method == "conv2d_with_stats" && is("averages");
@@ -216,9 +216,14 @@ TEST_CASE("warpgroup kernels") {
       cases.push_back(c);
     }
     if (with_stats && is("13x10 3->16")) cases.push_back(c);
+    if (with_stats && is("128->120")) wide.push_back(c);
   }
   cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);
   run_checked(cases);
+  const int64_t enough = cuda::enough_blocks();
+  cuda::set_enough_blocks(0);
+  run_checked(wide);
+  cuda::set_enough_blocks(enough);
   cuda::set_conv_kernels(cuda::ConvKernels::kTiled);
 }
 TEST_CASE("the kernels of detection" * doctest::skip()) { run_checked(detect_cases()); }  // for mutations.py
