@@ -79,6 +79,7 @@ struct AssignWork {
 // predicted = anchor -+ expected bin * stride, or the corners as they come; all else is emptied.
 // Thread i: side i % 4 of row i / 4. A warp reads 32 sides one after the other in memory, 2 KiB with 16 bins.
 __global__ void __launch_bounds__(kThreads) decode_kernel(AssignProblem p, AssignWork work) {
+  wait_for_kernel_before();
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < p.images * p.width) work.largest_metric[i] = work.largest_overlap[i] = 0;
   const int row = i / 4, side = i % 4;
@@ -128,6 +129,7 @@ constexpr int kChunk = 8 * kThreads;  // candidates whose metrics a block holds 
 // 256th. Of each chunk and the best so far the block draws the best again, one by one: all threads offer their best, and the one
 // whose offer is taken looks for its next. Most boxes hold less than a chunk.
 __global__ void __launch_bounds__(kThreads) pick_kernel(AssignProblem p, AssignParams params, AssignWork work) {
+  wait_for_kernel_before();
   TESSERA_SHARED(cells, CellBox[kAnchorLevels]);
   TESSERA_SHARED(metric, float[kChunk]);
   TESSERA_SHARED(best, unsigned long long[kLargestTopk]);
@@ -212,6 +214,7 @@ __global__ void __launch_bounds__(kThreads) pick_kernel(AssignProblem p, AssignP
 // Thread: one row. Contested anchors, which are few, are compared with all objects around them.
 __global__ void __launch_bounds__(kThreads)
     resolve_kernel(AssignProblem p, AssignParams params, AssignWork work, int32_t* target, float* score) {
+  wait_for_kernel_before();
   const int row = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (row >= p.rows) return;
   const int picks = work.picks[row];
@@ -250,6 +253,7 @@ __global__ void __launch_bounds__(kThreads)
 // score = metric * largest overlap / (largest metric + eps). One thread a row.
 __global__ void __launch_bounds__(kThreads)
     normalise_kernel(AssignProblem p, AssignWork work, const int32_t* target, float* score) {
+  wait_for_kernel_before();
   const int row = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (row >= p.rows) return;
   if (target[row] < 0) return;
@@ -264,6 +268,7 @@ constexpr int kRowsOfBlock = 4 * kThreads;
 // Of the block's 1024 rows: how many are positive, and the sum of their scores. A thread has every 256th, warps read lines.
 __global__ void __launch_bounds__(kThreads)
     count_positives_kernel(const int32_t* target, const float* score, int rows, int* counts, double* sums) {
+  wait_for_kernel_before();
   const int end = min((int(blockIdx.x) + 1) * kRowsOfBlock, rows);
   int count = 0;
   double sum = 0;
@@ -285,6 +290,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     list_positives_kernel(AssignProblem p, const int32_t* target, const int* counts, const double* sums, PositivesParams params,
                           int* list, int32_t* label, double* totals, float* scales) {
+  wait_for_kernel_before();
   const int t = int(threadIdx.x);
   if (blockIdx.x == 0) {
     int count = 0;
@@ -326,6 +332,7 @@ __device__ void put4(float* p, float a, float b, float c, float d) { store_pack<
 __global__ void __launch_bounds__(kThreads)
     positive_rows_kernel(AssignProblem p, const int32_t* mask_ids, const int32_t* target, const float* score, const int* list,
                          PositivesParams params, PositivesView out) {
+  wait_for_kernel_before();
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= int(out.capacity)) return;
   const bool positive = i < int(out.totals[1]);
@@ -397,10 +404,10 @@ void assign(const AssignInput& in, const AssignParams& params, int32_t* target, 
   const Scratch<int> of_object(2 * objects);
   const AssignWork work{predicted.get(), of_row.get(), of_row.get() + in.rows(), of_object.get(), of_object.get() + objects};
   const Grid rows = one_thread_each(in.rows(), kThreads);
-  launch("assign, decode", one_thread_each(std::max(4 * in.rows(), objects), kThreads), decode_kernel, p, work);
-  launch("assign, pick", {dim3(blocks_for(objects, 1)), dim3(kThreads)}, pick_kernel, p, params, work);
-  launch("assign, resolve", rows, resolve_kernel, p, params, work, target, score);
-  launch("assign, normalise", rows, normalise_kernel, p, work, static_cast<const int32_t*>(target), score);
+  launch("assign, decode", early(one_thread_each(std::max(4 * in.rows(), objects), kThreads)), decode_kernel, p, work);
+  launch("assign, pick", early({dim3(blocks_for(objects, 1)), dim3(kThreads)}), pick_kernel, p, params, work);
+  launch("assign, resolve", early(rows), resolve_kernel, p, params, work, target, score);
+  launch("assign, normalise", early(rows), normalise_kernel, p, work, static_cast<const int32_t*>(target), score);
 }
 
 void collect_positives(const AssignInput& in, const int32_t* mask_ids, const int32_t* target, const float* score,
@@ -411,13 +418,13 @@ void collect_positives(const AssignInput& in, const int32_t* mask_ids, const int
   const Scratch<int> counts(blocks);
   const Scratch<double> sums(blocks);
   const Scratch<int> list(out.capacity);
-  launch("collect_positives, count", {dim3(blocks), dim3(kThreads)}, count_positives_kernel, target, score, p.rows, counts.get(),
-         sums.get());
-  launch("collect_positives, list", {dim3(blocks), dim3(kThreads)}, list_positives_kernel, p, target,
+  launch("collect_positives, count", early({dim3(blocks), dim3(kThreads)}), count_positives_kernel, target, score, p.rows,
+         counts.get(), sums.get());
+  launch("collect_positives, list", early({dim3(blocks), dim3(kThreads)}), list_positives_kernel, p, target,
          static_cast<const int*>(counts.get()), static_cast<const double*>(sums.get()), params, list.get(), out.label, out.totals,
          out.scales);
-  launch("collect_positives, rows", one_thread_each(out.capacity, kThreads), positive_rows_kernel, p, mask_ids, target, score,
-         static_cast<const int*>(list.get()), params, out);
+  launch("collect_positives, rows", early(one_thread_each(out.capacity, kThreads)), positive_rows_kernel, p, mask_ids, target,
+         score, static_cast<const int*>(list.get()), params, out);
 }
 
 }  // namespace tessera::cuda

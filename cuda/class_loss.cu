@@ -75,6 +75,7 @@ __device__ void for_each_labelled_pack(const LabelledMaps<const float>& maps, co
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     bce_labels_kernel(LabelledMaps<const float> maps, const int32_t* label, const float* score, int packs_of_row, double* partial) {
+  wait_for_kernel_before();
   double sum = 0;
   for_each_labelled_pack<N>(maps, label, score, packs_of_row, [&](const LabelledPack<N>& p) {
     float of_pack = 0;
@@ -91,6 +92,7 @@ template <int N>
 __global__ void __launch_bounds__(kThreads)
     bce_labels_backward_kernel(LabelledMaps<const float> maps, const int32_t* label, const float* score, int packs_of_row,
                                const float* scale, LabelledMaps<float> dx) {
+  wait_for_kernel_before();
   const float factor = *scale;
   for_each_labelled_pack<N>(maps, label, score, packs_of_row, [&](const LabelledPack<N>& p) {
     Pack<float, N> gradient;
@@ -113,7 +115,8 @@ void bce_with_labels(std::span<const RowsView> x, const int32_t* label, const fl
     unsigned blocks = 0;
     const LabelledMaps<const float> maps = labelled_maps<const float>(x, packs_of_row, blocks);
     sum_of_blocks(blocks, sum, [&](double* partial) {
-      launch("bce_with_labels", {dim3(blocks), dim3(kThreads)}, bce_labels_kernel<N>, maps, label, score, packs_of_row, partial);
+      launch("bce_with_labels", early({dim3(blocks), dim3(kThreads)}), bce_labels_kernel<N>, maps, label, score, packs_of_row,
+             partial);
     });
   };
   all_aligned(x) ? run.template operator()<kWide<float>>() : run.template operator()<1>();
@@ -126,7 +129,7 @@ void bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label,
     const int packs_of_row = size32((x[0].cols + N - 1) / N);
     unsigned blocks = 0;
     const LabelledMaps<const float> maps = labelled_maps<const float>(x, packs_of_row, blocks);
-    launch("bce_with_labels_backward", {dim3(blocks), dim3(kThreads)}, bce_labels_backward_kernel<N>, maps, label, score,
+    launch("bce_with_labels_backward", early({dim3(blocks), dim3(kThreads)}), bce_labels_backward_kernel<N>, maps, label, score,
            packs_of_row, scale, labelled_maps<float>(dx, packs_of_row, blocks));
   };
   all_aligned(x) && all_aligned(dx) ? run.template operator()<kWide<float>>() : run.template operator()<1>();

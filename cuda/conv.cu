@@ -47,11 +47,15 @@ int64_t enough_blocks() { return enough(); }
 void set_enough_blocks(int64_t blocks) { enough() = blocks; }
 
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  conv2d(x, w, y, p, epilogue, nullptr);
+}
+void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments) {
   const ConvKernels kernels = kernels_here();
   if (y.t != x.t) return (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d_wide)(x, w, y, p, epilogue);
   if (kernels == ConvKernels::kVendor && vendor::conv2d(x, w, y, p, epilogue)) return;
-  if (warpgroups(kernels) && wgmma::conv2d(x, w, y, p, epilogue)) return;
-  (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d)(x, w, y, p, epilogue);
+  if (warpgroups(kernels) && wgmma::conv2d(x, w, y, p, epilogue, moments)) return;
+  if (kernels == ConvKernels::kNaive) return naive::conv2d(x, w, y, p, epilogue);
+  tiled::conv2d(x, w, y, p, epilogue, moments);
 }
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
   const ConvKernels kernels = kernels_here();

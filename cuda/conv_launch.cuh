@@ -18,21 +18,33 @@ dim3 conv_blocks(const ImageView& y, const Geometry& g) {
   return {blocks_for(tiles, 1), 1, unsigned(step * step)};
 }
 
-// Whether tiles of this size keep a large device busy; if not, smaller ones do more at a time.
+// Whether tiles of this size keep a large device busy; if not, smaller ones do more at a time. The widest are as good as two.
 template <int kRows, int kCols>
 bool fills_device(const ImageView& y, const Geometry& g) {
+  constexpr int64_t kWorth = kCols == 128 ? 2 : 1;
   const dim3 blocks = conv_blocks<kRows, kCols>(y, g);
-  return int64_t(blocks.x) * blocks.z >= enough_blocks();
+  return int64_t(blocks.x) * blocks.z * kWorth >= enough_blocks();
 }
 
-// in_packs() holds. Out: of y and what is added to it.
+// f.operator()<T>() for a type of 16 bits; of any other, false.
+template <class F>
+bool for_16_bits(DType type, F&& f) {
+  switch (type) {
+    case DType::kBF16: return f.template operator()<BFloat16>();
+    case DType::kF16: return f.template operator()<Half>();
+    default: return false;
+  }
+}
+
+// in_packs() holds. Out: of y and what is added to it. `moments`: null, or of pixels in order, which a gather has.
 template <class TileT, class T, bool kFilterAlongK, class Out = T>
 void launch_conv_ahead(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
-                       const ConvEpilogue& epilogue) {
+                       const ConvEpilogue& epilogue, ResultMoments* moments) {
   constexpr size_t kBytes = std::max(TileT::kStages * sizeof(Stage<TileT>), sizeof(SumsOf<TileT>));
-  launch(name, {conv_blocks<TileT::kRows, TileT::kCols>(y, g), dim3(kTileThreads), kBytes},
+  launch(name, early({conv_blocks<TileT::kRows, TileT::kCols>(y, g), dim3(kTileThreads), kBytes}),
          conv_ahead_kernel<TileT, T, kFilterAlongK, Out>, images_of<const T>(x), filters_of<const T>(w), images_of<Out>(y), g,
-         static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const Out>(epilogue.residual));
+         static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const Out>(epilogue.residual),
+         kLeavesMoments<TileT> && moments != nullptr ? moments->make(blocks_for(y.n * y.h * y.w, TileT::kRows), y.c) : nullptr);
 }
 
 // dx is added to by reading it as the residual.

@@ -10,10 +10,9 @@
 // by side, the next eight are those below, a patch's width further; another tap is another first line.
 #include <algorithm>
 
-#include "cuda/conv.h"
-#include "cuda/device/conv_kernel.cuh"
+#include "cuda/conv_launch.cuh"
+#include "cuda/device/columns.cuh"
 #include "cuda/device/warpgroup.cuh"
-#include "cuda/launch.cuh"
 
 namespace tessera::cuda::wgmma {
 
@@ -48,10 +47,11 @@ struct PatchTiles {
 // with w[tap, channel, column] = w[column, tap, channel] (kFilterAlongK) or w[channel, 8 - tap, column].
 //
 // Block (b, column tile): every gridDim.x-th tile of the images. The next patch comes while this one is multiplied.
+// moments[b, column], if not null: of a result that is nothing but the sums (ResultMoments of cuda/conv.h).
 template <class T, int kCols, bool kFilterAlongK>
 __global__ void __launch_bounds__(kThreads, 1)
     conv_patch_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
-                      Images<const T> residual) {
+                      Images<const T> residual, Moments* moments) {
   using Shared = PatchShared<kCols, kFilterAlongK>;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int first_col = int(blockIdx.y) * kCols;
@@ -63,6 +63,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int first_line = int(threadIdx.x / kPieces);
   constexpr int kLinesAtOnce = kThreads / kPieces;
 
+  wait_for_kernel_before();
   if constexpr (kFilterAlongK) {
     for (int line = first_line; line < kTaps * kCols; line += kLinesAtOnce) {
       const int tap = line / kCols;
@@ -103,6 +104,13 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     close_copies();
   };
+
+  // Of moments: two columns of every kGroups-th pixel.
+  constexpr int kGroups = kThreads / (kCols / 2);
+  const int pair = int(threadIdx.x) % (kCols / 2) * 2;
+  const int first_pixel = int(threadIdx.x) / (kCols / 2);
+  int pixels = 0;
+  Deviations of[2];
 
   fill(shared->patches[0], int(blockIdx.x));
   int now = 0;
@@ -162,9 +170,36 @@ __global__ void __launch_bounds__(kThreads, 1)
         *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, row, col) + first_col + in_tile) = load_raw<8>(&results[pixel][in_tile]);
       }
     }
+    if (kFilterAlongK && moments != nullptr) {
+      __syncthreads();
+      const auto* const all = reinterpret_cast<const T(*)[Shared::kPitch]>(&patch);
+      for (int pixel = first_pixel; first_pixel < kGroups && pixel < kSide * kSide; pixel += kGroups) {
+        const int row = at.row + pixel / 128 * 8 + pixel % 64 / 8;
+        const int col = at.col + pixel / 64 % 2 * 8 + pixel % 8;
+        if (row >= y.h || col >= y.w) continue;
+        const Pack<T, 2> v = load_pack<2>(&all[pixel][pair]);
+        const bool none = pixels++ == 0;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          if (none) of[i].first = v.v[i];
+          of[i].add(v.v[i]);
+        }
+      }
+    }
     __syncthreads();  // the results have been read: the patch after the next may come
   }
   wait_for_copies<0>();
+  if (kFilterAlongK && moments != nullptr) {
+    auto* const parts = reinterpret_cast<Moments*>(&shared->patches[0]);
+    static_assert(sizeof(Moments) * kGroups * kCols <= sizeof(shared->patches[0]));
+    if (first_pixel < kGroups) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) parts[first_pixel * kCols + pair + i] = of[i].moments(pixels);
+    }
+    fold_in_block<1>(parts, kCols, kGroups, CombinedMoments{});
+    const int t = int(threadIdx.x);
+    if (t < kCols && first_col + t < y.c) moments[int64_t(blockIdx.x) * y.c + first_col + t] = parts[t];
+  }
 }
 
 constexpr int kWeightThreads = 384;  // a warpgroup for each row of the filter
@@ -223,6 +258,7 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
     close_copies();
   };
 
+  wait_for_kernel_before();
   float sum[3][kCols / 8][2][2] = {};  // of each kx
   int now = 0;
   const int begin = int(blockIdx.x) * per_chunk;
@@ -273,17 +309,18 @@ PatchTiles tiles_of(const ImageView& y, int cols) {
 
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
-         const ConvEpilogue& epilogue) {
+         const ConvEpilogue& epilogue, ResultMoments* moments = nullptr) {
   if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
   if (x.c > kMostChannels || x.c % 16 != 0) return false;
-  auto run_type = [&]<class T>() {
+  return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y)) return false;
     auto tile = [&]<int kCols>() {
       const PatchTiles tiles = tiles_of(y, kCols);
       const dim3 blocks(unsigned(std::min(tiles.count, std::max(1, device().multiprocessors / tiles.cols))), unsigned(tiles.cols));
-      launch(name, {blocks, dim3(kThreads), sizeof(PatchShared<kCols, kFilterAlongK>)}, conv_patch_kernel<T, kCols, kFilterAlongK>,
-             images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles, static_cast<const float*>(epilogue.bias),
-             epilogue.activation, images_of<const T>(epilogue.residual));
+      launch(name, early({blocks, dim3(kThreads), sizeof(PatchShared<kCols, kFilterAlongK>)}),
+             conv_patch_kernel<T, kCols, kFilterAlongK>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
+             static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
+             moments != nullptr ? moments->make(blocks.x, y.c) : nullptr);
     };
     if (y.c <= 16) {
       tile.template operator()<16>();
@@ -295,18 +332,14 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
       tile.template operator()<64>();
     }
     return true;
-  };
-  switch (x.t) {
-    case DType::kBF16: return run_type.template operator()<BFloat16>();
-    case DType::kF16: return run_type.template operator()<Half>();
-    default: return false;
-  }
+  });
 }
 
 }  // namespace
 
-bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  return run<true>("conv2d, patches", x, w, y, p, epilogue);
+bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                  ResultMoments* moments) {
+  return run<true>("conv2d, patches", x, w, y, p, epilogue, moments);
 }
 
 bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
@@ -316,7 +349,7 @@ bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const 
 
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
   if (device().major != 9 || dw.kh != 3 || dw.kw != 3 || p.stride != 1 || p.pad != 1) return false;
-  auto run_type = [&]<class T>() {
+  return for_16_bits(x.t, [&]<class T>() {
     if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
     auto tile = [&]<int kCols>() {
       constexpr int kEnough = 128;  // a block fills a multiprocessor, and every chunk more is a filter more to add
@@ -326,19 +359,15 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
       const int per_chunk = (tiles.count + most - 1) / most;
       const int chunks = std::max(1, (tiles.count + per_chunk - 1) / std::max(1, per_chunk));
       const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * dw.i);
-      launch("conv2d_backward_weight, patches",
-             {dim3(unsigned(chunks), unsigned(tiles.cols), blocks_for(x.c, kCols)), dim3(kWeightThreads), sizeof(WeightShared)},
-             conv_patch_weight_kernel<T, kCols>, images_of<const T>(x), images_of<const T>(dy), tiles, per_chunk, partial.get());
+      launch(
+          "conv2d_backward_weight, patches",
+          early({dim3(unsigned(chunks), unsigned(tiles.cols), blocks_for(x.c, kCols)), dim3(kWeightThreads), sizeof(WeightShared)}),
+          conv_patch_weight_kernel<T, kCols>, images_of<const T>(x), images_of<const T>(dy), tiles, per_chunk, partial.get());
       tiled::add_filter_chunks(partial, chunks, dw, accumulate);
     };
     x.c <= 32 ? tile.template operator()<32>() : tile.template operator()<64>();
     return true;
-  };
-  switch (x.t) {
-    case DType::kBF16: return run_type.template operator()<BFloat16>();
-    case DType::kF16: return run_type.template operator()<Half>();
-    default: return false;
-  }
+  });
 }
 
 }  // namespace tessera::cuda::wgmma

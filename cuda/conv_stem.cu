@@ -6,6 +6,7 @@
 // the patch begins with a window. So k = 10 ky + 3 kx + c, with a gap after each row of the filter: pairs of k, which is what a
 // register holds, are pairs in the patch, aligned. The gaps are zeros in both operands.
 #include "cuda/conv.h"
+#include "cuda/device/columns.cuh"
 #include "cuda/device/element.cuh"
 #include "cuda/device/math.cuh"
 #include "cuda/device/reduce.cuh"
@@ -58,20 +59,24 @@ struct alignas(16) Patch {
 struct Shared {
   Patch patch;
   alignas(16) uint16_t results[kWarps][16][kOuts];  // of each warp: 16 pixels
+  Moments parts[kWarps * kWarp / (kOuts / 2)][kOuts];
 };
 
 // y[n, a, b, o] = act(bias[o] + sum over (ky, kx, c) of x[n, 2 a + ky - pad, 2 b + kx - pad, c] w[o, ky, kx, c])
 //
 // Block (strip of columns, strip of rows, image). A warp has one line of results: four times 16 pixels, one matrix of windows each.
+// moments[block, o], if not null: of a result that is nothing but the sums (ResultMoments of cuda/conv.h); there a lane has two
+// outputs of every fourth pixel.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 4)
-    stem_kernel(Images<const T> x, Filters<const T> w, Images<T> y, int pad, const float* bias, Activation act) {
+    stem_kernel(Images<const T> x, Filters<const T> w, Images<T> y, int pad, const float* bias, Activation act, Moments* moments) {
   TESSERA_SHARED(shared, Shared);
   const int first_col = int(blockIdx.x) * kAcross;
   const int first_row = int(blockIdx.y) * kDown;
   const int n = int(blockIdx.z);
   const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
 
+  wait_for_kernel_before();
   shared.patch.fill(x, n, first_row, first_col, pad);
   // Of the pairs of k that the lane holds: k = 2 (lane % 4) + 8 i.
   int pair_line[4], pair_at[4];
@@ -87,8 +92,11 @@ __global__ void __launch_bounds__(kThreads, 4)
   __syncthreads();
 
   const int row = first_row + warp;
-  if (row >= y.h) return;
+  const int ends = row < y.h ? y.w - first_col : 0;  // pixels of the line
+  if (ends == 0 && moments == nullptr) return;
   for (int out = 0; out < y.c; out += kOuts) {
+    int pixels = 0;
+    Deviations of[2];
     unsigned b[2][4];  // of 8 outputs each
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
@@ -100,7 +108,7 @@ __global__ void __launch_bounds__(kThreads, 4)
         if (o < y.c && keep[i] != 0) b[j][i] = from[0].bits | (keep[i] == ~0u ? unsigned(from[1].bits) << 16 : 0u);
       }
     }
-    for (int first = 0; first < kAcross && first_col + first < y.w; first += 16) {
+    for (int first = 0; first < min(kAcross, ends); first += 16) {
       unsigned a[2][4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
@@ -129,14 +137,33 @@ __global__ void __launch_bounds__(kThreads, 4)
         }
       }
       __syncwarp();
-      const int pixel = first_col + first + lane / 2;
+      const int pixel = first + lane / 2;
       const int o = out + lane % 2 * 8;
-      if (pixel < y.w && o < y.c) {
-        *reinterpret_cast<Packed<uint16_t, 8>*>(y.pixel(n, row, pixel) + o) =
+      if (pixel < ends && o < y.c) {
+        *reinterpret_cast<Packed<uint16_t, 8>*>(y.pixel(n, row, first_col + pixel) + o) =
             *reinterpret_cast<const Packed<uint16_t, 8>*>(&shared.results[warp][lane / 2][lane % 2 * 8]);
+      }
+      if (moments != nullptr) {
+        for (int i = lane / 8; i < min(16, ends - first); i += kWarp / 8) {
+          const Pack<T, 2> v = load_pack<2>(reinterpret_cast<const T*>(&shared.results[warp][i][lane % 8 * 2]));
+          const bool none = pixels++ == 0;
+#pragma unroll
+          for (int j = 0; j < 2; ++j) {
+            if (none) of[j].first = v.v[j];
+            of[j].add(v.v[j]);
+          }
+        }
       }
       __syncwarp();
     }
+    if (moments == nullptr) continue;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) shared.parts[warp * 4 + lane / 8][lane % 8 * 2 + i] = of[i].moments(pixels);
+    fold_in_block<1>(&shared.parts[0][0], kOuts, kWarps * 4, CombinedMoments{});
+    const int o = int(threadIdx.x);
+    const int64_t block = (int64_t(n) * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+    if (o < kOuts && out + o < y.c) moments[block * y.c + out + o] = shared.parts[0][o];
+    __syncthreads();  // of the outputs after these
   }
 }
 
@@ -171,6 +198,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     return first[0] | unsigned(first[kStride * kChannels]) << 16;
   };
 
+  wait_for_kernel_before();
   float sum[kParts][2][2] = {};
   const int begin = int(blockIdx.x) * per_chunk;
   const int end = min(begin + per_chunk, tiles);
@@ -231,14 +259,15 @@ bool of_pictures(const ImageView& x, const FilterView& w, const ImageView& y, co
 
 }  // namespace
 
-bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments) {
   if (!of_pictures(x, w, y, p) || epilogue.residual.p != nullptr) return false;
   if (y.n > 65535 || blocks_for(y.h, kDown) > 65535) return false;
   for_floating("conv2d", x.t, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
-      launch("conv2d, pictures", {dim3(blocks_for(y.w, kAcross), blocks_for(y.h, kDown), unsigned(y.n)), dim3(kThreads)},
-             stem_kernel<T>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), size32(p.pad),
-             static_cast<const float*>(epilogue.bias), epilogue.activation);
+      const dim3 blocks(blocks_for(y.w, kAcross), blocks_for(y.h, kDown), unsigned(y.n));
+      launch("conv2d, pictures", early({blocks, dim3(kThreads)}), stem_kernel<T>, images_of<const T>(x), filters_of<const T>(w),
+             images_of<T>(y), size32(p.pad), static_cast<const float*>(epilogue.bias), epilogue.activation,
+             moments != nullptr ? moments->make(int64_t(blocks.x) * blocks.y * blocks.z, y.c) : nullptr);
     }
   });
   return true;
@@ -253,7 +282,7 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
   const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * kRow);
   for_floating("conv2d_backward_weight", x.t, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
-      launch("conv2d_backward_weight, pictures", {dim3(unsigned(chunks), blocks_for(dy.c, kOuts)), dim3(kThreads)},
+      launch("conv2d_backward_weight, pictures", early({dim3(unsigned(chunks), blocks_for(dy.c, kOuts)), dim3(kThreads)}),
              stem_weight_kernel<T>, images_of<const T>(x), images_of<const T>(dy), size32(p.pad), tiles, per_chunk, partial.get());
     }
   });

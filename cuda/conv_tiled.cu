@@ -20,18 +20,18 @@ namespace {
 
 template <class T, int N, int kCols, bool kFilterAlongK, class Out = T>
 void run_tile(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
-              const ConvEpilogue& epilogue) {
+              const ConvEpilogue& epilogue, ResultMoments* moments) {
   if constexpr (N == 8) {
     if (fills_device<128, kCols>(y, g)) {
-      launch_conv_ahead<Tile<T, 128, kCols, true, kFilterAlongK>, T, kFilterAlongK, Out>(name, x, w, y, g, epilogue);
+      launch_conv_ahead<Tile<T, 128, kCols, true, kFilterAlongK>, T, kFilterAlongK, Out>(name, x, w, y, g, epilogue, moments);
     } else {
-      launch_conv_ahead<Tile<T, 64, kCols, true, kFilterAlongK>, T, kFilterAlongK, Out>(name, x, w, y, g, epilogue);
+      launch_conv_ahead<Tile<T, 64, kCols, true, kFilterAlongK>, T, kFilterAlongK, Out>(name, x, w, y, g, epilogue, moments);
     }
   } else {
     // Element by element every thread has many rows to keep track of: a smaller tile leaves it the registers.
     constexpr int kRows = N == 1 && sizeof(T) == 2 ? 64 : 128;
     using TileT = Tile<T, kRows, kCols, true, kFilterAlongK>;
-    launch(name, {conv_blocks<kRows, kCols>(y, g), dim3(kTileThreads)}, conv_kernel<TileT, T, N, kFilterAlongK, Out>,
+    launch(name, early({conv_blocks<kRows, kCols>(y, g), dim3(kTileThreads)}), conv_kernel<TileT, T, N, kFilterAlongK, Out>,
            images_of<const T>(x), filters_of<const T>(w), images_of<Out>(y), g, static_cast<const float*>(epilogue.bias),
            epilogue.activation, images_of<const Out>(epilogue.residual));
   }
@@ -40,14 +40,14 @@ void run_tile(const char* name, const ImageView& x, const FilterView& w, const I
 // kWideResult: of f32 beside 16-bit operands.
 template <bool kFilterAlongK, bool kWideResult = false>
 void run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
-         const ConvEpilogue& epilogue) {
+         const ConvEpilogue& epilogue, ResultMoments* moments = nullptr) {
   for_floating(name, x.t, [&]<class T>() {
     using Out = std::conditional_t<kWideResult, float, T>;
     auto tile = [&]<int N>() {
       if (y.c <= 32) {  // half of a wide tile would be idle
-        run_tile<T, N, 32, kFilterAlongK, Out>(name, x, w, y, g, epilogue);
+        run_tile<T, N, 32, kFilterAlongK, Out>(name, x, w, y, g, epilogue, moments);
       } else {
-        run_tile<T, N, 64, kFilterAlongK, Out>(name, x, w, y, g, epilogue);
+        run_tile<T, N, 64, kFilterAlongK, Out>(name, x, w, y, g, epilogue, moments);
       }
     };
     if (in_packs<T>(x, w, y)) {
@@ -60,9 +60,9 @@ void run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 
 }  // namespace
 
-void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  if (stem::conv2d(x, w, y, p, epilogue)) return;
-  run<true>("conv2d", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue);
+void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments) {
+  if (stem::conv2d(x, w, y, p, epilogue, moments)) return;
+  run<true>("conv2d", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue, moments);
 }
 
 void conv2d_wide(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {

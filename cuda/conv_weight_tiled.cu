@@ -85,6 +85,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   MatrixSource<T, N, kRows, TileT::kDepth, false> left(plain.p + first_row, 1, plain.pitch, plain.c - first_row, begin, end);
   TapSource<T, N, kCols, TileT::kDepth> right(image, plain.h, plain.w, stride, pad, kh, kw, first_col, begin, end);
   const int steps = (max(0, end - begin) + TileT::kDepth - 1) / TileT::kDepth;
+  wait_for_kernel_before();
   if constexpr (N == 8) {
     TESSERA_SHARED(stages, Stage<TileT>[TileT::kStages]);
     multiply_panels_ahead(tile, left, right, steps, stages);
@@ -116,7 +117,7 @@ void weight_product(const char* name, const ImageView& plain, const ImageView& i
   const int per_chunk = ((pixels + chunks - 1) / chunks + 31) / 32 * 32;
   for_floating(name, plain.t, [&]<class T>() {
     const Scratch<float> partial(int64_t(chunks) * count);
-    const Grid grid{dim3(unsigned(tiles), unsigned(chunks)), dim3(kTileThreads)};
+    const Grid grid = early({dim3(unsigned(tiles), unsigned(chunks)), dim3(kTileThreads)});
     auto run = [&]<int N>() {
       launch(name, grid, weight_kernel<T, N>, images_of<const T>(plain), images_of<const T>(image), size32(dw.kh), size32(dw.kw),
              stride, pad, per_chunk, layout, partial.get());
@@ -197,7 +198,7 @@ void bias_backward(RowsView dy, void* dbias, bool accumulate) {
           const ColumnPlan plan = plan_reduction<N>(dy, kBiasGroup);
           const Scratch<float> partial(int64_t(plan.chunks) * dy.cols);
           launch("bias_backward", plan.grid(), bias_kernel<T, N>, rows_of<const T>(dy), partial.get(), plan);
-          merge_chunks("bias_backward, merge", partial, plan, dy.cols, CombinedBias{},
+          merge_chunks("bias_backward, merge", partial, plan.chunks, dy.cols, CombinedBias{},
                        StoreBias{static_cast<float*>(dbias), accumulate});
         },
         dy);

@@ -10,18 +10,21 @@ namespace {
 
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
-         const ConvEpilogue& epilogue) {
+         const ConvEpilogue& epilogue, ResultMoments* moments = nullptr) {
   if (device().major != 9) return false;
-  auto run_type = [&]<class T>() {
+  return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y) || y.c <= 16) return false;  // more than half of a tile would be idle
     // Where few steps are left for all the bytes, shorter ones are better.
     const int64_t depth = w.kh * w.kw * x.c / (g.spread ? g.stride * g.stride : 1);
     if (y.c <= 32 && depth < 256) return false;
     auto tile = [&]<int kRows, int kCols>() {
-      launch_conv_ahead<WarpgroupTile<T, kRows, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue);
+      launch_conv_ahead<WarpgroupTile<T, kRows, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue, moments);
     };
+    const bool wide = y.c > 96 && blocks_for(y.c, 128) * 2 == blocks_for(y.c, 64);  // no half of a tile of 128 would be idle
     if (y.c <= 32) {
       fills_device<128, 32>(y, g) ? tile.template operator()<128, 32>() : tile.template operator()<64, 32>();
+    } else if (wide && fills_device<128, 128>(y, g)) {
+      tile.template operator()<128, 128>();
     } else if (!fills_device<128, 64>(y, g)) {
       tile.template operator()<64, 64>();
     } else if (y.c > 64 && y.c <= 96) {
@@ -30,22 +33,18 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
       tile.template operator()<128, 64>();
     }
     return true;
-  };
-  switch (x.t) {
-    case DType::kBF16: return run_type.template operator()<BFloat16>();
-    case DType::kF16: return run_type.template operator()<Half>();
-    default: return false;
-  }
+  });
 }
 
 }  // namespace
 
-bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  return patch_conv2d(x, w, y, p, epilogue) || tile_conv2d(x, w, y, p, epilogue);
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments) {
+  return patch_conv2d(x, w, y, p, epilogue, moments) || tile_conv2d(x, w, y, p, epilogue, moments);
 }
 
-bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  return run<true>("conv2d, wgmma", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue);
+bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                 ResultMoments* moments) {
+  return run<true>("conv2d, wgmma", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue, moments);
 }
 
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {

@@ -70,6 +70,10 @@ void CudaBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulat
 void CudaBackend::batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
   cuda::batch_norm_stats(x, eps, running, mean, rstd);
 }
+void CudaBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
+                                    const RunningStatsView& running, void* mean, void* rstd) {
+  cuda::conv2d_with_stats(x, w, y, p, eps, running, mean, rstd);
+}
 void CudaBackend::batch_norm_rstd(RowsView var, double eps, void* rstd) { cuda::batch_norm_rstd(var, eps, rstd); }
 void CudaBackend::batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
   cuda::batch_norm_apply(x, bn, act, residual, y);

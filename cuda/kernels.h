@@ -42,6 +42,8 @@ void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate);
 
 // norm.cu
 void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd);
+void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps, const RunningStatsView& running,
+                       void* mean, void* rstd);
 void batch_norm_rstd(RowsView var, double eps, void* rstd);
 void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y);
 void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,

@@ -25,6 +25,7 @@ namespace {
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     bce_kernel(Rows<const float> x, Rows<const float> target, int packs_of_row, double* partial) {
+  wait_for_kernel_before();
   const int begin = int(blockIdx.x) * kPacksOfBlock;
   const int end = min(begin + kPacksOfBlock, x.rows * packs_of_row);
   double sum = 0;
@@ -48,6 +49,7 @@ __global__ void __launch_bounds__(kThreads)
 template <int N>
 __global__ void __launch_bounds__(kThreads) bce_backward_kernel(Rows<const float> x, Rows<const float> target, const float* scale,
                                                                 Rows<float> dx, bool accumulate, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(dx.rows, dx.cols, col_tiles);
   if (at.count <= 0) return;
   Pack<float, N> v = load_pack<N>(x.row(at.row) + at.col, at.count);
@@ -129,6 +131,7 @@ struct Ciou {
 // One thread a box: four neighbouring numbers of each input.
 __global__ void __launch_bounds__(kThreads)
     ciou_kernel(Rows<const float> boxes, Rows<const float> target, const float* weight, float* ciou, double* partial) {
+  wait_for_kernel_before();
   const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
   double term = 0;
   if (i < boxes.rows) {
@@ -143,6 +146,7 @@ __global__ void __launch_bounds__(kThreads)
 // dboxes = -scale weight dCIoU/dboxes. One thread a box.
 __global__ void __launch_bounds__(kThreads) ciou_backward_kernel(Rows<const float> boxes, Rows<const float> target,
                                                                  const float* weight, const float* scale, Rows<float> dboxes) {
+  wait_for_kernel_before();
   const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
   if (i >= boxes.rows) return;
   const Ciou c(boxes.row(i), target.row(i));
@@ -205,6 +209,7 @@ struct DflSide {
 // CE(b) = largest + log(sum) - logit[b]. Threads: DflSide; a warp reads one row, 256 adjacent bytes for 16 bins.
 __global__ void __launch_bounds__(kThreads)
     dfl_kernel(Rows<const float> logits, Rows<const float> target, const float* weight, int bins, double* partial) {
+  wait_for_kernel_before();
   const DflSide s(logits, target, bins);
   double term = 0;
   if (s.valid && s.lane == 0) {
@@ -220,6 +225,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     dfl_backward_kernel(Rows<const float> logits, Rows<const float> target, const float* weight, const float* scale, int bins,
                         Rows<float> dlogits, bool accumulate) {
+  wait_for_kernel_before();
   const DflSide s(logits, target, bins);
   if (!s.valid) return;
   const float factor = float(double(*scale) * weight[s.row] / 4);
@@ -333,6 +339,7 @@ __device__ void for_each_pixel(const PixelBox& box, int width, int slice, int sl
 // with 32 channels.
 template <int N>
 __global__ void __launch_bounds__(kThreads) mask_kernel(MaskProblem m, int slices, double* partial) {
+  wait_for_kernel_before();
   const int item = int(blockIdx.x) / slices;
   double sum = 0;
   for_each_pixel(m.box(item), m.prototypes.w, int(blockIdx.x) % slices, slices, [&](int pixel, bool valid) {
@@ -363,6 +370,7 @@ __device__ float mask_gradient(float logit, float wanted, float weight) { return
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     mask_coefficients_backward_kernel(MaskProblem m, const float* factor, int slices, float* partial) {
+  wait_for_kernel_before();
   TESSERA_SHARED(sums, float[kWarps][kChannels]);
   const int item = int(blockIdx.x) / slices;
   const float weight = m.weight(item, *factor);
@@ -409,6 +417,7 @@ __global__ void __launch_bounds__(kThreads)
 // dcoefficients[item, k] = sum over the slices of partial[item, slice, k]. One thread a coefficient, neighbours read neighbours.
 __global__ void __launch_bounds__(kThreads)
     mask_coefficients_sum_kernel(const float* partial, int slices, Rows<float> dcoefficients) {
+  wait_for_kernel_before();
   const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
   const int item = i / dcoefficients.cols;
   const int channel = i - item * dcoefficients.cols;
@@ -428,6 +437,7 @@ constexpr int kTile = 16;  // a block has a square of 256 prototype pixels
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     mask_prototypes_backward_kernel(MaskProblem m, const float* factor, Images<float> dprototypes, int tiles_x, int tiles_y) {
+  wait_for_kernel_before();
   const double scale = *factor;
   constexpr int kLooks = kWarp / kWarps;  // so that a warp has a lane for each count
   TESSERA_SHARED(found, int[kLooks * kThreads]);
@@ -535,7 +545,7 @@ void bce_with_logits(RowsView x, RowsView target, float* sum) {
         const int packs_of_row = size32((x.cols + N - 1) / N);
         const unsigned blocks = blocks_for(size32(x.rows * packs_of_row), kPacksOfBlock);
         sum_of_blocks(blocks, sum, [&](double* partial) {
-          launch("bce_with_logits", {dim3(blocks), dim3(kThreads)}, bce_kernel<N>, rows_of<const float>(x),
+          launch("bce_with_logits", early({dim3(blocks), dim3(kThreads)}), bce_kernel<N>, rows_of<const float>(x),
                  rows_of<const float>(target), packs_of_row, partial);
         });
       },
@@ -548,8 +558,8 @@ void bce_with_logits_backward(RowsView x, RowsView target, const float* scale, R
   with_pack<float>(
       [&]<int N>() {
         const RowGrid g = row_grid<N>(dx.rows, dx.cols);
-        launch("bce_with_logits_backward", g.grid, bce_backward_kernel<N>, rows_of<const float>(x), rows_of<const float>(target),
-               scale, rows_of<float>(dx), accumulate, g.col_tiles);
+        launch("bce_with_logits_backward", early(g.grid), bce_backward_kernel<N>, rows_of<const float>(x),
+               rows_of<const float>(target), scale, rows_of<float>(dx), accumulate, g.col_tiles);
       },
       x, target, dx);
 }
@@ -558,13 +568,13 @@ void ciou_loss(RowsView boxes, RowsView target, const float* weight, float* ciou
   expect_f32("ciou_loss", boxes.t);
   const Grid grid = one_thread_each(boxes.rows, kThreads);
   sum_of_blocks(grid.blocks.x, sum, [&](double* partial) {
-    launch("ciou_loss", grid, ciou_kernel, rows_of<const float>(boxes), rows_of<const float>(target), weight, ciou, partial);
+    launch("ciou_loss", early(grid), ciou_kernel, rows_of<const float>(boxes), rows_of<const float>(target), weight, ciou, partial);
   });
 }
 
 void ciou_loss_backward(RowsView boxes, RowsView target, const float* weight, const float* scale, RowsView dboxes) {
   expect_f32("ciou_loss_backward", boxes.t);
-  launch("ciou_loss_backward", one_thread_each(boxes.rows, kThreads), ciou_backward_kernel, rows_of<const float>(boxes),
+  launch("ciou_loss_backward", early(one_thread_each(boxes.rows, kThreads)), ciou_backward_kernel, rows_of<const float>(boxes),
          rows_of<const float>(target), weight, scale, rows_of<float>(dboxes));
 }
 
@@ -572,15 +582,15 @@ void dfl_loss(RowsView logits, RowsView target, const float* weight, float* sum)
   expect_f32("dfl_loss", logits.t);
   const unsigned blocks = blocks_for(logits.rows, kWarps);
   sum_of_blocks(blocks, sum, [&](double* partial) {
-    launch("dfl_loss", {dim3(blocks), dim3(kThreads)}, dfl_kernel, rows_of<const float>(logits), rows_of<const float>(target),
-           weight, size32(logits.cols / 4), partial);
+    launch("dfl_loss", early({dim3(blocks), dim3(kThreads)}), dfl_kernel, rows_of<const float>(logits),
+           rows_of<const float>(target), weight, size32(logits.cols / 4), partial);
   });
 }
 
 void dfl_loss_backward(RowsView logits, RowsView target, const float* weight, const float* scale, RowsView dlogits,
                        bool accumulate) {
   expect_f32("dfl_loss_backward", logits.t);
-  launch("dfl_loss_backward", {dim3(blocks_for(logits.rows, kWarps)), dim3(kThreads)}, dfl_backward_kernel,
+  launch("dfl_loss_backward", early({dim3(blocks_for(logits.rows, kWarps)), dim3(kThreads)}), dfl_backward_kernel,
          rows_of<const float>(logits), rows_of<const float>(target), weight, scale, size32(logits.cols / 4),
          rows_of<float>(dlogits), accumulate);
 }
@@ -593,7 +603,7 @@ void mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks
   with_pack<float>(
       [&]<int N>() {
         sum_of_blocks(blocks, sum, [&](double* partial) {
-          launch("mask_loss", {dim3(blocks), dim3(kThreads)}, mask_kernel<N>, m, slices, partial);
+          launch("mask_loss", early({dim3(blocks), dim3(kThreads)}), mask_kernel<N>, m, slices, partial);
         });
       },
       coefficients, prototypes.rows());
@@ -608,15 +618,16 @@ void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32
   const Scratch<float> partial(std::max<int64_t>(items.count * slices * prototypes.c, 1));
   with_pack<float>(
       [&]<int N>() {
-        launch("mask_loss_backward, coefficients", {dim3(blocks_for(items.count * slices, 1), channel_blocks), dim3(kThreads)},
+        launch("mask_loss_backward, coefficients",
+               early({dim3(blocks_for(items.count * slices, 1), channel_blocks), dim3(kThreads)}),
                mask_coefficients_backward_kernel<N>, m, scale, slices, partial.get());
         const unsigned tiles_x = blocks_for(prototypes.w, kTile), tiles_y = blocks_for(prototypes.h, kTile);
         launch("mask_loss_backward, prototypes",
-               {dim3(blocks_for(prototypes.n * tiles_x * tiles_y, 1), channel_blocks), dim3(kThreads)},
+               early({dim3(blocks_for(prototypes.n * tiles_x * tiles_y, 1), channel_blocks), dim3(kThreads)}),
                mask_prototypes_backward_kernel<N>, m, scale, images_of<float>(dprototypes), int(tiles_x), int(tiles_y));
       },
       coefficients, prototypes.rows(), dprototypes.rows());
-  launch("mask_loss_backward, slices", one_thread_each(items.count * prototypes.c, kThreads), mask_coefficients_sum_kernel,
+  launch("mask_loss_backward, slices", early(one_thread_each(items.count * prototypes.c, kThreads)), mask_coefficients_sum_kernel,
          static_cast<const float*>(partial.get()), slices, rows_of<float>(dcoefficients));
 }
 

@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "cuda/conv.h"
 #include "cuda/device/columns.cuh"
 #include "cuda/device/math.cuh"
+#include "cuda/device/moments.cuh"
 #include "cuda/device/rows.cuh"
 #include "cuda/kernels.h"
 
@@ -61,30 +63,6 @@ __device__ void load_group(Packed<T, N> (&group)[U], const Rows<const T>& x, con
 }
 
 // ---- what is formed over the rows of a channel
-
-// Number, mean and sum of squared deviations of some values (Chan, Golub and LeVeque 1983). Nothing large is subtracted from
-// something large anywhere, as E[x^2] - E[x]^2 would do.
-struct Moments {
-  float n, mean, m2;
-};
-struct CombinedMoments {
-  template <class Get>
-  __device__ Moments operator()(int parts, const Get& part) const {
-    Moments all{};
-    for (int k = 0; k < parts; ++k) {
-      const Moments m = part(k);
-      all.n += m.n;
-      all.mean += m.n * m.mean;
-    }
-    all.mean = all.n > 0 ? all.mean / all.n : 0.0f;
-    for (int k = 0; k < parts; ++k) {
-      const Moments m = part(k);
-      const float delta = m.mean - all.mean;
-      all.m2 += m.m2 + m.n * delta * delta;
-    }
-    return all;
-  }
-};
 
 // The two sums of the backward pass.
 struct Sums {
@@ -165,13 +143,13 @@ Running running_of(const RunningStatsView& r) {
 // launch more.
 template <class T>
 struct StoreStats {
-  const T* origin;
+  const T* origin;  // null: 0
   float eps;
   Running running;
   float* mean;
   float* rstd;
   __device__ void operator()(int c, const Moments& m) const {
-    const float batch_mean = load(origin[c]) + m.mean;
+    const float batch_mean = (origin != nullptr ? load(origin[c]) : 0.0f) + m.mean;
     mean[c] = batch_mean;
     rstd[c] = 1.0f / std::sqrt(m.m2 / m.n + eps);
     running.move(c, batch_mean, m.m2 / fmaxf(m.n - 1, 1.0f));
@@ -201,7 +179,7 @@ void stats(const char* name, const char* merge_name, RowsView x, const Store& st
           const ColumnPlan plan = plan_reduction<N>(x, kStatsGroup);
           const Scratch<Moments> partial(int64_t(plan.chunks) * x.cols);
           launch(name, plan.grid(), stats_kernel<T, N>, rows_of<const T>(x), partial.get(), plan);
-          merge_chunks(merge_name, partial, plan, x.cols, CombinedMoments{}, store(static_cast<const T*>(x.p)));
+          merge_chunks(merge_name, partial, plan.chunks, x.cols, CombinedMoments{}, store(static_cast<const T*>(x.p)));
         },
         x);
   });
@@ -438,6 +416,19 @@ void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, v
   });
 }
 
+void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps, const RunningStatsView& running,
+                       void* mean, void* rstd) {
+  ResultMoments moments;
+  conv2d(x, w, y, p, {}, &moments);
+  if (moments.chunks == 0) return batch_norm_stats(y.rows(), eps, running, mean, rstd);
+  const StoreStats<float> store{nullptr, float(eps), running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd)};
+  constexpr int kMany = 1024;
+  (moments.chunks <= kMergedAtOnce
+       ? merge_chunks<kMergeThreads, Moments, CombinedMoments, StoreStats<float>>
+       : merge_chunks<kMany, Moments, CombinedMoments, StoreStats<float>>)("conv2d_with_stats, merge", *moments.parts,
+                                                                           moments.chunks, y.c, CombinedMoments{}, store);
+}
+
 void batch_norm_rstd(RowsView var, double eps, void* rstd) {
   expect_f32("batch_norm_rstd", var.t);
   launch("batch_norm_rstd", one_thread_each(var.cols, kThreads), rstd_kernel, rows_of<const float>(var), float(eps),
@@ -472,7 +463,7 @@ void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activ
             const Scratch<Sums> partial(int64_t(sums.chunks) * x.cols);
             launch("batch_norm_backward, sums", sums.grid(), backward_sums_kernel<T, N, kAct>, rows_of<const T>(x),
                    rows_of<const T>(dy), in, partial.get(), sums);
-            merge_chunks("batch_norm_backward, merge", partial, sums, x.cols, CombinedSums{},
+            merge_chunks("batch_norm_backward, merge", partial, sums.chunks, x.cols, CombinedSums{},
                          StoreGradients<kCentered<T>>{in, static_cast<float*>(dgamma), static_cast<float*>(dbeta), accumulate,
                                                       float(x.rows), of});
             const ColumnPlan plan = plan_elementwise<N>(x);

@@ -30,6 +30,7 @@ __device__ void with_functor(UnaryOp op, F&& f) {
 // A thread handles N neighbours: 16 bytes where rows are aligned, so a warp reads and writes 512 adjacent bytes.
 template <class T, int N>
 __global__ void __launch_bounds__(256) unary_kernel(UnaryOp op, Rows<const T> x, Rows<T> y, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(y.rows, y.cols, col_tiles);
   if (at.count <= 0) return;
   Pack<T, N> v = load_pack<N>(x.row(at.row) + at.col, at.count);
@@ -44,6 +45,7 @@ __global__ void __launch_bounds__(256) unary_kernel(UnaryOp op, Rows<const T> x,
 template <class T, int N>
 __global__ void __launch_bounds__(256)
     unary_backward_kernel(UnaryOp op, Rows<const T> x, Rows<const T> dy, Rows<T> dx, bool accumulate, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(dx.rows, dx.cols, col_tiles);
   if (at.count <= 0) return;
   const Pack<T, N> v = load_pack<N>(x.row(at.row) + at.col, at.count);
@@ -64,6 +66,7 @@ __global__ void __launch_bounds__(256)
 // y = alpha x, or y += alpha x. Threads as in unary_kernel.
 template <class T, int N>
 __global__ void __launch_bounds__(256) scale_kernel(Rows<const T> x, float alpha, Rows<T> y, bool add, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(y.rows, y.cols, col_tiles);
   if (at.count <= 0) return;
   Pack<T, N> v = load_pack<N>(x.row(at.row) + at.col, at.count);
@@ -82,6 +85,7 @@ __global__ void __launch_bounds__(256) scale_kernel(Rows<const T> x, float alpha
 // y = alpha x of bytes: pixels on their way into a network. Threads as in unary_kernel, along y.
 template <class T, int N>
 __global__ void __launch_bounds__(256) scale_u8_kernel(Rows<const uint8_t> x, float alpha, Rows<T> y, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(y.rows, y.cols, col_tiles);
   if (at.count <= 0) return;
   const Pack<uint8_t, N> v = load_pack<N>(x.row(at.row) + at.col, at.count);
@@ -108,6 +112,7 @@ __device__ C apply(BinaryOp op, C a, C b) {
 // y = a op b, all three dense and of one shape. Threads as in unary_kernel.
 template <class T, int N>
 __global__ void __launch_bounds__(256) binary_rows_kernel(BinaryOp op, Rows<const T> a, Rows<const T> b, Rows<T> y, int col_tiles) {
+  wait_for_kernel_before();
   const RowPlace at = row_place<N>(y.rows, y.cols, col_tiles);
   if (at.count <= 0) return;
   Pack<T, N> left = load_pack<N>(a.row(at.row) + at.col, at.count);
@@ -123,6 +128,7 @@ __global__ void __launch_bounds__(256) binary_rows_kernel(BinaryOp op, Rows<cons
 // One thread an element in the order of y: writes are adjacent, what repeats is in the cache.
 template <class T>
 __global__ void __launch_bounds__(256) binary_strided_kernel(BinaryOp op, const T* a, const T* b, T* y, StridedLoop<3> loop) {
+  wait_for_kernel_before();
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= loop.count) return;
   int64_t at[3];
@@ -137,7 +143,7 @@ void scale_rows(RowsView x, double alpha, RowsView y, bool add) {
     with_pack<T>(
         [&]<int N>() {
           const RowGrid g = row_grid<N>(y.rows, y.cols);
-          launch(name, g.grid, scale_kernel<T, N>, rows_of<const T>(x), float(alpha), rows_of<T>(y), add, g.col_tiles);
+          launch(name, early(g.grid), scale_kernel<T, N>, rows_of<const T>(x), float(alpha), rows_of<T>(y), add, g.col_tiles);
         },
         x, y);
   });
@@ -152,7 +158,7 @@ void unary(UnaryOp op, RowsView x, RowsView y) {
     with_pack<T>(
         [&]<int N>() {
           const RowGrid g = row_grid<N>(y.rows, y.cols);
-          launch(name, g.grid, unary_kernel<T, N>, op, rows_of<const T>(x), rows_of<T>(y), g.col_tiles);
+          launch(name, early(g.grid), unary_kernel<T, N>, op, rows_of<const T>(x), rows_of<T>(y), g.col_tiles);
         },
         x, y);
   });
@@ -164,7 +170,7 @@ void unary_backward(UnaryOp op, RowsView x, RowsView dy, RowsView dx, bool accum
     with_pack<T>(
         [&]<int N>() {
           const RowGrid g = row_grid<N>(dx.rows, dx.cols);
-          launch("unary_backward", g.grid, unary_backward_kernel<T, N>, op, rows_of<const T>(x), rows_of<const T>(dy),
+          launch("unary_backward", early(g.grid), unary_backward_kernel<T, N>, op, rows_of<const T>(x), rows_of<const T>(dy),
                  rows_of<T>(dx), accumulate, g.col_tiles);
         },
         x, dy, dx);
@@ -177,7 +183,7 @@ void binary(BinaryOp op, const StridedView& a, const StridedView& b, const Strid
   for_numbers(name, y.t, [&]<class T>() {
     const bool adjacent = loop.rank == 1 && loop.stride[0][0] == 1 && loop.stride[0][1] == 1 && loop.stride[0][2] == 1;
     if (!adjacent) {
-      launch(name, one_thread_each(loop.count), binary_strided_kernel<T>, op, static_cast<const T*>(a.p),
+      launch(name, early(one_thread_each(loop.count)), binary_strided_kernel<T>, op, static_cast<const T*>(a.p),
              static_cast<const T*>(b.p), static_cast<T*>(y.p), loop);
       return;
     }
@@ -185,7 +191,7 @@ void binary(BinaryOp op, const StridedView& a, const StridedView& b, const Strid
     with_pack<T>(
         [&]<int N>() {
           const RowGrid g = row_grid<N>(1, loop.count);
-          launch(name, g.grid, binary_rows_kernel<T, N>, op, rows_of<const T>(as_row(a)), rows_of<const T>(as_row(b)),
+          launch(name, early(g.grid), binary_rows_kernel<T, N>, op, rows_of<const T>(as_row(a)), rows_of<const T>(as_row(b)),
                  rows_of<T>(as_row(y)), g.col_tiles);
         },
         as_row(a), as_row(b), as_row(y));
@@ -200,7 +206,8 @@ void scale(RowsView x, double alpha, RowsView y) {
     with_pack<T>(
         [&]<int N>() {
           const RowGrid g = row_grid<N>(y.rows, y.cols);
-          launch("scale", g.grid, scale_u8_kernel<T, N>, rows_of<const uint8_t>(x), float(alpha), rows_of<T>(y), g.col_tiles);
+          launch("scale", early(g.grid), scale_u8_kernel<T, N>, rows_of<const uint8_t>(x), float(alpha), rows_of<T>(y),
+                 g.col_tiles);
         },
         x, y);
   });

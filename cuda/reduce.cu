@@ -48,6 +48,7 @@ __device__ Sum neutral(ReduceOp op) {
 template <class T, class Sum, class Out>
 __global__ void __launch_bounds__(kThreads) reduce_kernel(ReduceOp op, const T* x, StridedLoop<2> outputs, StridedLoop<1> inputs,
                                                           Out* y, bool partial, Sum divisor, ReducePlan plan) {
+  wait_for_kernel_before();
   TESSERA_SHARED(tree, Sum[kThreads]);
   const int t = int(threadIdx.x);
   const int per_block = kThreads / plan.lanes;
@@ -122,16 +123,16 @@ void reduce_as(ReduceOp op, const StridedView& x, const StridedView& y) {
   const T* const from = static_cast<const T*>(x.p);
   T* const to = static_cast<T*>(y.p);
   if (plan.chunks == 1) {
-    launch("reduce", grid(plan), reduce_kernel<T, Sum, T>, op, from, outputs, inputs, to, false, divisor, plan);
+    launch("reduce", early(grid(plan)), reduce_kernel<T, Sum, T>, op, from, outputs, inputs, to, false, divisor, plan);
     return;
   }
   const Scratch<Sum> partial(int64_t(plan.chunks) * outputs.count);
-  launch("reduce", grid(plan), reduce_kernel<T, Sum, Sum>, op, from, outputs, inputs, partial.get(), true, divisor, plan);
+  launch("reduce", early(grid(plan)), reduce_kernel<T, Sum, Sum>, op, from, outputs, inputs, partial.get(), true, divisor, plan);
   const auto sums = strided_loop<2>(kept, {dense_strides(kept), kept_y});  // from a dense array of sums to y
   const auto chunks = strided_loop<1>({plan.chunks}, {Strides{outputs.count}});
   const ReducePlan last{plan_for(outputs.count, plan.chunks, false).lanes, false, 1, plan.chunks};
-  launch("reduce partial results", grid(last), reduce_kernel<Sum, Sum, T>, op, static_cast<const Sum*>(partial.get()), sums, chunks,
-         to, false, divisor, last);
+  launch("reduce partial results", early(grid(last)), reduce_kernel<Sum, Sum, T>, op, static_cast<const Sum*>(partial.get()), sums,
+         chunks, to, false, divisor, last);
 }
 
 // What values are compared as.

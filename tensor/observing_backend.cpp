@@ -134,6 +134,11 @@ void ObservingBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accu
 void ObservingBackend::batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
   observe({kNorm, 0, sum(x)}, [&] { inner_.batch_norm_stats(x, eps, running, mean, rstd); });
 }
+void ObservingBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
+                                         const RunningStatsView& running, void* mean, void* rstd) {
+  observe({kForward, conv_operations(y, w), sum(x, w, y)},
+          [&] { inner_.conv2d_with_stats(x, w, y, p, eps, running, mean, rstd); });
+}
 void ObservingBackend::batch_norm_rstd(RowsView var, double eps, void* rstd) {
   observe({kNorm, 0, 2 * sum(var)}, [&] { inner_.batch_norm_rstd(var, eps, rstd); });
 }

@@ -74,6 +74,9 @@ class ObservingBackend : public Backend {
   void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) override;
 
   void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) override;
+  void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps, const RunningStatsView& running,
+                         void* mean, void* rstd) override;
+  bool joins_conv2d_and_stats() const override { return inner_.joins_conv2d_and_stats(); }
   void batch_norm_rstd(RowsView var, double eps, void* rstd) override;
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,

@@ -43,6 +43,10 @@ class SilentBackend : public ObservingBackend {
   void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue&) override {
     take(inner().conv2d_scratch(ConvPass::kForward, x, w, y, p));
   }
+  void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double, const RunningStatsView&, void*,
+                         void*) override {
+    take(inner().conv2d_scratch(ConvPass::kForward, x, w, y, p));
+  }
   void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool) override {
     take(inner().conv2d_scratch(ConvPass::kBackwardData, dx, w, dy, p));
   }

@@ -104,6 +104,16 @@ Variable conv2d_wide(const Variable& x, const Variable& w, const Variable& bias,
   return Variable::result(std::move(y), needs_grad({&x, &w, &bias}) ? std::make_shared<ConvNode>(x, w, filter, bias, p) : nullptr);
 }
 
+ConvWithStats conv2d_with_stats(const Variable& x, const Variable& w, const ConvParams& p, double eps,
+                                const ops::RunningStats& running) {
+  if (!backend_for(x.data().device()).joins_conv2d_and_stats()) return {conv2d(x, w, {}, p), {}};
+  const Tensor filter = filter_for(x, w);
+  ops::ConvWithStats r = ops::conv2d_with_stats(x.data(), filter, p, eps, running);
+  return {
+      Variable::result(std::move(r.y), needs_grad({&x, &w}) ? std::make_shared<ConvNode>(x, w, filter, Variable(), p) : nullptr),
+      std::move(r.stats)};
+}
+
 Variable conv_transpose2x2(const Variable& x, const Variable& w, const Variable& bias, bool recompute) {
   const Tensor filter = filter_for(x, w);
   Tensor y = ops::conv_transpose2x2(x.data(), filter, data_or_none(bias));

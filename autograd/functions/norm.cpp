@@ -73,12 +73,17 @@ const Tensor& data_or_none(const Variable& v) {
 }  // namespace
 
 Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,
-                          Activation act, const Variable& residual, const Tensor& into) {
+                          Activation act, const Variable& residual, const Tensor& into, const ops::BatchNormStats& known) {
   const ops::RunningStats running{state.running_mean, state.running_var, state.momentum};
   Tensor parts;
-  if (state.ranks != nullptr) parts = state.ranks->all_gather(ops::batch_norm_part(x.data()), "batch norm statistics");
-  const ops::BatchNormStats stats =
-      parts.defined() ? ops::batch_norm_join(parts, state.eps, running) : ops::batch_norm_stats(x.data(), state.eps, running);
+  ops::BatchNormStats stats = known;
+  if (state.ranks != nullptr) {
+    TESSERA_CHECK(!known.mean.defined(), "batch_norm_train: got one rank's statistics where those of all are wanted");
+    parts = state.ranks->all_gather(ops::batch_norm_part(x.data()), "batch norm statistics");
+    stats = ops::batch_norm_join(parts, state.eps, running);
+  } else if (!known.mean.defined()) {
+    stats = ops::batch_norm_stats(x.data(), state.eps, running);
+  }
   Tensor y = ops::batch_norm_apply(x.data(), stats.mean, stats.rstd, gamma.data(), beta.data(), act, data_or_none(residual), into);
   if (!needs_grad({&x, &gamma, &beta, &residual})) return Variable::result(std::move(y), nullptr);
   return Variable::result(std::move(y),

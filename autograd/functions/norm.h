@@ -20,10 +20,11 @@ struct BatchNormState {
   bool recompute = false;
 };
 
-// Normalises with the statistics of this batch and updates the running ones. residual may be undefined; the result goes into
-// `into` when given. Keeps x, mean and rstd only.
+// Normalises with the statistics of this batch and updates the running ones, unless they are known (from conv2d_with_stats, which
+// has updated them). residual may be undefined; the result goes into `into` when given. Keeps x, mean and rstd only.
 Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,
-                          Activation act = Activation::kNone, const Variable& residual = {}, const Tensor& into = {});
+                          Activation act = Activation::kNone, const Variable& residual = {}, const Tensor& into = {},
+                          const ops::BatchNormStats& known = {});
 
 // Normalises with fixed statistics (running ones), as evaluation and frozen layers do.
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const BatchNormState& state,

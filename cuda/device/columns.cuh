@@ -128,26 +128,27 @@ __device__ void store_chunk(Part* partial, Part* parts, const Part (&mine)[N], c
 }
 
 // Hands finish(c, part) the joined chunks of channel c. Block: 4 channels, whose parts of one chunk are neighbours. Thread: one of
-// them, every 64th chunk, 5 of them read together (all there are from plan_reduction()).
-inline constexpr int kMergeThreads = 256, kMergeChannels = 4;
-template <class Part, class Combined, class Finish>
-__global__ void __launch_bounds__(kMergeThreads)
+// them, every kThreads / 4th chunk, 5 of them read together: with 256 threads all there are from plan_reduction().
+inline constexpr int kMergeThreads = 256, kMergeChannels = 4, kMergeTogether = 5;
+inline constexpr int kMergedAtOnce = kMergeThreads / kMergeChannels * kMergeTogether;
+template <int kThreads, class Part, class Combined, class Finish>
+__global__ void __launch_bounds__(kThreads)
     merge_chunks_kernel(const Part* partial, int chunks, int cols, Combined combined, Finish finish) {
   wait_for_kernel_before();
-  constexpr int kLanes = kMergeThreads / kMergeChannels, kTogether = 5;
-  TESSERA_SHARED(parts, Part[kMergeThreads]);
+  constexpr int kLanes = kThreads / kMergeChannels;
+  TESSERA_SHARED(parts, Part[kThreads]);
   const int t = int(threadIdx.x);
   const int c = int(blockIdx.x) * kMergeChannels + t % kMergeChannels;
   Part mine{};
   if (c < cols) {
-    for (int first = t / kMergeChannels; first < chunks; first += kTogether * kLanes) {
-      Part read[kTogether];
+    for (int first = t / kMergeChannels; first < chunks; first += kMergeTogether * kLanes) {
+      Part read[kMergeTogether];
 #pragma unroll
-      for (int k = 0; k < kTogether; ++k) {
+      for (int k = 0; k < kMergeTogether; ++k) {
         const int chunk = first + k * kLanes;
         read[k] = chunk < chunks ? partial[int64_t(chunk) * cols + c] : Part{};
       }
-      const Part group = combined(kTogether, [&](int k) { return read[k]; });
+      const Part group = combined(kMergeTogether, [&](int k) { return read[k]; });
       mine = combined(2, [&](int k) { return k == 0 ? mine : group; });
     }
   }
@@ -156,11 +157,11 @@ __global__ void __launch_bounds__(kMergeThreads)
   if (t < kMergeChannels && c < cols) finish(c, parts[t]);
 }
 
-template <class Part, class Combined, class Finish>
-void merge_chunks(const char* name, const Scratch<Part>& partial, const ColumnPlan& plan, int64_t cols, const Combined& combined,
+template <int kThreads = kMergeThreads, class Part, class Combined, class Finish>
+void merge_chunks(const char* name, const Scratch<Part>& partial, int chunks, int64_t cols, const Combined& combined,
                   const Finish& finish) {
-  const Grid grid = early({dim3(blocks_for(cols, kMergeChannels)), dim3(kMergeThreads)});
-  launch(name, grid, merge_chunks_kernel<Part, Combined, Finish>, static_cast<const Part*>(partial.get()), plan.chunks,
+  const Grid grid = early({dim3(blocks_for(cols, kMergeChannels)), dim3(kThreads)});
+  launch(name, grid, merge_chunks_kernel<kThreads, Part, Combined, Finish>, static_cast<const Part*>(partial.get()), chunks,
          size32(cols), combined, finish);
 }
 

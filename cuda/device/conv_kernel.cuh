@@ -3,6 +3,7 @@
 
 #include "cuda/device/element.cuh"
 #include "cuda/device/math.cuh"
+#include "cuda/device/moments.cuh"
 #include "cuda/device/sources.cuh"
 
 namespace tessera::cuda {
@@ -77,7 +78,8 @@ struct ConvBlock {
   }
 };
 
-// Calls f with the sources of both operands and the number of steps.
+// Calls f with the sources of both operands and the number of steps. Nothing is read for that: it may come before the wait for the
+// kernel before.
 template <class TileT, int N, bool kFilterAlongK, class Block, class T, class Out, class F>
 __device__ void with_sources(const Block& block, const Images<const T>& x, const Filters<const T>& w, const Images<Out>& y, F&& f) {
   const Window& window = block.window;
@@ -108,9 +110,10 @@ __global__ void __launch_bounds__(kTileThreads, 2)
                 Images<const Out> residual) {
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols;
   const ConvBlock<kRows, kCols> block(geometry, w, y);
-  if (block.empty()) return;
+  if (block.empty()) return wait_for_kernel_before();
   TileT tile;
   with_sources<TileT, N, kFilterAlongK>(block, x, w, y, [&](auto& left, auto& right, int steps) {
+    wait_for_kernel_before();
     multiply_panels(tile, left, right, steps);
   });
 
@@ -149,30 +152,56 @@ template <class TileT>
 struct SumsOf {
   static constexpr int kPitch = TileT::kCols + 8;
   float v[TileT::kRows][kPitch];
+  Moments parts[kTileThreads];  // of each thread
 };
 
+// Whether conv_ahead_kernel can leave moments. This one's sums have all registers of sm_80.
+template <class TileT>
+inline constexpr bool kLeavesMoments = true;
+template <class T>
+inline constexpr bool kLeavesMoments<TensorCoreTile<T, 128, 64, true, true>> = false;
+
+// Moments of the tile's first `rows` rows and `cols` columns, rounded as they are stored. Thread: a column, every kGroups-th row.
+// The block is in step: all sums are there, and nothing is done with them afterwards.
+template <class Out, class TileT>
+__device__ void store_moments(SumsOf<TileT>& sums, int rows, int cols, Moments* to) {
+  constexpr int kCols = TileT::kCols, kGroups = kTileThreads / kCols;
+  const int t = int(threadIdx.x), col = t % kCols, first_row = t / kCols;
+  if (first_row < kGroups) {
+    const auto value = [&](int row) { return load(rounded<Out>(sums.v[row][col])); };
+    Deviations of{value(first_row)};
+#pragma unroll 4
+    for (int row = first_row; row < rows; row += kGroups) of.add(value(row));
+    sums.parts[t] = of.moments((rows - first_row + kGroups - 1) / kGroups);
+  }
+  __syncthreads();
+  if (t < min(kCols, cols)) to[t] = CombinedMoments{}(kGroups, [&](int k) { return sums.parts[k * kCols + t]; });
+}
+
 // The same for packs of 16 bytes of 16-bit numbers: the panels come by themselves, and the sums go through shared memory, so that
-// the result is written, and what is added to it read, in packs too.
+// the result is written, and what is added to it read, in packs too. moments[tile of rows, column], if not null: of a result that
+// is nothing but the sums (ResultMoments of cuda/conv.h).
 template <class TileT, class T, bool kFilterAlongK, class Out = T>
 __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
     conv_ahead_kernel(Images<const T> x, Filters<const T> w, Images<Out> y, Geometry geometry, const float* bias, Activation act,
-                      Images<const Out> residual) {
+                      Images<const Out> residual, Moments* moments) {
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols, kPack = kWide<T>;
   TESSERA_DYNAMIC_SHARED(Stage<TileT>, stages);
   const ConvBlock<kRows, kCols> block(geometry, w, y);
-  if (block.empty()) return;
+  if (block.empty()) return wait_for_kernel_before();
   TileT tile;
   with_sources<TileT, kPack, kFilterAlongK>(block, x, w, y, [&](auto& left, auto& right, int steps) {
+    wait_for_kernel_before();
     multiply_panels_ahead(tile, left, right, steps, stages);
   });
 
   __syncthreads();  // all have read their last panels
-  auto* const sums = reinterpret_cast<float(*)[SumsOf<TileT>::kPitch]>(stages);
+  auto& sums = *reinterpret_cast<SumsOf<TileT>*>(stages);
   tile.each([&](int row, int col, const float(&group)[TileT::kGroup]) {
     Pack<float, TileT::kGroup> v;
 #pragma unroll
     for (int i = 0; i < TileT::kGroup; ++i) v.v[i] = group[i];
-    store_pack<TileT::kGroup>(&sums[row][col], v);
+    store_pack<TileT::kGroup>(&sums.v[row][col], v);
   });
   __syncthreads();
 
@@ -186,13 +215,19 @@ __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
     const int col = block.first_col + col_in_tile;
     if (row >= block.rows || col >= y.c) continue;
     const int64_t pixel = block.pixel(y, row);
-    const Pack<float, kPack> sum = load_pack<kPack>(&sums[in_tile][col_in_tile]);
+    const Pack<float, kPack> sum = load_pack<kPack>(&sums.v[in_tile][col_in_tile]);
     Pack<Out, kPack> added{};
     if (residual.p != nullptr) added = load_pack<kPack>(residual.pixel(pixel) + col);
     Pack<Out, kPack> v;
 #pragma unroll
     for (int j = 0; j < kPack; ++j) v.v[j] = activate(act, sum.v[j] + (bias != nullptr ? bias[col + j] : 0.0f)) + added.v[j];
     store_packs<kPack>(y.pixel(pixel) + col, v);
+  }
+  if (kLeavesMoments<TileT> && moments != nullptr) {  // the block's place anew: kept, it would take registers from the product
+    const int col_tiles = (y.c + kCols - 1) / kCols;
+    const int row_tile = int(blockIdx.x) / col_tiles, first_col = int(blockIdx.x) % col_tiles * kCols;
+    store_moments<Out>(sums, min(kRows, y.n * y.h * y.w - row_tile * kRows), y.c - first_col,
+                       moments + int64_t(row_tile) * y.c + first_col);
   }
 }
 

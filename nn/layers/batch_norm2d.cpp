@@ -15,11 +15,12 @@ BatchNorm2d::BatchNorm2d(int64_t channels)
   buffer("num_batches_tracked", num_batches_tracked);
 }
 
-Variable BatchNorm2d::forward(const Variable& x, Activation act, const Variable& residual, const Tensor& into) {
+Variable BatchNorm2d::forward(const Variable& x, Activation act, const Variable& residual, const Tensor& into,
+                              const ops::BatchNormStats& known) {
   const ag::BatchNormState state{running_mean, running_var, momentum, eps, ranks, recompute};
   if (!training()) return ag::batch_norm_eval(x, weight, bias, state, act, residual, into);
   ++*num_batches_tracked.data<int64_t>();
-  return ag::batch_norm_train(x, weight, bias, state, act, residual, into);
+  return ag::batch_norm_train(x, weight, bias, state, act, residual, into, known);
 }
 
 void synchronize_batch_norm(Module& root, Communicator& ranks) {

@@ -10,8 +10,10 @@ class BatchNorm2d : public UnaryModule {
  public:
   explicit BatchNorm2d(int64_t channels);
   Variable forward(const Variable& x, const Tensor& into = {}) override { return forward(x, Activation::kNone, {}, into); }
-  // y = act(bn(x)) + residual in one pass; training() chooses batch or running statistics.
-  Variable forward(const Variable& x, Activation act, const Variable& residual, const Tensor& into);
+  // y = act(bn(x)) + residual in one pass; training() chooses batch or running statistics. `known`: those of this batch, if x comes
+  // from conv2d_with_stats.
+  Variable forward(const Variable& x, Activation act, const Variable& residual, const Tensor& into,
+                   const ops::BatchNormStats& known = {});
   std::string kind() const override { return "BatchNorm2d"; }
   std::string summary() const override { return fmt::format("{}", weight.shape()[0]); }
 

@@ -1,6 +1,5 @@
 #include "nn/layers/conv2d.h"
 
-#include "autograd/functions/conv.h"
 #include "autograd/grad_mode.h"
 #include "tensor/base/scope.h"
 
@@ -25,6 +24,12 @@ Variable Conv2d::forward(const Variable& x, const Tensor& into) {
 Variable Conv2d::forward_wide(const Variable& x) {
   const ScopeGuard scope(this);
   return ag::conv2d_wide(x, weight, bias, params);
+}
+
+ag::ConvWithStats Conv2d::forward_with_stats(const Variable& x, double eps, const ops::RunningStats& running) {
+  TESSERA_CHECK(!bias.defined(), "Conv2d: a batch norm's statistics are of a convolution without bias");
+  const ScopeGuard scope(this);
+  return ag::conv2d_with_stats(x, weight, params, eps, running);
 }
 
 std::string Conv2d::summary() const {

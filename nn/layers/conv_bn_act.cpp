@@ -34,6 +34,10 @@ Variable ConvBnAct::forward(const Variable& x, const Variable& residual, const T
     return residual.defined() ? ag::add(y, residual) : y;
   }
   const bool recorded_evaluation = !training() && grad_enabled();
+  if (bn.training() && bn.ranks == nullptr) {
+    const auto [y, stats] = conv.forward_with_stats(x, bn.eps, {bn.running_mean, bn.running_var, bn.momentum});
+    return bn.forward(y, Activation::kSilu, residual, into, stats);
+  }
   return bn.forward(conv.forward(x), Activation::kSilu, residual, recorded_evaluation ? Tensor{} : into);
 }
 

@@ -60,6 +60,20 @@ BatchNormStats batch_norm_stats(const Tensor& x, double eps, const RunningStats&
   return s;
 }
 
+ConvWithStats conv2d_with_stats(const Tensor& x, const Tensor& w, const ConvParams& p, double eps, const RunningStats& running) {
+  constexpr std::string_view op = "conv2d_with_stats";
+  check_batch(op, x);
+  check_type_and_device(op, "w", w, x.dtype(), x.device());
+  check_eps(op, eps);
+  const Shape shape = conv2d_shape(x.shape(), w.shape(), p);
+  const Tensor in = readable(x), filter = w.contiguous();
+  ConvWithStats r{Tensor::empty(shape, x.dtype(), x.device()), stats_of(shape[3], wide_of(x.dtype()), x.device())};
+  const RunningStatsView averages = running_view(op, running, r.stats.mean);
+  backend_for(x.device())
+      .conv2d_with_stats(in.image(), filter.filter(), r.y.image(), p, eps, averages, r.stats.mean.raw(), r.stats.rstd.raw());
+  return r;
+}
+
 Tensor batch_norm_rstd(const Tensor& var, double eps) {
   constexpr std::string_view op = "batch_norm_rstd";
   check_defined(op, "var", var);

@@ -35,6 +35,11 @@ class NormOps {
   // mean and rstd of each column over the rows, with the biased variance, of wide_of(the type of x); moves the running statistics.
   // Two-pass or shifted: no cancellation when |mean| >> deviation.
   virtual void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) = 0;
+  // conv2d without an epilogue, then batch_norm_stats of the pixels of y as they are stored.
+  virtual void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
+                                 const RunningStatsView& running, void* mean, void* rstd) = 0;
+  // Whether the two in one call are less work than in two.
+  virtual bool joins_conv2d_and_stats() const { return false; }
   // rstd of running variances (one row).
   virtual void batch_norm_rstd(RowsView var, double eps, void* rstd) = 0;
   virtual void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual /* p null: none */,
@@ -64,6 +69,12 @@ struct RunningStats {
   double momentum = 0;
 };
 BatchNormStats batch_norm_stats(const Tensor& x, double eps, const RunningStats& running = {});
+struct ConvWithStats {
+  Tensor y;
+  BatchNormStats stats;
+};
+ConvWithStats conv2d_with_stats(const Tensor& x, const Tensor& w, const ConvParams& p, double eps,
+                                const RunningStats& running = {});
 Tensor batch_norm_rstd(const Tensor& var, double eps);
 // mean, rstd, gamma, beta: (C), of wide_of(the type of x), as the statistics are. residual may be undefined.
 Tensor batch_norm_apply(const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma, const Tensor& beta,

@@ -30,6 +30,12 @@ void RefBackend::batch_norm_stats(RowsView x, double eps, const RunningStatsView
   batch_norm_join({part.data(), wide_of(x.t), 1, width, width}, eps, running, mean, rstd);
 }
 
+void RefBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
+                                   const RunningStatsView& running, void* mean, void* rstd) {
+  conv2d(x, w, y, p, {});
+  batch_norm_stats(y.rows(), eps, running, mean, rstd);
+}
+
 void RefBackend::batch_norm_rstd(RowsView var, double eps, void* rstd) {
   ref::for_wide(var.t, [&]<class T>() {
     for (int64_t c = 0; c < var.cols; ++c) static_cast<T*>(rstd)[c] = T(1 / std::sqrt(double(ref::row<T>(var, 0)[c]) + eps));

@@ -97,9 +97,70 @@ TEST_CASE("warpgroup kernels run where they can") {
   CHECK(kernel_of(DType::kBF16, 64, 64, 3) == "cuda kernel conv2d, patches");
   CHECK(kernel_of(DType::kF16, 128, 80, 3) == "cuda kernel conv2d, wgmma");
   CHECK(kernel_of(DType::kBF16, 64, 64, 5) == "cuda kernel conv2d, wgmma");
+  // How wide tiles are, by the number of blocks.
+  const auto blocks_of = [](int64_t out, int64_t size) {
+    const Tensor x = Tensor::full({1, size, size, 64}, 1, DType::kBF16, kCuda),
+                 w = Tensor::full({out, 1, 1, 64}, 1, DType::kBF16, kCuda);
+    emulated::fail_call("launch", 1, cudaErrorLaunchOutOfResources);
+    const std::string said = error_of([&] { ops::conv2d(x, w, {1, 0}); }).message();
+    const size_t at = said.find("<<<") + 3;
+    return said.substr(at, said.find(',', at) - at);
+  };
+  CHECK(blocks_of(128, 16) == "8x1x1");     // 64 x 64
+  CHECK(blocks_of(128, 128) == "128x1x1");  // 128 x 128
+  CHECK(blocks_of(128, 127) == "506x1x1");  // 127 of these are too few
+  CHECK(blocks_of(120, 128) == "128x1x1");  // less than half of one is idle
+  CHECK(blocks_of(192, 128) == "384x1x1");  // 128 x 64
   cuda::set_conv_kernels(cuda::ConvKernels::kTiled);
   CHECK(kernel_of(DType::kBF16, 64, 64) == "cuda kernel conv2d");
   cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);
+}
+
+// On the way to memory, of what is stored there: sums before they are rounded have other moments. One launch each, where reading
+// the result again would be a third.
+TEST_CASE("statistics of a convolution's result come from the kernel that writes it") {
+  auto random = [stream = uint64_t{0}](const Shape& shape, DType type) mutable {
+    Rng rng(3, RngPurpose::kTest, stream++);
+    const Tensor t = Tensor::empty(shape);
+    for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = float(rng.uniform(-1, 1)) + 0.5f;
+    return t.to(type).to(kCuda);
+  };
+  const int64_t enough = cuda::enough_blocks();
+  for (const bool large : {false, true}) {
+    cuda::set_enough_blocks(large ? 0 : enough);
+    for (const DType type : {DType::kBF16, DType::kF16}) {
+      struct Layer {
+        int64_t h, w, in, out, size, stride;
+      };
+      for (const Layer& l : {Layer{13, 11, 64, 64, 1, 1},
+                             {13, 11, 128, 80, 1, 1},
+                             {9, 9, 256, 32, 1, 1},
+                             {13, 11, 48, 136, 3, 2},
+                             {21, 19, 64, 64, 3, 1},
+                             {35, 18, 48, 80, 3, 1},
+                             {17, 16, 32, 16, 3, 1},
+                             {37, 139, 3, 24, 3, 2},
+                             {13, 11, 64, 16, 1, 1}}) {
+        const Tensor x = random({2, l.h, l.w, l.in}, type), w = random({l.out, l.size, l.size, l.in}, type);
+        const ConvParams p{l.stride, l.size / 2};
+        const uint64_t before = emulated::launches();
+        const ops::ConvWithStats got = ops::conv2d_with_stats(x, w, p, 1e-3);
+        CHECK(emulated::launches() - before == 2);
+        const Tensor y = ops::conv2d(x, w, p);
+        const ops::BatchNormStats want = ops::batch_norm_stats(y, 1e-3);
+        CHECK(got.y.to(DType::kF32).to_vector<float>() == y.to(DType::kF32).to_vector<float>());
+        const auto mean = want.mean.to_vector<float>(), rstd = want.rstd.to_vector<float>();
+        const auto got_mean = got.stats.mean.to_vector<float>(), got_rstd = got.stats.rstd.to_vector<float>();
+        for (size_t c = 0; c < mean.size(); ++c) {
+          const double deviation = 1 / double(rstd[c]);
+          CHECK(double(got_mean[c]) == doctest::Approx(double(mean[c])).epsilon(1e-6).scale(deviation));
+          CHECK(double(got_rstd[c] / rstd[c]) == doctest::Approx(1).epsilon(1e-5));
+        }
+      }
+    }
+  }
+  cuda::set_enough_blocks(enough);
+  CHECK(emulated::take_reports().empty());
 }
 
 TEST_CASE("a lost device is an error at the next call") {

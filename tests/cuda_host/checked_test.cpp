@@ -206,17 +206,24 @@ void run_checked(const std::vector<OpCase>& all) {
 
 TEST_CASE("the kernels, on a short list") { run_checked(small_op_cases()); }
 TEST_CASE("warpgroup kernels") {
-  std::vector<OpCase> cases;
+  std::vector<OpCase> cases, wide;
   for (const OpCase& c : conv_cases()) {
     const auto is = [&](const char* channels) { return c.detail.find(channels) != c.detail.npos; };
-    if (c.method == "conv2d" && (is("24->40") || is("16->72"))) cases.push_back(c);
+    const bool with_stats = c.method == "conv2d_with_stats" && is("averages");
+    if ((c.method == "conv2d" || with_stats) && (is("24->40") || is("16->72"))) cases.push_back(c);
     // Out of patches, and gradients.
-    if ((c.method == "conv2d" || c.method == "conv2d_backward_data") && (is("17x16 16->32") || is("7x9 40->24"))) {
+    if ((c.method == "conv2d" || c.method == "conv2d_backward_data" || with_stats) && (is("17x16 16->32") || is("7x9 40->24"))) {
       cases.push_back(c);
     }
+    if (with_stats && is("13x10 3->16")) cases.push_back(c);
+    if (with_stats && is("128->120")) wide.push_back(c);
   }
   cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);
   run_checked(cases);
+  const int64_t enough = cuda::enough_blocks();
+  cuda::set_enough_blocks(0);
+  run_checked(wide);
+  cuda::set_enough_blocks(enough);
   cuda::set_conv_kernels(cuda::ConvKernels::kTiled);
 }
 TEST_CASE("the kernels of detection" * doctest::skip()) { run_checked(detect_cases()); }  // for mutations.py

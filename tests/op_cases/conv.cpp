@@ -22,6 +22,7 @@ const std::vector<Sizes> kSizes = {
     {2, 7, 6, 16, 24, 3, 2, 1}, {2, 14, 19, 17, 32, 3, 1, 1}, {4, 9, 9, 33, 16, 3, 1, 0},  {1, 31, 13, 40, 70, 1, 1, 0},
     {1, 9, 10, 16, 72, 3, 2, 1},  {1, 21, 139, 3, 24, 3, 2, 1}, {1, 18, 35, 48, 80, 3, 1, 1},
     {2, 17, 16, 16, 32, 3, 1, 1}, {1, 7, 9, 40, 24, 3, 1, 1}, {3, 2, 2, 32, 40, 3, 1, 1},
+    {1, 11, 13, 128, 120, 1, 1, 0},  // tiles of 128 channels, whole and not
 };
 const std::vector<DType> kAllTypes = {DType::kF32, DType::kBF16, DType::kF16};
 
@@ -79,6 +80,31 @@ std::vector<OpCase> conv_cases() {
     forward("", false, Activation::kNone, false);
     forward(" bias", true, Activation::kNone, false);
     forward(" bias silu residual", true, Activation::kSilu, true);
+    // Of small whole numbers the result is exact in every type, so that what is formed from it can be compared closely.
+    const auto channels = [&](const char* name, Role role) {
+      return Slot{.name = name, .shape = {s.o}, .role = role, .fit = Fit::kDense, .wide = true};
+    };
+    for (const bool averages : {false, true}) {
+      list.push_back({.method = "conv2d_with_stats",
+                      .detail = s.text() + (averages ? " averages" : ""),
+                      .slots = {{"x", s.x(), Role::kIn, Fit::kRows, whole(-1, 1)},
+                                {"w", s.filter(), Role::kIn, Fit::kDense, whole(-1, 1)},
+                                {"y", s.y(), Role::kOut},
+                                channels("mean", Role::kOut),
+                                channels("rstd", Role::kOut),
+                                channels("running_mean", Role::kInOut),
+                                channels("running_var", Role::kInOut)},
+                      .run =
+                          [=](Backend& b, const Bound& t, bool) {
+                            const RunningStatsView running{t.raw("running_mean"), t.raw("running_var"), 0.03};
+                            b.conv2d_with_stats(t.image("x"), t.filter("w"), t.image("y"), p, 1e-3,
+                                                averages ? running : RunningStatsView{}, t.raw("mean"), t.raw("rstd"));
+                            return 0.0;
+                          },
+                      .types = types,
+                      .length = std::sqrt(double(numel(s.y()) / s.o)),
+                      .flops = flops});
+    }
     list.push_back({.method = "conv2d_backward_data",
                     .detail = s.text(),
                     .slots = {{"dy", s.y()}, {"w", s.filter(), Role::kIn, Fit::kDense}, {"dx", s.x(), Role::kOut}},
