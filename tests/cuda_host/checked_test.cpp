@@ -258,7 +258,7 @@ TEST_CASE("warpgroup kernels") {
 TEST_CASE("the kernels, on every case" * doctest::skip()) { run_checked(all_op_cases()); }  // minutes; mutations.py asks for it
 
 // For mutations.py: the cases that TESSERA_TEST_CASES names, "method" or "method:part of the detail" with commas between, on the
-// convolution kernels of TESSERA_TEST_CONV.
+// convolution kernels of TESSERA_TEST_CONV, in TESSERA_TEST_TYPE alone where it is set.
 TEST_CASE("the kernels, on chosen cases" * doctest::skip()) {
   const auto value_of = [](const char* name) {
     const char* const value = std::getenv(name);
@@ -277,6 +277,8 @@ TEST_CASE("the kernels, on chosen cases" * doctest::skip()) {
     }
     REQUIRE_MESSAGE(cases.size() > before, "no case is called ", one);
   }
+  const std::string type = value_of("TESSERA_TEST_TYPE");
+  for (OpCase& c : cases) std::erase_if(c.types, [&](DType t) { return !type.empty() && name_of(t) != type; });
   using enum cuda::ConvKernels;
   const std::string conv = value_of("TESSERA_TEST_CONV");
   cuda::set_conv_kernels(conv == "wgmma" ? kWgmma : conv == "naive" ? kNaive : kTiled);
