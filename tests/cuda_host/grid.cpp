@@ -140,7 +140,7 @@ class Machine {
   void (*body_)(void*) = nullptr;
   void* argument_ = nullptr;
   unsigned threads_n_ = 0, done_ = 0, at_barrier_ = 0;
-  bool early_ = false;
+  bool early_ = false, copies_at_once_ = false;
   size_t waited_ = 0;  // threads that have, for the kernel before
   int votes_ = 0, votes_seen_ = 0;
   Thread threads_[kMaxThreads];
@@ -401,11 +401,11 @@ void carry_out(Copy& copy) {
   copy.done = true;
 }
 
-// They run at once or when they are waited for, in turns from launch to launch.
+// They run at once or when they are waited for: drawn for each launch.
 void Machine::copy_ahead(Copy copy) {
   tell(copy.from, AccessKind::kRead, copy.place);
   tell(copy.to, AccessKind::kCopyBegins, copy.place);
-  if ((launch + seed) % 2 == 0) carry_out(copy);
+  if (copies_at_once_) carry_out(copy);
   current_->copies.push_back(copy);
 }
 
@@ -554,6 +554,7 @@ cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), 
   waited_ = 0;
   random_ = (seed + 1) * 0x9E3779B97F4A7C15u + launch * 0xD1342543DE82EF95u;
   draw(1);
+  copies_at_once_ = draw(2) == 0;
   regions_.clear();
   access_checker.begin_launch(argument, argument_bytes);
   arena_used_ = kDynamicAlignment;
