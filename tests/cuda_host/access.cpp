@@ -21,7 +21,19 @@ namespace {
 constexpr uint8_t kSeveral = 255;
 
 const char* name_of(AccessKind kind) {
-  return kind == AccessKind::kRead ? "read" : kind == AccessKind::kWrite ? "write" : "atomic operation";
+  switch (kind) {
+    case AccessKind::kRead: return "read";
+    case AccessKind::kWrite: return "write";
+    case AccessKind::kAtomic: return "atomic operation";
+    case AccessKind::kCopyBegins:
+    case AccessKind::kCopyIsThere: return "copy";
+    default: return "product";
+  }
+}
+
+bool only_reads(AccessKind kind) { return kind == AccessKind::kRead || kind == AccessKind::kProduct; }
+bool only_writes(AccessKind kind) {
+  return kind == AccessKind::kWrite || kind == AccessKind::kCopyBegins || kind == AccessKind::kCopyIsThere;
 }
 
 // "reduce.cu:64", or "element.cuh:30 in reduce.cu:64" where functions were inlined; addr2line knows.
@@ -81,6 +93,7 @@ void AccessChecker::begin_launch(const void* argument, size_t argument_bytes) {
 void AccessChecker::begin_block() {
   block_began_ = ++interval_;
   std::fill(std::begin(warp_interval_), std::end(warp_interval_), 0u);
+  std::fill(std::begin(published_), std::end(published_), 0u);
 }
 
 void AccessChecker::add_region(size_t begin, size_t bytes, const char* name) { regions_.push_back({begin, bytes, name}); }
@@ -95,8 +108,9 @@ bool AccessChecker::unordered(const Access& before, uint32_t first) const {
 }
 
 const Access* AccessChecker::conflict(const Shadow& s, AccessKind kind, uint32_t first) const {
+  if (kind == AccessKind::kCopyIsThere) return nullptr;  // all that came since it began has been reported
   if (!(kind == AccessKind::kAtomic && s.write.atomic) && unordered(s.write, first)) return &s.write;
-  if (kind == AccessKind::kRead) return nullptr;
+  if (only_reads(kind)) return nullptr;
   if (unordered(s.read, first) || (s.read.interval >= first && s.read.other_blocks)) return &s.read;
   return nullptr;
 }
@@ -104,8 +118,8 @@ const Access* AccessChecker::conflict(const Shadow& s, AccessKind kind, uint32_t
 void AccessChecker::remember(Shadow& s, AccessKind kind, uint32_t first, uint32_t place) const {
   const unsigned warp = thread_ / 32;
   const Access mine{interval_, warp_interval_[warp], place, uint8_t(warp), uint8_t(thread_ % 32), kind == AccessKind::kAtomic,
-                    false};
-  if (kind != AccessKind::kRead) {
+                    false, kind == AccessKind::kCopyBegins};
+  if (!only_reads(kind)) {
     s.write = mine;
     return;
   }
@@ -145,9 +159,19 @@ void AccessChecker::shared(size_t offset, size_t bytes, AccessKind kind, uint32_
   if (!instrumented) return;  // an atomic access, the only kind that comes here then
   for (size_t i = 0; i < bytes; ++i) {
     Shadow& s = shadow_[offset + i];
-    if (kind != AccessKind::kWrite && s.write.interval < block_began_) {
+    if (!only_writes(kind) && s.write.interval < block_began_) {
       report("read of shared '%s', byte %zu, which nobody has written in this block, at %s", r->name, offset + i - r->begin,
              source_of(place).c_str());
+      abandon_launch();
+    }
+    if (kind != AccessKind::kCopyIsThere && s.write.copying && s.write.interval >= block_began_) {
+      report("%s of shared '%s', byte %zu, while a copy into it goes on, begun at %s, at %s", name_of(kind), r->name,
+             offset + i - r->begin, source_of(s.write.place).c_str(), source_of(place).c_str());
+      abandon_launch();
+    }
+    if (kind == AccessKind::kProduct && published_[s.write.warp * 32 + s.write.lane] < s.write.interval) {
+      report("a product reads shared '%s', byte %zu, which was written at %s and not published, at %s", r->name,
+             offset + i - r->begin, source_of(s.write.place).c_str(), source_of(place).c_str());
       abandon_launch();
     }
     if (const Access* const before = conflict(s, kind, block_began_)) {
@@ -159,6 +183,11 @@ void AccessChecker::shared(size_t offset, size_t bytes, AccessKind kind, uint32_
 }
 
 void AccessChecker::device(const std::byte* p, size_t bytes, AccessKind kind, uint32_t place) {
+  if (ahead) {
+    report("%s of device memory by a thread that has not waited for the kernel before, at %s", name_of(kind),
+           source_of(place).c_str());
+    abandon_launch();
+  }
   Buffer* const b = buffer_before(p);
   if (b == nullptr || p + bytes > b->begin + b->bytes) {
     if (b == nullptr) {

@@ -2,6 +2,9 @@
 // reads of shared memory that nobody has written, and what lies outside shared variables and device buffers. The compiler calls
 // __tsan_read4 and its like before each access; access.cpp defines them, and the thread sanitizer's own library is not used.
 //
+// What goes on by itself reports its own accesses: shared memory that a copy was begun into is nobody's until it was waited for, and
+// what a product reads is read from its begin until it was waited for, and must have been published by who wrote it.
+//
 // Note [Order of accesses]: two accesses of one byte, one of them a write, are a race unless something orders them: a barrier of
 // the block between them, or a __syncwarp() for lanes of one warp. So time is counted in intervals. Barriers of the block begin a
 // new one for all, __syncwarp() a new one for the warp; each byte remembers its last write and its last read with their intervals.
@@ -15,7 +18,8 @@
 
 namespace tessera::emulated {
 
-enum class AccessKind : uint8_t { kRead, kWrite, kAtomic };
+// kCopyBegins, kCopyIsThere: of one copy that goes on by itself, into shared memory; kProduct: a read by one.
+enum class AccessKind : uint8_t { kRead, kWrite, kAtomic, kCopyBegins, kCopyIsThere, kProduct };
 
 // The last read or write of one byte.
 struct Access {
@@ -23,8 +27,9 @@ struct Access {
   uint32_t warp_interval = 0;
   uint32_t place = 0;          // of the instruction, from the start of the program
   uint8_t warp = 0, lane = 0;  // kSeveral: more than one read it in this interval
-  bool atomic = false;
-  bool other_blocks = false;  // a read by another block of this launch came before
+  bool atomic : 1 = false;
+  bool other_blocks : 1 = false;  // a read by another block of this launch came before
+  bool copying : 1 = false;       // a copy into it goes on
 };
 struct Shadow {
   Access write, read;
@@ -35,6 +40,7 @@ class AccessChecker {
  public:
   bool instrumented = false;  // some kernel is
   bool in_kernel = false;
+  bool ahead = false;  // the thread that runs now was launched early and has not waited for the kernel before
 
   void memory(const uint8_t* arena, size_t arena_bytes, const std::byte* stacks, size_t stack_bytes);
   void begin_launch(const void* argument, size_t argument_bytes);
@@ -43,6 +49,7 @@ class AccessChecker {
   void barrier() { ++interval_; }
   void warp_barrier(unsigned warp) { ++warp_interval_[warp]; }
   void set_thread(unsigned linear) { thread_ = linear; }
+  void publish() { published_[thread_] = interval_; }
 
   void access(const void* p, size_t bytes, AccessKind kind, const void* from);
 
@@ -65,6 +72,7 @@ class AccessChecker {
   std::vector<Shadow> shadow_;  // of the arena
   uint32_t interval_ = 1, block_began_ = 1, launch_began_ = 1;
   uint32_t warp_interval_[32] = {};
+  uint32_t published_[1024] = {};  // when each thread last did
   unsigned thread_ = 0;
 };
 extern AccessChecker access_checker;

@@ -1,12 +1,15 @@
 // The access checker (access.h): names what is wrong in small kernels that are broken, and finds nothing in the kernels of cuda/ on
 // a short list of small cases. This file is instrumented like they are.
 #include <algorithm>
+#include <cstdlib>
 #include <numeric>
+#include <sstream>
 
 #include "cuda/context.h"
 #include "cuda/conv.h"
 #include "cuda/device/reduce.cuh"
 #include "cuda/launch.cuh"
+#include "tests/cuda_host/ahead_kernels.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/op_cases/op_cases.h"
 
@@ -109,11 +112,15 @@ void through_barrier(const float* x, float* y, bool barrier) {  // threads of on
   if (threadIdx.x == 77) *y = *y + 1;
 }
 
-struct alignas(16) Four {
-  float v[4];
-};
 void wide(const float* x, float* y, int offset) {
   if (threadIdx.x == 0) *reinterpret_cast<Four*>(y) = *reinterpret_cast<const Four*>(x + offset);
+}
+
+void reads_ahead(const float* x, float* y, bool ahead) {
+  float before = 0;
+  if (ahead) before = x[threadIdx.x];
+  cuda::wait_for_kernel_before();
+  if (threadIdx.x == 0) *y = before + x[1];
 }
 
 struct DeviceArray {
@@ -131,14 +138,18 @@ struct DeviceArray {
 
 // The first report of a launch, or "nothing".
 template <class... P, class... A>
-std::string report_of(int blocks, void (*kernel)(P...), A... arguments) {
-  const unsigned threads = blocks == 1 ? kN : 64;
+std::string report_of(const cuda::Grid& grid, void (*kernel)(P...), A... arguments) {
   try {
-    cuda::launch("kernel", {dim3(unsigned(blocks)), dim3(threads)}, kernel, arguments...);
+    cuda::launch("kernel", grid, kernel, arguments...);
   } catch (const Error&) {
   }
   const auto reports = emulated::take_reports();
   return reports.empty() ? "nothing" : reports[0];
+}
+
+template <class... P, class... A>
+std::string report_of(int blocks, void (*kernel)(P...), A... arguments) {
+  return report_of(cuda::Grid{dim3(unsigned(blocks)), dim3(blocks == 1 ? kN : 64)}, kernel, arguments...);
 }
 
 #define CHECK_SAYS(text, part)                                                                 \
@@ -157,6 +168,11 @@ TEST_CASE("what is in order passes") {
   CHECK(report_of(4, in_place, x.p, false) == "nothing");
   CHECK(report_of(1, through_barrier, x.p, y.p, true) == "nothing");
   CHECK(report_of(1, wide, x.p, x.p + 8, 4) == "nothing");
+  for (int order = 0; order < 2; ++order) {  // copies run at once and when they are waited for, in turns
+    CHECK(report_of(1, copies, x.p, y.p, Mistake::kNone) == "nothing");
+    CHECK(report_of(1, products, x.p, y.p, Mistake::kNone) == "nothing");
+  }
+  CHECK(report_of(cuda::early({dim3(1), dim3(kN)}), reads_ahead, x.p, y.p, false) == "nothing");
 }
 
 // By one order of threads: no luck is needed.
@@ -173,6 +189,26 @@ TEST_CASE("missing barriers and atomics are named") {
   CHECK_SAYS(report_of(4, in_place, x.p, true), "race on a device buffer of 1024 bytes");
   CHECK_SAYS(report_of(1, through_barrier, x.p, y.p, false), "race on a device buffer of 4 bytes");
   CHECK_SAYS(report_of(1, two_passes, x.p, y.p, false), "checked_test.cpp:");  // where: needs addr2line
+  emulated::print_reports(true);
+}
+
+TEST_CASE("what goes on by itself and was not waited for is named") {
+  emulated::print_reports(false);
+  const DeviceArray x(kN, 1), y(1);
+  for (int order = 0; order < 2; ++order) {
+    CHECK_SAYS(report_of(1, copies, x.p, y.p, Mistake::kNoWait), "read of shared 'row', byte ");
+    CHECK_SAYS(report_of(1, copies, x.p, y.p, Mistake::kNoClose), "while a copy into it goes on");
+    CHECK_SAYS(report_of(1, copies, x.p, y.p, Mistake::kNoBarrier), "shared 'row', byte ");
+    CHECK_SAYS(report_of(1, products, x.p, y.p, Mistake::kNoWait), "without having waited for its products");
+    CHECK_SAYS(report_of(1, products, x.p, y.p, Mistake::kNoClose), "without having waited for its products");
+    CHECK_SAYS(report_of(1, products, x.p, y.p, Mistake::kNoBarrier), " shared '");
+    CHECK_SAYS(report_of(1, products, x.p, y.p, Mistake::kNoOpen), "without open_products()");
+    CHECK_SAYS(report_of(1, products, x.p, y.p, Mistake::kNoPublish), "and not published");
+    CHECK_SAYS(report_of(1, products, x.p, y.p, Mistake::kSumsWritten), "sums were written while a product");
+  }
+  const cuda::Grid early = cuda::early({dim3(1), dim3(kN)});
+  CHECK_SAYS(report_of(early, reads_ahead, x.p, y.p, true), "read of device memory by a thread that has not waited");
+  CHECK_SAYS(report_of(early, past_buffer, x.p, y.p), "of device memory by a thread that has not waited");
   emulated::print_reports(true);
 }
 
@@ -226,8 +262,36 @@ TEST_CASE("warpgroup kernels") {
   cuda::set_enough_blocks(enough);
   cuda::set_conv_kernels(cuda::ConvKernels::kTiled);
 }
-TEST_CASE("the kernels of detection" * doctest::skip()) { run_checked(detect_cases()); }  // for mutations.py
 TEST_CASE("the kernels, on every case" * doctest::skip()) { run_checked(all_op_cases()); }  // minutes; mutations.py asks for it
+
+// For mutations.py: the cases that TESSERA_TEST_CASES names, "method" or "method:part of the detail" with commas between, on the
+// convolution kernels of TESSERA_TEST_CONV, in TESSERA_TEST_TYPE alone where it is set.
+TEST_CASE("the kernels, on chosen cases" * doctest::skip()) {
+  const auto value_of = [](const char* name) {
+    const char* const value = std::getenv(name);
+    return std::string(value != nullptr ? value : "");
+  };
+  std::vector<OpCase> cases;
+  const std::vector<OpCase> all = all_op_cases();
+  std::stringstream wanted(value_of("TESSERA_TEST_CASES"));
+  for (std::string one; std::getline(wanted, one, ',');) {
+    const size_t colon = std::min(one.find(':'), one.size());
+    const size_t before = cases.size();
+    for (const OpCase& c : all) {
+      if (c.method == one.substr(0, colon) && c.detail.find(one.substr(std::min(colon + 1, one.size()))) != c.detail.npos) {
+        cases.push_back(c);
+      }
+    }
+    REQUIRE_MESSAGE(cases.size() > before, "no case is called ", one);
+  }
+  const std::string type = value_of("TESSERA_TEST_TYPE");
+  for (OpCase& c : cases) std::erase_if(c.types, [&](DType t) { return !type.empty() && name_of(t) != type; });
+  using enum cuda::ConvKernels;
+  const std::string conv = value_of("TESSERA_TEST_CONV");
+  cuda::set_conv_kernels(conv == "wgmma" ? kWgmma : conv == "naive" ? kNaive : kTiled);
+  run_checked(cases);
+  cuda::set_conv_kernels(kTiled);
+}
 
 }  // namespace
 }  // namespace tessera::testing

@@ -14,6 +14,7 @@
 #include "cuda/launch.cuh"
 #include "tensor/ops/pointwise.h"
 #include "tensor/tensor.h"
+#include "tests/cuda_host/ahead_kernels.h"
 
 namespace tessera::testing {
 namespace {
@@ -152,6 +153,8 @@ TEST_CASE("right kernels run right in any order") {
   CHECK(outcome(reduced_twice, 256.0f * 32896.0f) == "right");
   CHECK(outcome(counts, 156.0f + 16.0f) == "right");
   CHECK(outcome_of(true, copies_early, 1, true) == "right");
+  CHECK(outcome(copies, kSum, Mistake::kNone) == "right");
+  CHECK(outcome(products, 16, Mistake::kNone) == "right");
 }
 
 TEST_CASE("mistakes show") {
@@ -167,6 +170,13 @@ TEST_CASE("mistakes show") {
   CHECK(says(outcome(null_pointer, 0), "bad access"));
   CHECK(says(outcome(assertion, 0), "assertion x == nullptr"));
   CHECK(says(outcome_of(true, copies_early, 1, false), "launched early 1 threads of 256 waited"));
+  CHECK(outcome(copies, kN * (kN + 1) / 2, Mistake::kNoWait) == "wrong");
+  CHECK(says(outcome(copies, kN * (kN + 1) / 2, Mistake::kNoClose), "without having waited for its copies"));
+  CHECK(says(outcome(products, 16, Mistake::kNoWait), "without having waited for its products"));
+  CHECK(says(outcome(products, 16, Mistake::kNoClose), "without having waited for its products"));
+  CHECK(says(outcome(products, 16, Mistake::kNoOpen), "without open_products() after the wait for those before"));
+  CHECK(outcome(products, 16, Mistake::kOverwritten) == "wrong");
+  CHECK(says(outcome(products, 16, Mistake::kSumsWritten), "sums were written while a product"));
   CHECK(outcome(shuffled_sum, float(kN * (kN + 1) / 2)) == "right");  // the machine still works
   emulated::print_reports(true);
 }

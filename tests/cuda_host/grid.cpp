@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
@@ -47,7 +48,12 @@ enum class State : uint8_t { kFresh, kReady, kAtBarrier, kAtWarp, kDone };
 struct Copy {
   void* to;
   const void* from;
-  void (*copy)(void* to, const void* from);
+  const void* place;  // of the instruction that began it
+  bool done;
+};
+struct PendingProduct {
+  Product product;
+  std::array<float, 64> sums;  // d when it began
 };
 
 struct Thread {
@@ -59,6 +65,10 @@ struct Thread {
   Place where;  // of the meeting it waits at
   std::vector<Copy> copies{};      // that go on by themselves, in order
   std::vector<size_t> closed{};    // of each group: copies up to its end
+  std::vector<PendingProduct> products{};
+  size_t closed_products = 0;  // those that are in a group
+  bool opened = false;         // to products
+  bool waited = false;         // for the kernel before
 };
 
 // One warp operation that lanes are arriving at.
@@ -83,9 +93,14 @@ class Machine {
   void* dynamic() { return arena_ + dynamic_; }
   void forget_reports() { reports_before_ = 0; }
   bool busy() const { return current_ != nullptr; }
-  void copy_ahead(const Copy& copy);
+  void wait_for_kernel_before();
+  void copy_ahead(Copy copy);
   void close_copies() { current_->closed.push_back(current_->copies.size()); }
   void wait_for_copies(size_t left);
+  void open_products() { current_->opened = true; }
+  void begin_product(const Product& product, const Place& where);
+  void close_products() { current_->closed_products = current_->products.size(); }
+  void wait_for_products();
   void add_report(const std::string& text);
   [[noreturn]] void abandon();
   bool on_stack(const void* p) const { return p >= stacks_ && p < stacks_ + kStackBytes * kMaxThreads; }
@@ -125,6 +140,8 @@ class Machine {
   void (*body_)(void*) = nullptr;
   void* argument_ = nullptr;
   unsigned threads_n_ = 0, done_ = 0, at_barrier_ = 0;
+  bool early_ = false, copies_at_once_ = false;
+  size_t waited_ = 0;  // threads that have, for the kernel before
   int votes_ = 0, votes_seen_ = 0;
   Thread threads_[kMaxThreads];
   std::vector<Meeting> meetings_[kMaxThreads / 32];
@@ -262,6 +279,7 @@ void Machine::become(Thread* t) {
   threadIdx = t->index;
   lane_of_warp = t->linear % 32;
   access_checker.set_thread(t->linear);
+  access_checker.ahead = early_ && !t->waited;
 }
 
 void Machine::go_on(Fiber* save, Thread* t) {
@@ -291,6 +309,7 @@ void Machine::fiber_entry() {
     access_checker.in_kernel = false;
     Thread* const me = m.current_;
     if (!me->copies.empty()) report("a thread leaves the kernel without having waited for its copies");
+    if (!me->products.empty()) report("a thread leaves the kernel without having waited for its products");
     me->state = State::kDone;
     ++m.done_;
     Thread* const t = m.next();
@@ -360,14 +379,34 @@ void Machine::meet(unsigned mask, void* mine, WarpAction action, const Place& wh
 // ---- copies that go on by themselves
 // ----------------------------------------------------------------------------------------------
 
-void Machine::copy_ahead(const Copy& copy) {
-  if ((launch + seed) % 2 == 0) {
-    access_checker.in_kernel = true;
-    copy.copy(copy.to, copy.from);
-    access_checker.in_kernel = false;
+void Machine::wait_for_kernel_before() {
+  if (!current_->waited) ++waited_;
+  current_->waited = true;
+  access_checker.ahead = false;
+}
+
+void tell(const void* p, AccessKind kind, const void* place) {
+  if (!access_checker.instrumented || p == nullptr) return;
+  access_checker.in_kernel = true;
+  access_checker.access(p, 16, kind, place);
+  access_checker.in_kernel = false;
+}
+
+void carry_out(Copy& copy) {
+  if (copy.from == nullptr) {
+    std::memset(copy.to, 0, 16);
   } else {
-    current_->copies.push_back(copy);
+    std::memcpy(copy.to, copy.from, 16);
   }
+  copy.done = true;
+}
+
+// They run at once or when they are waited for: drawn for each launch.
+void Machine::copy_ahead(Copy copy) {
+  tell(copy.from, AccessKind::kRead, copy.place);
+  tell(copy.to, AccessKind::kCopyBegins, copy.place);
+  if (copies_at_once_) carry_out(copy);
+  current_->copies.push_back(copy);
 }
 
 void Machine::wait_for_copies(size_t left) {
@@ -375,12 +414,46 @@ void Machine::wait_for_copies(size_t left) {
   if (me.closed.size() <= left) return;
   const size_t groups = me.closed.size() - left;
   const size_t done = me.closed[groups - 1];
-  access_checker.in_kernel = true;
-  for (size_t i = 0; i < done; ++i) me.copies[i].copy(me.copies[i].to, me.copies[i].from);
-  access_checker.in_kernel = false;
+  for (size_t i = 0; i < done; ++i) {
+    Copy& copy = me.copies[i];
+    if (!copy.done) carry_out(copy);
+    tell(copy.to, AccessKind::kCopyIsThere, copy.place);
+  }
   me.copies.erase(me.copies.begin(), me.copies.begin() + std::ptrdiff_t(done));
   me.closed.erase(me.closed.begin(), me.closed.begin() + std::ptrdiff_t(groups));
   for (size_t& end : me.closed) end -= done;
+}
+
+// ---- products that go on by themselves
+// ----------------------------------------------------------------------------------------------
+
+void Machine::begin_product(const Product& product, const Place& where) {
+  Thread& me = *current_;
+  if (!me.opened) fail("a product begins without open_products() after the wait for those before", where);
+  PendingProduct pending{product, {}};
+  if (product.numbers > pending.sums.size()) fail("a product of more columns than the emulation knows", where);
+  std::copy_n(product.d, product.numbers, pending.sums.begin());
+  if (access_checker.instrumented) product.read(product.a, product.b);
+  me.products.push_back(pending);
+}
+
+void Machine::wait_for_products() {
+  Thread& me = *current_;
+  me.opened = false;
+  for (size_t i = 0; i < me.closed_products; ++i) {  // all before one is added
+    const auto& [product, sums] = me.products[i];
+    if (std::memcmp(product.d, sums.data(), product.numbers * sizeof(float)) != 0) {
+      report("sums were written while a product that adds to them goes on");
+      abandon();
+    }
+  }
+  for (size_t i = 0; i < me.closed_products; ++i) {
+    const Product& product = me.products[i].product;
+    if (access_checker.instrumented) product.read(product.a, product.b);
+    product.multiply(product.d, product.a, product.b);
+  }
+  me.products.erase(me.products.begin(), me.products.begin() + std::ptrdiff_t(me.closed_products));
+  me.closed_products = 0;
 }
 
 // ---- shared memory
@@ -447,6 +520,9 @@ void Machine::start_block(unsigned index) {
     threads_[i].stack = -1;
     threads_[i].copies.clear();
     threads_[i].closed.clear();
+    threads_[i].products.clear();
+    threads_[i].closed_products = 0;
+    threads_[i].opened = threads_[i].waited = false;
     ready_[i] = uint16_t(i);
   }
   for (auto& list : meetings_) list.clear();
@@ -474,8 +550,11 @@ cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), 
   argument_ = argument;
   threads_n_ = unsigned(threads);
   abandoned_ = false;
+  early_ = config.numAttrs != 0;
+  waited_ = 0;
   random_ = (seed + 1) * 0x9E3779B97F4A7C15u + launch * 0xD1342543DE82EF95u;
   draw(1);
+  copies_at_once_ = draw(2) == 0;
   regions_.clear();
   access_checker.begin_launch(argument, argument_bytes);
   arena_used_ = kDynamicAlignment;
@@ -498,6 +577,9 @@ cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), 
     check_red_zones();
   }
   current_ = nullptr;
+  if (early_ && !abandoned_ && waited_ != threads * blocks) {
+    report("of a kernel that was launched early %zu threads of %zu waited for the one before", waited_, threads * blocks);
+  }
   size_t shared = 0;
   for (const SharedRegion& r : regions_) shared += r.bytes;
   if (shared > kTotalShared || shared - config.dynamicSmemBytes > kStaticShared)
@@ -532,9 +614,15 @@ void* shared_variable(SharedSlot& slot, size_t bytes, size_t alignment, const ch
 }
 void* dynamic_shared() { return machine.dynamic(); }
 
-void copy_ahead(void* to, const void* from, void (*copy)(void* to, const void* from)) {
+void wait_for_kernel_before() {
   access_checker.in_kernel = false;
-  machine.copy_ahead({to, from, copy});
+  machine.wait_for_kernel_before();
+  access_checker.in_kernel = true;
+}
+
+void copy_ahead(void* to, const void* from) {
+  access_checker.in_kernel = false;
+  machine.copy_ahead({to, from, __builtin_return_address(0), false});
   access_checker.in_kernel = true;
 }
 void close_copies() {
@@ -546,6 +634,33 @@ void wait_for_copies(int left) {
   access_checker.in_kernel = false;
   machine.wait_for_copies(size_t(left));
   access_checker.in_kernel = true;
+}
+
+void open_products() {
+  access_checker.in_kernel = false;
+  machine.open_products();
+  access_checker.in_kernel = true;
+}
+void begin_product(const Product& product, const Place& where) {
+  access_checker.in_kernel = false;
+  machine.begin_product(product, where);
+  access_checker.in_kernel = true;
+}
+void close_products() {
+  access_checker.in_kernel = false;
+  machine.close_products();
+  access_checker.in_kernel = true;
+}
+void wait_for_products() {
+  access_checker.in_kernel = false;
+  machine.wait_for_products();
+  access_checker.in_kernel = true;
+}
+void publish_to_products() { access_checker.publish(); }
+void touch_for_product(const void* p, size_t bytes) {
+  access_checker.in_kernel = true;
+  access_checker.access(p, bytes, AccessKind::kProduct, __builtin_return_address(0));
+  access_checker.in_kernel = false;
 }
 
 void report(const char* format, ...) {

@@ -1,19 +1,27 @@
 #!/usr/bin/env python3
-"""Shows that the checks of the emulated GPU catch mistakes: makes one in a copy of a kernel's source, builds, runs, expects a failure.
+"""Shows that the checks of the emulated GPU catch mistakes: makes some in copies of kernels' sources and expects a failure of each.
 
-mutations.py BUILD_DIR [--only TEXT] [--readers TEXT] [--list] [--every N] [--no-full]
+mutations.py BUILD_DIR [FILE ...] [--only REGEX] [--list] [--every N]
 
-BUILD_DIR holds a built test_cuda_host_checked. The mistakes: every barrier dropped; every bound of a loop and every guard off by one;
-every index of a shared variable off by one. --only takes those whose description has TEXT ("reduce.cu", "barrier"), --every N each
-Nth, --list only prints them. --readers builds a header's mistakes into the kernels with TEXT in their name only, and runs their cases.
-What the short list of cases does not catch is tried on all of them (--no-full: not). Half a minute each.
-Ends with 1 when a mistake survived that is not in EQUIVALENT.
+BUILD_DIR holds a built test_cuda_host_checked (nvcc is not needed). FILE: part of a path below cuda/ ("norm.cu"); default: all.
+A file is built once, with all of its mistakes in it behind a switch that TESSERA_MISTAKE sets, and run once for each on the cases
+that CHECKS names for it, or all: seconds for each that is caught. --only takes those whose
+description matches REGEX ("dropped"), --every N each Nth, --list only prints them.
+
+The mistakes: every barrier, wait, open, close and publish dropped; waits for one group of copies less; every guard off by one;
+every loop one too long, or one too short where it goes over an array of the thread, whose end no check can watch; every index of a
+shared variable off by one; another stage of a pipeline, and no turn to the next.
+
+Ends with 1 when a mistake survived that is not in EQUIVALENT, or when an entry there names no mistake, or one that is caught.
 """
 
 import argparse
+import collections
 import json
+import os
 import pathlib
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -21,27 +29,143 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Changes that are no mistakes: part of the description, and why nobody can tell the difference.
+# Changes that are no mistakes, as --list prints them, and why nobody can tell the difference.
 EQUIVALENT = {
-    "assign.cu:153 loop bound": "a chunk without candidates draws the best anew from the best",
-    "assign.cu:195 guard": "the thread more finds no place: at most `found` anchors are before it",
-    "reduce.cuh:61 loop bound": "no lane takes from a lane 32 below",
-    "conv_rungs.cu:97 loop bound": "the row more is in an array of the thread, which no check can watch, and is not stored",
-    "detect.cu:71 loop bound": "the round more has no class",
-    "detect.cu:176 loop bound": "the row more is not written yet, and in the tests NaN, which suppresses nothing",
-    "detect.cu:227 loop bound": "all rows are there: the window more adds none",
-    "mask_patches.cu:78 loop bound": "the cell more has a place in the array, and nobody reads it",
-    "augment.cu:26 loop bound": "what lies behind the tiles, read as one, covers no pixel",
-    "augment.cu:61 guard": "at the edge itself all taps are border",
-    "augment.cu:92 guard": "hue 0 becomes 180, which becomes 0",
-    "assign.cu:254 guard": "reads one element past target, which in the tests is a guard that reads as no positive",
+    "columns.cuh merge_chunks_kernel: for (int first = t / kMergeChannels; first < chunks; first += kTogether * kLanes) { [< to <=]":
+        "the round more joins neutral parts",
+    "conv_patch.cu conv_patch_kernel: if (piece >= x.c) break; [>= to >]":
+        "the piece more is read (in the tests from a guard) and not multiplied",
+    "conv_patch.cu conv_patch_kernel: if (piece >= kCols || channel >= x.c) continue; [>= to >]":
+        "the piece more has a place in the panel and is not multiplied",
+    "conv_patch.cu conv_patch_kernel: if (tile < tiles.count && piece < x.c) { [no. 2 < to <=]":
+        "the piece more is read (in the tests from a guard) and not multiplied",
+    "conv_patch.cu conv_patch_kernel: for (int line = first_line; line < kPatchSide * kPatchSide; line += kLinesAtOnce) { [< to <=]":
+        "the line more lies in the padding of the patch",
+    "conv_patch.cu conv_patch_kernel: const bool inside = row < y.h && col < y.w; [no. 2 < to <=]":
+        "the residual more is read (in the tests from a guard), and its result not stored",
+    "conv_patch.cu conv_patch_kernel: if (residual.p != nullptr && inside && column < y.c) "
+    "added = load_pack<2>(residual.pixel(at.n, row, col) + column); [< to <=]":
+        "the residual more is read (in the tests from a guard), and its result not stored",
+    "losses.cu logit: for (int channel = lane * N; channel < k; channel += kGroup * N) { [< to <=]": "the pack more has no numbers",
+    "losses.cu mask_prototypes_backward_kernel: for (int first = 0; first < m.items.count; first += kLooks * kThreads) { [< to <=]":
+        "the round more finds no item",
+    "norm.cu apply_kernel: if (row >= at.end) return; [>= to >]":
+        "the rows more are read (in the tests from a guard) and not stored",
+    "conv_stem.cu fill: for (int first = int(threadIdx.x); first < kLines * kLine; first += kTogether * kThreads) { [< to <=]":
+        "no thread's first number is the one past the end",
+    "conv_stem.cu fill: const bool inside = at < kLines * kLine && unsigned(row) < unsigned(x.h) && "
+    "unsigned(in_row) < unsigned(numbers); [< to <=]": "the number more is read inside the picture and not stored",
+    "conv_stem.cu fill: if (at < kLines * kLine) (&v[0][0])[at] = read[i]; [< to <=]":
+        "the number more lies in the padding of the patch",
+    "conv_stem.cu stem_kernel: for (int out = 0; out < y.c; out += kOuts) { [< to <=]": "the round more has no results",
+    "conv_stem.cu stem_kernel: for (int first = 0; first < kAcross && first_col + first < y.w; first += 16) { [no. 2 < to <=]":
+        "the pixels more are not stored",
+    "class_loss.cu for_each_labelled_pack: for (int m = 1; m < int(kMostMaps); ++m) { [< to <=]": "there is never a map more",
+    "class_loss.cu for_each_labelled_pack: const bool here = p.labelled >= 0 && p.labelled < N; [no. 2 < to <=]":
+        "no entry of the pack has that number",
+    "pool.cu max_pool_kernel: for (int ix = first_x; ix < end_x; ix += kTogether) { [< to <=]":
+        "the group more reads the last tap again, which is not greater than itself",
+    "norm.cu stats_kernel: for (int row = at.row; row < at.end; row += kStatsGroup * at.step) { [< to <=]":
+        "rows past the end count as the thread's first, which adds nothing",
+    "assign.cu pick_kernel: for (int first = 0; first < count; first += kChunk) { [< to <=]":
+        "a chunk without candidates draws the best anew from the best",
+    "assign.cu pick_kernel: if (found == topk || t >= topk) return; [>= to >]":
+        "the thread more finds no place: at most `found` anchors are before it",
+    "assign.cu normalise_kernel: if (row >= p.rows) return; [>= to >]":
+        "reads one element past target, which in the tests is a guard that reads as no positive",
+    "detect.cu list_candidates_kernel: for (int first = 0; first < p.classes; first += kWarp) { [< to <=]":
+        "the round more has no class",
+    "detect.cu suppress_window: for (int k = side; k < kept && !gone; k += kThreadsOfBox) { [< to <=]":
+        "the row more is not written yet, and in the tests NaN, which suppresses nothing",
+    "detect.cu suppress_kernel: for (int first = 0; first < used && kept < p.rows; first += kWindow) { [no. 2 < to <=]":
+        "all rows are there: the window more adds none",
+    "mask_patches.cu mask_patches_kernel: for (int i = t; i < cells; i += kThreads) { [< to <=]":
+        "the cell more has a place in the array, and nobody reads it",
+    "augment.cu tap: for (int k = 0; k < item.tile_count; ++k) { [< to <=]":
+        "what lies behind the tiles, read as one, covers no pixel",
+    "augment.cu sample: if (!(sx > -1 && sy > -1 && sx < float(item.canvas_width) && sy < float(item.canvas_height))) [< to <=]":
+        "at the edge itself all taps are border",
+    "augment.cu recolored: if (hue < 0) hue += 180; [< to <=]": "hue 0 becomes 180, which becomes 0",
 }
 
+# What checks a file: test case of test_cuda_host_checked, or "method:part of the detail" of op cases; the convolution kernels that
+# are asked for; and of a header, the kernels that it is built into.
+Check = collections.namedtuple("Check", "cases conv type readers", defaults=("", "", ()))
+CHECKS = {
+    # Of the large shape a thread has several rows.
+    "cuda/norm.cu": Check("batch_norm_join,batch_norm_rstd,batch_norm_correction,batch_norm_stats: 17],batch_norm_part: 17],"
+                          "batch_norm_stats: 32],batch_norm_apply: 17],batch_norm_apply: 64],batch_norm_backward: 17],"
+                          "batch_norm_backward: 32],batch_norm_backward: 64],batch_norm_apply: 127],batch_norm_backward: 127]"),
+    "cuda/device/columns.cuh": Check("batch_norm_stats: 3],batch_norm_stats: 17],batch_norm_stats: 64],batch_norm_stats: 88],"
+                                     "batch_norm_backward: 88]", readers=("cuda/norm.cu",)),
+    "cuda/conv_stem.cu": Check("conv2d: 3->16,conv2d: 3->24,conv2d_backward_weight: 3->16,conv2d_backward_weight: 3->24,"
+                               "conv2d_backward_weight: 3->8"),
+    "cuda/class_loss.cu": Check("bce_with_labels,bce_with_labels_backward"),
+    "cuda/device/reduce.cuh": Check("ciou_loss,dfl_loss,collect_positives", readers=("cuda/losses.cu", "cuda/assign.cu")),
+    "cuda/device/warpgroup.cuh": Check("*warpgroup*", readers=("cuda/conv_wgmma.cu",)),
+    "cuda/device/tile.cuh": Check("*warpgroup*", readers=("cuda/conv_wgmma.cu",)),
+    "cuda/conv_patch.cu": Check("conv2d:17x16 16->32,conv2d_backward_data:17x16 16->32,conv2d_backward_weight:17x16 16->32,"
+                                "conv2d:7x9 40->24,conv2d_backward_weight:7x9 40->24",
+                                conv="wgmma", type="bf16"),
+    "cuda/copy.cu": Check("fill,copy"),
+    "cuda/pool.cu": Check("max_pool2d,max_pool2d_backward,upsample2x,upsample2x_backward"),
+    "cuda/losses.cu": Check("bce_with_logits,bce_with_logits_backward,ciou_loss,ciou_loss_backward,dfl_loss,dfl_loss_backward,"
+                            "mask_loss,mask_loss_backward"),
+    "cuda/update.cu": Check("update"),
+    "cuda/augment.cu": Check("*augmentation*"),
+    "cuda/detect.cu": Check("detect"),
+    "cuda/mask_patches.cu": Check("mask_patches"),
+    "cuda/assign.cu": Check("assign,collect_positives"),
+    "bench/kernels/cuda/conv_rungs.cu": Check("*ladder*"),
+    "bench/kernels/cuda/norm_rungs.cu": Check("*ladder*"),
+}
 
-# Test cases that check a kernel which is no op of the suite, or all of its cases in little time.
-CASES = {"cuda/augment.cu": "augmentation*", "cuda/detect.cu": "*of detection", "cuda/mask_patches.cu": "*of detection",
-         "cuda/conv_wgmma.cu": "warpgroup*", "cuda/conv_patch.cu": "warpgroup*", "cuda/device/warpgroup.cuh": "warpgroup*",
-         "bench/kernels/cuda/conv_rungs.cu": "ladder*", "bench/kernels/cuda/norm_rungs.cu": "ladder*"}
+SWITCH = r"""
+#pragma once
+extern "C" const int tessera_mistake;  // constant for the kernels, so that the thread sanitizer's hooks do not see it
+extern "C" int tessera_reached;
+#define TESSERA_MISTAKE(n) (tessera_mistake == (n) && (tessera_reached = 1))
+namespace tessera_mistakes {
+enum Kind { kMore, kShort, kGuardMore };
+template <int n, Kind kind>
+struct Compare {
+  int step = 0;
+};
+template <class A, int n, Kind kind>
+struct Left {
+  A a;
+  int step;
+};
+template <class A, int n, Kind kind>
+[[gnu::always_inline]] inline Left<A, n, kind> operator<(A a, Compare<n, kind> c) {
+  return {a, c.step};
+}
+// `a < Compare > b` binds as `a < b` does.
+template <class A, int n, Kind kind, class B>
+[[gnu::always_inline]] inline bool operator>(Left<A, n, kind> left, B b) {
+  if constexpr (kind == kMore) return TESSERA_MISTAKE(n) ? left.a <= b : left.a < b;
+  if constexpr (kind == kShort) return TESSERA_MISTAKE(n) ? left.a + left.step < b : left.a < b;
+  if constexpr (kind == kGuardMore) return TESSERA_MISTAKE(n) ? left.a > b : left.a >= b;
+}
+}  // namespace tessera_mistakes
+"""
+SWITCHED = r"""
+#include <cstdio>
+#include <cstdlib>
+extern "C" {
+int tessera_mistake = 0, tessera_reached = 0;
+}
+static const struct Report {
+  Report() {
+    if (const char* n = std::getenv("TESSERA_MISTAKE")) tessera_mistake = std::atoi(n);
+  }
+  ~Report() {
+    if (tessera_reached) std::fputs("mistake reached\n", stderr);
+  }
+} report;
+"""
+
+Mistake = collections.namedtuple("Mistake", "description line inserts")  # inserts: (position, text with @ for its number)
 
 
 def closing(text, at):
@@ -56,37 +180,93 @@ def closing(text, at):
 
 
 def bodies(text):
-    """(begin, end) of the body of every function that runs on the device."""
-    for match in re.finditer(r"\b__(?:global|device)__\b(?:[^(;{]*__launch_bounds__\([^()]*\))?(?:[^(;{]*operator\(\))?[^(;{]*\(", text):
+    """(name, begin, end) of the body of every function that runs on the device."""
+    head = r"\b__(?:global|device)__\b(?:[^(;{]*__launch_bounds__\((?:[^()]|\([^()]*\))*\))?(?:[^(;{]*operator\(\))?[^(;{]*\("
+    for match in re.finditer(head, text):
         after = closing(text, match.end() - 1) + 1
         begin = text.find("{", after)
         if begin >= 0 and ";" not in text[after:begin]:  # else a declaration
-            yield begin, closing(text, begin)
+            name = re.search(r"(operator\(\)|\w+)\s*\($", match.group())
+            yield name[1] if name else "", begin, closing(text, begin)
 
 
-def mistakes(text):
-    """(position, length, replacement, kind) of every mistake to make."""
-    seen = set()
-    for begin, end in bodies(text):
-        body = text[begin:end]
-        found = [(m, ";", "no barrier") for m in re.finditer(r"__sync(?:threads|warp)\([^()]*\);", body)]
-        for m in re.finditer(r"for \([^;]*;([^;]*[^<]) < ([^;]*);", body):
-            if len(m[2]) == 1:
-                continue  # a template's N: an array of the thread, in registers or on its stack, which no check can watch
-            found.append((m, m.group().replace(f"{m[1]} < ", f"{m[1]} <= "), "loop bound"))
-        for m in re.finditer(r"if \([^{};]* >= [^{};]*\) (?:return|continue|break)", body):
-            found.append((m, m.group().replace(" >= ", " > ", 1), "guard"))
-        for m in re.finditer(r"if \([^{};<]* < [^{};<]*\)", body):
-            found.append((m, m.group().replace(" < ", " <= ", 1), "guard"))
-        shared = re.findall(r"TESSERA_SHARED\((\w+),", body) + re.findall(r"TESSERA_DYNAMIC_SHARED\([^,]+, (\w+)\)", body)
-        for name in set(shared):
-            for m in re.finditer(rf"\b{name}\[([^\[\]]+)\]", body):
-                found.append((m, f"{name}[{m[1]} + 1]", "index"))
-        for m, replacement, kind in found:
-            comment = body.rfind("//", body.rfind("\n", 0, m.start()) + 1, m.start())
-            if comment < 0 and (begin + m.start(), kind) not in seen:
-                seen.add((begin + m.start(), kind))
-                yield begin + m.start(), len(m.group()), replacement, kind
+# Statements that order something, each of which can be forgotten.
+ORDERING = (r"(?:__sync(?:threads|warp)\([^()]*\)|wait_for_kernel_before\(\)|wait_for_copies<[^;]*>\(\)|close_copies\(\)"
+            r"|open_products\(\)|close_products\(\)|wait_for_products\([^;]*\)|publish_to_products\(\)|\w+\.publish\(\)|\w+\.settle\(\));")
+
+
+def mistakes(path):
+    """All mistakes to make in a file, in its order."""
+    text = (ROOT / path).read_text()
+    code = re.sub(r"//[^\n]*", lambda m: " " * len(m.group()), text)  # without comments, at the same places
+    found = {}  # by position and kind: functions lie within each other
+
+    def add(function, position, change, *inserts):
+        found.setdefault((position, change), (function, inserts))
+
+    def compare(function, begin, end, step=None):  # step: of a loop that starts at a number
+        for m in re.finditer(r" (<|>=) ", code[begin:end]):
+            at = begin + m.start() + 1
+            line = code[code.rfind("\n", 0, at) + 1 : code.find("\n", at)]
+            if "constexpr" in line or "static_assert" in line:
+                continue
+            bound = re.match(r"[^;&|)]*", code[at + 2 : end])[0].strip()
+            short = step is not None and re.fullmatch(r"([A-Z]\b|k[A-Z]\w*(<\w+>)?|half|[\d */])+", bound) is not None
+            kind, change = ("kShort", "one short") if short else ("kMore", "< to <=") if m[1] == "<" else ("kGuardMore", ">= to >")
+            operand = f"tessera_mistakes::Compare<@, tessera_mistakes::{kind}>{{{f'int({step})' if short else ''}}}"
+            add(function, at, change, (at, f"< {operand} >", len(m[1])))
+
+    for name, begin, end in bodies(code):
+        for m in re.finditer(ORDERING, code[begin:end]):
+            at = begin + m.start()
+            add(name, at, "dropped", (at, "TESSERA_MISTAKE(@) ? void() : ", 0))
+            groups = re.match(r"wait_for_copies<(.*)>\(\);", m.group())
+            if groups:
+                add(name, at, "one group less", (at, f"TESSERA_MISTAKE(@) ? wait_for_copies<{groups[1]} + 1>() : ", 0))
+        for m in re.finditer(r"\bfor \(", code[begin:end]):
+            open_at = begin + m.end() - 1
+            clauses = code[open_at : closing(code, open_at)].split(";")
+            if len(clauses) == 3:
+                first = open_at + len(clauses[0]) + 1
+                step = re.search(r"\+= (.*)", clauses[2]) or re.search(r"(\w+) \*= 2", clauses[2])
+                starts = re.search(r"= \d+$", clauses[0])
+                compare(name, first, first + len(clauses[1]), (step[1] if step else "1") if starts else None)
+        for m in re.finditer(r"\bif \(", code[begin:end]):
+            open_at = begin + m.end() - 1
+            compare(name, open_at, closing(code, open_at))
+        for m in re.finditer(r"\bbool \w+ = ([^;{]*);", code[begin:end]):
+            compare(name, begin + m.start(1), begin + m.end(1))
+        body = code[begin:end]
+        shared = re.findall(r"TESSERA_SHARED\((\w+),", body) + re.findall(r"TESSERA_DYNAMIC_SHARED\([^;]*, (\w+)\)", body)
+        for m in re.finditer(rf"\b(?:{'|'.join(sorted(set(shared)) or ['(?!)'])})\[([^\[\]]+)\]", body):
+            add(name, begin + m.start(1), "+ 1", (begin + m.start(1), "(", 0), (begin + m.end(1), ") + TESSERA_MISTAKE(@)", 0))
+        for m in re.finditer(r"\w\[(now|filled|1 - now)\]|shared->\w+\[(at)\]", body):
+            g = 1 if m[1] else 2
+            add(name, begin + m.start(g), "another stage", (begin + m.start(g), f"TESSERA_MISTAKE(@) ? ({m[g]}) == 0 : ", 0))
+        for m in re.finditer(r"(?<!int )\b(?:now|filled) = [^;]+;", body):
+            add(name, begin + m.start(), "no turn", (begin + m.start(), "if (!TESSERA_MISTAKE(@)) ", 0))
+
+    result, same = [], collections.Counter()
+    for (position, change), (function, inserts) in sorted(found.items()):
+        first = text.rfind("\n", 0, position) + 1
+        operator = code[first:position].count(" < ") + code[first:position].count(" >= ")
+        which = f"no. {operator + 1} " if operator > 0 and ("<" in change or ">" in change) else ""
+        description = f"{pathlib.Path(path).name} {function}: {text[first:text.find(chr(10), first)].strip()} [{which}{change}]"
+        same[description] += 1
+        if same[description] > 1:
+            description += f" #{same[description]}"
+        result.append(Mistake(description, text.count("\n", 0, position) + 1, inserts))
+    return result
+
+
+def with_mistakes(path, numbered):
+    """The file with all of them in it, each behind its number."""
+    text = (ROOT / path).read_text()
+    inserts = [(at, order, new.replace("@", str(number)), length)
+               for number, mistake in numbered for order, (at, new, length) in enumerate(mistake.inserts)]
+    for at, _, new, length in sorted(inserts, reverse=True):
+        text = text[:at] + new + text[at + length :]
+    return text
 
 
 def included(path, known={}):
@@ -98,94 +278,124 @@ def included(path, known={}):
     return known[path]
 
 
+def readers(path):
+    kernels = [str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("cuda/*.cu"))]
+    return [path] if path.endswith(".cu") else [k for k in kernels if path in included(k)]
+
+
+class Builder:
+    def __init__(self, build):
+        self.build = build
+        self.compile_one = {}
+        for entry in json.loads((build / "compile_commands.json").read_text()):
+            if "tessera_cuda_checked.dir" in entry["command"] and entry["file"].endswith(".cu"):
+                self.compile_one[str(pathlib.Path(entry["file"]).relative_to(ROOT))] = shlex.split(entry["command"])
+        steps = subprocess.run(["ninja", "-C", build, "-t", "commands", "test_cuda_host_checked"], capture_output=True, text=True,
+                               check=True)
+        self.link = next(line for line in reversed(steps.stdout.splitlines()) if "-o bin/test_cuda_host_checked" in line)
+
+    def run(self, command, **more):
+        done = subprocess.run(command, cwd=self.build, capture_output=True, text=True, **more)
+        if done.returncode != 0:
+            sys.exit("does not build:\n" + "\n".join([l for l in done.stderr.splitlines() if "error" in l][:10]))
+
+    def program(self, folder, path, text, readers):
+        copy = folder / path
+        copy.parent.mkdir(parents=True)
+        copy.write_text(text)
+        (folder / "switch.h").write_text(SWITCH)
+        (folder / "switched.cpp").write_text(SWITCHED)
+        self.run(["c++", "-c", f"{folder}/switched.cpp", "-o", f"{folder}/switched.o"])
+        objects = [f"{folder}/switched.o"]
+        for kernel in readers:
+            # -O1: building is most of the time.
+            command = ["-O1" if word == "-O3" else word for word in self.compile_one[kernel] if word != "-Werror"]
+            objects.append(f"{folder}/{len(objects)}.o")
+            command[command.index("-o") + 1] = objects[-1]
+            if kernel == path:
+                command[command.index("-c") + 1] = str(copy)
+            command.insert(next(i for i, a in enumerate(command) if a.startswith("-I")), f"-I{folder}")
+            # gcc 12 fails over the comparisons with its scalar replacement.
+            self.run(command + ["-w", "-fno-tree-sra", "-include", f"{folder}/switch.h"])
+        # The mistaken objects come before the library, which then has nothing to add to them.
+        self.run(self.link.replace("-o bin/test_cuda_host_checked", f"-o {folder}/program {' '.join(objects)}"), shell=True)
+        return folder / "program"
+
+
+def outcome(program, check, number):
+    """(passed, what was seen, whether the place of the mistake was run)"""
+    environment = dict(os.environ, TESSERA_MISTAKE=str(number), TESSERA_TEST_CONV=check.conv, TESSERA_TEST_TYPE=check.type)
+    cases = check.cases
+    if not cases.startswith("*"):
+        environment["TESSERA_TEST_CASES"] = cases
+        cases = "*on chosen cases"
+    limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
+    run = subprocess.run([program, f"--test-case={cases}", "--no-skip", "--abort-after=1"], capture_output=True, text=True,
+                         errors="replace", env=environment, preexec_fn=limit)
+    if run.returncode in (-9, -24):
+        return False, "does not end", True
+    if run.returncode >= 0 and not re.search(r"test cases: +[1-9]", run.stdout):
+        sys.exit(f"no test case {cases}")
+    said = re.search(r"emulated GPU, seed \d+: (.*)", run.stderr) or re.search(r"logged: (.*)", run.stdout)
+    return run.returncode == 0, said[1][:150] if said else f"ends with {run.returncode}", "mistake reached" in run.stderr
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("files", nargs="*")
     parser.add_argument("--only", default="")
-    parser.add_argument("--readers", default="")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--no-full", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
 
-    kernels = sorted(str(p.relative_to(ROOT)) for folder in ("cuda", "bench/kernels/cuda") for p in ROOT.glob(f"{folder}/*.cu"))
-    headers = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("cuda/device/*.cuh"))
-    todo = []
-    for path in kernels + headers:
-        text = (ROOT / path).read_text()
-        for position, length, replacement, kind in mistakes(text):
-            line = text.count("\n", 0, position) + 1
-            old = " ".join(text[position : position + length].split())
-            description = f"{path}:{line} {kind}: {old}" + ("" if kind == "no barrier" else f" -> {' '.join(replacement.split())}")
-            if args.only in description:
-                todo.append((path, text[:position] + replacement + text[position + length :], description))
-    todo = todo[:: args.every]
-    if args.list:
-        print("\n".join(description for _, _, description in todo))
-        return 0
+    sources = sorted(str(p.relative_to(ROOT)) for pattern in ("cuda/*.cu", "bench/kernels/cuda/*.cu", "cuda/device/*.cuh")
+                     for p in ROOT.glob(pattern))
+    sources.remove("cuda/device/platform.cuh")  # the emulation brings its own
+    every = {path: mistakes(path) for path in sources}
+    known = {m.description for all_of in every.values() for m in all_of}
+    stale = [key for key in EQUIVALENT if key not in known]
+    for key in stale:
+        print(f"EQUIVALENT names no mistake: {key}")
+    if stale:
+        return 1
 
-    build = args.build.resolve()
-    compile_one = {}
-    for entry in json.loads((build / "compile_commands.json").read_text()):
-        if "tessera_cuda_checked.dir" in entry["command"] and entry["file"].endswith(".cu"):
-            compile_one[str(pathlib.Path(entry["file"]).relative_to(ROOT))] = shlex.split(entry["command"])
-    steps = subprocess.run(["ninja", "-C", build, "-t", "commands", "test_cuda_host_checked"], capture_output=True, text=True, check=True)
-    link = next(line for line in reversed(steps.stdout.splitlines()) if "-o bin/test_cuda_host_checked" in line)
-
-    def passes(program, cases, seconds=600):
-        try:
-            run = subprocess.run([program, f"--test-case={cases}", "--no-skip"], capture_output=True, text=True, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return False, "does not end"
-        said = re.search(r"emulated GPU, seed \d+: (.*)", run.stderr) or re.search(r"logged: (.*)", run.stdout)
-        if not re.search(r"test cases: +[1-9]", run.stdout):
-            sys.exit(f"{program} has no test case {cases}")
-        return run.returncode == 0, said[1][:150] if said else f"ends with {run.returncode}"
-
-    def outcome(path, text):
-        """(survived, what was seen)"""
-        with tempfile.TemporaryDirectory() as folder:
-            copy = pathlib.Path(folder) / path
-            copy.parent.mkdir(parents=True)
-            copy.write_text(text)
-            objects = []
-            built_anew = [path] if path in kernels else [k for k in kernels if path in included(k) and args.readers in k]
-            for kernel in built_anew:
-                command = ["-O1" if word == "-O3" else word for word in compile_one[kernel]]  # building is most of the time
-                objects.append(f"{folder}/{len(objects)}.o")
-                command[command.index("-o") + 1] = objects[-1]
-                if kernel == path:
-                    command[command.index("-c") + 1] = str(copy)
-                else:
-                    command.insert(next(i for i, a in enumerate(command) if a.startswith("-I")), f"-I{folder}")
-                built = subprocess.run(command, cwd=build, capture_output=True, text=True)
-                if built.returncode != 0:
-                    return False, "does not build: " + next((l for l in built.stderr.splitlines() if "error" in l), "")[:120]
-            program = f"{folder}/program"
-            # The mistaken objects come before the library, which then has nothing to add to them.
-            command = link.replace("-o bin/test_cuda_host_checked", f"-o {program} {' '.join(objects)}")
-            subprocess.run(command, shell=True, cwd=build, check=True, capture_output=True)
-            cases = CASES.get(path) or (CASES.get(built_anew[0]) if args.readers else None)
-            if cases:
-                return passes(program, cases, 60)
-            passed, said = passes(program, "*on a short list")
-            if passed and not args.no_full:
-                passed, said = passes(program, "*on every case")
-            return passed, said
-
-    good, said = passes(build / "bin/test_cuda_host_checked", "*on a short list")
-    if not good:
-        sys.exit(f"the kernels as they are do not pass: {said}")
-    survivors = unbuilt = 0
-    for number, (path, text, description) in enumerate(todo, 1):
-        survived, said = outcome(path, text)
-        reason = next((why for part, why in EQUIVALENT.items() if part in description), None)
-        word = "no verdict" if said.startswith("does not build") else "caught" if not survived else "equivalent" if reason else "SURVIVED"
-        survivors += word == "SURVIVED"
-        unbuilt += word == "no verdict"
-        print(f"{number}/{len(todo)} {word}: {description}\n    {said if not survived else reason or ''}", flush=True)
-    print(f"{len(todo)} mistakes, {survivors} survived, {unbuilt} did not build")
-    return 1 if survivors else 0
+    wrong = []
+    table = []
+    for path in sources:
+        if args.files and not any(name in path for name in args.files):
+            continue
+        numbered = [(n, m) for n, m in enumerate(every[path], 1) if re.search(args.only, m.description)][:: args.every]
+        if args.list:
+            for n, m in numbered:
+                print(f"{n:4} {path}:{m.line}  {m.description}")
+            continue
+        if not numbered:
+            continue
+        check = CHECKS.get(path, Check("*on every case"))
+        builder = Builder(args.build.resolve())
+        with tempfile.TemporaryDirectory() as name:
+            program = builder.program(pathlib.Path(name), path, with_mistakes(path, numbered), check.readers or readers(path))
+            good, said, _ = outcome(program, check, 0)
+            if not good:
+                sys.exit(f"{path} without mistakes does not pass: {said}")
+            count = collections.Counter()
+            for n, m in numbered:
+                passed, said, reached = outcome(program, check, n)
+                listed = m.description in EQUIVALENT
+                word = "equivalent" if passed and listed else "SURVIVED" if passed else "CAUGHT BUT LISTED" if listed else "caught"
+                if not reached:
+                    said = "never reached" if passed else said
+                if word.isupper():
+                    wrong.append(m.description)
+                count[word] += 1
+                said = EQUIVALENT[m.description] if word == "equivalent" else said
+                print(f"{n:4} {word}: {m.description}  ({path}:{m.line})\n       {said}", flush=True)
+        table.append(f"| `{path}` | {len(numbered)} | {count['caught']} | {count['equivalent']} | {count['SURVIVED']} |")
+        print(table[-1], flush=True)
+    if len(table) > 1:
+        print("| file | mistakes | caught | equivalent | survived |\n|---|---|---|---|---|\n" + "\n".join(table))
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -107,16 +107,18 @@ std::vector<OpCase> pointwise_cases() {
                       .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; }});
     }
   }
-  // Rows of several vectors and a rest; signs, and fractions that a narrower type rounds.
+  // Rows of several vectors, with and without a rest; signs, and fractions that a narrower type rounds.
   for (const auto& [from, to] : std::vector<std::pair<DType, DType>>{
            {DType::kF32, DType::kBF16}, {DType::kBF16, DType::kF32}, {DType::kU8, DType::kBF16}, {DType::kU8, DType::kF32}}) {
     const bool integers = from == DType::kU8;
-    list.push_back({.method = "copy",
-                    .detail = fmt::format("{} to {}, rows", name_of(from), name_of(to)),
-                    .slots = {{"x", {70, 83}, Role::kIn, Fit::kStrided, integers ? whole(0, 255) : uniform(-3, 3), from},
-                              {"y", {70, 83}, Role::kOut, Fit::kStrided, {}, to}},
-                    .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; },
-                    .rounded_once = true});
+    for (const Shape& shape : {Shape{70, 83}, Shape{35, 88}}) {
+      list.push_back({.method = "copy",
+                      .detail = fmt::format("{} to {}, rows {}", name_of(from), name_of(to), to_string(shape)),
+                      .slots = {{"x", shape, Role::kIn, Fit::kStrided, integers ? whole(0, 255) : uniform(-3, 3), from},
+                                {"y", shape, Role::kOut, Fit::kStrided, {}, to}},
+                      .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; },
+                      .rounded_once = true});
+    }
   }
   // One operand read with a permutation: what contiguous() does.
   list.push_back({.method = "copy",

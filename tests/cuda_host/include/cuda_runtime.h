@@ -52,7 +52,6 @@ using Place = std::source_location;
 using WarpAction = void (*)(void* const* lanes, unsigned mask);
 
 extern unsigned lane_of_warp;  // of the thread that runs now
-inline size_t threads_that_waited = 0;  // of a launch
 
 int block_barrier(int predicate, const Place& where);  // how many threads came with a true predicate
 void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where);
@@ -68,10 +67,27 @@ struct SharedSlot {
 void* shared_variable(SharedSlot& slot, size_t bytes, size_t alignment, const char* name);
 void* dynamic_shared();
 
-// Copies of the running thread that go on by themselves (copy_ahead() of cuda/device/platform.cuh).
-void copy_ahead(void* to, const void* from, void (*copy)(void* to, const void* from));
+void wait_for_kernel_before();
+
+// Copies of the running thread that go on by themselves (copy_ahead() of cuda/device/platform.cuh): 16 bytes, or zeros from null.
+void copy_ahead(void* to, const void* from);
 void close_copies();
 void wait_for_copies(int left);
+
+// Products of the running thread that go on by themselves. `read` tells the access checker what the thread's share of it reads.
+struct Product {
+  float* d;
+  unsigned numbers;  // of d
+  const uint16_t *a, *b;
+  void (*read)(const uint16_t* a, const uint16_t* b);
+  void (*multiply)(float* d, const uint16_t* a, const uint16_t* b);
+};
+void open_products();
+void begin_product(const Product& product, const Place& where);
+void close_products();
+void wait_for_products();
+void publish_to_products();
+void touch_for_product(const void* p, size_t bytes);
 
 template <class T>
 struct Exchange {
@@ -123,7 +139,7 @@ inline float f16_value(uint16_t bits) {
   h.bits = bits;
   return float(h);
 }
-inline void wait_for_kernel_before() { ++emulated::threads_that_waited; }
+inline void wait_for_kernel_before() { emulated::wait_for_kernel_before(); }
 inline void sin_cos_pi(double x, double& sine, double& cosine) {
   sine = std::sin(std::numbers::pi * x);
   cosine = std::cos(std::numbers::pi * x);
@@ -193,14 +209,9 @@ void multiply_add(float (&d)[2][2], const unsigned (&a)[4], unsigned b0, unsigne
 // overwritten yet shows in the one, what has not arrived yet in the other.
 inline void copy_ahead(void* to, const void* from, bool there,
                        const std::source_location& where = std::source_location::current()) {
-  struct alignas(16) Sixteen {
-    uint64_t v[2];
-  };
   if (reinterpret_cast<uintptr_t>(to) % 16 != 0) emulated::fail("a copy to shared memory that is not aligned", where);
   if (there && reinterpret_cast<uintptr_t>(from) % 16 != 0) emulated::fail("a copy from memory that is not aligned", where);
-  emulated::copy_ahead(to, there ? from : nullptr, [](void* to_, const void* from_) {
-    *static_cast<Sixteen*>(to_) = from_ == nullptr ? Sixteen{} : *static_cast<const Sixteen*>(from_);
-  });
+  emulated::copy_ahead(to, there ? from : nullptr);
 }
 inline void close_copies() { emulated::close_copies(); }
 template <int kLeft>
@@ -208,34 +219,55 @@ void wait_for_copies() {
   emulated::wait_for_copies(kLeft);
 }
 
-// Of warpgroups: a thread forms its own numbers at once. That a product was not waited for does not show.
+// Of warpgroups: a thread forms its own numbers, when they are waited for. That is as late as it may be: panels that were overwritten
+// too soon, sums that were read or written meanwhile and products that nobody waited for show.
+template <bool kAlongK, int kStep>
+uintptr_t place_in_panel(const uint16_t* first, unsigned at, unsigned k) {
+  const unsigned line = kAlongK ? at / 8 * kStep + at % 8 : k / 8 * kStep + k % 8;
+  const uintptr_t p = reinterpret_cast<uintptr_t>(first) + line * 128 + (kAlongK ? k * 2 : at / 64 * 8192 + at % 64 * 2);
+  return p ^ (p >> 7 & 7) << 4;
+}
 template <class T, bool kLeftAlongK, bool kRightAlongK, int kLeftStep = 8, int kRightStep = 8, int kN>
-void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
-  const unsigned l = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
-  auto value = [](const uint16_t* first, bool along_k, unsigned at, unsigned k, unsigned step) {
-    const unsigned line = along_k ? at / 8 * step + at % 8 : k / 8 * step + k % 8;
-    uintptr_t p = reinterpret_cast<uintptr_t>(first) + line * 128 + (along_k ? k * 2 : at / 64 * 8192 + at % 64 * 2);
-    p ^= (p >> 7 & 7) << 4;
-    T number;
-    number.bits = *reinterpret_cast<const uint16_t*>(p);
-    return float(number);
+void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b,
+                        const std::source_location& where = std::source_location::current()) {
+  // A warp reads its rows of `a` and all of `b`, in pieces of 16 bytes that the lanes share.
+  auto read = [](const uint16_t* left, const uint16_t* right) {
+    const unsigned l = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
+    auto touch = [](uintptr_t p) { emulated::touch_for_product(reinterpret_cast<const void*>(p), 16); };
+    touch(kLeftAlongK ? place_in_panel<true, kLeftStep>(left, 16 * warp + l / 2, l % 2 * 8)
+                      : place_in_panel<false, kLeftStep>(left, 16 * warp + l % 2 * 8, l / 2));
+    for (unsigned i = l; i < 16 * kN; i += 32) {
+      touch(kRightAlongK ? place_in_panel<true, kRightStep>(right, i / 2, i % 2 * 8)
+                         : place_in_panel<false, kRightStep>(right, i % kN * 8, i / kN));
+    }
   };
-  for (unsigned k = 0; k < 16; ++k) {
-    const float left[2] = {value(a, kLeftAlongK, 16 * warp + l / 4, k, kLeftStep),
-                           value(a, kLeftAlongK, 16 * warp + l / 4 + 8, k, kLeftStep)};
-    for (unsigned j = 0; j < kN; ++j) {
-      for (unsigned i = 0; i < 2; ++i) {
-        const float right = value(b, kRightAlongK, 8 * j + l % 4 * 2 + i, k, kRightStep);
-        for (unsigned h = 0; h < 2; ++h) d[j][h][i] += left[h] * right;
+  auto multiply = [](float* sums, const uint16_t* left, const uint16_t* right) {
+    const unsigned l = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
+    auto value = [](uintptr_t p) {
+      T number;
+      number.bits = *reinterpret_cast<const uint16_t*>(p);
+      return float(number);
+    };
+    for (unsigned k = 0; k < 16; ++k) {
+      const float of_left[2] = {value(place_in_panel<kLeftAlongK, kLeftStep>(left, 16 * warp + l / 4, k)),
+                                value(place_in_panel<kLeftAlongK, kLeftStep>(left, 16 * warp + l / 4 + 8, k))};
+      for (unsigned j = 0; j < kN; ++j) {
+        for (unsigned i = 0; i < 2; ++i) {
+          const float of_right = value(place_in_panel<kRightAlongK, kRightStep>(right, 8 * j + l % 4 * 2 + i, k));
+          for (unsigned h = 0; h < 2; ++h) sums[j * 4 + h * 2 + i] += of_left[h] * of_right;
+        }
       }
     }
-  }
+  };
+  emulated::begin_product({&d[0][0][0], kN * 4, a, b, read, multiply}, where);
 }
-inline void open_products() {}
-inline void close_products() {}
+inline void open_products() { emulated::open_products(); }
+inline void close_products() { emulated::close_products(); }
 template <int kN>
-void wait_for_products(float (&)[kN][2][2]) {}
-inline void publish_to_products() {}
+void wait_for_products(float (&)[kN][2][2]) {
+  emulated::wait_for_products();
+}
+inline void publish_to_products() { emulated::publish_to_products(); }
 }  // namespace tessera::cuda
 
 // ---- block and warp operations
@@ -492,17 +524,10 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     void (*kernel)(P...);
     std::tuple<P...> arguments;
   } call{kernel, std::tuple<P...>(P(arguments)...)};
-  return tessera::emulated::submit(config->stream, [call, config = *config, early = config->numAttrs != 0]() mutable {
-    config.attrs = nullptr;
-    tessera::emulated::threads_that_waited = 0;
-    const cudaError_t error = tessera::emulated::run_grid(
+  return tessera::emulated::submit(config->stream, [call, config = *config]() mutable {
+    config.attrs = nullptr;  // the caller's; that there were some says that it is launched early
+    return tessera::emulated::run_grid(
         reinterpret_cast<const void*>(call.kernel), config,
         [](void* p) { std::apply(static_cast<Call*>(p)->kernel, static_cast<Call*>(p)->arguments); }, &call, sizeof call);
-    const auto count = [](dim3 d) { return size_t{d.x} * d.y * d.z; };
-    const size_t waited = tessera::emulated::threads_that_waited, threads = count(config.gridDim) * count(config.blockDim);
-    if (early && error == cudaSuccess && waited != threads) {
-      tessera::emulated::report("of a kernel that was launched early %zu threads of %zu waited for the one before", waited, threads);
-    }
-    return error;
   });
 }
