@@ -1,23 +1,183 @@
 #include "data/transforms/hsv.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
+#define HWY_WANT_AVX3_DL  // for its look-up of bytes
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "data/transforms/hsv.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
+#ifndef TESSERA_DATA_HSV_ONCE
+#define TESSERA_DATA_HSV_ONCE
+namespace tessera {
+// round(numerator / x) = whole * 4096 + fraction, by x of a byte: OpenCV's tables in bytes.
+struct RatioTable {
+  alignas(64) std::array<uint8_t, 256> whole, fraction_low, fraction_high;
+  explicit RatioTable(float numerator) {
+    for (size_t x = 0; x < 256; ++x) {
+      const int32_t r = int32_t(std::lrint(numerator / float(std::max<size_t>(x, 1))));
+      whole[x] = uint8_t(r >> 12), fraction_low[x] = uint8_t(r), fraction_high[x] = uint8_t(r >> 8 & 15);
+    }
+  }
+};
+inline const RatioTable& saturation_ratios() {
+  static const RatioTable table(255 * 4096.0f);
+  return table;
+}
+inline const RatioTable& hue_ratios() {
+  static const RatioTable table(180 * 4096.0f / 6);
+  return table;
+}
+
+// Bytes of 64 pixels in turns: for each of three vectors, which byte of the channels (red 0 .. 63, green 64 .. 127) and which of blue it takes.
+struct InterleaveTable {
+  alignas(64) std::array<std::array<uint8_t, 64>, 3> of_two, of_blue;
+  explicit InterleaveTable(bool mirror) {
+    for (size_t at = 0; at < 192; ++at) {
+      const size_t pixel = mirror ? 63 - at / 3 : at / 3;
+      of_two[at / 64][at % 64] = uint8_t(pixel + (at % 3 == 1 ? 64 : 0));
+      of_blue[at / 64][at % 64] = uint8_t(pixel);
+    }
+  }
+};
+inline const InterleaveTable& interleave_table(bool mirror) {
+  static const InterleaveTable tables[2] = {InterleaveTable(false), InterleaveTable(true)};
+  return tables[mirror];
+}
+// And back: byte c of each pixel, from the first two vectors of 64 and from the third.
+struct SplitTable {
+  alignas(64) std::array<std::array<uint8_t, 64>, 3> place;
+  SplitTable() {
+    for (size_t c = 0; c < 3; ++c)
+      for (size_t i = 0; i < 64; ++i) place[c][i] = uint8_t((3 * i + c) % 128);
+  }
+};
+inline const SplitTable& split_table() {
+  static const SplitTable table;
+  return table;
+}
+}  // namespace tessera
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
+
+using V = __m512i;
+HWY_INLINE V load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+
+// Of 256 bytes those at `index`; `upper` are its lanes of 128 and more.
+HWY_INLINE V look_up(const std::array<uint8_t, 256>& table, V index, __mmask64 upper) {
+  const V low = _mm512_permutex2var_epi8(load(table.data()), index, load(table.data() + 64));
+  const V high = _mm512_permutex2var_epi8(load(table.data() + 128), index, load(table.data() + 192));
+  return _mm512_mask_mov_epi8(low, upper, high);
+}
+
+// See HsvChange::apply. What one byte decides is looked up; OpenCV's (x ratio + 2048) >> 12 is a whole product and a rounded one of 16 bits;
+// float32 remains where two bytes meet on the way back, with the roundings of the other kernel. Bytes are widened and packed in place, so
+// that halves and quarters need no order of their own.
+void hsv_span(const uint8_t* rgb, int64_t pixels, int32_t, int32_t, int32_t, const HsvChange::Tables& tables, bool mirror, uint8_t* out) {
+  constexpr int64_t kLanes = 64;
+  const RatioTable &by_value = saturation_ratios(), &by_spread = hue_ratios();
+  const InterleaveTable& join = interleave_table(mirror);
+  const SplitTable& split = split_table();
+  alignas(64) uint8_t rest[3 * kLanes] = {};
+  const V zero = _mm512_setzero_si512();
+  const __m512 unit = _mm512_set1_ps(1.0f / 255.0f), one = _mm512_set1_ps(1.0f), full = _mm512_set1_ps(255.0f);
+  // Lanes of the third vector of pixels: c + 3 i >= 128. Blue's place in the three vectors to be written.
+  constexpr __mmask64 kThird[3] = {~0ull << 43, ~0ull << 43, ~0ull << 42};
+  constexpr __mmask64 kBlue[3] = {0x4924924924924924ull, 0x2492492492492492ull, 0x9249249249249249ull};
+
+  for (int64_t at = 0; at < pixels; at += kLanes) {
+    const int64_t count = std::min(kLanes, pixels - at);
+    const uint8_t* from = rgb + at * 3;
+    if (count < kLanes) {
+      std::memcpy(rest, from, size_t(count) * 3);
+      from = rest;
+    }
+    const V in0 = load(from), in1 = load(from + 64), in2 = load(from + 128);
+    const auto channel = [&](size_t c) HWY_ATTR {
+      const V place = load(split.place[c].data());
+      return _mm512_mask_permutexvar_epi8(_mm512_permutex2var_epi8(in0, place, in1), kThird[c], place, in2);
+    };
+    V r = channel(0), g = channel(1), b = channel(2);
+    const V value = _mm512_max_epu8(r, _mm512_max_epu8(g, b)), spread = _mm512_sub_epi8(value, _mm512_min_epu8(r, _mm512_min_epu8(g, b)));
+    const __mmask64 is_r = _mm512_cmpeq_epi8_mask(value, r), is_g = _mm512_cmpeq_epi8_mask(value, g);
+    const auto by_highest = [&](V if_r, V if_g, V if_b) HWY_ATTR {
+      return _mm512_mask_mov_epi8(_mm512_mask_mov_epi8(if_b, is_g, if_g), is_r, if_r);
+    };
+    const V plus = by_highest(g, b, r), minus = by_highest(b, r, g), turns = by_highest(zero, _mm512_set1_epi8(2), _mm512_set1_epi8(4));
+
+    const __mmask64 bright = _mm512_movepi8_mask(value), wide = _mm512_movepi8_mask(spread);
+    const V s_whole = look_up(by_value.whole, value, bright), s_low = look_up(by_value.fraction_low, value, bright),
+            s_high = look_up(by_value.fraction_high, value, bright);
+    const V h_whole = look_up(by_spread.whole, spread, wide), h_low = look_up(by_spread.fraction_low, spread, wide),
+            h_high = look_up(by_spread.fraction_high, spread, wide);
+    V saturations[2], hues[2];
+    for (int half = 0; half < 2; ++half) {
+      const auto pairs = [&](V low, V high) HWY_ATTR { return half == 0 ? _mm512_unpacklo_epi8(low, high) : _mm512_unpackhi_epi8(low, high); };
+      const auto scaled = [&](V x, V whole, V fraction) HWY_ATTR {
+        return _mm512_add_epi16(_mm512_mullo_epi16(x, whole), _mm512_mulhrs_epi16(_mm512_slli_epi16(x, 3), fraction));
+      };
+      const V x = pairs(spread, zero);
+      saturations[half] = scaled(x, pairs(s_whole, zero), pairs(s_low, s_high));
+      const V difference = _mm512_maddubs_epi16(pairs(plus, minus), _mm512_set1_epi16(int16_t(0xFF01)));  // plus - minus
+      const V numerator = _mm512_add_epi16(difference, _mm512_mullo_epi16(x, pairs(turns, zero)));
+      hues[half] = _mm512_add_epi16(scaled(numerator, pairs(h_whole, zero), pairs(h_low, h_high)), _mm512_set1_epi16(HsvChange::kHueOffset));
+    }
+    const V saturation = _mm512_packus_epi16(saturations[0], saturations[1]), hue = _mm512_packus_epi16(hues[0], hues[1]);
+
+    const __mmask64 upper_hue = _mm512_movepi8_mask(hue);
+    const V v1 = look_up(tables.value, value, bright), hi = look_up(tables.highest, value, bright);
+    const V s1 = look_up(tables.saturation, saturation, _mm512_movepi8_mask(saturation));
+    V share[4];
+    for (size_t k = 0; k < 4; ++k) share[k] = look_up(tables.share[k], hue, upper_hue);
+    const V which = look_up(tables.channels, hue, upper_hue);
+
+    V middle[2], low[2];
+    for (int half = 0; half < 2; ++half) {
+      const auto pairs = [&](V a, V c) HWY_ATTR { return half == 0 ? _mm512_unpacklo_epi8(a, c) : _mm512_unpackhi_epi8(a, c); };
+      const V v16 = pairs(v1, zero), s16 = pairs(s1, zero), low16 = pairs(share[0], share[1]), high16 = pairs(share[2], share[3]);
+      V m[2], l[2];
+      for (int k = 0; k < 2; ++k) {
+        const auto quads = [&](V a, V c) HWY_ATTR { return k == 0 ? _mm512_unpacklo_epi16(a, c) : _mm512_unpackhi_epi16(a, c); };
+        const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(quads(v16, zero)), unit), s = _mm512_mul_ps(_mm512_cvtepi32_ps(quads(s16, zero)), unit);
+        const auto whole = [&](__m512 x) HWY_ATTR { return _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_mul_ps(v, _mm512_sub_ps(one, x)), full)); };
+        m[k] = whole(_mm512_mul_ps(s, _mm512_castsi512_ps(quads(low16, high16))));
+        l[k] = whole(s);
+      }
+      middle[half] = _mm512_packs_epi32(m[0], m[1]), low[half] = _mm512_packs_epi32(l[0], l[1]);
+    }
+    const V mid = _mm512_packus_epi16(middle[0], middle[1]), lo = _mm512_packus_epi16(low[0], low[1]);
+    const auto chosen = [&](int c) HWY_ATTR {
+      const auto has = [&](int bit) HWY_ATTR { return _mm512_test_epi8_mask(which, _mm512_set1_epi8(int8_t(1 << bit))); };
+      return _mm512_mask_mov_epi8(_mm512_mask_mov_epi8(hi, has(c), mid), has(c + 3), lo);
+    };
+    r = chosen(0), g = chosen(1), b = chosen(2);
+
+    uint8_t* const to = count < kLanes ? rest : out + (mirror ? pixels - at - kLanes : at) * 3;
+    for (size_t k = 0; k < 3; ++k) {
+      const V two = _mm512_permutex2var_epi8(r, load(join.of_two[k].data()), g);
+      _mm512_storeu_si512(to + 64 * k, _mm512_mask_permutexvar_epi8(two, kBlue[k], load(join.of_blue[k].data()), b));
+    }
+    if (count < kLanes) std::memcpy(mirror ? out : out + at * 3, mirror ? rest + (kLanes - count) * 3 : rest, size_t(count) * 3);
+  }
+}
+
+#else
+
 // See HsvChange::apply. Bytes are handled a whole vector at a time, the arithmetic between in float32 lanes, where all of it is exact or
 // rounded as OpenCV rounds: the tables of OpenCV are replaced by what they tabulate, round(1044480 / V) and round(122880 / diff). Of the
 // way back only the middle and the lowest channel need arithmetic; the sector of the hue says which channel is which.
-void hsv_span(const uint8_t* rgb, int64_t pixels, int32_t hue_shift, int32_t saturation_gain, int32_t value_gain, bool mirror, uint8_t* out) {
+void hsv_span(const uint8_t* rgb, int64_t pixels, int32_t hue_shift, int32_t saturation_gain, int32_t value_gain, const HsvChange::Tables&,
+              bool mirror, uint8_t* out) {
   const hn::ScalableTag<uint8_t> d8;
   const hn::ScalableTag<int16_t> d16;
   const hn::ScalableTag<int32_t> di;
@@ -134,6 +294,8 @@ void hsv_span(const uint8_t* rgb, int64_t pixels, int32_t hue_shift, int32_t sat
   }
 }
 
+#endif
+
 }  // namespace HWY_NAMESPACE
 }  // namespace tessera
 HWY_AFTER_NAMESPACE();
@@ -171,10 +333,24 @@ std::array<uint8_t, 3> rgb_to_hsv(uint8_t r, uint8_t g, uint8_t b) {
 }
 
 HsvChange::HsvChange(const HsvDraw& draw)
-    : hue_shift_(whole_shift(draw.hue)), saturation_gain_(gain(draw.saturation)), value_gain_(gain(draw.value)) {}
+    : hue_shift_(whole_shift(draw.hue)), saturation_gain_(gain(draw.saturation)), value_gain_(gain(draw.value)) {
+  const auto gained = [](size_t x, int32_t gain) { return uint8_t(std::min((int32_t(x) * gain) >> kHsvGainBits, 255)); };
+  for (size_t x = 0; x < 256; ++x) {
+    tables_.value[x] = gained(x, value_gain_);
+    tables_.saturation[x] = gained(x, saturation_gain_);
+    tables_.highest[x] = uint8_t(float(tables_.value[x]) * (1.0f / 255.0f) * 255.0f);
+    const int hue = (int(x) - kHueOffset + hue_shift_ + 360) % 180;
+    const float h6 = float(hue) * (6.0f / 180.0f), sector = std::floor(h6), part = h6 - sector;
+    const auto share = std::bit_cast<uint32_t>(int(sector) % 2 != 0 ? part : 1 - part);
+    for (size_t k = 0; k < 4; ++k) tables_.share[k][x] = uint8_t(share >> 8 * k);
+    // Sectors 0..5: red hi mid lo lo mid hi, green mid hi hi mid lo lo, blue lo lo mid hi hi mid.
+    constexpr uint8_t kMiddle[6] = {2, 1, 4, 2, 1, 4}, kLowest[6] = {4, 4, 1, 1, 2, 2};
+    tables_.channels[x] = uint8_t(kMiddle[size_t(sector)] | kLowest[size_t(sector)] << 3);
+  }
+}
 
 void HsvChange::apply(const uint8_t* rgb, int64_t pixels, bool mirror, uint8_t* out) const {
-  if (pixels > 0) HWY_DYNAMIC_DISPATCH(hsv_span)(rgb, pixels, hue_shift_, saturation_gain_, value_gain_, mirror, out);
+  if (pixels > 0) HWY_DYNAMIC_DISPATCH(hsv_span)(rgb, pixels, hue_shift_, saturation_gain_, value_gain_, tables_, mirror, out);
 }
 
 void augment_hsv(Image& image, const HsvDraw& draw) {

@@ -33,8 +33,18 @@ class HsvChange {
   int32_t saturation_gain() const { return saturation_gain_; }  // in fixed point
   int32_t value_gain() const { return value_gain_; }
 
+  // What becomes of each byte, for CPUs that look up 256 bytes in registers.
+  struct alignas(64) Tables {
+    std::array<uint8_t, 256> value, saturation;         // new ones
+    std::array<uint8_t, 256> highest;                   // by old value: the highest channel on the way back
+    std::array<std::array<uint8_t, 256>, 4> share;      // by kHueOffset + hue as found: bytes of the middle channel's float share
+    std::array<uint8_t, 256> channels;                  // the same: which channel is the middle (bits 0 to 2: red, green, blue) and the lowest (3 to 5)
+  };
+  static constexpr int kHueOffset = 64;  // hues are found as -30 .. 150
+
  private:
   int32_t hue_shift_, saturation_gain_, value_gain_;
+  Tables tables_;
 };
 void augment_hsv(Image& image, const HsvDraw& draw);  // in place
 
