@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "data/transforms/affine.h"
@@ -83,9 +84,10 @@ void warp_span(const uint8_t* source, int32_t pitch, int32_t x0, int32_t x1, flo
 }
 
 // One output row when the axes keep their directions: the two source rows are blended first (values [begin, end) into `blend`, which has
-// room for a vector more), then pixel k is blended between blend[offset[k]] and the pixel after it. share_x holds each share four times.
+// room for two vectors more), then pixel k is blended between blend[offset[k]] and the pixel after it by its share, of which a vector more may
+// be read. `picks`, if not null: of each five pixels their fifteen places behind the first one's offset, and one more byte.
 void warp_row(const uint8_t* upper, const uint8_t* lower, float share_y, int32_t begin, int32_t end, const int32_t* offset,
-              const float* share_x, int32_t count, float* blend, uint8_t* out) {
+              const float* shares, [[maybe_unused]] const uint8_t* picks, int32_t count, float* blend, uint8_t* out) {
   const hn::ScalableTag<float> df;
   const hn::Rebind<int32_t, decltype(df)> di;
   const hn::Rebind<uint8_t, decltype(df)> d8;
@@ -102,34 +104,53 @@ void warp_row(const uint8_t* upper, const uint8_t* lower, float share_y, int32_t
   for (int32_t k = 0; k < count; ++k)
     for (int c = 0; c < 3; ++c, ++out) {
       const float* p = blend + offset[k] + c;
-      *out = uint8_t(std::lrint(p[0] + share_x[4 * k] * (p[3] - p[0])));
+      *out = uint8_t(std::lrint(p[0] + shares[k] * (p[3] - p[0])));
     }
 #else
   const hn::FixedTag<float, 4> pf;
   const hn::FixedTag<uint32_t, 4> pu;
   const hn::FixedTag<uint8_t, 4> p8;
   int32_t k = 0;
-#if HWY_CAP_GE512  // four pixels at a time
+#if HWY_CAP_GE512
   const hn::FixedTag<float, 8> hf;
   const hn::FixedTag<float, 16> qf;
   const hn::FixedTag<uint32_t, 16> qu;
   const hn::FixedTag<uint8_t, 16> q8;
+#if HWY_ARCH_X86
+  // Five pixels at a time: their taps lie within 32 values unless the picture shrinks to less than half.
+  if (picks != nullptr) {
+    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 4), next = _mm512_set1_epi32(3);
+    for (; k + 6 <= count; k += 5, picks += 16, out += 15) {  // writes 16 bytes; the next pixel replaces the last
+      const float* const p = blend + offset[k];
+      const __m512 near = _mm512_loadu_ps(p), far = _mm512_loadu_ps(p + 16);
+      const __m512i pick = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(picks)));
+      const __m512 a = _mm512_permutex2var_ps(near, pick, far), b = _mm512_permutex2var_ps(near, _mm512_add_epi32(pick, next), far);
+      const __m512 share = _mm512_permutexvar_ps(spread, _mm512_loadu_ps(shares + k));
+      const __m512 value = _mm512_add_ps(a, _mm512_mul_ps(share, _mm512_sub_ps(b, a)));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(_mm512_castps_si512(_mm512_add_ps(value, _mm512_set1_ps(kRounding)))));
+    }
+  }
+#endif
+  // Four pixels at a time, from anywhere.
   HWY_ALIGN static constexpr uint8_t kPack[16] = {0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 15, 15, 15};
   const auto pack = hn::Load(q8, kPack);
+  HWY_ALIGN static constexpr int32_t kEachFour[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+  const auto each_four = hn::SetTableIndices(qf, kEachFour);
   const auto taps = [&](const float* p, const int32_t* o) HWY_ATTR {
     return hn::Combine(qf, hn::Combine(hf, hn::LoadU(pf, p + o[3]), hn::LoadU(pf, p + o[2])),
                        hn::Combine(hf, hn::LoadU(pf, p + o[1]), hn::LoadU(pf, p + o[0])));
   };
   for (; k + 6 <= count; k += 4, out += 12) {  // writes 16 bytes; the next pixels replace the last four
     const auto a = taps(blend, offset + k), b = taps(blend + 3, offset + k);
-    const auto value = hn::Add(a, hn::Mul(hn::LoadU(qf, share_x + 4 * k), hn::Sub(b, a)));
+    const auto share = hn::TableLookupLanes(hn::LoadU(qf, shares + k), each_four);
+    const auto value = hn::Add(a, hn::Mul(share, hn::Sub(b, a)));
     const auto bytes4 = hn::TruncateTo(q8, hn::BitCast(qu, hn::Add(value, hn::Set(qf, kRounding))));
     hn::StoreU(hn::TableLookupBytes(bytes4, pack), q8, out);
   }
 #endif
   const auto pixel = [&](int32_t at) HWY_ATTR {
     const auto a = hn::LoadU(pf, blend + offset[at]), b = hn::LoadU(pf, blend + offset[at] + 3);
-    const auto value = hn::Add(a, hn::Mul(hn::LoadU(pf, share_x + 4 * at), hn::Sub(b, a)));
+    const auto value = hn::Add(a, hn::Mul(hn::Set(pf, shares[at]), hn::Sub(b, a)));
     return hn::TruncateTo(p8, hn::BitCast(pu, hn::Add(value, hn::Set(pf, kRounding))));
   };
   for (; k + 1 < count; ++k, out += 3) hn::StoreU(pixel(k), p8, out);
@@ -186,6 +207,17 @@ Range solve(float a, float c, double low, double high, int n) {
 Range intersect(Range a, Range b) {
   const Range r{std::max(a.begin, b.begin), std::min(a.end, b.end)};
   return r.begin < r.end ? r : Range{0, 0};
+}
+
+// The picks of warp_row for these offsets; none where the taps of five pixels lie too far apart.
+void find_picks(std::span<const int32_t> offset, std::vector<uint8_t>& picks) {
+  picks.clear();
+  for (size_t k = 0; k + 5 <= offset.size(); k += 5) {
+    if (offset[k + 4] - offset[k] + 5 > 31) return picks.clear();
+    for (size_t i = 0; i < 5; ++i)
+      for (int32_t c = 0; c < 3; ++c) picks.push_back(uint8_t(offset[k + i] - offset[k] + c));
+    picks.push_back(0);
+  }
 }
 
 // Two neighbouring rows of a canvas in memory, of which output rows in order need one after the other.
@@ -296,15 +328,17 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
   while (touched.begin < touched.end && !touches(touched.end - 1)) --touched.end;
   const size_t count = size_t(touched.end - touched.begin);
   std::vector<int32_t> column(count), offset(count);  // left tap of each pixel: on the canvas; in bytes from the first of all
-  std::vector<float> share(4 * count);
+  constexpr size_t kVector = 16;  // the longest of any target
+  std::vector<float> share(count + kVector);
   for (size_t k = 0; k < count; ++k) {
     const float sx = position(touched.begin + int(k)), whole = std::floor(sx);
     column[k] = int32_t(whole);
     offset[k] = (column[k] - column[0]) * 3;
-    std::fill_n(share.begin() + int64_t(4 * k), 4, sx - whole);
+    share[k] = sx - whole;
   }
   const int first = count == 0 ? 0 : column.front(), bytes = count == 0 ? 0 : offset.back() + 6;
-  std::vector<float> blend(size_t(bytes) + 16);
+  std::vector<float> blend(size_t(bytes) + 2 * kVector);
+  std::vector<uint8_t> picks;
   RowPair rows(source, first, first + bytes / 3);
 
   Columns pictures, made;  // of the last row
@@ -325,6 +359,7 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
       pictures = now;
       made.begin = int(std::lower_bound(column.begin(), column.end(), now.begin - 1) - column.begin());
       made.end = int(std::lower_bound(column.begin(), column.end(), now.end) - column.begin());
+      find_picks(std::span(offset).subspan(size_t(made.begin), size_t(std::max(made.end - made.begin, 0))), picks);
     }
     if (made.empty()) {
       sink.done(y, row, {});
@@ -334,8 +369,8 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
     const float floor_y = std::floor(sy);
     const auto [upper, lower] = rows.at(int(floor_y));
     HWY_DYNAMIC_DISPATCH(warp_row)
-    (upper, lower, sy - floor_y, offset[k], offset[size_t(made.end) - 1] + 6, offset.data() + k, share.data() + 4 * k,
-     made.end - made.begin, blend.data(), row + size_t(touched.begin + made.begin) * 3);
+    (upper, lower, sy - floor_y, offset[k], offset[size_t(made.end) - 1] + 6, offset.data() + k, share.data() + k,
+     picks.empty() ? nullptr : picks.data(), made.end - made.begin, blend.data(), row + size_t(touched.begin + made.begin) * 3);
     sink.done(y, row, {touched.begin + made.begin, touched.begin + made.end});
   }
 }
