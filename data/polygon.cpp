@@ -153,7 +153,8 @@ PixelBox fill_polygon(std::span<const PixelPoint> polygon, uint8_t* plane, int h
     const int64_t ya = leaves && !flat ? clipped.y1 : edge.y1, yb = leaves && !flat ? clipped.y2 : edge.y2;
     const int64_t xa = clipped.x1 * kOne, xb = clipped.x2 * kOne;
     Slope s;
-    s.dx = (xb - xa) / (yb - ya);
+    const int64_t rows = yb - ya;
+    s.dx = rows == 1 ? xb - xa : rows == -1 ? xa - xb : (xb - xa) / rows;  // most edges have one; divisions take their time
     s.y_top = int(std::min(edge.y1, edge.y2));
     s.y_bottom = int(std::max(edge.y1, edge.y2));
     if (s.y_bottom <= 0 || s.y_top > bottom) continue;

@@ -90,8 +90,12 @@ void transform_instances(std::vector<Instance>& instances, const Matrix3& m, dou
   for (Instance& i : instances) {
     for (Point& p : i.polygon) {
       const float x = m[0] * p.x + m[1] * p.y + m[2], y = m[3] * p.x + m[4] * p.y + m[5];
-      const float z = plain ? 1.0f : m[6] * p.x + m[7] * p.y + m[8];
-      p = {x / z, y / z};
+      if (plain) {
+        p = {x, y};
+      } else {
+        const float z = m[6] * p.x + m[7] * p.y + m[8];
+        p = {x / z, y / z};
+      }
     }
     const BoxXyxy before = i.box;
     i.box = inside_box(i.polygon, w, h);

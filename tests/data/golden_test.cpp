@@ -2,6 +2,7 @@
 #include "tests/support/golden.h"
 
 #include <doctest/doctest.h>
+#include <hwy/targets.h>
 
 #include <algorithm>
 #include <cmath>
@@ -223,6 +224,28 @@ TEST_CASE("HSV: every length, and mirrored, as pixel by pixel") {
     REQUIRE(std::equal(out.begin(), out.begin() + 3 * n, single.begin()));
     for (int x = 0; x < n; ++x) REQUIRE(std::memcmp(&mirrored[size_t(3 * (n - 1 - x))], &single[size_t(3 * x)], 3) == 0);
   }
+}
+
+TEST_CASE("change of colours: every kernel gives the same bytes") {
+  std::vector<uint8_t> rgb(3 * 40000);
+  Rng rng(3, RngPurpose::kTest, 1);
+  for (uint8_t& v : rgb) v = uint8_t(rng.below(256));
+  const int64_t targets = hwy::SupportedTargets();
+  for (const HsvDraw& draw : {HsvDraw{0, 0, 0}, HsvDraw{0.015, 0.7, 0.4}, HsvDraw{-0.01, -0.6, -0.3}, HsvDraw{0.5, 1, 1}, HsvDraw{-1, -1, 0.1}})
+    for (const bool mirror : {false, true})
+      for (const int64_t pixels : {int64_t(1), int64_t(63), int64_t(64), int64_t(1000), int64_t(40000)}) {
+        const HsvChange change(draw);
+        std::vector<uint8_t> first;
+        for (int64_t left = targets; left != 0; left &= left - 1) {  // one target after the other
+          hwy::SetSupportedTargetsForTest(left & -left);
+          std::vector<uint8_t> out(size_t(pixels) * 3 + 1, 77);
+          change.apply(rgb.data(), pixels, mirror, out.data());
+          CHECK(out.back() == 77);
+          if (first.empty()) first = out;
+          CHECK(out == first);
+        }
+        hwy::SetSupportedTargetsForTest(0);
+      }
 }
 
 TEST_CASE("golden flips") {
