@@ -189,13 +189,13 @@ void ObservingBackend::bce_with_logits_backward(RowsView x, RowsView target, con
 void ObservingBackend::bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, void* result) {
   int64_t bytes = 0;
   for (const RowsView& map : x) bytes += sum(map);
-  observe({kLoss, 0, bytes}, [&] { inner_.bce_with_labels(x, label, score, result); });
+  observe({kLoss, 0, double(bytes)}, [&] { inner_.bce_with_labels(x, label, score, result); });
 }
 void ObservingBackend::bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score,
                                                 const void* scale, std::span<const RowsView> dx) {
   int64_t bytes = 0;
   for (const RowsView& map : x) bytes += 2 * sum(map);
-  observe({kLoss, 0, bytes}, [&] { inner_.bce_with_labels_backward(x, label, score, scale, dx); });
+  observe({kLoss, 0, double(bytes)}, [&] { inner_.bce_with_labels_backward(x, label, score, scale, dx); });
 }
 void ObservingBackend::ciou_loss(RowsView boxes, RowsView target, const void* weight, void* ciou, void* result) {
   observe({kLoss, 0, sum(boxes, target)}, [&] { inner_.ciou_loss(boxes, target, weight, ciou, result); });
@@ -227,7 +227,7 @@ void ObservingBackend::mask_loss_backward(RowsView coefficients, ImageView proto
 void ObservingBackend::assign(const AssignInput& in, const AssignParams& params, int32_t* target, float* score) {
   double bytes = 0;
   for (const AnchorLevel& level : in.levels) bytes += sum(level.box, level.cls);
-  observe({kLoss, 0, bytes}, [&] { inner_.assign(in, params, target, score); });
+  observe({kLoss, 0, double(bytes)}, [&] { inner_.assign(in, params, target, score); });
 }
 void ObservingBackend::collect_positives(const AssignInput& in, const int32_t* mask_ids, const int32_t* target, const float* score,
                                          const PositivesParams& params, const PositivesView& out) {
@@ -239,7 +239,7 @@ void ObservingBackend::collect_positives(const AssignInput& in, const int32_t* m
 void ObservingBackend::detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
   double bytes = double(in.images() * params.max_detections * (kDetectionColumns + 2 * in.masks())) * sizeof(float);
   for (const DetectLevel& level : in.levels) bytes += sum(level.cls);
-  observe({kPointwise, 0, bytes}, [&] { inner_.detect(in, params, detections, coefficients); });
+  observe({kPointwise, 0, double(bytes)}, [&] { inner_.detect(in, params, detections, coefficients); });
 }
 void ObservingBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
   // Every cell under a patch is multiplied once.

@@ -62,7 +62,9 @@ class SilentBackend : public ObservingBackend {
   void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool) override {
     take(inner().conv_transpose2x2_scratch(ConvPass::kBackwardWeight, x, dw, dy));
   }
-  int64_t thread_scratch_bytes() const { return thread_scratch_; }  // of each thread, the most that any call asked for
+  // Of each thread, the most that any call asked for since.
+  void reset_thread_scratch() { thread_scratch_ = 0; }
+  int64_t thread_scratch_bytes() const { return thread_scratch_; }
 
  protected:
   void observe(const OpCost&, const std::function<void()>&) override {}

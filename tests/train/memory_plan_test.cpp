@@ -26,6 +26,7 @@ TEST_CASE("memory plan: grows with batch and image, finds the largest batch that
   const AllocatorStats before = host_allocator().stats();
   const int64_t resident = resident_bytes();
   int64_t last = 0;
+  const int64_t first = plan.peak_bytes(1);
   for (const int64_t batch : {1, 2, 3, 4, 8, 16}) {
     const int64_t peak = plan.peak_bytes(batch);
     CHECK(peak > last);
@@ -49,6 +50,7 @@ TEST_CASE("memory plan: grows with batch and image, finds the largest batch that
   }
   CHECK(plan.largest_batch(plan.peak_bytes(1) - (int64_t{64} << 20), 64) == 0);
   CHECK(plan.largest_batch(std::numeric_limits<int64_t>::max() - 1, 24) == 24);
+  CHECK(plan.peak_bytes(1) == first);  // whatever was asked before
 }
 
 TEST_CASE("memory plan: what does not fit is refused with the batch that does") {
@@ -62,6 +64,7 @@ TEST_CASE("memory plan: what does not fit is refused with the batch that does") 
   } catch (const Error& e) {
     CHECK(e.code() == ErrorCode::kMemory);
     CHECK(e.message().find("the test leaves") != std::string::npos);
+    INFO(e.hint());
     CHECK(e.hint().starts_with("--batch 6 would fit"));
     CHECK(e.hint().ends_with("--recompute true needs less"));
   }

@@ -151,6 +151,7 @@ struct MemoryPlan::Rehearsal {
     CachingAllocator& allocator = backend.allocator();
     allocator.trim();
     allocator.reset_peaks();
+    backend.reset_thread_scratch();
     train(batch, 2);
     if (request.val_images > 0) {
       const int64_t images = std::min(2 * batch, request.val_images);
