@@ -16,7 +16,7 @@ program=${TESSERA_PROGRAM:-build/release/bin/tessera}
 bench/peers/setup.sh "$peers" >&2
 export YOLO_CONFIG_DIR="$peers/config" YOLO_OFFLINE=true OMP_NUM_THREADS=2
 models="$peers/models640"
-tcmalloc=$(ldconfig -p | awk '/libtcmalloc_minimal.so.4/ {print $NF; exit}')
+tcmalloc=$(ldconfig -p | awk '/libtcmalloc_minimal.so.4/ && !n++ {print $NF}')
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
