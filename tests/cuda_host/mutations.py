@@ -31,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Changes that are no mistakes, as --list prints them, and why nobody can tell the difference.
 EQUIVALENT = {
-    "columns.cuh merge_chunks_kernel: for (int first = t / kMergeChannels; first < chunks; first += kTogether * kLanes) { [< to <=]":
+    "columns.cuh merge_chunks_kernel: for (int first = t / kMergeChannels; first < chunks; first += kMergeTogether * kLanes) { [< to <=]":
         "the round more joins neutral parts",
     "conv_patch.cu conv_patch_kernel: if (piece >= x.c) break; [>= to >]":
         "the piece more is read (in the tests from a guard) and not multiplied",
@@ -58,8 +58,6 @@ EQUIVALENT = {
     "conv_stem.cu fill: if (at < kLines * kLine) (&v[0][0])[at] = read[i]; [< to <=]":
         "the number more lies in the padding of the patch",
     "conv_stem.cu stem_kernel: for (int out = 0; out < y.c; out += kOuts) { [< to <=]": "the round more has no results",
-    "conv_stem.cu stem_kernel: for (int first = 0; first < kAcross && first_col + first < y.w; first += 16) { [no. 2 < to <=]":
-        "the pixels more are not stored",
     "class_loss.cu for_each_labelled_pack: for (int m = 1; m < int(kMostMaps); ++m) { [< to <=]": "there is never a map more",
     "class_loss.cu for_each_labelled_pack: const bool here = p.labelled >= 0 && p.labelled < N; [no. 2 < to <=]":
         "no entry of the pack has that number",
