@@ -58,6 +58,8 @@ EQUIVALENT = {
     "conv_stem.cu fill: if (at < kLines * kLine) (&v[0][0])[at] = read[i]; [< to <=]":
         "the number more lies in the padding of the patch",
     "conv_stem.cu stem_kernel: for (int out = 0; out < y.c; out += kOuts) { [< to <=]": "the round more has no results",
+    "losses.cu mask_prototypes_backward_kernel: __syncthreads();  // the list is free for the next items [dropped]":
+        "the list is written behind the next round's first barrier, counts are not read behind the second",
     "class_loss.cu for_each_labelled_pack: for (int m = 1; m < int(kMostMaps); ++m) { [< to <=]": "there is never a map more",
     "class_loss.cu for_each_labelled_pack: const bool here = p.labelled >= 0 && p.labelled < N; [no. 2 < to <=]":
         "no entry of the pack has that number",
