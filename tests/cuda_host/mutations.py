@@ -49,8 +49,6 @@ EQUIVALENT = {
     "losses.cu logit: for (int channel = lane * N; channel < k; channel += kGroup * N) { [< to <=]": "the pack more has no numbers",
     "losses.cu mask_prototypes_backward_kernel: for (int first = 0; first < m.items.count; first += kLooks * kThreads) { [< to <=]":
         "the round more finds no item",
-    "norm.cu apply_kernel: if (row >= at.end) return; [>= to >]":
-        "the rows more are read (in the tests from a guard) and not stored",
     "conv_stem.cu fill: for (int first = int(threadIdx.x); first < kLines * kLine; first += kTogether * kThreads) { [< to <=]":
         "no thread's first number is the one past the end",
     "conv_stem.cu fill: const bool inside = at < kLines * kLine && unsigned(row) < unsigned(x.h) && "
