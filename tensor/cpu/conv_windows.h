@@ -1,7 +1,7 @@
 // Convolutions of narrow images as products of matrices. Rows shorter than a tile leave most of its registers empty and sums of
 // filters in memory for a few pixels at a time; so the window of every output pixel is copied into a row of a matrix, and the
-// pixels of all images are multiplied together. Sums keep their order: the results have the bits of the direct kernels, but for
-// filter gradients, whose partitions differ.
+// pixels of all images are multiplied together. Sums keep the order of taps and channels; filter gradients have partitions of their
+// own.
 #pragma once
 
 #include "tensor/views.h"
