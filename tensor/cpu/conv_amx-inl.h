@@ -131,6 +131,14 @@ void finish_tile_rows(const RowJob<T>& j, int64_t first, int64_t count, const fl
   }
 }
 
+// Share `part` of `parts` of what `ahead` names.
+inline void fetch(const Ahead& ahead, int64_t part, int64_t parts) {
+  const int64_t end = (part + 1) * ahead.pixels / parts;
+  for (int64_t p = part * ahead.pixels / parts; p < end; ++p) {
+    for (int64_t b = 0; b < ahead.bytes; b += kLineBytes) __builtin_prefetch(ahead.p + p * ahead.pitch + b, 0, 2);
+  }
+}
+
 // Pixels beyond the last are never read: the last tile of a row starts earlier and repeats some, which are not stored twice; a row
 // shorter than a tile has tiles of its own height.
 template <class Tiles, int NV>

@@ -27,10 +27,6 @@ constexpr int max_rows(int vectors) {
   return kManyRegisters ? many[vectors] : few[std::min(vectors, 3)];
 }
 
-// Whether a tile that runs first over its input also fetches, from memory into L2, that of the tile after the next and the next
-// output. In bf16 and with AVX2 it costs what it gives.
-constexpr bool kFetchesFar = kManyRegisters && kDeep == 1;
-
 // Largest tile, in vectors of sums.
 constexpr int kTileVectors = 32;
 
@@ -49,13 +45,38 @@ HWY_NOINLINE void finish_tile(const RowJob<T>& j, int64_t first, int64_t count, 
   }
 }
 
-// Share `part` of `parts` of what `ahead` names.
-HWY_INLINE void fetch(const Ahead& ahead, int64_t part, int64_t parts) {
-  const int64_t end = (part + 1) * ahead.pixels / parts;
-  for (int64_t p = part * ahead.pixels / parts; p < end; ++p) {
-    for (int64_t b = 0; b < ahead.bytes; b += kLineBytes) __builtin_prefetch(ahead.p + p * ahead.pitch + b, 0, 2);
-  }
+// Note [Fetches]: what is not in L1 yet is asked for a line at a time beside the steps of the multiply-adds, in two streams: the input of
+// the next tile into L1; into L2 first the output of this tile, then the input of the tile after the next, or what RowJob::ahead names.
+// In bursts they fill the few buffers for misses, and the loads behind them wait. Asking twice, or past the end, costs next to nothing.
+constexpr int64_t kSteps = kLine<T> / kDeep;  // multiply-adds that read a line of a pixel
+
+// A stream: one line for each step.
+struct Lines {
+  const char* p;
+  int64_t step;  // bytes
+};
+HWY_INLINE Lines lines_of(const T* p, int64_t step) {
+  return {reinterpret_cast<const char*>(p), step * int64_t(sizeof(T))};
 }
+
+// Hands out what `ahead` names, kSteps lines at a time: the first line of every pixel, then the second, ...
+class AheadLines {
+ public:
+  explicit AheadLines(const Ahead& ahead) : ahead_(ahead), left_(ahead.bytes > 0 ? ahead.pixels : 0) {}
+  bool empty() const { return left_ <= 0; }
+  Lines next() {
+    if (empty()) return {ahead_.p, 0};
+    const Lines lines{ahead_.p + line_ + (ahead_.pixels - left_) * ahead_.pitch, ahead_.pitch};
+    left_ -= kSteps;
+    if (left_ <= 0 && (line_ += kLineBytes) < ahead_.bytes) left_ = ahead_.pixels;
+    return lines;
+  }
+
+ private:
+  const Ahead& ahead_;
+  int64_t left_;      // pixels whose line has not been asked for
+  int64_t line_ = 0;  // offset in a pixel
+};
 
 // Note [Addresses]: the pixels of a tile are a run-time stride apart, which asks for more address registers than x86 has: compilers
 // keep one pointer per pixel and spill them in the inner loop. Five pixels share a base pointer here: +0, +step, +2 step, +4 step
@@ -66,16 +87,32 @@ HWY_INLINE void opaque(Address& value) {
   asm("" : "+r"(value));
 }
 
+template <int MR>
+constexpr int kBases = (MR + kRowsOfBase - 1) / kRowsOfBase;
+
+// One step: sums c of MR pixels and NV vectors += products of what lies at the pixels' bases a and at the weights w; moves both on.
 template <int MR, int NV>
-HWY_NOINLINE void tile(const RowJob<T>& j, int64_t first, float* sums) {
-  constexpr int kBases = (MR + kRowsOfBase - 1) / kRowsOfBase;
+HWY_INLINE void multiply_step(V (&c)[MR][NV], const T* (&a)[kBases<MR>], const T* HWY_RESTRICT& w, int64_t step, int64_t step3) {
+  Factors b[NV];
+#pragma GCC unroll 32
+  for (int v = 0; v < NV; ++v) b[v] = aligned_factors(w + v * kWidth * kDeep);
+#pragma GCC unroll 32
+  for (int m = 0; m < MR; ++m) {
+    const T* p = a[m / kRowsOfBase];
+    const int of = m % kRowsOfBase;
+    const Factors x = broadcast(p + (of == 3 ? step3 : of * step));
+#pragma GCC unroll 32
+    for (int v = 0; v < NV; ++v) c[m][v] = multiply_add(x, b[v], c[m][v]);
+  }
+#pragma GCC unroll 32
+  for (int g = 0; g < kBases<MR>; ++g) opaque(a[g] += kDeep);
+  w += NV * kWidth * kDeep;
+}
+
+template <int MR, int NV>
+HWY_NOINLINE void tile(const RowJob<T>& j, int64_t first, AheadLines& ahead, float* sums) {
   static_assert(MR * NV <= kTileVectors);
   T* y = j.y + first * j.y_step;
-#pragma GCC unroll 1
-  for (int m = 0; m < MR; ++m) {
-#pragma GCC unroll 32
-    for (int c = 0; c < NV * kWidth; c += kLine<T>) __builtin_prefetch(y + m * j.y_step + c, 1);
-  }
   if (j.residual) {
     const T* residual = j.residual + first * j.residual_step;
 #pragma GCC unroll 1
@@ -96,46 +133,37 @@ HWY_NOINLINE void tile(const RowJob<T>& j, int64_t first, float* sums) {
   const int64_t step = j.a_step;
   int64_t step3 = 3 * step;
   opaque(step3);
+  int64_t output = 0;  // channels whose lines have been asked for
   for (int64_t r = 0; r < j.kernel_rows; ++r, row += j.a_row) {
     const T* tap = row;
     for (int64_t t = 0; t < j.taps; ++t, tap += j.a_tap) {
       // See Note [Addresses].
-      const T* a[kBases];
+      const T* a[kBases<MR>];
 #pragma GCC unroll 32
-      for (int g = 0; g < kBases; ++g) a[g] = tap + kRowsOfBase * g * step;
-      for (int64_t k = 0; k < j.run;) {
-        int64_t end = j.run;
-        if (j.next_tile_ahead) {
-          end = std::min(j.run, k + kLine<T>);
-          const T* next = tap + MR * step + k;
-#pragma GCC unroll 1
-          for (int m = 0; m < MR; ++m, next += step) __builtin_prefetch(next);
-          if (kFetchesFar && j.second_tile_ahead) {
-#pragma GCC unroll 1
-            for (int m = 0; m < MR; ++m, next += step) __builtin_prefetch(next, 0, 2);
-          }
-          if (kFetchesFar && k < NV * kWidth) {
-            const T* out = y + MR * j.y_step + k;
-#pragma GCC unroll 1
-            for (int m = 0; m < MR; ++m, out += j.y_step) __builtin_prefetch(out, 0, 2);
-          }
+      for (int g = 0; g < kBases<MR>; ++g) a[g] = tap + kRowsOfBase * g * step;
+      int64_t k = 0;
+      // See Note [Fetches].
+      while (k < j.run && (j.next_tile_ahead || output < NV * kWidth || !ahead.empty())) {
+        const int64_t end = std::min(j.run, k + kLine<T>);
+        Lines next = lines_of(tap + k, 0), far = next;
+        if (j.next_tile_ahead) next = lines_of(tap + MR * step + k, step);
+        if (output < NV * kWidth) {
+          far = lines_of(y + output, j.y_step);
+          output += kLine<T>;
+        } else if (j.second_tile_ahead) {
+          far = lines_of(tap + 2 * MR * step + k, step);
+        } else if (!ahead.empty()) {
+          far = ahead.next();
         }
-        for (; k < end; k += kDeep, w += NV * kWidth * kDeep) {
-          Factors b[NV];
-#pragma GCC unroll 32
-          for (int v = 0; v < NV; ++v) b[v] = aligned_factors(w + v * kWidth * kDeep);
-#pragma GCC unroll 32
-          for (int m = 0; m < MR; ++m) {
-            const T* p = a[m / kRowsOfBase];
-            const int of = m % kRowsOfBase;
-            const Factors x = broadcast(p + (of == 3 ? step3 : of * step));
-#pragma GCC unroll 32
-            for (int v = 0; v < NV; ++v) c[m][v] = multiply_add(x, b[v], c[m][v]);
-          }
-#pragma GCC unroll 32
-          for (int g = 0; g < kBases; ++g) opaque(a[g] += kDeep);
+        for (; k < end; k += kDeep) {
+#pragma GCC unroll 2
+          for (int64_t f = 0; f < MR; f += kSteps, next.p += next.step) __builtin_prefetch(next.p);
+          __builtin_prefetch(far.p, 0, 2);
+          far.p += far.step;
+          multiply_step<MR, NV>(c, a, w, step, step3);
         }
       }
+      for (; k < j.run; k += kDeep) multiply_step<MR, NV>(c, a, w, step, step3);
     }
   }
   if (sums != nullptr) {
@@ -160,7 +188,7 @@ HWY_NOINLINE void tile(const RowJob<T>& j, int64_t first, float* sums) {
 
 template <int NV>
 void run_row(const RowJob<T>& j) {
-  using Tile = void (*)(const RowJob<T>&, int64_t, float*);
+  using Tile = void (*)(const RowJob<T>&, int64_t, AheadLines&, float*);
   static constexpr auto kTiles = []<int... M>(std::integer_sequence<int, M...>) {
     return std::array<Tile, sizeof...(M)>{&tile<M + 1, NV>...};
   }
@@ -170,11 +198,11 @@ void run_row(const RowJob<T>& j) {
   const int64_t low = j.pixels / tiles;
   const int64_t short_tiles = tiles - j.pixels % tiles;
   const bool finishes = j.silu || j.residual;
+  AheadLines ahead(j.ahead);
   HWY_ALIGN float sums[kTileVectors * kWidth];
   for (int64_t t = 0, p = 0; t < tiles; ++t) {
     const int64_t rows = low + (t >= short_tiles);
-    fetch(j.ahead, t, tiles);
-    kTiles[static_cast<size_t>(rows - 1)](j, p, finishes ? sums : nullptr);
+    kTiles[static_cast<size_t>(rows - 1)](j, p, ahead, finishes ? sums : nullptr);
     if (finishes) finish_tile(j, p, rows, sums);
     p += rows;
   }

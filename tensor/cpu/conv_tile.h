@@ -26,7 +26,7 @@ constexpr int64_t kLineBytes = 64;
 template <class T>
 inline constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(T));  // values of a cache line
 
-// Memory that a later job reads: fetched into L2 between the tiles of this one. Copying a band costs next to nothing when its
+// Memory that a later job reads: fetched into L2 during this one. Copying a band costs next to nothing when its
 // source is in L2, and several per cent of a convolution when it is not.
 struct Ahead {
   const char* p = nullptr;
