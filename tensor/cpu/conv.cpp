@@ -5,6 +5,7 @@
 #include "tensor/base/parallel.h"
 #include "tensor/cpu/conv_plan.h"
 #include "tensor/cpu/f32_copy.h"
+#include "tensor/cpu/kernels.h"
 #include "tensor/cpu/winograd.h"
 
 namespace tessera::cpu {
@@ -64,7 +65,8 @@ int64_t packed_size(const FilterView& w) {
 }
 
 template <class T>
-void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
+void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                ChannelMoments* moments = nullptr) {
   const TileKernels<T> k = tile_kernels<T>();
   const std::vector<ChannelGroup> groups = channel_groups(w.o, k);
   const int64_t width = packed_width(groups, k);
@@ -81,10 +83,10 @@ void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, con
   end.residual = data<const T>(epilogue.residual);
   end.residual_step = epilogue.residual.pitch;
   if (w.kh == 1 && w.kw == 1 && p.stride == 1 && p.pad == 0 && whole_sums<T>(w.i) == w.i) {
-    run({data<const T>(x), x.pitch, x.n * x.h * x.w, x.c, packed, data<T>(y), y.pitch, end}, groups, k);
+    run({data<const T>(x), x.pitch, x.n * x.h * x.w, x.c, packed, data<T>(y), y.pitch, end, moments}, groups, k);
     return;
   }
-  run(ConvPlan<T>{x, y, p.stride, 1, {{w.kh, w.kw, -p.pad, -p.pad, 0, 0, y.h, y.w, packed}}, end, groups, k});
+  run(ConvPlan<T>{x, y, p.stride, 1, {{w.kh, w.kw, -p.pad, -p.pad, 0, 0, y.h, y.w, packed}}, end, groups, k, moments});
 }
 
 // dx[iy, ix] sums w[ky, kx] over the taps with (iy + pad - ky) divisible by the stride s. The inputs of one remainder of iy + pad
@@ -98,7 +100,7 @@ void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView
   const int64_t s = p.stride;
   const HostScratch<T> scratch(packed_size(k, groups, w.kh * w.kw, w.o));
   const PackSource<T> source{data<const T>(w), 1, w.kh * w.kw * w.i};
-  ConvPlan<T> plan{dy, dx, 1, s, {}, {}, groups, k};
+  ConvPlan<T> plan{dy, dx, 1, s, {}, {}, groups, k, nullptr};
   plan.epilogue.accumulate = accumulate;
   T* packed = scratch.get();
   // Of one axis: the first tap ry of the remainder, how many taps, the first input of the grid and its size, and the output that
@@ -128,7 +130,8 @@ void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView
     }
   }
   if (w.kh == 1 && w.kw == 1 && s == 1 && p.pad == 0 && depth == w.o) {
-    run({data<const T>(dy), dy.pitch, dy.n * dy.h * dy.w, dy.c, scratch.get(), data<T>(dx), dx.pitch, plan.epilogue}, groups, k);
+    run({data<const T>(dy), dy.pitch, dy.n * dy.h * dy.w, dy.c, scratch.get(), data<T>(dx), dx.pitch, plan.epilogue, nullptr}, groups,
+        k);
     return;
   }
   run(plan);
@@ -143,7 +146,7 @@ void run_conv_transpose(const ImageView& x, const FilterView& w, const ImageView
   const int64_t depth = whole_sums<T>(w.i);
   const HostScratch<T> scratch(packed_size(k, groups, 4, w.i));
   const HostScratch<float> padded(bias ? width : 0);
-  ConvPlan<T> plan{x, y, 1, 2, {}, {}, groups, k};
+  ConvPlan<T> plan{x, y, 1, 2, {}, {}, groups, k, nullptr};
   for (int64_t part = 0; part < 4; ++part) {
     T* packed = scratch.get() + part * width * depth;
     pack_part(k, groups, 1, 1, w.i, PackSource<T>{data<const T>(w), 4 * w.i, 1}, packed,
@@ -165,7 +168,7 @@ void run_transpose_backward_data(const ImageView& dy, const FilterView& w, const
   const HostScratch<T> packed(packed_size(k, groups, 4, w.o));
   pack_part(k, groups, 2, 2, w.o, PackSource<T>{data<const T>(w), 1, 4 * w.i}, packed.get(),
             [&](int64_t r, int64_t t) { return (r * 2 + t) * w.i; });
-  ConvPlan<T> plan{dy, dx, 2, 1, {{2, 2, 0, 0, 0, 0, dx.h, dx.w, packed.get()}}, {}, groups, k};
+  ConvPlan<T> plan{dy, dx, 2, 1, {{2, 2, 0, 0, 0, 0, dx.h, dx.w, packed.get()}}, {}, groups, k, nullptr};
   plan.epilogue.accumulate = accumulate;
   run(plan);
 }
@@ -246,6 +249,21 @@ void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const C
   if (epilogue.residual.p != nullptr) wide.residual = residual.image();
   run_conv2d<float>(x32.image(), w32.filter(), y32.image(), p, wide);
   y32.round_to(y);
+}
+
+void conv2d_with_stats(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, float* mean, float* var) {
+  ChannelMoments moments(y.c);
+  if (takes_winograd(w, p) && (w.packed || repays_winograd(y.n, y.h, y.w))) {
+    winograd_conv2d(x, w, y, p, {}, &moments);
+  } else if (x.t != DType::kBF16) {
+    run_conv2d<float>(x, w, y, p, {}, &moments);
+  } else if (multiplies_bf16()) {
+    run_conv2d<BFloat16>(x, w, y, p, {}, &moments);
+  } else {
+    conv2d(x, w, y, p, {});
+    return batch_norm_stats(y.rows(), mean, var);
+  }
+  moments.join(mean, var);
 }
 
 void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {

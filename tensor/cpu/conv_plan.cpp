@@ -68,6 +68,12 @@ int64_t band_pitch(int64_t columns, int64_t depth) {
   return (ceil_div(columns * depth, kLine<T>) + 1) * kLine<T>;
 }
 
+// Channels of the groups [group, end).
+int64_t channels_of(const std::vector<ChannelGroup>& groups, int64_t group, int64_t end) {
+  const ChannelGroup& last = groups[static_cast<size_t>(end - 1)];
+  return last.start + last.channels - groups[static_cast<size_t>(group)].start;
+}
+
 template <class T>
 void set_group(RowJob<T>& job, const RowJob<T>& epilogue, const ChannelGroup& group, int64_t packed_start) {
   job.vectors = group.vectors;
@@ -329,7 +335,7 @@ void run_windows(const ConvPlan<T>& plan) {
     const int64_t size = part.kh * part.kw * depth, points = plan.x.n * part.rows * part.columns;
     const HostScratch<T> windows(points * size);
     copy_windows(plan.x, {part.kh, part.kw, part.row, part.column, plan.stride, part.rows, part.columns}, depth, windows.get());
-    RowsProduct<T> product{windows.get(), size, points, size, part.weights, data<T>(y), y.pitch, plan.epilogue};
+    RowsProduct<T> product{windows.get(), size, points, size, part.weights, data<T>(y), y.pitch, plan.epilogue, plan.moments};
     if (plan.parts.size() == 1) {
       run(product, plan.groups, plan.kernels);
       continue;
@@ -358,13 +364,23 @@ void run(const ConvPlan<T>& plan) {
   for (const ConvPart<T>& p : plan.parts) work += p.columns * p.kh * p.kw * plan.x.c * plan.y.c;
   const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups);
   const std::vector<int64_t> packed_start = packed_starts(plan.groups, plan.kernels);
+  const ImageView& y = plan.y;
+  if (plan.moments) plan.moments->start(plan.x.n * tasks.tasks * tasks.splits);
   parallel_chunks(plan.x.n * tasks.tasks * tasks.splits, [&](int64_t chunk) {
-    const int64_t split = chunk % tasks.splits;
+    const int64_t split = chunk % tasks.splits, group = split * groups / tasks.splits, group_end = (split + 1) * groups / tasks.splits;
     const int64_t task = chunk / tasks.splits % tasks.tasks;
     const int64_t end = std::min(reach.rows, (task + 1) * tasks.rows);
-    ImageBands<T> image(plan, reach, packed_start, chunk / tasks.splits / tasks.tasks);
+    const int64_t n = chunk / tasks.splits / tasks.tasks;
+    ImageBands<T> image(plan, reach, packed_start, n);
     for (int64_t first = task * tasks.rows; first < end; first += tasks.band) {
-      image.run(first, std::min(end, first + tasks.band), end, split * groups / tasks.splits, (split + 1) * groups / tasks.splits);
+      const int64_t last = std::min(end, first + tasks.band);
+      image.run(first, last, end, group, group_end);
+      if (!plan.moments) continue;
+      const int64_t channel = plan.groups[static_cast<size_t>(group)].start;
+      plan.moments->add(chunk,
+                        {data<T>(y) + (n * y.h + first) * y.w * y.pitch + channel, y.t, (last - first) * y.w,
+                         channels_of(plan.groups, group, group_end), y.pitch},
+                        channel);
     }
   });
 }
@@ -392,8 +408,9 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const bool copies = crowded<T>(product.a_pitch);
   const int64_t copy_pitch = product.depth + kLine<T>;
   const int64_t band = tasks.band * kUnit;
+  if (product.moments) product.moments->start(tasks.tasks * tasks.splits);
   parallel_chunks(tasks.tasks * tasks.splits, [&](int64_t chunk) {
-    const int64_t split = chunk % tasks.splits;
+    const int64_t split = chunk % tasks.splits, first_group = split * count / tasks.splits, end_group = (split + 1) * count / tasks.splits;
     const int64_t task = chunk / tasks.splits;
     // Few rows are shared out evenly; of many, tasks take whole tiles.
     const auto start_of = [&](int64_t t) {
@@ -418,7 +435,7 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
         job.ahead = {reinterpret_cast<const char*>(product.a + next * product.a_pitch), std::min(end - next, band),
                      product.depth * int64_t(sizeof(T)), product.a_pitch * int64_t(sizeof(T))};
       }
-      for (int64_t g = split * count / tasks.splits; g < (split + 1) * count / tasks.splits; ++g) {
+      for (int64_t g = first_group; g < end_group; ++g) {
         const ChannelGroup& group = groups[static_cast<size_t>(g)];
         const int64_t start = packed_start[static_cast<size_t>(g)];
         set_group(job, product.epilogue, group, start);
@@ -429,6 +446,12 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
         job.ahead = {};  // fetched once
         job.second_tile_ahead = false;
       }
+      if (!product.moments) continue;
+      const int64_t channel = groups[static_cast<size_t>(first_group)].start;
+      product.moments->add(chunk,
+                           {product.y + first * product.y_pitch + channel, kDTypeOf<T>, job.pixels,
+                            channels_of(groups, first_group, end_group), product.y_pitch},
+                           channel);
     }
   });
 }

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "tensor/cpu/channel_moments.h"
 #include "tensor/cpu/conv_scratch.h"
 #include "tensor/cpu/conv_tile.h"
 #include "tensor/ops/conv.h"
@@ -39,6 +40,7 @@ struct ConvPlan {
   RowJob<T> epilogue;  // bias (padded to whole vectors for every group), silu, residual, accumulate
   std::vector<ChannelGroup> groups;
   TileKernels<T> kernels;
+  ChannelMoments* moments = nullptr;  // where not null, gathers those of y; for plans of one part
 };
 
 // Runs the plan on the threads of the pool.
@@ -57,6 +59,7 @@ struct RowsProduct {
   T* y;
   int64_t y_pitch;
   RowJob<T> epilogue;
+  ChannelMoments* moments = nullptr;  // where not null, gathers those of y
 };
 template <class T>
 void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups, const TileKernels<T>& kernels);

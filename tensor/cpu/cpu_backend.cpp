@@ -197,6 +197,16 @@ void CpuBackend::batch_norm_part(RowsView x, void* part) {
   cpu::batch_norm_stats(x, values + 1, values + 1 + x.cols);
 }
 
+void CpuBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
+                                   const RunningStatsView& running, void* mean, void* rstd) {
+  if (plain() || !all_one_type(x, w, y)) return RefBackend::conv2d_with_stats(x, w, y, p, eps, running, mean, rstd);
+  const int64_t width = 1 + 2 * y.c;
+  std::vector<float> part(static_cast<size_t>(width));
+  part[0] = float(y.n * y.h * y.w);
+  cpu::conv2d_with_stats(x, w, y, p, part.data() + 1, part.data() + 1 + y.c);
+  batch_norm_join({part.data(), DType::kF32, 1, width, width}, eps, running, mean, rstd);
+}
+
 // ---- softmax
 
 void CpuBackend::softmax(RowsView x, RowsView y, bool log) {

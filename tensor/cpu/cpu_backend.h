@@ -47,6 +47,9 @@ class CpuBackend : public RefBackend {
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                            bool accumulate) override;
   void batch_norm_part(RowsView x, void* part) override;
+  void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps, const RunningStatsView& running,
+                         void* mean, void* rstd) override;
+  bool joins_conv2d_and_stats() const override { return true; }
 
   void softmax(RowsView x, RowsView y, bool log) override;
   void softmax_backward(RowsView y, RowsView dy, RowsView dx, bool log) override;

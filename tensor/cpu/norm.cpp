@@ -3,6 +3,7 @@
 #define HWY_TARGET_INCLUDE "tensor/cpu/norm.cpp"
 #include "tensor/cpu/highway.h"
 // After highway.h, once per target:
+#include "tensor/cpu/channel_moments.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/wide_rows-inl.h"
 
@@ -12,10 +13,10 @@ namespace HWY_NAMESPACE {
 namespace {
 
 // Sums and squares of a strip of kVectors vectors over one block of rows, relative to `shift`: the mean first, then the squares
-// about it while the block is still in the L1 cache, then joined to the chunk's mean and m2 by Chan's formula (n rows so far,
+// about it while the block is still in the L1 cache, then joined to the part's mean and m2 by Chan's formula (n rows so far,
 // block.rows new ones).
 template <class T, size_t kVectors, class Part>
-HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, float n, const T* shift, float* mean, float* m2) {
+HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, float n, const float* shift, float* mean, float* m2) {
   V k[kVectors], sum[kVectors], square[kVectors];
   const auto get = [part](const auto* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
   for (size_t v = 0; v < kVectors; ++v) {
@@ -47,58 +48,24 @@ HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, flo
   }
 }
 
+// See Note [Moments] in channel_moments.h.
 template <class T>
-void chunk_stats(const RowsView& x, float* mean, float* m2) {
-  const T* shift = at<T>(x, 0);
+void join_rows(const RowsView& x, int64_t n, const float* shift, float* mean, float* m2) {
   // Blocks small enough for the L1 cache.
   const int64_t block_rows = std::clamp<int64_t>(4096 / std::max<int64_t>(1, x.cols), 8, kBlockRows);
   for (int64_t r = 0; r < x.rows; r += block_rows) {
     const RowsView block = block_of<T>(x, r, block_rows);
     for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
-                               HWY_ATTR { join_block<T, vectors()>(block, c, part, float(r), shift, mean, m2); });
+                               HWY_ATTR { join_block<T, vectors()>(block, c, part, float(n + r), shift, mean, m2); });
   }
 }
 
-template <class T>
-void stats(const RowsView& x, float* mean, float* var) {
-  const WideRows cut(x);
-  const auto width = size_t(cut.width);
-  std::vector<float> sums(size_t(cut.chunks) * 2 * width);  // per chunk: mean less the chunk's first row, then m2
-  parallel_chunks(cut.chunks, [&](int64_t chunk) HWY_ATTR {
-    float* p = sums.data() + size_t(chunk) * 2 * width;
-    chunk_stats<T>(cut.slice(x, chunk), p, p + width);
-  });
-  // The parts in double: first the mean of all, then the squares about it.
-  const auto channels = size_t(cut.channels);
-  std::vector<double> total(channels), squares(channels);
-  const auto for_each_part = [&](const auto& body) {
-    for (int64_t chunk = 0; chunk < cut.chunks; ++chunk) {
-      const RowsView part = cut.slice(x, chunk);
-      const float* p = sums.data() + size_t(chunk) * 2 * width;
-      const T* shift = at<T>(part, 0);
-      for (int64_t first_column = 0; first_column < part.cols; first_column += cut.channels) {
-        for (size_t c = 0; c < channels; ++c) {
-          const size_t i = size_t(first_column) + c;
-          body(c, double(part.rows), double(float(shift[i])) + double(p[i]), double(p[width + i]));
-        }
-      }
-    }
-  };
-  for_each_part([&](size_t c, double n, double part_mean, double) { total[c] += n * part_mean; });
-  for (double& t : total) t /= double(x.rows);
-  for_each_part([&](size_t c, double n, double part_mean, double m2) {
-    const double d = part_mean - total[c];
-    squares[c] += m2 + n * d * d;
-  });
-  for (size_t c = 0; c < channels; ++c) {
-    mean[c] = float(total[c]);
-    var[c] = float(squares[c] / double(x.rows));
-  }
+void JoinRows(const RowsView& x, int64_t n, const float* shift, float* mean, float* m2) {
+  with_element(x.t, [&](auto element) HWY_ATTR { join_rows<decltype(element)>(x, n, shift, mean, m2); });
 }
 
-void BatchNormStats(RowsView x, float* mean, float* var) {
-  with_element(x.t, [&](auto element) HWY_ATTR { stats<decltype(element)>(x, mean, var); });
-}
+// Pixels that stand side by side in a wide row of dense pixels.
+int64_t PixelsOfWideRow(int64_t channels) { return WideRows(RowsView{nullptr, DType::kF32, 0, channels, channels}).group; }
 
 // The constants of z = (x - mean) * scale + beta, as tables of one wide row.
 struct Constants {
@@ -295,11 +262,79 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace tessera::cpu {
 
-HWY_EXPORT(BatchNormStats);
+HWY_EXPORT(JoinRows);
+HWY_EXPORT(PixelsOfWideRow);
 HWY_EXPORT(BatchNormApply);
 HWY_EXPORT(BatchNormBackward);
 
-void batch_norm_stats(RowsView x, float* mean, float* var) { HWY_DYNAMIC_DISPATCH(BatchNormStats)(x, mean, var); }
+void ChannelMoments::add(Sums& sums, const RowsView& rows) {
+  if (rows.rows == 0) return;
+  const auto width = static_cast<size_t>(rows.cols);
+  if (sums.rows == 0) {
+    sums.mean.assign(width, 0.0f);
+    sums.m2.assign(width, 0.0f);
+    sums.shift.resize(width);
+    for (size_t i = 0; i < width; ++i) {
+      sums.shift[i] = rows.t == DType::kF32 ? data<const float>(rows)[i] : float(data<const BFloat16>(rows)[i]);
+    }
+  }
+  HWY_DYNAMIC_DISPATCH(JoinRows)(rows, sums.rows, sums.shift.data(), sums.mean.data(), sums.m2.data());
+  sums.rows += rows.rows;
+}
+
+void ChannelMoments::add(int64_t part, const RowsView& rows, int64_t channel) {
+  Part& p = parts_[static_cast<size_t>(part)];
+  p.channel = channel;
+  p.channels = rows.cols;
+  const int64_t group = rows.pitch == rows.cols ? HWY_DYNAMIC_DISPATCH(PixelsOfWideRow)(rows.cols) : 1;
+  const int64_t wide = rows.rows / group;
+  add(p.wide, {rows.p, rows.t, wide, group * rows.cols, group * rows.pitch});
+  auto* rest = data<std::byte>(rows) + wide * group * rows.pitch * int64_t(size_of(rows.t));
+  add(p.single, {rest, rows.t, rows.rows - wide * group, rows.cols, rows.pitch});
+}
+
+void ChannelMoments::join(float* mean, float* var) const {
+  const auto channels = static_cast<size_t>(channels_);
+  std::vector<double> count(channels), total(channels), squares(channels);
+  const auto for_each = [&](const auto& body) {
+    for (const Part& p : parts_) {
+      for (const Sums* sums : {&p.wide, &p.single}) {
+        for (size_t i = 0; i < sums->mean.size(); ++i) {
+          body(size_t(p.channel) + i % size_t(p.channels), double(sums->rows), double(sums->shift[i]) + double(sums->mean[i]),
+               double(sums->m2[i]));
+        }
+      }
+    }
+  };
+  // First the mean of all, then the squares about it.
+  for_each([&](size_t c, double n, double part_mean, double) {
+    count[c] += n;
+    total[c] += n * part_mean;
+  });
+  for (size_t c = 0; c < channels; ++c) total[c] /= count[c];
+  for_each([&](size_t c, double n, double part_mean, double m2) {
+    const double d = part_mean - total[c];
+    squares[c] += m2 + n * d * d;
+  });
+  for (size_t c = 0; c < channels; ++c) {
+    mean[c] = float(total[c]);
+    var[c] = float(squares[c] / count[c]);
+  }
+}
+
+void batch_norm_stats(RowsView x, float* mean, float* var) {
+  constexpr int64_t kPartElements = 1 << 16;  // fits the L2 cache
+  const int64_t group = HWY_DYNAMIC_DISPATCH(PixelsOfWideRow)(x.cols);
+  const int64_t step = std::max<int64_t>(1, kPartElements / (group * x.cols)) * group;
+  ChannelMoments moments(x.cols);
+  const int64_t parts = (x.rows + step - 1) / step;
+  moments.start(parts);
+  parallel_chunks(parts, [&](int64_t part) {
+    const int64_t first = part * step;
+    moments.add(part, {data<std::byte>(x) + first * x.pitch * int64_t(size_of(x.t)), x.t, std::min(step, x.rows - first), x.cols, x.pitch});
+  });
+  moments.join(mean, var);
+}
 
 void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {
   HWY_DYNAMIC_DISPATCH(BatchNormApply)(x, bn, act, residual, y);

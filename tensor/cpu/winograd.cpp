@@ -178,6 +178,7 @@ struct TiledConv {
   const float* bias = nullptr;  // padded to whole vectors
   bool silu = false, accumulate = false;
   ImageView residual{};
+  ChannelMoments* moments = nullptr;  // where not null, gathers those of y
 };
 
 // The blocks of a convolution of images of `channels`, and the memory of one: transformed inputs, products, and a window.
@@ -200,13 +201,13 @@ template <class T>
 void run(const TiledConv<T>& conv, const FilterShape& filter) {
   const TileKernels<float> k = tile_kernels<float>();
   const WinogradKernels<T> transforms = winograd_kernels<T>();
-  const auto& [x, y, pad, u, bias, silu, accumulate, residual] = conv;
+  const auto& [x, y, pad, u, bias, silu, accumulate, residual, moments] = conv;
   const TileGrid grid(y);
   const BlockMemory<T> memory(grid, x.c, filter.width, k.lanes);
   const auto& [v_pitch, m_pitch, blocks, v_plane, m_plane, window_floats] = memory;
   const int64_t tasks = std::min(blocks.count, kEnoughTasks);
   const auto block_begin = [&](int64_t block) { return block * grid.tiles / blocks.count; };
-  const auto run_block = [&](int64_t block, bool last_of_task) {
+  const auto run_block = [&](int64_t block, int64_t task, bool last_of_task) {
     const int64_t first = block_begin(block), end = block_begin(block + 1);
     float* v = thread_scratch<float>(memory.floats());
     float* m = v + kFrequencies * v_plane;
@@ -253,15 +254,31 @@ void run(const TiledConv<T>& conv, const FilterShape& filter) {
       out.columns = std::min(kWinogradTile, y.w - at.column);
       transforms.output(out);
     }
+    if (!moments) return;
+    for (int64_t t = first; t < end;) {  // rows of tiles
+      const int64_t row_end = std::min(end, (t / grid.columns + 1) * grid.columns);
+      const TilePlace at = place(grid, t);
+      const int64_t columns = std::min((row_end - t) * kWinogradTile, y.w - at.column);
+      const int64_t rows = std::min(kWinogradTile, y.h - at.row);
+      T* const pixels = data<T>(y) + ((at.n * y.h + at.row) * y.w + at.column) * y.pitch;
+      if (columns == y.w) {
+        moments->add(task, {pixels, y.t, rows * columns, y.c, y.pitch});
+      } else {
+        for (int64_t r = 0; r < rows; ++r) moments->add(task, {pixels + r * y.w * y.pitch, y.t, columns, y.c, y.pitch});
+      }
+      t = row_end;
+    }
   };
+  if (moments) moments->start(tasks);
   parallel_chunks(tasks, [&](int64_t task) {
     const int64_t end = (task + 1) * blocks.count / tasks;
-    for (int64_t block = task * blocks.count / tasks; block < end; ++block) run_block(block, block + 1 == end);
+    for (int64_t block = task * blocks.count / tasks; block < end; ++block) run_block(block, task, block + 1 == end);
   });
 }
 
 template <class T>
-void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
+void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                ChannelMoments* moments) {
   const TileKernels<float> k = tile_kernels<float>();
   const FilterShape filter(w.o, w.i, k);
   const HostScratch<float> own(w.packed ? 0 : filter.size()), bias(epilogue.bias ? filter.width : 0);
@@ -273,6 +290,7 @@ void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, con
   }
   conv.silu = epilogue.activation == Activation::kSilu;
   conv.residual = epilogue.residual;
+  conv.moments = moments;
   run(conv, filter);
 }
 
@@ -430,9 +448,9 @@ void winograd_pack_filter(const FilterView& w, void* packed) {
   w.t == DType::kBF16 ? transform_filter<BFloat16>(w, shape, u) : transform_filter<float>(w, shape, u);
 }
 
-void winograd_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
-                     const ConvEpilogue& epilogue) {
-  x.t == DType::kBF16 ? run_conv2d<BFloat16>(x, w, y, p, epilogue) : run_conv2d<float>(x, w, y, p, epilogue);
+void winograd_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                     ChannelMoments* moments) {
+  x.t == DType::kBF16 ? run_conv2d<BFloat16>(x, w, y, p, epilogue, moments) : run_conv2d<float>(x, w, y, p, epilogue, moments);
 }
 
 void winograd_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {

@@ -3,6 +3,7 @@
 // tensor/cpu/conv.h, which calls these where they are faster; --conv direct keeps to the plain sum.
 #pragma once
 
+#include "tensor/cpu/channel_moments.h"
 #include "tensor/ops/conv.h"
 
 namespace tessera::cpu {
@@ -19,8 +20,9 @@ void winograd_pack_filter(const FilterView& w, void* packed);
 // Of `y.n` images that repay_winograd(), or of a packed filter.
 ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y);
 
-void winograd_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
-                     const ConvEpilogue& epilogue);
+// Gathers the moments of y where they are not null.
+void winograd_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                     ChannelMoments* moments = nullptr);
 void winograd_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate);
 void winograd_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
                               bool accumulate);
