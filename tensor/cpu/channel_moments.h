@@ -1,5 +1,5 @@
-// Mean and variance of the channels of an image, gathered from rows of pixels while a cache still holds them: a convolution hands over what
-// it has just written, and batch norm need not read it from memory again.
+// Mean and variance of the channels of an image, gathered from rows of pixels while a cache still holds them: a convolution hands
+// over what it has just written, and batch norm need not read it from memory again.
 #pragma once
 
 #include <cstdint>
@@ -9,14 +9,16 @@
 
 namespace tessera::cpu {
 
-// Note [Moments]: each part sums rows in the order in which they are added: blocks that fit L1, their mean first and then the squares about
-// it, joined by Chan's formula (Chan, Golub and LeVeque 1983), all relative to the part's first row, so that nothing cancels where a mean
-// is large. Parts are joined in double, in order. So the result depends on the cut into parts and rows alone, not on threads.
+// Note [Moments]: each part sums rows in the order in which they are added: blocks that fit L1, their mean first and then the
+// squares about it, joined by Chan's formula (Chan, Golub and LeVeque 1983), all relative to the part's first row, so that nothing
+// cancels where a mean is large. Parts are joined in double, in order. So the result depends on the cut into parts and rows alone,
+// not on threads.
 class ChannelMoments {
  public:
   explicit ChannelMoments(int64_t channels) : channels_(channels) {}
   void start(int64_t parts) { parts_.assign(static_cast<size_t>(parts), {}); }
-  // f32 or bf16 rows of the image's channels [channel, channel + rows.cols), the same ones for all rows of a part. Parts are independent.
+  // f32 or bf16 rows of the image's channels [channel, channel + rows.cols), the same ones for all rows of a part. Parts are
+  // independent.
   void add(int64_t part, const RowsView& rows, int64_t channel = 0);
   // Biased variance; every channel has been added.
   void join(float* mean, float* var) const;

@@ -130,8 +130,8 @@ void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView
     }
   }
   if (w.kh == 1 && w.kw == 1 && s == 1 && p.pad == 0 && depth == w.o) {
-    run({data<const T>(dy), dy.pitch, dy.n * dy.h * dy.w, dy.c, scratch.get(), data<T>(dx), dx.pitch, plan.epilogue, nullptr}, groups,
-        k);
+    run({data<const T>(dy), dy.pitch, dy.n * dy.h * dy.w, dy.c, scratch.get(), data<T>(dx), dx.pitch, plan.epilogue, nullptr},
+        groups, k);
     return;
   }
   run(plan);

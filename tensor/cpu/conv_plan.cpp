@@ -367,7 +367,8 @@ void run(const ConvPlan<T>& plan) {
   const ImageView& y = plan.y;
   if (plan.moments) plan.moments->start(plan.x.n * tasks.tasks * tasks.splits);
   parallel_chunks(plan.x.n * tasks.tasks * tasks.splits, [&](int64_t chunk) {
-    const int64_t split = chunk % tasks.splits, group = split * groups / tasks.splits, group_end = (split + 1) * groups / tasks.splits;
+    const int64_t split = chunk % tasks.splits, group = split * groups / tasks.splits,
+                  group_end = (split + 1) * groups / tasks.splits;
     const int64_t task = chunk / tasks.splits % tasks.tasks;
     const int64_t end = std::min(reach.rows, (task + 1) * tasks.rows);
     const int64_t n = chunk / tasks.splits / tasks.tasks;
@@ -410,7 +411,8 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const int64_t band = tasks.band * kUnit;
   if (product.moments) product.moments->start(tasks.tasks * tasks.splits);
   parallel_chunks(tasks.tasks * tasks.splits, [&](int64_t chunk) {
-    const int64_t split = chunk % tasks.splits, first_group = split * count / tasks.splits, end_group = (split + 1) * count / tasks.splits;
+    const int64_t split = chunk % tasks.splits, first_group = split * count / tasks.splits,
+                  end_group = (split + 1) * count / tasks.splits;
     const int64_t task = chunk / tasks.splits;
     // Few rows are shared out evenly; of many, tasks take whole tiles.
     const auto start_of = [&](int64_t t) {

@@ -45,9 +45,10 @@ HWY_NOINLINE void finish_tile(const RowJob<T>& j, int64_t first, int64_t count, 
   }
 }
 
-// Note [Fetches]: what is not in L1 yet is asked for a line at a time beside the steps of the multiply-adds, in two streams: the input of
-// the next tile into L1; into L2 first the output of this tile, then the input of the tile after the next, or what RowJob::ahead names.
-// In bursts they fill the few buffers for misses, and the loads behind them wait. Asking twice, or past the end, costs next to nothing.
+// Note [Fetches]: what is not in L1 yet is asked for a line at a time beside the steps of the multiply-adds, in two streams: the
+// input of the next tile into L1; into L2 first the output of this tile, then the input of the tile after the next, or what
+// RowJob::ahead names. In bursts they fill the few buffers for misses, and the loads behind them wait. Asking twice, or past the
+// end, costs next to nothing.
 constexpr int64_t kSteps = kLine<T> / kDeep;  // multiply-adds that read a line of a pixel
 
 // A stream: one line for each step.
@@ -55,9 +56,7 @@ struct Lines {
   const char* p;
   int64_t step;  // bytes
 };
-HWY_INLINE Lines lines_of(const T* p, int64_t step) {
-  return {reinterpret_cast<const char*>(p), step * int64_t(sizeof(T))};
-}
+HWY_INLINE Lines lines_of(const T* p, int64_t step) { return {reinterpret_cast<const char*>(p), step * int64_t(sizeof(T))}; }
 
 // Hands out what `ahead` names, kSteps lines at a time: the first line of every pixel, then the second, ...
 class AheadLines {

@@ -331,7 +331,8 @@ void batch_norm_stats(RowsView x, float* mean, float* var) {
   moments.start(parts);
   parallel_chunks(parts, [&](int64_t part) {
     const int64_t first = part * step;
-    moments.add(part, {data<std::byte>(x) + first * x.pitch * int64_t(size_of(x.t)), x.t, std::min(step, x.rows - first), x.cols, x.pitch});
+    moments.add(
+        part, {data<std::byte>(x) + first * x.pitch * int64_t(size_of(x.t)), x.t, std::min(step, x.rows - first), x.cols, x.pitch});
   });
   moments.join(mean, var);
 }

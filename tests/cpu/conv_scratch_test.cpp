@@ -43,20 +43,23 @@ void check_call(const std::string& what, const ConvScratch& told, const std::fun
 void check_conv(const Case& c, DType type) {
   CpuBackend backend;
   const Tensor x = Tensor::zeros(c.x, type), w = Tensor::zeros(c.w, type), y = Tensor::zeros(ops::conv2d_shape(c.x, c.w, c.p), type);
-  const Tensor dw = Tensor::zeros(c.w, DType::kF32), residual = Tensor::zeros(y.shape(), type);  // where bf16 is widened, it is copied
+  const Tensor dw = Tensor::zeros(c.w, DType::kF32),
+               residual = Tensor::zeros(y.shape(), type);  // where bf16 is widened, it is copied
   const ConvEpilogue epilogue{nullptr, Activation::kNone, residual.image()};
   const ImageView xv = x.image(), yv = y.image();
   const FilterView wv = w.filter(), dwv = dw.filter();
   CAPTURE(to_string(c.x));
   CAPTURE(to_string(c.w));
-  check_call("forward", backend.conv2d_scratch(ConvPass::kForward, xv, wv, yv, c.p), [&] { backend.conv2d(xv, wv, yv, c.p, epilogue); });
+  check_call("forward", backend.conv2d_scratch(ConvPass::kForward, xv, wv, yv, c.p),
+             [&] { backend.conv2d(xv, wv, yv, c.p, epilogue); });
   check_call("data gradient", backend.conv2d_scratch(ConvPass::kBackwardData, xv, wv, yv, c.p),
              [&] { backend.conv2d_backward_data(yv, wv, xv, c.p, false); });
   check_call("weight gradient", backend.conv2d_scratch(ConvPass::kBackwardWeight, xv, dwv, yv, c.p),
              [&] { backend.conv2d_backward_weight(xv, yv, dwv, c.p, true); });
   const ops::PackedFilter packed(w, c.p);
   const FilterView pv = packed.view(backend.name());
-  check_call("packed", backend.conv2d_scratch(ConvPass::kForward, xv, pv, yv, c.p), [&] { backend.conv2d(xv, pv, yv, c.p, epilogue); });
+  check_call("packed", backend.conv2d_scratch(ConvPass::kForward, xv, pv, yv, c.p),
+             [&] { backend.conv2d(xv, pv, yv, c.p, epilogue); });
 }
 
 }  // namespace
