@@ -124,7 +124,7 @@ void finish_tile_rows(const RowJob<T>& j, int64_t first, int64_t count, const fl
       V v = load(sums + c);
       if (j.bias) v = hn::Add(v, load(j.bias + c));
       if (j.accumulate) v = hn::Add(v, load_first(y + c, left));
-      if (j.silu) v = hn::Mul(v, sigmoid(v));
+      if (j.silu) v = hn::Mul(v, sigmoid_for<T>(v));
       if (residual) v = hn::Add(v, load_first(residual + c, left));
       store_first(v, y + c, left);
     }

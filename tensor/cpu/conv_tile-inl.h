@@ -38,7 +38,7 @@ HWY_NOINLINE void finish_tile(const RowJob<T>& j, int64_t first, int64_t count, 
     for (int64_t c = 0; c < j.channels; c += kWidth) {
       const int64_t left = j.channels - c;
       V v = load(sums + c);
-      if (j.silu) v = hn::Mul(v, sigmoid(v));
+      if (j.silu) v = hn::Mul(v, sigmoid_for<T>(v));
       if (residual) v = hn::Add(v, load_first(residual + c, left));
       store_first(v, y + c, left);
     }

@@ -178,7 +178,7 @@ void output(const WinogradOutput<T>& job) {
       const T* residual = job.residual.p ? job.residual.p + r * job.residual.row + i : nullptr;
       for (int64_t c = 0; c < job.columns; ++c, to += y.pixel) {
         V v = load(tile + (r * 4 + c) * int64_t(kLanes));
-        if (job.silu) v = hn::Mul(v, sigmoid(v));
+        if (job.silu) v = hn::Mul(v, sigmoid_for<T>(v));
         if (residual) v = hn::Add(v, load_first(residual + c * job.residual.pixel, count));
         if (job.accumulate) v = hn::Add(v, load_first(to, count));
         store_first(v, to, count);
