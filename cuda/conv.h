@@ -35,7 +35,7 @@ struct ResultMoments {
 // conv2d of tensor/ops/conv.h. `moments` may be null.
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments);
 
-// Blocks of large tiles that keep a device busy; a convolution with fewer is cut into smaller ones.
+// Blocks of large tiles that keep a device busy: a convolution with fewer is cut into smaller ones, a filter's gradient into chunks.
 int64_t enough_blocks();
 void set_enough_blocks(int64_t blocks);  // for tests
 

@@ -188,7 +188,6 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     __syncthreads();  // the results have been read: the patch after the next may come
   }
-  wait_for_copies<0>();
   if (kFilterAlongK && moments != nullptr) {
     auto* const parts = reinterpret_cast<Moments*>(&shared->patches[0]);
     static_assert(sizeof(Moments) * kGroups * kCols <= sizeof(shared->patches[0]));
@@ -284,7 +283,6 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
     now = 1 - now;
     __syncthreads();  // the tile after the next may come
   }
-  wait_for_copies<0>();
 
 #pragma unroll
   for (int kx = 0; kx < 3; ++kx) {
@@ -352,10 +350,10 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
   return for_16_bits(x.t, [&]<class T>() {
     if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
     auto tile = [&]<int kCols>() {
-      constexpr int kEnough = 128;  // a block fills a multiprocessor, and every chunk more is a filter more to add
       const PatchTiles tiles = tiles_of(dy, kOuts);
       const int parts = tiles.cols * int(blocks_for(x.c, kCols));
-      const int most = std::clamp(kEnough / parts, 1, std::max(1, tiles.count));
+      // A block fills a multiprocessor, and every chunk more is a filter more to add.
+      const int most = int(std::clamp<int64_t>(enough_blocks() / 2 / parts, 1, std::max(1, tiles.count)));
       const int per_chunk = (tiles.count + most - 1) / most;
       const int chunks = std::max(1, (tiles.count + per_chunk - 1) / std::max(1, per_chunk));
       const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * dw.i);

@@ -275,9 +275,9 @@ bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
 
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
   if (!of_pictures(x, dw, dy, p)) return false;
-  constexpr int kEnough = 512;  // about four blocks for each multiprocessor
+  const int most = int(std::max<int64_t>(1, 2 * enough_blocks()));  // about four for each multiprocessor
   const int tiles = size32(dy.n * blocks_for(dy.h, kDown) * blocks_for(dy.w, kAcross));
-  const int per_chunk = (tiles + kEnough - 1) / kEnough;
+  const int per_chunk = (tiles + most - 1) / most;
   const int chunks = (tiles + per_chunk - 1) / per_chunk;
   const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * kRow);
   for_floating("conv2d_backward_weight", x.t, [&]<class T>() {

@@ -18,8 +18,6 @@ namespace tessera::cuda::tiled {
 namespace {
 
 constexpr int kThreads = 256;
-// Two blocks for each multiprocessor of a large device: with more, adding the chunks costs more than it gains.
-constexpr int kEnoughBlocks = 256;
 
 // y[i] (+)= sum over chunks of partial[chunk, i]. Block: kThreads / groups neighbouring numbers. Thread: one of them, every
 // groups-th chunk, eight read together; the groups' sums then meet in shared memory, in order.
@@ -113,7 +111,8 @@ void weight_product(const char* name, const ImageView& plain, const ImageView& i
   const int pixels = size32(plain.n * plain.h * plain.w);
   const int tiles = int(blocks_for(plain.c, 64) * blocks_for(dw.kh * dw.kw * image.c, 64));
   constexpr int kLeast = 256;  // pixels of a chunk: with fewer the tile costs more to store than to compute
-  const int chunks = std::clamp(kEnoughBlocks / std::max(1, tiles), 1, std::max(1, pixels / kLeast));
+  // With more blocks than keep a device busy, adding the chunks costs more than it gains.
+  const int chunks = int(std::clamp<int64_t>(enough_blocks() / std::max(1, tiles), 1, std::max(1, pixels / kLeast)));
   const int per_chunk = ((pixels + chunks - 1) / chunks + 31) / 32 * 32;
   for_floating(name, plain.t, [&]<class T>() {
     const Scratch<float> partial(int64_t(chunks) * count);

@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "cuda/conv.h"
 #include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
@@ -19,6 +20,12 @@ TEST_CASE("convolution and matrix kernels") {
   op_case::bits_repeat = !vendor || is("TESSERA_DETERMINISTIC", "1");
   op_case::vendor_rounding = vendor ? 4 : 1;
   run_on_device(conv_cases());
+  if (!vendor) {  // the cases are small: by themselves they never take large tiles, nor chunks of several patches
+    const int64_t enough = cuda::enough_blocks();
+    cuda::set_enough_blocks(0);
+    run_on_device(conv_cases());
+    cuda::set_enough_blocks(enough);
+  }
   op_case::bits_repeat = true;
   op_case::vendor_rounding = 1;
 }

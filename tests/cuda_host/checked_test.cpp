@@ -248,11 +248,12 @@ TEST_CASE("warpgroup kernels") {
     const bool with_stats = c.method == "conv2d_with_stats" && is("averages");
     if ((c.method == "conv2d" || with_stats) && (is("24->40") || is("16->72"))) cases.push_back(c);
     // Out of patches, and gradients.
-    if ((c.method == "conv2d" || c.method == "conv2d_backward_data" || with_stats) && (is("17x16 16->32") || is("7x9 40->24"))) {
+    if ((c.method == "conv2d" || c.method == "conv2d_backward_data" || with_stats) && (is("17x16 16->32") || is("3x2x2 32->40"))) {
       cases.push_back(c);
     }
     if (with_stats && is("13x10 3->16")) cases.push_back(c);
     if (with_stats && is("128->120")) wide.push_back(c);
+    if (c.method == "conv2d_backward_weight" && is("17x16 16->32")) wide.push_back(c);  // a block has several patches
   }
   cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);
   run_checked(cases);
@@ -265,7 +266,7 @@ TEST_CASE("warpgroup kernels") {
 TEST_CASE("the kernels, on every case" * doctest::skip()) { run_checked(all_op_cases()); }  // minutes; mutations.py asks for it
 
 // For mutations.py: the cases that TESSERA_TEST_CASES names, "method" or "method:part of the detail" with commas between, on the
-// convolution kernels of TESSERA_TEST_CONV, in TESSERA_TEST_TYPE alone where it is set.
+// convolution kernels of TESSERA_TEST_CONV, in TESSERA_TEST_TYPE alone where it is set, with TESSERA_TEST_BLOCKS being enough.
 TEST_CASE("the kernels, on chosen cases" * doctest::skip()) {
   const auto value_of = [](const char* name) {
     const char* const value = std::getenv(name);
@@ -289,7 +290,11 @@ TEST_CASE("the kernels, on chosen cases" * doctest::skip()) {
   using enum cuda::ConvKernels;
   const std::string conv = value_of("TESSERA_TEST_CONV");
   cuda::set_conv_kernels(conv == "wgmma" ? kWgmma : conv == "naive" ? kNaive : kTiled);
+  const int64_t enough = cuda::enough_blocks();
+  const std::string blocks = value_of("TESSERA_TEST_BLOCKS");
+  if (!blocks.empty()) cuda::set_enough_blocks(std::stoll(blocks));
   run_checked(cases);
+  cuda::set_enough_blocks(enough);
   cuda::set_conv_kernels(kTiled);
 }
 

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -36,8 +37,8 @@ struct Step {
   Named gradients, updated, averages;  // after one step
 };
 
-// In fp16 the loss is scaled by a value at which nothing overflows here.
-Step training_step(Device device, DType type = DType::kF32) {
+// In fp16 the loss is scaled by a value at which nothing overflows here. `pictures`: which, of random numbers.
+Step training_step(Device device, DType type = DType::kF32, uint32_t pictures = 1) {
   const auto model = small_model(device);
   model->set_compute_type(type);
   const ParameterArena arena(*model);
@@ -45,7 +46,10 @@ Step training_step(Device device, DType type = DType::kF32) {
   Ema ema(arena);
   const double scale = type == DType::kF16 ? 256 : 1;
   WeightUpdate update(arena, optimizer, ema, {0, 5e-4, 0}, 10, {.on = type == DType::kF16, .initial = scale});
-  const Batch batch = small_batch();
+  Batch batch = small_batch();
+  const Tensor noise = Tensor::empty(batch.images.shape());
+  ops::uniform(noise, {7, RngPurpose::kTest, pictures}, 0.0, 256.0);
+  batch.images = noise.to(DType::kU8);
   Step s;
   const LossResult loss = SegmentationLoss()(model->forward(normalize(batch.images.to(device))), batch);
   CHECK(loss.total.data().device() == device);
@@ -138,24 +142,50 @@ double whole_distance(const Named& a, const Named& b) {
 }
 
 // In 16 bits two orders of a sum round to different values, which batch norm over few pixels amplifies: the device may lie about as
-// far from f32 as the reference in bf16 does, whose numbers are the coarser ones. In fp16 the samples themselves say little: which way
-// one bit was rounded moves them from 0.07 to 0.33.
+// far from f32 as the reference in the same type does. One sample says little: which way a rounding goes may put the gradient several
+// times as far off. Of 18 batches fp16 put the reference 0.056 to 0.11 from f32 in 13, 0.16 to 0.37 in the other five (bf16: 0.35 to
+// 0.77, and once 1.14). So the second smallest of five is held: drawn twice from those 18, it is more than kSpread times as large
+// the second time in 3 of 100 draws (bf16: in one), while the median would be in 10. The loss is off to either side, so that its
+// error may be next to nothing: one rounding more is allowed.
 TEST_CASE("a training step on a device in 16 bits") {
   const NoHostAccess closed;
   const BackendGuard guard(*find_backend("ref"));
-  const Step wide = training_step(Device::cpu()), coarse = training_step(Device::cpu(), DType::kBF16);
-  const double rounding = whole_distance(coarse.gradients, wide.gradients);
-  for (DType type : {DType::kBF16, DType::kF16}) {
-    CAPTURE(name_of(type));
-    const Step device = training_step(kCuda, type);
-    check_no_reports();
-    const double from_wide = whole_distance(device.gradients, wide.gradients);
-    MESSAGE(std::string(name_of(type)), ": gradient of the device ", from_wide, " from f32, of the reference in bf16 ", rounding);
-    CHECK(from_wide > 1e-5);  // it did compute in 16 bits
-    CHECK(from_wide <= 1.5 * rounding);
-    CHECK(std::abs(device.total / wide.total - 1) <= 1.5 * std::abs(coarse.total / wide.total - 1) + 1e-3);
-    CHECK(whole_distance(device.updated, wide.updated) <= 1.5 * whole_distance(coarse.updated, wide.updated) + 1e-6);
-    CHECK(whole_distance(device.averages, wide.averages) <= 1.5 * whole_distance(coarse.averages, wide.averages) + 1e-6);
+  constexpr double kSpread = 1.5;
+  struct Errors {
+    std::vector<double> gradients, total, updated, averages;
+    void add(const Step& s, const Step& wide) {
+      gradients.push_back(whole_distance(s.gradients, wide.gradients));
+      total.push_back(std::abs(s.total / wide.total - 1));
+      updated.push_back(whole_distance(s.updated, wide.updated));
+      averages.push_back(whole_distance(s.averages, wide.averages));
+    }
+  };
+  const auto usual = [](std::vector<double> v) {
+    std::sort(v.begin(), v.end());
+    return v[1];
+  };
+  const std::array types{DType::kBF16, DType::kF16};
+  std::array<Errors, 2> of_device, of_reference;
+  for (uint32_t pictures = 1; pictures <= 5; ++pictures) {
+    const Step wide = training_step(Device::cpu(), DType::kF32, pictures);
+    for (size_t i = 0; i < types.size(); ++i) {
+      of_device[i].add(training_step(kCuda, types[i], pictures), wide);
+      of_reference[i].add(training_step(Device::cpu(), types[i], pictures), wide);
+    }
+  }
+  check_no_reports();
+  for (size_t i = 0; i < types.size(); ++i) {
+    CAPTURE(name_of(types[i]));
+    const Errors &device = of_device[i], &reference = of_reference[i];
+    const auto [least, most] = std::minmax_element(device.gradients.begin(), device.gradients.end());
+    MESSAGE(std::string(name_of(types[i])), ": gradient of the device ", usual(device.gradients), " from f32 (", *least, " to ", *most,
+            "), of the reference ", usual(reference.gradients));
+    const double rounding = types[i] == DType::kBF16 ? 0x1p-8 : 0x1p-11;
+    CHECK(*least > 1e-5);  // it did compute in 16 bits
+    CHECK(usual(device.gradients) <= kSpread * usual(reference.gradients));
+    CHECK(usual(device.total) <= kSpread * usual(reference.total) + rounding);
+    CHECK(usual(device.updated) <= kSpread * usual(reference.updated));
+    CHECK(usual(device.averages) <= kSpread * usual(reference.averages));
   }
 }
 

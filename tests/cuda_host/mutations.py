@@ -41,11 +41,24 @@ EQUIVALENT = {
         "the piece more is read (in the tests from a guard) and not multiplied",
     "conv_patch.cu conv_patch_kernel: for (int line = first_line; line < kPatchSide * kPatchSide; line += kLinesAtOnce) { [< to <=]":
         "the line more lies in the padding of the patch",
-    "conv_patch.cu conv_patch_kernel: const bool inside = row < y.h && col < y.w; [no. 2 < to <=]":
-        "the residual more is read (in the tests from a guard), and its result not stored",
     "conv_patch.cu conv_patch_kernel: if (residual.p != nullptr && inside && column < y.c) "
     "added = load_pack<2>(residual.pixel(at.n, row, col) + column); [< to <=]":
         "the residual more is read (in the tests from a guard), and its result not stored",
+    "conv_patch.cu conv_patch_kernel: for (int pixel = first_pixel; first_pixel < kGroups && pixel < kSide * kSide; pixel += kGroups) { "
+    "[< to <=]": "the group more has threads where 40 pairs of columns leave some over, whose moments nobody stores",
+    "conv_patch.cu conv_patch_kernel: if (first_pixel < kGroups) { [< to <=]":
+        "the moments more lie behind those that are joined, in the patch",
+    "conv_patch.cu conv_patch_weight_kernel: if (piece < kCols) { [< to <=]":
+        "the piece more has a place in the patch and is not multiplied",
+    "conv_patch.cu conv_patch_weight_kernel: for (int line = first_line; line < kPatchSide * kPatchSide; line += kLinesAtOnce) { "
+    "[< to <=]": "the line more lies in the padding of the patch",
+    "conv_patch.cu conv_patch_weight_kernel: const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w) && "
+    "first_col + piece < x.c; [no. 3 < to <=]":
+        "the piece more is read (in the tests from a guard), and its sums, columns of their own, not stored",
+    "conv_patch.cu conv_patch_weight_kernel: const bool inside = row < dy.h && col < dy.w && first_out + piece < dy.c; [no. 3 < to <=]":
+        "the piece more is read (in the tests from a guard), and its sums, rows of their own, not stored",
+    "conv_patch.cu conv_patch_weight_kernel: for (int kx = 0; kx < 3; ++kx) wait_for_products(sum[kx]); [one short]":
+        "the first waits for the products of all; the others only keep the compiler from reading sums earlier",
     "losses.cu logit: for (int channel = lane * N; channel < k; channel += kGroup * N) { [< to <=]": "the pack more has no numbers",
     "losses.cu mask_prototypes_backward_kernel: for (int first = 0; first < m.items.count; first += kLooks * kThreads) { [< to <=]":
         "the round more finds no item",
@@ -55,6 +68,12 @@ EQUIVALENT = {
     "unsigned(in_row) < unsigned(numbers); [< to <=]": "the number more is read inside the picture and not stored",
     "conv_stem.cu fill: if (at < kLines * kLine) (&v[0][0])[at] = read[i]; [< to <=]":
         "the number more lies in the padding of the patch",
+    "conv_stem.cu stem_kernel: if (o < kOuts && out + o < y.c) moments[block * y.c + out + o] = shared.parts[0][o]; [< to <=]":
+        "the channel more is the first of the next outputs, which write it anew behind a barrier",
+    "conv_stem.cu stem_kernel: __syncthreads();  // of the outputs after these [dropped]":
+        "after the join parts[0] alone is read, which the first warp alone writes again, behind the __syncwarp() of its pixels",
+    "conv_stem.cu stem_weight_kernel: const bool inside = row < dy.h && first_col + pixel < dy.w && out + o < dy.c; [no. 3 < to <=]":
+        "the piece more is read (in the tests from a guard), and its sums, rows of their own, not stored",
     "conv_stem.cu stem_kernel: for (int out = 0; out < y.c; out += kOuts) { [< to <=]": "the round more has no results",
     "losses.cu mask_prototypes_backward_kernel: __syncthreads();  // the list is free for the next items [dropped]":
         "the list is written behind the next round's first barrier, counts are not read behind the second",
@@ -87,8 +106,8 @@ EQUIVALENT = {
 }
 
 # What checks a file: test case of test_cuda_host_checked, or "method:part of the detail" of op cases; the convolution kernels that
-# are asked for; and of a header, the kernels that it is built into.
-Check = collections.namedtuple("Check", "cases conv type readers", defaults=("", "", ()))
+# are asked for, the only type, the blocks that are enough; and of a header, the kernels that it is built into.
+Check = collections.namedtuple("Check", "cases conv type blocks readers", defaults=("", "", "", ()))
 CHECKS = {
     # Of the large shape a thread has several rows.
     "cuda/norm.cu": Check("batch_norm_join,batch_norm_rstd,batch_norm_correction,batch_norm_stats: 17],batch_norm_part: 17],"
@@ -97,14 +116,19 @@ CHECKS = {
     "cuda/device/columns.cuh": Check("batch_norm_stats: 3],batch_norm_stats: 17],batch_norm_stats: 64],batch_norm_stats: 88],"
                                      "batch_norm_backward: 88]", readers=("cuda/norm.cu",)),
     "cuda/conv_stem.cu": Check("conv2d: 3->16,conv2d: 3->24,conv2d_backward_weight: 3->16,conv2d_backward_weight: 3->24,"
-                               "conv2d_backward_weight: 3->8"),
+                               "conv2d_with_stats: 3->16 averages,conv2d_with_stats: 3->24 averages", type="bf16", blocks="0"),
     "cuda/class_loss.cu": Check("bce_with_labels,bce_with_labels_backward"),
     "cuda/device/reduce.cuh": Check("ciou_loss,dfl_loss,collect_positives", readers=("cuda/losses.cu", "cuda/assign.cu")),
     "cuda/device/warpgroup.cuh": Check("*warpgroup*", readers=("cuda/conv_wgmma.cu",)),
     "cuda/device/tile.cuh": Check("*warpgroup*", readers=("cuda/conv_wgmma.cu",)),
-    "cuda/conv_patch.cu": Check("conv2d:17x16 16->32,conv2d_backward_data:17x16 16->32,conv2d_backward_weight:17x16 16->32,"
-                                "conv2d:7x9 40->24,conv2d_backward_weight:7x9 40->24",
-                                conv="wgmma", type="bf16"),
+    # Several tiles, that end within a patch and do not, and channels that fill the columns, do not, and need several tiles.
+    "cuda/conv_patch.cu": Check("conv2d:17x16 16->32,conv2d:3x2x2 32->40,conv2d: 16->88,conv2d_with_stats:17x16 16->32 averages,"
+                                "conv2d_with_stats:3x2x2 32->40 averages,conv2d_with_stats: 16->88 averages,"
+                                "conv2d_with_stats:18x35 48->80 averages,conv2d_backward_data:17x16 16->32,"
+                                "conv2d_backward_data:9x11 16->32,conv2d_backward_data: 72->16,"
+                                "conv2d_backward_weight:17x16 16->32,conv2d_backward_weight:7x9 40->24,"
+                                "conv2d_backward_weight: 16->88,conv2d_backward_weight: 72->16",
+                                conv="wgmma", type="bf16", blocks="0"),
     "cuda/copy.cu": Check("fill,copy"),
     "cuda/pool.cu": Check("max_pool2d,max_pool2d_backward,upsample2x,upsample2x_backward"),
     "cuda/losses.cu": Check("bce_with_logits,bce_with_logits_backward,ciou_loss,ciou_loss_backward,dfl_loss,dfl_loss_backward,"
@@ -322,7 +346,8 @@ class Builder:
 
 def outcome(program, check, number):
     """(passed, what was seen, whether the place of the mistake was run)"""
-    environment = dict(os.environ, TESSERA_MISTAKE=str(number), TESSERA_TEST_CONV=check.conv, TESSERA_TEST_TYPE=check.type)
+    environment = dict(os.environ, TESSERA_MISTAKE=str(number), TESSERA_TEST_CONV=check.conv, TESSERA_TEST_TYPE=check.type,
+                       TESSERA_TEST_BLOCKS=check.blocks)
     cases = check.cases
     if not cases.startswith("*"):
         environment["TESSERA_TEST_CASES"] = cases

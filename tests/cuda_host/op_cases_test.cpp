@@ -24,7 +24,7 @@ TEST_CASE("convolution and matrix kernels, emulated") {
     CAPTURE(int(kernels));
     run_emulated(conv_cases());
   }
-  // The cases are small: by themselves they never take large tiles.
+  // The cases are small: by themselves they never take large tiles, and chunks of filters' gradients have one patch each.
   const int64_t enough = cuda::enough_blocks();
   cuda::set_enough_blocks(0);
   for (const cuda::ConvKernels kernels : {kWgmma, kTiled}) {

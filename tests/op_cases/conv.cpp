@@ -14,15 +14,16 @@ struct Sizes {
 };
 
 // Widths that fill vectors and that do not, odd images, the stem (also wider than a block), the 1x1 of the heads, images smaller than
-// the filter, a 1x1 of several jobs of an odd number of pixels; several patches (cuda/conv_patch.cu), channels that end within them;
-// more pictures than cuda/conv_stem.cu has blocks.
+// the filter, a 1x1 of several jobs of an odd number of pixels; several patches (cuda/conv_patch.cu), channels that end within them
+// and that need several tiles.
 const std::vector<Sizes> kSizes = {
     {2, 5, 6, 3, 4, 3, 1, 1},   {1, 9, 11, 16, 32, 3, 1, 1},  {2, 13, 10, 3, 16, 3, 2, 1}, {1, 7, 9, 33, 17, 3, 2, 1},
     {2, 4, 5, 6, 7, 1, 1, 0},   {1, 12, 13, 48, 80, 1, 1, 0}, {1, 1, 1, 5, 3, 3, 1, 1},    {1, 8, 8, 64, 64, 3, 1, 1},
     {1, 6, 7, 4, 5, 5, 1, 2},   {2, 6, 6, 8, 9, 1, 2, 0},     {1, 20, 3, 1, 1, 3, 1, 0},   {1, 17, 33, 24, 40, 3, 1, 1},
     {2, 7, 6, 16, 24, 3, 2, 1}, {2, 14, 19, 17, 32, 3, 1, 1}, {4, 9, 9, 33, 16, 3, 1, 0},  {1, 31, 13, 40, 70, 1, 1, 0},
     {1, 9, 10, 16, 72, 3, 2, 1},  {1, 21, 139, 3, 24, 3, 2, 1}, {1, 18, 35, 48, 80, 3, 1, 1},
-    {2, 17, 16, 16, 32, 3, 1, 1}, {1, 7, 9, 40, 24, 3, 1, 1}, {3, 2, 2, 32, 40, 3, 1, 1}, {530, 2, 2, 3, 8, 3, 2, 1},
+    {2, 17, 16, 16, 32, 3, 1, 1}, {1, 7, 9, 40, 24, 3, 1, 1}, {3, 2, 2, 32, 40, 3, 1, 1},
+    {1, 3, 5, 16, 88, 3, 1, 1},   {1, 3, 5, 72, 16, 3, 1, 1},
     {1, 11, 13, 128, 120, 1, 1, 0},  // tiles of 128 channels, whole and not
 };
 const std::vector<DType> kAllTypes = {DType::kF32, DType::kBF16, DType::kF16};
