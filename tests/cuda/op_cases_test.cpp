@@ -9,7 +9,7 @@ namespace tessera::testing {
 namespace {
 
 constexpr auto kCuda = Device::Kind::kCuda;
-void run_on_device(const std::vector<OpCase>& cases) { run_cases(without_missing_kernels(cases, kCuda), kCuda); }
+void run_on_device(const std::vector<OpCase>& cases) { run_cases(cases, kCuda); }
 
 TEST_CASE("pointwise and copy kernels") { run_on_device(pointwise_cases()); }
 TEST_CASE("kernels over rows") { run_on_device(row_cases()); }
@@ -38,7 +38,7 @@ TEST_CASE("optimizer and random kernels") { run_on_device(optim_cases()); }
 
 TEST_CASE("short list" * doctest::skip()) { run_on_device(small_op_cases()); }  // under compute-sanitizer
 
-TEST_CASE("op rates" * doctest::skip()) { print_rates(without_missing_kernels(all_op_cases(), kCuda), kCuda); }
+TEST_CASE("op rates" * doctest::skip()) { print_rates(all_op_cases(), kCuda); }
 
 }  // namespace
 }  // namespace tessera::testing

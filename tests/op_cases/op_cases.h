@@ -26,24 +26,6 @@ inline std::vector<OpCase> all_op_cases() {
   return all;
 }
 
-// The cases for whose method the backend of `kind` has a kernel already (cuda/unfinished.h); the others are named in the log.
-inline std::vector<OpCase> without_missing_kernels(std::vector<OpCase> cases, Device::Kind kind) {
-  std::map<std::string, bool> there;
-  for (const OpCase& c : cases) {
-    if (there.contains(c.method)) continue;
-    bool& finished = there[c.method] = true;
-    try {
-      op_case::execute(c, *op_case::rows(kind).at(0).backend, {.type = c.types[0], .value_type = c.types[0]});
-    } catch (const Error& e) {
-      finished = e.message().find("no CUDA kernel yet") == std::string::npos;
-      if (finished) throw;
-      MESSAGE("skipped: no kernel yet for ", c.method);
-    }
-  }
-  std::erase_if(cases, [&](const OpCase& c) { return !there[c.method]; });
-  return cases;
-}
-
 // Small ones of every method in one type, spread over its list: for checkers under which everything is slow.
 inline std::vector<OpCase> small_op_cases(size_t of_each = 4) {
   std::map<std::string, std::vector<OpCase>> small;
