@@ -28,6 +28,12 @@ void device_matmul(const Tensor& a, const Tensor& b, const Tensor& c) {
   if (!cuda::vendor::matmul(matrix(a), matrix(b), matrix(c), false)) cuda::tiled::matmul(matrix(a), matrix(b), matrix(c), false);
 }
 
+int64_t exchange_enough_blocks(int64_t blocks) {
+  const int64_t before = cuda::enough_blocks();
+  cuda::set_enough_blocks(blocks);
+  return before;
+}
+
 VendorUse vendor_use() {
   VendorUse use;
   for (const cuda::PlanCacheStats& s : {cuda::vendor::conv_stats(), cuda::vendor::gemm_stats()}) {

@@ -20,6 +20,9 @@ std::string describe_cudnn();   // "cuDNN 9.19.0", or why there is none
 // c = a b of dense matrices on the device, by the fastest kernels that there are for it, whatever --conv says: what can be reached.
 void device_matmul(const Tensor& a, const Tensor& b, const Tensor& c);
 
+// For tests: how many blocks of large tiles keep a device busy (cuda/conv.h); with 0 small cases take large tiles. Returns what it was.
+int64_t exchange_enough_blocks(int64_t blocks);
+
 // What cuDNN and cuBLASLt were asked for so far.
 struct VendorUse {
   int64_t planned = 0;  // shapes

@@ -13,6 +13,7 @@ bool has_cudnn() { return false; }
 std::string describe_cudnn() { return "this build has no CUDA"; }
 
 void device_matmul(const Tensor&, const Tensor&, const Tensor&) { throw Error(ErrorCode::kBug, "this build has no CUDA"); }
+int64_t exchange_enough_blocks(int64_t) { return 0; }
 VendorUse vendor_use() { return {}; }
 
 std::unique_ptr<Communicator> device_communicator(Communicator&) { return nullptr; }

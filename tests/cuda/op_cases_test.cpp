@@ -2,7 +2,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "cuda/conv.h"
+#include "cuda/install.h"
 #include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
@@ -21,10 +21,9 @@ TEST_CASE("convolution and matrix kernels") {
   op_case::vendor_rounding = vendor ? 4 : 1;
   run_on_device(conv_cases());
   if (!vendor) {  // the cases are small: by themselves they never take large tiles, nor chunks of several patches
-    const int64_t enough = cuda::enough_blocks();
-    cuda::set_enough_blocks(0);
+    const int64_t enough = exchange_enough_blocks(0);
     run_on_device(conv_cases());
-    cuda::set_enough_blocks(enough);
+    exchange_enough_blocks(enough);
   }
   op_case::bits_repeat = true;
   op_case::vendor_rounding = 1;
