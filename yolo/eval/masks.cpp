@@ -404,8 +404,7 @@ MaskPatch to_original(const MaskPatch& mask, const PixelBox& inner, int original
 std::vector<Polygon> mask_rings(const MaskPatch& mask) {
   std::vector<Polygon> rings;
   if (mask.where.empty()) return rings;
-  const std::vector<uint8_t> pixels = mask.pixels();
-  for (const auto& contour : external_contours(pixels.data(), mask.where.y1 - mask.where.y0, mask.where.x1 - mask.where.x0)) {
+  for (const auto& contour : external_contours(mask.words.data(), mask.where.y1 - mask.where.y0, mask.where.x1 - mask.where.x0)) {
     Polygon& ring = rings.emplace_back();
     for (const PixelPoint& p : contour) ring.push_back({float(p.x + mask.where.x0), float(p.y + mask.where.y0)});
   }
