@@ -68,12 +68,13 @@ BoxXyxy scale_box(const BoxXyxy& box, const ResultGeometry& geometry);
 BoxLtwh to_ltwh(const BoxXyxy& box);
 
 // What makes the mask of the JSON file from a native one at network-input size: padding cut off, resized as 8-bit image to the original
-// size (spec 9.6, 14.1). geometry.has_ratio is required.
-std::function<Rle(const MaskPatch&)> json_mask(const ResultGeometry& geometry);
+// size (spec 9.6, 14.1). Of the native mask, what lies outside of json_frame does not count. geometry.has_ratio is required.
+PixelBox json_frame(const ResultGeometry& geometry);
+std::function<Rle(MaskPatch)> json_mask(const ResultGeometry& geometry);
 
 // A network-size mask in the original image: `inner` is the part of the network input that the image fills, the rest is padding and
 // is cut off; then resized as an 8-bit image (spec 14.1), but only where set pixels can arise.
-MaskPatch to_original(const MaskPatch& mask, const PixelBox& inner, int original_height, int original_width);
+MaskPatch to_original(MaskPatch mask, const PixelBox& inner, int original_height, int original_width);
 
 // Outer contours of a mask, each a ring in mask pixels; the last component in raster order first.
 std::vector<Polygon> mask_rings(const MaskPatch& mask);
