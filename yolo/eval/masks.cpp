@@ -115,7 +115,7 @@ struct ByteResize {
         some |= (upper.any[w] | lower.any[w]) & ~bits[w];
       }
       if (some == 0) continue;
-      const uint32_t b0 = uint32_t(ay.w0[size_t(y)]), b1 = uint32_t(ay.w1[size_t(y)]);
+      const uint16_t b0 = uint16_t(ay.w0[size_t(y)]), b1 = uint16_t(ay.w1[size_t(y)]);
       for (size_t w = 0; w < row_words; ++w) {
         if (((upper.any[w] | lower.any[w]) & ~bits[w]) == 0) continue;
         const uint16_t *const above = sums(in, words, upper, w), *const below = sums(in, words, lower, w);
@@ -124,7 +124,7 @@ struct ByteResize {
           for (int x = 0; x < kBitsOfWord; ++x) set[x] = uint8_t((above[x] + below[x]) >> 1);
         } else {
           for (int x = 0; x < kBitsOfWord; ++x) {
-            const uint16_t high = uint16_t(b0 * above[x] >> 16), low = uint16_t(b1 * below[x] >> 16);
+            const uint16_t high = uint16_t(uint32_t{b0} * above[x] >> 16), low = uint16_t(uint32_t{b1} * below[x] >> 16);
             set[x] = uint8_t(uint16_t(high + low) >> 1);
           }
         }
@@ -248,7 +248,7 @@ struct ByteResize {
       for (int x = 0; x < kBitsOfWord; ++x) sums[x] = uint16_t(first[x] + second[x]);
     } else {
       const uint16_t *const by0 = w0.data() + words[w].x, *const by1 = w1.data() + words[w].x;
-      for (int x = 0; x < kBitsOfWord; ++x) sums[x] = uint16_t(uint16_t(first[x] * by0[x] + second[x] * by1[x]) >> 4);
+      for (int x = 0; x < kBitsOfWord; ++x) sums[x] = uint16_t(uint16_t(uint16_t(first[x] * by0[x]) + uint16_t(second[x] * by1[x])) >> 4);
     }
     return sums;
   }
