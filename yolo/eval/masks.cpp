@@ -63,8 +63,8 @@ struct ByteAxis {
 
 // A 0/1 patch within a frame of in_height x in_width, resized as an 8-bit image to height x width: bit for bit what the resize of
 // data/image.h gives, but only where set pixels can arise. Where all that a pixel is taken from is set, so is the pixel, whatever
-// the rounding: weights sum to 2048 but for one, which leaves at least 3.96 before the two halves are rounded down. So arithmetic is
-// left to the words of 32 pixels around a contour, and there it is 16-bit: no product of weights is as large as 2^18.
+// the rounding: weights sum to 2048 but for one, which leaves at least 3.96 before the two halves are rounded down. So arithmetic
+// is left to the words of 32 pixels around a contour, and there it is 16-bit: no product of weights is as large as 2^18.
 struct ByteResize {
   int in_height, in_width, height, width;
   bool halves;  // taken as an area average
@@ -138,8 +138,8 @@ struct ByteResize {
  private:
   // Of 32 outputs of a row.
   struct Word {
-    int x;          // the first
-    uint32_t used;  // those that there are
+    int x;                    // the first
+    uint32_t used;            // those that there are
     int from, count, second;  // columns of the source, from the patch's left on: i0 of the first, so many, i1 of the first
     uint64_t asked() const { return (uint64_t{1} << count) - 1; }
     bool narrow() const { return count <= 56; }  // it can be had with one load
@@ -175,7 +175,8 @@ struct ByteResize {
     words.clear();
     for (int x = to.x0; x < to.x1; x += kBitsOfWord) {
       const int n = std::min(to.x1 - x, kBitsOfWord), from = ax.i0[size_t(x)];
-      words.push_back({x, ~0u >> (kBitsOfWord - n), from - in.where.x0, ax.i1[size_t(x + n - 1)] + 1 - from, ax.i1[size_t(x)] - from});
+      words.push_back(
+          {x, ~0u >> (kBitsOfWord - n), from - in.where.x0, ax.i1[size_t(x + n - 1)] + 1 - from, ax.i1[size_t(x)] - from});
     }
   }
 
@@ -213,7 +214,8 @@ struct ByteResize {
     }
   }
 
-  // Whether the pixels that the outputs take first, or second, are set. Between two changes along the source they all are or are not.
+  // Whether the pixels that the outputs take first, or second, are set. Between two changes along the source they all are or are
+  // not.
   std::pair<uint32_t, uint32_t> taken(const MaskPatch& in, const Word& word, const Row& row, size_t w) const {
     uint32_t a = 0, b = 0;
     if (!word.narrow()) {
@@ -248,7 +250,8 @@ struct ByteResize {
       for (int x = 0; x < kBitsOfWord; ++x) sums[x] = uint16_t(first[x] + second[x]);
     } else {
       const uint16_t *const by0 = w0.data() + words[w].x, *const by1 = w1.data() + words[w].x;
-      for (int x = 0; x < kBitsOfWord; ++x) sums[x] = uint16_t(uint16_t(uint16_t(first[x] * by0[x]) + uint16_t(second[x] * by1[x])) >> 4);
+      for (int x = 0; x < kBitsOfWord; ++x)
+        sums[x] = uint16_t(uint16_t(uint16_t(first[x] * by0[x]) + uint16_t(second[x] * by1[x])) >> 4);
     }
     return sums;
   }
@@ -360,7 +363,8 @@ void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items
     // Together they go through the prototypes once; but a picture with few masks has work for all threads.
     int64_t largest = 1;
     for (const MaskItem& m : items) largest = std::max(largest, m.words());
-    const int64_t together = std::clamp<int64_t>(n / (4 * compute_threads()), 1, std::clamp<int64_t>(kWordsTogether / largest, 1, 48));
+    const int64_t together =
+        std::clamp<int64_t>(n / (4 * compute_threads()), 1, std::clamp<int64_t>(kWordsTogether / largest, 1, 48));
     parallel_chunks((n + together - 1) / together, [&](int64_t chunk) {
       const int64_t first = chunk * together;
       std::vector<MaskItem> group(items.begin() + first, items.begin() + std::min(first + together, n));

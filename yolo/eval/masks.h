@@ -67,9 +67,10 @@ BoxXyxy scale_box(const BoxXyxy& box, const ResultGeometry& geometry);
 // Left, top, width, height of a box with the roundings of the original's JSON (spec 9.6).
 BoxLtwh to_ltwh(const BoxXyxy& box);
 
-// What makes the mask of the JSON file from a native one at network-input size: padding cut off, resized as 8-bit image to the original
-// size (spec 9.6, 14.1). Of the native mask, what lies outside of json_frame does not count. geometry.has_ratio is required.
+// The part of the network input that the JSON file shows: its padding cut off (spec 9.6). geometry.has_ratio is required.
 PixelBox json_frame(const ResultGeometry& geometry);
+// What makes the mask of the JSON file from a native one at network-input size: json_frame of it, resized as an 8-bit image to the
+// original size (spec 14.1).
 std::function<Rle(MaskPatch)> json_mask(const ResultGeometry& geometry);
 
 // A network-size mask in the original image: `inner` is the part of the network input that the image fills, the rest is padding and
