@@ -1,11 +1,14 @@
 #include "data/polygon.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "tensor/base/check.h"
+#include "tensor/bit_rows.h"
 
 namespace tessera {
 
@@ -215,76 +218,123 @@ namespace {
 
 constexpr int kDx[8] = {1, 1, 0, -1, -1, -1, 0, 1};  // E NE N NW W SW S SE, y down
 constexpr int kDy[8] = {0, -1, -1, -1, 0, 1, 1, 1};
+constexpr int kEast = 0, kWest = 4;
 
-// Planes here have a border of one empty pixel on every side.
-std::vector<PixelPoint> trace(const uint8_t* plane, int pitch, PixelPoint p0) {
-  const auto set = [&](PixelPoint p, int d) { return plane[int64_t(p.y + kDy[d]) * pitch + p.x + kDx[d]] != 0; };
-  const auto moved = [](PixelPoint p, int d) { return PixelPoint{p.x + kDx[d], p.y + kDy[d]}; };
+// A pixel and its neighbours are nine bits, row by row.
+constexpr bool is_set(unsigned nine, int d) { return nine >> (3 * kDy[d] + kDx[d] + 4) & 1; }
+
+// Where the contour goes on from a pixel that it came to from direction `from`: to the first set neighbour counter-clockwise, with
+// marks for those passed over. kSteps[nine * 8 + from].
+constexpr unsigned kDirection = 7, kPassedWest = 8, kPassedEast = 16;
+constexpr auto kSteps = [] {
+  std::array<uint8_t, 512 * 8> steps{};
+  for (unsigned nine = 0; nine < 512; ++nine) {
+    for (int from = 0; from < 8; ++from) {
+      unsigned passed = 0;
+      int d = (from + 1) % 8;
+      for (; d != from && !is_set(nine, d); d = (d + 1) % 8) passed |= d == kWest ? kPassedWest : d == kEast ? kPassedEast : 0;
+      steps[nine * 8 + unsigned(from)] = uint8_t(unsigned(d) | passed);
+    }
+  }
+  return steps;
+}();
+
+// The mask with a border of an empty pixel on every side, so column x is bit x + 1, and what is known of its outer contours: the
+// pixels with the outside directly to their left (`enters`) and to their right (`leaves`).
+struct ContourPlane {
+  static constexpr int kBits = 64;
+  int64_t pitch = 0;  // words of a row
+  std::vector<uint64_t> set, enters, leaves;
+
+  void assign(const uint32_t* words, int height, int width) {
+    pitch = (int64_t{width} + 2 + kBits - 1) / kBits;
+    const size_t n = size_t(pitch * (height + 2));
+    enters.assign(n, 0), leaves.assign(n, 0);
+    set.resize(n + 1);  // one more to read behind the last
+    std::fill_n(set.begin(), pitch, 0);
+    std::fill(set.end() - pitch - 1, set.end(), 0);
+    const int64_t row_words = words_of_row(width);
+    for (int64_t y = 0; y < height; ++y) {
+      uint64_t* const to = set.data() + (y + 1) * pitch;
+      const uint32_t* const row = words + y * row_words;
+      uint64_t last = 0;  // pixel of the word before
+      for (int64_t w = 0; w < pitch; ++w) {
+        const auto half = [&](int64_t i) { return i < row_words ? uint64_t{row[i]} : 0; };
+        const uint64_t word = half(2 * w) | half(2 * w + 1) << kBitsOfWord;
+        to[w] = word << 1 | last;
+        last = word >> (kBits - 1);
+      }
+    }
+  }
+  // The pixel at bit x of row y and its neighbours.
+  unsigned nine(int x, int y) const {
+    const auto three = [&](int row) {
+      uint32_t v;
+      std::memcpy(&v, reinterpret_cast<const char*>(set.data() + row * pitch) + (x - 1) / 8, sizeof(v));
+      return v >> (x - 1) % 8 & 7;
+    };
+    return three(y - 1) | three(y) << 3 | three(y + 1) << 6;
+  }
+};
+
+// The contour whose first pixel in raster order is at bit x0 of row y0; its marks are added to the plane.
+void trace(ContourPlane& plane, int x0, int y0, std::vector<PixelPoint>& contour) {
+  const unsigned around = plane.nine(x0, y0);
   int to_p1 = -1;
   for (int k = 1; k <= 7 && to_p1 < 0; ++k) {  // downwards from W: NW, N, NE, E, SE, S, SW
-    const int d = (4 - k + 8) % 8;
-    if (set(p0, d)) to_p1 = d;
+    const int d = (kWest - k + 8) % 8;
+    if (is_set(around, d)) to_p1 = d;
   }
-  if (to_p1 < 0) return {{p0.x - 1, p0.y - 1}};
-  const PixelPoint p1 = moved(p0, to_p1);
-  std::vector<PixelPoint> contour;
-  PixelPoint p = p0;
-  int previous = (to_p1 + 4) % 8;  // as if the walk had come from p1
-  int from = to_p1;
+  const auto mark = [&](int x, int y, unsigned step) {
+    const int64_t w = y * plane.pitch + x / ContourPlane::kBits;
+    const int bit = x % ContourPlane::kBits;
+    plane.enters[size_t(w)] |= uint64_t((step & kPassedWest) != 0) << bit;
+    plane.leaves[size_t(w)] |= uint64_t((step & kPassedEast) != 0) << bit;
+  };
+  if (to_p1 < 0) {
+    mark(x0, y0, kPassedWest | kPassedEast);
+    contour.push_back({x0 - 1, y0 - 1});
+    return;
+  }
+  const int x1 = x0 + kDx[to_p1], y1 = y0 + kDy[to_p1];
+  int x = x0, y = y0;
+  unsigned from = unsigned(to_p1), previous = (from + 4) % 8;  // as if the walk had come from p1
   for (;;) {
-    int d = (from + 1) % 8;
-    while (!set(p, d)) d = (d + 1) % 8;
-    if (d != previous) contour.push_back({p.x - 1, p.y - 1});
-    const PixelPoint next = moved(p, d);
-    if (next == p0 && p == p1) return contour;
-    previous = d;
-    from = (d + 4) % 8;
-    p = next;
+    const unsigned step = kSteps[plane.nine(x, y) * 8 + from], d = step & kDirection;
+    mark(x, y, step);
+    if (d != previous) contour.push_back({x - 1, y - 1});
+    const int next_x = x + kDx[d], next_y = y + kDy[d];
+    if (next_x == x0 && next_y == y0 && x == x1 && y == y1) return;
+    previous = d, from = (d + 4) % 8;
+    x = next_x, y = next_y;
   }
 }
 
 }  // namespace
 
-std::vector<std::vector<PixelPoint>> external_contours(const uint8_t* plane, int height, int width) {
-  const int pitch = width + 2;
-  std::vector<uint8_t> padded(size_t(pitch) * size_t(height + 2), 0);
-  for (int y = 0; y < height; ++y)
-    for (int x = 0; x < width; ++x) padded[size_t(y + 1) * size_t(pitch) + size_t(x) + 1] = plane[int64_t(y) * width + x] != 0;
-
-  // Background that reaches the border (4-connected) is outside; a component is external when it touches that.
-  const size_t cells = padded.size();
-  std::vector<uint8_t> state(cells, 0);  // 1: outside background, 2: component already seen
-  std::vector<size_t> stack{0};
-  state[0] = 1;
-  const int64_t four[4] = {-1, 1, -pitch, pitch};
-  while (!stack.empty()) {
-    const size_t c = stack.back();
-    stack.pop_back();
-    for (const int64_t step : four) {
-      const int64_t n = int64_t(c) + step;
-      if (n < 0 || n >= int64_t(cells) || state[size_t(n)] != 0 || padded[size_t(n)] != 0) continue;
-      state[size_t(n)] = 1;
-      stack.push_back(size_t(n));
-    }
-  }
+// A contour begins at the next set pixel that lies within none. Within one is, along a row, a pixel that enters and what follows up
+// to the next that leaves: as the carry of an addition runs from a bit that makes one to the next that stops it.
+std::vector<std::vector<PixelPoint>> external_contours(const uint32_t* words, int height, int width) {
+  thread_local ContourPlane plane;
+  thread_local std::vector<PixelPoint> contour;
+  plane.assign(words, height, width);
   std::vector<std::vector<PixelPoint>> contours;
-  for (size_t first = 0; first < cells; ++first) {
-    if (padded[first] == 0 || state[first] != 0) continue;
-    // The first pixel in raster order has background above it; that background tells outside from hole.
-    const bool external = state[first - size_t(pitch)] == 1;
-    state[first] = 2;
-    stack.assign(1, first);
-    while (!stack.empty()) {
-      const size_t c = stack.back();
-      stack.pop_back();
-      for (int d = 0; d < 8; ++d) {
-        const size_t n = size_t(int64_t(c) + kDy[d] * int64_t(pitch) + kDx[d]);
-        if (padded[n] == 0 || state[n] != 0) continue;
-        state[n] = 2;
-        stack.push_back(n);
+  for (int y = 1; y <= height; ++y) {
+    uint64_t within = 0;  // the carry out of the word before
+    for (int64_t w = y * plane.pitch; w < (y + 1) * plane.pitch; ++w) {
+      for (;;) {
+        const uint64_t enters = plane.enters[size_t(w)], stays = ~plane.leaves[size_t(w)];
+        const uint64_t makes = enters & stays, sum = stays + makes + within;
+        const uint64_t first = plane.set[size_t(w)] & ~enters & ~(sum ^ stays ^ makes);
+        if (first == 0) {
+          within = (makes | (stays & ~sum)) >> 63;
+          break;
+        }
+        contour.clear();
+        trace(plane, int((w - y * plane.pitch) * ContourPlane::kBits) + std::countr_zero(first), y, contour);
+        contours.push_back(contour);
       }
     }
-    if (external) contours.push_back(trace(padded.data(), pitch, {int(first % size_t(pitch)), int(first / size_t(pitch))}));
   }
   std::reverse(contours.begin(), contours.end());
   return contours;

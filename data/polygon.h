@@ -52,9 +52,10 @@ PixelBox fill_polygon(std::span<const PixelPoint> polygon, uint8_t* plane, int h
 // Vertices truncated toward zero first, as the labels are drawn (spec 5.6).
 PixelBox fill_polygon(std::span<const Point> polygon, uint8_t* plane, int height, int width, uint8_t value = 1);
 
-// Outer contours of the 8-connected components of the non-zero pixels, corner points only, in OpenCV's order: by first pixel in
-// raster order, last component first; components inside a hole of another are left out (spec 14.7).
-std::vector<std::vector<PixelPoint>> external_contours(const uint8_t* plane, int height, int width);
+// Outer contours of the 8-connected components of the set pixels of a mask (rows of bits, tensor/bit_rows.h), corner points only,
+// in OpenCV's order: by first pixel in raster order, last component first; components inside a hole of another are left out
+// (spec 14.7).
+std::vector<std::vector<PixelPoint>> external_contours(const uint32_t* words, int height, int width);
 
 // Joins the parts of one object into one chain of vertices through their closest pairs, including the quirk of reversed middle
 // parts (spec 10.3). One part is returned as it is, parts without vertices are left out.

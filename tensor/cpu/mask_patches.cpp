@@ -20,7 +20,7 @@ namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kMasksAtOnce = 16;
+constexpr int64_t kMasksAtOnce = 48;
 constexpr int kWord = kBitsOfWord, kVectors = kWord / int(kLanes);
 static_assert(kWord % int(kLanes) == 0);
 
@@ -38,42 +38,105 @@ HWY_INLINE uint32_t bits_of(M mask) {
 #endif
 }
 
-// The lanes of four vectors of two cells each, joined as LogitSum::sum does: cells (0, 4), (1, 5), (2, 6), (3, 7) give 0 to 7.
-using F8 = hn::FixedTag<float, 8>;
-using V8 = hn::Vec<F8>;
-HWY_INLINE V8 sums_of_eight(const V8* s) {
-  const F8 f;
-  const hn::RepartitionToWide<F8> pairs;
-  V8 q[4];
-  for (int i = 0; i < 4; ++i) {
-    q[i] = hn::Add(hn::ConcatLowerLower(f, s[i + 4], s[i]), hn::ConcatUpperUpper(f, s[i + 4], s[i]));  // lane l and lane l + 4
-  }
-  const auto neighbours = [&](V8 a, V8 b) HWY_ATTR {  // a0 + a1, b0 + b1, a2 + a3, b2 + b3
-    return hn::BitCast(pairs, hn::Add(hn::OddEven(hn::DupEven(b), a), hn::OddEven(b, hn::DupOdd(a))));
-  };
-  const auto low = neighbours(q[0], q[1]), high = neighbours(q[2], q[3]);
-  return hn::Add(hn::BitCast(f, hn::InterleaveLower(pairs, low, high)), hn::BitCast(f, hn::InterleaveUpper(pairs, low, high)));
-}
-
-// Logits of n cells from `cell` on; up to seven values behind them are written too.
-void logits_of(const float* k, const float* cell, int64_t pitch, int channels, int64_t n, float* out) {
-  if (channels % 8 != 0) {
-    for (int64_t i = 0; i < n; ++i) out[i] = detect_math::mask_logit(k, cell + i * pitch, channels);
-    return;
-  }
-  const F8 f;
-  for (int64_t i = 0; i < n; i += 8) {
-    const float* p[8];
-    for (int64_t j = 0; j < 8; ++j) p[j] = cell + std::min(i + j, n - 1) * pitch;
-    V8 sum[8];
-    for (V8& s : sum) s = hn::Zero(f);
-    for (int c = 0; c < channels; c += 8) {
-      const V8 weight = hn::LoadU(f, k + c);
-      for (size_t j = 0; j < 8; ++j) sum[j] = hn::Add(sum[j], hn::Mul(weight, hn::LoadU(f, p[j] + c)));
+// Cells of a row of prototypes, a channel after the other: every mask of a group takes its logits from them, a vector of cells at a
+// time, with the partial sums of LogitSum in registers.
+class Cells {
+ public:
+  // The next row that is asked for belongs to other prototypes or other columns.
+  void clear() { y_ = -1; }
+  // Takes the columns [begin, end) of row y unless they are there.
+  void set(const ImageView& p, int64_t image, int y, int begin, int end) {
+    if (y == y_) return;
+    y_ = y, begin_ = begin;
+    pitch_ = (end - begin + int(kLanes) - 1) / int(kLanes) * int(kLanes) + int(kLanes);  // a vector from any column on is inside
+    channels_.resize(size_t(p.c * pitch_));
+    const float* const cells = data<float>(p) + ((image * p.h + y) * p.w + begin) * p.pitch;
+    for (int x = 0; x < end - begin; x += int(kLanes)) {
+      const float* cell[kLanes];
+      for (int i = 0; i < int(kLanes); ++i) cell[i] = cells + std::min(x + i, end - begin - 1) * p.pitch;
+      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, channels_.data() + c * pitch_ + x);
     }
-    hn::StoreU(sums_of_eight(sum), f, out + i);
   }
-}
+  // Logits of the n cells from column `first` on; up to kLanes - 1 values behind them are written too.
+  void logits(const float* k, int channels, int first, int n, float* out) const {
+    const float* const cells = channels_.data() + first - begin_;
+    int x = 0;
+    for (; x + 4 * int(kLanes) <= n; x += 4 * int(kLanes)) logits_at<4>(k, channels, cells + x, out + x);
+    for (; x + 2 * int(kLanes) <= n; x += 2 * int(kLanes)) logits_at<2>(k, channels, cells + x, out + x);
+    for (; x < n; x += int(kLanes)) logits_at<1>(k, channels, cells + x, out + x);
+  }
+
+ private:
+  // Channels c to c + 3 of every fourth cell.
+  template <int n>
+  static HWY_INLINE auto four_of_each(const float* const* cell, int64_t c) {
+    const hn::FixedTag<float, n> d;
+    if constexpr (n == 4) {
+      return hn::LoadU(d, cell[0] + c);
+    } else {
+      return hn::Combine(d, four_of_each<n / 2>(cell + n / 2, c), four_of_each<n / 2>(cell, c));
+    }
+  }
+  // Channels c to c + 3 of kLanes cells, as squares of four.
+  void four_channels(const float* const* cell, int64_t c, float* to) const {
+    const F32 f;
+    const hn::RepartitionToWide<F32> pairs;
+    V rows[4];  // cells i, i + 4, ... in row i
+    for (int i = 0; i < 4; ++i) rows[i] = four_of_each<int(kLanes)>(cell + i, c);
+    const auto pair = [&](V v) HWY_ATTR { return hn::BitCast(pairs, v); };
+    const auto low01 = pair(hn::InterleaveLower(f, rows[0], rows[1])), high01 = pair(hn::InterleaveUpper(f, rows[0], rows[1]));
+    const auto low23 = pair(hn::InterleaveLower(f, rows[2], rows[3])), high23 = pair(hn::InterleaveUpper(f, rows[2], rows[3]));
+    hn::StoreU(hn::BitCast(f, hn::InterleaveLower(pairs, low01, low23)), f, to);
+    hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, low01, low23)), f, to + pitch_);
+    hn::StoreU(hn::BitCast(f, hn::InterleaveLower(pairs, high01, high23)), f, to + 2 * pitch_);
+    hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, high01, high23)), f, to + 3 * pitch_);
+  }
+
+  // Of n vectors of cells. A sum that begins with its first product instead of 0 differs in the sign of a zero only.
+  template <int n>
+  void logits_at(const float* k, int channels, const float* cells, float* out) const {
+    struct Sums {
+      V of[n];
+    };
+    const auto lane = [&](int l) HWY_ATTR {
+      Sums s;
+      const V first = splat(k[l]);
+      for (int v = 0; v < n; ++v) s.of[v] = hn::Mul(first, load(cells + l * pitch_ + v * int(kLanes)));
+      for (int c = l + 8; c < channels; c += 8) {
+        const V weight = splat(k[c]);
+        for (int v = 0; v < n; ++v) s.of[v] = hn::Add(s.of[v], hn::Mul(weight, load(cells + c * pitch_ + v * int(kLanes))));
+      }
+      return s;
+    };
+    const auto joined = [&](Sums a, const Sums& b) HWY_ATTR {
+      for (int v = 0; v < n; ++v) a.of[v] = hn::Add(a.of[v], b.of[v]);
+      return a;
+    };
+    const Sums low = joined(joined(lane(0), lane(4)), joined(lane(1), lane(5)));
+    const Sums sum = joined(low, joined(joined(lane(2), lane(6)), joined(lane(3), lane(7))));
+    for (int v = 0; v < n; ++v) hn::StoreU(sum.of[v], F32(), out + v * int(kLanes));
+  }
+
+  int y_ = -1, begin_ = 0, pitch_ = 0;
+  std::vector<float> channels_;
+};
+
+// A bit for each column of the slice, and those of them that a word of the target takes.
+struct CellBits {
+  std::vector<uint8_t> above, sure;
+};
+struct CellSpan {
+  int byte, shift;
+  uint64_t all;  // 0: too many for one load
+
+  static constexpr int kMost = 57;
+  CellSpan(int first, int count) : byte(first / 8), shift(first % 8), all(count <= kMost ? (uint64_t{1} << count) - 1 : 0) {}
+  uint64_t of(const std::vector<uint8_t>& bits) const {
+    uint64_t v;
+    std::memcpy(&v, bits.data() + byte, sizeof(v));
+    return v >> shift & all;
+  }
+};
 
 // What the kernel needs of one row of cells of a mask: the logits, by column of the slice, and how they bear on each word.
 struct Row {
@@ -90,6 +153,7 @@ struct Mask {
   int first_row, end_row;       // of the slice, that are needed
   int first_cell, end_cell;     // and columns
   int next;                     // row of the target
+  std::vector<CellSpan> spans;  // of each word of a row, where there are axes
   Row rows[2];                  // row y is in [y % 2]
 
   int64_t row_words() const { return words_of_row(item->where.width()); }
@@ -106,7 +170,12 @@ void begin(Mask& m, const MaskItem& item, const BilinearAxis* ax, const Bilinear
   const MaskRect& w = item.where;
   m.item = &item, m.ax = ax, m.ay = ay, m.next = w.y0;
   m.first_row = w.y0, m.end_row = w.y1, m.first_cell = w.x0, m.end_cell = w.x1;
+  m.spans.clear();
   if (ax != nullptr) {
+    for (int x = w.x0; x < w.x1; x += kWord) {
+      const int first = ax->i0[size_t(x)];
+      m.spans.emplace_back(first, ax->i1[size_t(std::min(x + kWord, w.x1)) - 1] + 1 - first);
+    }
     m.first_row = ay->i0[size_t(w.y0)], m.end_row = ay->i1[size_t(w.y1) - 1] + 1;
     m.first_cell = ax->i0[size_t(w.x0)], m.end_cell = ax->i1[size_t(w.x1) - 1] + 1;
   }
@@ -116,31 +185,33 @@ void begin(Mask& m, const MaskItem& item, const BilinearAxis* ax, const Bilinear
   }
 }
 
-void set_logits(const Mask& m, const ImageView& p, int y, float* logits) {
+// What the masks of a group have in common.
+struct Group {
+  const ImageView& prototypes;
+  Cells& cells;
+  int begin, end;  // columns of the prototypes that its masks need
+};
+
+void set_logits(const Mask& m, const Group& g, int y, float* logits) {
   const MaskItem& item = *m.item;
   const int left = item.slice.x0;
   const bool inside = y + item.slice.y0 >= item.crop.y0 && y + item.slice.y0 < item.crop.y1;
   const int from = inside ? std::clamp(item.crop.x0 - left, m.first_cell, m.end_cell) : m.end_cell;
   const int to = std::clamp(item.crop.x1 - left, from, m.end_cell);
   if (from < to) {
-    const float* cell = data<float>(p) + ((item.image * p.h + y + item.slice.y0) * p.w + from + left) * p.pitch;
-    logits_of(m.k, cell, p.pitch, int(p.c), to - from, logits + from);
+    const ImageView& p = g.prototypes;
+    const int row = y + item.slice.y0;
+    if (p.c % 8 == 0) {
+      g.cells.set(p, item.image, row, g.begin, g.end);
+      g.cells.logits(m.k, int(p.c), from + left, to - from, logits + from);
+    } else {
+      const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + left) * p.pitch;
+      for (int x = from; x < to; ++x) logits[x] = detect_math::mask_logit(m.k, cells + x * p.pitch, int(p.c));
+    }
   }
   std::fill(logits + m.first_cell, logits + from, 0.0f);
   std::fill(logits + to, logits + m.end_cell, 0.0f);
 }
-
-struct CellBits {
-  std::vector<uint8_t> above, sure;  // by column of the slice
-
-  // Of `count` cells, which are at most kMost.
-  static constexpr int kMost = 57;
-  static uint64_t part(const std::vector<uint8_t>& bits, int first, int count) {
-    uint64_t v;
-    std::memcpy(&v, bits.data() + first / 8, sizeof(v));
-    return v >> first % 8 & ((uint64_t{1} << count) - 1);
-  }
-};
 
 void set_words(const Mask& m, Row& row) {
   thread_local CellBits bits;
@@ -153,17 +224,14 @@ void set_words(const Mask& m, Row& row) {
     hn::StoreMaskBits(f, above, bits.above.data() + x / 8);
     hn::StoreMaskBits(f, sure, bits.sure.data() + x / 8);
   }
-  const int end = m.item->where.x1;
-  for (int64_t w = 0; w < m.row_words(); ++w) {
-    const int x = m.item->where.x0 + int(w) * kWord;
-    const int first = m.ax->i0[size_t(x)], count = m.ax->i1[size_t(std::min(x + kWord, end)) - 1] + 1 - first;
+  for (size_t w = 0; w < m.spans.size(); ++w) {
+    const CellSpan& span = m.spans[w];
     Pixels pixels = kSome;
-    if (count <= CellBits::kMost) {
-      const uint64_t all = (uint64_t{1} << count) - 1;
-      if (CellBits::part(bits.above, first, count) == 0) pixels = kNone;
-      if (CellBits::part(bits.sure, first, count) == all) pixels = kAll;
+    if (span.all != 0) {
+      if (span.of(bits.above) == 0) pixels = kNone;
+      if (span.of(bits.sure) == span.all) pixels = kAll;
     }
-    row.words[size_t(w)] = pixels;
+    row.words[w] = pixels;
   }
 }
 
@@ -186,11 +254,14 @@ HWY_INLINE V horizontal(const BilinearAxis& ax, size_t x, const float* logits) {
 
 // Rows [y0, y1) of the target, which lie between the same two rows of cells.
 void enlarge(const Mask& m, int y0, int y1, const Row& upper, const Row& lower) {
-  for (int64_t w = 0; w < m.row_words(); ++w) {
+  const int64_t row_words = m.row_words();
+  uint32_t* to = m.row(y0);
+  for (int64_t w = 0; w < row_words; ++w, ++to) {
     const Pixels pixels = upper.words[size_t(w)] == lower.words[size_t(w)] ? upper.words[size_t(w)] : kSome;
+    const uint32_t used = m.used(w);
     if (pixels != kSome) {
-      const uint32_t word = pixels == kAll ? m.used(w) : 0;
-      for (int y = y0; y < y1; ++y) m.row(y)[w] = word;
+      const uint32_t word = pixels == kAll ? used : 0;
+      for (int y = 0; y < y1 - y0; ++y) to[y * row_words] = word;
       continue;
     }
     V above[kVectors], below[kVectors];
@@ -206,16 +277,16 @@ void enlarge(const Mask& m, int y0, int y1, const Row& upper, const Row& lower) 
         const M set = hn::Gt(hn::Add(hn::Mul(w0, above[v]), hn::Mul(w1, below[v])), hn::Zero(F32()));
         word |= bits_of(set) << (v * int(kLanes));
       }
-      m.row(y)[w] = word & m.used(w);
+      to[(y - y0) * row_words] = word & used;
     }
   }
 }
 
 // Takes row y of the slice.
-void take_row(Mask& m, const ImageView& p, int y) {
+void take_row(Mask& m, const Group& g, int y) {
   Row& row = m.rows[y % 2];
   if (m.ax == nullptr) {
-    set_logits(m, p, y, row.logits.data());
+    set_logits(m, g, y, row.logits.data());
     for (int64_t w = 0; w < m.row_words(); ++w) {
       uint32_t word = 0;
       for (int v = 0; v < kVectors; ++v) {
@@ -227,7 +298,7 @@ void take_row(Mask& m, const ImageView& p, int y) {
     return;
   }
   if (y < m.ay->i0[size_t(m.next)]) return;  // of a target that is smaller: between two of its rows
-  set_logits(m, p, y, row.logits.data());
+  set_logits(m, g, y, row.logits.data());
   set_words(m, row);
   while (m.next < m.item->where.y1 && m.ay->i1[size_t(m.next)] == y) {
     const int upper = m.ay->i0[size_t(m.next)];
@@ -265,7 +336,10 @@ class Axes {
 void masks_of_group(const ImageView& p, const RowsView& coefficients, std::span<const MaskItem> items, uint32_t* words) {
   thread_local Mask masks[kMasksAtOnce];
   thread_local Axes axes;
+  thread_local Cells cells;
   axes.clear();
+  cells.clear();
+  Group group{p, cells, int(p.w), 0};
   size_t n = 0;
   int64_t first = p.h, end = 0;  // rows of the prototypes
   for (const MaskItem& item : items) {
@@ -276,12 +350,14 @@ void masks_of_group(const ImageView& p, const RowsView& coefficients, std::span<
     const int64_t h = item.slice.height(), w = item.slice.width();
     const bool same = h == item.height && w == item.width;
     begin(m, item, same ? nullptr : axes.get(int(w), item.width), same ? nullptr : axes.get(int(h), item.height));
+    group.begin = std::min(group.begin, std::max(item.slice.x0 + m.first_cell, item.crop.x0));
+    group.end = std::max(group.end, std::min(item.slice.x0 + m.end_cell, item.crop.x1));
     first = std::min<int64_t>(first, item.slice.y0 + m.first_row), end = std::max<int64_t>(end, item.slice.y0 + m.end_row);
   }
   for (int64_t y = first; y < end; ++y) {
     for (size_t i = 0; i < n; ++i) {
       const int own = int(y) - masks[i].item->slice.y0;
-      if (own >= masks[i].first_row && own < masks[i].end_row) take_row(masks[i], p, own);
+      if (own >= masks[i].first_row && own < masks[i].end_row) take_row(masks[i], group, own);
     }
   }
 }

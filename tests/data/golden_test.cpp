@@ -410,7 +410,7 @@ TEST_CASE("golden polygons: resampling, contours, merged parts") {
       expected.emplace_back();
       for (const json& v : contour) expected.back().push_back({v[0], v[1]});
     }
-    CHECK(external_contours(plane.data(), c["h"], c["w"]) == expected);
+    CHECK(external_contours(test::rows_of_bits(plane, c["h"], c["w"]).data(), c["h"], c["w"]) == expected);
     std::vector<Polygon> parts;
     for (const auto& contour : expected) {
       parts.emplace_back();

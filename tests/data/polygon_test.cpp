@@ -2,12 +2,18 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <numeric>
+#include <random>
 #include <string>
+#include <utility>
 
 #include "data/rasterize.h"
+#include "tests/data/support.h"
 
 using namespace tessera;
+using tessera::test::rows_of_bits;
 
 namespace {
 
@@ -94,7 +100,8 @@ TEST_CASE("contours: rectangle, one-pixel row, order, holes") {
     std::vector<uint8_t> plane;
     for (const std::string& r : rows)
       for (const char c : r) plane.push_back(c == '1');
-    return external_contours(plane.data(), int(rows.size()), int(rows[0].size()));
+    const int h = int(rows.size()), w = int(rows[0].size());
+    return external_contours(rows_of_bits(plane, h, w).data(), h, w);
   };
   CHECK(contours({"0000", "0111", "0111"}) == std::vector<std::vector<PixelPoint>>{{{1, 1}, {1, 2}, {3, 2}, {3, 1}}});
   CHECK(contours({"0111"}) == std::vector<std::vector<PixelPoint>>{{{1, 0}, {3, 0}}});
@@ -102,6 +109,106 @@ TEST_CASE("contours: rectangle, one-pixel row, order, holes") {
   // The lone pixel in the hole is left out.
   CHECK(contours({"11111", "10001", "10101", "10001", "11111"}).size() == 1);
   CHECK(contours({"000"}).empty());
+}
+
+namespace {
+
+struct Plane {
+  int h, w;
+  std::vector<uint8_t> set;
+
+  Plane(int height, int width) : h(height), w(width), set(size_t(height) * size_t(width), 0) {}
+  uint8_t& at(int x, int y) { return set[size_t(y) * size_t(w) + size_t(x)]; }
+  bool inside(int x, int y) const { return x >= 0 && y >= 0 && x < w && y < h; }
+
+  // Sets all that is `value` and connected with (x, y), over corners too or not, to `to`.
+  void flood(int x, int y, uint8_t value, uint8_t to, bool corners) {
+    std::vector<PixelPoint> open{{x, y}};
+    while (!open.empty()) {
+      const PixelPoint p = open.back();
+      open.pop_back();
+      if (!inside(p.x, p.y) || at(p.x, p.y) != value) continue;
+      at(p.x, p.y) = to;
+      for (int dy = -1; dy <= 1; ++dy)
+        for (int dx = -1; dx <= 1; ++dx)
+          if (corners || dx == 0 || dy == 0) open.push_back({p.x + dx, p.y + dy});
+    }
+  }
+  // Its holes filled, with all that is in them.
+  Plane solid() const {
+    Plane wide(h + 2, w + 2), out(h, w);
+    for (int y = 0; y < h; ++y)
+      for (int x = 0; x < w; ++x) wide.at(x + 1, y + 1) = set[size_t(y) * size_t(w) + size_t(x)];
+    wide.flood(0, 0, 0, 2, false);
+    for (int y = 0; y < h; ++y)
+      for (int x = 0; x < w; ++x) out.at(x, y) = wide.at(x + 1, y + 1) != 2;
+    return out;
+  }
+};
+
+Plane random_mask(int kind, int h, int w, std::mt19937& rng) {
+  Plane p(h, w);
+  if (kind < 6) {
+    const unsigned percent[] = {0, 3, 30, 60, 95, 100};
+    for (uint8_t& v : p.set) v = rng() % 100 < percent[kind];
+  } else if (kind == 6) {  // diagonals that touch at corners only
+    for (int y = 0; y < h; ++y)
+      for (int x = 0; x < w; ++x) p.at(x, y) = (x + y) % 2 == 0 || rng() % 20 == 0;
+  } else if (kind == 7) {  // frames within frames
+    for (int y = 0; y < h; ++y)
+      for (int x = 0; x < w; ++x) p.at(x, y) = std::min({x, y, w - 1 - x, h - 1 - y}) % 2 == 0 && rng() % 30 != 0;
+  } else {  // discs and what they cut out
+    for (int i = 0; i < 9; ++i) {
+      const int cx = int(rng() % unsigned(w)), cy = int(rng() % unsigned(h)), r = int(rng() % unsigned(h / 2 + 2));
+      for (int y = 0; y < h; ++y)
+        for (int x = 0; x < w; ++x)
+          if ((x - cx) * (x - cx) + (y - cy) * (y - cy) <= r * r) p.at(x, y) = i % 3 != 2;
+    }
+  }
+  return p;
+}
+
+}  // namespace
+
+TEST_CASE("contours: filled again they are the mask without its holes, a component each, in order") {
+  std::mt19937 rng(5);
+  for (int round = 0; round < 400; ++round) {
+    const int w = round % 3 == 0 ? 61 + int(rng() % 7) : 1 + int(rng() % 150), h = 1 + int(rng() % 40);
+    CAPTURE(round);
+    CAPTURE(h);
+    CAPTURE(w);
+    const Plane mask = random_mask(round % 9, h, w, rng);
+    const auto contours = external_contours(rows_of_bits(mask.set, h, w).data(), h, w);
+    Plane left = mask.solid();
+    // From the last to the first: by first pixel in raster order.
+    auto contour = contours.rbegin();
+    for (int y = 0; y < h; ++y) {
+      for (int x = 0; x < w; ++x) {
+        if (left.at(x, y) != 1) continue;
+        REQUIRE(contour != contours.rend());
+        Plane component = left, drawn(h, w);
+        component.flood(x, y, 1, 2, true);
+        for (uint8_t& v : component.set) v = v == 2;
+        fill_polygon(std::span<const PixelPoint>(*contour), drawn.set.data(), h, w);
+        REQUIRE(drawn.set == component.set);
+        left.flood(x, y, 1, 0, true);
+        // Straight or diagonal edges between corners: pixels of the outline.
+        const size_t n = contour->size();
+        for (size_t i = 0; i < n; ++i) {
+          const auto edge = [&](size_t j) {
+            const PixelPoint a = (*contour)[j % n], b = (*contour)[(j + 1) % n];
+            return std::pair{b.x - a.x, b.y - a.y};
+          };
+          const auto [dx, dy] = edge(i);
+          const auto [ex, ey] = edge(i + 1);
+          if (n > 1) REQUIRE((dx == 0 || dy == 0 || std::abs(dx) == std::abs(dy)));
+          if (n > 2) REQUIRE((dx * ey != dy * ex || dx * ex + dy * ey < 0));
+        }
+        ++contour;
+      }
+    }
+    CHECK(contour == contours.rend());
+  }
 }
 
 TEST_CASE("raster of one polygon, full and reduced") {

@@ -1,4 +1,4 @@
-// A folder of its own for each test, and short ways to fill it.
+// A folder of its own for each test, short ways to fill it, and made-up pictures and masks.
 #pragma once
 
 #include <unistd.h>
@@ -12,6 +12,7 @@
 
 #include "data/image.h"
 #include "tensor/base/rng.h"
+#include "tensor/bit_rows.h"
 
 namespace tessera::test {
 
@@ -44,6 +45,14 @@ inline Image noise_image(int height, int width, uint64_t seed = 1) {
   Image image(height, width);
   for (uint8_t& v : image.pixels) v = uint8_t(rng.next_u32());
   return image;
+}
+
+// A mask of bytes as rows of bits.
+inline std::vector<uint32_t> rows_of_bits(const std::vector<uint8_t>& mask, int height, int width) {
+  const int64_t row_words = words_of_row(width);
+  std::vector<uint32_t> words(size_t(row_words * height));
+  for (int64_t y = 0; y < height; ++y) pack_bits(mask.data() + y * width, width, words.data() + y * row_words);
+  return words;
 }
 
 inline std::string_view text_of(const std::vector<uint8_t>& bytes) {

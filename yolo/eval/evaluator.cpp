@@ -83,7 +83,7 @@ LabelledImage labelled_image(const Batch& batch, int64_t image, ImageResult& out
 // Run-length masks of the detections of `images`, image by image: encode(image, patch) of what item(image, detection) computes.
 std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::span<const int64_t> images,
                                             const std::function<MaskItem(int64_t image, int64_t i)>& item,
-                                            const std::function<Rle(int64_t image, const MaskPatch&)>& encode) {
+                                            const std::function<Rle(int64_t image, MaskPatch)>& encode) {
   std::vector<std::vector<Rle>> masks(found.images.size());
   std::vector<MaskItem> items;
   std::vector<int64_t> detections;
@@ -95,9 +95,9 @@ std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::s
       detections.push_back(i);
     }
   }
-  for_each_mask(found, items, [&](int64_t i, const MaskPatch& patch) {
+  for_each_mask(found, items, [&](int64_t i, MaskPatch patch) {
     const int64_t image = items[size_t(i)].image;
-    masks[size_t(image)][size_t(detections[size_t(i)])] = encode(image, patch);
+    masks[size_t(image)][size_t(detections[size_t(i)])] = encode(image, std::move(patch));
   });
   return masks;
 }
@@ -140,14 +140,24 @@ void match_as_original(const Batch& batch, const BatchDetections& found, std::ve
 void to_original_images(const Batch& batch, const BatchDetections& found, std::vector<ImageResult>& results) {
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
   std::vector<int64_t> all;
-  std::vector<std::function<Rle(const MaskPatch&)>> encoders;
+  std::vector<std::function<Rle(MaskPatch)>> encoders;
+  std::vector<PixelBox> frames;
   for (int64_t image = 0; image < batch.size(); ++image) {
+    const ResultGeometry geometry = result_geometry(batch, image);
     all.push_back(image);
-    encoders.push_back(json_mask(result_geometry(batch, image)));
+    encoders.push_back(json_mask(geometry));
+    frames.push_back(json_frame(geometry));
   }
+  const auto item = [&](int64_t image, int64_t i) {
+    MaskItem m = mask_item(found, image, i, height, width, MaskSize::kNative);
+    const PixelBox& frame = frames[size_t(image)];
+    m.where = {std::max(m.where.x0, frame.x0), std::max(m.where.y0, frame.y0), std::min(m.where.x1, frame.x1),
+               std::min(m.where.y1, frame.y1)};
+    if (m.where.x0 >= m.where.x1 || m.where.y0 >= m.where.y1) m.where = {};
+    return m;
+  };
   std::vector<std::vector<Rle>> masks = encoded_masks(
-      found, all, [&](int64_t image, int64_t i) { return mask_item(found, image, i, height, width, MaskSize::kNative); },
-      [&](int64_t image, const MaskPatch& patch) { return encoders[size_t(image)](patch); });
+      found, all, item, [&](int64_t image, MaskPatch patch) { return encoders[size_t(image)](std::move(patch)); });
   for (size_t image = 0; image < results.size(); ++image) {
     ImageResult& out = results[image];
     const ResultGeometry geometry = result_geometry(batch, int64_t(image));

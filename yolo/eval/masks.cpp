@@ -61,27 +61,16 @@ struct ByteAxis {
   }
 };
 
-enum class Pixels : uint8_t { kNone, kAll, kSome };
-
-// Which of the columns [begin, end) of a row of bits are set.
-Pixels pixels_between(const uint32_t* row, int begin, int end) {
-  bool none = true, all = true;
-  for (int w = begin / kBitsOfWord; w * kBitsOfWord < end; ++w) {
-    const int from = std::max(begin - w * kBitsOfWord, 0), to = std::min(end - w * kBitsOfWord, kBitsOfWord);
-    const uint32_t asked = ~0u >> (kBitsOfWord - (to - from)) << from, set = row[w] & asked;
-    none = none && set == 0, all = all && set == asked;
-  }
-  return none ? Pixels::kNone : all ? Pixels::kAll : Pixels::kSome;
-}
-
 // A 0/1 patch within a frame of in_height x in_width, resized as an 8-bit image to height x width: bit for bit what the resize of
 // data/image.h gives, but only where set pixels can arise. Where all that a pixel is taken from is set, so is the pixel, whatever
-// the rounding: weights sum to 2048 but for one, which leaves at least 3.96 before the two halves are rounded down.
+// the rounding: weights sum to 2048 but for one, which leaves at least 3.96 before the two halves are rounded down. So arithmetic
+// is left to the words of 32 pixels around a contour, and there it is 16-bit: no product of weights is as large as 2^18.
 struct ByteResize {
   int in_height, in_width, height, width;
   bool halves;  // taken as an area average
   ByteAxis ax, ay;
-  std::vector<int> of_set;  // a column of a row whose pixels are all set, horizontally resized
+  std::vector<int> first0, first1;  // of a column of the source: the first output whose i0, i1 is not before it
+  std::vector<uint16_t> w0, w1;     // of ax and a word more
 
   ByteResize(int ih, int iw, int h, int w)
       : in_height(ih),
@@ -90,96 +79,186 @@ struct ByteResize {
         width(w),
         halves(ih == 2 * h && iw == 2 * w),
         ax(iw, w, ByteAxis::Border::kColumns),
-        ay(ih, h, ByteAxis::Border::kRows) {
-    for (size_t o = 0; o < ax.w0.size(); ++o) of_set.push_back(halves ? 2 : (ax.w0[o] + ax.w1[o]) >> 4);
+        ay(ih, h, ByteAxis::Border::kRows),
+        w0(ax.w0.begin(), ax.w0.end()),
+        w1(ax.w1.begin(), ax.w1.end()) {
+    first_of(ax.i0, first0), first_of(ax.i1, first1);
+    w0.resize(w0.size() + kBitsOfWord), w1.resize(w1.size() + kBitsOfWord);
   }
 
-  MaskPatch operator()(const MaskPatch& in) const {
-    if (in.where.empty() || (in_height == height && in_width == width)) return {height, width, in.where, in.words};
-    const auto touched = [&](const ByteAxis& a, int begin, int end) {
-      const int first = int(std::partition_point(a.i1.begin(), a.i1.end(), [&](int i) { return i < begin; }) - a.i1.begin());
-      const int last = int(std::partition_point(a.i0.begin(), a.i0.end(), [&](int i) { return i < end; }) - a.i0.begin());
-      return std::pair{first, std::max(first, last)};
-    };
+  MaskPatch operator()(MaskPatch in) const {
     MaskPatch out{height, width, {}, {}};
-    std::tie(out.where.x0, out.where.x1) = touched(ax, in.where.x0, in.where.x1);
-    std::tie(out.where.y0, out.where.y1) = touched(ay, in.where.y0, in.where.y1);
-    if (out.where.empty()) return out.where = {}, out;
-    const int columns = out.where.x1 - out.where.x0, in_columns = in.where.x1 - in.where.x0;
-    const int rows = in.where.y1 - in.where.y0, words = int(words_of_row(columns));
-    // Of a row of the source: how it bears on each word of the result, then, where that takes arithmetic, the row horizontally
-    // resized with the rounding of the vertical step. The last row is all zero, as what lies outside.
-    thread_local std::vector<Pixels> bearing;
-    thread_local std::vector<int32_t> wide;
-    thread_local std::vector<uint8_t> line, seen;
-    bearing.assign(size_t(rows + 1) * size_t(words), Pixels::kNone);
-    wide.resize(size_t(rows + 1) * size_t(columns));
-    std::fill(wide.end() - columns, wide.end(), 0);
-    line.assign(size_t(in_columns) + 2, 0);  // one zero on either side
-    seen.assign(size_t(rows + 1), 0);
-    seen.back() = 1;
-    thread_local std::vector<int> left, right;  // in `line`
-    left.resize(size_t(columns)), right.resize(size_t(columns));
-    for (int x = 0; x < columns; ++x) {
-      const auto place = [&](int i) { return std::clamp(i - in.where.x0, -1, in_columns) + 1; };
-      left[size_t(x)] = place(ax.i0[size_t(out.where.x0 + x)]), right[size_t(x)] = place(ax.i1[size_t(out.where.x0 + x)]);
-    }
-    const auto end_of_word = [&](int w) { return std::min((w + 1) * kBitsOfWord, columns); };
-    const auto see = [&](int y) {
-      if (std::exchange(seen[size_t(y)], 1) != 0) return;
-      const uint32_t* const bits = in.words.data() + y * words_of_row(in_columns);
-      int32_t* const sums = wide.data() + size_t(y) * size_t(columns);
-      bool unpacked = false;
-      for (int w = 0; w < words; ++w) {
-        const int end = end_of_word(w);
-        const int from = ax.i0[size_t(out.where.x0 + w * kBitsOfWord)] - in.where.x0;
-        const int to = ax.i1[size_t(out.where.x0 + end - 1)] + 1 - in.where.x0;
-        Pixels& pixels = bearing[size_t(y) * size_t(words) + size_t(w)];
-        pixels = pixels_between(bits, std::max(from, 0), std::min(to, in_columns));
-        if (pixels == Pixels::kAll && (from < 0 || to > in_columns)) pixels = Pixels::kSome;
-        if (pixels == Pixels::kNone) {
-          std::fill(sums + w * kBitsOfWord, sums + end, 0);
-        } else if (pixels == Pixels::kAll) {
-          for (int x = w * kBitsOfWord; x < end; ++x) sums[x] = of_set[size_t(out.where.x0 + x)];
+    if (in.where.empty()) return out;
+    if (in_height == height && in_width == width) return in;
+    PixelBox& to = out.where;
+    to.x0 = first_from(ax.i1, in.where.x0), to.x1 = first_from(ax.i0, in.where.x1);
+    to.y0 = first_from(ay.i1, in.where.y0), to.y1 = first_from(ay.i0, in.where.y1);
+    if (to.empty()) return to = {}, out;
+    thread_local std::vector<Word> words;
+    set_words(in, to, words);
+    const size_t row_words = words.size();
+    thread_local Row rows[3];  // row y of the patch is in [y % 2], what lies outside in the last
+    for (Row& r : rows) r.assign(row_words);
+    const auto row = [&](int y) -> Row& {
+      if (y < in.where.y0 || y >= in.where.y1) return rows[2];
+      Row& r = rows[y % 2];
+      if (r.y != y) see(in, y, words, r);
+      return r;
+    };
+    out.words.resize(row_words * size_t(to.y1 - to.y0));
+    uint32_t* bits = out.words.data();
+    for (int y = to.y0; y < to.y1; ++y, bits += row_words) {
+      Row &upper = row(ay.i0[size_t(y)]), &lower = row(ay.i1[size_t(y)]);
+      uint32_t some = 0;
+      for (size_t w = 0; w < row_words; ++w) {
+        bits[w] = upper.all[w] & lower.all[w];
+        some |= (upper.any[w] | lower.any[w]) & ~bits[w];
+      }
+      if (some == 0) continue;
+      const uint16_t b0 = uint16_t(ay.w0[size_t(y)]), b1 = uint16_t(ay.w1[size_t(y)]);
+      for (size_t w = 0; w < row_words; ++w) {
+        if (((upper.any[w] | lower.any[w]) & ~bits[w]) == 0) continue;
+        const uint16_t *const above = sums(in, words, upper, w), *const below = sums(in, words, lower, w);
+        uint8_t set[kBitsOfWord];
+        if (halves) {
+          for (int x = 0; x < kBitsOfWord; ++x) set[x] = uint8_t((above[x] + below[x]) >> 1);
         } else {
-          if (!std::exchange(unpacked, true)) unpack_bits(bits, in_columns, line.data() + 1);
-          for (int x = w * kBitsOfWord; x < end; ++x) {
-            const size_t o = size_t(out.where.x0 + x);
-            const int a = line[size_t(left[size_t(x)])], b = line[size_t(right[size_t(x)])];
-            sums[x] = halves ? a + b : (a * ax.w0[o] + b * ax.w1[o]) >> 4;
+          for (int x = 0; x < kBitsOfWord; ++x) {
+            const uint16_t high = uint16_t(uint32_t{b0} * above[x] >> 16), low = uint16_t(uint32_t{b1} * below[x] >> 16);
+            set[x] = uint8_t(uint16_t(high + low) >> 1);
           }
         }
-      }
-    };
-    const auto row = [&](int i) { return i >= in.where.y0 && i < in.where.y1 ? i - in.where.y0 : rows; };
-    out.words.resize(size_t(words) * size_t(out.where.y1 - out.where.y0));
-    uint32_t* to = out.words.data();
-    for (int y = out.where.y0; y < out.where.y1; ++y) {
-      const int above = row(ay.i0[size_t(y)]), below = row(ay.i1[size_t(y)]);
-      see(above), see(below);
-      const int b0 = ay.w0[size_t(y)], b1 = ay.w1[size_t(y)];
-      for (int w = 0; w < words; ++w, ++to) {
-        const int begin = w * kBitsOfWord, end = end_of_word(w);
-        const Pixels pixels = bearing[size_t(above) * size_t(words) + size_t(w)];
-        if (pixels != Pixels::kSome && pixels == bearing[size_t(below) * size_t(words) + size_t(w)]) {
-          *to = pixels == Pixels::kNone ? 0 : ~0u >> (kBitsOfWord - (end - begin));
-          continue;
-        }
-        const int32_t* const upper = wide.data() + size_t(above) * size_t(columns);
-        const int32_t* const lower = wide.data() + size_t(below) * size_t(columns);
-        uint8_t resized[kBitsOfWord];
-        for (int x = begin; x < end; ++x) {
-          resized[x - begin] = halves ? upper[x] + lower[x] >= 2 : ((b0 * upper[x]) >> 16) + ((b1 * lower[x]) >> 16) >= 2;
-        }
-        pack_bits(resized, end - begin, to);
+        pack_bits(set, kBitsOfWord, bits + w);
+        bits[w] &= words[w].used;
       }
     }
     return out;
   }
+
+ private:
+  // Of 32 outputs of a row.
+  struct Word {
+    int x;                    // the first
+    uint32_t used;            // those that there are
+    int from, count, second;  // columns of the source, from the patch's left on: i0 of the first, so many, i1 of the first
+    uint64_t asked() const { return (uint64_t{1} << count) - 1; }
+    bool narrow() const { return count <= 56; }  // it can be had with one load
+  };
+  // A row of the source, by word of the result.
+  struct Row {
+    int y;
+    std::vector<uint32_t> any, all;  // ~0 or 0, `used` or 0
+    std::vector<uint64_t> columns;   // of narrow words
+    std::vector<uint8_t> summed;
+    std::vector<uint16_t> sums;  // horizontally resized, with the rounding of the vertical step
+
+    void assign(size_t words) {
+      y = -1;
+      any.assign(words, 0), all.assign(words, 0), columns.assign(words, 0), summed.assign(words, 0);
+      sums.resize(words * kBitsOfWord);
+    }
+  };
+
+  static int first_from(const std::vector<int>& taps, int column) {
+    return int(std::lower_bound(taps.begin(), taps.end(), column) - taps.begin());
+  }
+  void first_of(const std::vector<int>& taps, std::vector<int>& first) const {
+    first.resize(size_t(in_width) + 1);
+    int o = 0;
+    for (int c = 0; c <= in_width; ++c) {
+      while (o < width && taps[size_t(o)] < c) ++o;
+      first[size_t(c)] = o;
+    }
+  }
+
+  void set_words(const MaskPatch& in, const PixelBox& to, std::vector<Word>& words) const {
+    words.clear();
+    for (int x = to.x0; x < to.x1; x += kBitsOfWord) {
+      const int n = std::min(to.x1 - x, kBitsOfWord), from = ax.i0[size_t(x)];
+      words.push_back(
+          {x, ~0u >> (kBitsOfWord - n), from - in.where.x0, ax.i1[size_t(x + n - 1)] + 1 - from, ax.i1[size_t(x)] - from});
+    }
+  }
+
+  static bool is_set(const MaskPatch& in, int y, int column) {
+    const int columns = in.where.x1 - in.where.x0;
+    if (y < in.where.y0 || y >= in.where.y1 || column < 0 || column >= columns) return false;
+    return in.words[size_t((y - in.where.y0) * words_of_row(columns) + column / kBitsOfWord)] >> (column % kBitsOfWord) & 1;
+  }
+
+  void see(const MaskPatch& in, int y, const std::vector<Word>& words, Row& row) const {
+    constexpr int kBefore = kBitsOfWord;  // bits that lie outside
+    const size_t in_words = size_t(words_of_row(in.where.x1 - in.where.x0));
+    thread_local std::vector<uint32_t> line;
+    line.assign(in_words + 4, 0);
+    std::copy_n(in.words.begin() + std::ptrdiff_t(size_t(y - in.where.y0) * in_words), in_words, line.begin() + 1);
+    row.y = y;
+    for (size_t w = 0; w < words.size(); ++w) {
+      const Word& word = words[w];
+      bool any = false, all = true;
+      if (word.narrow()) {
+        const int first = word.from + kBefore;
+        uint64_t columns;
+        std::memcpy(&columns, reinterpret_cast<const char*>(line.data()) + first / 8, sizeof(columns));
+        columns = columns >> first % 8 & word.asked();
+        row.columns[w] = columns;
+        any = columns != 0, all = columns == word.asked();
+      } else {
+        for (int c = word.from; c < word.from + word.count; ++c) {
+          const bool set = is_set(in, y, c);
+          any = any || set, all = all && set;
+        }
+      }
+      row.any[w] = any ? ~0u : 0, row.all[w] = all ? word.used : 0;
+      row.summed[w] = 0;
+    }
+  }
+
+  // Whether the pixels that the outputs take first, or second, are set. Between two changes along the source they all are or are
+  // not.
+  std::pair<uint32_t, uint32_t> taken(const MaskPatch& in, const Word& word, const Row& row, size_t w) const {
+    uint32_t a = 0, b = 0;
+    if (!word.narrow()) {
+      for (int i = 0; i < kBitsOfWord && word.x + i < width; ++i) {
+        a |= uint32_t(is_set(in, row.y, ax.i0[size_t(word.x + i)] - in.where.x0)) << i;
+        b |= uint32_t(is_set(in, row.y, ax.i1[size_t(word.x + i)] - in.where.x0)) << i;
+      }
+      return {a, b};
+    }
+    const uint64_t columns = row.columns[w];
+    a = columns & 1 ? ~0u : 0, b = columns >> word.second & 1 ? ~0u : 0;
+    const int left = word.from + in.where.x0;
+    for (uint64_t changes = (columns ^ columns << 1) & word.asked() & ~uint64_t{1}; changes != 0; changes &= changes - 1) {
+      const int i = std::countr_zero(changes);
+      const auto flip = [&](uint32_t& bits, int first) {
+        if (first - word.x < kBitsOfWord) bits ^= ~0u << (first - word.x);
+      };
+      flip(a, first0[size_t(left + i)]);
+      if (i > word.second) flip(b, first1[size_t(left + i)]);
+    }
+    return {a, b};
+  }
+
+  const uint16_t* sums(const MaskPatch& in, const std::vector<Word>& words, Row& row, size_t w) const {
+    uint16_t* const sums = row.sums.data() + w * kBitsOfWord;
+    if (std::exchange(row.summed[w], 1) != 0) return sums;
+    const auto [a, b] = taken(in, words[w], row, w);
+    uint8_t first[kBitsOfWord], second[kBitsOfWord];
+    unpack_bits(&a, kBitsOfWord, first);
+    unpack_bits(&b, kBitsOfWord, second);
+    if (halves) {
+      for (int x = 0; x < kBitsOfWord; ++x) sums[x] = uint16_t(first[x] + second[x]);
+    } else {
+      const uint16_t *const by0 = w0.data() + words[w].x, *const by1 = w1.data() + words[w].x;
+      for (int x = 0; x < kBitsOfWord; ++x)
+        sums[x] = uint16_t(uint16_t(uint16_t(first[x] * by0[x]) + uint16_t(second[x] * by1[x])) >> 4);
+    }
+    return sums;
+  }
 };
 
 // The patch seen from a frame whose corner lies at (left, top) and that has height x width pixels.
-MaskPatch cut(const MaskPatch& in, int left, int top, int height, int width) {
+MaskPatch cut(MaskPatch in, int left, int top, int height, int width) {
   MaskPatch out{height, width, {}, {}};
   const PixelBox kept{std::max(in.where.x0, left), std::max(in.where.y0, top), std::min(in.where.x1, left + width),
                       std::min(in.where.y1, top + height)};
@@ -187,10 +266,17 @@ MaskPatch cut(const MaskPatch& in, int left, int top, int height, int width) {
   out.where = {kept.x0 - left, kept.y0 - top, kept.x1 - left, kept.y1 - top};
   const int columns = kept.x1 - kept.x0;
   const int64_t in_words = words_of_row(in.where.x1 - in.where.x0), out_words = words_of_row(columns);
-  out.words.resize(size_t(out_words * (kept.y1 - kept.y0)));
-  for (int y = kept.y0; y < kept.y1; ++y) {
-    copy_bits(in.words.data() + (y - in.where.y0) * in_words, kept.x0 - in.where.x0, columns,
-              out.words.data() + (y - kept.y0) * out_words);
+  const uint32_t* const first = in.words.data() + (kept.y0 - in.where.y0) * in_words;
+  if (kept.y0 == in.where.y0 && kept.x0 == in.where.x0 && kept.x1 == in.where.x1) {
+    in.words.resize(size_t(out_words * (kept.y1 - kept.y0)));
+    out.words = std::move(in.words);
+  } else if (kept.x0 == in.where.x0 && kept.x1 == in.where.x1) {
+    out.words.assign(first, first + in_words * (kept.y1 - kept.y0));
+  } else {
+    out.words.resize(size_t(out_words * (kept.y1 - kept.y0)));
+    for (int y = 0; y < kept.y1 - kept.y0; ++y) {
+      copy_bits(first + y * in_words, kept.x0 - in.where.x0, columns, out.words.data() + y * out_words);
+    }
   }
   return out;
 }
@@ -265,6 +351,9 @@ MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i
   return m;
 }
 
+// Of masks of a thread of the host that are there at a time, as above.
+constexpr int64_t kWordsTogether = int64_t{1} << 20;
+
 // The host computes a few masks where they are used. Of a device so many words come at a time that neither side holds much.
 void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items,
                    const std::function<void(int64_t item, MaskPatch patch)>& take) {
@@ -272,7 +361,10 @@ void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items
   if (device == Device::cpu()) {
     const int64_t n = int64_t(items.size());
     // Together they go through the prototypes once; but a picture with few masks has work for all threads.
-    const int64_t together = std::clamp<int64_t>(n / (4 * compute_threads()), 1, 16);
+    int64_t largest = 1;
+    for (const MaskItem& m : items) largest = std::max(largest, m.words());
+    const int64_t together =
+        std::clamp<int64_t>(n / (4 * compute_threads()), 1, std::clamp<int64_t>(kWordsTogether / largest, 1, 48));
     parallel_chunks((n + together - 1) / together, [&](int64_t chunk) {
       const int64_t first = chunk * together;
       std::vector<MaskItem> group(items.begin() + first, items.begin() + std::min(first + together, n));
@@ -382,30 +474,34 @@ BoxLtwh to_ltwh(const BoxXyxy& b) {
   return {(b.x1 + b.x2) / 2 - w / 2, (b.y1 + b.y2) / 2 - h / 2, w, h};
 }
 
-std::function<Rle(const MaskPatch&)> json_mask(const ResultGeometry& g) {
+PixelBox json_frame(const ResultGeometry& g) {
   TESSERA_CHECK(g.has_ratio, "json_mask: needs the padding of the loader");
   // The same padding is taken off on both sides, also where the letterbox is one pixel wider on the right or at the bottom.
-  const int top = round_even(g.pad_top - 0.1), left = round_even(g.pad_left - 0.1);
-  const int height = g.network_height - round_even(g.pad_top + 0.1) - top,
-            width = g.network_width - round_even(g.pad_left + 0.1) - left;
-  TESSERA_CHECK(height > 0 && width > 0, "json_mask: padding {} and {} leaves nothing of {} x {}", g.pad_top, g.pad_left,
-                g.network_height, g.network_width);
-  return [=, resize = ByteResize(height, width, g.original_height, g.original_width)](const MaskPatch& native) {
-    return resize(cut(native, left, top, height, width)).rle();
+  const PixelBox frame{round_even(g.pad_left - 0.1), round_even(g.pad_top - 0.1), g.network_width - round_even(g.pad_left + 0.1),
+                       g.network_height - round_even(g.pad_top + 0.1)};
+  TESSERA_CHECK(!frame.empty(), "json_mask: padding {} and {} leaves nothing of {} x {}", g.pad_top, g.pad_left, g.network_height,
+                g.network_width);
+  return frame;
+}
+
+std::function<Rle(MaskPatch)> json_mask(const ResultGeometry& g) {
+  const PixelBox frame = json_frame(g);
+  const int height = frame.y1 - frame.y0, width = frame.x1 - frame.x0;
+  return [=, resize = ByteResize(height, width, g.original_height, g.original_width)](MaskPatch native) {
+    return resize(cut(std::move(native), frame.x0, frame.y0, height, width)).rle();
   };
 }
 
-MaskPatch to_original(const MaskPatch& mask, const PixelBox& inner, int original_height, int original_width) {
+MaskPatch to_original(MaskPatch mask, const PixelBox& inner, int original_height, int original_width) {
   const int height = inner.y1 - inner.y0, width = inner.x1 - inner.x0;
   TESSERA_CHECK(height > 0 && width > 0, "to_original: an image of {} x {}", height, width);
-  return ByteResize(height, width, original_height, original_width)(cut(mask, inner.x0, inner.y0, height, width));
+  return ByteResize(height, width, original_height, original_width)(cut(std::move(mask), inner.x0, inner.y0, height, width));
 }
 
 std::vector<Polygon> mask_rings(const MaskPatch& mask) {
   std::vector<Polygon> rings;
   if (mask.where.empty()) return rings;
-  const std::vector<uint8_t> pixels = mask.pixels();
-  for (const auto& contour : external_contours(pixels.data(), mask.where.y1 - mask.where.y0, mask.where.x1 - mask.where.x0)) {
+  for (const auto& contour : external_contours(mask.words.data(), mask.where.y1 - mask.where.y0, mask.where.x1 - mask.where.x0)) {
     Polygon& ring = rings.emplace_back();
     for (const PixelPoint& p : contour) ring.push_back({float(p.x + mask.where.x0), float(p.y + mask.where.y0)});
   }

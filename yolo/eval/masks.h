@@ -67,13 +67,15 @@ BoxXyxy scale_box(const BoxXyxy& box, const ResultGeometry& geometry);
 // Left, top, width, height of a box with the roundings of the original's JSON (spec 9.6).
 BoxLtwh to_ltwh(const BoxXyxy& box);
 
-// What makes the mask of the JSON file from a native one at network-input size: padding cut off, resized as 8-bit image to the original
-// size (spec 9.6, 14.1). geometry.has_ratio is required.
-std::function<Rle(const MaskPatch&)> json_mask(const ResultGeometry& geometry);
+// The part of the network input that the JSON file shows: its padding cut off (spec 9.6). geometry.has_ratio is required.
+PixelBox json_frame(const ResultGeometry& geometry);
+// What makes the mask of the JSON file from a native one at network-input size: json_frame of it, resized as an 8-bit image to the
+// original size (spec 14.1).
+std::function<Rle(MaskPatch)> json_mask(const ResultGeometry& geometry);
 
 // A network-size mask in the original image: `inner` is the part of the network input that the image fills, the rest is padding and
 // is cut off; then resized as an 8-bit image (spec 14.1), but only where set pixels can arise.
-MaskPatch to_original(const MaskPatch& mask, const PixelBox& inner, int original_height, int original_width);
+MaskPatch to_original(MaskPatch mask, const PixelBox& inner, int original_height, int original_width);
 
 // Outer contours of a mask, each a ring in mask pixels; the last component in raster order first.
 std::vector<Polygon> mask_rings(const MaskPatch& mask);

@@ -55,7 +55,7 @@ std::vector<std::vector<ObjectPrediction>> original_objects(const BatchDetection
     }
     const LetterboxPlan& plan = in.plan;
     const PixelBox inner{plan.left, plan.top, plan.left + plan.resized_width, plan.top + plan.resized_height};
-    object.mask = options.retina_masks ? std::move(computed) : to_original(computed, inner, in.height, in.width);
+    object.mask = options.retina_masks ? std::move(computed) : to_original(std::move(computed), inner, in.height, in.width);
     object.rings = mask_rings(object.mask);
   });
   std::vector<std::vector<ObjectPrediction>> out(inputs.size());
