@@ -36,11 +36,8 @@ bool only_writes(AccessKind kind) {
   return kind == AccessKind::kWrite || kind == AccessKind::kCopyBegins || kind == AccessKind::kCopyIsThere;
 }
 
-// "reduce.cu:64", or "element.cuh:30 in reduce.cu:64" where functions were inlined; addr2line knows.
-std::string source_of(uint32_t place) {
-  static std::map<uint32_t, std::string> known;
-  std::string& text = known[place];
-  if (!text.empty()) return text;
+// What addr2line says about addresses, from the start of the program: its lines. Empty: there is none.
+std::vector<std::string> asked_addr2line(const std::string& options, const std::vector<uintptr_t>& places) {
   uintptr_t bias = 0;  // of addresses in memory over those in the file
   dl_iterate_phdr(
       [](dl_phdr_info* info, size_t, void* p) {
@@ -48,32 +45,64 @@ std::string source_of(uint32_t place) {
         return 1;
       },
       &bias);
-  const uintptr_t address = reinterpret_cast<uintptr_t>(&__executable_start) + place - bias;
   char program[4096] = "";
-  if (readlink("/proc/self/exe", program, sizeof program - 1) > 0) {
-    char command[4300];
-    std::snprintf(command, sizeof command, "addr2line -i -e '%s' 0x%zx 2>/dev/null", program, size_t(address));
-    if (FILE* const lines = popen(command, "r")) {
-      char line[4096];
-      for (int depth = 0; depth < 4 && std::fgets(line, sizeof line, lines) != nullptr; ++depth) {
-        std::string where = line;
-        where.resize(where.find_first_of(" \n"));
-        where.erase(0, where.rfind('/') + 1);
-        if (where.starts_with('?')) continue;
-        text += (text.empty() ? "" : " in ") + where;
-        if (where.find(".cu:") != where.npos) break;  // the kernel's own file
-      }
-      pclose(lines);
+  if (readlink("/proc/self/exe", program, sizeof program - 1) <= 0) return {};
+  std::string command = "addr2line " + options + " -e '" + program + "'";
+  for (uintptr_t place : places) {
+    char address[32];
+    std::snprintf(address, sizeof address, " 0x%zx", size_t(reinterpret_cast<uintptr_t>(&__executable_start) + place - bias));
+    command += address;
+  }
+  std::vector<std::string> said;
+  if (FILE* const lines = popen((command + " 2>/dev/null").c_str(), "r")) {
+    char line[4096];
+    while (std::fgets(line, sizeof line, lines) != nullptr) {
+      said.emplace_back(line);
+      said.back().resize(said.back().find_last_not_of('\n') + 1);
     }
+    pclose(lines);
+  }
+  return said;
+}
+
+// "reduce.cu:64", or "element.cuh:30 in reduce.cu:64" where functions were inlined.
+std::string source_of(uint32_t place) {
+  static std::map<uint32_t, std::string> known;
+  std::string& text = known[place];
+  if (!text.empty()) return text;
+  int depth = 0;
+  for (std::string where : asked_addr2line("-i", {place})) {
+    if (++depth > 4) break;
+    where.resize(std::min(where.find(' '), where.size()));
+    where.erase(0, where.rfind('/') + 1);
+    if (where.starts_with('?')) continue;
+    text += (text.empty() ? "" : " in ") + where;
+    if (where.find(".cu:") != where.npos) break;  // the kernel's own file
   }
   if (text.empty()) {
-    std::snprintf(program, sizeof program, "address 0x%zx", size_t(address));
-    text = program;
+    char address[32];
+    std::snprintf(address, sizeof address, "address 0x%x", place);
+    text = address;
   }
   return text;
 }
 
 }  // namespace
+
+std::vector<std::string> function_names(const std::vector<const void*>& functions) {
+  std::vector<uintptr_t> places;
+  for (const void* f : functions) places.push_back(reinterpret_cast<uintptr_t>(f) - reinterpret_cast<uintptr_t>(&__executable_start));
+  const std::vector<std::string> said = asked_addr2line("-fC", places);  // a line for the name, one for the source
+  std::vector<std::string> names;
+  for (size_t i = 0; i < functions.size(); ++i) {
+    std::string name = 2 * i < said.size() ? said[2 * i] : "?";
+    constexpr std::string_view kNobodys = "(anonymous namespace)::";
+    for (size_t at; (at = name.find(kNobodys)) != name.npos;) name.erase(at, kNobodys.size());
+    name.resize(std::min(name.find_first_of("<("), name.size()));
+    names.push_back(name.substr(name.find_last_of(" :") + 1));
+  }
+  return names;
+}
 
 void AccessChecker::memory(const uint8_t* arena, size_t arena_bytes, const std::byte* stacks, size_t stack_bytes) {
   arena_ = arena;

@@ -77,6 +77,8 @@ class AccessChecker {
 };
 extern AccessChecker access_checker;
 
+std::vector<std::string> function_names(const std::vector<const void*>& functions);  // as emulator.h has them
+
 // A live buffer of cudaMalloc.
 struct Buffer {
   std::byte* begin;
