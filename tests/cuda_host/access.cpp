@@ -117,12 +117,51 @@ void AccessChecker::begin_launch(const void* argument, size_t argument_bytes) {
   argument_ = static_cast<const std::byte*>(argument);
   argument_bytes_ = argument_bytes;
   launch_began_ = interval_ + 1;
+  words_.clear();
 }
 
 void AccessChecker::begin_block() {
   block_began_ = ++interval_;
   std::fill(std::begin(warp_interval_), std::end(warp_interval_), 0u);
   std::fill(std::begin(published_), std::end(published_), 0u);
+  std::fill(std::begin(fenced_), std::end(fenced_), 0u);
+  received_.clear();
+}
+
+void AccessChecker::fence() {
+  fenced_[thread_] = interval_;
+  for (Received& r : received_) {
+    if (r.thread == thread_ && r.fenced == 0) r.fenced = interval_;
+  }
+}
+
+void AccessChecker::meet_others(const void* word) {
+  if (!in_kernel || !instrumented) return;
+  const bool fenced = fenced_[thread_] != 0;
+  in_kernel = false;  // as in access()
+  auto met = std::find_if(words_.begin(), words_.end(), [&](const Word& w) { return w.at == word; });
+  if (met == words_.end() && fenced) met = words_.insert(met, {word, {}});
+  if (met != words_.end()) {
+    const size_t before = received_.size();
+    for (const Work& w : met->left) {
+      if (w.began != block_began_) received_.push_back({w, thread_});
+    }
+    if (fenced) met->left.push_back({block_began_, fenced_[thread_], thread_});
+    for (size_t i = 0; fenced && i < before; ++i) {  // handed on
+      const Received& r = received_[i];
+      if (r.fenced != 0 && (r.thread == thread_ || r.fenced < fenced_[thread_])) met->left.push_back(r.work);
+    }
+  }
+  in_kernel = true;
+}
+
+bool AccessChecker::handed_over(const Access& before) const {
+  return std::any_of(received_.begin(), received_.end(), [&](const Received& r) {
+    const Work& w = r.work;
+    const bool there = r.fenced != 0 && (r.thread == thread_ || r.fenced < interval_);
+    const bool own = before.warp * 32u + before.lane == w.thread;
+    return there && before.interval >= w.began && (before.interval < w.fenced || (before.interval == w.fenced && own));
+  });
 }
 
 void AccessChecker::add_region(size_t begin, size_t bytes, const char* name) { regions_.push_back({begin, bytes, name}); }
@@ -130,7 +169,7 @@ void AccessChecker::add_region(size_t begin, size_t bytes, const char* name) { r
 // Whether nothing stands between an earlier access and one by the running thread. `first`: the interval that memory goes back to.
 bool AccessChecker::unordered(const Access& before, uint32_t first) const {
   if (before.interval < first) return false;
-  if (before.interval < block_began_) return true;  // by another block
+  if (before.interval < block_began_) return !handed_over(before);  // by another block
   if (before.interval < interval_) return false;
   const unsigned warp = thread_ / 32;
   return before.warp != warp || (before.lane != thread_ % 32 && before.warp_interval == warp_interval_[warp]);
@@ -259,7 +298,10 @@ void AccessChecker::access(const void* p, size_t bytes, AccessKind kind, const v
   in_kernel = true;
 }
 
-void touch_atomic(const void* p, size_t bytes, const void* from) { access_checker.access(p, bytes, AccessKind::kAtomic, from); }
+void touch_atomic(const void* p, size_t bytes, const void* from) {
+  access_checker.access(p, bytes, AccessKind::kAtomic, from);
+  access_checker.meet_others(p);
+}
 
 namespace {
 void access_aligned(const void* p, size_t bytes, AccessKind kind, const void* from) {

@@ -625,6 +625,8 @@ void wait_for_kernel_before() {
   access_checker.in_kernel = true;
 }
 
+void memory_fence() { access_checker.fence(); }
+
 void copy_ahead(void* to, const void* from) {
   access_checker.in_kernel = false;
   machine.copy_ahead({to, from, __builtin_return_address(0), false});
