@@ -127,13 +127,21 @@ const Tensor* Engine::grad_target(const Edge& edge) const {
   return edge.leaf && edge.leaf->grad.defined() ? &edge.leaf->grad : nullptr;
 }
 
-const Tensor* Engine::sum_target(const Edge& edge) {
-  if (edge.leaf) return grad_target(edge);
+Tensor Engine::sum_target(const Edge& edge) {
+  if (edge.leaf) return edge.leaf->grad;
   const auto it = slots_.find(edge.node.get());
-  if (it == slots_.end()) return nullptr;
+  if (it == slots_.end()) {
+    const int64_t channel = edge.node->first_channel();
+    if (channel < 0) return {};
+    const Edge& whole = edge.node->inputs[0];
+    const auto of_whole = slots_.find(whole.node.get());
+    if (of_whole == slots_.end() || !of_whole->second.slices.empty()) return {};
+    const Tensor sum = sum_target(whole);
+    return sum.defined() ? sum.narrow(-1, channel, edge.shape.back()) : Tensor();
+  }
   Slot& slot = it->second;
   if (!slot.slices.empty()) slot.whole = assemble(slot);
-  return slot.whole.exclusive ? &slot.whole.value : nullptr;
+  return slot.whole.exclusive ? slot.whole.value : Tensor();
 }
 
 }  // namespace tessera

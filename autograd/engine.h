@@ -25,10 +25,23 @@ class Engine {
   void send_slice(const Edge& edge, int64_t start, Grad grad);
   // The tensor into which a leaf's gradient may be accumulated directly; null when there is none yet.
   const Tensor* grad_target(const Edge& edge) const;
-  // The sum of what has arrived for an input, where more may be added in place; null: send a fresh gradient.
-  const Tensor* sum_target(const Edge& edge);
+  // For operations that can add their gradient to what has arrived for the input: compute(into, add) does so where that is in a place
+  // of its own, and else gets no tensor and returns a fresh one. Not called for an input that needs none.
+  template <class Compute>
+  void send_or_add(const Edge& edge, Compute&& compute) {
+    if (!edge) return;
+    if (const Tensor sum = sum_target(edge); sum.defined()) {
+      compute(sum, true);
+    } else {
+      send(edge, {compute(Tensor(), false), true});
+    }
+  }
 
  private:
+  // The sum of what has arrived for an input, where more may be added in place. Of channels of another result, as long as nothing has
+  // arrived for them alone: their part of that one's sum.
+  Tensor sum_target(const Edge& edge);
+
   struct Slice {
     int64_t start;
     Grad grad;

@@ -49,6 +49,9 @@ class Node {
   virtual bool recomputable() const { return false; }
   virtual Tensor recompute() const { TESSERA_CHECK(false, "'{}' cannot make its result again", name()); }
 
+  // At least 0: the result is channels of the only input, from this one on, and nothing else.
+  virtual int64_t first_channel() const { return -1; }
+
   std::vector<Edge> inputs;
   const uint64_t order;     // creation number: inputs of a node are always older
   const void* const owner;  // of the scope it was made in (tensor/base/scope.h)

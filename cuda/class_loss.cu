@@ -71,10 +71,10 @@ __device__ void for_each_labelled_pack(const LabelledMaps<const float>& maps, co
   }
 }
 
-// partial[block] = sum of the cross-entropy of the block's share.
+// The sum of the cross-entropy.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
-    bce_labels_kernel(LabelledMaps<const float> maps, const int32_t* label, const float* score, int packs_of_row, double* partial) {
+    bce_labels_kernel(LabelledMaps<const float> maps, const int32_t* label, const float* score, int packs_of_row, BlockSums sums) {
   wait_for_kernel_before();
   double sum = 0;
   for_each_labelled_pack<N>(maps, label, score, packs_of_row, [&](const LabelledPack<N>& p) {
@@ -83,8 +83,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int j = 0; j < N; ++j) of_pack += j < p.count ? cross_entropy(p.x.v[j], j == p.labelled ? p.score : 0.0f) : 0.0f;
     sum += of_pack;
   });
-  sum = block_reduce<Add>(sum, 0.0);
-  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+  add_to_total(sums, sum);
 }
 
 // dx = (sigmoid(x) - t) scale.
@@ -114,9 +113,9 @@ void bce_with_labels(std::span<const RowsView> x, const int32_t* label, const fl
     const int packs_of_row = size32((x[0].cols + N - 1) / N);
     unsigned blocks = 0;
     const LabelledMaps<const float> maps = labelled_maps<const float>(x, packs_of_row, blocks);
-    sum_of_blocks(blocks, sum, [&](double* partial) {
+    sum_of_blocks(blocks, sum, [&](const BlockSums& sums) {
       launch("bce_with_labels", early({dim3(blocks), dim3(kThreads)}), bce_labels_kernel<N>, maps, label, score, packs_of_row,
-             partial);
+             sums);
     });
   };
   all_aligned(x) ? run.template operator()<kWide<float>>() : run.template operator()<1>();

@@ -49,13 +49,13 @@ void set_enough_blocks(int64_t blocks) { enough() = blocks; }
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {
   conv2d(x, w, y, p, epilogue, nullptr);
 }
-void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments) {
+void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats) {
   const ConvKernels kernels = kernels_here();
   if (y.t != x.t) return (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d_wide)(x, w, y, p, epilogue);
   if (kernels == ConvKernels::kVendor && vendor::conv2d(x, w, y, p, epilogue)) return;
-  if (warpgroups(kernels) && wgmma::conv2d(x, w, y, p, epilogue, moments)) return;
+  if (warpgroups(kernels) && wgmma::conv2d(x, w, y, p, epilogue, stats)) return;
   if (kernels == ConvKernels::kNaive) return naive::conv2d(x, w, y, p, epilogue);
-  tiled::conv2d(x, w, y, p, epilogue, moments);
+  tiled::conv2d(x, w, y, p, epilogue, stats);
 }
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
   const ConvKernels kernels = kernels_here();

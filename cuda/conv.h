@@ -5,10 +5,7 @@
 //   vendor  cuDNN and cuBLASLt (cuda/conv_vendor.h), and wgmma for what they refuse.
 #pragma once
 
-#include <optional>
-
 #include "cuda/context.h"
-#include "cuda/device/moments.cuh"
 #include "tensor/backend.h"
 
 namespace tessera::cuda {
@@ -18,22 +15,12 @@ enum class ConvKernels : uint8_t { kNaive, kTiled, kVendor, kWgmma };
 ConvKernels conv_kernels();                  // of layers without a choice of their own; at first what tensor/conv_choice.h says
 void set_conv_kernels(ConvKernels kernels);  // for tests
 
-// Moments of each channel of a convolution's result over chunks of its pixels (chunks x channels), of the numbers as they are
-// stored: what batch norm would read the result for. Filled by kernels that have it on the way; those give it for a plain result,
-// without bias, activation and residual.
-struct ResultMoments {
-  std::optional<Scratch<Moments>> parts;
-  int chunks = 0;  // 0: the kernel that ran leaves none
+// Statistics of a convolution's result (cuda/device/batch_stats.cuh), of the numbers as they are stored: what batch norm would read
+// the result for. Formed by kernels that have it on the way, for a plain result, without bias, activation and residual.
+class ResultStats;
 
-  // Room for them.
-  Moments* make(int64_t count, int64_t channels) {
-    chunks = int(count);
-    return parts.emplace(count * channels).get();
-  }
-};
-
-// conv2d of tensor/ops/conv.h. `moments` may be null.
-void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments);
+// conv2d of tensor/ops/conv.h. `stats` may be null.
+void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats);
 
 // Blocks of large tiles that keep a device busy: a convolution with fewer is cut into smaller ones, a filter's gradient into chunks.
 int64_t enough_blocks();
@@ -52,7 +39,7 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
 
 namespace tiled {
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue,
-            ResultMoments* moments = nullptr);
+            ResultStats* stats = nullptr);
 void conv2d_wide(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);  // y f32
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate);
@@ -67,22 +54,22 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
 
 namespace stem {
 // False, and nothing done: not of pictures (three channels, 3 x 3, stride 2, 16 bits).
-bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments);
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats);
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 }  // namespace stem
 
 namespace wgmma {
 // False, and nothing done: not on this device, not for this type or shape.
-bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments);
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats);
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
 // What conv2d() tries: patches, for 3 x 3 at stride 1 of few channels, then tiles.
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
-                 ResultMoments* moments = nullptr);
+                 ResultStats* stats = nullptr);
 bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
-                  ResultMoments* moments = nullptr);
+                  ResultStats* stats = nullptr);
 bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
                                 const ConvEpilogue& epilogue);
 }  // namespace wgmma

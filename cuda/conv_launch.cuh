@@ -36,15 +36,17 @@ bool for_16_bits(DType type, F&& f) {
   }
 }
 
-// in_packs() holds. Out: of y and what is added to it. `moments`: null, or of pixels in order, which a gather has.
+// in_packs() holds. Out: of y and what is added to it. `stats`: null, or of pixels in order, which a gather has.
 template <class TileT, class T, bool kFilterAlongK, class Out = T>
 void launch_conv_ahead(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
-                       const ConvEpilogue& epilogue, ResultMoments* moments) {
+                       const ConvEpilogue& epilogue, ResultStats* stats) {
   constexpr size_t kBytes = std::max(TileT::kStages * sizeof(Stage<TileT>), sizeof(SumsOf<TileT>));
   launch(name, early({conv_blocks<TileT::kRows, TileT::kCols>(y, g), dim3(kTileThreads), kBytes}),
          conv_ahead_kernel<TileT, T, kFilterAlongK, Out>, images_of<const T>(x), filters_of<const T>(w), images_of<Out>(y), g,
          static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const Out>(epilogue.residual),
-         kLeavesMoments<TileT> && moments != nullptr ? moments->make(blocks_for(y.n * y.h * y.w, TileT::kRows), y.c) : nullptr);
+         kFormsStats<TileT> && stats != nullptr
+             ? stats->make(blocks_for(y.n * y.h * y.w, TileT::kRows), y.c, blocks_for(y.c, TileT::kCols))
+             : StatsOfResult{});
 }
 
 // dx is added to by reading it as the residual.

@@ -11,7 +11,6 @@
 #include <algorithm>
 
 #include "cuda/conv_launch.cuh"
-#include "cuda/device/columns.cuh"
 #include "cuda/device/warpgroup.cuh"
 
 namespace tessera::cuda::wgmma {
@@ -47,11 +46,11 @@ struct PatchTiles {
 // with w[tap, channel, column] = w[column, tap, channel] (kFilterAlongK) or w[channel, 8 - tap, column].
 //
 // Block (b, column tile): every gridDim.x-th tile of the images. The next patch comes while this one is multiplied.
-// moments[b, column], if not null: of a result that is nothing but the sums (ResultMoments of cuda/conv.h).
+// `stats`: of a result that is nothing but the sums.
 template <class T, int kCols, bool kFilterAlongK>
 __global__ void __launch_bounds__(kThreads, 1)
     conv_patch_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
-                      Images<const T> residual, Moments* moments) {
+                      Images<const T> residual, StatsOfResult stats) {
   using Shared = PatchShared<kCols, kFilterAlongK>;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int first_col = int(blockIdx.y) * kCols;
@@ -170,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, row, col) + first_col + in_tile) = load_raw<8>(&results[pixel][in_tile]);
       }
     }
-    if (kFilterAlongK && moments != nullptr) {
+    if (kFilterAlongK && stats.wanted()) {
       __syncthreads();
       const auto* const all = reinterpret_cast<const T(*)[Shared::kPitch]>(&patch);
       for (int pixel = first_pixel; first_pixel < kGroups && pixel < kSide * kSide; pixel += kGroups) {
@@ -188,16 +187,18 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     __syncthreads();  // the results have been read: the patch after the next may come
   }
-  if (kFilterAlongK && moments != nullptr) {
+  if (kFilterAlongK && stats.wanted()) {
     auto* const parts = reinterpret_cast<Moments*>(&shared->patches[0]);
-    static_assert(sizeof(Moments) * kGroups * kCols <= sizeof(shared->patches[0]));
+    static_assert(sizeof(Moments) * kThreads <= sizeof(shared->patches[0]));
     if (first_pixel < kGroups) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) parts[first_pixel * kCols + pair + i] = of[i].moments(pixels);
     }
     fold_in_block<1>(parts, kCols, kGroups, CombinedMoments{});
     const int t = int(threadIdx.x);
-    if (t < kCols && first_col + t < y.c) moments[int64_t(blockIdx.x) * y.c + first_col + t] = parts[t];
+    const int end = min(first_col + kCols, y.c);
+    if (first_col + t < end) stats.chunks.parts[int64_t(blockIdx.x) * y.c + first_col + t] = parts[t];
+    join_chunks(stats.chunks, int(blockIdx.x), int(blockIdx.y), first_col, end, parts, CombinedMoments{}, stats.store);
   }
 }
 
@@ -307,7 +308,7 @@ PatchTiles tiles_of(const ImageView& y, int cols) {
 
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
-         const ConvEpilogue& epilogue, ResultMoments* moments = nullptr) {
+         const ConvEpilogue& epilogue, ResultStats* stats = nullptr) {
   if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
   if (x.c > kMostChannels || x.c % 16 != 0) return false;
   return for_16_bits(x.t, [&]<class T>() {
@@ -318,7 +319,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
       launch(name, early({blocks, dim3(kThreads), sizeof(PatchShared<kCols, kFilterAlongK>)}),
              conv_patch_kernel<T, kCols, kFilterAlongK>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
              static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
-             moments != nullptr ? moments->make(blocks.x, y.c) : nullptr);
+             stats != nullptr ? stats->make(blocks.x, y.c, tiles.cols) : StatsOfResult{});
     };
     if (y.c <= 16) {
       tile.template operator()<16>();
@@ -336,8 +337,8 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 }  // namespace
 
 bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
-                  ResultMoments* moments) {
-  return run<true>("conv2d, patches", x, w, y, p, epilogue, moments);
+                  ResultStats* stats) {
+  return run<true>("conv2d, patches", x, w, y, p, epilogue, stats);
 }
 
 bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,

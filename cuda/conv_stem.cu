@@ -6,7 +6,7 @@
 // the patch begins with a window. So k = 10 ky + 3 kx + c, with a gap after each row of the filter: pairs of k, which is what a
 // register holds, are pairs in the patch, aligned. The gaps are zeros in both operands.
 #include "cuda/conv.h"
-#include "cuda/device/columns.cuh"
+#include "cuda/device/batch_stats.cuh"
 #include "cuda/device/element.cuh"
 #include "cuda/device/math.cuh"
 #include "cuda/device/reduce.cuh"
@@ -62,14 +62,20 @@ struct Shared {
   Moments parts[kWarps * kWarp / (kOuts / 2)][kOuts];
 };
 
+__device__ int block_of_grid() { return (int(blockIdx.z) * int(gridDim.y) + int(blockIdx.y)) * int(gridDim.x) + int(blockIdx.x); }
+
+// Not inlined: it would take registers from the kernel.
+__attribute__((noinline)) __device__ void join_stats(const StatsOfResult stats, int channels, Moments* room) {
+  join_chunks(stats.chunks, block_of_grid(), 0, 0, channels, room, CombinedMoments{}, stats.store);
+}
+
 // y[n, a, b, o] = act(bias[o] + sum over (ky, kx, c) of x[n, 2 a + ky - pad, 2 b + kx - pad, c] w[o, ky, kx, c])
 //
 // Block (strip of columns, strip of rows, image). A warp has one line of results: four times 16 pixels, one matrix of windows each.
-// moments[block, o], if not null: of a result that is nothing but the sums (ResultMoments of cuda/conv.h); there a lane has two
-// outputs of every fourth pixel.
+// `stats`: of a result that is nothing but the sums; there a lane has two outputs of every fourth pixel.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 4)
-    stem_kernel(Images<const T> x, Filters<const T> w, Images<T> y, int pad, const float* bias, Activation act, Moments* moments) {
+    stem_kernel(Images<const T> x, Filters<const T> w, Images<T> y, int pad, const float* bias, Activation act, StatsOfResult stats) {
   TESSERA_SHARED(shared, Shared);
   const int first_col = int(blockIdx.x) * kAcross;
   const int first_row = int(blockIdx.y) * kDown;
@@ -93,9 +99,8 @@ __global__ void __launch_bounds__(kThreads, 4)
 
   const int row = first_row + warp;
   const int ends = row < y.h ? y.w - first_col : 0;  // pixels of the line
-  if (ends == 0 && moments == nullptr) return;
+  if (ends == 0 && !stats.wanted()) return;
   for (int out = 0; out < y.c; out += kOuts) {
-    int pixels = 0;
     Deviations of[2];
     unsigned b[2][4];  // of 8 outputs each
 #pragma unroll
@@ -143,10 +148,10 @@ __global__ void __launch_bounds__(kThreads, 4)
         *reinterpret_cast<Packed<uint16_t, 8>*>(y.pixel(n, row, first_col + pixel) + o) =
             *reinterpret_cast<const Packed<uint16_t, 8>*>(&shared.results[warp][lane / 2][lane % 2 * 8]);
       }
-      if (moments != nullptr) {
+      if (stats.wanted()) {
         for (int i = lane / 8; i < min(16, ends - first); i += kWarp / 8) {
           const Pack<T, 2> v = load_pack<2>(reinterpret_cast<const T*>(&shared.results[warp][i][lane % 8 * 2]));
-          const bool none = pixels++ == 0;
+          const bool none = first + i < kWarp / 8;
 #pragma unroll
           for (int j = 0; j < 2; ++j) {
             if (none) of[j].first = v.v[j];
@@ -156,15 +161,16 @@ __global__ void __launch_bounds__(kThreads, 4)
       }
       __syncwarp();
     }
-    if (moments == nullptr) continue;
+    if (!stats.wanted()) continue;
+    const int pixels = (min(kAcross, ends) - lane / 8 + kWarp / 8 - 1) / (kWarp / 8);
 #pragma unroll
     for (int i = 0; i < 2; ++i) shared.parts[warp * 4 + lane / 8][lane % 8 * 2 + i] = of[i].moments(pixels);
     fold_in_block<1>(&shared.parts[0][0], kOuts, kWarps * 4, CombinedMoments{});
     const int o = int(threadIdx.x);
-    const int64_t block = (int64_t(n) * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-    if (o < kOuts && out + o < y.c) moments[block * y.c + out + o] = shared.parts[0][o];
+    if (o < kOuts && out + o < y.c) stats.chunks.parts[int64_t(block_of_grid()) * y.c + out + o] = shared.parts[0][o];
     __syncthreads();  // of the outputs after these
   }
+  if (stats.wanted()) join_stats(stats, y.c, &shared.parts[0][0]);
 }
 
 struct WeightShared {
@@ -259,7 +265,7 @@ bool of_pictures(const ImageView& x, const FilterView& w, const ImageView& y, co
 
 }  // namespace
 
-bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments) {
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats) {
   if (!of_pictures(x, w, y, p) || epilogue.residual.p != nullptr) return false;
   if (y.n > 65535 || blocks_for(y.h, kDown) > 65535) return false;
   for_floating("conv2d", x.t, [&]<class T>() {
@@ -267,7 +273,7 @@ bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
       const dim3 blocks(blocks_for(y.w, kAcross), blocks_for(y.h, kDown), unsigned(y.n));
       launch("conv2d, pictures", early({blocks, dim3(kThreads)}), stem_kernel<T>, images_of<const T>(x), filters_of<const T>(w),
              images_of<T>(y), size32(p.pad), static_cast<const float*>(epilogue.bias), epilogue.activation,
-             moments != nullptr ? moments->make(int64_t(blocks.x) * blocks.y * blocks.z, y.c) : nullptr);
+             stats != nullptr ? stats->make(int64_t(blocks.x) * blocks.y * blocks.z, y.c, 1) : StatsOfResult{});
     }
   });
   return true;

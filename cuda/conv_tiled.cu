@@ -20,12 +20,12 @@ namespace {
 
 template <class T, int N, int kCols, bool kFilterAlongK, class Out = T>
 void run_tile(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
-              const ConvEpilogue& epilogue, ResultMoments* moments) {
+              const ConvEpilogue& epilogue, ResultStats* stats) {
   if constexpr (N == 8) {
     if (fills_device<128, kCols>(y, g)) {
-      launch_conv_ahead<Tile<T, 128, kCols, true, kFilterAlongK>, T, kFilterAlongK, Out>(name, x, w, y, g, epilogue, moments);
+      launch_conv_ahead<Tile<T, 128, kCols, true, kFilterAlongK>, T, kFilterAlongK, Out>(name, x, w, y, g, epilogue, stats);
     } else {
-      launch_conv_ahead<Tile<T, 64, kCols, true, kFilterAlongK>, T, kFilterAlongK, Out>(name, x, w, y, g, epilogue, moments);
+      launch_conv_ahead<Tile<T, 64, kCols, true, kFilterAlongK>, T, kFilterAlongK, Out>(name, x, w, y, g, epilogue, stats);
     }
   } else {
     // Element by element every thread has many rows to keep track of: a smaller tile leaves it the registers.
@@ -40,14 +40,14 @@ void run_tile(const char* name, const ImageView& x, const FilterView& w, const I
 // kWideResult: of f32 beside 16-bit operands.
 template <bool kFilterAlongK, bool kWideResult = false>
 void run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
-         const ConvEpilogue& epilogue, ResultMoments* moments = nullptr) {
+         const ConvEpilogue& epilogue, ResultStats* stats = nullptr) {
   for_floating(name, x.t, [&]<class T>() {
     using Out = std::conditional_t<kWideResult, float, T>;
     auto tile = [&]<int N>() {
       if (y.c <= 32) {  // half of a wide tile would be idle
-        run_tile<T, N, 32, kFilterAlongK, Out>(name, x, w, y, g, epilogue, moments);
+        run_tile<T, N, 32, kFilterAlongK, Out>(name, x, w, y, g, epilogue, stats);
       } else {
-        run_tile<T, N, 64, kFilterAlongK, Out>(name, x, w, y, g, epilogue, moments);
+        run_tile<T, N, 64, kFilterAlongK, Out>(name, x, w, y, g, epilogue, stats);
       }
     };
     if (in_packs<T>(x, w, y)) {
@@ -60,9 +60,9 @@ void run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 
 }  // namespace
 
-void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments) {
-  if (stem::conv2d(x, w, y, p, epilogue, moments)) return;
-  run<true>("conv2d", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue, moments);
+void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats) {
+  if (stem::conv2d(x, w, y, p, epilogue, stats)) return;
+  run<true>("conv2d", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue, stats);
 }
 
 void conv2d_wide(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) {

@@ -141,8 +141,14 @@ struct CombinedBias {
     return sum;
   }
 };
+struct StoreBias {
+  float* dbias;
+  bool accumulate;
+  __device__ void operator()(int c, float sum) const { put(dbias[c], sum, accumulate); }
+};
 template <class T, int N>
-__global__ void __launch_bounds__(kReductionThreads, 2) bias_kernel(Rows<const T> dy, float* partial, ColumnPlan plan) {
+__global__ void __launch_bounds__(kReductionThreads, 2)
+    bias_kernel(Rows<const T> dy, Chunks<float> chunks, ColumnPlan plan, StoreBias store) {
   wait_for_kernel_before();
   TESSERA_SHARED(parts, float[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, dy.rows, dy.cols);
@@ -163,13 +169,8 @@ __global__ void __launch_bounds__(kReductionThreads, 2) bias_kernel(Rows<const T
       }
     }
   }
-  store_chunk(partial, parts, mine, plan, at, dy.cols, CombinedBias{});
+  join_columns(chunks, parts, mine, plan, at, CombinedBias{}, store);
 }
-struct StoreBias {
-  float* dbias;
-  bool accumulate;
-  __device__ void operator()(int c, float sum) const { put(dbias[c], sum, accumulate); }
-};
 
 }  // namespace
 
@@ -195,10 +196,9 @@ void bias_backward(RowsView dy, void* dbias, bool accumulate) {
     with_whole_packs<T>(
         [&]<int N>() {
           const ColumnPlan plan = plan_reduction<N>(dy, kBiasGroup);
-          const Scratch<float> partial(int64_t(plan.chunks) * dy.cols);
-          launch("bias_backward", plan.grid(), bias_kernel<T, N>, rows_of<const T>(dy), partial.get(), plan);
-          merge_chunks("bias_backward, merge", partial, plan.chunks, dy.cols, CombinedBias{},
-                       StoreBias{static_cast<float*>(dbias), accumulate});
+          const ChunkRoom<float> room(plan.chunks, dy.cols, plan.col_tiles);
+          launch("bias_backward", plan.grid(), bias_kernel<T, N>, rows_of<const T>(dy), room.get(), plan,
+                 StoreBias{static_cast<float*>(dbias), accumulate});
         },
         dy);
   });

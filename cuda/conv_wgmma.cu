@@ -10,7 +10,7 @@ namespace {
 
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
-         const ConvEpilogue& epilogue, ResultMoments* moments = nullptr) {
+         const ConvEpilogue& epilogue, ResultStats* stats = nullptr) {
   if (device().major != 9) return false;
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y) || y.c <= 16) return false;  // more than half of a tile would be idle
@@ -18,7 +18,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
     const int64_t depth = w.kh * w.kw * x.c / (g.spread ? g.stride * g.stride : 1);
     if (y.c <= 32 && depth < 256) return false;
     auto tile = [&]<int kRows, int kCols>() {
-      launch_conv_ahead<WarpgroupTile<T, kRows, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue, moments);
+      launch_conv_ahead<WarpgroupTile<T, kRows, kCols, true, kFilterAlongK>, T, kFilterAlongK>(name, x, w, y, g, epilogue, stats);
     };
     const bool wide = y.c > 96 && blocks_for(y.c, 128) * 2 == blocks_for(y.c, 64);  // no half of a tile of 128 would be idle
     if (y.c <= 32) {
@@ -38,13 +38,13 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 
 }  // namespace
 
-bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultMoments* moments) {
-  return patch_conv2d(x, w, y, p, epilogue, moments) || tile_conv2d(x, w, y, p, epilogue, moments);
+bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats) {
+  return patch_conv2d(x, w, y, p, epilogue, stats) || tile_conv2d(x, w, y, p, epilogue, stats);
 }
 
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
-                 ResultMoments* moments) {
-  return run<true>("conv2d, wgmma", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue, moments);
+                 ResultStats* stats) {
+  return run<true>("conv2d, wgmma", x, w, y, {false, size32(p.stride), size32(p.pad)}, epilogue, stats);
 }
 
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {

@@ -1,6 +1,6 @@
 // Loss kernels: cross-entropy, CIoU, distribution focal loss, cropped mask cross-entropy. Formulas: tensor/ops/losses.h.
 //
-// A sum is formed in two stages: every block leaves the sum of its share, one block adds up what they left. Which element goes
+// A sum is formed in two stages: every block leaves the sum of its share, the last one adds up what they left. Which element goes
 // into which partial sum depends on shapes only. Partial sums are in double: the terms of a batch run into millions.
 #include <algorithm>
 #include <cmath>
@@ -19,12 +19,12 @@ namespace {
 
 // ---- binary cross-entropy
 
-// partial[block] = sum of the cross-entropy of the block's share.
+// The sum of the cross-entropy.
 // A block takes 2048 packs one after the other in memory, a thread eight of them, 256 packs apart: a warp reads 512 adjacent bytes
 // of both inputs at a time.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
-    bce_kernel(Rows<const float> x, Rows<const float> target, int packs_of_row, double* partial) {
+    bce_kernel(Rows<const float> x, Rows<const float> target, int packs_of_row, BlockSums sums) {
   wait_for_kernel_before();
   const int begin = int(blockIdx.x) * kPacksOfBlock;
   const int end = min(begin + kPacksOfBlock, x.rows * packs_of_row);
@@ -40,8 +40,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int j = 0; j < N; ++j) of_pack += j < count ? cross_entropy(v.v[j], t.v[j]) : 0.0f;
     sum += of_pack;
   }
-  sum = block_reduce<Add>(sum, 0.0);
-  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+  add_to_total(sums, sum);
 }
 
 // dx = (sigmoid(x) - t) scale, or dx += that.
@@ -127,10 +126,10 @@ struct Ciou {
   double united, iou, diagonal, distance, angle, alpha, value;
 };
 
-// partial[block] = sum of weight (1 - CIoU) over 256 boxes; ciou, where it is asked for, gets the CIoU.
+// The sum of weight (1 - CIoU); ciou, where it is asked for, gets the CIoU.
 // One thread a box: four neighbouring numbers of each input.
 __global__ void __launch_bounds__(kThreads)
-    ciou_kernel(Rows<const float> boxes, Rows<const float> target, const float* weight, float* ciou, double* partial) {
+    ciou_kernel(Rows<const float> boxes, Rows<const float> target, const float* weight, float* ciou, BlockSums sums) {
   wait_for_kernel_before();
   const int i = int(blockIdx.x) * kThreads + int(threadIdx.x);
   double term = 0;
@@ -139,8 +138,7 @@ __global__ void __launch_bounds__(kThreads)
     if (ciou != nullptr) ciou[i] = float(value);
     term = weight[i] * (1 - value);
   }
-  term = block_reduce<Add>(term, 0.0);
-  if (threadIdx.x == 0) partial[blockIdx.x] = term;
+  add_to_total(sums, term);
 }
 
 // dboxes = -scale weight dCIoU/dboxes. One thread a box.
@@ -205,10 +203,10 @@ struct DflSide {
   }
 };
 
-// partial[block] = sum over eight boxes of weight * mean over the sides of (1 - share) CE(low) + share CE(low + 1), where
+// The sum over the boxes, eight a block, of weight * mean over the sides of (1 - share) CE(low) + share CE(low + 1), where
 // CE(b) = largest + log(sum) - logit[b]. Threads: DflSide; a warp reads one row, 256 adjacent bytes for 16 bins.
 __global__ void __launch_bounds__(kThreads)
-    dfl_kernel(Rows<const float> logits, Rows<const float> target, const float* weight, int bins, double* partial) {
+    dfl_kernel(Rows<const float> logits, Rows<const float> target, const float* weight, int bins, BlockSums sums) {
   wait_for_kernel_before();
   const DflSide s(logits, target, bins);
   double term = 0;
@@ -217,8 +215,7 @@ __global__ void __launch_bounds__(kThreads)
     const double expected = (1.0 - s.share) * x[s.low] + double(s.share) * x[s.low + 1];
     term = weight[s.row] * (s.largest - expected + std::log(s.sum)) / 4;
   }
-  term = block_reduce<Add>(term, 0.0);
-  if (threadIdx.x == 0) partial[blockIdx.x] = term;
+  add_to_total(sums, term);
 }
 
 // dlogits = weight scale / 4 (softmax - two-bin target), or dlogits += that. Threads and memory as in dfl_kernel.
@@ -334,11 +331,11 @@ __device__ void for_each_pixel(const PixelBox& box, int width, int slice, int sl
   }
 }
 
-// partial[item, slice] = sum over the slice's pixels of the box of the cross-entropy of the logit, / (pixels of the image * area).
+// The sum over the pixels of all boxes of the cross-entropy of the logit, / (pixels of the image * area).
 // Block: one slice of one item; no logit leaves the registers. A warp takes 32 neighbouring pixels of the box, 4 KiB of prototypes
 // with 32 channels.
 template <int N>
-__global__ void __launch_bounds__(kThreads) mask_kernel(MaskProblem m, int slices, double* partial) {
+__global__ void __launch_bounds__(kThreads) mask_kernel(MaskProblem m, int slices, BlockSums sums) {
   wait_for_kernel_before();
   const int item = int(blockIdx.x) / slices;
   double sum = 0;
@@ -347,8 +344,7 @@ __global__ void __launch_bounds__(kThreads) mask_kernel(MaskProblem m, int slice
     const float logit = m.logit<N>(item, pixel);
     if (valid) sum += cross_entropy(logit, wanted);
   });
-  sum = block_reduce<Add>(sum, 0.0);
-  if (threadIdx.x == 0) partial[blockIdx.x] = sum / m.pixels() / m.items.area[item];
+  add_to_total(sums, sum / m.pixels() / m.items.area[item]);
 }
 
 // Gradients are formed for 32 channels at a time, four for each lane of a group: pack q of a lane starts at channel_of(q).
@@ -544,9 +540,9 @@ void bce_with_logits(RowsView x, RowsView target, float* sum) {
       [&]<int N>() {
         const int packs_of_row = size32((x.cols + N - 1) / N);
         const unsigned blocks = blocks_for(size32(x.rows * packs_of_row), kPacksOfBlock);
-        sum_of_blocks(blocks, sum, [&](double* partial) {
+        sum_of_blocks(blocks, sum, [&](const BlockSums& sums) {
           launch("bce_with_logits", early({dim3(blocks), dim3(kThreads)}), bce_kernel<N>, rows_of<const float>(x),
-                 rows_of<const float>(target), packs_of_row, partial);
+                 rows_of<const float>(target), packs_of_row, sums);
         });
       },
       x, target);
@@ -567,8 +563,8 @@ void bce_with_logits_backward(RowsView x, RowsView target, const float* scale, R
 void ciou_loss(RowsView boxes, RowsView target, const float* weight, float* ciou, float* sum) {
   expect_f32("ciou_loss", boxes.t);
   const Grid grid = one_thread_each(boxes.rows, kThreads);
-  sum_of_blocks(grid.blocks.x, sum, [&](double* partial) {
-    launch("ciou_loss", early(grid), ciou_kernel, rows_of<const float>(boxes), rows_of<const float>(target), weight, ciou, partial);
+  sum_of_blocks(grid.blocks.x, sum, [&](const BlockSums& sums) {
+    launch("ciou_loss", early(grid), ciou_kernel, rows_of<const float>(boxes), rows_of<const float>(target), weight, ciou, sums);
   });
 }
 
@@ -581,9 +577,9 @@ void ciou_loss_backward(RowsView boxes, RowsView target, const float* weight, co
 void dfl_loss(RowsView logits, RowsView target, const float* weight, float* sum) {
   expect_f32("dfl_loss", logits.t);
   const unsigned blocks = blocks_for(logits.rows, kWarps);
-  sum_of_blocks(blocks, sum, [&](double* partial) {
+  sum_of_blocks(blocks, sum, [&](const BlockSums& sums) {
     launch("dfl_loss", early({dim3(blocks), dim3(kThreads)}), dfl_kernel, rows_of<const float>(logits),
-           rows_of<const float>(target), weight, size32(logits.cols / 4), partial);
+           rows_of<const float>(target), weight, size32(logits.cols / 4), sums);
   });
 }
 
@@ -602,8 +598,8 @@ void mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks
   const unsigned blocks = blocks_for(items.count * slices, 1);
   with_pack<float>(
       [&]<int N>() {
-        sum_of_blocks(blocks, sum, [&](double* partial) {
-          launch("mask_loss", early({dim3(blocks), dim3(kThreads)}), mask_kernel<N>, m, slices, partial);
+        sum_of_blocks(blocks, sum, [&](const BlockSums& sums) {
+          launch("mask_loss", early({dim3(blocks), dim3(kThreads)}), mask_kernel<N>, m, slices, sums);
         });
       },
       coefficients, prototypes.rows());

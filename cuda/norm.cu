@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "cuda/conv.h"
+#include "cuda/device/batch_stats.cuh"
 #include "cuda/device/columns.cuh"
 #include "cuda/device/math.cuh"
 #include "cuda/device/moments.cuh"
@@ -88,8 +89,9 @@ struct CombinedSums {
 // its own squared deviation from the mean bounds what the subtraction at the end can lose: an error of some roundings for each row
 // of a thread, whatever the values are. d of a row past the end is 0.
 constexpr int kStatsGroup = 4;
-template <class T, int N>
-__global__ void __launch_bounds__(kReductionThreads, 2) stats_kernel(Rows<const T> x, Moments* partial, ColumnPlan plan) {
+template <class T, int N, class Store>
+__global__ void __launch_bounds__(kReductionThreads, 2)
+    stats_kernel(Rows<const T> x, Chunks<Moments> chunks, ColumnPlan plan, Store store) {
   wait_for_kernel_before();
   TESSERA_SHARED(parts, Moments[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
@@ -121,40 +123,8 @@ __global__ void __launch_bounds__(kReductionThreads, 2) stats_kernel(Rows<const 
       mine[i] = {n, own.v[i] - origin.v[i] + mean, max(0.0f, squares[i] - sum[i] * mean)};
     }
   }
-  store_chunk(partial, parts, mine, plan, at, x.cols, CombinedMoments{});
+  join_columns(chunks, parts, mine, plan, at, CombinedMoments{}, store);
 }
-
-// RunningStatsView, a channel at a time. average + w (value - average), as in lerp_kernel of optim.cu.
-struct Running {
-  float* mean;
-  float* var;
-  float momentum;
-  __device__ void move(int c, float batch_mean, float unbiased) const {
-    if (mean == nullptr) return;
-    mean[c] += momentum * (batch_mean - mean[c]);
-    var[c] += momentum * (unbiased - var[c]);
-  }
-};
-Running running_of(const RunningStatsView& r) {
-  return {static_cast<float*>(r.mean), static_cast<float*>(r.var), float(r.momentum)};
-}
-
-// What normalises the batch, and the step of the running statistics, where the moments of all rows are known: any other place is a
-// launch more.
-template <class T>
-struct StoreStats {
-  const T* origin;  // null: 0
-  float eps;
-  Running running;
-  float* mean;
-  float* rstd;
-  __device__ void operator()(int c, const Moments& m) const {
-    const float batch_mean = (origin != nullptr ? load(origin[c]) : 0.0f) + m.mean;
-    mean[c] = batch_mean;
-    rstd[c] = 1.0f / std::sqrt(m.m2 / m.n + eps);
-    running.move(c, batch_mean, m.m2 / fmaxf(m.n - 1, 1.0f));
-  }
-};
 
 // What a rank tells the others.
 template <class T>
@@ -172,14 +142,15 @@ struct StorePart {
 
 // store(origin) gives the functor that takes the moments of a channel; origin is row 0 of x, as the kernel reads it.
 template <class Store>
-void stats(const char* name, const char* merge_name, RowsView x, const Store& store) {
+void stats(const char* name, RowsView x, const Store& store) {
   for_floating(name, x.t, [&]<class T>() {
     with_whole_packs<T>(
         [&]<int N>() {
           const ColumnPlan plan = plan_reduction<N>(x, kStatsGroup);
-          const Scratch<Moments> partial(int64_t(plan.chunks) * x.cols);
-          launch(name, plan.grid(), stats_kernel<T, N>, rows_of<const T>(x), partial.get(), plan);
-          merge_chunks(merge_name, partial, plan.chunks, x.cols, CombinedMoments{}, store(static_cast<const T*>(x.p)));
+          const ChunkRoom<Moments> room(plan.chunks, x.cols, plan.col_tiles);
+          const auto finish = store(static_cast<const T*>(x.p));
+          launch(name, plan.grid(), stats_kernel<T, N, std::remove_const_t<decltype(finish)>>, rows_of<const T>(x), room.get(), plan,
+                 finish);
         },
         x);
   });
@@ -243,13 +214,44 @@ __global__ void __launch_bounds__(kThreads, 3)
 
 // ---- backward
 
+// What the second pass needs of a channel: z = scale v + shift and dx = scale dz + slope v + offset, where v is x - mean or x
+// itself.
+struct BackwardChannels {
+  float *scale, *shift, *slope, *offset;
+};
+
+// dgamma = sum of dz xhat with xhat = (x - mean) rstd, dbeta = sum of dz, and the second pass's numbers.
+template <bool kOfDeviation>
+struct StoreGradients {
+  Channels bn;
+  float* dgamma;
+  float* dbeta;
+  bool accumulate;
+  float rows;
+  BackwardChannels out;
+  __device__ void operator()(int c, const Sums& s) const {
+    const float rstd = bn.rstd[c];
+    const float scale = bn.gamma[c] * rstd;
+    const float dz_normalized = s.dz_deviation * rstd;
+    put(dgamma[c], dz_normalized, accumulate);
+    put(dbeta[c], s.dz, accumulate);
+    const float slope = -scale * rstd * (dz_normalized / rows);
+    const float zero_at = kOfDeviation ? 0.0f : bn.mean[c];
+    out.scale[c] = scale;
+    out.shift[c] = bn.beta[c] - scale * zero_at;
+    out.slope[c] = slope;
+    out.offset[c] = -scale * (s.dz / rows) - slope * zero_at;
+  }
+};
+
 // First pass: over a chunk of rows of every channel, sum of dz and of dz (x - mean), with z = (x - mean) rstd gamma + beta and
 // dz = dy act'(z). z and its sigmoid are computed again: cheaper than a tensor more to write and to read. Thread: N channels, rows
 // `height` apart, kBackwardGroup of them together; a row past the end has dy = 0.
 constexpr int kBackwardGroup = 2;
 template <class T, int N, Activation kAct>
 __global__ void __launch_bounds__(kReductionThreads, 2)
-    backward_sums_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Sums* partial, ColumnPlan plan) {
+    backward_sums_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Chunks<Sums> chunks, ColumnPlan plan,
+                         StoreGradients<kCentered<T>> store) {
   wait_for_kernel_before();
   TESSERA_SHARED(parts, Sums[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
@@ -283,38 +285,8 @@ __global__ void __launch_bounds__(kReductionThreads, 2)
       }
     }
   }
-  store_chunk(partial, parts, mine, plan, at, x.cols, CombinedSums{});
+  join_columns(chunks, parts, mine, plan, at, CombinedSums{}, store);
 }
-
-// What the second pass needs of a channel: z = scale v + shift and dx = scale dz + slope v + offset, where v is x - mean or x
-// itself.
-struct BackwardChannels {
-  float *scale, *shift, *slope, *offset;
-};
-
-// dgamma = sum of dz xhat with xhat = (x - mean) rstd, dbeta = sum of dz, and the second pass's numbers.
-template <bool kOfDeviation>
-struct StoreGradients {
-  Channels bn;
-  float* dgamma;
-  float* dbeta;
-  bool accumulate;
-  float rows;
-  BackwardChannels out;
-  __device__ void operator()(int c, const Sums& s) const {
-    const float rstd = bn.rstd[c];
-    const float scale = bn.gamma[c] * rstd;
-    const float dz_normalized = s.dz_deviation * rstd;
-    put(dgamma[c], dz_normalized, accumulate);
-    put(dbeta[c], s.dz, accumulate);
-    const float slope = -scale * rstd * (dz_normalized / rows);
-    const float zero_at = kOfDeviation ? 0.0f : bn.mean[c];
-    out.scale[c] = scale;
-    out.shift[c] = bn.beta[c] - scale * zero_at;
-    out.slope[c] = slope;
-    out.offset[c] = -scale * (s.dz / rows) - slope * zero_at;
-  }
-};
 
 // Second pass: dx = gamma rstd (dz - mean(dz) - xhat mean(dz xhat)): what is left when the parts that act through mean and variance
 // are taken away. Threads as in apply_kernel; dx may be dy: a thread reads its packs before it writes them.
@@ -411,22 +383,16 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
-  stats("batch_norm_stats", "batch_norm_stats, merge", x, [&]<class T>(const T* origin) {
+  stats("batch_norm_stats", x, [&]<class T>(const T* origin) {
     return StoreStats<T>{origin, float(eps), running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd)};
   });
 }
 
 void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps, const RunningStatsView& running,
                        void* mean, void* rstd) {
-  ResultMoments moments;
-  conv2d(x, w, y, p, {}, &moments);
-  if (moments.chunks == 0) return batch_norm_stats(y.rows(), eps, running, mean, rstd);
-  const StoreStats<float> store{nullptr, float(eps), running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd)};
-  constexpr int kMany = 1024;
-  (moments.chunks <= kMergedAtOnce
-       ? merge_chunks<kMergeThreads, Moments, CombinedMoments, StoreStats<float>>
-       : merge_chunks<kMany, Moments, CombinedMoments, StoreStats<float>>)("conv2d_with_stats, merge", *moments.parts,
-                                                                           moments.chunks, y.c, CombinedMoments{}, store);
+  ResultStats stats({nullptr, float(eps), running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd)});
+  conv2d(x, w, y, p, {}, &stats);
+  if (!stats.there()) batch_norm_stats(y.rows(), eps, running, mean, rstd);
 }
 
 void batch_norm_rstd(RowsView var, double eps, void* rstd) {
@@ -460,12 +426,11 @@ void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activ
         [&]<int N>() {
           with_activation(act, [&]<Activation kAct>() {
             const ColumnPlan sums = plan_reduction<N>(x, kBackwardGroup);
-            const Scratch<Sums> partial(int64_t(sums.chunks) * x.cols);
+            const ChunkRoom<Sums> room(sums.chunks, x.cols, sums.col_tiles);
+            const StoreGradients<kCentered<T>> store{
+                in, static_cast<float*>(dgamma), static_cast<float*>(dbeta), accumulate, float(x.rows), of};
             launch("batch_norm_backward, sums", sums.grid(), backward_sums_kernel<T, N, kAct>, rows_of<const T>(x),
-                   rows_of<const T>(dy), in, partial.get(), sums);
-            merge_chunks("batch_norm_backward, merge", partial, sums.chunks, x.cols, CombinedSums{},
-                         StoreGradients<kCentered<T>>{in, static_cast<float*>(dgamma), static_cast<float*>(dbeta), accumulate,
-                                                      float(x.rows), of});
+                   rows_of<const T>(dy), in, room.get(), sums, store);
             const ColumnPlan plan = plan_elementwise<N>(x);
             launch("batch_norm_backward, dx", plan.grid(), backward_dx_kernel<T, N, kAct>, rows_of<const T>(x),
                    rows_of<const T>(dy), in.mean, of, rows_of<T>(dx), plan);
@@ -477,7 +442,7 @@ void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activ
 
 void batch_norm_part(RowsView x, void* part) {
   float* const rows = static_cast<float*>(part);
-  stats("batch_norm_part", "batch_norm_part, merge", x, [&]<class T>(const T* origin) {
+  stats("batch_norm_part", x, [&]<class T>(const T* origin) {
     return StorePart<T>{origin, rows, rows + 1, rows + 1 + x.cols};
   });
 }

@@ -35,12 +35,9 @@ class ConvNode final : public Node {
                     [&](const Tensor& t, bool acc) { ops::conv2d_backward_weight(x_.get(inputs[0]), dy.value, t, p_, acc); });
     const Shape x_shape = inputs[0].shape;
     x_.release();  // before dx is allocated
-    if (!inputs[0]) return;
-    if (const Tensor* sum = engine.sum_target(inputs[0])) {
-      ops::conv2d_backward_data(dy.value, w_.get(), x_shape, p_, *sum, true);
-    } else {
-      engine.send(inputs[0], {ops::conv2d_backward_data(dy.value, w_.get(), x_shape, p_), true});
-    }
+    engine.send_or_add(inputs[0], [&](const Tensor& into, bool add) {
+      return ops::conv2d_backward_data(dy.value, w_.get(), x_shape, p_, into, add);
+    });
   }
   void release() override {
     x_.release();

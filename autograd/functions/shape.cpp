@@ -22,6 +22,7 @@ class NarrowNode final : public Node {
   NarrowNode(const Variable& x, int64_t start) : Node({Edge(x)}), start_(start) {}
   std::string_view name() const override { return "narrow"; }
   void backward(Grad dy, Engine& engine) override { engine.send_slice(inputs[0], start_, std::move(dy)); }
+  int64_t first_channel() const override { return start_; }
   void release() override {}
   int64_t saved_bytes() const override { return 0; }
 

@@ -2,14 +2,13 @@
 // to a channel is read once and stays in registers, and a warp reads whole lines: the neighbouring channels of one row or of a few
 // rows.
 //
-// Results over all rows of a channel take two launches: blocks reduce chunks of rows, then merge_chunks() joins the chunks. Both
-// follow an order that only the shapes decide.
+// For results over all rows of a channel blocks reduce chunks of rows, which the last one joins (cuda/device/chunks.cuh): in an order
+// that only the shapes decide.
 #pragma once
 
 #include <algorithm>
-#include <string>
 
-#include "cuda/context.h"
+#include "cuda/device/chunks.cuh"
 #include "cuda/device/element.cuh"
 #include "cuda/device/reduce.cuh"
 #include "cuda/device/views.cuh"
@@ -51,7 +50,7 @@ ColumnPlan plan_columns(const RowsView& x, int threads, int most_width, int64_t 
   return plan;
 }
 
-// A reduction: two blocks for each of the 132 processors of a large device, so that there are few chunks to merge. Narrow tiles,
+// A reduction: two blocks for each of the 132 processors of a large device, so that there are few chunks to join. Narrow tiles,
 // for the same reason: more of them share the blocks.
 inline constexpr int kReductionThreads = 384;
 template <int N>
@@ -65,7 +64,7 @@ struct ColumnPlace {
   int col;
   bool any;
   int row, step, end;
-  int chunk;
+  int chunk, tile;
 };
 
 template <int N>
@@ -81,40 +80,16 @@ __device__ ColumnPlace column_place(const ColumnPlan& plan, int rows, int cols) 
   at.step = plan.height;
   at.end = begin + min(plan.rows_per_chunk, rows - begin);
   at.chunk = chunk;
+  at.tile = tile;
   at.any = at.col < cols && y < plan.height && at.row < at.end;
   return at;
 }
 
-// Joins what `height` rows of `width` threads have for N channels each. Entry (i height + y) width + x of `parts` is channel i of
-// thread x in row y; afterwards entry i width + x is the channel's result. combined(n, part) joins part(0) .. part(n - 1).
-//
-// Each round leaves at most an eighth of the rows, fewer where the block has not the threads; entries of a round are read by
-// neighbours.
-template <int N, class Part, class Combined>
-__device__ void fold_in_block(Part* parts, int width, int height, const Combined& combined) {
-  const int t = int(threadIdx.x);
-  while (height > 1) {
-    const int left = max(1, min((height + 7) / 8, int(blockDim.x) / (N * width)));
-    const int line = left * width;
-    const int i = t / line;
-    const int first = i * height * width + t - i * line;
-    const int row = (t - i * line) / width;
-    const bool mine = t < N * line;
-    Part joined{};
-    __syncthreads();
-    if (mine) joined = combined((height - row + left - 1) / left, [&](int k) { return parts[first + k * line]; });
-    __syncthreads();
-    if (mine) parts[t] = joined;
-    height = left;
-  }
-  __syncthreads();
-}
-
-// The parts of a block's channels, joined, as row `chunk` of `partial`, a matrix of chunks x cols. All threads come here; those
-// without rows bring the neutral part. `parts` has room for N of every thread.
-template <int N, class Part, class Combined>
-__device__ void store_chunk(Part* partial, Part* parts, const Part (&mine)[N], const ColumnPlan& plan, const ColumnPlace& at,
-                            int cols, const Combined& combined) {
+// Joins what all threads of all blocks have of a channel: finish(channel, part), once. All threads come here; those without rows
+// bring the neutral part. `parts` has room for N of every thread.
+template <int N, class Part, class Combined, class Finish>
+__device__ void join_columns(const Chunks<Part>& chunks, Part* parts, const Part (&mine)[N], const ColumnPlan& plan,
+                             const ColumnPlace& at, const Combined& combined, const Finish& finish) {
   const int t = int(threadIdx.x);
   const int places = plan.width * plan.height;
 #pragma unroll
@@ -122,47 +97,13 @@ __device__ void store_chunk(Part* partial, Part* parts, const Part (&mine)[N], c
     if (t < places) parts[i * places + t] = mine[i];
   }
   fold_in_block<N>(parts, plan.width, plan.height, combined);
-  if (t >= plan.width || at.col >= cols) return;
+  if (t < plan.width && at.col < chunks.cols) {
+    Part* const row = chunks.parts + int64_t(at.chunk) * chunks.cols + at.col;
 #pragma unroll
-  for (int i = 0; i < N; ++i) partial[int64_t(at.chunk) * cols + at.col + i] = parts[i * plan.width + t];
-}
-
-// Hands finish(c, part) the joined chunks of channel c. Block: 4 channels, whose parts of one chunk are neighbours. Thread: one of
-// them, every kThreads / 4th chunk, 5 of them read together: with 256 threads all there are from plan_reduction().
-inline constexpr int kMergeThreads = 256, kMergeChannels = 4, kMergeTogether = 5;
-inline constexpr int kMergedAtOnce = kMergeThreads / kMergeChannels * kMergeTogether;
-template <int kThreads, class Part, class Combined, class Finish>
-__global__ void __launch_bounds__(kThreads)
-    merge_chunks_kernel(const Part* partial, int chunks, int cols, Combined combined, Finish finish) {
-  wait_for_kernel_before();
-  constexpr int kLanes = kThreads / kMergeChannels;
-  TESSERA_SHARED(parts, Part[kThreads]);
-  const int t = int(threadIdx.x);
-  const int c = int(blockIdx.x) * kMergeChannels + t % kMergeChannels;
-  Part mine{};
-  if (c < cols) {
-    for (int first = t / kMergeChannels; first < chunks; first += kMergeTogether * kLanes) {
-      Part read[kMergeTogether];
-#pragma unroll
-      for (int k = 0; k < kMergeTogether; ++k) {
-        const int chunk = first + k * kLanes;
-        read[k] = chunk < chunks ? partial[int64_t(chunk) * cols + c] : Part{};
-      }
-      const Part group = combined(kMergeTogether, [&](int k) { return read[k]; });
-      mine = combined(2, [&](int k) { return k == 0 ? mine : group; });
-    }
+    for (int i = 0; i < N; ++i) row[i] = parts[i * plan.width + t];
   }
-  parts[t] = mine;
-  fold_in_block<1>(parts, kMergeChannels, kLanes, combined);
-  if (t < kMergeChannels && c < cols) finish(c, parts[t]);
-}
-
-template <int kThreads = kMergeThreads, class Part, class Combined, class Finish>
-void merge_chunks(const char* name, const Scratch<Part>& partial, int chunks, int64_t cols, const Combined& combined,
-                  const Finish& finish) {
-  const Grid grid = early({dim3(blocks_for(cols, kMergeChannels)), dim3(kThreads)});
-  launch(name, grid, merge_chunks_kernel<kThreads, Part, Combined, Finish>, static_cast<const Part*>(partial.get()), chunks,
-         size32(cols), combined, finish);
+  const int first = at.tile * plan.width * N;
+  join_chunks(chunks, at.chunk, at.tile, first, min(first + plan.width * N, chunks.cols), parts, combined, finish);
 }
 
 }  // namespace tessera::cuda

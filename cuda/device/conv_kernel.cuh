@@ -1,9 +1,9 @@
 // The kernel of convolution as a matrix product out of shared memory (cuda/conv_tiled.cu says which ops are one), for any tile.
 #pragma once
 
+#include "cuda/device/batch_stats.cuh"
 #include "cuda/device/element.cuh"
 #include "cuda/device/math.cuh"
-#include "cuda/device/moments.cuh"
 #include "cuda/device/sources.cuh"
 
 namespace tessera::cuda {
@@ -155,11 +155,11 @@ struct SumsOf {
   Moments parts[kTileThreads];  // of each thread
 };
 
-// Whether conv_ahead_kernel can leave moments. This one's sums have all registers of sm_80.
+// Whether conv_ahead_kernel can form statistics. This one's sums have all registers of sm_80.
 template <class TileT>
-inline constexpr bool kLeavesMoments = true;
+inline constexpr bool kFormsStats = true;
 template <class T>
-inline constexpr bool kLeavesMoments<TensorCoreTile<T, 128, 64, true, true>> = false;
+inline constexpr bool kFormsStats<TensorCoreTile<T, 128, 64, true, true>> = false;
 
 // Moments of the tile's first `rows` rows and `cols` columns, rounded as they are stored. Thread: a column, every kGroups-th row.
 // The block is in step: all sums are there, and nothing is done with them afterwards.
@@ -179,12 +179,11 @@ __device__ void store_moments(SumsOf<TileT>& sums, int rows, int cols, Moments* 
 }
 
 // The same for packs of 16 bytes of 16-bit numbers: the panels come by themselves, and the sums go through shared memory, so that
-// the result is written, and what is added to it read, in packs too. moments[tile of rows, column], if not null: of a result that
-// is nothing but the sums (ResultMoments of cuda/conv.h).
+// the result is written, and what is added to it read, in packs too. `stats`: of a result that is nothing but the sums.
 template <class TileT, class T, bool kFilterAlongK, class Out = T>
 __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
     conv_ahead_kernel(Images<const T> x, Filters<const T> w, Images<Out> y, Geometry geometry, const float* bias, Activation act,
-                      Images<const Out> residual, Moments* moments) {
+                      Images<const Out> residual, StatsOfResult stats) {
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols, kPack = kWide<T>;
   TESSERA_DYNAMIC_SHARED(Stage<TileT>, stages);
   const ConvBlock<kRows, kCols> block(geometry, w, y);
@@ -223,11 +222,13 @@ __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
     for (int j = 0; j < kPack; ++j) v.v[j] = activate(act, sum.v[j] + (bias != nullptr ? bias[col + j] : 0.0f)) + added.v[j];
     store_packs<kPack>(y.pixel(pixel) + col, v);
   }
-  if (kLeavesMoments<TileT> && moments != nullptr) {  // the block's place anew: kept, it would take registers from the product
-    const int col_tiles = (y.c + kCols - 1) / kCols;
-    const int row_tile = int(blockIdx.x) / col_tiles, first_col = int(blockIdx.x) % col_tiles * kCols;
+  if constexpr (kFormsStats<TileT> && kFilterAlongK && std::is_same_v<Out, T>) {  // of no gradient, of no wide result
+    if (!stats.wanted()) return;
+    const int col_tiles = (y.c + kCols - 1) / kCols;  // the block's place anew: kept, it would take registers from the product
+    const int row_tile = int(blockIdx.x) / col_tiles, col_tile = int(blockIdx.x) % col_tiles, first_col = col_tile * kCols;
     store_moments<Out>(sums, min(kRows, y.n * y.h * y.w - row_tile * kRows), y.c - first_col,
-                       moments + int64_t(row_tile) * y.c + first_col);
+                       stats.chunks.parts + int64_t(row_tile) * y.c + first_col);
+    join_chunks(stats.chunks, row_tile, col_tile, first_col, min(first_col + kCols, y.c), sums.parts, CombinedMoments{}, stats.store);
   }
 }
 

@@ -2,10 +2,10 @@
 // millions.
 #pragma once
 
-#include <algorithm>
-
 #include "cuda/context.h"
+#include "cuda/device/chunks.cuh"
 #include "cuda/device/reduce.cuh"
+#include "cuda/kernels.h"
 #include "cuda/launch.cuh"
 #include "tensor/ops/pointwise_functors.h"
 
@@ -16,21 +16,29 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
-// total = sum of partial[0 .. count).
-// One block: a thread adds every 256th, so the block reads neighbours, then all meet in block_reduce.
-__global__ void __launch_bounds__(kThreads) total_kernel(const double* partial, int count, float* total) {
-  double sum = 0;
-  for (int i = int(threadIdx.x); i < count; i += kThreads) sum += partial[i];
-  sum = block_reduce<Add>(sum, 0.0);
-  if (threadIdx.x == 0) *total = float(sum);
+struct BlockSums {
+  double* partial;  // of each block
+  float* total;
+};
+
+// total = the sum of what all threads of all blocks bring, all of which come here. The last block adds up what the blocks have: a
+// thread every 256th, so the block reads neighbours.
+__device__ void add_to_total(const BlockSums& sums, double value) {
+  value = block_reduce<Add>(value, 0.0);
+  if (threadIdx.x == 0) sums.partial[blockIdx.x] = value;
+  if (!comes_last(tickets, int(gridDim.x))) return;
+  double all = 0;
+  for (int i = int(threadIdx.x); i < int(gridDim.x); i += kThreads) all += __ldcg(sums.partial + i);
+  all = block_reduce<Add>(all, 0.0);
+  if (threadIdx.x == 0) *sums.total = float(all);
 }
 
-// total = the sum of what the `blocks` blocks of a kernel leave; start(partial) launches it.
+// total = the sum of what the `blocks` blocks of a kernel bring; start(sums) launches it.
 template <class F>
 void sum_of_blocks(int64_t blocks, float* total, F&& start) {
-  const Scratch<double> partial(std::max<int64_t>(blocks, 1));
-  start(partial.get());
-  launch("loss total", {dim3(1), dim3(kThreads)}, total_kernel, static_cast<const double*>(partial.get()), size32(blocks), total);
+  if (blocks == 0) return fill({total, DType::kF32, {1}, {1}}, 0);
+  const Scratch<double> partial(blocks);
+  start(BlockSums{partial.get(), total});
 }
 
 // Of a logit against a target in [0, 1]: max(x, 0) - x t + log(1 + exp(-|x|)).

@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "autograd/functions/concat.h"
@@ -14,6 +16,7 @@
 #include "autograd/graph_dump.h"
 #include "autograd/node.h"
 #include "tensor/caching_allocator.h"
+#include "tensor/observing_backend.h"
 
 using namespace tessera;
 
@@ -172,6 +175,51 @@ TEST_CASE("convolutions of one input add their gradients in place, to those of s
     CHECK(two[i] == doctest::Approx(a[i] + b[i]).epsilon(1e-5));
     CHECK(three[i] == doctest::Approx(a[i] + b[i] + c[i]).epsilon(1e-5));
   }
+}
+
+TEST_CASE("a convolution of channels adds its gradient in place to that of the whole result") {
+  struct Watched : ObservingBackend {
+    using ObservingBackend::ObservingBackend;
+    void observe(const OpCost&, const std::function<void()>& run) override { run(); }
+    void add_scaled(RowsView x, double alpha, RowsView y) override {
+      ++additions;
+      ObservingBackend::add_scaled(x, alpha, y);
+    }
+    int additions = 0;
+  };
+  std::vector<float> numbers;
+  for (int64_t i = 0; i < 2 * 4 * 6 * 6; ++i) numbers.push_back(float(std::sin(0.9 * double(i))));
+  const auto filter = [&](const Shape& shape) {
+    return Variable(Tensor::from_vector(std::vector<float>(numbers.begin(), numbers.begin() + numel(shape)), shape));
+  };
+  using Reader = std::function<Variable(const Variable&)>;
+  const std::vector<Reader> readers = {  // the last one runs backwards first
+      [&](const Variable& z) { return ag::conv2d(ag::narrow_channels(z, 2, 3), filter({2, 3, 3, 3}), {}, {1, 1}); },
+      [&](const Variable& z) { return ag::conv2d(z, filter({4, 1, 1, 6}), {}, {1, 0}); },
+  };
+  const auto gradient = [&](std::span<const Reader> of, int& additions) {
+    Watched backend(backend_for(Device::cpu()));
+    const BackendGuard guard(backend);
+    const Variable x(Tensor::from_vector(numbers, {2, 4, 6, 6}), true);
+    const Variable z = ag::silu(x);
+    std::vector<Variable> read;
+    for (const Reader& r : of) read.push_back(ag::sum(r(z)));
+    Variable total = read[0];
+    for (size_t i = 1; i < read.size(); ++i) total = ag::add(total, read[i]);
+    backend.additions = 0;
+    total.backward();
+    additions = backend.additions;
+    return x.grad().to_vector<float>();
+  };
+  int additions = 0;
+  std::vector<float> sum(numbers.size());
+  for (const Reader& r : readers) {
+    const std::vector<float> one = gradient({&r, 1}, additions);
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += one[i];
+  }
+  const std::vector<float> all = gradient(readers, additions);
+  CHECK(additions == 0);
+  for (size_t i = 0; i < sum.size(); ++i) CHECK(all[i] == doctest::Approx(sum[i]).epsilon(1e-5));
 }
 
 TEST_CASE("adding in place takes no second tensor") {

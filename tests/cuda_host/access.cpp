@@ -36,11 +36,8 @@ bool only_writes(AccessKind kind) {
   return kind == AccessKind::kWrite || kind == AccessKind::kCopyBegins || kind == AccessKind::kCopyIsThere;
 }
 
-// "reduce.cu:64", or "element.cuh:30 in reduce.cu:64" where functions were inlined; addr2line knows.
-std::string source_of(uint32_t place) {
-  static std::map<uint32_t, std::string> known;
-  std::string& text = known[place];
-  if (!text.empty()) return text;
+// What addr2line says about addresses, from the start of the program: its lines. Empty: there is none.
+std::vector<std::string> asked_addr2line(const std::string& options, const std::vector<uintptr_t>& places) {
   uintptr_t bias = 0;  // of addresses in memory over those in the file
   dl_iterate_phdr(
       [](dl_phdr_info* info, size_t, void* p) {
@@ -48,32 +45,64 @@ std::string source_of(uint32_t place) {
         return 1;
       },
       &bias);
-  const uintptr_t address = reinterpret_cast<uintptr_t>(&__executable_start) + place - bias;
   char program[4096] = "";
-  if (readlink("/proc/self/exe", program, sizeof program - 1) > 0) {
-    char command[4300];
-    std::snprintf(command, sizeof command, "addr2line -i -e '%s' 0x%zx 2>/dev/null", program, size_t(address));
-    if (FILE* const lines = popen(command, "r")) {
-      char line[4096];
-      for (int depth = 0; depth < 4 && std::fgets(line, sizeof line, lines) != nullptr; ++depth) {
-        std::string where = line;
-        where.resize(where.find_first_of(" \n"));
-        where.erase(0, where.rfind('/') + 1);
-        if (where.starts_with('?')) continue;
-        text += (text.empty() ? "" : " in ") + where;
-        if (where.find(".cu:") != where.npos) break;  // the kernel's own file
-      }
-      pclose(lines);
+  if (readlink("/proc/self/exe", program, sizeof program - 1) <= 0) return {};
+  std::string command = "addr2line " + options + " -e '" + program + "'";
+  for (uintptr_t place : places) {
+    char address[32];
+    std::snprintf(address, sizeof address, " 0x%zx", size_t(reinterpret_cast<uintptr_t>(&__executable_start) + place - bias));
+    command += address;
+  }
+  std::vector<std::string> said;
+  if (FILE* const lines = popen((command + " 2>/dev/null").c_str(), "r")) {
+    char line[4096];
+    while (std::fgets(line, sizeof line, lines) != nullptr) {
+      said.emplace_back(line);
+      said.back().resize(said.back().find_last_not_of('\n') + 1);
     }
+    pclose(lines);
+  }
+  return said;
+}
+
+// "reduce.cu:64", or "element.cuh:30 in reduce.cu:64" where functions were inlined.
+std::string source_of(uint32_t place) {
+  static std::map<uint32_t, std::string> known;
+  std::string& text = known[place];
+  if (!text.empty()) return text;
+  int depth = 0;
+  for (std::string where : asked_addr2line("-i", {place})) {
+    if (++depth > 4) break;
+    where.resize(std::min(where.find(' '), where.size()));
+    where.erase(0, where.rfind('/') + 1);
+    if (where.starts_with('?')) continue;
+    text += (text.empty() ? "" : " in ") + where;
+    if (where.find(".cu:") != where.npos) break;  // the kernel's own file
   }
   if (text.empty()) {
-    std::snprintf(program, sizeof program, "address 0x%zx", size_t(address));
-    text = program;
+    char address[32];
+    std::snprintf(address, sizeof address, "address 0x%x", place);
+    text = address;
   }
   return text;
 }
 
 }  // namespace
+
+std::vector<std::string> function_names(const std::vector<const void*>& functions) {
+  std::vector<uintptr_t> places;
+  for (const void* f : functions) places.push_back(reinterpret_cast<uintptr_t>(f) - reinterpret_cast<uintptr_t>(&__executable_start));
+  const std::vector<std::string> said = asked_addr2line("-fC", places);  // a line for the name, one for the source
+  std::vector<std::string> names;
+  for (size_t i = 0; i < functions.size(); ++i) {
+    std::string name = 2 * i < said.size() ? said[2 * i] : "?";
+    constexpr std::string_view kNobodys = "(anonymous namespace)::";
+    for (size_t at; (at = name.find(kNobodys)) != name.npos;) name.erase(at, kNobodys.size());
+    name.resize(std::min(name.find_first_of("<("), name.size()));
+    names.push_back(name.substr(name.find_last_of(" :") + 1));
+  }
+  return names;
+}
 
 void AccessChecker::memory(const uint8_t* arena, size_t arena_bytes, const std::byte* stacks, size_t stack_bytes) {
   arena_ = arena;
@@ -88,12 +117,51 @@ void AccessChecker::begin_launch(const void* argument, size_t argument_bytes) {
   argument_ = static_cast<const std::byte*>(argument);
   argument_bytes_ = argument_bytes;
   launch_began_ = interval_ + 1;
+  words_.clear();
 }
 
 void AccessChecker::begin_block() {
   block_began_ = ++interval_;
   std::fill(std::begin(warp_interval_), std::end(warp_interval_), 0u);
   std::fill(std::begin(published_), std::end(published_), 0u);
+  std::fill(std::begin(fenced_), std::end(fenced_), 0u);
+  received_.clear();
+}
+
+void AccessChecker::fence() {
+  fenced_[thread_] = interval_;
+  for (Received& r : received_) {
+    if (r.thread == thread_ && r.fenced == 0) r.fenced = interval_;
+  }
+}
+
+void AccessChecker::meet_others(const void* word) {
+  if (!in_kernel || !instrumented) return;
+  const bool fenced = fenced_[thread_] != 0;
+  in_kernel = false;  // as in access()
+  auto met = std::find_if(words_.begin(), words_.end(), [&](const Word& w) { return w.at == word; });
+  if (met == words_.end() && fenced) met = words_.insert(met, {word, {}});
+  if (met != words_.end()) {
+    const size_t before = received_.size();
+    for (const Work& w : met->left) {
+      if (w.began != block_began_) received_.push_back({w, thread_});
+    }
+    if (fenced) met->left.push_back({block_began_, fenced_[thread_], thread_});
+    for (size_t i = 0; fenced && i < before; ++i) {  // handed on
+      const Received& r = received_[i];
+      if (r.fenced != 0 && (r.thread == thread_ || r.fenced < fenced_[thread_])) met->left.push_back(r.work);
+    }
+  }
+  in_kernel = true;
+}
+
+bool AccessChecker::handed_over(const Access& before) const {
+  return std::any_of(received_.begin(), received_.end(), [&](const Received& r) {
+    const Work& w = r.work;
+    const bool there = r.fenced != 0 && (r.thread == thread_ || r.fenced < interval_);
+    const bool own = before.warp * 32u + before.lane == w.thread;
+    return there && before.interval >= w.began && (before.interval < w.fenced || (before.interval == w.fenced && own));
+  });
 }
 
 void AccessChecker::add_region(size_t begin, size_t bytes, const char* name) { regions_.push_back({begin, bytes, name}); }
@@ -101,7 +169,7 @@ void AccessChecker::add_region(size_t begin, size_t bytes, const char* name) { r
 // Whether nothing stands between an earlier access and one by the running thread. `first`: the interval that memory goes back to.
 bool AccessChecker::unordered(const Access& before, uint32_t first) const {
   if (before.interval < first) return false;
-  if (before.interval < block_began_) return true;  // by another block
+  if (before.interval < block_began_) return !handed_over(before);  // by another block
   if (before.interval < interval_) return false;
   const unsigned warp = thread_ / 32;
   return before.warp != warp || (before.lane != thread_ % 32 && before.warp_interval == warp_interval_[warp]);
@@ -230,7 +298,10 @@ void AccessChecker::access(const void* p, size_t bytes, AccessKind kind, const v
   in_kernel = true;
 }
 
-void touch_atomic(const void* p, size_t bytes, const void* from) { access_checker.access(p, bytes, AccessKind::kAtomic, from); }
+void touch_atomic(const void* p, size_t bytes, const void* from) {
+  access_checker.access(p, bytes, AccessKind::kAtomic, from);
+  access_checker.meet_others(p);
+}
 
 namespace {
 void access_aligned(const void* p, size_t bytes, AccessKind kind, const void* from) {

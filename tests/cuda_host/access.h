@@ -8,7 +8,10 @@
 // Note [Order of accesses]: two accesses of one byte, one of them a write, are a race unless something orders them: a barrier of
 // the block between them, or a __syncwarp() for lanes of one warp. So time is counted in intervals. Barriers of the block begin a
 // new one for all, __syncwarp() a new one for the warp; each byte remembers its last write and its last read with their intervals.
-// Blocks are never ordered: what one has written, no other may touch in the same launch. Atomics are in order with each other.
+// Atomics are in order with each other. What one block has written, no other may touch in the same launch, but for one way: a thread
+// fences and then does an atomic on some word, and a thread of the other block does one on the same word later and fences then. What
+// came before the first fence, by that thread or, with a barrier in between, by others of its block, is there after the second, for
+// that thread or, after a barrier, for others of its block.
 #pragma once
 
 #include <cstddef>
@@ -50,6 +53,8 @@ class AccessChecker {
   void warp_barrier(unsigned warp) { ++warp_interval_[warp]; }
   void set_thread(unsigned linear) { thread_ = linear; }
   void publish() { published_[thread_] = interval_; }
+  void fence();
+  void meet_others(const void* word);  // the running thread does an atomic on it
 
   void access(const void* p, size_t bytes, AccessKind kind, const void* from);
 
@@ -63,6 +68,7 @@ class AccessChecker {
   const Access* conflict(const Shadow& s, AccessKind kind, uint32_t first) const;
   void remember(Shadow& s, AccessKind kind, uint32_t first, uint32_t place) const;
   bool unordered(const Access& before, uint32_t first) const;
+  bool handed_over(const Access& before) const;
   std::string race(AccessKind kind, uint32_t place, const Shadow& s, const Access& before) const;
 
   const uint8_t* arena_ = nullptr;
@@ -74,8 +80,29 @@ class AccessChecker {
   uint32_t warp_interval_[32] = {};
   uint32_t published_[1024] = {};  // when each thread last did
   unsigned thread_ = 0;
+
+  // What a block did from its beginning to a fence of one of its threads.
+  struct Work {
+    uint32_t began, fenced;
+    unsigned thread;
+  };
+  // Work of other blocks, as the running one gets it: by an atomic of a thread, and for good with that thread's next fence.
+  struct Received {
+    Work work;
+    unsigned thread;
+    uint32_t fenced = 0;  // 0: not yet
+  };
+  uint32_t fenced_[1024] = {};  // when each thread last did
+  struct Word {
+    const void* at;
+    std::vector<Work> left;  // by those who did an atomic on it after a fence
+  };
+  std::vector<Word> words_;
+  std::vector<Received> received_;
 };
 extern AccessChecker access_checker;
+
+std::vector<std::string> function_names(const std::vector<const void*>& functions);  // as emulator.h has them
 
 // A live buffer of cudaMalloc.
 struct Buffer {

@@ -7,6 +7,7 @@
 
 #include "cuda/context.h"
 #include "cuda/conv.h"
+#include "cuda/device/chunks.cuh"
 #include "cuda/device/reduce.cuh"
 #include "cuda/launch.cuh"
 #include "tests/cuda_host/ahead_kernels.h"
@@ -123,6 +124,48 @@ void reads_ahead(const float* x, float* y, bool ahead) {
   if (threadIdx.x == 0) *y = before + x[1];
 }
 
+enum class Omitted { kNothing, kBarrier, kFenceBefore, kFenceAfter, kFenceInTime, kTicket };
+
+// Every block leaves 64 numbers, and the last one to come adds up what all have left. A step of handing over is omitted.
+void last_adds(const float* x, float* parts, float* y, float* ticket, Omitted step) {
+  TESSERA_SHARED(last, bool[1]);
+  const unsigned t = threadIdx.x;
+  parts[blockIdx.x * 64 + t] = x[t];
+  if (step != Omitted::kBarrier) __syncthreads();
+  if (t == 0) {
+    if (step != Omitted::kFenceBefore) __threadfence();
+    last[0] = step == Omitted::kTicket ? blockIdx.x == 3
+                                       : atomicInc(reinterpret_cast<unsigned*>(ticket), gridDim.x - 1) == gridDim.x - 1;
+    if (step != Omitted::kFenceAfter && step != Omitted::kFenceInTime) __threadfence();
+  }
+  __syncthreads();
+  if (step == Omitted::kFenceInTime && t == 0) __threadfence();
+  if (!last[0]) return;
+  float sum = 0;
+  for (unsigned b = 0; b < gridDim.x; ++b) sum += parts[b * 64 + t];
+  y[t] = sum;
+}
+
+struct Sum {
+  template <class Get>
+  float operator()(int parts, const Get& part) const {
+    float sum = 0;
+    for (int k = 0; k < parts; ++k) sum += part(k);
+    return sum;
+  }
+};
+constexpr int kColumns = 70, kFirstTile = 40;
+
+// Two tiles of columns, each with blocks of its own; a block leaves a row of x.
+void sum_rows(const float* x, float* y, cuda::Chunks<float> chunks) {
+  TESSERA_SHARED(room, float[64]);
+  const int tile = int(blockIdx.x) % 2, row = int(blockIdx.x) / 2;
+  const int begin = tile == 0 ? 0 : kFirstTile, end = tile == 0 ? kFirstTile : kColumns;
+  const int col = begin + int(threadIdx.x);
+  if (col < end) chunks.parts[row * kColumns + col] = x[row * kColumns + col];
+  cuda::join_chunks(chunks, row, tile, begin, end, room, Sum(), [&](int c, float sum) { y[c] = sum; });
+}
+
 struct DeviceArray {
   float* p = nullptr;
   explicit DeviceArray(int count, float first = 0) {
@@ -173,6 +216,38 @@ TEST_CASE("what is in order passes") {
     CHECK(report_of(1, products, x.p, y.p, Mistake::kNone) == "nothing");
   }
   CHECK(report_of(cuda::early({dim3(1), dim3(kN)}), reads_ahead, x.p, y.p, false) == "nothing");
+  const DeviceArray numbers(64, 1), parts(7 * 64), sums(64), ticket(1);
+  for (int launch = 0; launch < 3; ++launch) {  // in another order of blocks each; the ticket is 0 again
+    CHECK(report_of(7, last_adds, numbers.p, parts.p, sums.p, ticket.p, Omitted::kNothing) == "nothing");
+    for (int t = 0; t < 64; ++t) CHECK(cuda::fetch(sums.p + t) == 7.0f * float(t + 1));
+  }
+}
+
+TEST_CASE("the last block joins the chunks of all, in one step or two") {
+  for (const int rows : {1, 3, 64, 65, 200}) {
+    CAPTURE(rows);
+    const DeviceArray x(rows * kColumns), y(kColumns, -1);
+    const cuda::ChunkRoom<float> room(rows, kColumns, 2);
+    CHECK((room.get().groups > 1) == (rows > 64));
+    for (int launch = 0; launch < 2; ++launch) {
+      CHECK(report_of(2 * rows, sum_rows, x.p, y.p, room.get()) == "nothing");
+      for (int c = 0; c < kColumns; ++c) CHECK(cuda::fetch(y.p + c) == float(rows * (rows - 1) / 2 * kColumns + rows * c));
+    }
+  }
+}
+
+TEST_CASE("what is handed from block to block without a step of it is named") {
+  emulated::print_reports(false);
+  const DeviceArray x(kN, 1), parts(7 * 64), sums(64);
+  using enum Omitted;
+  for (const Omitted step : {kBarrier, kFenceBefore, kFenceAfter, kFenceInTime, kTicket}) {
+    CAPTURE(int(step));
+    for (int launch = 0; launch < 3; ++launch) {
+      const DeviceArray ticket(1);
+      CHECK_SAYS(report_of(7, last_adds, x.p, parts.p, sums.p, ticket.p, step), "race on a device buffer of 1792 bytes, byte ");
+    }
+  }
+  emulated::print_reports(true);
 }
 
 // By one order of threads: no luck is needed.

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "tensor/base/scope.h"
+
 namespace tessera::emulated {
 
 // Blocks of a launch and threads of a block run in an order drawn from (seed, number of the launch), so that a run repeats exactly
@@ -36,6 +38,16 @@ void defer_copies(bool defer);
 uint64_t capture_of(cudaStream_t stream);  // the number of the capture that its work goes into, from 1; 0: none
 
 uint64_t launches();  // since the start
+
+// Launches by kernel, and by whose work they are. Those of a graph are nobody's: they are made when it is started.
+struct LaunchCount {
+  std::string kernel;  // "apply_kernel": without namespaces, types and template arguments; needs addr2line
+  WorkScope scope;
+  uint64_t launches;
+};
+void count_launches(bool on);  // from now on, from 0
+std::vector<LaunchCount> counted_launches();
+
 uint64_t calls(const std::string& name);  // of a function of the runtime, since the start
 int live_buffers();   // of cudaMalloc
 

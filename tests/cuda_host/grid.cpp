@@ -14,7 +14,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
+#include <map>
 #include <mutex>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -589,6 +591,9 @@ cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), 
 
 std::mutex launch_mutex;  // one grid at a time
 
+bool counting_launches = false;
+std::map<std::tuple<const void*, const void*, bool>, uint64_t> launch_counts;  // by kernel, owner and direction
+
 }  // namespace
 
 // ---- what kernels and the runtime call
@@ -619,6 +624,8 @@ void wait_for_kernel_before() {
   machine.wait_for_kernel_before();
   access_checker.in_kernel = true;
 }
+
+void memory_fence() { access_checker.fence(); }
 
 void copy_ahead(void* to, const void* from) {
   access_checker.in_kernel = false;
@@ -690,16 +697,34 @@ bool inside_kernel() { return machine.busy(); }
 void set_seed(uint64_t value) { machine.seed = value; }
 uint64_t seed() { return machine.seed; }
 uint64_t launches() { return machine.launch; }
+void count_launches(bool on) {
+  counting_launches = on;
+  launch_counts.clear();
+}
+std::vector<LaunchCount> counted_launches() {
+  std::vector<const void*> kernels;
+  for (const auto& [key, launches] : launch_counts) kernels.push_back(std::get<0>(key));
+  const std::vector<std::string> names = function_names(kernels);
+  std::vector<LaunchCount> counts;
+  for (const auto& [key, launches] : launch_counts) {
+    counts.push_back({names[counts.size()], {std::get<1>(key), std::get<2>(key)}, launches});
+  }
+  return counts;
+}
 void print_reports(bool print) { machine.printing = print; }
 std::vector<std::string> take_reports() {
   machine.forget_reports();
   return std::exchange(machine.reports, {});
 }
 
-cudaError_t run_grid(const void*, const cudaLaunchConfig_t& config, void (*body)(void*), void* argument, size_t argument_bytes) {
+cudaError_t run_grid(const void* kernel, const cudaLaunchConfig_t& config, void (*body)(void*), void* argument, size_t argument_bytes) {
   const std::lock_guard lock(launch_mutex);
   cudaError_t planned = cudaSuccess;
   if (fails_now("launch", &planned)) return planned;
+  if (counting_launches) {
+    const WorkScope scope = current_scope();
+    ++launch_counts[{kernel, scope.owner, scope.backward}];
+  }
   const cudaError_t result = machine.run(config, body, argument, argument_bytes);
   close_buffers();
   return result;

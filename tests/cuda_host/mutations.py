@@ -8,7 +8,7 @@ A file is built once, with all of its mistakes in it behind a switch that TESSER
 that CHECKS names for it, or all: seconds for each that is caught. --only takes those whose
 description matches REGEX ("dropped"), --every N each Nth, --list only prints them.
 
-The mistakes: every barrier, wait, open, close and publish dropped; waits for one group of copies less; every guard off by one;
+The mistakes: every barrier, fence, wait, open, close and publish dropped; waits for one group of copies less; every guard off by one;
 every loop one too long, or one too short where it goes over an array of the thread, whose end no check can watch; every index of a
 shared variable off by one; another stage of a pipeline, and no turn to the next.
 
@@ -31,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Changes that are no mistakes, as --list prints them, and why nobody can tell the difference.
 EQUIVALENT = {
-    "columns.cuh merge_chunks_kernel: for (int first = t / kMergeChannels; first < chunks; first += kMergeTogether * kLanes) { [< to <=]":
+    "chunks.cuh join_rows: for (int row = lane; row < rows; row += kTogether * lanes) { [< to <=]":
         "the round more joins neutral parts",
     "conv_patch.cu conv_patch_kernel: if (piece >= x.c) break; [>= to >]":
         "the piece more is read (in the tests from a guard) and not multiplied",
@@ -115,6 +115,8 @@ CHECKS = {
                           "batch_norm_backward: 32],batch_norm_backward: 64],batch_norm_apply: 127],batch_norm_backward: 127]"),
     "cuda/device/columns.cuh": Check("batch_norm_stats: 3],batch_norm_stats: 17],batch_norm_stats: 64],batch_norm_stats: 88],"
                                      "batch_norm_backward: 88]", readers=("cuda/norm.cu",)),
+    "cuda/device/chunks.cuh": Check("batch_norm_stats: 3],batch_norm_stats: 17],batch_norm_stats: 64],batch_norm_stats: 88],"
+                                    "batch_norm_backward: 88],bias_backward", readers=("cuda/norm.cu", "cuda/conv_weight_tiled.cu")),
     "cuda/conv_stem.cu": Check("conv2d: 3->16,conv2d: 3->24,conv2d_backward_weight: 3->16,conv2d_backward_weight: 3->24,"
                                "conv2d_with_stats: 3->16 averages,conv2d_with_stats: 3->24 averages", type="bf16", blocks="0"),
     "cuda/class_loss.cu": Check("bce_with_labels,bce_with_labels_backward"),
@@ -214,7 +216,7 @@ def bodies(text):
 
 # Statements that order something, each of which can be forgotten.
 ORDERING = (r"(?:__sync(?:threads|warp)\([^()]*\)|wait_for_kernel_before\(\)|wait_for_copies<[^;]*>\(\)|close_copies\(\)"
-            r"|open_products\(\)|close_products\(\)|wait_for_products\([^;]*\)|publish_to_products\(\)|\w+\.publish\(\)|\w+\.settle\(\));")
+            r"|__threadfence\(\)|open_products\(\)|close_products\(\)|wait_for_products\([^;]*\)|publish_to_products\(\)|\w+\.publish\(\)|\w+\.settle\(\));")
 
 
 def mistakes(path):

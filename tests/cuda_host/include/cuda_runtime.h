@@ -68,6 +68,7 @@ void* shared_variable(SharedSlot& slot, size_t bytes, size_t alignment, const ch
 void* dynamic_shared();
 
 void wait_for_kernel_before();
+void memory_fence();  // of the running thread
 
 // Copies of the running thread that go on by themselves (copy_ahead() of cuda/device/platform.cuh): 16 bytes, or zeros from null.
 void copy_ahead(void* to, const void* from);
@@ -337,7 +338,7 @@ inline int __any_sync(unsigned mask, int predicate, const std::source_location& 
 inline int __all_sync(unsigned mask, int predicate, const std::source_location& where = std::source_location::current()) {
   return __ballot_sync(mask, predicate, where) == mask;
 }
-inline void __threadfence() {}
+inline void __threadfence() { tessera::emulated::memory_fence(); }
 inline void __threadfence_block() {}
 
 // ---- atomics: fibers never run at the same time, so plain code is atomic
@@ -373,6 +374,12 @@ TESSERA_ATOMIC T atomicOr(T* p, std::type_identity_t<T> value) {
   *p = T(old | value);
   return old;
 }
+TESSERA_ATOMIC inline unsigned atomicInc(unsigned* p, unsigned most) {  // and 0 after `most`
+  tessera::emulated::touch_atomic(p, sizeof(unsigned), __builtin_return_address(0));
+  const unsigned old = *p;
+  *p = old >= most ? 0 : old + 1;
+  return old;
+}
 template <class T>
 TESSERA_ATOMIC T atomicExch(T* p, std::type_identity_t<T> value) {
   tessera::emulated::touch_atomic(p, sizeof(T), __builtin_return_address(0));
@@ -393,6 +400,10 @@ TESSERA_ATOMIC T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_ide
 
 template <class T>
 T __ldg(const T* p) {
+  return *p;
+}
+template <class T>
+T __ldcg(const T* p) {
   return *p;
 }
 inline float __expf(float x) { return std::exp(x); }

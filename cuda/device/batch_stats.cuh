@@ -1,0 +1,67 @@
+// What batch norm keeps of a batch's moments, formed where the moments of all rows are known: any other place is a launch more.
+#pragma once
+
+#include <cmath>
+#include <optional>
+
+#include "cuda/device/chunks.cuh"
+#include "cuda/device/element.cuh"
+#include "cuda/device/moments.cuh"
+#include "tensor/ops/norm.h"
+
+namespace tessera::cuda {
+
+// RunningStatsView, a channel at a time. average + w (value - average), as in lerp_kernel of optim.cu.
+struct Running {
+  float* mean;
+  float* var;
+  float momentum;
+  __device__ void move(int c, float batch_mean, float unbiased) const {
+    if (mean == nullptr) return;
+    mean[c] += momentum * (batch_mean - mean[c]);
+    var[c] += momentum * (unbiased - var[c]);
+  }
+};
+inline Running running_of(const RunningStatsView& r) {
+  return {static_cast<float*>(r.mean), static_cast<float*>(r.var), float(r.momentum)};
+}
+
+// What normalises the batch, and the step of the running statistics.
+template <class T>
+struct StoreStats {
+  const T* origin;  // null: 0
+  float eps;
+  Running running;
+  float* mean;
+  float* rstd;
+  __device__ void operator()(int c, const Moments& m) const {
+    const float batch_mean = (origin != nullptr ? load(origin[c]) : 0.0f) + m.mean;
+    mean[c] = batch_mean;
+    rstd[c] = 1.0f / std::sqrt(m.m2 / m.n + eps);
+    running.move(c, batch_mean, m.m2 / fmaxf(m.n - 1, 1.0f));
+  }
+};
+
+// For a kernel that has the numbers of a convolution's result on the way, as they are stored.
+struct StatsOfResult {
+  Chunks<Moments> chunks;
+  StoreStats<float> store;
+  __device__ bool wanted() const { return chunks.parts != nullptr; }
+};
+
+// Statistics of a convolution's result (cuda/conv.h), for the launchers.
+class ResultStats {
+ public:
+  explicit ResultStats(const StoreStats<float>& store) : store_(store) {}
+  bool there() const { return room_.has_value(); }  // the kernel that ran forms them
+  // What it is given: chunks of pixels, and tiles of channels.
+  StatsOfResult make(int64_t chunks, int64_t channels, int64_t tiles) {
+    return {room_.emplace(chunks, channels, tiles).get(), store_};
+  }
+
+ private:
+  StoreStats<float> store_;
+  std::optional<ChunkRoom<Moments>> room_;
+};
+
+}  // namespace tessera::cuda
