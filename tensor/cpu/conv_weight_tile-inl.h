@@ -43,11 +43,12 @@ HWY_NOINLINE void weight_tile(const WeightJob<T>& j, int64_t o, int64_t q, Aside
   for (int64_t y = 0; y < j.rows; ++y) {
     const T* HWY_RESTRICT x = j.x + y * j.x_row + q * kDeep;
     const T* HWY_RESTRICT g = j.d + y * j.d_row + o * kDeep;
-    const int64_t busy = aside.steps(j.pixels);
-    int64_t p = 0;
-    for (; p < busy; ++p, x += j.x_step, g += j.d_step) weight_step<true>(x, g, c, aside);
-    if constexpr (kDeep > 1) {
-      for (; p < j.pixels; ++p, x += j.x_step, g += j.d_step) weight_step<false>(x, g, c, aside);
+    for (int64_t p = 0; p < j.pixels;) {
+      const int64_t busy = p + aside.steps(j.pixels - p);
+      for (; p < busy; ++p, x += j.x_step, g += j.d_step) weight_step<true>(x, g, c, aside);
+      if constexpr (kDeep > 1) {
+        for (; p < j.pixels; ++p, x += j.x_step, g += j.d_step) weight_step<false>(x, g, c, aside);
+      }
     }
   }
   aside.finish();
