@@ -56,11 +56,12 @@ struct Partition {
   int64_t parts, outputs, inputs;
 };
 
-Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t stride, bool direct) {
+// `most`, `fewer`: outputs of a range, and of a range when there would be too few tasks.
+Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t most_outputs, int64_t fewer_outputs, bool direct) {
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
   // Blocks of dw that stay in L2 next to the pixels of a job. For 1x1, nearly square ones read each pixel's channels least often;
   // else every range of outputs copies the band of x again, which costs more the larger the stride is.
-  Partition p{1, ceil_div(dw.o, direct ? 126 : 96 * stride), direct ? ceil_div(dw.i, 256) : 1};
+  Partition p{1, ceil_div(dw.o, most_outputs), direct ? ceil_div(dw.i, 256) : 1};
   const int64_t most =
       std::max<int64_t>(1, std::min({units, kPartialFloats / std::max<int64_t>(size, 1), pixels * size / kLeastWork}));
   const auto tasks = [&](int64_t least_pixels) {
@@ -68,7 +69,7 @@ Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t
     return p.parts * p.outputs * p.inputs;
   };
   if (tasks(kCheapPixels) >= kFewTasks) return p;
-  p.outputs = ceil_div(dw.o, direct ? 66 : 48 * stride);
+  p.outputs = ceil_div(dw.o, fewer_outputs);
   if (tasks(kCheapPixels) < kFewTasks) tasks(kLeastPixels);
   return p;
 }
@@ -396,17 +397,21 @@ bool direct(const TileKernels<T>& k, const FilterView& dw, const ConvParams& p) 
 }
 
 template <class T>
-Partition partition_of(const TileKernels<T>& k, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
+Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
   const bool pixelwise = direct(k, dw, p);
   const int64_t pixels = dy.n * dy.h * dy.w;
-  return partition(pixels, pixelwise ? pixels : dy.n * dy.h, dw, p.stride, pixelwise);
+  if (pixelwise) return partition(pixels, pixels, dw, kSummed<T> == 1 ? 132 : 126, kSummed<T> == 1 ? 90 : 66, true);
+  bool in = false;
+  if constexpr (kSummed<T> == 1) in = InPlace(k, x, dy, dw, p).pays;
+  const int64_t stride = in ? 1 : p.stride;
+  return partition(pixels, dy.n * dy.h, dw, 96 * stride, 48 * stride, false);
 }
 
 template <class T>
 ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
   const TileKernels<T> k = tile_kernels<T>();
   if (dy.n * dy.h * dy.w == 0) return {};
-  const Partition cut = partition_of(k, dy, dw, p);
+  const Partition cut = partition_of(k, x, dy, dw, p);
   ConvScratch s{cut.parts > 1 ? cut.parts * dw.o * dw.kh * dw.kw * dw.i * int64_t(sizeof(float)) : 0, 0};
   if (direct(k, dw, p)) return s;  // pairs of the pixels of two jobs at most
   if constexpr (kSummed<T> == 1) {
@@ -440,7 +445,7 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
   }
   const bool pixelwise = direct(g.k, dw, p);
   const int64_t units = pixelwise ? pixels : dy.n * dy.h;
-  const Partition cut = partition_of(g.k, dy, dw, p);
+  const Partition cut = partition_of(g.k, x, dy, dw, p);
   const HostScratch<float> partial(cut.parts > 1 ? cut.parts * size : 0);
   parallel_chunks(cut.parts * cut.outputs * cut.inputs, [&](int64_t task) {
     const int64_t part = task / (cut.outputs * cut.inputs);
