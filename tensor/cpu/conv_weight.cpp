@@ -59,8 +59,7 @@ struct Partition {
 // `most`, `fewer`: outputs of a range, and of a range when there would be too few tasks.
 Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t most_outputs, int64_t fewer_outputs, bool direct) {
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
-  // Blocks of dw that stay in L2 next to the pixels of a job. For 1x1, nearly square ones read each pixel's channels least often;
-  // else every range of outputs copies the band of x again, which costs more the larger the stride is.
+  // Blocks of dw that stay in L2 next to the pixels of a job. For 1x1, nearly square ones read each pixel's channels least often.
   Partition p{1, ceil_div(dw.o, most_outputs), direct ? ceil_div(dw.i, 256) : 1};
   const int64_t most =
       std::max<int64_t>(1, std::min({units, kPartialFloats / std::max<int64_t>(size, 1), pixels * size / kLeastWork}));
@@ -108,6 +107,7 @@ struct InPlace {
   int64_t run, taps;   // of a row of the kernel
   int64_t window;      // values of a copied window
   int64_t most;        // rows of windows at a time
+  int64_t most_rows;   // of a job
   bool pays;
   InPlace(const TileKernels<float>& k, const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
     const int64_t last = x.w + p.pad - dw.kw;  // column of the padded image where the last window inside starts
@@ -118,10 +118,19 @@ struct InPlace {
     window = dw.kh * dw.kw * x.c;
     most = std::max<int64_t>(1, kWindowBytes / (window * int64_t(sizeof(float))));
     const int64_t columns = inner.end - inner.begin;
+    most_rows = ceil_div(k.job_pixels, std::max<int64_t>(columns, 1));
     pays = run % k.lanes == 0 && columns > 0 && columns >= kInnerColumns * (dy.w - columns);
   }
   bool has(int64_t column) const { return column >= inner.begin && column < inner.end; }
-  bool whole(const ImageView& dy) const { return inner.end - inner.begin == dy.w; }
+  int64_t columns() const { return inner.end - inner.begin; }
+  // Pixels of dy this far apart share few sets of L1: those of a job are copied to an odd number of lines apart.
+  static bool crowded(const ImageView& dy) { return dy.pitch * int64_t(sizeof(float)) % 1024 == 0; }
+  static int64_t spread(int64_t outputs) { return (ceil_div(outputs, kLine<float>) / 2 * 2 + 1) * kLine<float>; }
+  // Values that a task of so many outputs copies at a time.
+  int64_t scratch(const ImageView& dy, int64_t outputs) const {
+    const int64_t windows = columns() == dy.w ? 0 : std::min(most, dy.h) * window + kLine<float>;
+    return std::max(windows, crowded(dy) ? std::min(most_rows, dy.h) * columns() * spread(outputs) : 0);
+  }
 };
 
 void sum_rows_in_place(const WeightGradient<float>& g, const InPlace& in, Range at, Range o, float* out, bool accumulate) {
@@ -130,7 +139,6 @@ void sum_rows_in_place(const WeightGradient<float>& g, const InPlace& in, Range 
   job.outputs = o.end - o.begin;
   job.dw_step = in.window;
   job.d_row = dy.w * dy.pitch;
-  job.d_step = dy.pitch;
   job.accumulate = accumulate;
   WeightJob<float> windows = job;
   windows.accumulate = true;
@@ -140,12 +148,15 @@ void sum_rows_in_place(const WeightGradient<float>& g, const InPlace& in, Range 
   job.run = in.run;
   job.x_row = p.stride * x.w * x.pitch;
   job.x_step = p.stride * x.pitch;
-  job.pixels = in.inner.end - in.inner.begin;
+  job.pixels = in.columns();
+  const bool copies = InPlace::crowded(dy);
+  job.d_step = copies ? InPlace::spread(job.outputs) : dy.pitch;
+  if (copies) job.d_row = job.pixels * job.d_step;
   for (int64_t row = at.begin; row < at.end;) {
     const int64_t n = row / dy.h;
     const int64_t y = row % dy.h;
     const int64_t rows = std::min(at.end - row, dy.h - y);
-    const int64_t jobs = ceil_div(rows, ceil_div(k.job_pixels, job.pixels));
+    const int64_t jobs = ceil_div(rows, in.most_rows);
     for (int64_t i = 0; i < jobs; ++i) {
       const Range r = share(rows, jobs, i);
       const int64_t size = r.end - r.begin;
@@ -153,13 +164,22 @@ void sum_rows_in_place(const WeightGradient<float>& g, const InPlace& in, Range 
       const int64_t below = (y + r.end) * p.stride - p.pad + std::max<int64_t>(0, dw.kh - p.stride);
       const Ahead x_ahead = ahead_of<float>(x, (n * x.h + below) * x.w, size * p.stride * x.w, 0, x.c);
       const Ahead d_ahead = ahead_of<float>(dy, (row + r.end) * dy.w, size * dy.w, o.begin, job.outputs);
+      const float* d = data<const float>(dy) + ((row + r.begin) * dy.w + in.inner.begin) * dy.pitch + o.begin;
+      if (copies) {
+        float* memory = thread_scratch<float>(size * job.d_row);
+        for (int64_t j = 0; j < size; ++j) {
+          for (int64_t q = 0; q < job.pixels; ++q)
+            std::copy_n(d + (j * dy.w + q) * dy.pitch, job.outputs, memory + j * job.d_row + q * job.d_step);
+        }
+        d = memory;
+      }
       for (int64_t ky = 0; ky < dw.kh; ++ky) {
         const int64_t first = (y + r.begin) * p.stride - p.pad + ky;  // row of x
         const int64_t above = std::clamp<int64_t>(ceil_div(-first, p.stride), 0, size);
         const int64_t inside = std::clamp<int64_t>(ceil_div(x.h - first, p.stride), above, size);
         job.rows = inside - above;
         if (job.rows == 0 && job.accumulate) continue;
-        job.d = data<const float>(dy) + (row + r.begin + above) * job.d_row + in.inner.begin * dy.pitch + o.begin;
+        job.d = d + above * job.d_row;
         for (int64_t t = 0; t < in.taps; ++t) {
           const int64_t column = in.inner.begin * p.stride - p.pad + t;
           job.x = data<const float>(x) + ((n * x.h + first + above * p.stride) * x.w + column) * x.pitch;
@@ -182,7 +202,7 @@ void sum_rows_in_place(const WeightGradient<float>& g, const InPlace& in, Range 
           copy_band(x, window, x.c, memory + i * in.window, dw.kw * x.c);
         }
         windows.x = memory;
-        windows.d = data<const float>(dy) + (row + r) * job.d_row + column * dy.pitch + o.begin;
+        windows.d = data<const float>(dy) + ((row + r) * dy.w + column) * dy.pitch + o.begin;
         k.weight(windows);
       }
     }
@@ -401,10 +421,10 @@ Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageV
   const bool pixelwise = direct(k, dw, p);
   const int64_t pixels = dy.n * dy.h * dy.w;
   if (pixelwise) return partition(pixels, pixels, dw, kSummed<T> == 1 ? 132 : 126, kSummed<T> == 1 ? 90 : 66, true);
-  bool in = false;
-  if constexpr (kSummed<T> == 1) in = InPlace(k, x, dy, dw, p).pays;
-  const int64_t stride = in ? 1 : p.stride;
-  return partition(pixels, dy.n * dy.h, dw, 96 * stride, 48 * stride, false);
+  // Where x is copied, every range copies its band again, which costs more the larger the stride is.
+  int64_t copied = p.stride;
+  if constexpr (kSummed<T> == 1) copied = InPlace(k, x, dy, dw, p).pays ? 1 : p.stride;
+  return partition(pixels, dy.n * dy.h, dw, 96 * copied, 48 * copied, false);
 }
 
 template <class T>
@@ -414,13 +434,13 @@ ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView
   const Partition cut = partition_of(k, x, dy, dw, p);
   ConvScratch s{cut.parts > 1 ? cut.parts * dw.o * dw.kh * dw.kw * dw.i * int64_t(sizeof(float)) : 0, 0};
   if (direct(k, dw, p)) return s;  // pairs of the pixels of two jobs at most
+  const int64_t outputs = std::min(dw.o, ceil_div(ceil_div(dw.o, kTileOutputs), cut.outputs) * kTileOutputs);
   if constexpr (kSummed<T> == 1) {
     if (const InPlace in(k, x, dy, dw, p); in.pays) {
-      if (!in.whole(dy)) s.thread = (std::min(in.most, dy.h) * in.window + kLine<T>)*int64_t(sizeof(T));
+      s.thread = in.scratch(dy, outputs) * int64_t(sizeof(T));
       return s;
     }
   }
-  const int64_t outputs = std::min(dw.o, ceil_div(ceil_div(dw.o, kTileOutputs), cut.outputs) * kTileOutputs);
   const RowBand<T> band(x, dy, dw, p.stride, outputs);
   s.thread = band.size(std::min(band.most, ceil_div(dy.h, kSummed<T>)), p.stride, dw.kh) * int64_t(sizeof(T));
   return s;
