@@ -43,7 +43,6 @@ Range share(int64_t size, int64_t parts, int64_t i, int64_t unit = 1) {
   return {std::min(size, i * units / parts * unit), std::min(size, (i + 1) * units / parts * unit)};
 }
 
-// Tasks are parts of the pixels x ranges of output channels x ranges of input channels (1x1 only).
 // Part `i` of `parts` of what is fetched.
 Ahead part_of(Ahead all, int64_t i, int64_t parts) {
   const Range r = share(all.pixels, parts, i);
@@ -52,11 +51,12 @@ Ahead part_of(Ahead all, int64_t i, int64_t parts) {
   return all;
 }
 
+// Tasks are parts of the pixels x ranges of output channels x ranges of input channels (1x1 only).
 struct Partition {
   int64_t parts, outputs, inputs;
 };
 
-// `most`, `fewer`: outputs of a range, and of a range when there would be too few tasks.
+// `most_outputs`, `fewer_outputs`: of a range, and of a range when there would be too few tasks.
 Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t most_outputs, int64_t fewer_outputs, bool direct) {
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
   // Blocks of dw that stay in L2 next to the pixels of a job. For 1x1, nearly square ones read each pixel's channels least often.
@@ -98,16 +98,16 @@ struct RowBand {
   }
 };
 
-// Note [Gradients in place]: under tap ky, the outputs of a row whose windows lie inside the image read a row of x as it lies: where
-// pixels are dense as a run of kx and channels, else tap by tap. Rows outside the image are left out. The windows of the first and
-// last columns are few: they are copied, with zeros, and summed as whole filters. Narrow images copy the whole band instead, and so
-// do runs of no whole vectors, behind which the tile would read.
+// Note [Gradients in place]: under tap ky, the outputs of a row whose windows lie inside the image read a row of x as it lies:
+// where pixels are dense as a run of kx and channels, else tap by tap. Rows outside the image are left out. The windows of the
+// first and last columns are few: they are copied, with zeros, and summed as whole filters. Narrow images copy the whole band
+// instead, and so do runs of no whole vectors, behind which the tile would read.
 struct InPlace {
-  Range inner;         // columns of output that read x in place
-  int64_t run, taps;   // of a row of the kernel
-  int64_t window;      // values of a copied window
-  int64_t most;        // rows of windows at a time
-  int64_t most_rows;   // of a job
+  Range inner;        // columns of output that read x in place
+  int64_t run, taps;  // of a row of the kernel
+  int64_t window;     // values of a copied window
+  int64_t most;       // rows of windows at a time
+  int64_t most_rows;  // of a job
   bool pays;
   InPlace(const TileKernels<float>& k, const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
     const int64_t last = x.w + p.pad - dw.kw;  // column of the padded image where the last window inside starts
@@ -417,7 +417,8 @@ bool direct(const TileKernels<T>& k, const FilterView& dw, const ConvParams& p) 
 }
 
 template <class T>
-Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
+Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageView& dy, const FilterView& dw,
+                       const ConvParams& p) {
   const bool pixelwise = direct(k, dw, p);
   const int64_t pixels = dy.n * dy.h * dy.w;
   if (pixelwise) return partition(pixels, pixels, dw, kSummed<T> == 1 ? 132 : 126, kSummed<T> == 1 ? 90 : 66, true);
