@@ -17,32 +17,65 @@ HWY_INLINE Factors factors(const T* p) { return hn::LoadU(F32(), p); }
 HWY_INLINE Factors broadcast(const T* p) { return hn::Set(F32(), *p); }
 HWY_INLINE V multiply_add(Factors a, Factors b, V sum) { return hn::MulAdd(a, b, sum); }
 
-// What a tile of the weight gradient does for the next job beside its own work: fetches a line of either image for every pixel.
-struct Aside {
-  int64_t x, d;
-  HWY_INLINE int64_t steps(int64_t pixels) const { return pixels; }
-  // Into L2 only: fetches into L1 fill its few buffers for misses, and the loads beside them wait.
-  HWY_INLINE void step(const T* x_now, const T* d_now) const {
-    __builtin_prefetch(x_now + x, 0, 2);
-    __builtin_prefetch(d_now + d, 0, 2);
-  }
-  HWY_INLINE void finish() const {}
-};
-// Deals them out to the tiles of a job. A tile that has no line to fetch fetches what is there already.
-class Asides {
+// Memory that is asked for evenly over many steps: what a core can have under way at a time is little, and a burst of misses
+// keeps the loads beside it waiting. A step moves on by a part of a line, so most lines are asked for more than once.
+class Trickle {
  public:
-  Asides(const WeightJob<T>& job, int64_t tiles)
-      : job_(job), x_{job.x_ahead_lines, tiles, 0}, d_{job.d_ahead_lines, tiles, tiles / 2} {}
-  Aside next(int64_t o, int64_t q) {
-    const int64_t x = x_.next(), d = d_.next();
-    return {x < 0 ? 0 : job_.x_ahead + x * kLine<T> - q, d < 0 ? 0 : job_.d_ahead + d * kLine<T> - o};
+  const char* p = nullptr;
+  int64_t by = 0;    // bytes of a step
+  int64_t left = 0;  // steps to the end of the pixel
+  Trickle(const Ahead& ahead, int64_t steps) {
+    const bool dense = ahead.bytes == ahead.pitch;  // a single long pixel
+    const int64_t pixels = dense ? 1 : ahead.pixels, bytes = dense ? ahead.pixels * ahead.bytes : ahead.bytes;
+    p = ahead.p;
+    left = of_pixel_ = std::max<int64_t>(1, pixels > 0 ? steps / pixels : steps);
+    by = (bytes + of_pixel_ - 1) / of_pixel_;
+    back_ = pixels > 0 ? ahead.pitch - by * of_pixel_ : 0;
   }
-  void finish() {}
+  // From the last step of a pixel to the next.
+  void wrap() {
+    if (left > 0) return;
+    left = of_pixel_;
+    p += back_;
+  }
 
  private:
-  const WeightJob<T>& job_;
-  Spread x_, d_;
+  int64_t of_pixel_, back_;
 };
+
+// What the tiles of a weight gradient do for the next job beside their own work: they fetch it, into L2 only, since fetches into L1
+// fill its few buffers for misses.
+struct Asides;
+struct Aside {
+  Asides& all;
+  const char *x, *d;
+  int64_t by_x, by_d;
+  HWY_INLINE int64_t steps(int64_t pixels);
+  HWY_INLINE void step(const T*, const T*) {
+    __builtin_prefetch(x, 0, 2);
+    __builtin_prefetch(d, 0, 2);
+    x += by_x;
+    d += by_d;
+  }
+  HWY_INLINE void finish();
+};
+struct Asides {
+  Trickle x, d;
+  Asides(const WeightJob<T>& job, int64_t tiles)
+      : x(job.x_ahead, tiles * job.rows * job.pixels), d(job.d_ahead, tiles * job.rows * job.pixels) {}
+  Aside next(int64_t, int64_t) { return {*this, x.p, d.p, x.by, d.by}; }
+  void finish() {}
+};
+// How many steps there are to the end of a pixel.
+HWY_INLINE int64_t Aside::steps(int64_t pixels) {
+  finish();
+  all.x.wrap(), all.d.wrap();
+  const int64_t n = std::min(pixels, std::min(all.x.left, all.d.left));
+  all.x.left -= n, all.d.left -= n;
+  x = all.x.p, d = all.d.p;
+  return n;
+}
+HWY_INLINE void Aside::finish() { all.x.p = x, all.d.p = d; }
 
 HWY_INLINE void store_first(V v, T* p, int64_t count) {
   if (count >= int64_t(kLanes)) {

@@ -82,10 +82,7 @@ struct WeightJob {
   float* dw = nullptr;
   int64_t dw_step = 0;
   bool accumulate = false;
-  // What the next job will read, fetched during this one: for every pixel, the cache lines that start at x + x_ahead and
-  // d + d_ahead. Each tile of the job fetches at most one line of either.
-  int64_t x_ahead = 0, x_ahead_lines = 0;
-  int64_t d_ahead = 0, d_ahead_lines = 0;
+  Ahead x_ahead, d_ahead;  // f32: what the next job will read, fetched evenly during this one
   // bf16: what is paired during this job instead, a column by each tile: loads, turns and stores find room between multiply-adds.
   std::span<const PairColumn> columns_ahead;
 };

@@ -43,11 +43,12 @@ HWY_NOINLINE void weight_tile(const WeightJob<T>& j, int64_t o, int64_t q, Aside
   for (int64_t y = 0; y < j.rows; ++y) {
     const T* HWY_RESTRICT x = j.x + y * j.x_row + q * kDeep;
     const T* HWY_RESTRICT g = j.d + y * j.d_row + o * kDeep;
-    const int64_t busy = aside.steps(j.pixels);
-    int64_t p = 0;
-    for (; p < busy; ++p, x += j.x_step, g += j.d_step) weight_step<true>(x, g, c, aside);
-    if constexpr (kDeep > 1) {
-      for (; p < j.pixels; ++p, x += j.x_step, g += j.d_step) weight_step<false>(x, g, c, aside);
+    for (int64_t p = 0; p < j.pixels;) {
+      const int64_t busy = p + aside.steps(j.pixels - p);
+      for (; p < busy; ++p, x += j.x_step, g += j.d_step) weight_step<true>(x, g, c, aside);
+      if constexpr (kDeep > 1) {
+        for (; p < j.pixels; ++p, x += j.x_step, g += j.d_step) weight_step<false>(x, g, c, aside);
+      }
     }
   }
   aside.finish();
@@ -68,6 +69,14 @@ HWY_NOINLINE void weight_tile(const WeightJob<T>& j, int64_t o, int64_t q, Aside
   }
 }
 
+// Note [Far pixels]: pixels whole KiB apart share few sets of L1, and the CPU does not fetch over more than 2 KiB by itself. Where
+// both hold and enough tiles read them, the block of columns that they read is first copied together.
+constexpr int64_t kCrowdedBytes = 1024, kFarBytes = 2048, kManyOutputs = 48, kBlockPixels = 128;
+HWY_INLINE bool copies_block(const WeightJob<T>& j) {
+  const int64_t step = j.x_step * int64_t(sizeof(T));
+  return kDeep == 1 && step > kFarBytes && step % kCrowdedBytes == 0 && j.outputs >= kManyOutputs &&
+         j.rows * j.pixels <= kBlockPixels;
+}
 template <int NV>
 void run_weight_columns(const WeightJob<T>& j, int64_t q, Asides& asides) {
   using Tile = void (*)(const WeightJob<T>&, int64_t, int64_t, Aside);
@@ -85,6 +94,27 @@ void run_weight_columns(const WeightJob<T>& j, int64_t q, Asides& asides) {
   }
 }
 
+template <int NV>
+HWY_NOINLINE void run_weight_block(const WeightJob<T>& all, int64_t q, Asides& asides) {
+  if constexpr (kDeep == 1) {
+    WeightJob<T> j = all;
+    constexpr int64_t kStep = NV * kWidth;
+    HWY_ALIGN T block[kBlockPixels * kStep];
+    T* to = block;
+    for (int64_t y = 0; y < j.rows; ++y) {
+      const T* x = j.x + y * j.x_row + q;
+      for (int64_t p = 0; p < j.pixels; ++p, x += j.x_step, to += kStep) {
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) store(load(x + v * kWidth), to + v * kWidth);
+      }
+    }
+    j.x = block - q;
+    j.x_step = kStep;
+    j.x_row = j.pixels * kStep;
+    run_weight_columns<NV>(j, q, asides);
+  }
+}
+
 void run_weight_job(const WeightJob<T>& j) {
   const int64_t vectors = (j.run + kWidth - 1) / kWidth;
   const int64_t blocks = (vectors + kWeightVectors - 1) / kWeightVectors;
@@ -95,14 +125,15 @@ void run_weight_job(const WeightJob<T>& j) {
     v += count;
   }
   Asides asides(j, tiles);
+  const bool block = copies_block(j);
   for (int64_t b = 0, v = 0; b < blocks; ++b) {
     const int64_t count = (vectors - v) / (blocks - b);
     switch (count) {
-      case 1: run_weight_columns<1>(j, v * kWidth, asides); break;
-      case 2: run_weight_columns<2>(j, v * kWidth, asides); break;
-      case 3: run_weight_columns<3>(j, v * kWidth, asides); break;
+      case 1: (block ? run_weight_block<1> : run_weight_columns<1>)(j, v * kWidth, asides); break;
+      case 2: (block ? run_weight_block<2> : run_weight_columns<2>)(j, v * kWidth, asides); break;
+      case 3: (block ? run_weight_block<3> : run_weight_columns<3>)(j, v * kWidth, asides); break;
 #if HWY_TARGET <= HWY_AVX3
-      case 4: run_weight_columns<4>(j, v * kWidth, asides); break;
+      case 4: (block ? run_weight_block<4> : run_weight_columns<4>)(j, v * kWidth, asides); break;
 #endif
       default: break;
     }

@@ -25,6 +25,8 @@ const std::vector<Sizes> kSizes = {
     {2, 17, 16, 16, 32, 3, 1, 1}, {1, 7, 9, 40, 24, 3, 1, 1}, {3, 2, 2, 32, 40, 3, 1, 1},
     {1, 3, 5, 16, 88, 3, 1, 1},   {1, 3, 5, 72, 16, 3, 1, 1},
     {1, 11, 13, 128, 120, 1, 1, 0},  // tiles of 128 channels, whole and not
+    {1, 7, 28, 16, 24, 3, 2, 1}, {1, 5, 26, 16, 8, 3, 1, 1}, {1, 4, 26, 16, 256, 3, 2, 1},  // wide enough to be read in place
+    {1, 2, 33, 768, 48, 1, 1, 0},  // pixels whole KiB apart
 };
 const std::vector<DType> kAllTypes = {DType::kF32, DType::kBF16, DType::kF16};
 
