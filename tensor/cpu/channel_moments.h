@@ -9,10 +9,10 @@
 
 namespace tessera::cpu {
 
-// Note [Moments]: each part sums rows in the order in which they are added: blocks that fit L1, their mean first and then the
-// squares about it, joined by Chan's formula (Chan, Golub and LeVeque 1983), all relative to the part's first row, so that nothing
-// cancels where a mean is large. Parts are joined in double, in order. So the result depends on the cut into parts and rows alone,
-// not on threads.
+// Note [Moments]: the rows of a part are summed in the order in which they are added, in f32 in blocks that fit L1: their mean
+// first and then the squares about it, relative to the part's first row, so that nothing cancels where a mean is large. Blocks are
+// joined by Chan's formula (Chan, Golub and LeVeque 1983) and then the parts, both in double: what the cut into blocks changes
+// stays below f32's rounding. The result depends on parts and rows alone, not on threads.
 class ChannelMoments {
  public:
   explicit ChannelMoments(int64_t channels) : channels_(channels) {}
@@ -27,7 +27,8 @@ class ChannelMoments {
   // Of rows of `width` columns: several pixels side by side where channels are few, so that vectors are full.
   struct Sums {
     int64_t rows = 0;
-    std::vector<float> shift, mean, m2;  // mean: less the shift
+    std::vector<float> shift;
+    std::vector<double> mean, m2;  // mean: less the shift
   };
   struct Part {
     int64_t channel = 0, channels = 0;

@@ -12,11 +12,10 @@ namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Sums and squares of a strip of kVectors vectors over one block of rows, relative to `shift`: the mean first, then the squares
-// about it while the block is still in the L1 cache, then joined to the part's mean and m2 by Chan's formula (n rows so far,
-// block.rows new ones).
+// Mean and squares about it of a strip of kVectors vectors over one block of rows, relative to `shift`: the mean first, then the
+// squares while the block is still in the L1 cache.
 template <class T, size_t kVectors, class Part>
-HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, float n, const float* shift, float* mean, float* m2) {
+HWY_INLINE void block_moments(const RowsView& block, int64_t column, Part part, const float* shift, float* mean, float* m2) {
   V k[kVectors], sum[kVectors], square[kVectors];
   const auto get = [part](const auto* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
   for (size_t v = 0; v < kVectors; ++v) {
@@ -27,9 +26,8 @@ HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, flo
     const T* x = at<T>(block, r, column);
     for (size_t v = 0; v < kVectors; ++v) sum[v] = hn::Add(sum[v], hn::Sub(get(x, v), k[v]));
   }
-  const float rows = float(block.rows);
   for (size_t v = 0; v < kVectors; ++v) {
-    sum[v] = hn::Mul(sum[v], splat(1.0f / rows));  // now the mean of the block, less the shift
+    sum[v] = hn::Mul(sum[v], splat(1.0f / float(block.rows)));
     k[v] = hn::Add(k[v], sum[v]);
   }
   for (int64_t r = 0; r < block.rows; ++r) {
@@ -40,27 +38,35 @@ HWY_INLINE void join_block(const RowsView& block, int64_t column, Part part, flo
     }
   }
   for (size_t v = 0; v < kVectors; ++v) {
-    const V old = get(mean + column, v);
-    const V delta = hn::Sub(sum[v], old);
-    const V between = hn::Mul(hn::Mul(delta, delta), splat(n * rows / (n + rows)));
-    part.put(hn::MulAdd(delta, splat(rows / (n + rows)), old), mean + column + v * kLanes);
-    part.put(hn::Add(between, hn::Add(get(m2 + column, v), square[v])), m2 + column + v * kLanes);
+    part.put(sum[v], mean + column + v * kLanes);
+    part.put(square[v], m2 + column + v * kLanes);
   }
 }
 
-// See Note [Moments] in channel_moments.h.
+// See Note [Moments] in channel_moments.h. `n` rows so far.
 template <class T>
-void join_rows(const RowsView& x, int64_t n, const float* shift, float* mean, float* m2) {
+void join_rows(const RowsView& x, int64_t n, const float* shift, double* mean, double* m2) {
   // Blocks small enough for the L1 cache.
   const int64_t block_rows = std::clamp<int64_t>(4096 / std::max<int64_t>(1, x.cols), 8, kBlockRows);
+  const auto width = static_cast<size_t>(x.cols);
+  std::vector<float> of_block(2 * width);
+  float* const block_mean = of_block.data();
+  float* const block_m2 = block_mean + width;
   for (int64_t r = 0; r < x.rows; r += block_rows) {
     const RowsView block = block_of<T>(x, r, block_rows);
     for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
-                               HWY_ATTR { join_block<T, vectors()>(block, c, part, float(n + r), shift, mean, m2); });
+                               HWY_ATTR { block_moments<T, vectors()>(block, c, part, shift, block_mean, block_m2); });
+    const auto before = double(n + r), rows = double(block.rows);
+    const double share = rows / (before + rows), between = before * share;
+    for (size_t c = 0; c < width; ++c) {
+      const double delta = double(block_mean[c]) - mean[c];
+      mean[c] += delta * share;
+      m2[c] += double(block_m2[c]) + delta * delta * between;
+    }
   }
 }
 
-void JoinRows(const RowsView& x, int64_t n, const float* shift, float* mean, float* m2) {
+void JoinRows(const RowsView& x, int64_t n, const float* shift, double* mean, double* m2) {
   with_element(x.t, [&](auto element) HWY_ATTR { join_rows<decltype(element)>(x, n, shift, mean, m2); });
 }
 
@@ -271,8 +277,8 @@ void ChannelMoments::add(Sums& sums, const RowsView& rows) {
   if (rows.rows == 0) return;
   const auto width = static_cast<size_t>(rows.cols);
   if (sums.rows == 0) {
-    sums.mean.assign(width, 0.0f);
-    sums.m2.assign(width, 0.0f);
+    sums.mean.assign(width, 0.0);
+    sums.m2.assign(width, 0.0);
     sums.shift.resize(width);
     for (size_t i = 0; i < width; ++i) {
       sums.shift[i] = rows.t == DType::kF32 ? data<const float>(rows)[i] : float(data<const BFloat16>(rows)[i]);
@@ -300,8 +306,7 @@ void ChannelMoments::join(float* mean, float* var) const {
     for (const Part& p : parts_) {
       for (const Sums* sums : {&p.wide, &p.single}) {
         for (size_t i = 0; i < sums->mean.size(); ++i) {
-          body(size_t(p.channel) + i % size_t(p.channels), double(sums->rows), double(sums->shift[i]) + double(sums->mean[i]),
-               double(sums->m2[i]));
+          body(size_t(p.channel) + i % size_t(p.channels), double(sums->rows), double(sums->shift[i]) + sums->mean[i], sums->m2[i]);
         }
       }
     }
