@@ -199,7 +199,11 @@ void CpuBackend::batch_norm_part(RowsView x, void* part) {
 
 void CpuBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
                                    const RunningStatsView& running, void* mean, void* rstd) {
-  if (plain() || !all_one_type(x, w, y)) return RefBackend::conv2d_with_stats(x, w, y, p, eps, running, mean, rstd);
+  // What caches hold is read again from there, and many small parts cost more than that.
+  constexpr int64_t kLeastBytes = int64_t{16} << 20;
+  if (plain() || !all_one_type(x, w, y) || y.n * y.h * y.w * y.c * int64_t(size_of(y.t)) < kLeastBytes) {
+    return RefBackend::conv2d_with_stats(x, w, y, p, eps, running, mean, rstd);
+  }
   const int64_t width = 1 + 2 * y.c;
   std::vector<float> part(static_cast<size_t>(width));
   part[0] = float(y.n * y.h * y.w);

@@ -124,8 +124,8 @@ TEST_CASE("ranks on devices: what one rank cannot record is recorded by none") {
     Training calls(false, DType::kF32, true, *ranks.nccl), graph(true, DType::kF32, true, *ranks.nccl);
     for (int64_t i = 0; i < 5; ++i) {
       calls.run(i, 1);
-      // The 700th call is one of the backward pass, with reductions under way.
-      const int nth = std::string(call) == "capture" ? 700 : 1;
+      // The 480th call is one of the backward pass, with reductions under way.
+      const int nth = std::string(call) == "capture" ? 480 : 1;
       if (i == 3 && world().rank() == last) emulated::fail_call(call, nth, cudaErrorMemoryAllocation);
       CHECK(on_all_ranks(graph.run(i, 1).ran) == int(kCalls));
     }
