@@ -60,10 +60,10 @@ TEST_CASE("statistics that a convolution gathers are those of its result") {
       check_stats({3, 40, 40, 32}, {32, 3, 3, 32}, {1, 1}, type);     // whole rows of tiles
       check_stats({1, 64, 64, 16}, {32, 3, 3, 16}, {2, 1}, type, 8);  // in a slice
       check_stats({2, 33, 35, 3}, {16, 3, 3, 3}, {2, 1}, type);
-      check_stats({5, 2, 2, 64}, {48, 3, 3, 64}, {1, 1}, type);       // windows
-      check_stats({1, 13, 11, 64}, {5, 1, 1, 64}, {1, 0}, type);      // few channels side by side, pixels left over
-      check_stats({1, 6, 6, 512}, {512, 1, 1, 512}, {1, 0}, type);    // channels shared out
-      check_stats({1, 1, 1, 16}, {16, 1, 1, 16}, {1, 0}, type);       // a single pixel
+      check_stats({5, 2, 2, 64}, {48, 3, 3, 64}, {1, 1}, type);     // windows
+      check_stats({1, 13, 11, 64}, {5, 1, 1, 64}, {1, 0}, type);    // few channels side by side, pixels left over
+      check_stats({1, 6, 6, 512}, {512, 1, 1, 512}, {1, 0}, type);  // channels shared out
+      check_stats({1, 1, 1, 16}, {16, 1, 1, 16}, {1, 0}, type);     // a single pixel
     }
   }
   set_conv_choice("auto");
