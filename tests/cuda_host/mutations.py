@@ -68,7 +68,7 @@ EQUIVALENT = {
     "unsigned(in_row) < unsigned(numbers); [< to <=]": "the number more is read inside the picture and not stored",
     "conv_stem.cu fill: if (at < kLines * kLine) (&v[0][0])[at] = read[i]; [< to <=]":
         "the number more lies in the padding of the patch",
-    "conv_stem.cu stem_kernel: if (o < kOuts && out + o < y.c) moments[block * y.c + out + o] = shared.parts[0][o]; [< to <=]":
+    "conv_stem.cu stem_kernel: if (o < kOuts && out + o < y.c) stats.chunks.parts[int64_t(block_of_grid()) * y.c + out + o] = shared.parts[0][o]; [< to <=]":
         "the channel more is the first of the next outputs, which write it anew behind a barrier",
     "conv_stem.cu stem_kernel: __syncthreads();  // of the outputs after these [dropped]":
         "after the join parts[0] alone is read, which the first warp alone writes again, behind the __syncwarp() of its pixels",
