@@ -67,7 +67,7 @@ void CudaBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulat
   cuda::upsample2x_backward(dy, dx, accumulate);
 }
 
-void CudaBackend::batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+void CudaBackend::batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
   cuda::batch_norm_stats(x, eps, running, mean, rstd);
 }
 void CudaBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
@@ -82,9 +82,9 @@ void CudaBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormVi
                                       void* dbeta, bool accumulate) {
   cuda::batch_norm_backward(x, dy, bn, act, dx, dgamma, dbeta, accumulate);
 }
-void CudaBackend::batch_norm_part(RowsView x, void* part) { cuda::batch_norm_part(x, part); }
-void CudaBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) {
-  cuda::batch_norm_join(parts, eps, running, mean, rstd);
+void CudaBackend::batch_norm_part(ImageView x, double* part) { cuda::batch_norm_part(x, part); }
+void CudaBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, DType type, void* mean, void* rstd) {
+  cuda::batch_norm_join(parts, eps, running, type, mean, rstd);
 }
 void CudaBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd,
                                         void* slope, void* offset) {

@@ -55,7 +55,7 @@ class CudaBackend : public Backend {
   void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) override;
 
   // norm.cu
-  void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) override;
+  void batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd) override;
   void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps, const RunningStatsView& running,
                          void* mean, void* rstd) override;
   bool joins_conv2d_and_stats() const override { return true; }
@@ -63,8 +63,8 @@ class CudaBackend : public Backend {
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                            bool accumulate) override;
-  void batch_norm_part(RowsView x, void* part) override;
-  void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) override;
+  void batch_norm_part(ImageView x, double* part) override;
+  void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, DType type, void* mean, void* rstd) override;
   void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
                              void* offset) override;
 

@@ -130,13 +130,13 @@ __global__ void __launch_bounds__(kReductionThreads, 2)
 template <class T>
 struct StorePart {
   const T* origin;
-  float* rows;
-  float* mean;
-  float* var;
+  double* rows;
+  double* sums;
+  double* squares;  // about the mean
   __device__ void operator()(int c, const Moments& m) const {
-    if (c == 0) rows[0] = m.n;
-    mean[c] = load(origin[c]) + m.mean;
-    var[c] = m.m2 / m.n;
+    if (c == 0) rows[0] = double(m.n);
+    sums[c] = double(m.n) * (double(load(origin[c])) + double(m.mean));
+    squares[c] = double(m.m2);
   }
 };
 
@@ -328,29 +328,30 @@ __global__ void __launch_bounds__(kThreads, 3)
 
 // ---- several ranks
 
-__device__ double all_rows(const Rows<const float>& parts) {
+__device__ double all_rows(const Rows<const double>& parts) {
   double rows = 0;
-  for (int r = 0; r < parts.rows; ++r) rows += double(parts.row(r)[0]);
+  for (int r = 0; r < parts.rows; ++r) rows += parts.row(r)[0];
   return rows;
 }
 
-// mean = sum over the ranks of n_r / n mean_r, var = sum of n_r / n (var_r + (mean_r - mean)^2). Thread: a channel, through the
+// mean = sum over the ranks of sum_r / n, var = sum of (squares_r + n_r (sum_r / n_r - mean)^2) / n. Thread: a channel, through the
 // parts in rank order; a warp reads neighbours. In double, as on the host: a few values for each channel.
 __global__ void __launch_bounds__(kThreads)
-    join_kernel(Rows<const float> parts, int channels, double eps, Running running, float* mean, float* rstd) {
+    join_kernel(Rows<const double> parts, int channels, double eps, Running running, float* mean, float* rstd) {
   const int c = int(blockIdx.x) * kThreads + int(threadIdx.x);
   if (c >= channels) return;
   const double rows = all_rows(parts);
   double center = 0, var = 0;
   for (int r = 0; r < parts.rows; ++r) {
-    const float* const part = parts.row(r);
-    center += double(part[0]) / rows * double(part[1 + c]);
+    center += parts.row(r)[1 + c];
   }
+  center /= rows;
   for (int r = 0; r < parts.rows; ++r) {
-    const float* const part = parts.row(r);
-    const double off = double(part[1 + c]) - center;
-    var += double(part[0]) / rows * (double(part[1 + channels + c]) + off * off);
+    const double* const part = parts.row(r);
+    const double off = part[1 + c] / part[0] - center;
+    var += part[1 + channels + c] + part[0] * off * off;
   }
+  var /= rows;
   mean[c] = float(center);
   rstd[c] = float(1 / sqrt(var + eps));
   running.move(c, float(center), float(rows > 1 ? var * (rows / (rows - 1)) : var));
@@ -365,11 +366,11 @@ __global__ void __launch_bounds__(kThreads) rstd_kernel(Rows<const float> var, f
 // slope = gamma rstd (own dgamma / own rows - sum of dgamma / all rows), offset alike from dbeta. Thread: a channel; a warp reads
 // neighbours.
 __global__ void __launch_bounds__(kThreads)
-    correction_kernel(Rows<const float> parts, Rows<const float> sums, int channels, int own, const float* gamma, const float* rstd,
-                      float* slope, float* offset) {
+    correction_kernel(Rows<const double> parts, Rows<const float> sums, int channels, int own, const float* gamma,
+                      const float* rstd, float* slope, float* offset) {
   const int c = int(blockIdx.x) * kThreads + int(threadIdx.x);
   if (c >= channels) return;
-  const double rows = all_rows(parts), own_rows = double(parts.row(own)[0]);
+  const double rows = all_rows(parts), own_rows = parts.row(own)[0];
   double dgamma = 0, dbeta = 0;
   for (int r = 0; r < sums.rows; ++r) {
     dgamma += double(sums.row(r)[c]);
@@ -382,8 +383,8 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
-  stats("batch_norm_stats", x, [&]<class T>(const T* origin) {
+void batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+  stats("batch_norm_stats", x.rows(), [&]<class T>(const T* origin) {
     return StoreStats<T>{origin, float(eps), running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd)};
   });
 }
@@ -392,7 +393,7 @@ void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams&
                        void* mean, void* rstd) {
   ResultStats stats({nullptr, float(eps), running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd)});
   conv2d(x, w, y, p, {}, &stats);
-  if (!stats.there()) batch_norm_stats(y.rows(), eps, running, mean, rstd);
+  if (!stats.there()) batch_norm_stats(y, eps, running, mean, rstd);
 }
 
 void batch_norm_rstd(RowsView var, double eps, void* rstd) {
@@ -440,25 +441,24 @@ void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activ
   });
 }
 
-void batch_norm_part(RowsView x, void* part) {
-  float* const rows = static_cast<float*>(part);
-  stats("batch_norm_part", x, [&]<class T>(const T* origin) {
-    return StorePart<T>{origin, rows, rows + 1, rows + 1 + x.cols};
+void batch_norm_part(ImageView x, double* part) {
+  stats("batch_norm_part", x.rows(), [&]<class T>(const T* origin) {
+    return StorePart<T>{origin, part, part + 1, part + 1 + x.c};
   });
 }
 
-void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) {
-  expect_f32("batch_norm_join", parts.t);
+void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, DType type, void* mean, void* rstd) {
+  expect_f32("batch_norm_join", type);
   const int channels = size32((parts.cols - 1) / 2);
-  launch("batch_norm_join", one_thread_each(channels, kThreads), join_kernel, rows_of<const float>(parts), channels, eps,
+  launch("batch_norm_join", one_thread_each(channels, kThreads), join_kernel, rows_of<const double>(parts), channels, eps,
          running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd));
 }
 
 void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
                            void* offset) {
-  expect_f32("batch_norm_correction", parts.t);
+  expect_f32("batch_norm_correction", sums.t);
   const int channels = size32((parts.cols - 1) / 2);
-  launch("batch_norm_correction", one_thread_each(channels, kThreads), correction_kernel, rows_of<const float>(parts),
+  launch("batch_norm_correction", one_thread_each(channels, kThreads), correction_kernel, rows_of<const double>(parts),
          rows_of<const float>(sums), channels, size32(own), static_cast<const float*>(gamma), static_cast<const float*>(rstd),
          static_cast<float*>(slope), static_cast<float*>(offset));
 }

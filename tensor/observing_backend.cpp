@@ -131,7 +131,7 @@ void ObservingBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accu
 
 // ---- norm
 
-void ObservingBackend::batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+void ObservingBackend::batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
   observe({kNorm, 0, sum(x)}, [&] { inner_.batch_norm_stats(x, eps, running, mean, rstd); });
 }
 void ObservingBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
@@ -151,11 +151,12 @@ void ObservingBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchN
   observe({kNormBackward, 0, 2 * sum(x, dy) + sum(dx)},
           [&] { inner_.batch_norm_backward(x, dy, bn, act, dx, dgamma, dbeta, accumulate); });
 }
-void ObservingBackend::batch_norm_part(RowsView x, void* part) {
+void ObservingBackend::batch_norm_part(ImageView x, double* part) {
   observe({kNorm, 0, sum(x)}, [&] { inner_.batch_norm_part(x, part); });
 }
-void ObservingBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) {
-  observe({kNorm, 0, sum(parts)}, [&] { inner_.batch_norm_join(parts, eps, running, mean, rstd); });
+void ObservingBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, DType type, void* mean,
+                                       void* rstd) {
+  observe({kNorm, 0, sum(parts)}, [&] { inner_.batch_norm_join(parts, eps, running, type, mean, rstd); });
 }
 void ObservingBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd,
                                              void* slope, void* offset) {

@@ -73,7 +73,7 @@ class ObservingBackend : public Backend {
   void upsample2x(ImageView x, ImageView y) override;
   void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) override;
 
-  void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) override;
+  void batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd) override;
   void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps, const RunningStatsView& running,
                          void* mean, void* rstd) override;
   bool joins_conv2d_and_stats() const override { return inner_.joins_conv2d_and_stats(); }
@@ -81,8 +81,8 @@ class ObservingBackend : public Backend {
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                            bool accumulate) override;
-  void batch_norm_part(RowsView x, void* part) override;
-  void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) override;
+  void batch_norm_part(ImageView x, double* part) override;
+  void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, DType type, void* mean, void* rstd) override;
   void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
                              void* offset) override;
 

@@ -80,7 +80,7 @@ Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variab
   if (state.ranks != nullptr) {
     TESSERA_CHECK(!known.mean.defined(), "batch_norm_train: got one rank's statistics where those of all are wanted");
     parts = state.ranks->all_gather(ops::batch_norm_part(x.data()), "batch norm statistics");
-    stats = ops::batch_norm_join(parts, state.eps, running);
+    stats = ops::batch_norm_join(parts, wide_of(x.data().dtype()), state.eps, running);
   } else if (!known.mean.defined()) {
     stats = ops::batch_norm_stats(x.data(), state.eps, running);
   }

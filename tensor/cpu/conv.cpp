@@ -251,7 +251,8 @@ void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const C
   y32.round_to(y);
 }
 
-void conv2d_with_stats(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, float* mean, float* var) {
+void conv2d_with_stats(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, double* sums,
+                       double* squares) {
   ChannelMoments moments(y.c);
   if (takes_winograd(w, p) && (w.packed || repays_winograd(y.n, y.h, y.w))) {
     winograd_conv2d(x, w, y, p, {}, &moments);
@@ -261,9 +262,9 @@ void conv2d_with_stats(const ImageView& x, const FilterView& w, const ImageView&
     run_conv2d<BFloat16>(x, w, y, p, {}, &moments);
   } else {
     conv2d(x, w, y, p, {});
-    return batch_norm_stats(y.rows(), mean, var);
+    return batch_norm_moments(y, sums, squares);
   }
-  moments.join(mean, var);
+  moments.join(sums, squares);
 }
 
 void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {

@@ -11,7 +11,8 @@ namespace tessera::cpu {
 // the last bits between instruction sets. An output never overlaps an input; padding and stride are any that the contract allows.
 void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
 // conv2d without an epilogue, and mean and biased variance of the channels of y as it is stored, which has pixels.
-void conv2d_with_stats(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, float* mean, float* var);
+void conv2d_with_stats(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, double* sums,
+                       double* squares);
 // Packed for conv2d (ConvOps::pack_filter); none for bf16 where it is multiplied as f32.
 int64_t packed_filter_size(const FilterView& w, const ConvParams& p);
 void pack_filter(const FilterView& w, const ConvParams& p, void* packed);

@@ -190,11 +190,10 @@ void CpuBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormVie
   cpu::batch_norm_backward(x, dy, bn, act, dx, floats(dgamma), floats(dbeta), accumulate);
 }
 
-void CpuBackend::batch_norm_part(RowsView x, void* part) {
+void CpuBackend::batch_norm_part(ImageView x, double* part) {
   if (!all_one_type(x)) return RefBackend::batch_norm_part(x, part);
-  float* const values = floats(part);
-  values[0] = float(x.rows);
-  cpu::batch_norm_stats(x, values + 1, values + 1 + x.cols);
+  part[0] = double(x.n * x.h * x.w);
+  cpu::batch_norm_moments(x, part + 1, part + 1 + x.c);
 }
 
 void CpuBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
@@ -205,10 +204,10 @@ void CpuBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const
     return RefBackend::conv2d_with_stats(x, w, y, p, eps, running, mean, rstd);
   }
   const int64_t width = 1 + 2 * y.c;
-  std::vector<float> part(static_cast<size_t>(width));
-  part[0] = float(y.n * y.h * y.w);
+  std::vector<double> part(static_cast<size_t>(width));
+  part[0] = double(y.n * y.h * y.w);
   cpu::conv2d_with_stats(x, w, y, p, part.data() + 1, part.data() + 1 + y.c);
-  batch_norm_join({part.data(), DType::kF32, 1, width, width}, eps, running, mean, rstd);
+  batch_norm_join({part.data(), DType::kF64, 1, width, width}, eps, running, DType::kF32, mean, rstd);
 }
 
 // ---- softmax

@@ -46,7 +46,7 @@ class CpuBackend : public RefBackend {
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,
                            bool accumulate) override;
-  void batch_norm_part(RowsView x, void* part) override;
+  void batch_norm_part(ImageView x, double* part) override;
   void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps, const RunningStatsView& running,
                          void* mean, void* rstd) override;
   bool joins_conv2d_and_stats() const override { return true; }

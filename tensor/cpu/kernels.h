@@ -34,7 +34,7 @@ bool copy(const StridedView& x, const StridedView& y);
 bool reduce(ReduceOp op, const StridedView& x, const StridedView& y);
 
 // norm.cpp
-void batch_norm_stats(RowsView x, float* mean, float* var);
+void batch_norm_moments(const ImageView& x, double* sums, double* squares);  // about the mean
 void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y);
 void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, float* dgamma, float* dbeta,
                          bool accumulate);

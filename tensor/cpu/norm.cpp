@@ -12,14 +12,15 @@ namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Mean and squares about it of a strip of kVectors vectors over one block of rows, relative to `shift`: the mean first, then the
-// squares while the block is still in the L1 cache.
+// First row, mean less that row and squares about the mean of a strip of kVectors vectors over one block of rows: the mean first,
+// then the squares while the block is still in the L1 cache.
 template <class T, size_t kVectors, class Part>
-HWY_INLINE void block_moments(const RowsView& block, int64_t column, Part part, const float* shift, float* mean, float* m2) {
+HWY_INLINE void block_moments(const RowsView& block, int64_t column, Part part, float* first, float* mean, float* m2) {
   V k[kVectors], sum[kVectors], square[kVectors];
   const auto get = [part](const auto* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
   for (size_t v = 0; v < kVectors; ++v) {
-    k[v] = get(shift + column, v);
+    k[v] = get(at<T>(block, 0, column), v);
+    part.put(k[v], first + column + v * kLanes);
     sum[v] = square[v] = hn::Zero(F32());
   }
   for (int64_t r = 0; r < block.rows; ++r) {
@@ -45,29 +46,32 @@ HWY_INLINE void block_moments(const RowsView& block, int64_t column, Part part, 
 
 // See Note [Moments] in channel_moments.h. `n` rows so far.
 template <class T>
-void join_rows(const RowsView& x, int64_t n, const float* shift, double* mean, double* m2) {
+void join_rows(const RowsView& x, int64_t n, double* total, double* mean, double* m2) {
   // Blocks small enough for the L1 cache.
   const int64_t block_rows = std::clamp<int64_t>(4096 / std::max<int64_t>(1, x.cols), 8, kBlockRows);
   const auto width = static_cast<size_t>(x.cols);
-  std::vector<float> of_block(2 * width);
-  float* const block_mean = of_block.data();
+  std::vector<float> of_block(3 * width);
+  float* const first = of_block.data();
+  float* const block_mean = first + width;
   float* const block_m2 = block_mean + width;
   for (int64_t r = 0; r < x.rows; r += block_rows) {
     const RowsView block = block_of<T>(x, r, block_rows);
     for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
-                               HWY_ATTR { block_moments<T, vectors()>(block, c, part, shift, block_mean, block_m2); });
+                               HWY_ATTR { block_moments<T, vectors()>(block, c, part, first, block_mean, block_m2); });
     const auto before = double(n + r), rows = double(block.rows);
     const double share = rows / (before + rows), between = before * share;
     for (size_t c = 0; c < width; ++c) {
-      const double delta = double(block_mean[c]) - mean[c];
+      const double of_rows = double(first[c]) + double(block_mean[c]);
+      total[c] += rows * of_rows;
+      const double delta = of_rows - mean[c];
       mean[c] += delta * share;
       m2[c] += double(block_m2[c]) + delta * delta * between;
     }
   }
 }
 
-void JoinRows(const RowsView& x, int64_t n, const float* shift, double* mean, double* m2) {
-  with_element(x.t, [&](auto element) HWY_ATTR { join_rows<decltype(element)>(x, n, shift, mean, m2); });
+void JoinRows(const RowsView& x, int64_t n, double* total, double* mean, double* m2) {
+  with_element(x.t, [&](auto element) HWY_ATTR { join_rows<decltype(element)>(x, n, total, mean, m2); });
 }
 
 // Pixels that stand side by side in a wide row of dense pixels.
@@ -277,14 +281,9 @@ void ChannelMoments::add(Sums& sums, const RowsView& rows) {
   if (rows.rows == 0) return;
   const auto width = static_cast<size_t>(rows.cols);
   if (sums.rows == 0) {
-    sums.mean.assign(width, 0.0);
-    sums.m2.assign(width, 0.0);
-    sums.shift.resize(width);
-    for (size_t i = 0; i < width; ++i) {
-      sums.shift[i] = rows.t == DType::kF32 ? data<const float>(rows)[i] : float(data<const BFloat16>(rows)[i]);
-    }
+    for (auto* v : {&sums.total, &sums.mean, &sums.m2}) v->assign(width, 0.0);
   }
-  HWY_DYNAMIC_DISPATCH(JoinRows)(rows, sums.rows, sums.shift.data(), sums.mean.data(), sums.m2.data());
+  HWY_DYNAMIC_DISPATCH(JoinRows)(rows, sums.rows, sums.total.data(), sums.mean.data(), sums.m2.data());
   sums.rows += rows.rows;
 }
 
@@ -299,47 +298,49 @@ void ChannelMoments::add(int64_t part, const RowsView& rows, int64_t channel) {
   add(p.single, {rest, rows.t, rows.rows - wide * group, rows.cols, rows.pitch});
 }
 
-void ChannelMoments::join(float* mean, float* var) const {
+void ChannelMoments::join(double* sums, double* squares) const {
   const auto channels = static_cast<size_t>(channels_);
-  std::vector<double> count(channels), total(channels), squares(channels);
+  std::vector<double> count(channels);
+  std::fill_n(sums, channels, 0.0);
+  std::fill_n(squares, channels, 0.0);
   const auto for_each = [&](const auto& body) {
     for (const Part& p : parts_) {
-      for (const Sums* sums : {&p.wide, &p.single}) {
-        for (size_t i = 0; i < sums->mean.size(); ++i) {
-          body(size_t(p.channel) + i % size_t(p.channels), double(sums->rows), double(sums->shift[i]) + sums->mean[i], sums->m2[i]);
-        }
+      for (const Sums* s : {&p.wide, &p.single}) {
+        for (size_t i = 0; i < s->mean.size(); ++i) body(size_t(p.channel) + i % size_t(p.channels), *s, i);
       }
     }
   };
   // First the mean of all, then the squares about it.
-  for_each([&](size_t c, double n, double part_mean, double) {
-    count[c] += n;
-    total[c] += n * part_mean;
+  for_each([&](size_t c, const Sums& s, size_t i) {
+    count[c] += double(s.rows);
+    sums[c] += s.total[i];
   });
-  for (size_t c = 0; c < channels; ++c) total[c] /= count[c];
-  for_each([&](size_t c, double n, double part_mean, double m2) {
-    const double d = part_mean - total[c];
-    squares[c] += m2 + n * d * d;
+  for_each([&](size_t c, const Sums& s, size_t i) {
+    const double d = s.mean[i] - sums[c] / count[c];
+    squares[c] += s.m2[i] + double(s.rows) * d * d;
   });
-  for (size_t c = 0; c < channels; ++c) {
-    mean[c] = float(total[c]);
-    var[c] = float(squares[c] / count[c]);
-  }
 }
 
-void batch_norm_stats(RowsView x, float* mean, float* var) {
+// Parts are several images, or pieces of one.
+void batch_norm_moments(const ImageView& x, double* sums, double* squares) {
   constexpr int64_t kPartElements = 1 << 16;  // fits the L2 cache
-  const int64_t group = HWY_DYNAMIC_DISPATCH(PixelsOfWideRow)(x.cols);
-  const int64_t step = std::max<int64_t>(1, kPartElements / (group * x.cols)) * group;
-  ChannelMoments moments(x.cols);
-  const int64_t parts = (x.rows + step - 1) / step;
+  const int64_t group = HWY_DYNAMIC_DISPATCH(PixelsOfWideRow)(x.c);
+  const int64_t pixels = x.h * x.w;
+  const int64_t step = std::max<int64_t>(1, kPartElements / (group * x.c)) * group;
+  const int64_t images = std::max<int64_t>(1, step / std::max<int64_t>(1, pixels)), pieces = (pixels + step - 1) / step;
+  const auto add = [&](ChannelMoments& moments, int64_t part, int64_t first, int64_t count) {
+    moments.add(part, {data<std::byte>(x) + first * x.pitch * int64_t(size_of(x.t)), x.t, count, x.c, x.pitch});
+  };
+  ChannelMoments moments(x.c);
+  const int64_t parts = (x.n + images - 1) / images * pieces;
   moments.start(parts);
   parallel_chunks(parts, [&](int64_t part) {
-    const int64_t first = part * step;
-    moments.add(
-        part, {data<std::byte>(x) + first * x.pitch * int64_t(size_of(x.t)), x.t, std::min(step, x.rows - first), x.cols, x.pitch});
+    const int64_t first = part % pieces * step;
+    for (int64_t n = part / pieces * images; n < std::min(x.n, (part / pieces + 1) * images); ++n) {
+      add(moments, part, n * pixels + first, std::min(step, pixels - first));
+    }
   });
-  moments.join(mean, var);
+  moments.join(sums, squares);
 }
 
 void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {

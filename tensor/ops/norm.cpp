@@ -17,8 +17,16 @@ void check_channels(std::string_view op, std::string_view what, const Tensor& t,
 
 void check_parts(std::string_view op, const Tensor& parts) {
   check_defined(op, "parts", parts);
-  TESSERA_CHECK(is_floating(parts.dtype()) && parts.rank() == 2 && parts.size(0) > 0 && parts.size(1) % 2 == 1 && parts.is_dense(),
-                "{}: got parts {}, expected dense (ranks, 1 + 2 C)", op, describe(parts));
+  TESSERA_CHECK(
+      parts.dtype() == DType::kF64 && parts.rank() == 2 && parts.size(0) > 0 && parts.size(1) % 2 == 1 && parts.is_dense(),
+      "{}: got parts {}, expected dense f64 (ranks, 1 + 2 C)", op, describe(parts));
+}
+
+// Rows of another rank than 4 as the pixels of one image.
+ImageView images(const Tensor& x) {
+  if (x.rank() == 4) return x.image();
+  const RowsView rows = x.rows();
+  return {rows.p, rows.t, 1, 1, rows.rows, rows.cols, rows.pitch};
 }
 
 BatchNormView batch_norm_view(std::string_view op, const Tensor& x, const Tensor& mean, const Tensor& rstd, const Tensor& gamma,
@@ -56,7 +64,7 @@ BatchNormStats batch_norm_stats(const Tensor& x, double eps, const RunningStats&
   BatchNormStats s = stats_of(x.size(-1), wide_of(x.dtype()), x.device());
   const RunningStatsView averages = running_view(op, running, s.mean);
   const Tensor in = readable(x);
-  backend_for(x.device()).batch_norm_stats(in.rows(), eps, averages, s.mean.raw(), s.rstd.raw());
+  backend_for(x.device()).batch_norm_stats(images(in), eps, averages, s.mean.raw(), s.rstd.raw());
   return s;
 }
 
@@ -121,18 +129,19 @@ Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean
 Tensor batch_norm_part(const Tensor& x) {
   check_batch("batch_norm_part", x);
   const Tensor in = readable(x);
-  Tensor part = Tensor::empty({1 + 2 * x.size(-1)}, wide_of(x.dtype()), x.device());
-  backend_for(x.device()).batch_norm_part(in.rows(), part.raw());
+  Tensor part = Tensor::empty({1 + 2 * x.size(-1)}, DType::kF64, x.device());
+  backend_for(x.device()).batch_norm_part(images(in), part.data<double>());
   return part;
 }
 
-BatchNormStats batch_norm_join(const Tensor& parts, double eps, const RunningStats& running) {
+BatchNormStats batch_norm_join(const Tensor& parts, DType type, double eps, const RunningStats& running) {
   constexpr std::string_view op = "batch_norm_join";
   check_parts(op, parts);
   check_eps(op, eps);
-  BatchNormStats s = stats_of((parts.size(1) - 1) / 2, parts.dtype(), parts.device());
+  TESSERA_CHECK(wide_of(type) == type, "{}: got type {}, expected f32 or f64", op, name_of(type));
+  BatchNormStats s = stats_of((parts.size(1) - 1) / 2, type, parts.device());
   const RunningStatsView averages = running_view(op, running, s.mean);
-  backend_for(parts.device()).batch_norm_join(parts.rows(), eps, averages, s.mean.raw(), s.rstd.raw());
+  backend_for(parts.device()).batch_norm_join(parts.rows(), eps, averages, type, s.mean.raw(), s.rstd.raw());
   return s;
 }
 
@@ -141,13 +150,14 @@ BatchNormCorrection batch_norm_correction(const Tensor& parts, const Tensor& sum
   constexpr std::string_view op = "batch_norm_correction";
   check_parts(op, parts);
   const int64_t channels = (parts.size(1) - 1) / 2;
-  check_like(op, "sums", sums, {parts.size(0), 2 * channels}, parts);
-  check_vector(op, "gamma", gamma, channels, parts.dtype(), parts.device());
-  check_vector(op, "rstd", rstd, channels, parts.dtype(), parts.device());
-  TESSERA_CHECK(sums.is_dense() && own >= 0 && own < parts.size(0), "{}: got sums {} and rank {} of {}", op, describe(sums), own,
-                parts.size(0));
-  BatchNormCorrection c{Tensor::empty({channels}, parts.dtype(), parts.device()),
-                        Tensor::empty({channels}, parts.dtype(), parts.device())};
+  const DType type = gamma.dtype();
+  check_type_and_device(op, "sums", sums, type, parts.device());
+  check_vector(op, "gamma", gamma, channels, type, parts.device());
+  check_vector(op, "rstd", rstd, channels, type, parts.device());
+  const Shape of_all{parts.size(0), 2 * channels};
+  TESSERA_CHECK(sums.shape() == of_all && sums.is_dense() && own >= 0 && own < parts.size(0), "{}: got sums {} and rank {} of {}",
+                op, describe(sums), own, parts.size(0));
+  BatchNormCorrection c{Tensor::empty({channels}, type, parts.device()), Tensor::empty({channels}, type, parts.device())};
   backend_for(parts.device())
       .batch_norm_correction(parts.rows(), sums.rows(), own, gamma.raw(), rstd.raw(), c.slope.raw(), c.offset.raw());
   return c;

@@ -32,9 +32,10 @@ struct RunningStatsView {
 class NormOps {
  public:
   virtual ~NormOps() = default;
-  // mean and rstd of each column over the rows, with the biased variance, of wide_of(the type of x); moves the running statistics.
-  // Two-pass or shifted: no cancellation when |mean| >> deviation.
-  virtual void batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) = 0;
+  // mean and rstd of each channel over the pixels, with the biased variance, of wide_of(the type of x); moves the running
+  // statistics. Two-pass or shifted: no cancellation when |mean| >> deviation. On the CPU an image's sums depend on that image
+  // alone and are joined in double: the order of images, and on which rank they are, shows in a last bit at most.
+  virtual void batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd) = 0;
   // conv2d without an epilogue, then batch_norm_stats of the pixels of y as they are stored.
   virtual void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
                                  const RunningStatsView& running, void* mean, void* rstd) = 0;
@@ -48,12 +49,12 @@ class NormOps {
   virtual void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma,
                                    void* dbeta, bool accumulate) = 0;
 
-  // Several ranks with some of the rows each. What one tells the others, 1 + 2 C values: its number of rows, then mean and biased
-  // variance of each column, as above.
-  virtual void batch_norm_part(RowsView x, void* part) = 0;
-  // batch_norm_stats of the rows of all ranks, from their parts (ranks, 1 + 2 C). From means and variances, so nothing cancels; in
-  // double.
-  virtual void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) = 0;
+  // Several ranks with some of the rows each. What one tells the others, 1 + 2 C values in f64: its number of rows, then
+  // each channel's sum, then its sum of squares about the mean. Not rounded, so that ranks round once, as one rank does.
+  virtual void batch_norm_part(ImageView x, double* part) = 0;
+  // batch_norm_stats of the rows of all ranks, of `type`, from their parts (ranks, 1 + 2 C) in f64. From means and squares about
+  // them, so nothing cancels.
+  virtual void batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, DType type, void* mean, void* rstd) = 0;
   // batch_norm_backward took the sums of rank `own` where those of all ranks belong. With sums (ranks, 2 C) of dgamma and dbeta,
   // dx + xhat * slope + offset is right: slope = gamma rstd (dgamma / rows of `own` - those of all), offset alike from dbeta.
   virtual void batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
@@ -84,7 +85,7 @@ Tensor batch_norm_backward(const Tensor& x, const Tensor& dy, const Tensor& mean
                            const Tensor& beta, Activation act, const Tensor& dgamma, const Tensor& dbeta, bool accumulate);
 
 Tensor batch_norm_part(const Tensor& x);
-BatchNormStats batch_norm_join(const Tensor& parts, double eps, const RunningStats& running = {});
+BatchNormStats batch_norm_join(const Tensor& parts, DType type, double eps, const RunningStats& running = {});
 struct BatchNormCorrection {
   Tensor slope, offset;
 };

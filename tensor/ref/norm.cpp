@@ -23,17 +23,17 @@ Channel channel(const BatchNormView& bn, int64_t c) {
 }  // namespace
 
 // Those of one rank, joined.
-void RefBackend::batch_norm_stats(RowsView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
-  const int64_t width = 1 + 2 * x.cols;
-  std::vector<double> part(static_cast<size_t>(width));  // room for f32 or f64
+void RefBackend::batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
+  const int64_t width = 1 + 2 * x.c;
+  std::vector<double> part(static_cast<size_t>(width));
   batch_norm_part(x, part.data());
-  batch_norm_join({part.data(), wide_of(x.t), 1, width, width}, eps, running, mean, rstd);
+  batch_norm_join({part.data(), DType::kF64, 1, width, width}, eps, running, wide_of(x.t), mean, rstd);
 }
 
 void RefBackend::conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps,
                                    const RunningStatsView& running, void* mean, void* rstd) {
   conv2d(x, w, y, p, {});
-  batch_norm_stats(y.rows(), eps, running, mean, rstd);
+  batch_norm_stats(y, eps, running, mean, rstd);
 }
 
 void RefBackend::batch_norm_rstd(RowsView var, double eps, void* rstd) {
@@ -83,12 +83,12 @@ void RefBackend::batch_norm_backward(RowsView x, RowsView dy, const BatchNormVie
   });
 }
 
-void RefBackend::batch_norm_part(RowsView x, void* part) {
+void RefBackend::batch_norm_part(ImageView image, double* part) {
+  const RowsView x = image.rows();
   ref::for_floating(x.t, [&]<class T>() {
-    using W = ref::Wide<T>;
-    W* const mean = static_cast<W*>(part) + 1;
-    W* const var = mean + x.cols;
-    static_cast<W*>(part)[0] = W(x.rows);
+    double* const sums = part + 1;
+    double* const squares_about_mean = sums + x.cols;
+    part[0] = double(x.rows);
     for (int64_t c = 0; c < x.cols; ++c) {
       double sum = 0;
       for (int64_t r = 0; r < x.rows; ++r) sum += ref::load(ref::row<T>(x, r)[c]);
@@ -98,28 +98,29 @@ void RefBackend::batch_norm_part(RowsView x, void* part) {
         const double deviation = ref::load(ref::row<T>(x, r)[c]) - center;
         squares += deviation * deviation;
       }
-      mean[c] = W(center);
-      var[c] = W(squares / double(x.rows));
+      sums[c] = sum;
+      squares_about_mean[c] = squares;
     }
   });
 }
 
-void RefBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, void* mean, void* rstd) {
-  ref::for_wide(parts.t, [&]<class T>() {
+void RefBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsView& running, DType type, void* mean, void* rstd) {
+  ref::for_wide(type, [&]<class T>() {
     const int64_t channels = (parts.cols - 1) / 2;
     double rows = 0;
-    for (int64_t r = 0; r < parts.rows; ++r) rows += double(ref::row<T>(parts, r)[0]);
+    for (int64_t r = 0; r < parts.rows; ++r) rows += ref::row<double>(parts, r)[0];
     for (int64_t c = 0; c < channels; ++c) {
       double center = 0, var = 0;
       for (int64_t r = 0; r < parts.rows; ++r) {
-        const T* const part = ref::row<T>(parts, r);
-        center += double(part[0]) / rows * double(part[1 + c]);
+        center += ref::row<double>(parts, r)[1 + c];
       }
+      center /= rows;
       for (int64_t r = 0; r < parts.rows; ++r) {
-        const T* const part = ref::row<T>(parts, r);
-        const double off = double(part[1 + c]) - center;
-        var += double(part[0]) / rows * (double(part[1 + channels + c]) + off * off);
+        const double* const part = ref::row<double>(parts, r);
+        const double off = part[1 + c] / part[0] - center;
+        var += part[1 + channels + c] + part[0] * off * off;
       }
+      var /= rows;
       static_cast<T*>(mean)[c] = T(center);
       static_cast<T*>(rstd)[c] = T(1 / std::sqrt(var + eps));
       const auto move = [&](void* average, double value) {
@@ -135,14 +136,14 @@ void RefBackend::batch_norm_join(RowsView parts, double eps, const RunningStatsV
 
 void RefBackend::batch_norm_correction(RowsView parts, RowsView sums, int64_t own, const void* gamma, const void* rstd, void* slope,
                                        void* offset) {
-  ref::for_wide(parts.t, [&]<class T>() {
+  ref::for_wide(sums.t, [&]<class T>() {
     const int64_t channels = (parts.cols - 1) / 2;
     double rows = 0;
-    for (int64_t r = 0; r < parts.rows; ++r) rows += double(ref::row<T>(parts, r)[0]);
+    for (int64_t r = 0; r < parts.rows; ++r) rows += ref::row<double>(parts, r)[0];
     const auto too_much = [&](int64_t i) {  // mean over the own rows - mean over all
       double all = 0;
       for (int64_t r = 0; r < sums.rows; ++r) all += double(ref::row<T>(sums, r)[i]);
-      return double(ref::row<T>(sums, own)[i]) / double(ref::row<T>(parts, own)[0]) - all / rows;
+      return double(ref::row<T>(sums, own)[i]) / ref::row<double>(parts, own)[0] - all / rows;
     };
     for (int64_t c = 0; c < channels; ++c) {
       const double scale = double(static_cast<const T*>(gamma)[c]) * double(static_cast<const T*>(rstd)[c]);

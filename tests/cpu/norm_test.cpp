@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
+
 #include "tests/cpu/support.h"
 
 using namespace tessera;
@@ -25,9 +28,11 @@ struct Channels {
   Rows mean, rstd, gamma, beta;
 };
 
-Outputs stats(Backend& b, Rows& x) {
+// Of x as `images` equal images.
+Outputs stats(Backend& b, Rows& x, int64_t images = 1) {
   Rows mean(1, x.cols_, 0), rstd(1, x.cols_, 0), running_mean(1, x.cols_, 0), running_var(1, x.cols_, 0);
-  b.batch_norm_stats(x.view(), 1e-3, {&running_mean.at(0, 0), &running_var.at(0, 0), 1}, &mean.at(0, 0), &rstd.at(0, 0));
+  b.batch_norm_stats(x.image(images, 1, x.rows_ / images), 1e-3, {&running_mean.at(0, 0), &running_var.at(0, 0), 1}, &mean.at(0, 0),
+                     &rstd.at(0, 0));
   Outputs out;
   for (const Rows* r : {&mean, &rstd, &running_mean, &running_var}) append(out, *r);
   return out;
@@ -40,6 +45,39 @@ TEST_CASE("batch_norm_stats") {
     INFO("rows " << s.rows << ", cols " << s.cols << ", gap " << s.gap);
     Rows x = Rows::random(s.rows, s.cols, s.gap, 1, -2, 4);
     compare([&](Backend& b) { return stats(b, x); }, 1e-6, 2e-6);
+  }
+}
+
+// More images than one in a part, pieces of one, channels side by side with pixels left over.
+TEST_CASE("batch_norm_stats: images in any order, and on any rank, give the same bits") {
+  Backend& b = backend_for(Device::cpu());
+  for (const auto& [images, pixels, channels, gap] : std::vector<std::array<int64_t, 4>>{
+           {7, 4, 256, 0}, {4, 9, 64, 3}, {5, 35, 24, 0}, {6, 1000, 16, 0}, {3, 7001, 17, 0}, {4, 2003, 96, 5}}) {
+    INFO(images << " images of " << pixels << " pixels, " << channels << " channels, gap " << gap);
+    Rows x = Rows::random(images * pixels, channels, gap, 3, 1, 4);
+    const Outputs whole = stats(b, x, images);
+    compare([&](Backend& any) { return stats(any, x, images); }, 1e-6, 2e-6);
+
+    Rows turned = x;
+    for (int64_t n = 0; n < images; ++n) {
+      for (int64_t p = 0; p < pixels; ++p) {
+        for (int64_t c = 0; c < channels; ++c) turned.at(n * pixels + p, c) = x.at((images - 1 - n) * pixels + p, c);
+      }
+    }
+    CHECK(stats(b, turned, images) == whole);
+
+    const int64_t width = 1 + 2 * channels;  // one rank has two images, the other the rest
+    std::vector<double> parts(size_t(2 * width));
+    for (const auto& [rank, first, end] : std::vector<std::array<int64_t, 3>>{{0, 0, 2}, {1, 2, images}}) {
+      ImageView own = x.image(end - first, 1, pixels);
+      own.p = &x.at(first * pixels, 0);
+      b.batch_norm_part(own, parts.data() + rank * width);
+    }
+    Rows mean(1, channels, 0), rstd(1, channels, 0);
+    b.batch_norm_join({parts.data(), DType::kF64, 2, width, width}, 1e-3, {}, DType::kF32, &mean.at(0, 0), &rstd.at(0, 0));
+    Outputs joined;
+    for (const Rows* r : {&mean, &rstd}) append(joined, *r);
+    CHECK(std::equal(joined.begin(), joined.end(), whole.begin()));
   }
 }
 

@@ -53,7 +53,7 @@ TEST_CASE("speed: norm and pointwise passes at batch 16, n, 640" * doctest::skip
     std::printf("16 x %ld x %ld x %ld, %.1f MB\n", long(side), long(side), long(c), bytes / 1e6);
     line("copy (memcpy)", 2 * bytes, seconds([&] { b.copy(x.strided(), y.strided()); }));
     line("copy (scale by 1, streaming when large)", 2 * bytes, seconds([&] { b.scale(rows(x), 1.0, rows(y)); }));
-    line("batch norm statistics", bytes, seconds([&] { b.batch_norm_stats(rows(x), 1e-3, {}, v.raw(), k.raw()); }));
+    line("batch norm statistics", bytes, seconds([&] { b.batch_norm_stats(x.image(), 1e-3, {}, v.raw(), k.raw()); }));
     k.fill(0.9);
     line("normalise + SiLU", 2 * bytes, seconds([&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, {}, rows(y)); }));
     line("normalise + SiLU + residual", 3 * bytes,
@@ -87,14 +87,14 @@ TEST_CASE("speed: bf16 beside f32" * doctest::skip()) {
                                                                       {"add", {}},
                                                                       {"cast to the other", {}}};
     for (DType type : {DType::kF32, DType::kBF16}) {
-      const Shape shape{n / 16, 16};
+      const Shape shape{1, 1, n / 16, 16};
       const Tensor x = noise(shape, -3, 3, type), dy = noise(shape, -3, 3, type), y = Tensor::zeros(shape, type),
                    other = Tensor::zeros(shape, type == DType::kF32 ? DType::kBF16 : DType::kF32), k = Tensor::full({16}, 0.9),
                    v = Tensor::zeros({16}), w = Tensor::zeros({16});
       const BatchNormView bn{k.raw(), k.raw(), k.raw(), k.raw()};
       const std::vector<std::function<void()>> passes = {
           [&] { b.scale(rows(x), 1, rows(y)); },
-          [&] { b.batch_norm_stats(rows(x), 1e-3, {}, v.raw(), w.raw()); },
+          [&] { b.batch_norm_stats(x.image(), 1e-3, {}, v.raw(), w.raw()); },
           [&] { b.batch_norm_apply(rows(x), bn, Activation::kNone, {}, rows(y)); },
           [&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, {}, rows(y)); },
           [&] { b.batch_norm_apply(rows(x), bn, Activation::kSilu, rows(dy), rows(y)); },

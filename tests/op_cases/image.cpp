@@ -79,6 +79,13 @@ void pool_cases(std::vector<OpCase>& list) {
   }
 }
 
+// Rows as the pixels of one image.
+ImageView pixels(const Tensor& x) {
+  if (x.rank() == 4) return x.image();
+  const RowsView rows = x.rows();
+  return {rows.p, rows.t, 1, 1, rows.rows, rows.cols, rows.pitch};
+}
+
 RunningStatsView running(const Bound& t) { return {t.raw("running_mean"), t.raw("running_var"), 0.03}; }
 
 void norm_cases(std::vector<OpCase>& list) {
@@ -115,31 +122,32 @@ void norm_cases(std::vector<OpCase>& list) {
         return Slot{.name = name, .shape = {c}, .role = role, .fit = Fit::kDense, .wide = true};
       };
       for (const bool averages : {false, true}) {
-        list.push_back(
-            {.method = "batch_norm_stats",
-             .detail = text + (averages ? " averages" : ""),
-             .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
-                       output("mean"),
-                       output("rstd"),
-                       output("running_mean", Role::kInOut),
-                       output("running_var", Role::kInOut)},
-             .run =
-                 [=](Backend& b, const Bound& t, bool) {
-                   b.batch_norm_stats(t.rows("x"), 1e-3, averages ? running(t) : RunningStatsView{}, t.raw("mean"), t.raw("rstd"));
-                   return 0.0;
-                 },
-             .types = types,
-             .length = std::sqrt(rows),
-             .magnitude = 1});
+        list.push_back({.method = "batch_norm_stats",
+                        .detail = text + (averages ? " averages" : ""),
+                        .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
+                                  output("mean"),
+                                  output("rstd"),
+                                  output("running_mean", Role::kInOut),
+                                  output("running_var", Role::kInOut)},
+                        .run =
+                            [=](Backend& b, const Bound& t, bool) {
+                              b.batch_norm_stats(pixels(t["x"]), 1e-3, averages ? running(t) : RunningStatsView{}, t.raw("mean"),
+                                                 t.raw("rstd"));
+                              return 0.0;
+                            },
+                        .types = types,
+                        .length = std::sqrt(rows),
+                        .magnitude = 1});
       }
-      list.push_back({.method = "batch_norm_part",
-                      .detail = text,
-                      .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
-                                {.name = "part", .shape = {1 + 2 * c}, .role = Role::kOut, .fit = Fit::kDense, .wide = true}},
-                      .run = [](Backend& b, const Bound& t, bool) { return b.batch_norm_part(t.rows("x"), t.raw("part")), 0.0; },
-                      .types = types,
-                      .length = std::sqrt(rows),
-                      .magnitude = 1});
+      list.push_back(
+          {.method = "batch_norm_part",
+           .detail = text,
+           .slots = {{"x", shape, Role::kIn, Fit::kRows, x},
+                     {.name = "part", .shape = {1 + 2 * c}, .role = Role::kOut, .fit = Fit::kDense, .type = DType::kF64}},
+           .run = [](Backend& b, const Bound& t, bool) { return b.batch_norm_part(pixels(t["x"]), t["part"].data<double>()), 0.0; },
+           .types = types,
+           .length = std::sqrt(rows),
+           .magnitude = rows});
       for (Activation act : {Activation::kNone, Activation::kSilu}) {
         if (large && act == Activation::kNone) continue;
         const std::string name = text + (act == Activation::kSilu ? " silu" : "");
@@ -189,11 +197,11 @@ void joined_norm_cases(std::vector<OpCase>& list) {
   for (const auto& [c, ranks] : {std::pair<int64_t, int64_t>{1, 1}, {3, 2}, {17, 3}, {300, 8}}) {
     const Shape channels{c};
     const int64_t width = 1 + 2 * c;
-    const Values part = [=](Rng& rng, int64_t i) {  // rows, means, variances
+    const Values part = [=](Rng& rng, int64_t i) {  // rows, sums, squares about the mean
       const int64_t at = i % width;
-      return at == 0 ? double(ranks == 1 ? 1 : 1 + rng.below(50)) : at <= c ? rng.uniform(-3, 3) : rng.uniform(0, 2);
+      return at == 0 ? double(ranks == 1 ? 1 : 1 + rng.below(50)) : at <= c ? rng.uniform(-90, 90) : rng.uniform(0, 60);
     };
-    const Slot parts{"parts", {ranks, width}, Role::kIn, Fit::kDense, part};
+    const Slot parts{"parts", {ranks, width}, Role::kIn, Fit::kDense, part, DType::kF64};
     const auto out = [&](const char* name, Role role = Role::kOut) { return Slot{name, channels, role, Fit::kDense}; };
     const std::string text = fmt::format("{} channels of {} ranks", c, ranks);
     list.push_back({.method = "batch_norm_join",
@@ -201,7 +209,7 @@ void joined_norm_cases(std::vector<OpCase>& list) {
                     .slots = {parts, out("mean"), out("rstd"), out("running_mean", Role::kInOut), out("running_var", Role::kInOut)},
                     .run =
                         [](Backend& b, const Bound& t, bool) {
-                          b.batch_norm_join(t.rows("parts"), 1e-3, running(t), t.raw("mean"), t.raw("rstd"));
+                          b.batch_norm_join(t.rows("parts"), 1e-3, running(t), t["mean"].dtype(), t.raw("mean"), t.raw("rstd"));
                           return 0.0;
                         },
                     .length = double(ranks)});
