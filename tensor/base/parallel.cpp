@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -38,11 +39,12 @@ int default_threads() {
 
 thread_local bool inside_loop = false;
 
-// Workers sleep on a condition variable between loops after a spin of some 50 microseconds: the loops of a training step follow each
-// other within less, and waking a sleeper costs more than many of them take.
+// Workers wait for a loop in three stages: some 100 microseconds in pauses, since the loops of a training step follow each other
+// within less; then kLinger more while others may have the core; then asleep, from where a virtual machine takes 100 microseconds
+// to fetch them. A loop is done when its chunks are: who has not come by then is not waited for.
 class Pool {
  public:
-  explicit Pool(int threads) : size_(threads) {
+  explicit Pool(int threads) {
     for (int i = 1; i < threads; ++i) threads_.emplace_back([this] { work(); });
   }
 
@@ -50,34 +52,34 @@ class Pool {
     {
       std::lock_guard lock(mutex_);
       stop_ = true;
-      generation_.fetch_add(1, std::memory_order_release);
+      generation_.fetch_add(1);
     }
     wake_.notify_all();
     for (auto& t : threads_) t.join();
   }
 
-  int size() const { return size_; }
-
   void run(int64_t chunks, const std::function<void(int64_t)>& body) {
+    body_ = &body;
+    chunks_ = chunks;
+    next_.store(0, std::memory_order_relaxed);
+    failure_ = nullptr;
+    open_.store(true);
+    bool asleep;
     {
       std::lock_guard lock(mutex_);
-      body_ = &body;
-      chunks_ = chunks;
-      next_.store(0, std::memory_order_relaxed);
-      busy_.store(size_ - 1, std::memory_order_relaxed);
-      failure_ = nullptr;
-      generation_.fetch_add(1, std::memory_order_release);
+      generation_.fetch_add(1);
+      asleep = sleepers_ > 0;
     }
-    wake_.notify_all();
+    if (asleep) wake_.notify_all();
     drain();
-    for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
-      spin < kSpins ? __builtin_ia32_pause() : std::this_thread::yield();
-    }
+    open_.store(false);
+    for (int spin = 0; at_work_.load() != 0; ++spin) spin < kSpins ? __builtin_ia32_pause() : std::this_thread::yield();
     if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
   static constexpr int kSpins = 2000;  // a pause takes 15 to 60 ns
+  static constexpr std::chrono::microseconds kLinger{500};
 
   void drain() {
     inside_loop = true;
@@ -93,35 +95,42 @@ class Pool {
     inside_loop = false;
   }
 
+  // Until there is another generation than `seen`.
+  void wait(uint64_t seen) {
+    const auto waits = [&] { return generation_.load() == seen; };
+    for (int spin = 0; waits() && spin < kSpins; ++spin) __builtin_ia32_pause();
+    if (!waits()) return;
+    const auto end = std::chrono::steady_clock::now() + kLinger;
+    while (waits() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    if (!waits()) return;
+    std::unique_lock lock(mutex_);
+    ++sleepers_;
+    wake_.wait(lock, [&] { return !waits(); });
+    --sleepers_;
+  }
+
+  // at_work_ before open_ here, open_ before at_work_ in run(), in one order for all threads: either run() waits for this thread or
+  // this thread finds the loop closed and touches nothing of it.
   void work() {
-    uint64_t seen = 0;
-    for (;;) {
-      uint64_t now = generation_.load(std::memory_order_acquire);
-      for (int spin = 0; now == seen && spin < kSpins; ++spin) {
-        __builtin_ia32_pause();
-        now = generation_.load(std::memory_order_acquire);
-      }
-      if (now == seen) {
-        std::unique_lock lock(mutex_);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
-        now = generation_.load(std::memory_order_acquire);
-      }
-      seen = now;
+    for (uint64_t seen = 0;;) {
+      wait(seen);
+      seen = generation_.load();
       if (stop_) return;
-      drain();
-      busy_.fetch_sub(1, std::memory_order_release);
+      at_work_.fetch_add(1);
+      if (open_.load()) drain();
+      at_work_.fetch_sub(1);
     }
   }
 
-  const int size_;
   std::mutex mutex_;
   std::condition_variable wake_;
+  int sleepers_ = 0;
   std::atomic<uint64_t> generation_{0};
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, open_{false};
+  std::atomic<int> at_work_{0};
   const std::function<void(int64_t)>* body_ = nullptr;
   int64_t chunks_ = 0;
   std::atomic<int64_t> next_{0};
-  std::atomic<int> busy_{0};
   std::mutex failure_mutex_;
   std::exception_ptr failure_;
   std::vector<std::thread> threads_;  // last: they use everything above

@@ -4,6 +4,7 @@
 #include "tensor/cpu/highway.h"
 // After highway.h, once per target:
 #include "tensor/cpu/channel_moments.h"
+#include "tensor/cpu/chunks.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/wide_rows-inl.h"
 
@@ -323,11 +324,11 @@ void ChannelMoments::join(double* sums, double* squares) const {
 
 // Parts are several images, or pieces of one.
 void batch_norm_moments(const ImageView& x, double* sums, double* squares) {
-  constexpr int64_t kPartElements = 1 << 16;  // fits the L2 cache
   const int64_t group = HWY_DYNAMIC_DISPATCH(PixelsOfWideRow)(x.c);
   const int64_t pixels = x.h * x.w;
-  const int64_t step = std::max<int64_t>(1, kPartElements / (group * x.c)) * group;
-  const int64_t images = std::max<int64_t>(1, step / std::max<int64_t>(1, pixels)), pieces = (pixels + step - 1) / step;
+  const int64_t step = std::max<int64_t>(1, kChunkElements / (group * x.c)) * group;
+  const int64_t shared_out = chunk_elements(x.n * pixels * x.c) / x.c;
+  const int64_t images = std::max<int64_t>(1, shared_out / std::max<int64_t>(1, pixels)), pieces = (pixels + step - 1) / step;
   const auto add = [&](ChannelMoments& moments, int64_t part, int64_t first, int64_t count) {
     moments.add(part, {data<std::byte>(x) + first * x.pitch * int64_t(size_of(x.t)), x.t, count, x.c, x.pitch});
   };

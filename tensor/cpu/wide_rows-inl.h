@@ -15,6 +15,7 @@
 #include <numeric>
 #include <vector>
 
+#include "tensor/cpu/chunks.h"
 #include "tensor/cpu/rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -23,7 +24,6 @@ namespace HWY_NAMESPACE {
 
 inline constexpr size_t kStrip = 4;                 // vectors whose sums are kept in registers
 inline constexpr int64_t kBlockRows = 64;           // wide rows summed in f32 before they join the sums of the chunk
-inline constexpr int64_t kChunkElements = 1 << 16;  // fits the L2 cache
 
 // How the rows are regrouped: `wide` rows of `width` columns, then `rest` rows of the original width.
 struct WideRows {
@@ -37,7 +37,7 @@ struct WideRows {
     width = group * channels;
     wide = x.rows / group;
     rest = x.rows - wide * group;
-    step = std::max<int64_t>(1, kChunkElements / width);
+    step = std::max<int64_t>(1, chunk_elements(wide * width) / width);
     chunks = (wide + step - 1) / step + (rest != 0 ? 1 : 0);
   }
 
