@@ -184,8 +184,9 @@ HWY_INLINE void sum_block(const RowsView& x, const RowsView& dy, int64_t column,
 
 template <class T, bool kSilu>
 void chunk_sums(const RowsView& x, const RowsView& dy, const Constants& k, float* db, float* dg) {
-  for (int64_t r = 0; r < x.rows; r += kBlockRows) {
-    const RowsView block_x = block_of<T>(x, r, kBlockRows), block_dy = block_of<T>(dy, r, kBlockRows);
+  constexpr int64_t kShortBlock = 16;  // rows: gradients are of either sign, so short sums round less
+  for (int64_t r = 0; r < x.rows; r += kShortBlock) {
+    const RowsView block_x = block_of<T>(x, r, kShortBlock), block_dy = block_of<T>(dy, r, kShortBlock);
     for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
                                HWY_ATTR { sum_block<T, kSilu, vectors()>(block_x, block_dy, c, part, k, db, dg); });
   }
