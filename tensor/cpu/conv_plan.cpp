@@ -10,7 +10,8 @@ namespace tessera::cpu {
 
 namespace {
 
-constexpr int64_t kBandBytes = 160 * 1024;       // input of one task: shares L2 with the weights of one group
+constexpr int64_t kBandBytes = 480 * 1024;       // input that all weights of a task pass over: shares L2 with them
+constexpr int64_t kWeightBytes = 512 * 1024;     // weights of one task: stay in L2 while it and the next ones use them
 constexpr int64_t kEnoughTasks = 96;             // keeps 64 threads busy and 2 threads balanced
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;  // multiply-adds that are worth a task of their own
 
@@ -49,17 +50,19 @@ struct Cut {
   int64_t tasks, rows, band, splits;  // tasks per image
 };
 
-// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `bytes` of input.
-Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t groups) {
-  const int64_t least = ceil_div(kLeastWork, std::max<int64_t>(work, 1));
-  const int64_t height = std::clamp<int64_t>(std::max(least, ceil_div(images * rows, kEnoughTasks)), 1, rows);
+// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `bytes` of input. The groups are cut into `shares` at least,
+// and all tasks of a share come before those of the next.
+Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t groups, int64_t shares = 1) {
+  const int64_t least = ceil_div(kLeastWork * shares, std::max<int64_t>(work, 1));
+  const int64_t height = std::clamp<int64_t>(std::max(least, ceil_div(images * rows * shares, kEnoughTasks)), 1, rows);
   Cut c;
   c.tasks = ceil_div(rows, height);
   c.rows = ceil_div(rows, c.tasks);
   c.tasks = ceil_div(rows, c.rows);
   const int64_t bands = ceil_div(c.rows, std::clamp<int64_t>(kBandBytes / std::max<int64_t>(bytes, 1), 1, c.rows));
   c.band = ceil_div(c.rows, bands);
-  c.splits = std::clamp<int64_t>(std::min(ceil_div(kEnoughTasks, images * c.tasks), c.rows * work / kLeastWork), 1, groups);
+  c.splits =
+      std::clamp<int64_t>(std::min(ceil_div(kEnoughTasks, images * c.tasks), c.rows * work / kLeastWork), shares, groups);
   return c;
 }
 
@@ -360,18 +363,23 @@ void run(const ConvPlan<T>& plan) {
   if (plan.x.n == 0 || reach.rows == 0 || reach.columns == 0 || plan.groups.empty()) return;
   if (runs_as_windows(plan, reach)) return run_windows(plan);
   const auto groups = static_cast<int64_t>(plan.groups.size());
-  int64_t work = 0;
-  for (const ConvPart<T>& p : plan.parts) work += p.columns * p.kh * p.kw * plan.x.c * plan.y.c;
-  const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups);
+  int64_t work = 0, taps = 0;
+  for (const ConvPart<T>& p : plan.parts) {
+    work += p.columns * p.kh * p.kw * plan.x.c * plan.y.c;
+    taps += p.kh * p.kw;
+  }
+  // Weights beyond L2 come from farther away once for each band; in shares that fit, they stay and the input comes once for each
+  // share. That pays where an input serves many taps.
+  const int64_t weights = taps * plan.x.c * packed_width(plan.groups, plan.kernels) * int64_t(sizeof(T));
+  const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups,
+                        std::clamp<int64_t>(ceil_div(weights, kWeightBytes), 1, groups));
   const std::vector<int64_t> packed_start = packed_starts(plan.groups, plan.kernels);
   const ImageView& y = plan.y;
   if (plan.moments) plan.moments->start(plan.x.n * tasks.tasks * tasks.splits);
   parallel_chunks(plan.x.n * tasks.tasks * tasks.splits, [&](int64_t chunk) {
-    const int64_t split = chunk % tasks.splits, group = split * groups / tasks.splits,
-                  group_end = (split + 1) * groups / tasks.splits;
-    const int64_t task = chunk / tasks.splits % tasks.tasks;
+    const int64_t task = chunk % tasks.tasks, n = chunk / tasks.tasks % plan.x.n, split = chunk / tasks.tasks / plan.x.n;
+    const int64_t group = split * groups / tasks.splits, group_end = (split + 1) * groups / tasks.splits;
     const int64_t end = std::min(reach.rows, (task + 1) * tasks.rows);
-    const int64_t n = chunk / tasks.splits / tasks.tasks;
     ImageBands<T> image(plan, reach, packed_start, n);
     for (int64_t first = task * tasks.rows; first < end; first += tasks.band) {
       const int64_t last = std::min(end, first + tasks.band);
@@ -411,9 +419,8 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const int64_t band = tasks.band * kUnit;
   if (product.moments) product.moments->start(tasks.tasks * tasks.splits);
   parallel_chunks(tasks.tasks * tasks.splits, [&](int64_t chunk) {
-    const int64_t split = chunk % tasks.splits, first_group = split * count / tasks.splits,
-                  end_group = (split + 1) * count / tasks.splits;
-    const int64_t task = chunk / tasks.splits;
+    const int64_t task = chunk % tasks.tasks, split = chunk / tasks.tasks;
+    const int64_t first_group = split * count / tasks.splits, end_group = (split + 1) * count / tasks.splits;
     // Few rows are shared out evenly; of many, tasks take whole tiles.
     const auto start_of = [&](int64_t t) {
       return units > kEnoughTasks ? std::min(product.rows, t * tasks.rows * kUnit) : t * product.rows / tasks.tasks;
