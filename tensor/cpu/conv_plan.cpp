@@ -50,8 +50,8 @@ struct Cut {
   int64_t tasks, rows, band, splits;  // tasks per image
 };
 
-// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `bytes` of input. The groups are cut into `shares` at least,
-// and all tasks of a share come before those of the next.
+// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `bytes` of input. The groups are cut into `shares` at
+// least, and all tasks of a share come before those of the next.
 Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t groups, int64_t shares = 1) {
   const int64_t least = ceil_div(kLeastWork * shares, std::max<int64_t>(work, 1));
   const int64_t height = std::clamp<int64_t>(std::max(least, ceil_div(images * rows * shares, kEnoughTasks)), 1, rows);
