@@ -61,8 +61,7 @@ Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t group
   c.tasks = ceil_div(rows, c.rows);
   const int64_t bands = ceil_div(c.rows, std::clamp<int64_t>(kBandBytes / std::max<int64_t>(bytes, 1), 1, c.rows));
   c.band = ceil_div(c.rows, bands);
-  c.splits =
-      std::clamp<int64_t>(std::min(ceil_div(kEnoughTasks, images * c.tasks), c.rows * work / kLeastWork), shares, groups);
+  c.splits = std::clamp<int64_t>(std::min(ceil_div(kEnoughTasks, images * c.tasks), c.rows * work / kLeastWork), shares, groups);
   return c;
 }
 
