@@ -65,18 +65,18 @@ int main() {
   claim(net.features(x).data().shares_storage(net.slots), "the concatenation has copied nothing");
 
   heading("Three paths through a Conv block, one result");
-  net.train(false);
-  Tensor fused, plain, folded;
-  {
+  const auto evaluate = [&](Net& network) {
     const NoGrad guard;
-    fused = net.forward(x).data();
-    ConvBnAct::use_plain_path(true);
-    plain = net.forward(x).data();
-    ConvBnAct::use_plain_path(false);
-    fold_batch_norm(net);
-    folded = net.forward(x).data();
-    unfold_batch_norm(net);
-  }
+    return network.forward(x).data();
+  };
+  net.train(false);
+  const Tensor fused = evaluate(net);
+  ConvBnAct::use_plain_path(true);
+  const Tensor plain = evaluate(net);
+  ConvBnAct::use_plain_path(false);
+  fold_batch_norm(net);
+  const Tensor folded = evaluate(net);
+  unfold_batch_norm(net);
   claim(tour::largest_difference(fused, plain) < 1e-5, "three operations and one fused agree");
   claim(tour::largest_difference(fused, folded) < 1e-4, "so does batch norm inside the filters");
 
@@ -89,7 +89,7 @@ int main() {
   Net twin(5);
   claim(twin.load(saved).complete(), "every entry is found by its name");
   twin.train(false);
-  claim(tour::largest_difference(twin.forward(x).data(), fused) == 0, "the twin gives the same bits");
+  claim(tour::largest_difference(evaluate(twin), fused) == 0, "the twin gives the same bits");
 
   Net wider(7);
   const LoadReport report = wider.load(saved);
