@@ -74,7 +74,7 @@ Problems missing_paths(const std::string& text) {
   return problems;
 }
 
-// ---- links: [text](file#heading), from the page's own folder
+// ---- links: [text](file#heading) from the page's own folder, or [text](#heading)
 
 std::string anchor_of(std::string heading) {
   std::string anchor;
@@ -95,14 +95,14 @@ std::set<std::string> anchors_of(const fs::path& page) {
   return anchors;
 }
 
-Problems broken_links(const std::string& text, const fs::path& folder) {
+Problems broken_links(const std::string& text, const fs::path& page) {
   static const std::regex link(R"re(\]\(([^)\s]+)\))re");
   Problems problems;
   for_each_match(text, link, [&](const std::smatch& m) {
     const std::string target = m[1];
     if (target.rfind("https:", 0) == 0) return;
     const size_t hash = target.find('#');
-    const fs::path file = folder / target.substr(0, hash);
+    const fs::path file = hash == 0 ? page : page.parent_path() / target.substr(0, hash);
     if (!fs::exists(file)) return problems.push_back(target);
     if (hash != std::string::npos && anchors_of(file).count(target.substr(hash + 1)) == 0) problems.push_back(target);
   });
@@ -134,7 +134,8 @@ bool matches(const char* name, const char* pattern) {
 const std::vector<std::string>& cases_of(const std::string& program) {
   static std::map<std::string, std::vector<std::string>> known;
   const auto [it, fresh] = known.try_emplace(program);
-  const fs::path folder = kRoot / "tests" / program;
+  // Of one folder there are two programs: test_cuda_host_checked has the cases of cuda_host with every access checked.
+  const fs::path folder = kRoot / "tests" / (program == "cuda_host_checked" ? "cuda_host" : program);
   if (!fresh || !fs::exists(folder)) return it->second;
   static const std::regex test_case(R"re(TEST_CASE\("((?:[^"\\]|\\.)*)")re");
   for (const auto& e : fs::directory_iterator(folder)) {
@@ -205,12 +206,25 @@ TEST_CASE("docs/ops and docs/tour name what exists") {
       const std::string text = read(page);
       ++pages;
       check_none(missing_paths(text), page, "no such path");
-      check_none(broken_links(text, page.parent_path()), page, "broken link");
+      check_none(broken_links(text, page), page, "broken link");
       check_none(unknown_names(text), page, "not in the sources");
       check_none(missing_cases(text), page, "no such test case");
     }
   }
   CHECK(pages > 25);
+}
+
+TEST_CASE("links of all documents lead somewhere, and the commands that show a claim name a test case") {
+  std::vector<fs::path> pages = {kRoot / "README.md", kRoot / "CONTRIBUTING.md"};
+  for (const char* folder : {".", "adr"}) {
+    for (const fs::path& page : pages_in(folder)) pages.push_back(page);
+  }
+  CHECK(pages.size() > 15);
+  for (const fs::path& page : pages) {
+    const std::string text = read(page);
+    check_none(broken_links(text, page), page, "broken link");
+    check_none(missing_cases(text), page, "no such test case");
+  }
 }
 
 TEST_CASE("every op has a page") {
@@ -274,9 +288,9 @@ TEST_CASE("the tour's text shows the code of its programs") {
 TEST_CASE("the checks of the documents can fail") {
   CHECK(missing_paths("`tensor/ops/conv.h`, [x](y/tensor/none.h) and tests/ops.").empty());
   CHECK(missing_paths("`tensor/ops/no_such.h`") == Problems{"tensor/ops/no_such.h"});
-  const fs::path ops = kRoot / "docs" / "ops";
-  CHECK(broken_links("[a](conv2d.md) [b](../performance.md#winograd-cpu) [c](https://example.org/x)", ops).empty());
-  CHECK(broken_links("[a](no_such.md) [b](../performance.md#no-such-heading)", ops).size() == 2);
+  const fs::path page = kRoot / "docs" / "ops" / "conv2d.md";
+  CHECK(broken_links("[a](conv2d.md) [b](../performance.md#winograd-cpu) [c](https://example.org/x) [d](#formula)", page).empty());
+  CHECK(broken_links("[a](no_such.md) [b](../performance.md#no-such-heading) [c](#no-such-heading)", page).size() == 3);
   CHECK(unknown_names("Note [Winograd], TESSERA_CPU_BACKEND").empty());
   CHECK(unknown_names("Note [No such note], TESSERA_NO_SUCH_SWITCH").size() == 2);
   CHECK(missing_cases("`test_ops -tc=\"loss kernels,pointwise*\"`; test_cuda_host --test-case='Loss kernels*'").empty());
