@@ -1,5 +1,8 @@
 // The fast CPU backend: the reference backend with every op replaced that has a vectorised kernel. What a kernel does not handle
-// (f64, 16-bit floats, unusual layouts) falls back to the reference.
+// (f64, f16, bf16 but for the families that kernels.h and conv.h name, unusual layouts) falls back to the reference.
+//
+// To run another kernel, derive and override its method (docs/tour/06_kernels.md). Who overrides conv2d has two more ways to close:
+// packed_filter_size (0, or an order of one's own) and conv2d_with_stats (RefBackend's goes by conv2d).
 #pragma once
 
 #include "tensor/ref/ref_backend.h"

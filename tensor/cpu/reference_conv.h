@@ -11,6 +11,10 @@ class ReferenceConvBackend : public CpuBackend {
   void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) override {
     RefBackend::conv2d(x, w, y, p, epilogue);
   }
+  void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams& p, double eps, const RunningStatsView& running,
+                         void* mean, void* rstd) override {
+    RefBackend::conv2d_with_stats(x, w, y, p, eps, running, mean, rstd);
+  }
   void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) override {
     RefBackend::conv2d_backward_data(dy, w, dx, p, accumulate);
   }

@@ -4,6 +4,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/cpu/install.h"
+#include "tensor/cpu/reference_conv.h"
 #include "tests/cpu/support.h"
 
 using namespace tessera;
@@ -30,6 +31,23 @@ TEST_CASE("installed backends: reference and vectorised, the vectorised one runs
   CHECK(find_backend("ref") != nullptr);
   if (cpu::runnable_targets().empty() || std::getenv("TESSERA_CPU_BACKEND") != nullptr) return;
   CHECK(backend_for(Device::cpu()).name() == cpu::current_target());
+}
+
+TEST_CASE("--conv naive: statistics of a large result come from the plain convolution, too") {
+  struct Counting : ReferenceConvBackend {
+    void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) override {
+      ++calls;
+      ReferenceConvBackend::conv2d(x, w, y, p, epilogue);
+    }
+    int calls = 0;
+  };
+  Counting backend;
+  // 16 MiB of result: from there on the vectorised backend gathers statistics in its own kernel.
+  const Tensor x = Tensor::full({1, 512, 512, 1}, 1), w = Tensor::full({16, 1, 1, 1}, 3), y = Tensor::empty({1, 512, 512, 16});
+  const Tensor mean = Tensor::empty({16}), rstd = Tensor::empty({16});
+  backend.conv2d_with_stats(x.image(), w.filter(), y.image(), {}, 1e-3, {}, mean.raw(), rstd.raw());
+  CHECK(backend.calls == 1);
+  CHECK(mean.data<float>()[15] == 3);
 }
 
 TEST_CASE("TESSERA_CPU_BACKEND: a value that this CPU cannot run is a usage error that lists the values") {

@@ -2,7 +2,7 @@
 //
 //   1 naive          every product reads both factors from memory; caches do what they can
 //   2 shared tile    a block of 16 x 16 results shares panels of both factors: each value is read 16 times from shared memory
-//   3 register tile  a thread has 4 x 4 results: four reads from shared memory serve 8 products, not 4
+//   3 register tile  a thread has 4 x 4 results: four reads from shared memory serve 8 products, not 2
 //   4 tensor cores   16-bit factors go to the units that multiply matrices; each step waits for the panels of the next
 //   5 pipeline       the project's kernel (cuda/conv_tiled.cu): panels come by themselves, several steps ahead
 //   6 warpgroups     the same on sm_90's units that read their factors from shared memory themselves (cuda/conv_wgmma.cu)
