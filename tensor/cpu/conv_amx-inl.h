@@ -131,14 +131,6 @@ void finish_tile_rows(const RowJob<T>& j, int64_t first, int64_t count, const fl
   }
 }
 
-// Share `part` of `parts` of what `ahead` names.
-inline void fetch(const Ahead& ahead, int64_t part, int64_t parts) {
-  const int64_t end = (part + 1) * ahead.pixels / parts;
-  for (int64_t p = part * ahead.pixels / parts; p < end; ++p) {
-    for (int64_t b = 0; b < ahead.bytes; b += kLineBytes) __builtin_prefetch(ahead.p + p * ahead.pitch + b, 0, 2);
-  }
-}
-
 // Pixels beyond the last are never read: the last tile of a row starts earlier and repeats some, which are not stored twice; a row
 // shorter than a tile has tiles of its own height.
 template <class Tiles, int NV>
@@ -151,13 +143,13 @@ void run_amx_row(const RowJob<T>& j) {
   int64_t p = 0;
   const int64_t tiles = (j.pixels + kTileRows - 1) / kTileRows;
   for (; p + kDown * kTileRows <= j.pixels; p += kDown * kTileRows) {
-    fetch(j.ahead, p / kTileRows, tiles);
+    j.ahead.part(p / kTileRows, tiles).fetch();
     multiply_tiles<Tiles, kDown, NV>(j, j.a + p * j.a_step, sums);
     finish_tile_rows<NV>(j, p, kDown * kTileRows, sums);
   }
   for (; p < j.pixels; p += kTileRows) {
     const int64_t start = std::min(p, j.pixels - rows);
-    fetch(j.ahead, p / kTileRows, tiles);
+    j.ahead.part(p / kTileRows, tiles).fetch();
     multiply_tiles<Tiles, 1, NV>(j, j.a + start * j.a_step, sums);
     finish_tile_rows<NV>(j, p, std::min<int64_t>(kTileRows, j.pixels - p), sums + (p - start) * NV * kWidth);
   }

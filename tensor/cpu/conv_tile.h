@@ -31,6 +31,16 @@ inline constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(T));  
 struct Ahead {
   const char* p = nullptr;
   int64_t pixels = 0, bytes = 0, pitch = 0;  // of each pixel, and from one to the next
+
+  Ahead part(int64_t i, int64_t parts) const {
+    const int64_t begin = i * pixels / parts;
+    return {p + begin * pitch, (i + 1) * pixels / parts - begin, bytes, pitch};
+  }
+  void fetch() const {
+    for (int64_t i = 0; i < pixels; ++i) {
+      for (int64_t b = 0; b < bytes; b += kLineBytes) __builtin_prefetch(p + i * pitch + b, 0, 2);
+    }
+  }
 };
 
 // y[p, c] (+)= bias[c] + sum over r < kernel_rows, t < taps, k < run of a[p * a_step + r * a_row + t * a_tap + k] * w[r, t, k, c],

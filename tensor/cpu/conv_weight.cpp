@@ -43,14 +43,6 @@ Range share(int64_t size, int64_t parts, int64_t i, int64_t unit = 1) {
   return {std::min(size, i * units / parts * unit), std::min(size, (i + 1) * units / parts * unit)};
 }
 
-// Part `i` of `parts` of what is fetched.
-Ahead part_of(Ahead all, int64_t i, int64_t parts) {
-  const Range r = share(all.pixels, parts, i);
-  all.p += r.begin * all.pitch;
-  all.pixels = r.end - r.begin;
-  return all;
-}
-
 // Tasks are parts of the pixels x ranges of output channels x ranges of input channels (1x1 only).
 struct Partition {
   int64_t parts, outputs, inputs;
@@ -184,8 +176,8 @@ void sum_rows_in_place(const WeightGradient<float>& g, const InPlace& in, Range 
           const int64_t column = in.inner.begin * p.stride - p.pad + t;
           job.x = data<const float>(x) + ((n * x.h + first + above * p.stride) * x.w + column) * x.pitch;
           job.dw = windows.dw + ky * dw.kw * x.c + t * x.c;
-          job.x_ahead = part_of(x_ahead, ky * in.taps + t, dw.kh * in.taps);
-          job.d_ahead = part_of(d_ahead, ky * in.taps + t, dw.kh * in.taps);
+          job.x_ahead = x_ahead.part(ky * in.taps + t, dw.kh * in.taps);
+          job.d_ahead = d_ahead.part(ky * in.taps + t, dw.kh * in.taps);
           k.weight(job);
         }
       }
@@ -239,7 +231,7 @@ void sum_rows(const WeightGradient<float>& g, Range at, Range o, float* out, boo
       job.rows = r.end - r.begin;
       job.d = data<const float>(dy) + (row + r.begin) * job.d_row + o.begin;
       for (int64_t ky = 0; ky < dw.kh; ++ky) {
-        job.d_ahead = part_of(ahead_of<float>(dy, (row + r.end) * dy.w, job.rows * dy.w, o.begin, job.outputs), ky, dw.kh);
+        job.d_ahead = ahead_of<float>(dy, (row + r.end) * dy.w, job.rows * dy.w, o.begin, job.outputs).part(ky, dw.kh);
         job.x = memory + (r.begin * p.stride + ky) * row_pitch;
         job.dw = out + o.begin * job.dw_step + ky * job.run;
         k.weight(job);

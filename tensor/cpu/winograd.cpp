@@ -98,11 +98,7 @@ class Fetches {
     const auto rows = static_cast<int64_t>(rows_.size());
     const int64_t parts = rows == 0 ? 0 : jobs / rows;
     if (parts == 0 || job / parts >= rows) return {};
-    Ahead part = rows_[static_cast<size_t>(job / parts)];
-    const int64_t begin = job % parts * part.pixels / parts, end = (job % parts + 1) * part.pixels / parts;
-    part.p += begin * part.pitch;
-    part.pixels = end - begin;
-    return part;
+    return rows_[static_cast<size_t>(job / parts)].part(job % parts, parts);
   }
 
  private:
@@ -110,12 +106,6 @@ class Fetches {
   int64_t first_, end_;
   std::vector<Ahead> rows_;
 };
-
-void fetch(const Ahead& ahead) {
-  for (int64_t p = 0; p < ahead.pixels; ++p) {
-    for (int64_t b = 0; b < ahead.bytes; b += kLineBytes) __builtin_prefetch(ahead.p + p * ahead.pitch + b, 0, 2);
-  }
-}
 
 // u in the order of RowJob::w for each frequency: [frequency][group][depth][columns of the group].
 struct FilterShape {
@@ -381,7 +371,7 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
       fetches.add<T>(range, 0, kWinogradTile);
       job.pixels = last - first;
       for (int64_t f = 0; f < kFrequencies; ++f) {
-        fetch(fetches.share(f, kFrequencies));
+        fetches.share(f, kFrequencies).fetch();
         job.x = v + f * x_plane;
         job.d = d + f * d_plane;
         job.dw = sums + f * sum_plane;
