@@ -153,7 +153,7 @@ TEST_CASE("a validation on a device has the figures of the host") {
         for (const ScoredDetection& d : found) area += double(rle_area(d.mask));
       };
       int64_t pictured = 0;
-      hooks.batch_done = [&](int64_t, const Batch&, const BatchDetections& found) {
+      hooks.part_done = [&](int64_t, const Batch&, int64_t, const BatchDetections& found) {
         CHECK(found.prototypes.device() == device);
         for (const Detections& d : found.images) pictured += d.size();
       };

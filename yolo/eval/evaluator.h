@@ -43,8 +43,9 @@ struct EvaluatorHooks {
   // each is asked about its part of the batch.
   std::function<LossReport(const RawOutputs&, const Batch&)> loss;
   std::function<void(int64_t done, int64_t total)> progress;
-  // Detections of a batch in network-input pixels, with what their masks are made from; on every rank its own part.
-  std::function<void(int64_t batch_index, const Batch&, const BatchDetections&)> batch_done;
+  // Detections in network-input pixels, with what their masks are made from, of images `first` and on of a batch; part by part in
+  // order, on every rank of its own batch.
+  std::function<void(int64_t batch_index, const Batch&, int64_t first, const BatchDetections&)> part_done;
   // Every detection with its mask at original size, image by image in order (predictions.json).
   std::function<void(const std::vector<ScoredDetection>&)> detections;
   // What the pictures of precision and recall are made of; computed only for this.
