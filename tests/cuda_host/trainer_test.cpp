@@ -149,8 +149,10 @@ TEST_CASE("a validation on a device has the figures of the host") {
       Loader loader(*set, options);
       EvaluatorHooks hooks;
       double area = 0;
-      hooks.detections = [&](const std::vector<ScoredDetection>& found) {
-        for (const ScoredDetection& d : found) area += double(rle_area(d.mask));
+      hooks.detections = [&](std::span<const std::vector<ScoredDetection>> images) {
+        for (const auto& found : images) {
+          for (const ScoredDetection& d : found) area += double(rle_area(d.mask));
+        }
       };
       int64_t pictured = 0;
       hooks.part_done = [&](int64_t, const Batch&, int64_t, const BatchDetections& found) {

@@ -214,8 +214,16 @@ void join(RawOutputs& whole, RawOutputs part, int64_t first, int64_t n) {
   place(whole.prototypes, part.prototypes);
 }
 
+// An image as CocoEval takes it.
+struct CocoImageResult {
+  std::vector<CocoTruth> truths;
+  std::vector<Rle> truth_masks;
+  std::vector<CocoDetection> detections;
+  RunList detection_masks;
+};
+
 // Truth at original size straight from the polygons of the labels.
-void add_truth(CocoEval& eval, int64_t image, const ScanImage& labels) {
+void add_truths(CocoImageResult& to, const ScanImage& labels) {
   for (const LabelObject& object : labels.objects) {
     std::vector<double> xy;
     double x1 = labels.width, y1 = labels.height, x2 = 0, y2 = 0;
@@ -224,13 +232,27 @@ void add_truth(CocoEval& eval, int64_t image, const ScanImage& labels) {
       xy.insert(xy.end(), {x, y});
       x1 = std::min(x1, x), y1 = std::min(y1, y), x2 = std::max(x2, x), y2 = std::max(y2, y);
     }
-    const Rle mask = rle_from_polygon(xy, labels.height, labels.width);
-    CocoTruth truth;
-    truth.image = image;
+    const Rle& mask = to.truth_masks.emplace_back(rle_from_polygon(xy, labels.height, labels.width));
+    CocoTruth& truth = to.truths.emplace_back();
     truth.category = object.class_id;
     truth.area = double(rle_area(mask));
     truth.box = {x1, y1, x2 - x1, y2 - y1};
-    eval.add_truth(truth, &mask);
+  }
+}
+
+void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<const ScoredDetection> found) {
+  size_t bounds = 0;
+  for (const ScoredDetection& d : found) bounds += d.mask.counts.size() + 1;
+  to.detection_masks.reserve(int64_t(found.size()), bounds);
+  for (const ScoredDetection& d : found) {
+    TESSERA_CHECK(d.mask.height == labels.height && d.mask.width == labels.width, "a mask of {} x {} in an image of {} x {}",
+                  d.mask.height, d.mask.width, labels.height, labels.width);
+    CocoDetection& detection = to.detections.emplace_back();
+    detection.category = d.class_id;
+    detection.score = double(d.score);
+    detection.box = {double(d.box.x1), double(d.box.y1), double(d.box.x2) - double(d.box.x1), double(d.box.y2) - double(d.box.y1)};
+    detection.area = detection.box[2] * detection.box[3];
+    to.detection_masks.push(d.mask);
   }
 }
 
@@ -260,34 +282,20 @@ class Scorer {
     coco_.emplace(std::move(categories));
   }
 
-  void add(const ImageResult& result) {
-    const ScanImage& labels = data_.image(result.index);
-    ++images_;
-    instances_ += int64_t(labels.objects.size());
-    for (const LabelObject& o : labels.objects) {
-      ClassCount& c = counts_[o.class_id];
-      ++c.instances;
-      if (c.last_image != images_) ++c.images, c.last_image = images_;
-    }
-    if (coco_) {
-      const int64_t id = coco_->add_image(images_, labels.height, labels.width);
-      add_truth(*coco_, id, labels);
-      for (const ScoredDetection& d : result.scored) {
-        CocoDetection detection;
-        detection.image = id;
-        detection.category = d.class_id;
-        detection.score = double(d.score);
-        detection.box = {double(d.box.x1), double(d.box.y1), double(d.box.x2) - double(d.box.x1), double(d.box.y2) - double(d.box.y1)};
-        detection.area = detection.box[2] * detection.box[3];
-        coco_->add_detection(detection, &d.mask);
+  void add(std::span<const ImageResult> results) {
+    std::vector<CocoImageResult> ready(coco_ ? results.size() : 0);
+    parallel_chunks(int64_t(ready.size()), [&](int64_t i) {
+      const ScanImage& labels = data_.image(results[size_t(i)].index);
+      add_truths(ready[size_t(i)], labels);
+      add_detections(ready[size_t(i)], labels, results[size_t(i)].scored);
+    });
+    for (size_t i = 0; i < results.size(); ++i) {
+      count(data_.image(results[i].index));
+      if (coco_) {
+        add(std::move(ready[i]), data_.image(results[i].index));
+      } else {
+        add(results[i]);
       }
-      return;
-    }
-    label_classes_.insert(label_classes_.end(), result.label_classes.begin(), result.label_classes.end());
-    const Detections& d = result.detections;
-    for (size_t i = 0; i < d.scores.size(); ++i) {
-      box_.push_back({d.scores[i], d.classes[i], result.box_tp[i]});
-      mask_.push_back({d.scores[i], d.classes[i], result.mask_tp[i]});
     }
   }
 
@@ -325,6 +333,34 @@ class Scorer {
   struct ClassCount {
     int64_t images = 0, instances = 0, last_image = 0;
   };
+
+  void count(const ScanImage& labels) {
+    ++images_;
+    instances_ += int64_t(labels.objects.size());
+    for (const LabelObject& o : labels.objects) {
+      ClassCount& c = counts_[o.class_id];
+      ++c.instances;
+      if (c.last_image != images_) ++c.images, c.last_image = images_;
+    }
+  }
+  void add(CocoImageResult&& image, const ScanImage& labels) {
+    const int64_t id = coco_->add_image(images_, labels.height, labels.width);
+    for (size_t i = 0; i < image.truths.size(); ++i) {
+      image.truths[i].image = id;
+      coco_->add_truth(image.truths[i], &image.truth_masks[i]);
+    }
+    for (CocoDetection& d : image.detections) d.image = id;
+    coco_->add_detections(image.detections, std::move(image.detection_masks));
+  }
+  void add(const ImageResult& result) {
+    label_classes_.insert(label_classes_.end(), result.label_classes.begin(), result.label_classes.end());
+    const Detections& d = result.detections;
+    for (size_t i = 0; i < d.scores.size(); ++i) {
+      box_.push_back({d.scores[i], d.classes[i], result.box_tp[i]});
+      mask_.push_back({d.scores[i], d.classes[i], result.mask_tp[i]});
+    }
+  }
+
   const std::vector<std::string>& names_;
   MapStyle style_;
   const SegDataset& data_;
@@ -428,9 +464,12 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
       losses.push_back(p.loss);
     }
     if (hooks.loss) add_items(result.loss, joined(losses).items);
-    for (const ImageResult& r : gathered(std::move(images_done), ranks)) {
-      scorer.add(r);
-      if (hooks.detections) hooks.detections(r.scored);
+    std::vector<ImageResult> scored = gathered(std::move(images_done), ranks);
+    scorer.add(scored);
+    if (hooks.detections) {
+      std::vector<std::vector<ScoredDetection>> detections;
+      for (ImageResult& r : scored) detections.push_back(std::move(r.scored));
+      hooks.detections(detections);
     }
     evaluate += ms_since(t5);
     if (hooks.progress) hooks.progress(done, data.size());

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,8 +47,8 @@ struct EvaluatorHooks {
   // Detections in network-input pixels, with what their masks are made from, of images `first` and on of a batch; part by part in
   // order, on every rank of its own batch.
   std::function<void(int64_t batch_index, const Batch&, int64_t first, const BatchDetections&)> part_done;
-  // Every detection with its mask at original size, image by image in order (predictions.json).
-  std::function<void(const std::vector<ScoredDetection>&)> detections;
+  // Every detection with its mask at original size (predictions.json): the images of a batch in order, batch by batch.
+  std::function<void(std::span<const std::vector<ScoredDetection>> images)> detections;
   // What the pictures of precision and recall are made of; computed only for this.
   std::function<void(const DetectionCurves& box, const DetectionCurves& mask)> curves;
   std::function<bool()> stop;  // true: leave after this batch
