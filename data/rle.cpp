@@ -193,6 +193,7 @@ Rle rle_encode(const uint32_t* words, const PixelBox& where, int height, int wid
   for (int y = 0; y <= rows; ++y) {  // the row behind the last closes what is open
     const uint32_t* above = y == 0 ? zeros.data() : words + (y - 1) * row_words;
     const uint32_t* row = y == rows ? zeros.data() : words + y * row_words;
+    if (std::memcmp(above, row, size_t(row_words) * sizeof(uint32_t)) == 0) continue;
     for (int64_t w = 0; w < row_words; ++w) {
       for (uint32_t differ = above[w] ^ row[w]; differ != 0; differ &= differ - 1) {
         const uint32_t x = uint32_t(w) * kBitsOfWord + uint32_t(std::countr_zero(differ));

@@ -141,6 +141,7 @@ struct CellSpan {
 // What the kernel needs of one row of cells of a mask: the logits, by column of the slice, and how they bear on each word.
 struct Row {
   std::vector<float> logits;
+  Pixels all;  // of all words; kSome: as `words` say
   std::vector<Pixels> words;
 };
 
@@ -210,7 +211,7 @@ void set_logits(const Mask& m, const Group& g, int y, float* logits) {
     }
   }
   std::fill(logits + m.first_cell, logits + from, 0.0f);
-  std::fill(logits + to, logits + m.end_cell, 0.0f);
+  std::fill(logits + to, logits + hwy::RoundUpTo(size_t(m.end_cell), kLanes), 0.0f);
 }
 
 void set_words(const Mask& m, Row& row) {
@@ -218,12 +219,17 @@ void set_words(const Mask& m, Row& row) {
   const size_t bytes = size_t(m.end_cell + kWord) / 8 + 8;
   if (bits.above.size() < bytes) bits.above.resize(bytes), bits.sure.resize(bytes);
   const F32 f;
+  uint32_t any = 0;
   for (int x = m.first_cell / int(kLanes) * int(kLanes); x < m.end_cell; x += int(kLanes)) {
     const V v = load(row.logits.data() + x);
     const M above = hn::Gt(v, hn::Zero(f)), sure = hn::And(hn::Ge(v, splat(kSurelyAbove)), hn::Le(v, splat(kSurelyFinite)));
     hn::StoreMaskBits(f, above, bits.above.data() + x / 8);
     hn::StoreMaskBits(f, sure, bits.sure.data() + x / 8);
+    any |= bits_of(above);
   }
+  row.all = kNone;
+  if (any == 0) return;
+  row.all = kAll;
   for (size_t w = 0; w < m.spans.size(); ++w) {
     const CellSpan& span = m.spans[w];
     Pixels pixels = kSome;
@@ -232,6 +238,7 @@ void set_words(const Mask& m, Row& row) {
       if (span.of(bits.sure) == span.all) pixels = kAll;
     }
     row.words[w] = pixels;
+    if (pixels != kAll) row.all = kSome;
   }
 }
 
@@ -256,8 +263,14 @@ HWY_INLINE V horizontal(const BilinearAxis& ax, size_t x, const float* logits) {
 void enlarge(const Mask& m, int y0, int y1, const Row& upper, const Row& lower) {
   const int64_t row_words = m.row_words();
   uint32_t* to = m.row(y0);
+  if (upper.all == lower.all && upper.all != kSome) {
+    std::memset(to, upper.all == kAll ? 0xFF : 0, size_t((y1 - y0) * row_words) * sizeof(uint32_t));
+    for (int y = 1; upper.all == kAll && y <= y1 - y0; ++y) to[y * row_words - 1] = m.used(row_words - 1);
+    return;
+  }
+  const auto pixels_of = [](const Row& row, int64_t w) { return row.all == kSome ? row.words[size_t(w)] : row.all; };
   for (int64_t w = 0; w < row_words; ++w, ++to) {
-    const Pixels pixels = upper.words[size_t(w)] == lower.words[size_t(w)] ? upper.words[size_t(w)] : kSome;
+    const Pixels pixels = pixels_of(upper, w) == pixels_of(lower, w) ? pixels_of(upper, w) : kSome;
     const uint32_t used = m.used(w);
     if (pixels != kSome) {
       const uint32_t word = pixels == kAll ? used : 0;
