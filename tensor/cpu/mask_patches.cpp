@@ -1,10 +1,15 @@
 // Pixels of masks on the host. The masks of a group go through the prototypes of their image together, row by row: a row is read
 // from memory once for all of them, and of each mask no more than the logits of two rows are kept. Where four cells around pixels
 // agree, so do the pixels (`Row`): words of bits between contours are filled without arithmetic.
+//
+// Only signs are asked for. So logits are summed with fused multiply-adds, half the instructions of the definition, and a pixel that
+// rounding may have decided is computed again as defined (Note [Doubt]).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/mask_patches.cpp"
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "tensor/base/parallel.h"
@@ -30,6 +35,11 @@ static_assert(kWord % int(kLanes) == 0);
 constexpr float kSurelyAbove = 1e-30f, kSurelyFinite = 1e30f;
 enum Pixels : uint8_t { kNone, kAll, kSome };  // of a word above 0
 
+// Note [Doubt]: with S = sum of |coefficients| times the largest |prototype|, the definition's logit and the fused one are each within
+// 40 roundings of the true sum, less than 2^-18 S together, and the weights of a pixel, which sum to 1, add 8 roundings more. A value
+// that lies further from 0 than this has the definition's sign; the last term stands for what is lost below the normal floats.
+constexpr float kDoubtOfSum = 0x1p-16f, kDoubt = 1e-35f;
+
 HWY_INLINE uint32_t bits_of(M mask) {
 #if HWY_TARGET <= HWY_AVX3
   return mask.raw;
@@ -48,22 +58,31 @@ class Cells {
   void set(const ImageView& p, int64_t image, int y, int begin, int end) {
     if (y == y_) return;
     y_ = y, begin_ = begin;
-    pitch_ = (end - begin + int(kLanes) - 1) / int(kLanes) * int(kLanes) + int(kLanes);  // a vector from any column on is inside
-    channels_.resize(size_t(p.c * pitch_));
+    largest_ = zeros_ = hn::Zero(F32());
+    pitch_ = ((end - begin + int(kLanes) - 1) / int(kLanes) | 1) * int(kLanes);  // odd: channels do not meet in few sets of the cache
+    channels_.resize(size_t(p.c * pitch_) + kLanes);
+    aligned_ = reinterpret_cast<float*>(hwy::RoundUpTo(reinterpret_cast<uintptr_t>(channels_.data()), kLanes * sizeof(float)));
     const float* const cells = data<float>(p) + ((image * p.h + y) * p.w + begin) * p.pitch;
     for (int x = 0; x < end - begin; x += int(kLanes)) {
       const float* cell[kLanes];
       for (int i = 0; i < int(kLanes); ++i) cell[i] = cells + std::min(x + i, end - begin - 1) * p.pitch;
-      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, channels_.data() + c * pitch_ + x);
+      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, aligned_ + c * pitch_ + x);
     }
+    const bool finite = hn::AllTrue(F32(), hn::Eq(zeros_, hn::Zero(F32())));
+    largest_of_row_ = finite ? hn::GetLane(hn::MaxOfLanes(F32(), largest_)) : std::numeric_limits<float>::infinity();
   }
-  // Logits of the n cells from column `first` on; up to kLanes - 1 values behind them are written too.
+  // Of the magnitudes of the row; infinite when one of them is no number.
+  float largest() const { return largest_of_row_; }
+  // Logits of the n cells from column `first` on, as defined or fused; up to kLanes - 1 values before and behind them are written too.
+  template <bool defined>
   void logits(const float* k, int channels, int first, int n, float* out) const {
-    const float* const cells = channels_.data() + first - begin_;
+    const int before = (first - begin_) % int(kLanes);
+    const float* const cells = aligned_ + first - begin_ - before;
+    out -= before, n += before;
     int x = 0;
-    for (; x + 4 * int(kLanes) <= n; x += 4 * int(kLanes)) logits_at<4>(k, channels, cells + x, out + x);
-    for (; x + 2 * int(kLanes) <= n; x += 2 * int(kLanes)) logits_at<2>(k, channels, cells + x, out + x);
-    for (; x < n; x += int(kLanes)) logits_at<1>(k, channels, cells + x, out + x);
+    for (; x + 4 * int(kLanes) <= n; x += 4 * int(kLanes)) logits_at<4, defined>(k, channels, cells + x, out + x);
+    for (; x + 2 * int(kLanes) <= n; x += 2 * int(kLanes)) logits_at<2, defined>(k, channels, cells + x, out + x);
+    for (; x < n; x += int(kLanes)) logits_at<1, defined>(k, channels, cells + x, out + x);
   }
 
  private:
@@ -78,11 +97,15 @@ class Cells {
     }
   }
   // Channels c to c + 3 of kLanes cells, as squares of four.
-  void four_channels(const float* const* cell, int64_t c, float* to) const {
+  void four_channels(const float* const* cell, int64_t c, float* to) {
     const F32 f;
     const hn::RepartitionToWide<F32> pairs;
     V rows[4];  // cells i, i + 4, ... in row i
-    for (int i = 0; i < 4; ++i) rows[i] = four_of_each<int(kLanes)>(cell + i, c);
+    for (int i = 0; i < 4; ++i) {
+      rows[i] = four_of_each<int(kLanes)>(cell + i, c);
+      largest_ = hn::Max(largest_, hn::Abs(rows[i]));
+      zeros_ = hn::MulAdd(rows[i], hn::Zero(f), zeros_);
+    }
     const auto pair = [&](V v) HWY_ATTR { return hn::BitCast(pairs, v); };
     const auto low01 = pair(hn::InterleaveLower(f, rows[0], rows[1])), high01 = pair(hn::InterleaveUpper(f, rows[0], rows[1]));
     const auto low23 = pair(hn::InterleaveLower(f, rows[2], rows[3])), high23 = pair(hn::InterleaveUpper(f, rows[2], rows[3]));
@@ -92,9 +115,38 @@ class Cells {
     hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, high01, high23)), f, to + 3 * pitch_);
   }
 
-  // Of n vectors of cells. A sum that begins with its first product instead of 0 differs in the sign of a zero only.
-  template <int n>
+  // Of n vectors of cells.
+  template <int n, bool defined>
   void logits_at(const float* k, int channels, const float* cells, float* out) const {
+    if constexpr (defined) {
+      defined_logits<n>(k, channels, cells, out);
+    } else {
+      fused_logits<n>(k, channels, cells, out);
+    }
+  }
+  // In several sums, or each would wait for the one before.
+  template <int n>
+  void fused_logits(const float* k, int channels, const float* cells, float* out) const {
+    constexpr int kSums = 8 / n;
+    V sums[kSums][n];
+    for (auto& s : sums) {
+      for (V& v : s) v = hn::Zero(F32());
+    }
+    for (int c = 0; c < channels; c += kSums) {
+      for (int s = 0; s < kSums; ++s) {
+        const V weight = splat(k[c + s]);
+        const float* const from = cells + (c + s) * pitch_;
+        for (int v = 0; v < n; ++v) sums[s][v] = hn::MulAdd(weight, load(from + v * int(kLanes)), sums[s][v]);
+      }
+    }
+    for (int v = 0; v < n; ++v) {
+      for (int s = 1; s < kSums; ++s) sums[0][v] = hn::Add(sums[0][v], sums[s][v]);
+      hn::StoreU(sums[0][v], F32(), out + v * int(kLanes));
+    }
+  }
+  // A sum that begins with its first product instead of 0 differs in the sign of a zero only.
+  template <int n>
+  void defined_logits(const float* k, int channels, const float* cells, float* out) const {
     struct Sums {
       V of[n];
     };
@@ -119,6 +171,9 @@ class Cells {
 
   int y_ = -1, begin_ = 0, pitch_ = 0;
   std::vector<float> channels_;
+  float* aligned_ = nullptr;  // in channels_
+  V largest_, zeros_;         // the second: sums of 0 times the values, no numbers once one of them was infinite or none
+  float largest_of_row_ = 0;
 };
 
 // A bit for each column of the slice, and those of them that a word of the target takes.
@@ -138,9 +193,13 @@ struct CellSpan {
   }
 };
 
-// What the kernel needs of one row of cells of a mask: the logits, by column of the slice, and how they bear on each word.
+// What the kernel needs of one row of cells of a mask: the logits and how they bear on each word.
 struct Row {
-  std::vector<float> logits;
+  std::vector<float> memory;  // with a vector's room before the first column
+  int from, to;               // columns inside of the crop; the others are 0
+  float doubt;                // a logit no further from 0 may have another sign than the definition's; 0: they are as defined
+  float* logits() { return memory.data() + kWord; }  // by column of the slice
+  const float* logits() const { return memory.data() + kWord; }
   Pixels all;  // of all words; kSome: as `words` say
   std::vector<Pixels> words;
 };
@@ -149,6 +208,7 @@ struct Row {
 struct Mask {
   const MaskItem* item;
   const float* k;
+  float sum;  // of the magnitudes of k
   uint32_t* words;
   const BilinearAxis *ax, *ay;  // of the whole target and a word more; null: it has the size of the slice
   int first_row, end_row;       // of the slice, that are needed
@@ -181,7 +241,7 @@ void begin(Mask& m, const MaskItem& item, const BilinearAxis* ax, const Bilinear
     m.first_cell = ax->i0[size_t(w.x0)], m.end_cell = ax->i1[size_t(w.x1) - 1] + 1;
   }
   for (Row& r : m.rows) {
-    r.logits.assign(size_t(item.slice.width() + kWord), 0.0f);
+    r.memory.assign(size_t(item.slice.width() + 2 * kWord), 0.0f);
     r.words.resize(size_t(m.row_words()));
   }
 }
@@ -193,25 +253,33 @@ struct Group {
   int begin, end;  // columns of the prototypes that its masks need
 };
 
-void set_logits(const Mask& m, const Group& g, int y, float* logits) {
+void set_logits(const Mask& m, const Group& g, int y, Row& r) {
   const MaskItem& item = *m.item;
+  float* const logits = r.logits();
   const int left = item.slice.x0;
   const bool inside = y + item.slice.y0 >= item.crop.y0 && y + item.slice.y0 < item.crop.y1;
   const int from = inside ? std::clamp(item.crop.x0 - left, m.first_cell, m.end_cell) : m.end_cell;
   const int to = std::clamp(item.crop.x1 - left, from, m.end_cell);
+  r.from = from, r.to = to, r.doubt = 0;
   if (from < to) {
     const ImageView& p = g.prototypes;
     const int row = y + item.slice.y0;
     if (p.c % 8 == 0) {
       g.cells.set(p, item.image, row, g.begin, g.end);
-      g.cells.logits(m.k, int(p.c), from + left, to - from, logits + from);
+      const float sum = m.sum * g.cells.largest();
+      if (std::isfinite(sum)) {
+        r.doubt = sum > 0 ? kDoubtOfSum * sum + kDoubt : 0;
+        g.cells.logits<false>(m.k, int(p.c), from + left, to - from, logits + from);
+      } else {
+        g.cells.logits<true>(m.k, int(p.c), from + left, to - from, logits + from);
+      }
     } else {
       const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + left) * p.pitch;
       for (int x = from; x < to; ++x) logits[x] = detect_math::mask_logit(m.k, cells + x * p.pitch, int(p.c));
     }
   }
   std::fill(logits + m.first_cell, logits + from, 0.0f);
-  std::fill(logits + to, logits + hwy::RoundUpTo(size_t(m.end_cell), kLanes), 0.0f);
+  std::fill(logits + to, logits + m.end_cell, 0.0f);
 }
 
 void set_words(const Mask& m, Row& row) {
@@ -221,8 +289,11 @@ void set_words(const Mask& m, Row& row) {
   const F32 f;
   uint32_t any = 0;
   for (int x = m.first_cell / int(kLanes) * int(kLanes); x < m.end_cell; x += int(kLanes)) {
-    const V v = load(row.logits.data() + x);
-    const M above = hn::Gt(v, hn::Zero(f)), sure = hn::And(hn::Ge(v, splat(kSurelyAbove)), hn::Le(v, splat(kSurelyFinite)));
+    const V v = load(row.logits() + x);
+    const auto before = [&](int end) HWY_ATTR { return first(size_t(std::clamp(end - x, 0, int(kLanes)))); };
+    const M inside = hn::AndNot(before(row.from), before(row.to)), below = hn::Lt(v, splat(-row.doubt));
+    const M above = hn::AndNot(below, inside);  // may be
+    const M sure = hn::And(hn::Ge(v, splat(std::max(row.doubt, kSurelyAbove))), hn::Le(v, splat(kSurelyFinite)));
     hn::StoreMaskBits(f, above, bits.above.data() + x / 8);
     hn::StoreMaskBits(f, sure, bits.sure.data() + x / 8);
     any |= bits_of(above);
@@ -259,8 +330,48 @@ HWY_INLINE V horizontal(const BilinearAxis& ax, size_t x, const float* logits) {
   return hn::Add(hn::Mul(load(ax.w0.data() + x), a), hn::Mul(load(ax.w1.data() + x), b));
 }
 
+// Logits as defined of the cells that word w takes from row y, by column of the slice.
+const float* defined_logits(const Mask& m, const Group& g, int y, int64_t w, std::vector<float>& memory) {
+  const MaskItem& item = *m.item;
+  const ImageView& p = g.prototypes;
+  const int x0 = item.where.x0 + int(w) * kWord, x1 = std::min(x0 + kWord, item.where.x1);
+  const int begin = m.ax == nullptr ? x0 : m.ax->i0[size_t(x0)], end = m.ax == nullptr ? x1 : m.ax->i1[size_t(x1) - 1] + 1;
+  const int row = y + item.slice.y0;
+  const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + item.slice.x0) * p.pitch;
+  memory.resize(size_t(item.slice.width() + kWord));
+  for (int x = begin; x < end; ++x) {
+    const int column = x + item.slice.x0;
+    const bool inside = row >= item.crop.y0 && row < item.crop.y1 && column >= item.crop.x0 && column < item.crop.x1;
+    memory[size_t(x)] = inside ? detect_math::mask_logit(m.k, cells + x * p.pitch, int(p.c)) : 0;
+  }
+  return memory.data();
+}
+
+// Word w of rows [y0, y1) of the target from the logits of two rows of cells. Returns the bits that are in doubt.
+uint32_t enlarge_word(const Mask& m, int64_t w, int y0, int y1, const float* upper, const float* lower, float doubt) {
+  V above[kVectors], below[kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    const size_t x = size_t(m.item->where.x0 + int(w) * kWord + v * int(kLanes));
+    above[v] = horizontal(*m.ax, x, upper);
+    below[v] = horizontal(*m.ax, x, lower);
+  }
+  const uint32_t used = m.used(w);
+  uint32_t doubtful = 0;
+  for (int y = y0; y < y1; ++y) {
+    const V w0 = splat(m.ay->w0[size_t(y)]), w1 = splat(m.ay->w1[size_t(y)]);
+    uint32_t word = 0;
+    for (int v = 0; v < kVectors; ++v) {
+      const V value = hn::Add(hn::Mul(w0, above[v]), hn::Mul(w1, below[v]));
+      word |= bits_of(hn::Gt(value, hn::Zero(F32()))) << (v * int(kLanes));
+      doubtful |= bits_of(hn::Le(hn::Abs(value), splat(doubt))) << (v * int(kLanes));
+    }
+    m.row(y)[w] = word & used;
+  }
+  return doubtful & used;
+}
+
 // Rows [y0, y1) of the target, which lie between the same two rows of cells.
-void enlarge(const Mask& m, int y0, int y1, const Row& upper, const Row& lower) {
+void enlarge(const Mask& m, const Group& g, int y0, int y1, const Row& upper, const Row& lower) {
   const int64_t row_words = m.row_words();
   uint32_t* to = m.row(y0);
   if (upper.all == lower.all && upper.all != kSome) {
@@ -277,47 +388,46 @@ void enlarge(const Mask& m, int y0, int y1, const Row& upper, const Row& lower) 
       for (int y = 0; y < y1 - y0; ++y) to[y * row_words] = word;
       continue;
     }
-    V above[kVectors], below[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      const size_t x = size_t(m.item->where.x0 + int(w) * kWord + v * int(kLanes));
-      above[v] = horizontal(*m.ax, x, upper.logits.data());
-      below[v] = horizontal(*m.ax, x, lower.logits.data());
-    }
-    for (int y = y0; y < y1; ++y) {
-      const V w0 = splat(m.ay->w0[size_t(y)]), w1 = splat(m.ay->w1[size_t(y)]);
-      uint32_t word = 0;
-      for (int v = 0; v < kVectors; ++v) {
-        const M set = hn::Gt(hn::Add(hn::Mul(w0, above[v]), hn::Mul(w1, below[v])), hn::Zero(F32()));
-        word |= bits_of(set) << (v * int(kLanes));
-      }
-      to[(y - y0) * row_words] = word & used;
-    }
+    const float doubt = std::max(upper.doubt, lower.doubt);
+    if (enlarge_word(m, w, y0, y1, upper.logits(), lower.logits(), doubt) == 0 || doubt == 0) continue;
+    thread_local std::vector<float> memory[2];
+    const float* const defined_upper = defined_logits(m, g, m.ay->i0[size_t(y0)], w, memory[0]);
+    enlarge_word(m, w, y0, y1, defined_upper, defined_logits(m, g, m.ay->i1[size_t(y0)], w, memory[1]), 0);
   }
+}
+
+// Word w of a target that has the size of the slice, from a row of cells. Returns the bits that are in doubt.
+uint32_t take_word(const Mask& m, int64_t w, int y, const float* logits, float doubt) {
+  uint32_t word = 0, doubtful = 0;
+  for (int v = 0; v < kVectors; ++v) {
+    const V value = load(logits + m.item->where.x0 + w * kWord + v * int(kLanes));
+    word |= bits_of(hn::Gt(value, hn::Zero(F32()))) << (v * int(kLanes));
+    doubtful |= bits_of(hn::Le(hn::Abs(value), splat(doubt))) << (v * int(kLanes));
+  }
+  m.row(y)[w] = word & m.used(w);
+  return doubtful & m.used(w);
 }
 
 // Takes row y of the slice.
 void take_row(Mask& m, const Group& g, int y) {
   Row& row = m.rows[y % 2];
   if (m.ax == nullptr) {
-    set_logits(m, g, y, row.logits.data());
+    set_logits(m, g, y, row);
     for (int64_t w = 0; w < m.row_words(); ++w) {
-      uint32_t word = 0;
-      for (int v = 0; v < kVectors; ++v) {
-        const V logits = load(row.logits.data() + m.item->where.x0 + w * kWord + v * int(kLanes));
-        word |= bits_of(hn::Gt(logits, hn::Zero(F32()))) << (v * int(kLanes));
-      }
-      m.row(y)[w] = word & m.used(w);
+      if (take_word(m, w, y, row.logits(), row.doubt) == 0 || row.doubt == 0) continue;
+      thread_local std::vector<float> memory;
+      take_word(m, w, y, defined_logits(m, g, y, w, memory), 0);
     }
     return;
   }
   if (y < m.ay->i0[size_t(m.next)]) return;  // of a target that is smaller: between two of its rows
-  set_logits(m, g, y, row.logits.data());
+  set_logits(m, g, y, row);
   set_words(m, row);
   while (m.next < m.item->where.y1 && m.ay->i1[size_t(m.next)] == y) {
     const int upper = m.ay->i0[size_t(m.next)];
     int end = m.next + 1;
     while (end < m.item->where.y1 && m.ay->i0[size_t(end)] == upper && m.ay->i1[size_t(end)] == y) ++end;
-    enlarge(m, m.next, end, m.rows[upper % 2], row);
+    enlarge(m, g, m.next, end, m.rows[upper % 2], row);
     m.next = end;
   }
 }
@@ -359,6 +469,8 @@ void masks_of_group(const ImageView& p, const RowsView& coefficients, std::span<
     if (item.words() == 0) continue;
     Mask& m = masks[n++];
     m.k = data<float>(coefficients) + item.row * coefficients.pitch;
+    m.sum = 0;
+    for (int64_t c = 0; c < p.c; ++c) m.sum += std::abs(m.k[c]);
     m.words = words + item.offset;
     const int64_t h = item.slice.height(), w = item.slice.width();
     const bool same = h == item.height && w == item.width;
