@@ -1,6 +1,6 @@
-// Pixels of masks on the host. The masks of a group go through the prototypes of their image together, row by row: a row is read
-// from memory once for all of them, and of each mask no more than the logits of two rows are kept. Where four cells around pixels
-// agree, so do the pixels (`Row`): words of bits between contours are filled without arithmetic.
+// Pixels of masks on the host. Rows of prototypes are turned by channel, once for all masks of an image. The masks of a group go
+// through them together: a row is fetched once for all of them, and of each mask no more than the logits of two rows are kept. Where
+// four cells around pixels agree, so do the pixels (`Row`): words of bits between contours are filled without arithmetic.
 //
 // Only signs are asked for. So logits are summed with fused multiply-adds, half the instructions of the definition, and a pixel that
 // rounding may have decided is computed again as defined (Note [Doubt]).
@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "tensor/base/parallel.h"
@@ -25,7 +27,7 @@ namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kMasksAtOnce = 48;
+constexpr int64_t kMasksAtOnce = 48, kWordsAtOnce = int64_t{1} << 20;  // of a group
 constexpr int kWord = kBitsOfWord, kVectors = kWord / int(kLanes);
 static_assert(kWord % int(kLanes) == 0);
 
@@ -48,17 +50,14 @@ HWY_INLINE uint32_t bits_of(M mask) {
 #endif
 }
 
-// Cells of a row of prototypes, a channel after the other: every mask of a group takes its logits from them, a vector of cells at a
-// time, with the partial sums of LogitSum in registers.
+// Cells of a row of prototypes, a channel after the other: every mask takes its logits from them, a vector of cells at a time, with
+// the partial sums of LogitSum in registers.
 class Cells {
  public:
-  // The next row that is asked for belongs to other prototypes or other columns.
-  void clear() { y_ = -1; }
-  // Takes the columns [begin, end) of row y unless they are there.
+  // Takes the columns [begin, end) of row y.
   void set(const ImageView& p, int64_t image, int y, int begin, int end) {
-    if (y == y_) return;
-    y_ = y, begin_ = begin;
-    largest_ = zeros_ = hn::Zero(F32());
+    begin_ = begin;
+    Seen seen{hn::Zero(F32()), hn::Zero(F32())};
     pitch_ = ((end - begin + int(kLanes) - 1) / int(kLanes) | 1) * int(kLanes);  // odd: channels do not meet in few sets of the cache
     channels_.resize(size_t(p.c * pitch_) + kLanes);
     aligned_ = reinterpret_cast<float*>(hwy::RoundUpTo(reinterpret_cast<uintptr_t>(channels_.data()), kLanes * sizeof(float)));
@@ -66,13 +65,13 @@ class Cells {
     for (int x = 0; x < end - begin; x += int(kLanes)) {
       const float* cell[kLanes];
       for (int i = 0; i < int(kLanes); ++i) cell[i] = cells + std::min(x + i, end - begin - 1) * p.pitch;
-      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, aligned_ + c * pitch_ + x);
+      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, aligned_ + c * pitch_ + x, seen);
     }
-    const bool finite = hn::AllTrue(F32(), hn::Eq(zeros_, hn::Zero(F32())));
-    largest_of_row_ = finite ? hn::GetLane(hn::MaxOfLanes(F32(), largest_)) : std::numeric_limits<float>::infinity();
+    const bool finite = hn::AllTrue(F32(), hn::Eq(seen.zeros, hn::Zero(F32())));
+    largest_ = finite ? hn::GetLane(hn::MaxOfLanes(F32(), seen.largest)) : std::numeric_limits<float>::infinity();
   }
   // Of the magnitudes of the row; infinite when one of them is no number.
-  float largest() const { return largest_of_row_; }
+  float largest() const { return largest_; }
   // Logits of the n cells from column `first` on, as defined or fused; up to kLanes - 1 values before and behind them are written too.
   template <bool defined>
   void logits(const float* k, int channels, int first, int n, float* out) const {
@@ -86,6 +85,11 @@ class Cells {
   }
 
  private:
+  struct Seen {
+    V largest;
+    V zeros;  // sums of 0 times the values: no numbers once one of them was infinite or none
+  };
+
   // Channels c to c + 3 of every fourth cell.
   template <int n>
   static HWY_INLINE auto four_of_each(const float* const* cell, int64_t c) {
@@ -97,14 +101,14 @@ class Cells {
     }
   }
   // Channels c to c + 3 of kLanes cells, as squares of four.
-  void four_channels(const float* const* cell, int64_t c, float* to) {
+  void four_channels(const float* const* cell, int64_t c, float* to, Seen& seen) const {
     const F32 f;
     const hn::RepartitionToWide<F32> pairs;
     V rows[4];  // cells i, i + 4, ... in row i
     for (int i = 0; i < 4; ++i) {
       rows[i] = four_of_each<int(kLanes)>(cell + i, c);
-      largest_ = hn::Max(largest_, hn::Abs(rows[i]));
-      zeros_ = hn::MulAdd(rows[i], hn::Zero(f), zeros_);
+      seen.largest = hn::Max(seen.largest, hn::Abs(rows[i]));
+      seen.zeros = hn::MulAdd(rows[i], hn::Zero(f), seen.zeros);
     }
     const auto pair = [&](V v) HWY_ATTR { return hn::BitCast(pairs, v); };
     const auto low01 = pair(hn::InterleaveLower(f, rows[0], rows[1])), high01 = pair(hn::InterleaveUpper(f, rows[0], rows[1]));
@@ -169,11 +173,10 @@ class Cells {
     for (int v = 0; v < n; ++v) hn::StoreU(sum.of[v], F32(), out + v * int(kLanes));
   }
 
-  int y_ = -1, begin_ = 0, pitch_ = 0;
+  int begin_ = 0, pitch_ = 0;
   std::vector<float> channels_;
   float* aligned_ = nullptr;  // in channels_
-  V largest_, zeros_;         // the second: sums of 0 times the values, no numbers once one of them was infinite or none
-  float largest_of_row_ = 0;
+  float largest_ = 0;
 };
 
 // A bit for each column of the slice, and those of them that a word of the target takes.
@@ -246,14 +249,15 @@ void begin(Mask& m, const MaskItem& item, const BilinearAxis* ax, const Bilinear
   }
 }
 
-// What the masks of a group have in common.
-struct Group {
+// What the masks of an image have in common.
+struct ImageCells {
   const ImageView& prototypes;
-  Cells& cells;
-  int begin, end;  // columns of the prototypes that its masks need
+  int64_t image;
+  int begin = 0, end = 0, first_row = 0, end_row = 0;  // columns and rows of the prototypes that its masks need
+  Cells* rows = nullptr;                               // from first_row on
 };
 
-void set_logits(const Mask& m, const Group& g, int y, Row& r) {
+void set_logits(const Mask& m, const ImageCells& g, int y, Row& r) {
   const MaskItem& item = *m.item;
   float* const logits = r.logits();
   const int left = item.slice.x0;
@@ -265,13 +269,13 @@ void set_logits(const Mask& m, const Group& g, int y, Row& r) {
     const ImageView& p = g.prototypes;
     const int row = y + item.slice.y0;
     if (p.c % 8 == 0) {
-      g.cells.set(p, item.image, row, g.begin, g.end);
-      const float sum = m.sum * g.cells.largest();
+      const Cells& cells = g.rows[row - g.first_row];
+      const float sum = m.sum * cells.largest();
       if (std::isfinite(sum)) {
         r.doubt = sum > 0 ? kDoubtOfSum * sum + kDoubt : 0;
-        g.cells.logits<false>(m.k, int(p.c), from + left, to - from, logits + from);
+        cells.logits<false>(m.k, int(p.c), from + left, to - from, logits + from);
       } else {
-        g.cells.logits<true>(m.k, int(p.c), from + left, to - from, logits + from);
+        cells.logits<true>(m.k, int(p.c), from + left, to - from, logits + from);
       }
     } else {
       const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + left) * p.pitch;
@@ -331,7 +335,7 @@ HWY_INLINE V horizontal(const BilinearAxis& ax, size_t x, const float* logits) {
 }
 
 // Logits as defined of the cells that word w takes from row y, by column of the slice.
-const float* defined_logits(const Mask& m, const Group& g, int y, int64_t w, std::vector<float>& memory) {
+const float* defined_logits(const Mask& m, const ImageCells& g, int y, int64_t w, std::vector<float>& memory) {
   const MaskItem& item = *m.item;
   const ImageView& p = g.prototypes;
   const int x0 = item.where.x0 + int(w) * kWord, x1 = std::min(x0 + kWord, item.where.x1);
@@ -371,7 +375,7 @@ uint32_t enlarge_word(const Mask& m, int64_t w, int y0, int y1, const float* upp
 }
 
 // Rows [y0, y1) of the target, which lie between the same two rows of cells.
-void enlarge(const Mask& m, const Group& g, int y0, int y1, const Row& upper, const Row& lower) {
+void enlarge(const Mask& m, const ImageCells& g, int y0, int y1, const Row& upper, const Row& lower) {
   const int64_t row_words = m.row_words();
   uint32_t* to = m.row(y0);
   if (upper.all == lower.all && upper.all != kSome) {
@@ -409,7 +413,7 @@ uint32_t take_word(const Mask& m, int64_t w, int y, const float* logits, float d
 }
 
 // Takes row y of the slice.
-void take_row(Mask& m, const Group& g, int y) {
+void take_row(Mask& m, const ImageCells& g, int y) {
   Row& row = m.rows[y % 2];
   if (m.ax == nullptr) {
     set_logits(m, g, y, row);
@@ -455,48 +459,118 @@ class Axes {
   size_t used_ = 0;
 };
 
-// Items of one image.
-void masks_of_group(const ImageView& p, const RowsView& coefficients, std::span<const MaskItem> items, uint32_t* words) {
+// Items of one image, whose words begin at words + offset; without words, they are handed to take(index among the items, its words).
+void masks_of_group(const ImageCells& g, const RowsView& coefficients, std::span<const MaskItem> items, uint32_t* words,
+                    const std::function<void(size_t i, const uint32_t* words)>& take) {
   thread_local Mask masks[kMasksAtOnce];
   thread_local Axes axes;
-  thread_local Cells cells;
+  thread_local std::vector<uint32_t> memory;
   axes.clear();
-  cells.clear();
-  Group group{p, cells, int(p.w), 0};
+  if (words == nullptr) {
+    int64_t needed = 0;
+    for (const MaskItem& item : items) needed += item.words();
+    if (int64_t(memory.size()) < needed) memory.resize(size_t(needed));
+  }
+  int64_t used = 0;
   size_t n = 0;
-  int64_t first = p.h, end = 0;  // rows of the prototypes
+  int first = g.end_row, end = 0;  // rows of the prototypes
   for (const MaskItem& item : items) {
     if (item.words() == 0) continue;
     Mask& m = masks[n++];
     m.k = data<float>(coefficients) + item.row * coefficients.pitch;
     m.sum = 0;
-    for (int64_t c = 0; c < p.c; ++c) m.sum += std::abs(m.k[c]);
-    m.words = words + item.offset;
-    const int64_t h = item.slice.height(), w = item.slice.width();
+    for (int64_t c = 0; c < g.prototypes.c; ++c) m.sum += std::abs(m.k[c]);
+    m.words = words != nullptr ? words + item.offset : memory.data() + std::exchange(used, used + item.words());
+    const int h = int(item.slice.height()), w = int(item.slice.width());
     const bool same = h == item.height && w == item.width;
-    begin(m, item, same ? nullptr : axes.get(int(w), item.width), same ? nullptr : axes.get(int(h), item.height));
-    group.begin = std::min(group.begin, std::max(item.slice.x0 + m.first_cell, item.crop.x0));
-    group.end = std::max(group.end, std::min(item.slice.x0 + m.end_cell, item.crop.x1));
-    first = std::min<int64_t>(first, item.slice.y0 + m.first_row), end = std::max<int64_t>(end, item.slice.y0 + m.end_row);
+    begin(m, item, same ? nullptr : axes.get(w, item.width), same ? nullptr : axes.get(h, item.height));
+    first = std::min(first, item.slice.y0 + m.first_row), end = std::max(end, item.slice.y0 + m.end_row);
   }
-  for (int64_t y = first; y < end; ++y) {
+  for (int y = first; y < end; ++y) {
     for (size_t i = 0; i < n; ++i) {
-      const int own = int(y) - masks[i].item->slice.y0;
-      if (own >= masks[i].first_row && own < masks[i].end_row) take_row(masks[i], group, own);
+      const int own = y - masks[i].item->slice.y0;
+      if (own >= masks[i].first_row && own < masks[i].end_row) take_row(masks[i], g, own);
     }
   }
+  if (words != nullptr) return;
+  used = 0;
+  for (size_t i = 0; i < items.size(); ++i) take(i, memory.data() + std::exchange(used, used + items[i].words()));
 }
 
-void MaskPatches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
-  std::vector<std::span<const MaskItem>> groups;
-  for (size_t i = 0; i < items.size(); ++i) {
-    if (groups.empty() || groups.back()[0].image != items[i].image || groups.back().size() == size_t(kMasksAtOnce)) {
-      groups.push_back(items.subspan(i, 0));
-    }
-    groups.back() = {groups.back().data(), groups.back().size() + 1};
+// Widens [first, end) by the cells that the outputs [begin, last) of `out` take from a slice of `in` cells, which begins at `at`.
+void widen(int& first, int& end, int at, int in, int out, int begin, int last, bool same) {
+  const int from = same ? begin : detect_math::tap_of(begin, in, out).i0;
+  const int to = same ? last : detect_math::tap_of(last - 1, in, out).i1 + 1;
+  first = std::min(first, at + from), end = std::max(end, at + to);
+}
+
+ImageCells cells_of(const ImageView& p, std::span<const MaskItem> items) {
+  ImageCells g{p, items[0].image, int(p.w), 0, int(p.h), 0};
+  for (const MaskItem& m : items) {
+    if (m.words() == 0) continue;
+    const int w = int(m.slice.width()), h = int(m.slice.height());
+    const bool same = w == m.width && h == m.height;
+    widen(g.begin, g.end, m.slice.x0, w, m.width, m.where.x0, m.where.x1, same);
+    widen(g.first_row, g.end_row, m.slice.y0, h, m.height, m.where.y0, m.where.y1, same);
   }
-  parallel_chunks(int64_t(groups.size()),
-                  [&](int64_t i) { masks_of_group(prototypes, coefficients, groups[size_t(i)], words); });
+  g.end = std::max(g.begin, g.end), g.end_row = std::max(g.first_row, g.end_row);
+  return g;
+}
+
+// So many images at a time as there are threads, or the turned prototypes would fill the caches.
+void MaskPatches(ImageView p, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words,
+                 const std::function<void(int64_t item, const uint32_t* words)>& take) {
+  struct Group {
+    size_t image;
+    std::span<const MaskItem> items;
+  };
+  const MaskItem* const all = items.data();
+  thread_local std::vector<Cells> memory;
+  std::vector<Cells>& rows = memory;  // of this thread, also where others use it
+  while (!items.empty()) {
+    std::vector<ImageCells> images;
+    std::vector<Group> groups;
+    size_t taken = 0, cells = 0;
+    while (taken < items.size() && int(images.size()) < compute_threads()) {
+      const int32_t image = items[taken].image;
+      const auto of_image = items.subspan(taken);
+      const auto end = std::find_if(of_image.begin(), of_image.end(), [&](const MaskItem& m) { return m.image != image; });
+      groups.push_back({images.size(), of_image.first(size_t(end - of_image.begin()))});
+      images.push_back(cells_of(p, groups.back().items));
+      taken += groups.back().items.size(), cells += size_t(images.back().end_row - images.back().first_row);
+    }
+    if (rows.size() < cells) rows.resize(cells);
+    for (size_t i = 0, at = 0; i < images.size(); ++i) {
+      images[i].rows = rows.data() + at;
+      at += size_t(images[i].end_row - images[i].first_row);
+    }
+    if (p.c % 8 == 0) {
+      parallel_for(int64_t(cells), 8, [&](int64_t begin, int64_t end) {
+        for (const ImageCells& g : images) {
+          const int64_t at = g.rows - rows.data(), last = std::min<int64_t>(end, at + g.end_row - g.first_row);
+          for (int64_t i = std::max(begin, at); i < last; ++i) rows[size_t(i)].set(p, g.image, g.first_row + int(i - at), g.begin, g.end);
+        }
+      });
+    }
+    // Masks together fetch a row once; but few masks are work for all threads.
+    int64_t largest = 1;
+    for (const MaskItem& m : items.first(taken)) largest = std::max(largest, m.words());
+    const size_t together = size_t(std::clamp<int64_t>(int64_t(taken) / (4 * compute_threads()), 1,
+                                                       std::clamp<int64_t>(kWordsAtOnce / largest, 1, kMasksAtOnce)));
+    std::vector<Group> cut;
+    for (const Group& g : groups) {
+      for (size_t i = 0; i < g.items.size(); i += together) {
+        cut.push_back({g.image, g.items.subspan(i, std::min(together, g.items.size() - i))});
+      }
+    }
+    parallel_chunks(int64_t(cut.size()), [&](int64_t i) {
+      const Group& g = cut[size_t(i)];
+      const int64_t before = g.items.data() - all;
+      masks_of_group(images[g.image], coefficients, g.items, words,
+                     [&](size_t item, const uint32_t* its_words) { take(before + int64_t(item), its_words); });
+    });
+    items = items.subspan(taken);
+  }
 }
 
 }  // namespace
@@ -510,7 +584,11 @@ namespace tessera::cpu {
 HWY_EXPORT(MaskPatches);
 
 void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
-  HWY_DYNAMIC_DISPATCH(MaskPatches)(prototypes, coefficients, items, words);
+  HWY_DYNAMIC_DISPATCH(MaskPatches)(prototypes, coefficients, items, words, {});
+}
+
+void each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take) {
+  HWY_DYNAMIC_DISPATCH(MaskPatches)(prototypes, coefficients, items, nullptr, take);
 }
 
 }  // namespace tessera::cpu

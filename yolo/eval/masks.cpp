@@ -367,33 +367,15 @@ MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i
   return m;
 }
 
-// Of masks of a thread of the host that are there at a time, as above.
-constexpr int64_t kWordsTogether = int64_t{1} << 20;
-
 // The host computes a few masks where they are used. Of a device so many words come at a time that neither side holds much.
 void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items,
                    const std::function<void(int64_t item, MaskPatch patch)>& take) {
   const Device device = found.prototypes.device();
   if (device == Device::cpu()) {
-    const int64_t n = int64_t(items.size());
-    // Together they go through the prototypes once; but a picture with few masks has work for all threads.
-    int64_t largest = 1;
-    for (const MaskItem& m : items) largest = std::max(largest, m.words());
-    const int64_t together =
-        std::clamp<int64_t>(n / (4 * compute_threads()), 1, std::clamp<int64_t>(kWordsTogether / largest, 1, 48));
-    parallel_chunks((n + together - 1) / together, [&](int64_t chunk) {
-      const int64_t first = chunk * together;
-      std::vector<MaskItem> group(items.begin() + first, items.begin() + std::min(first + together, n));
-      int64_t words = 0;
-      for (MaskItem& m : group) m.offset = std::exchange(words, words + m.words());
-      std::vector<uint32_t> computed(static_cast<size_t>(words));
-      ops::mask_patches(found.prototypes, found.coefficients, group, computed.data());
-      for (size_t i = 0; i < group.size(); ++i) {
-        MaskPatch patch = patch_of(group[i]);
-        const uint32_t* const begin = computed.data() + group[i].offset;
-        patch.words.assign(begin, begin + group[i].words());
-        take(first + int64_t(i), std::move(patch));
-      }
+    ops::each_mask(found.prototypes, found.coefficients, items, [&](int64_t i, const uint32_t* words) {
+      MaskPatch patch = patch_of(items[size_t(i)]);
+      patch.words.assign(words, words + items[size_t(i)].words());
+      take(i, std::move(patch));
     });
     return;
   }
