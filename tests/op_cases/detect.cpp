@@ -102,6 +102,14 @@ Values halves(double sign) {
 Values waves(int64_t channels) {
   return [=](Rng&, int64_t i) { return std::sin(0.0083 * double(i / channels) + 2 * double(i % channels)); };
 }
+// Now and then no number, or one whose sums are none.
+Values overflowing() {
+  return [](Rng& rng, int64_t) {
+    const double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+    const double unusual[] = {infinity, -infinity, nan, 3e38, -3e38};
+    return rng.below(1000) == 0 ? unusual[rng.below(5)] : rng.uniform(-1, 1);
+  };
+}
 // At the limits of what may be told from the signs of cells alone, in rows of 60 cells: what rounds to zero when it is weighted, and
 // infinities, where the edges of the target give them the weight 0.
 Values odd_logits() {
@@ -243,6 +251,7 @@ std::vector<OpCase> detect_cases() {
   list.push_back(mask_case({"waves, cropped", 2, 40, 33, 8, true, true, waves(8)}));
   list.push_back(mask_case({"waves, smaller", 1, 50, 150, 8, false, false, waves(8)}));
   list.push_back(mask_case({"odd numbers", 1, 30, 60, 1, true, false, odd_logits()}));
+  list.push_back(mask_case({"overflowing", 2, 30, 60, 8, true, false, overflowing(), uniform(-2, 2)}));
   list.push_back(mask_case({"one cell", 1, 1, 1, 8, true, false}));
   return list;
 }
