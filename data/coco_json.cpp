@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <unordered_set>
 
 #include "data/coco_records.h"
@@ -302,38 +303,60 @@ void CocoResultsWriter::check(bool good, const char* what) {
 namespace {
 
 // Shortest form of a rounded value that is still a JSON floating-point number.
-std::string decimal_text(double value, int decimals) {
-  std::string text = fmt::format("{:.{}f}", value, decimals);
+void append_decimal(std::string& text, double value, int decimals) {
+  const size_t begin = text.size();
+  fmt::format_to(std::back_inserter(text), "{:.{}f}", value, decimals);
   while (text.ends_with('0') && text[text.size() - 2] != '.') text.pop_back();
-  return text == "-0.0" ? "0.0" : text;
+  if (std::string_view(text).substr(begin) == "-0.0") text.erase(begin, 1);
 }
 
-std::string json_text(std::string_view text) {
-  std::string quoted = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') quoted += '\\';
-    if (static_cast<unsigned char>(c) < 0x20)
-      quoted += fmt::format("\\u{:04x}", int(c));
-    else
-      quoted += c;
+void append_quoted(std::string& text, std::string_view value) {
+  text += '"';
+  size_t copied = 0;
+  for (size_t i = 0; i < value.size(); ++i) {
+    const char c = value[i];
+    const bool control = static_cast<unsigned char>(c) < 0x20;
+    if (c != '"' && c != '\\' && !control) continue;
+    text.append(value, copied, i - copied);
+    if (control) {
+      fmt::format_to(std::back_inserter(text), "\\u{:04x}", int(c));
+    } else {
+      text += '\\', text += c;
+    }
+    copied = i + 1;
   }
-  return quoted + '"';
+  text.append(value, copied) += '"';
 }
 
 }  // namespace
 
-void CocoResultsWriter::add(std::string_view stem, int64_t category_id, const BoxLtwh& box, double score, const Rle* mask) {
-  TESSERA_CHECK(!closed_, "CocoResultsWriter: add after close");
+void CocoResultsText::add(std::string_view stem, int64_t category_id, const BoxLtwh& box, double score, const Rle* mask) {
   TESSERA_CHECK(std::isfinite(score) && std::isfinite(box[0] + box[1] + box[2] + box[3]), "detection of '{}' is not finite", stem);
-  const auto id = coco_image_id(stem);
-  out_ << (first_ ? "" : ", ") << "{\"image_id\": " << (id ? std::to_string(*id) : json_text(stem))
-       << ", \"category_id\": " << category_id << ", \"bbox\": [" << decimal_text(box[0], 3) << ", " << decimal_text(box[1], 3)
-       << ", " << decimal_text(box[2], 3) << ", " << decimal_text(box[3], 3) << "], \"score\": " << decimal_text(score, 5);
-  if (mask) {
-    out_ << ", \"segmentation\": {\"size\": [" << mask->height << ", " << mask->width
-         << "], \"counts\": " << json_text(rle_to_string(*mask)) << '}';
+  text_ += text_.empty() ? "{\"image_id\": " : ", {\"image_id\": ";
+  if (const auto id = coco_image_id(stem)) {
+    text_ += std::to_string(*id);
+  } else {
+    append_quoted(text_, stem);
   }
-  out_ << '}';
+  text_ += ", \"category_id\": " + std::to_string(category_id) + ", \"bbox\": [";
+  for (size_t i = 0; i < box.size(); ++i) {
+    if (i > 0) text_ += ", ";
+    append_decimal(text_, box[i], 3);
+  }
+  text_ += "], \"score\": ";
+  append_decimal(text_, score, 5);
+  if (mask) {
+    fmt::format_to(std::back_inserter(text_), ", \"segmentation\": {{\"size\": [{}, {}], \"counts\": ", mask->height, mask->width);
+    append_quoted(text_, rle_to_string(*mask));
+    text_ += '}';
+  }
+  text_ += '}';
+}
+
+void CocoResultsWriter::add(const CocoResultsText& records) {
+  TESSERA_CHECK(!closed_, "CocoResultsWriter: add after close");
+  if (records.text().empty()) return;
+  out_ << (first_ ? "" : ", ") << records.text();
   first_ = false;
 }
 

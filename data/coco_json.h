@@ -80,6 +80,17 @@ enum class ReadMasks { kNo, kComparable, kAll };
 // given. Errors as read_coco_instances; also an unknown image.
 CocoResults read_coco_results(const std::filesystem::path& file, const CocoInstances& instances, ReadMasks masks);
 
+// Records of predictions.json as text, which several threads may make for one writer.
+class CocoResultsText {
+ public:
+  // stem: of the image file; all digits make it a number in the file. mask may be null.
+  void add(std::string_view stem, int64_t category_id, const BoxLtwh& box, double score, const Rle* mask);
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;  // separated by commas
+};
+
 // predictions.json (spec 9.6): box rounded to 3, score to 5 decimals. The file appears under its name when close() has succeeded;
 // an unfinished one is removed. Throws kIo.
 class CocoResultsWriter {
@@ -89,8 +100,7 @@ class CocoResultsWriter {
   CocoResultsWriter(const CocoResultsWriter&) = delete;
   CocoResultsWriter& operator=(const CocoResultsWriter&) = delete;
 
-  // stem: of the image file; all digits make it a number in the file. mask may be null.
-  void add(std::string_view stem, int64_t category_id, const BoxLtwh& box, double score, const Rle* mask);
+  void add(const CocoResultsText& records);
   void close();
 
  private:

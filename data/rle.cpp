@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "tensor/base/check.h"
 #include "tensor/bit_rows.h"
@@ -192,6 +193,7 @@ Rle rle_encode(const uint32_t* words, const PixelBox& where, int height, int wid
   for (int y = 0; y <= rows; ++y) {  // the row behind the last closes what is open
     const uint32_t* above = y == 0 ? zeros.data() : words + (y - 1) * row_words;
     const uint32_t* row = y == rows ? zeros.data() : words + y * row_words;
+    if (std::memcmp(above, row, size_t(row_words) * sizeof(uint32_t)) == 0) continue;
     for (int64_t w = 0; w < row_words; ++w) {
       for (uint32_t differ = above[w] ^ row[w]; differ != 0; differ &= differ - 1) {
         const uint32_t x = uint32_t(w) * kBitsOfWord + uint32_t(std::countr_zero(differ));
@@ -256,20 +258,24 @@ Rle rle_union(std::span<const Rle> masks) {
 }
 
 std::string rle_to_string(const Rle& rle) {
+  constexpr size_t kLongest = 7;  // groups of a count
   std::string text;
   text.reserve(rle.counts.size() * 2);
+  char piece[512];
+  size_t n = 0;
   for (size_t i = 0; i < rle.counts.size(); ++i) {
     int64_t x = rle.counts[i];
     if (i > 2) x -= rle.counts[i - 2];
     for (bool more = true; more;) {
       int64_t group = x & 0x1f;
       x >>= 5;
-      more = (group & 0x10) ? x != -1 : x != 0;
+      more = x != -(group >> 4);  // what is left is more than the group's sign
       if (more) group |= 0x20;
-      text.push_back(static_cast<char>(group + 48));
+      piece[n++] = static_cast<char>(group + 48);
     }
+    if (n + kLongest > sizeof(piece)) text.append(piece, std::exchange(n, 0));
   }
-  return text;
+  return text.append(piece, n);
 }
 
 Rle rle_from_string(std::string_view text, int64_t height, int64_t width) {
@@ -400,12 +406,13 @@ std::vector<double> rle_iou(std::span<const Rle> detections, std::span<const Rle
   return iou;
 }
 
+void RunList::add_block(size_t bounds) {
+  blocks_.push_back(std::make_unique_for_overwrite<uint32_t[]>(bounds));
+  free_ = blocks_.back().get(), left_ = bounds;
+}
+
 uint32_t* RunList::room(size_t bounds) {
-  if (bounds > left_) {
-    left_ = std::max(bounds, kBlock);
-    blocks_.push_back(std::make_unique_for_overwrite<uint32_t[]>(left_));
-    free_ = blocks_.back().get();
-  }
+  if (bounds > left_) add_block(std::max(bounds, kBlock));
   return free_;
 }
 
@@ -443,6 +450,11 @@ void RunList::push_string(std::string_view text, int64_t height, int64_t width) 
 }
 
 void RunList::push_empty() { finish(room(0), 1); }
+
+void RunList::reserve(int64_t masks, size_t bounds) {
+  masks_.reserve(size_t(masks));
+  if (bounds > left_) add_block(bounds);
+}
 
 void RunList::append(RunList&& other) {
   masks_.insert(masks_.end(), other.masks_.begin(), other.masks_.end());

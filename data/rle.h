@@ -84,7 +84,9 @@ class RunList {
   void push_string(std::string_view text, int64_t height, int64_t width);
   void push_empty();  // a place holder
   void append(RunList&& other);
-  void reserve(int64_t masks) { masks_.reserve(static_cast<size_t>(masks)); }
+  // Place for masks, and for `bounds` more boundaries in a block of just that size. To push counts takes one boundary for each of
+  // them and one more.
+  void reserve(int64_t masks, size_t bounds = 0);
 
  private:
   struct Mask {
@@ -94,6 +96,7 @@ class RunList {
     BoxLtwh box;
   };
 
+  void add_block(size_t bounds);
   uint32_t* room(size_t bounds);                     // space for that many boundaries
   void finish(const uint32_t* end, int64_t height);  // what was written from room() up to end is the next mask
 

@@ -242,16 +242,23 @@ void ObservingBackend::detect(const DetectInput& in, const DetectParams& params,
   for (const DetectLevel& level : in.levels) bytes += sum(level.cls);
   observe({kPointwise, 0, double(bytes)}, [&] { inner_.detect(in, params, detections, coefficients); });
 }
-void ObservingBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
-  // Every cell under a patch is multiplied once.
+namespace {
+// Every cell under a patch is multiplied once.
+OpCost cost_of_masks(const ImageView& prototypes, std::span<const MaskItem> items) {
   double cells = 0, written_bytes = 0;
   for (const MaskItem& m : items) {
     written_bytes += double(m.words()) * sizeof(uint32_t);
     cells += double(m.where.width() * m.where.height()) * double(m.slice.width() * m.slice.height()) / (double(m.width) * m.height);
   }
   const double channels = double(prototypes.c);
-  observe({kPointwise, 2 * cells * channels, written_bytes + cells * channels * sizeof(float)},
-          [&] { inner_.mask_patches(prototypes, coefficients, items, words); });
+  return {OpKind::kPointwise, 2 * cells * channels, written_bytes + cells * channels * sizeof(float)};
+}
+}  // namespace
+void ObservingBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
+  observe(cost_of_masks(prototypes, items), [&] { inner_.mask_patches(prototypes, coefficients, items, words); });
+}
+void ObservingBackend::each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take) {
+  observe(cost_of_masks(prototypes, items), [&] { inner_.each_mask(prototypes, coefficients, items, take); });
 }
 
 // ---- optimizers, random

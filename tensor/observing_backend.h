@@ -115,6 +115,7 @@ class ObservingBackend : public Backend {
     return inner_.detect_scratch_bytes(in, params);
   }
   void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) override;
+  void each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take) override;
 
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;
   void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) override;

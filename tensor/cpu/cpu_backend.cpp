@@ -316,6 +316,9 @@ void CpuBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes,
 void CpuBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
   cpu::mask_patches(prototypes, coefficients, items, words);
 }
+void CpuBackend::each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take) {
+  cpu::each_mask(prototypes, coefficients, items, take);
+}
 
 // ---- assignment
 

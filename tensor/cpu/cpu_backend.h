@@ -78,6 +78,7 @@ class CpuBackend : public RefBackend {
 
   void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) override;
   void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) override;
+  void each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take) override;
 
   void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) override;
   void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) override;

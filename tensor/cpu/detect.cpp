@@ -1,7 +1,10 @@
-// Detection on the host. Anchors are looked through in blocks on all threads and decoded only where a class may be above the
-// confidence; then every image has a thread of its own.
+// Detection on the host. The highest class value of every anchor is found first, in blocks on all threads: it tells which anchors can
+// have a candidate at all, and which have the best ones. These are decoded and gone through before the others, for which there is
+// mostly no room left. Then every image has a thread of its own.
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <iterator>
 #include <limits>
 #include <memory>
 
@@ -15,7 +18,10 @@ namespace {
 
 using namespace detect_math;
 
-constexpr int64_t kAnchorsOfBlock = 512, kFirstSorted = 1024;
+constexpr int64_t kAnchorsOfBlock = 512, kFirstAnchors = 1024, kFirstSorted = 1024;
+// More than two scores can be wrong by, relative to the lower one, in the order of their logits: both have a few units in the last
+// place of error (score_of).
+constexpr float kScoreError = 1e-5f;
 
 // A candidate as one number that sorts by falling score, then by anchor and class: scores are positive, so their bits sort like
 // themselves.
@@ -24,8 +30,8 @@ uint64_t key_of(float score, int64_t anchor, int64_t class_id, int64_t classes) 
 }
 float score_of_key(uint64_t key) { return std::bit_cast<float>(~uint32_t(key >> 32)); }
 
-// Highest of n scores; written in lanes so that it vectorises.
-float highest(const float* s, int64_t n) {
+// Highest of n values that is a number; written in lanes so that it vectorises.
+float highest_of(const float* s, int64_t n) {
   float lane[8];
   std::fill(lane, lane + 8, -std::numeric_limits<float>::infinity());
   int64_t i = 0;
@@ -76,10 +82,22 @@ std::vector<Block> blocks_of(const DetectInput& in) {
   return blocks;
 }
 
+// highest[anchor] of an image: of its class values.
+void set_highest(const DetectInput& in, int64_t image, const Block& block, float* highest) {
+  const ImageView& cls = in.levels[size_t(block.level)].cls;
+  for (int64_t cell = block.begin; cell < block.end; ++cell) {
+    highest[block.first_anchor + cell] = highest_of(data<float>(cls) + (image * cls.h * cls.w + cell) * cls.pitch, cls.c);
+  }
+}
+
 struct Found {
   std::vector<uint64_t> keys;
   Extent extent;
 };
+
+int level_of(const DetectInput& in, int64_t anchor) {
+  return anchor >= in.first_anchor(2) ? 2 : anchor >= in.first_anchor(1) ? 1 : 0;
+}
 
 Corners box_of(const DetectInput& in, const DetectLevel& level, int64_t cell, const float* box) {
   if (in.decoded) return corners_of(box[0], box[1], box[2], box[3]);
@@ -96,73 +114,145 @@ float least_of(const DetectInput& in, const DetectParams& params) {
   return c > 0 && c < 1 ? std::log(c / (1 - c)) - 1e-3f : -std::numeric_limits<float>::infinity();
 }
 
-// The candidates of a block; boxes[anchor] is written for theirs alone.
-Found search(const DetectInput& in, const DetectParams& params, float least, int64_t image, const Block& block, Corners* boxes) {
-  const DetectLevel& level = in.levels[size_t(block.level)];
-  const int64_t nc = in.classes(), first = image * level.box.h * level.box.w;
+// Some anchors of an image, and between which scores their candidates are asked for.
+struct Layer {
+  std::span<const int32_t> anchors;
+  float above, up_to;
+};
+
+// The layers that one image is gone through in, one after the other, with every candidate in one of them.
+struct Layers {
+  std::vector<int32_t> anchors, first;  // those that can have a candidate; those of them with the highest values
+  std::vector<Layer> all;
+
+  Layers(const DetectInput& in, const DetectParams& params, const float* highest) {
+    const float least = least_of(in, params), unlimited = std::numeric_limits<float>::infinity();
+    for (int32_t a = 0; a < in.anchors(); ++a) {
+      if (highest[a] > least) anchors.push_back(a);
+    }
+    if (int64_t(anchors.size()) > kFirstAnchors) {
+      std::vector<float> values;
+      for (const int32_t a : anchors) values.push_back(highest[a]);
+      const auto last = values.begin() + kFirstAnchors - 1;
+      std::nth_element(values.begin(), last, values.end(), std::greater<>());
+      // No other anchor has a score above this.
+      const float limit = in.decoded ? *last : score_of(*last) * (1 + kScoreError);
+      if (std::isfinite(limit)) {
+        std::copy_if(anchors.begin(), anchors.end(), std::back_inserter(first), [&](int32_t a) { return highest[a] >= *last; });
+        all.push_back({first, std::max(limit, params.confidence), unlimited});
+        if (limit > params.confidence) all.push_back({anchors, params.confidence, limit});
+        return;
+      }
+    }
+    all.push_back({anchors, params.confidence, unlimited});
+  }
+};
+
+// The candidates of some anchors of a layer; boxes[anchor] is written for theirs alone.
+Found search(const DetectInput& in, const DetectParams& params, int64_t image, const Layer& layer, std::span<const int32_t> anchors,
+             Corners* boxes) {
+  const int64_t nc = in.classes();
   thread_local std::vector<float> scores;
   scores.resize(size_t(nc));
   Found found;
-  for (int64_t cell = block.begin; cell < block.end; ++cell) {
-    const float* logits = data<float>(level.cls) + (first + cell) * level.cls.pitch;
-    const auto above = [&](float v) { return v > least; };
-    if (least > -std::numeric_limits<float>::infinity() && std::none_of(logits, logits + nc, above)) continue;
-    for (int64_t c = 0; c < nc; ++c) scores[size_t(c)] = in.decoded ? logits[c] : score_of(logits[c]);
-    const float best = highest(scores.data(), nc);
-    if (!(best > params.confidence)) continue;
-    const int64_t anchor = block.first_anchor + cell;
+  for (const int32_t anchor : anchors) {
+    const int l = level_of(in, anchor);
+    const DetectLevel& level = in.levels[size_t(l)];
+    const int64_t cell = anchor - in.first_anchor(l), pixel = image * level.box.h * level.box.w + cell;
+    const float* values = data<float>(level.cls) + pixel * level.cls.pitch;
+    for (int64_t c = 0; c < nc; ++c) scores[size_t(c)] = in.decoded ? values[c] : score_of(values[c]);
+    const float best = highest_of(scores.data(), nc);
+    if (!(best > layer.above)) continue;
     const size_t before = found.keys.size();
     const auto add = [&](int64_t c) {
       if (in.wanted == nullptr || in.wanted[c] != 0) found.keys.push_back(key_of(scores[size_t(c)], anchor, c, nc));
     };
     if (params.multi_label) {
       for (int64_t c = 0; c < nc; ++c) {
-        if (scores[size_t(c)] > params.confidence) add(c);
+        if (scores[size_t(c)] > layer.above && scores[size_t(c)] <= layer.up_to) add(c);
       }
-    } else {
+    } else if (best <= layer.up_to) {
       add(std::find(scores.begin(), scores.end(), best) - scores.begin());
     }
     if (found.keys.size() == before) continue;
-    boxes[anchor] = box_of(in, level, cell, data<float>(level.box) + (first + cell) * level.box.pitch);
+    boxes[anchor] = box_of(in, level, cell, data<float>(level.box) + pixel * level.box.pitch);
     found.extent.add(boxes[anchor]);
   }
   return found;
 }
 
+// On all threads, where a batch has no other work for them.
+Found search(const DetectInput& in, const DetectParams& params, int64_t image, const Layer& layer, Corners* boxes) {
+  std::vector<Found> parts((layer.anchors.size() + kAnchorsOfBlock - 1) / kAnchorsOfBlock);
+  parallel_for(int64_t(layer.anchors.size()), kAnchorsOfBlock, [&](int64_t begin, int64_t end) {
+    parts[size_t(begin / kAnchorsOfBlock)] =
+        search(in, params, image, layer, layer.anchors.subspan(size_t(begin), size_t(end - begin)), boxes);
+  });
+  Found all;
+  for (const Found& part : parts) {
+    all.keys.insert(all.keys.end(), part.keys.begin(), part.keys.end());
+    all.extent.add(part.extent);
+  }
+  return all;
+}
+
 // Suppression among the candidates of one image; writes its rows.
-void suppress(const DetectInput& in, const DetectParams& params, std::vector<uint64_t> found, const Extent& extent,
-              const Corners* boxes, float* rows) {
-  const int64_t nc = in.classes();
-  const bool apart = !params.agnostic && extent.keeps_classes_apart();
+class Suppression {
+ public:
+  Suppression(const DetectInput& in, const DetectParams& params, const Corners* boxes, float* rows)
+      : classes_(in.classes()), params_(params), boxes_(boxes), rows_(rows), kept_(params.agnostic ? 1 : size_t(classes_)) {}
+
+  bool done() const { return count_ == params_.max_detections || looked_at_ == params_.max_candidates; }
+
+  // Candidates none of which comes before one that was taken earlier.
+  void take(Found found) {
+    extent_.add(found.extent);
+    const bool apart = params_.agnostic || extent_.keeps_classes_apart();
+    std::vector<uint64_t>& keys = found.keys;
+    const int64_t all = int64_t(keys.size());
+    int64_t sorted = 0;  // so many of the best candidates are in order; most images need only the first few
+    for (int64_t i = 0; i < all && !done(); ++i, ++looked_at_) {
+      if (i == sorted) {
+        sorted = std::min(all, std::max(kFirstSorted, 2 * sorted));
+        if (sorted < all) std::nth_element(keys.begin() + i, keys.begin() + sorted, keys.end());
+        std::sort(keys.begin() + i, keys.begin() + sorted);
+      }
+      look_at(keys[size_t(i)], apart);
+    }
+  }
+
+  void finish() {
+    std::fill(rows_ + count_ * kDetectionColumns, rows_ + params_.max_detections * kDetectionColumns, 0.0f);
+  }
+
+ private:
   struct Kept {
     Corners box;  // with the class offset
     float area;
   };
-  std::vector<std::vector<Kept>> kept(apart ? size_t(nc) : 1);
-  const int64_t limit = std::min(int64_t(found.size()), params.max_candidates);
-  int64_t sorted = 0;  // so many of the best candidates are in order; most images need only the first few
-  int64_t count = 0;
-  for (int64_t i = 0; i < limit && count < params.max_detections; ++i) {
-    if (i == sorted) {
-      sorted = std::min(limit, std::max(kFirstSorted, 2 * sorted));
-      if (sorted < int64_t(found.size())) std::nth_element(found.begin() + i, found.begin() + sorted, found.end());
-      std::sort(found.begin() + i, found.begin() + sorted);
-    }
-    const uint64_t key = found[size_t(i)];
-    const int64_t anchor = uint32_t(key) / nc, class_id = uint32_t(key) % nc;
-    const Corners& box = boxes[anchor];
-    const Corners moved = box.shifted(params.agnostic ? 0 : float(class_id) * kClassOffset);
+
+  void look_at(uint64_t key, bool apart) {
+    const int64_t anchor = uint32_t(key) / classes_, class_id = uint32_t(key) % classes_;
+    const Corners& box = boxes_[anchor];
+    const Corners moved = box.shifted(params_.agnostic ? 0 : float(class_id) * kClassOffset);
     const float area = moved.area();
-    std::vector<Kept>& rivals = kept[apart ? size_t(class_id) : 0];
-    const bool gone = std::any_of(rivals.begin(), rivals.end(),
-                                  [&](const Kept& k) { return suppresses(k.box, k.area, moved, area, params.iou); });
-    if (gone) continue;
-    rivals.push_back({moved, area});
+    std::vector<Kept>& own = kept_[params_.agnostic ? 0 : size_t(class_id)];
+    const auto rival = [&](const Kept& k) { return suppresses(k.box, k.area, moved, area, params_.iou); };
+    const auto any_rival = [&](const std::vector<Kept>& list) { return std::any_of(list.begin(), list.end(), rival); };
+    if (apart ? any_rival(own) : std::any_of(kept_.begin(), kept_.end(), any_rival)) return;
+    own.push_back({moved, area});
     const float values[] = {box.x1, box.y1, box.x2, box.y2, score_of_key(key), float(class_id), float(anchor)};
-    std::copy(std::begin(values), std::end(values), rows + count++ * kDetectionColumns);
+    std::copy(std::begin(values), std::end(values), rows_ + count_++ * kDetectionColumns);
   }
-  std::fill(rows + count * kDetectionColumns, rows + params.max_detections * kDetectionColumns, 0.0f);
-}
+
+  const int64_t classes_;
+  const DetectParams& params_;
+  const Corners* const boxes_;
+  float* const rows_;
+  std::vector<std::vector<Kept>> kept_;  // by class, unless they suppress each other
+  Extent extent_;
+  int64_t count_ = 0, looked_at_ = 0;
+};
 
 void gather_coefficients(const DetectInput& in, int64_t image, const float* rows, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i, rows += kDetectionColumns, out += in.masks()) {
@@ -171,7 +261,7 @@ void gather_coefficients(const DetectInput& in, int64_t image, const float* rows
       continue;
     }
     const int64_t anchor = int64_t(rows[6]);
-    const int level = anchor >= in.first_anchor(2) ? 2 : anchor >= in.first_anchor(1) ? 1 : 0;
+    const int level = level_of(in, anchor);
     const ImageView& k = in.levels[size_t(level)].coefficients;
     std::copy_n(data<float>(k) + (image * k.h * k.w + anchor - in.first_anchor(level)) * k.pitch, in.masks(), out);
   }
@@ -180,26 +270,23 @@ void gather_coefficients(const DetectInput& in, int64_t image, const float* rows
 }  // namespace
 
 void CpuBackend::detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
-  const float least = least_of(in, params);
   const std::vector<Block> blocks = blocks_of(in);
   const int64_t images = in.images(), per_image = int64_t(blocks.size()), anchors = in.anchors();
-  const auto boxes = std::make_unique_for_overwrite<Corners[]>(size_t(images * anchors));
-  std::vector<Found> found(size_t(images * per_image));
+  std::vector<float> highest(size_t(images * anchors));
   parallel_chunks(images * per_image, [&](int64_t i) {
     const int64_t image = i / per_image;
-    found[size_t(i)] = search(in, params, least, image, blocks[size_t(i % per_image)], boxes.get() + image * anchors);
+    set_highest(in, image, blocks[size_t(i % per_image)], highest.data() + image * anchors);
   });
   parallel_chunks(images, [&](int64_t image) {
-    std::vector<uint64_t> keys;
-    Extent extent;
-    for (int64_t b = 0; b < per_image; ++b) {
-      const Found& part = found[size_t(image * per_image + b)];
-      keys.insert(keys.end(), part.keys.begin(), part.keys.end());
-      extent.add(part.extent);
-    }
+    const auto boxes = std::make_unique_for_overwrite<Corners[]>(size_t(anchors));
     const int64_t first = image * params.max_detections;
     float* const rows = detections + first * kDetectionColumns;
-    suppress(in, params, std::move(keys), extent, boxes.get() + image * anchors, rows);
+    Suppression suppression(in, params, boxes.get(), rows);
+    const Layers layers(in, params, highest.data() + image * anchors);
+    for (const Layer& layer : layers.all) {
+      if (!suppression.done()) suppression.take(search(in, params, image, layer, boxes.get()));
+    }
+    suppression.finish();
     gather_coefficients(in, image, rows, params.max_detections, coefficients + first * in.masks());
   });
 }

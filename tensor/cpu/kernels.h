@@ -66,6 +66,7 @@ void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32
 
 // mask_patches.cpp
 void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words);
+void each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take);
 
 // optim.cpp
 void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s);

@@ -1,10 +1,17 @@
-// Pixels of masks on the host. The masks of a group go through the prototypes of their image together, row by row: a row is read
-// from memory once for all of them, and of each mask no more than the logits of two rows are kept. Where four cells around pixels
-// agree, so do the pixels (`Row`): words of bits between contours are filled without arithmetic.
+// Pixels of masks on the host. Rows of prototypes are turned by channel, once for all masks of an image. The masks of a group go
+// through them together: a row is fetched once for all of them, and of each mask no more than the logits of two rows are kept. Where
+// four cells around pixels agree, so do the pixels (`Row`): words of bits between contours are filled without arithmetic.
+//
+// Only signs are asked for. So logits are summed with fused multiply-adds, half the instructions of the definition, and a pixel that
+// rounding may have decided is computed again as defined (Note [Doubt]).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/mask_patches.cpp"
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <functional>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "tensor/base/parallel.h"
@@ -20,7 +27,7 @@ namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kMasksAtOnce = 48;
+constexpr int64_t kMasksAtOnce = 48, kWordsAtOnce = int64_t{1} << 20;  // of a group
 constexpr int kWord = kBitsOfWord, kVectors = kWord / int(kLanes);
 static_assert(kWord % int(kLanes) == 0);
 
@@ -30,6 +37,11 @@ static_assert(kWord % int(kLanes) == 0);
 constexpr float kSurelyAbove = 1e-30f, kSurelyFinite = 1e30f;
 enum Pixels : uint8_t { kNone, kAll, kSome };  // of a word above 0
 
+// Note [Doubt]: with S = sum of |coefficients| times the largest |prototype|, the definition's logit and the fused one are each within
+// 40 roundings of the true sum, less than 2^-18 S together, and the weights of a pixel, which sum to 1, add 8 roundings more. A value
+// that lies further from 0 than this has the definition's sign; the last term stands for what is lost below the normal floats.
+constexpr float kDoubtOfSum = 0x1p-16f, kDoubt = 1e-35f;
+
 HWY_INLINE uint32_t bits_of(M mask) {
 #if HWY_TARGET <= HWY_AVX3
   return mask.raw;
@@ -38,35 +50,46 @@ HWY_INLINE uint32_t bits_of(M mask) {
 #endif
 }
 
-// Cells of a row of prototypes, a channel after the other: every mask of a group takes its logits from them, a vector of cells at a
-// time, with the partial sums of LogitSum in registers.
+// Cells of a row of prototypes, a channel after the other: every mask takes its logits from them, a vector of cells at a time, with
+// the partial sums of LogitSum in registers.
 class Cells {
  public:
-  // The next row that is asked for belongs to other prototypes or other columns.
-  void clear() { y_ = -1; }
-  // Takes the columns [begin, end) of row y unless they are there.
+  // Takes the columns [begin, end) of row y.
   void set(const ImageView& p, int64_t image, int y, int begin, int end) {
-    if (y == y_) return;
-    y_ = y, begin_ = begin;
-    pitch_ = (end - begin + int(kLanes) - 1) / int(kLanes) * int(kLanes) + int(kLanes);  // a vector from any column on is inside
-    channels_.resize(size_t(p.c * pitch_));
+    begin_ = begin;
+    Seen seen{hn::Zero(F32()), hn::Zero(F32())};
+    pitch_ = ((end - begin + int(kLanes) - 1) / int(kLanes) | 1) * int(kLanes);  // odd: channels do not meet in few sets of the cache
+    channels_.resize(size_t(p.c * pitch_) + kLanes);
+    aligned_ = reinterpret_cast<float*>(hwy::RoundUpTo(reinterpret_cast<uintptr_t>(channels_.data()), kLanes * sizeof(float)));
     const float* const cells = data<float>(p) + ((image * p.h + y) * p.w + begin) * p.pitch;
     for (int x = 0; x < end - begin; x += int(kLanes)) {
       const float* cell[kLanes];
       for (int i = 0; i < int(kLanes); ++i) cell[i] = cells + std::min(x + i, end - begin - 1) * p.pitch;
-      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, channels_.data() + c * pitch_ + x);
+      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, aligned_ + c * pitch_ + x, seen);
     }
+    const bool finite = hn::AllTrue(F32(), hn::Eq(seen.zeros, hn::Zero(F32())));
+    largest_ = finite ? hn::GetLane(hn::MaxOfLanes(F32(), seen.largest)) : std::numeric_limits<float>::infinity();
   }
-  // Logits of the n cells from column `first` on; up to kLanes - 1 values behind them are written too.
+  // Of the magnitudes of the row; infinite when one of them is no number.
+  float largest() const { return largest_; }
+  // Logits of the n cells from column `first` on, as defined or fused; up to kLanes - 1 values before and behind them are written too.
+  template <bool defined>
   void logits(const float* k, int channels, int first, int n, float* out) const {
-    const float* const cells = channels_.data() + first - begin_;
+    const int before = (first - begin_) % int(kLanes);
+    const float* const cells = aligned_ + first - begin_ - before;
+    out -= before, n += before;
     int x = 0;
-    for (; x + 4 * int(kLanes) <= n; x += 4 * int(kLanes)) logits_at<4>(k, channels, cells + x, out + x);
-    for (; x + 2 * int(kLanes) <= n; x += 2 * int(kLanes)) logits_at<2>(k, channels, cells + x, out + x);
-    for (; x < n; x += int(kLanes)) logits_at<1>(k, channels, cells + x, out + x);
+    for (; x + 4 * int(kLanes) <= n; x += 4 * int(kLanes)) logits_at<4, defined>(k, channels, cells + x, out + x);
+    for (; x + 2 * int(kLanes) <= n; x += 2 * int(kLanes)) logits_at<2, defined>(k, channels, cells + x, out + x);
+    for (; x < n; x += int(kLanes)) logits_at<1, defined>(k, channels, cells + x, out + x);
   }
 
  private:
+  struct Seen {
+    V largest;
+    V zeros;  // sums of 0 times the values: no numbers once one of them was infinite or none
+  };
+
   // Channels c to c + 3 of every fourth cell.
   template <int n>
   static HWY_INLINE auto four_of_each(const float* const* cell, int64_t c) {
@@ -78,11 +101,15 @@ class Cells {
     }
   }
   // Channels c to c + 3 of kLanes cells, as squares of four.
-  void four_channels(const float* const* cell, int64_t c, float* to) const {
+  void four_channels(const float* const* cell, int64_t c, float* to, Seen& seen) const {
     const F32 f;
     const hn::RepartitionToWide<F32> pairs;
     V rows[4];  // cells i, i + 4, ... in row i
-    for (int i = 0; i < 4; ++i) rows[i] = four_of_each<int(kLanes)>(cell + i, c);
+    for (int i = 0; i < 4; ++i) {
+      rows[i] = four_of_each<int(kLanes)>(cell + i, c);
+      seen.largest = hn::Max(seen.largest, hn::Abs(rows[i]));
+      seen.zeros = hn::MulAdd(rows[i], hn::Zero(f), seen.zeros);
+    }
     const auto pair = [&](V v) HWY_ATTR { return hn::BitCast(pairs, v); };
     const auto low01 = pair(hn::InterleaveLower(f, rows[0], rows[1])), high01 = pair(hn::InterleaveUpper(f, rows[0], rows[1]));
     const auto low23 = pair(hn::InterleaveLower(f, rows[2], rows[3])), high23 = pair(hn::InterleaveUpper(f, rows[2], rows[3]));
@@ -92,9 +119,38 @@ class Cells {
     hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, high01, high23)), f, to + 3 * pitch_);
   }
 
-  // Of n vectors of cells. A sum that begins with its first product instead of 0 differs in the sign of a zero only.
-  template <int n>
+  // Of n vectors of cells.
+  template <int n, bool defined>
   void logits_at(const float* k, int channels, const float* cells, float* out) const {
+    if constexpr (defined) {
+      defined_logits<n>(k, channels, cells, out);
+    } else {
+      fused_logits<n>(k, channels, cells, out);
+    }
+  }
+  // In several sums, or each would wait for the one before.
+  template <int n>
+  void fused_logits(const float* k, int channels, const float* cells, float* out) const {
+    constexpr int kSums = 8 / n;
+    V sums[kSums][n];
+    for (auto& s : sums) {
+      for (V& v : s) v = hn::Zero(F32());
+    }
+    for (int c = 0; c < channels; c += kSums) {
+      for (int s = 0; s < kSums; ++s) {
+        const V weight = splat(k[c + s]);
+        const float* const from = cells + (c + s) * pitch_;
+        for (int v = 0; v < n; ++v) sums[s][v] = hn::MulAdd(weight, load(from + v * int(kLanes)), sums[s][v]);
+      }
+    }
+    for (int v = 0; v < n; ++v) {
+      for (int s = 1; s < kSums; ++s) sums[0][v] = hn::Add(sums[0][v], sums[s][v]);
+      hn::StoreU(sums[0][v], F32(), out + v * int(kLanes));
+    }
+  }
+  // A sum that begins with its first product instead of 0 differs in the sign of a zero only.
+  template <int n>
+  void defined_logits(const float* k, int channels, const float* cells, float* out) const {
     struct Sums {
       V of[n];
     };
@@ -117,8 +173,10 @@ class Cells {
     for (int v = 0; v < n; ++v) hn::StoreU(sum.of[v], F32(), out + v * int(kLanes));
   }
 
-  int y_ = -1, begin_ = 0, pitch_ = 0;
+  int begin_ = 0, pitch_ = 0;
   std::vector<float> channels_;
+  float* aligned_ = nullptr;  // in channels_
+  float largest_ = 0;
 };
 
 // A bit for each column of the slice, and those of them that a word of the target takes.
@@ -138,9 +196,14 @@ struct CellSpan {
   }
 };
 
-// What the kernel needs of one row of cells of a mask: the logits, by column of the slice, and how they bear on each word.
+// What the kernel needs of one row of cells of a mask: the logits and how they bear on each word.
 struct Row {
-  std::vector<float> logits;
+  std::vector<float> memory;  // with a vector's room before the first column
+  int from, to;               // columns inside of the crop; the others are 0
+  float doubt;                // a logit no further from 0 may have another sign than the definition's; 0: they are as defined
+  float* logits() { return memory.data() + kWord; }  // by column of the slice
+  const float* logits() const { return memory.data() + kWord; }
+  Pixels all;  // of all words; kSome: as `words` say
   std::vector<Pixels> words;
 };
 
@@ -148,6 +211,7 @@ struct Row {
 struct Mask {
   const MaskItem* item;
   const float* k;
+  float sum;  // of the magnitudes of k
   uint32_t* words;
   const BilinearAxis *ax, *ay;  // of the whole target and a word more; null: it has the size of the slice
   int first_row, end_row;       // of the slice, that are needed
@@ -180,30 +244,39 @@ void begin(Mask& m, const MaskItem& item, const BilinearAxis* ax, const Bilinear
     m.first_cell = ax->i0[size_t(w.x0)], m.end_cell = ax->i1[size_t(w.x1) - 1] + 1;
   }
   for (Row& r : m.rows) {
-    r.logits.assign(size_t(item.slice.width() + kWord), 0.0f);
+    r.memory.assign(size_t(item.slice.width() + 2 * kWord), 0.0f);
     r.words.resize(size_t(m.row_words()));
   }
 }
 
-// What the masks of a group have in common.
-struct Group {
+// What the masks of an image have in common.
+struct ImageCells {
   const ImageView& prototypes;
-  Cells& cells;
-  int begin, end;  // columns of the prototypes that its masks need
+  int64_t image;
+  int begin = 0, end = 0, first_row = 0, end_row = 0;  // columns and rows of the prototypes that its masks need
+  Cells* rows = nullptr;                               // from first_row on
 };
 
-void set_logits(const Mask& m, const Group& g, int y, float* logits) {
+void set_logits(const Mask& m, const ImageCells& g, int y, Row& r) {
   const MaskItem& item = *m.item;
+  float* const logits = r.logits();
   const int left = item.slice.x0;
   const bool inside = y + item.slice.y0 >= item.crop.y0 && y + item.slice.y0 < item.crop.y1;
   const int from = inside ? std::clamp(item.crop.x0 - left, m.first_cell, m.end_cell) : m.end_cell;
   const int to = std::clamp(item.crop.x1 - left, from, m.end_cell);
+  r.from = from, r.to = to, r.doubt = 0;
   if (from < to) {
     const ImageView& p = g.prototypes;
     const int row = y + item.slice.y0;
     if (p.c % 8 == 0) {
-      g.cells.set(p, item.image, row, g.begin, g.end);
-      g.cells.logits(m.k, int(p.c), from + left, to - from, logits + from);
+      const Cells& cells = g.rows[row - g.first_row];
+      const float sum = m.sum * cells.largest();
+      if (std::isfinite(sum)) {
+        r.doubt = sum > 0 ? kDoubtOfSum * sum + kDoubt : 0;
+        cells.logits<false>(m.k, int(p.c), from + left, to - from, logits + from);
+      } else {
+        cells.logits<true>(m.k, int(p.c), from + left, to - from, logits + from);
+      }
     } else {
       const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + left) * p.pitch;
       for (int x = from; x < to; ++x) logits[x] = detect_math::mask_logit(m.k, cells + x * p.pitch, int(p.c));
@@ -218,12 +291,20 @@ void set_words(const Mask& m, Row& row) {
   const size_t bytes = size_t(m.end_cell + kWord) / 8 + 8;
   if (bits.above.size() < bytes) bits.above.resize(bytes), bits.sure.resize(bytes);
   const F32 f;
+  uint32_t any = 0;
   for (int x = m.first_cell / int(kLanes) * int(kLanes); x < m.end_cell; x += int(kLanes)) {
-    const V v = load(row.logits.data() + x);
-    const M above = hn::Gt(v, hn::Zero(f)), sure = hn::And(hn::Ge(v, splat(kSurelyAbove)), hn::Le(v, splat(kSurelyFinite)));
+    const V v = load(row.logits() + x);
+    const auto before = [&](int end) HWY_ATTR { return first(size_t(std::clamp(end - x, 0, int(kLanes)))); };
+    const M inside = hn::AndNot(before(row.from), before(row.to)), below = hn::Lt(v, splat(-row.doubt));
+    const M above = hn::AndNot(below, inside);  // may be
+    const M sure = hn::And(hn::Ge(v, splat(std::max(row.doubt, kSurelyAbove))), hn::Le(v, splat(kSurelyFinite)));
     hn::StoreMaskBits(f, above, bits.above.data() + x / 8);
     hn::StoreMaskBits(f, sure, bits.sure.data() + x / 8);
+    any |= bits_of(above);
   }
+  row.all = kNone;
+  if (any == 0) return;
+  row.all = kAll;
   for (size_t w = 0; w < m.spans.size(); ++w) {
     const CellSpan& span = m.spans[w];
     Pixels pixels = kSome;
@@ -232,6 +313,7 @@ void set_words(const Mask& m, Row& row) {
       if (span.of(bits.sure) == span.all) pixels = kAll;
     }
     row.words[w] = pixels;
+    if (pixels != kAll) row.all = kSome;
   }
 }
 
@@ -252,59 +334,104 @@ HWY_INLINE V horizontal(const BilinearAxis& ax, size_t x, const float* logits) {
   return hn::Add(hn::Mul(load(ax.w0.data() + x), a), hn::Mul(load(ax.w1.data() + x), b));
 }
 
+// Logits as defined of the cells that word w takes from row y, by column of the slice.
+const float* defined_logits(const Mask& m, const ImageCells& g, int y, int64_t w, std::vector<float>& memory) {
+  const MaskItem& item = *m.item;
+  const ImageView& p = g.prototypes;
+  const int x0 = item.where.x0 + int(w) * kWord, x1 = std::min(x0 + kWord, item.where.x1);
+  const int begin = m.ax == nullptr ? x0 : m.ax->i0[size_t(x0)], end = m.ax == nullptr ? x1 : m.ax->i1[size_t(x1) - 1] + 1;
+  const int row = y + item.slice.y0;
+  const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + item.slice.x0) * p.pitch;
+  memory.resize(size_t(item.slice.width() + kWord));
+  for (int x = begin; x < end; ++x) {
+    const int column = x + item.slice.x0;
+    const bool inside = row >= item.crop.y0 && row < item.crop.y1 && column >= item.crop.x0 && column < item.crop.x1;
+    memory[size_t(x)] = inside ? detect_math::mask_logit(m.k, cells + x * p.pitch, int(p.c)) : 0;
+  }
+  return memory.data();
+}
+
+// Word w of rows [y0, y1) of the target from the logits of two rows of cells. Returns the bits that are in doubt.
+uint32_t enlarge_word(const Mask& m, int64_t w, int y0, int y1, const float* upper, const float* lower, float doubt) {
+  V above[kVectors], below[kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    const size_t x = size_t(m.item->where.x0 + int(w) * kWord + v * int(kLanes));
+    above[v] = horizontal(*m.ax, x, upper);
+    below[v] = horizontal(*m.ax, x, lower);
+  }
+  const uint32_t used = m.used(w);
+  uint32_t doubtful = 0;
+  for (int y = y0; y < y1; ++y) {
+    const V w0 = splat(m.ay->w0[size_t(y)]), w1 = splat(m.ay->w1[size_t(y)]);
+    uint32_t word = 0;
+    for (int v = 0; v < kVectors; ++v) {
+      const V value = hn::Add(hn::Mul(w0, above[v]), hn::Mul(w1, below[v]));
+      word |= bits_of(hn::Gt(value, hn::Zero(F32()))) << (v * int(kLanes));
+      doubtful |= bits_of(hn::Le(hn::Abs(value), splat(doubt))) << (v * int(kLanes));
+    }
+    m.row(y)[w] = word & used;
+  }
+  return doubtful & used;
+}
+
 // Rows [y0, y1) of the target, which lie between the same two rows of cells.
-void enlarge(const Mask& m, int y0, int y1, const Row& upper, const Row& lower) {
+void enlarge(const Mask& m, const ImageCells& g, int y0, int y1, const Row& upper, const Row& lower) {
   const int64_t row_words = m.row_words();
   uint32_t* to = m.row(y0);
+  if (upper.all == lower.all && upper.all != kSome) {
+    std::memset(to, upper.all == kAll ? 0xFF : 0, size_t((y1 - y0) * row_words) * sizeof(uint32_t));
+    for (int y = 1; upper.all == kAll && y <= y1 - y0; ++y) to[y * row_words - 1] = m.used(row_words - 1);
+    return;
+  }
+  const auto pixels_of = [](const Row& row, int64_t w) { return row.all == kSome ? row.words[size_t(w)] : row.all; };
   for (int64_t w = 0; w < row_words; ++w, ++to) {
-    const Pixels pixels = upper.words[size_t(w)] == lower.words[size_t(w)] ? upper.words[size_t(w)] : kSome;
+    const Pixels pixels = pixels_of(upper, w) == pixels_of(lower, w) ? pixels_of(upper, w) : kSome;
     const uint32_t used = m.used(w);
     if (pixels != kSome) {
       const uint32_t word = pixels == kAll ? used : 0;
       for (int y = 0; y < y1 - y0; ++y) to[y * row_words] = word;
       continue;
     }
-    V above[kVectors], below[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      const size_t x = size_t(m.item->where.x0 + int(w) * kWord + v * int(kLanes));
-      above[v] = horizontal(*m.ax, x, upper.logits.data());
-      below[v] = horizontal(*m.ax, x, lower.logits.data());
-    }
-    for (int y = y0; y < y1; ++y) {
-      const V w0 = splat(m.ay->w0[size_t(y)]), w1 = splat(m.ay->w1[size_t(y)]);
-      uint32_t word = 0;
-      for (int v = 0; v < kVectors; ++v) {
-        const M set = hn::Gt(hn::Add(hn::Mul(w0, above[v]), hn::Mul(w1, below[v])), hn::Zero(F32()));
-        word |= bits_of(set) << (v * int(kLanes));
-      }
-      to[(y - y0) * row_words] = word & used;
-    }
+    const float doubt = std::max(upper.doubt, lower.doubt);
+    if (enlarge_word(m, w, y0, y1, upper.logits(), lower.logits(), doubt) == 0 || doubt == 0) continue;
+    thread_local std::vector<float> memory[2];
+    const float* const defined_upper = defined_logits(m, g, m.ay->i0[size_t(y0)], w, memory[0]);
+    enlarge_word(m, w, y0, y1, defined_upper, defined_logits(m, g, m.ay->i1[size_t(y0)], w, memory[1]), 0);
   }
 }
 
+// Word w of a target that has the size of the slice, from a row of cells. Returns the bits that are in doubt.
+uint32_t take_word(const Mask& m, int64_t w, int y, const float* logits, float doubt) {
+  uint32_t word = 0, doubtful = 0;
+  for (int v = 0; v < kVectors; ++v) {
+    const V value = load(logits + m.item->where.x0 + w * kWord + v * int(kLanes));
+    word |= bits_of(hn::Gt(value, hn::Zero(F32()))) << (v * int(kLanes));
+    doubtful |= bits_of(hn::Le(hn::Abs(value), splat(doubt))) << (v * int(kLanes));
+  }
+  m.row(y)[w] = word & m.used(w);
+  return doubtful & m.used(w);
+}
+
 // Takes row y of the slice.
-void take_row(Mask& m, const Group& g, int y) {
+void take_row(Mask& m, const ImageCells& g, int y) {
   Row& row = m.rows[y % 2];
   if (m.ax == nullptr) {
-    set_logits(m, g, y, row.logits.data());
+    set_logits(m, g, y, row);
     for (int64_t w = 0; w < m.row_words(); ++w) {
-      uint32_t word = 0;
-      for (int v = 0; v < kVectors; ++v) {
-        const V logits = load(row.logits.data() + m.item->where.x0 + w * kWord + v * int(kLanes));
-        word |= bits_of(hn::Gt(logits, hn::Zero(F32()))) << (v * int(kLanes));
-      }
-      m.row(y)[w] = word & m.used(w);
+      if (take_word(m, w, y, row.logits(), row.doubt) == 0 || row.doubt == 0) continue;
+      thread_local std::vector<float> memory;
+      take_word(m, w, y, defined_logits(m, g, y, w, memory), 0);
     }
     return;
   }
   if (y < m.ay->i0[size_t(m.next)]) return;  // of a target that is smaller: between two of its rows
-  set_logits(m, g, y, row.logits.data());
+  set_logits(m, g, y, row);
   set_words(m, row);
   while (m.next < m.item->where.y1 && m.ay->i1[size_t(m.next)] == y) {
     const int upper = m.ay->i0[size_t(m.next)];
     int end = m.next + 1;
     while (end < m.item->where.y1 && m.ay->i0[size_t(end)] == upper && m.ay->i1[size_t(end)] == y) ++end;
-    enlarge(m, m.next, end, m.rows[upper % 2], row);
+    enlarge(m, g, m.next, end, m.rows[upper % 2], row);
     m.next = end;
   }
 }
@@ -332,46 +459,118 @@ class Axes {
   size_t used_ = 0;
 };
 
-// Items of one image.
-void masks_of_group(const ImageView& p, const RowsView& coefficients, std::span<const MaskItem> items, uint32_t* words) {
+// Items of one image, whose words begin at words + offset; without words, they are handed to take(index among the items, its words).
+void masks_of_group(const ImageCells& g, const RowsView& coefficients, std::span<const MaskItem> items, uint32_t* words,
+                    const std::function<void(size_t i, const uint32_t* words)>& take) {
   thread_local Mask masks[kMasksAtOnce];
   thread_local Axes axes;
-  thread_local Cells cells;
+  thread_local std::vector<uint32_t> memory;
   axes.clear();
-  cells.clear();
-  Group group{p, cells, int(p.w), 0};
+  if (words == nullptr) {
+    int64_t needed = 0;
+    for (const MaskItem& item : items) needed += item.words();
+    if (int64_t(memory.size()) < needed) memory.resize(size_t(needed));
+  }
+  int64_t used = 0;
   size_t n = 0;
-  int64_t first = p.h, end = 0;  // rows of the prototypes
+  int first = g.end_row, end = 0;  // rows of the prototypes
   for (const MaskItem& item : items) {
     if (item.words() == 0) continue;
     Mask& m = masks[n++];
     m.k = data<float>(coefficients) + item.row * coefficients.pitch;
-    m.words = words + item.offset;
-    const int64_t h = item.slice.height(), w = item.slice.width();
+    m.sum = 0;
+    for (int64_t c = 0; c < g.prototypes.c; ++c) m.sum += std::abs(m.k[c]);
+    m.words = words != nullptr ? words + item.offset : memory.data() + std::exchange(used, used + item.words());
+    const int h = int(item.slice.height()), w = int(item.slice.width());
     const bool same = h == item.height && w == item.width;
-    begin(m, item, same ? nullptr : axes.get(int(w), item.width), same ? nullptr : axes.get(int(h), item.height));
-    group.begin = std::min(group.begin, std::max(item.slice.x0 + m.first_cell, item.crop.x0));
-    group.end = std::max(group.end, std::min(item.slice.x0 + m.end_cell, item.crop.x1));
-    first = std::min<int64_t>(first, item.slice.y0 + m.first_row), end = std::max<int64_t>(end, item.slice.y0 + m.end_row);
+    begin(m, item, same ? nullptr : axes.get(w, item.width), same ? nullptr : axes.get(h, item.height));
+    first = std::min(first, item.slice.y0 + m.first_row), end = std::max(end, item.slice.y0 + m.end_row);
   }
-  for (int64_t y = first; y < end; ++y) {
+  for (int y = first; y < end; ++y) {
     for (size_t i = 0; i < n; ++i) {
-      const int own = int(y) - masks[i].item->slice.y0;
-      if (own >= masks[i].first_row && own < masks[i].end_row) take_row(masks[i], group, own);
+      const int own = y - masks[i].item->slice.y0;
+      if (own >= masks[i].first_row && own < masks[i].end_row) take_row(masks[i], g, own);
     }
   }
+  if (words != nullptr) return;
+  used = 0;
+  for (size_t i = 0; i < items.size(); ++i) take(i, memory.data() + std::exchange(used, used + items[i].words()));
 }
 
-void MaskPatches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
-  std::vector<std::span<const MaskItem>> groups;
-  for (size_t i = 0; i < items.size(); ++i) {
-    if (groups.empty() || groups.back()[0].image != items[i].image || groups.back().size() == size_t(kMasksAtOnce)) {
-      groups.push_back(items.subspan(i, 0));
-    }
-    groups.back() = {groups.back().data(), groups.back().size() + 1};
+// Widens [first, end) by the cells that the outputs [begin, last) of `out` take from a slice of `in` cells, which begins at `at`.
+void widen(int& first, int& end, int at, int in, int out, int begin, int last, bool same) {
+  const int from = same ? begin : detect_math::tap_of(begin, in, out).i0;
+  const int to = same ? last : detect_math::tap_of(last - 1, in, out).i1 + 1;
+  first = std::min(first, at + from), end = std::max(end, at + to);
+}
+
+ImageCells cells_of(const ImageView& p, std::span<const MaskItem> items) {
+  ImageCells g{p, items[0].image, int(p.w), 0, int(p.h), 0};
+  for (const MaskItem& m : items) {
+    if (m.words() == 0) continue;
+    const int w = int(m.slice.width()), h = int(m.slice.height());
+    const bool same = w == m.width && h == m.height;
+    widen(g.begin, g.end, m.slice.x0, w, m.width, m.where.x0, m.where.x1, same);
+    widen(g.first_row, g.end_row, m.slice.y0, h, m.height, m.where.y0, m.where.y1, same);
   }
-  parallel_chunks(int64_t(groups.size()),
-                  [&](int64_t i) { masks_of_group(prototypes, coefficients, groups[size_t(i)], words); });
+  g.end = std::max(g.begin, g.end), g.end_row = std::max(g.first_row, g.end_row);
+  return g;
+}
+
+// So many images at a time as there are threads, or the turned prototypes would fill the caches.
+void MaskPatches(ImageView p, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words,
+                 const std::function<void(int64_t item, const uint32_t* words)>& take) {
+  struct Group {
+    size_t image;
+    std::span<const MaskItem> items;
+  };
+  const MaskItem* const all = items.data();
+  thread_local std::vector<Cells> memory;
+  std::vector<Cells>& rows = memory;  // of this thread, also where others use it
+  while (!items.empty()) {
+    std::vector<ImageCells> images;
+    std::vector<Group> groups;
+    size_t taken = 0, cells = 0;
+    while (taken < items.size() && int(images.size()) < compute_threads()) {
+      const int32_t image = items[taken].image;
+      const auto of_image = items.subspan(taken);
+      const auto end = std::find_if(of_image.begin(), of_image.end(), [&](const MaskItem& m) { return m.image != image; });
+      groups.push_back({images.size(), of_image.first(size_t(end - of_image.begin()))});
+      images.push_back(cells_of(p, groups.back().items));
+      taken += groups.back().items.size(), cells += size_t(images.back().end_row - images.back().first_row);
+    }
+    if (rows.size() < cells) rows.resize(cells);
+    for (size_t i = 0, at = 0; i < images.size(); ++i) {
+      images[i].rows = rows.data() + at;
+      at += size_t(images[i].end_row - images[i].first_row);
+    }
+    if (p.c % 8 == 0) {
+      parallel_for(int64_t(cells), 8, [&](int64_t begin, int64_t end) {
+        for (const ImageCells& g : images) {
+          const int64_t at = g.rows - rows.data(), last = std::min<int64_t>(end, at + g.end_row - g.first_row);
+          for (int64_t i = std::max(begin, at); i < last; ++i) rows[size_t(i)].set(p, g.image, g.first_row + int(i - at), g.begin, g.end);
+        }
+      });
+    }
+    // Masks together fetch a row once; but few masks are work for all threads.
+    int64_t largest = 1;
+    for (const MaskItem& m : items.first(taken)) largest = std::max(largest, m.words());
+    const size_t together = size_t(std::clamp<int64_t>(int64_t(taken) / (4 * compute_threads()), 1,
+                                                       std::clamp<int64_t>(kWordsAtOnce / largest, 1, kMasksAtOnce)));
+    std::vector<Group> cut;
+    for (const Group& g : groups) {
+      for (size_t i = 0; i < g.items.size(); i += together) {
+        cut.push_back({g.image, g.items.subspan(i, std::min(together, g.items.size() - i))});
+      }
+    }
+    parallel_chunks(int64_t(cut.size()), [&](int64_t i) {
+      const Group& g = cut[size_t(i)];
+      const int64_t before = g.items.data() - all;
+      masks_of_group(images[g.image], coefficients, g.items, words,
+                     [&](size_t item, const uint32_t* its_words) { take(before + int64_t(item), its_words); });
+    });
+    items = items.subspan(taken);
+  }
 }
 
 }  // namespace
@@ -385,7 +584,11 @@ namespace tessera::cpu {
 HWY_EXPORT(MaskPatches);
 
 void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
-  HWY_DYNAMIC_DISPATCH(MaskPatches)(prototypes, coefficients, items, words);
+  HWY_DYNAMIC_DISPATCH(MaskPatches)(prototypes, coefficients, items, words, {});
+}
+
+void each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take) {
+  HWY_DYNAMIC_DISPATCH(MaskPatches)(prototypes, coefficients, items, nullptr, take);
 }
 
 }  // namespace tessera::cpu

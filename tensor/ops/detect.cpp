@@ -1,11 +1,24 @@
 #include "tensor/ops/detect.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "tensor/ops/checks.h"
 #include "tensor/ops/detect_math.h"
 
-namespace tessera::ops {
+namespace tessera {
+
+void DetectOps::each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take) {
+  for (size_t i = 0; i < items.size(); ++i) {
+    MaskItem item = items[i];
+    item.offset = 0;
+    std::vector<uint32_t> words(size_t(item.words()));
+    mask_patches(prototypes, coefficients, {&item, 1}, words.data());
+    take(int64_t(i), words.data());
+  }
+}
+
+namespace ops {
 
 namespace {
 
@@ -67,8 +80,9 @@ DetectResult detect(const DetectMaps& maps, const DetectParams& params, std::spa
   return r;
 }
 
-void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items, uint32_t* words) {
-  constexpr std::string_view op = "mask_patches";
+namespace {
+
+void check_masks(std::string_view op, const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items) {
   check_defined(op, "prototypes", prototypes);
   const Device device = prototypes.device();
   check_type_and_device(op, "prototypes", prototypes, DType::kF32, device);
@@ -89,7 +103,22 @@ void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::spa
                   "{}: item {} (image {}, row {}, {} x {} pixels) reaches beyond {} and {}", op, i, m.image, m.row, m.height,
                   m.width, describe(prototypes), describe(coefficients));
   }
-  backend_for(device).mask_patches(p, k, items, words);
 }
 
-}  // namespace tessera::ops
+}  // namespace
+
+void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items, uint32_t* words) {
+  check_masks("mask_patches", prototypes, coefficients, items);
+  backend_for(prototypes.device()).mask_patches(prototypes.image(), coefficients.rows(), items, words);
+}
+
+void each_mask(const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items, const TakeMask& take) {
+  check_masks("each_mask", prototypes, coefficients, items);
+  const Device device = prototypes.device();
+  TESSERA_CHECK(device == Device::cpu(), "each_mask: got prototypes {}, expected memory of the host", describe(prototypes));
+  backend_for(device).each_mask(prototypes.image(), coefficients.rows(), items, take);
+}
+
+}  // namespace ops
+
+}  // namespace tessera

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <span>
 
 #include "tensor/bit_rows.h"
@@ -67,6 +68,9 @@ struct MaskItem {
   int64_t words() const { return words_of_row(where.width()) * where.height(); }
 };
 
+// Gets the words of one item, which are good until it returns.
+using TakeMask = std::function<void(int64_t item, const uint32_t* words)>;
+
 class DetectOps {
  public:
   virtual ~DetectOps() = default;
@@ -85,6 +89,8 @@ class DetectOps {
   // channels of coefficient * prototype, 0 outside of the crop, enlarged bilinearly from the slice to the target, is above 0. A
   // target of the slice's size takes the logits as they are. prototypes (N, h, w, k), coefficients (rows, k): f32; `items`: host.
   virtual void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) = 0;
+  // For memory of the host: the same, but handed on item by item instead of kept, on any thread and in any order. Offsets say nothing.
+  virtual void each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take);
 };
 
 namespace ops {
@@ -106,6 +112,8 @@ DetectResult detect(const DetectMaps& maps, const DetectParams& params, std::spa
 
 // coefficients (..., k); words: memory where the prototypes are, up to the end of the last item.
 void mask_patches(const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items, uint32_t* words);
+// Of tensors of the host.
+void each_mask(const Tensor& prototypes, const Tensor& coefficients, std::span<const MaskItem> items, const TakeMask& take);
 
 }  // namespace ops
 

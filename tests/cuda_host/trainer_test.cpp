@@ -149,11 +149,13 @@ TEST_CASE("a validation on a device has the figures of the host") {
       Loader loader(*set, options);
       EvaluatorHooks hooks;
       double area = 0;
-      hooks.detections = [&](const std::vector<ScoredDetection>& found) {
-        for (const ScoredDetection& d : found) area += double(rle_area(d.mask));
+      hooks.detections = [&](std::span<const std::vector<ScoredDetection>> images) {
+        for (const auto& found : images) {
+          for (const ScoredDetection& d : found) area += double(rle_area(d.mask));
+        }
       };
       int64_t pictured = 0;
-      hooks.batch_done = [&](int64_t, const Batch&, const BatchDetections& found) {
+      hooks.part_done = [&](int64_t, const Batch&, int64_t, const BatchDetections& found) {
         CHECK(found.prototypes.device() == device);
         for (const Detections& d : found.images) pictured += d.size();
       };

@@ -175,9 +175,13 @@ TEST_CASE("coco json: what is written is read back") {
   const auto path = folder.path.parent_path() / "predictions.json";
   {
     CocoResultsWriter out(path);
-    out.add("000007", 3, {1.23456, -0.0001, 3, 1e-9}, 0.123456789, nullptr);
+    CocoResultsText first, second, none;
+    first.add("000007", 3, {1.23456, -0.0001, 3, 1e-9}, 0.123456789, nullptr);
+    out.add(first);
     CHECK(!std::filesystem::exists(path));
-    out.add("8", 3, {0.0005, 0.0015, 2.5, 100}, 1, &rle);
+    second.add("8", 3, {0.0005, 0.0015, 2.5, 100}, 1, &rle);
+    out.add(none);
+    out.add(second);
     out.close();
   }
   const CocoResults r = read_coco_results(path, in, ReadMasks::kAll);
@@ -186,15 +190,18 @@ TEST_CASE("coco json: what is written is read back") {
   CHECK((r.records[1].image == 1 && r.masks.area(1) == 10 && r.records[1].has_mask));
   {
     CocoResultsWriter unfinished(folder.path.parent_path() / "other.json");
-    unfinished.add("a\"b", 1, {}, 0.5, nullptr);
+    CocoResultsText text;
+    text.add("a\"b", 1, {}, 0.5, nullptr);
+    unfinished.add(text);
   }
   CHECK(!std::filesystem::exists(folder.path.parent_path() / "other.json"));
   CHECK(!std::filesystem::exists(folder.path.parent_path() / "other.json.part"));
   CHECK(failure([] { CocoResultsWriter("/nonexistent/folder/x.json"); }).code() == ErrorCode::kIo);
-  std::string text;
   {
     CocoResultsWriter named(folder.path.parent_path() / "named.json");
-    named.add("b \"quoted\" \\", 3, {1, 2, 3, 4}, 1e-5, nullptr);
+    CocoResultsText text;
+    text.add("b \"quoted\" \\", 3, {1, 2, 3, 4}, 1e-5, nullptr);
+    named.add(text);
     named.close();
   }
   CHECK(read_coco_results(folder.path.parent_path() / "named.json", in, ReadMasks::kNo).records[0].image == 1);

@@ -88,11 +88,27 @@ struct Masks {
   bool wide;  // targets of the slice's size or larger
   bool cropped;
   Values values = uniform(-1, 1);
+  Values coefficients{};  // empty: as `values`
 };
 
+// Rows of 32 whose halves are the same, or opposite: a sum of products of the one and the other is 0 but for its rounding.
+Values halves(double sign) {
+  return [=, half = std::vector<double>(16)](Rng& rng, int64_t i) mutable {
+    double& v = half[size_t(i % 16)];
+    return i % 32 < 16 ? v = rng.uniform(-1, 1) : sign * v;
+  };
+}
 // Contours with even areas between them: waves over a row of cells of `channels` each.
 Values waves(int64_t channels) {
   return [=](Rng&, int64_t i) { return std::sin(0.0083 * double(i / channels) + 2 * double(i % channels)); };
+}
+// Now and then no number, or one whose sums are none.
+Values overflowing() {
+  return [](Rng& rng, int64_t) {
+    const double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+    const double unusual[] = {infinity, -infinity, nan, 3e38, -3e38};
+    return rng.below(1000) == 0 ? unusual[rng.below(5)] : rng.uniform(-1, 1);
+  };
 }
 // At the limits of what may be told from the signs of cells alone, in rows of 60 cells: what rounds to zero when it is weighted, and
 // infinities, where the edges of the target give them the weight 0.
@@ -145,7 +161,7 @@ std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
 OpCase mask_case(const Masks& m) {
   constexpr int64_t kRows = 5;
   const std::vector<MaskItem> items = items_of(m, kRows);
-  const Values coefficients = m.channels == 1 ? uniform(1, 1) : m.values;
+  const Values coefficients = m.channels == 1 ? uniform(1, 1) : m.coefficients ? m.coefficients : m.values;
   int64_t words = 0;
   for (const MaskItem& item : items) words += item.words();
   return {.method = "mask_patches",
@@ -180,6 +196,7 @@ std::vector<OpCase> detect_cases() {
   const Sizes one_class{"one class", 3, 1, 4, {{{8, 6}, {4, 3}, {2, 2}}}};
   const Sizes decoded{"decoded", 2, 4, 3, {{{9, 9}, {5, 5}, {3, 3}}}, true};
   const Sizes large{"more than fits at once", 1, 3, 2, {{{24, 30}, {12, 15}, {6, 8}}}, true};
+  const Sizes anchors{"more anchors than come first", 2, 3, 2, {{{40, 40}, {20, 20}, {10, 10}}}};
   const Sizes images{"more images than at once", 35, 2, 1, {{{2, 2}, {1, 1}, {1, 1}}}};
   const Sizes one_level{"one level", 1, 2, 1, {{{1, 7}, {0, 0}, {0, 0}}}};
   const auto named = [](Sizes s, const char* name) {
@@ -212,6 +229,13 @@ std::vector<OpCase> detect_cases() {
   list.push_back(detect_case(large, capped, {.boxes = decoded_boxes(200), .scores = uniform(0, 1)}));
   list.push_back(
       detect_case(named(large, "many rows"), params(0.5f, 0.7, 900), {.boxes = decoded_boxes(2000), .scores = whole(0, 1)}));
+  list.push_back(detect_case(anchors, params(0.001f, 0.7, 300), {}));
+  list.push_back(detect_case(named(anchors, "more anchors, the first are not enough"), params(0.01f, 0.2, 2000), {}));
+  list.push_back(detect_case(named(anchors, "more anchors, best class"), params(0.01f, 0.9, 1500, false), {}));
+  list.push_back(detect_case(named(anchors, "more anchors, close scores"), params(0.01f, 0.3, 900), {.scores = uniform(0.5, 0.50001)}));
+  list.push_back(detect_case(named(anchors, "more anchors, ties"), params(0.01f, 0.3, 900), {.scores = whole(-3, 3)}));
+  list.push_back(detect_case(named(anchors, "more anchors, saturated"), params(0, 0.5, 400), {.scores = uniform(-200, 200)}));
+  list.push_back(detect_case(named(anchors, "more anchors, filter"), params(0.01f, 0.5, 700, false), {.wanted = whole(0, 1)}));
   list.push_back(detect_case(images, params(0.1f, 0.5, 12), {}));
   list.push_back(detect_case(one_level, params(0.1f, 0.5, 14), {}));
 
@@ -221,10 +245,13 @@ std::vector<OpCase> detect_cases() {
   list.push_back(mask_case({"smaller", 2, 20, 24, 32, false, false}));
   list.push_back(mask_case({"smaller, cropped", 1, 70, 90, 16, false, true}));
   list.push_back(mask_case({"logits of 0", 1, 9, 7, 8, true, true, whole(-1, 1)}));
+  list.push_back(mask_case({"signs of rounding", 2, 30, 40, 32, true, true, halves(1), halves(-1)}));
+  list.push_back(mask_case({"signs of rounding, smaller", 1, 30, 40, 32, false, false, halves(1), halves(-1)}));
   list.push_back(mask_case({"waves", 1, 45, 60, 16, true, false, waves(16)}));
   list.push_back(mask_case({"waves, cropped", 2, 40, 33, 8, true, true, waves(8)}));
   list.push_back(mask_case({"waves, smaller", 1, 50, 150, 8, false, false, waves(8)}));
   list.push_back(mask_case({"odd numbers", 1, 30, 60, 1, true, false, odd_logits()}));
+  list.push_back(mask_case({"overflowing", 2, 30, 60, 8, true, false, overflowing(), uniform(-2, 2)}));
   list.push_back(mask_case({"one cell", 1, 1, 1, 8, true, false}));
   return list;
 }

@@ -5,6 +5,7 @@
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/memory.h"
+#include "tensor/base/parallel.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/eval/coco_eval.h"
@@ -102,11 +103,15 @@ int run_val(const Config& config) {
   if (save_json) {
     writer = std::make_unique<CocoResultsWriter>(folder / "predictions.json");
     const bool coco = data->names().size() == 80 && config.text("data").find("coco.yaml") != std::string::npos;
-    hooks.detections = [&, coco](const std::vector<ScoredDetection>& detections) {
-      for (const ScoredDetection& d : detections) {
-        const int64_t category = coco ? coco_category_of_class(d.class_id) : d.class_id + 1;
-        writer->add(fs::path(data->image(d.image).file).stem().string(), category, to_ltwh(d.box), double(d.score), &d.mask);
-      }
+    hooks.detections = [&, coco](std::span<const std::vector<ScoredDetection>> images) {
+      std::vector<CocoResultsText> texts(images.size());
+      parallel_chunks(int64_t(images.size()), [&](int64_t i) {
+        for (const ScoredDetection& d : images[size_t(i)]) {
+          const int64_t category = coco ? coco_category_of_class(d.class_id) : d.class_id + 1;
+          texts[size_t(i)].add(fs::path(data->image(d.image).file).stem().string(), category, to_ltwh(d.box), double(d.score), &d.mask);
+        }
+      });
+      for (const CocoResultsText& text : texts) writer->add(text);
     };
   }
   const ValidationResult r = evaluator.run(*loaded.model, *data, loader, hooks);

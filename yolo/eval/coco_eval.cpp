@@ -355,18 +355,29 @@ void CocoEval::add_truth(const CocoTruth& truth, const Rle* mask) {
   truth_masks_.push(*mask);
 }
 
-void CocoEval::add_detection(const CocoDetection& detection, const Rle* mask) {
+void CocoEval::append(const CocoDetection& detection) {
   TESSERA_CHECK(detection.image >= 0 && detection.image < int64_t(images_.size()), "add_detection: image {} of {}", detection.image,
                 images_.size());
   TESSERA_CHECK(detection.category >= 0 && detection.category < int64_t(categories_.size()), "add_detection: category {} of {}",
                 detection.category, categories_.size());
   if (std::isnan(detection.score)) throw Error(ErrorCode::kData, "a detection has a score that is not a number");
   detections_.push_back(detection);
+}
+
+void CocoEval::add_detection(const CocoDetection& detection, const Rle* mask) {
+  append(detection);
   if (!mask) return;
   const Image& image = images_[size_t(detection.image)];
   TESSERA_CHECK(mask->height == image.height && mask->width == image.width, "add_detection: mask of {} x {} in an image of {} x {}",
                 mask->height, mask->width, image.height, image.width);
   detection_masks_.push(*mask);
+}
+
+void CocoEval::add_detections(std::span<const CocoDetection> detections, RunList&& masks) {
+  TESSERA_CHECK(int64_t(detections.size()) == masks.size(), "add_detections: {} detections with {} masks", detections.size(),
+                masks.size());
+  for (const CocoDetection& d : detections) append(d);
+  detection_masks_.append(std::move(masks));
 }
 
 CocoReport CocoEval::evaluate(IouKind kind, DetectionCurves* drawn) const {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -84,6 +85,8 @@ class CocoEval {
   // mask: of the size of the image; all calls with one, or all without. Throws kData for a score that is not a number.
   void add_truth(const CocoTruth& truth, const Rle* mask = nullptr);
   void add_detection(const CocoDetection& detection, const Rle* mask = nullptr);
+  // The same for several, in order, with a mask for each.
+  void add_detections(std::span<const CocoDetection> detections, RunList&& masks);
 
   int64_t unknown_category_detections() const { return unknown_category_; }
   int64_t detections() const { return static_cast<int64_t>(detections_.size()); }
@@ -94,6 +97,8 @@ class CocoEval {
   CocoReport evaluate(IouKind kind, DetectionCurves* drawn = nullptr) const;
 
  private:
+  void append(const CocoDetection& detection);
+
   struct Image {
     int64_t id;
     int32_t height, width;

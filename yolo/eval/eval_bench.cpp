@@ -158,9 +158,11 @@ void write_eval_bench_set(const std::filesystem::path& folder, const EvalBenchOp
         truth << (annotation ? ", " : "") << "{\"id\": " << annotation + 1 << ", " << a << '}';
         ++annotation;
       }
+      CocoResultsText text;
       for (const MadeDetection& d : made[k].detections) {
-        results.add(std::to_string(first + int64_t(k) + 1), d.class_id + 1, rle_box(d.mask), d.score, &d.mask);
+        text.add(std::to_string(first + int64_t(k) + 1), d.class_id + 1, rle_box(d.mask), d.score, &d.mask);
       }
+      results.add(text);
     }
   }
   results.close();

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <span>
@@ -80,6 +81,17 @@ LabelledImage labelled_image(const Batch& batch, int64_t image, ImageResult& out
   return labels;
 }
 
+// Neighbouring images of a batch that went through the network together. `found` and the results of a part count from its first
+// image.
+struct BatchPart {
+  const Batch& batch;
+  int64_t first;
+  const BatchDetections& found;
+
+  int64_t of_batch(int64_t image) const { return first + image; }
+  ResultGeometry geometry(int64_t image) const { return result_geometry(batch, of_batch(image)); }
+};
+
 // Run-length masks of the detections of `images`, image by image: encode(image, patch) of what item(image, detection) computes.
 std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::span<const int64_t> images,
                                             const std::function<MaskItem(int64_t image, int64_t i)>& item,
@@ -102,12 +114,14 @@ std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::s
   return masks;
 }
 
-void match_as_original(const Batch& batch, const BatchDetections& found, std::vector<ImageResult>& results) {
+void match_as_original(const BatchPart& part, std::vector<ImageResult>& results) {
+  const Batch& batch = part.batch;
+  const BatchDetections& found = part.found;
   std::vector<LabelledImage> labels(results.size());
   std::vector<int64_t> matched;  // images with labels and detections
   for (size_t image = 0; image < results.size(); ++image) {
     ImageResult& out = results[image];
-    labels[image] = labelled_image(batch, int64_t(image), out);
+    labels[image] = labelled_image(batch, part.of_batch(int64_t(image)), out);
     out.box_tp.assign(size_t(out.detections.size()), 0);
     out.mask_tp.assign(size_t(out.detections.size()), 0);
     if (!labels[image].boxes.empty() && out.detections.size() > 0) matched.push_back(int64_t(image));
@@ -120,7 +134,7 @@ void match_as_original(const Batch& batch, const BatchDetections& found, std::ve
     const int64_t image = matched[size_t(m)];
     const LabelledImage& known = labels[size_t(image)];
     ImageResult& out = results[size_t(image)];
-    const ResultGeometry geometry = result_geometry(batch, image);
+    const ResultGeometry geometry = part.geometry(image);
     std::vector<BoxXyxy> boxes;
     for (const BoxXyxy& b : out.detections.boxes) boxes.push_back(scale_box(b, geometry));
     out.box_tp = match_detections(box_iou(known.boxes, boxes), out.label_classes, out.detections.classes);
@@ -129,7 +143,7 @@ void match_as_original(const Batch& batch, const BatchDetections& found, std::ve
     predicted.reserve(int64_t(masks[size_t(image)].size()));
     for (const Rle& mask : masks[size_t(image)]) predicted.push(mask);
     const int mh = int(batch.masks.size(1)), mw = int(batch.masks.size(2));
-    const int64_t plane = batch.overlap ? image : int64_t(known.positions.front());
+    const int64_t plane = batch.overlap ? part.of_batch(image) : int64_t(known.positions.front());
     const RunList truth = label_masks(batch.masks.data<int32_t>() + plane * mh * mw,
                                       batch.overlap ? LabelMasks::kOverlap : LabelMasks::kSeparate, int64_t(known.boxes.size()), mh, mw,
                                       int(found.prototypes.size(1)), int(found.prototypes.size(2)));
@@ -137,13 +151,14 @@ void match_as_original(const Batch& batch, const BatchDetections& found, std::ve
   });
 }
 
-void to_original_images(const Batch& batch, const BatchDetections& found, std::vector<ImageResult>& results) {
-  const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
+void to_original_images(const BatchPart& part, std::vector<ImageResult>& results) {
+  const BatchDetections& found = part.found;
+  const int height = int(part.batch.images.size(1)), width = int(part.batch.images.size(2));
   std::vector<int64_t> all;
   std::vector<std::function<Rle(MaskPatch)>> encoders;
   std::vector<PixelBox> frames;
-  for (int64_t image = 0; image < batch.size(); ++image) {
-    const ResultGeometry geometry = result_geometry(batch, image);
+  for (int64_t image = 0; image < int64_t(results.size()); ++image) {
+    const ResultGeometry geometry = part.geometry(image);
     all.push_back(image);
     encoders.push_back(json_mask(geometry));
     frames.push_back(json_frame(geometry));
@@ -160,7 +175,7 @@ void to_original_images(const Batch& batch, const BatchDetections& found, std::v
       found, all, item, [&](int64_t image, MaskPatch patch) { return encoders[size_t(image)](std::move(patch)); });
   for (size_t image = 0; image < results.size(); ++image) {
     ImageResult& out = results[image];
-    const ResultGeometry geometry = result_geometry(batch, int64_t(image));
+    const ResultGeometry geometry = part.geometry(int64_t(image));
     for (size_t k = 0; k < masks[image].size(); ++k) {
       out.scored.push_back({out.index, out.detections.classes[k], out.detections.scores[k], scale_box(out.detections.boxes[k], geometry),
                             std::move(masks[image][k])});
@@ -168,52 +183,47 @@ void to_original_images(const Batch& batch, const BatchDetections& found, std::v
   }
 }
 
-std::vector<ImageResult> process_batch(const Batch& batch, const BatchDetections& found, const EvaluatorOptions& options,
-                                       bool original_size) {
-  std::vector<ImageResult> results(size_t(batch.size()));
+std::vector<ImageResult> process_part(const BatchPart& part, const EvaluatorOptions& options, bool original_size) {
+  std::vector<ImageResult> results(part.found.images.size());
   for (size_t image = 0; image < results.size(); ++image) {
-    results[image].index = batch.indices[image];
-    results[image].detections = found.images[image];
+    results[image].index = part.batch.indices[size_t(part.of_batch(int64_t(image)))];
+    results[image].detections = part.found.images[image];
   }
-  if (options.style == MapStyle::kOriginal) match_as_original(batch, found, results);
-  if (original_size) to_original_images(batch, found, results);
+  if (options.style == MapStyle::kOriginal) match_as_original(part, results);
+  if (original_size) to_original_images(part, results);
   return results;
 }
 
-// Every image goes its own way through the network in evaluation, so the outputs are those of the whole batch, bit for bit.
-RawOutputs forward_in_parts(ReplayedForward& forward, const Batch& batch, Device device, double& preprocess_ms, double& inference_ms) {
-  const int64_t n = batch.size(), step = images_at_once(n, batch.images.size(1) * batch.images.size(2), device);
-  RawOutputs all;
-  for (int64_t first = 0; first < n; first += step) {
-    const int64_t count = std::min(step, n - first);
-    const auto t0 = Clock::now();
-    forward.place(batch.images.narrow(0, first, count));
-    preprocess_ms += ms_since(t0);
-    const auto t1 = Clock::now();
-    RawOutputs part = forward.run();
-    const auto place = [&](Variable& into, const Variable& from) {
-      const Tensor& t = from.data();
-      if (!into.defined()) into = Variable(Tensor::empty({n, t.size(1), t.size(2), t.size(3)}, t.dtype(), t.device()));
-      into.data().narrow(0, first, count).copy_from(t);
-    };
-    if (count == n) {
-      all = std::move(part);
-    } else {
-      for (size_t l = 0; l < size_t(kLevels); ++l) {
-        place(all.box[l], part.box[l]);
-        place(all.cls[l], part.cls[l]);
-        place(all.coefficients[l], part.coefficients[l]);
-      }
-      place(all.prototypes, part.prototypes);
-    }
-    backend_for(device).synchronize();  // the time is the network's own
-    inference_ms += ms_since(t1);
+// Takes a part's outputs into those of the whole batch of n images. Every image goes its own way through the network in evaluation,
+// so these are what the whole batch would give, bit for bit.
+void join(RawOutputs& whole, RawOutputs part, int64_t first, int64_t n) {
+  const auto place = [&](Variable& into, const Variable& from) {
+    const Tensor& t = from.data();
+    if (!into.defined()) into = Variable(Tensor::empty({n, t.size(1), t.size(2), t.size(3)}, t.dtype(), t.device()));
+    into.data().narrow(0, first, t.size(0)).copy_from(t);
+  };
+  if (part.prototypes.size(0) == n) {
+    whole = std::move(part);
+    return;
   }
-  return all;
+  for (size_t l = 0; l < size_t(kLevels); ++l) {
+    place(whole.box[l], part.box[l]);
+    place(whole.cls[l], part.cls[l]);
+    place(whole.coefficients[l], part.coefficients[l]);
+  }
+  place(whole.prototypes, part.prototypes);
 }
 
+// An image as CocoEval takes it.
+struct CocoImageResult {
+  std::vector<CocoTruth> truths;
+  std::vector<Rle> truth_masks;
+  std::vector<CocoDetection> detections;
+  RunList detection_masks;
+};
+
 // Truth at original size straight from the polygons of the labels.
-void add_truth(CocoEval& eval, int64_t image, const ScanImage& labels) {
+void add_truths(CocoImageResult& to, const ScanImage& labels) {
   for (const LabelObject& object : labels.objects) {
     std::vector<double> xy;
     double x1 = labels.width, y1 = labels.height, x2 = 0, y2 = 0;
@@ -222,13 +232,27 @@ void add_truth(CocoEval& eval, int64_t image, const ScanImage& labels) {
       xy.insert(xy.end(), {x, y});
       x1 = std::min(x1, x), y1 = std::min(y1, y), x2 = std::max(x2, x), y2 = std::max(y2, y);
     }
-    const Rle mask = rle_from_polygon(xy, labels.height, labels.width);
-    CocoTruth truth;
-    truth.image = image;
+    const Rle& mask = to.truth_masks.emplace_back(rle_from_polygon(xy, labels.height, labels.width));
+    CocoTruth& truth = to.truths.emplace_back();
     truth.category = object.class_id;
     truth.area = double(rle_area(mask));
     truth.box = {x1, y1, x2 - x1, y2 - y1};
-    eval.add_truth(truth, &mask);
+  }
+}
+
+void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<const ScoredDetection> found) {
+  size_t bounds = 0;
+  for (const ScoredDetection& d : found) bounds += d.mask.counts.size() + 1;
+  to.detection_masks.reserve(int64_t(found.size()), bounds);
+  for (const ScoredDetection& d : found) {
+    TESSERA_CHECK(d.mask.height == labels.height && d.mask.width == labels.width, "a mask of {} x {} in an image of {} x {}",
+                  d.mask.height, d.mask.width, labels.height, labels.width);
+    CocoDetection& detection = to.detections.emplace_back();
+    detection.category = d.class_id;
+    detection.score = double(d.score);
+    detection.box = {double(d.box.x1), double(d.box.y1), double(d.box.x2) - double(d.box.x1), double(d.box.y2) - double(d.box.y1)};
+    detection.area = detection.box[2] * detection.box[3];
+    to.detection_masks.push(d.mask);
   }
 }
 
@@ -258,34 +282,20 @@ class Scorer {
     coco_.emplace(std::move(categories));
   }
 
-  void add(const ImageResult& result) {
-    const ScanImage& labels = data_.image(result.index);
-    ++images_;
-    instances_ += int64_t(labels.objects.size());
-    for (const LabelObject& o : labels.objects) {
-      ClassCount& c = counts_[o.class_id];
-      ++c.instances;
-      if (c.last_image != images_) ++c.images, c.last_image = images_;
-    }
-    if (coco_) {
-      const int64_t id = coco_->add_image(images_, labels.height, labels.width);
-      add_truth(*coco_, id, labels);
-      for (const ScoredDetection& d : result.scored) {
-        CocoDetection detection;
-        detection.image = id;
-        detection.category = d.class_id;
-        detection.score = double(d.score);
-        detection.box = {double(d.box.x1), double(d.box.y1), double(d.box.x2) - double(d.box.x1), double(d.box.y2) - double(d.box.y1)};
-        detection.area = detection.box[2] * detection.box[3];
-        coco_->add_detection(detection, &d.mask);
+  void add(std::span<const ImageResult> results) {
+    std::vector<CocoImageResult> ready(coco_ ? results.size() : 0);
+    parallel_chunks(int64_t(ready.size()), [&](int64_t i) {
+      const ScanImage& labels = data_.image(results[size_t(i)].index);
+      add_truths(ready[size_t(i)], labels);
+      add_detections(ready[size_t(i)], labels, results[size_t(i)].scored);
+    });
+    for (size_t i = 0; i < results.size(); ++i) {
+      count(data_.image(results[i].index));
+      if (coco_) {
+        add(std::move(ready[i]), data_.image(results[i].index));
+      } else {
+        add(results[i]);
       }
-      return;
-    }
-    label_classes_.insert(label_classes_.end(), result.label_classes.begin(), result.label_classes.end());
-    const Detections& d = result.detections;
-    for (size_t i = 0; i < d.scores.size(); ++i) {
-      box_.push_back({d.scores[i], d.classes[i], result.box_tp[i]});
-      mask_.push_back({d.scores[i], d.classes[i], result.mask_tp[i]});
     }
   }
 
@@ -323,6 +333,34 @@ class Scorer {
   struct ClassCount {
     int64_t images = 0, instances = 0, last_image = 0;
   };
+
+  void count(const ScanImage& labels) {
+    ++images_;
+    instances_ += int64_t(labels.objects.size());
+    for (const LabelObject& o : labels.objects) {
+      ClassCount& c = counts_[o.class_id];
+      ++c.instances;
+      if (c.last_image != images_) ++c.images, c.last_image = images_;
+    }
+  }
+  void add(CocoImageResult&& image, const ScanImage& labels) {
+    const int64_t id = coco_->add_image(images_, labels.height, labels.width);
+    for (size_t i = 0; i < image.truths.size(); ++i) {
+      image.truths[i].image = id;
+      coco_->add_truth(image.truths[i], &image.truth_masks[i]);
+    }
+    for (CocoDetection& d : image.detections) d.image = id;
+    coco_->add_detections(image.detections, std::move(image.detection_masks));
+  }
+  void add(const ImageResult& result) {
+    label_classes_.insert(label_classes_.end(), result.label_classes.begin(), result.label_classes.end());
+    const Detections& d = result.detections;
+    for (size_t i = 0; i < d.scores.size(); ++i) {
+      box_.push_back({d.scores[i], d.classes[i], result.box_tp[i]});
+      mask_.push_back({d.scores[i], d.classes[i], result.mask_tp[i]});
+    }
+  }
+
   const std::vector<std::string>& names_;
   MapStyle style_;
   const SegDataset& data_;
@@ -386,20 +424,34 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
     const auto t0 = Clock::now();
     if (loader.next(batch)) {  // or else the last round has no image for this rank
       load += ms_since(t0);
-      const RawOutputs outputs = forward_in_parts(forward, batch, device, preprocess, inference);
+      const int64_t n = batch.size(), step = images_at_once(n, batch.images.size(1) * batch.images.size(2), device);
+      RawOutputs whole;  // for the loss
+      for (int64_t first = 0; first < n; first += step) {
+        const auto t1 = Clock::now();
+        forward.place(batch.images.narrow(0, first, std::min(step, n - first)));
+        preprocess += ms_since(t1);
+        const auto t2 = Clock::now();
+        const RawOutputs outputs = forward.run();
+        backend_for(device).synchronize();  // the time is the network's own
+        inference += ms_since(t2);
+        const auto t3 = Clock::now();
+        if (hooks.loss) join(whole, outputs, first, n);
+        loss += ms_since(t3);
+        const auto t4 = Clock::now();
+        BatchDetections found = detect(outputs, model.strides(), detection);
+        if (options_.single_class) {
+          for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
+        }
+        std::vector<ImageResult> results = process_part({batch, first, found}, options_, original_size);
+        std::move(results.begin(), results.end(), std::back_inserter(images_done));
+        postprocess += ms_since(t4);
+        if (hooks.part_done) hooks.part_done(batches, batch, first, found);
+      }
       if (hooks.loss) {
         const auto t3 = Clock::now();
-        part.loss = hooks.loss(outputs, batch);
+        part.loss = hooks.loss(whole, batch);
         loss += ms_since(t3);
       }
-      const auto t4 = Clock::now();
-      BatchDetections found = detect(outputs, model.strides(), detection);
-      if (options_.single_class) {
-        for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
-      }
-      images_done = process_batch(batch, found, options_, original_size);
-      postprocess += ms_since(t4);
-      if (hooks.batch_done) hooks.batch_done(batches, batch, found);
     }
     const auto t5 = Clock::now();
     own += part.images = int64_t(images_done.size());
@@ -412,9 +464,12 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
       losses.push_back(p.loss);
     }
     if (hooks.loss) add_items(result.loss, joined(losses).items);
-    for (const ImageResult& r : gathered(std::move(images_done), ranks)) {
-      scorer.add(r);
-      if (hooks.detections) hooks.detections(r.scored);
+    std::vector<ImageResult> scored = gathered(std::move(images_done), ranks);
+    scorer.add(scored);
+    if (hooks.detections) {
+      std::vector<std::vector<ScoredDetection>> detections;
+      for (ImageResult& r : scored) detections.push_back(std::move(r.scored));
+      hooks.detections(detections);
     }
     evaluate += ms_since(t5);
     if (hooks.progress) hooks.progress(done, data.size());
@@ -440,7 +495,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   return result;
 }
 
-// A validation batch at once would fill gigabytes, and clearing their pages costs more than the joining of the outputs.
+// A validation batch at once would fill gigabytes, whose pages have to be cleared.
 int64_t images_at_once(int64_t images, int64_t pixels, Device device) {
   if (device != Device::cpu()) return images;
   constexpr int64_t kPixelsPerThread = int64_t(1) << 20;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,10 +44,11 @@ struct EvaluatorHooks {
   // each is asked about its part of the batch.
   std::function<LossReport(const RawOutputs&, const Batch&)> loss;
   std::function<void(int64_t done, int64_t total)> progress;
-  // Detections of a batch in network-input pixels, with what their masks are made from; on every rank its own part.
-  std::function<void(int64_t batch_index, const Batch&, const BatchDetections&)> batch_done;
-  // Every detection with its mask at original size, image by image in order (predictions.json).
-  std::function<void(const std::vector<ScoredDetection>&)> detections;
+  // Detections in network-input pixels, with what their masks are made from, of images `first` and on of a batch; part by part in
+  // order, on every rank of its own batch.
+  std::function<void(int64_t batch_index, const Batch&, int64_t first, const BatchDetections&)> part_done;
+  // Every detection with its mask at original size (predictions.json): the images of a batch in order, batch by batch.
+  std::function<void(std::span<const std::vector<ScoredDetection>> images)> detections;
   // What the pictures of precision and recall are made of; computed only for this.
   std::function<void(const DetectionCurves& box, const DetectionCurves& mask)> curves;
   std::function<bool()> stop;  // true: leave after this batch

@@ -97,18 +97,23 @@ struct ByteResize {
     thread_local std::vector<Word> words;
     set_words(in, to, words);
     const size_t row_words = words.size();
-    thread_local Row rows[3];  // row y of the patch is in [y % 2], what lies outside in the last
+    thread_local Row rows[3];  // two neighbouring ones of the patch, and in the last what lies outside
     for (Row& r : rows) r.assign(row_words);
     const auto row = [&](int y) -> Row& {
       if (y < in.where.y0 || y >= in.where.y1) return rows[2];
-      Row& r = rows[y % 2];
-      if (r.y != y) see(in, y, words, r);
+      for (Row* r : {&rows[0], &rows[1]}) {
+        if (r->holds(y)) return *r;
+        if (r->holds(y - 1) && same_rows(in, y - 1, y)) return r->end = y + 1, *r;
+      }
+      Row& r = rows[rows[0].holds(y - 1) ? 1 : 0];
+      see(in, y, words, r);
       return r;
     };
     out.words.resize(row_words * size_t(to.y1 - to.y0));
     uint32_t* bits = out.words.data();
     for (int y = to.y0; y < to.y1; ++y, bits += row_words) {
       Row &upper = row(ay.i0[size_t(y)]), &lower = row(ay.i1[size_t(y)]);
+      if (upper.empty && lower.empty) continue;
       uint32_t some = 0;
       for (size_t w = 0; w < row_words; ++w) {
         bits[w] = upper.all[w] & lower.all[w];
@@ -144,16 +149,19 @@ struct ByteResize {
     uint64_t asked() const { return (uint64_t{1} << count) - 1; }
     bool narrow() const { return count <= 56; }  // it can be had with one load
   };
-  // A row of the source, by word of the result.
+  // Rows [y, end) of the source, which are the same, by word of the result.
   struct Row {
-    int y;
+    int y, end;
+    bool empty;
     std::vector<uint32_t> any, all;  // ~0 or 0, `used` or 0
     std::vector<uint64_t> columns;   // of narrow words
     std::vector<uint8_t> summed;
     std::vector<uint16_t> sums;  // horizontally resized, with the rounding of the vertical step
 
+    bool holds(int row) const { return row >= y && row < end; }
     void assign(size_t words) {
-      y = -1;
+      y = end = -1;
+      empty = true;
       any.assign(words, 0), all.assign(words, 0), columns.assign(words, 0), summed.assign(words, 0);
       sums.resize(words * kBitsOfWord);
     }
@@ -186,13 +194,21 @@ struct ByteResize {
     return in.words[size_t((y - in.where.y0) * words_of_row(columns) + column / kBitsOfWord)] >> (column % kBitsOfWord) & 1;
   }
 
+  static bool same_rows(const MaskPatch& in, int y0, int y1) {
+    const size_t words = size_t(words_of_row(in.where.x1 - in.where.x0));
+    const uint32_t* const first = in.words.data();
+    return std::memcmp(first + size_t(y0 - in.where.y0) * words, first + size_t(y1 - in.where.y0) * words,
+                       words * sizeof(uint32_t)) == 0;
+  }
+
   void see(const MaskPatch& in, int y, const std::vector<Word>& words, Row& row) const {
     constexpr int kBefore = kBitsOfWord;  // bits that lie outside
     const size_t in_words = size_t(words_of_row(in.where.x1 - in.where.x0));
     thread_local std::vector<uint32_t> line;
     line.assign(in_words + 4, 0);
     std::copy_n(in.words.begin() + std::ptrdiff_t(size_t(y - in.where.y0) * in_words), in_words, line.begin() + 1);
-    row.y = y;
+    row.y = y, row.end = y + 1;
+    row.empty = std::all_of(line.begin(), line.end(), [](uint32_t word) { return word == 0; });
     for (size_t w = 0; w < words.size(); ++w) {
       const Word& word = words[w];
       bool any = false, all = true;
@@ -351,33 +367,15 @@ MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i
   return m;
 }
 
-// Of masks of a thread of the host that are there at a time, as above.
-constexpr int64_t kWordsTogether = int64_t{1} << 20;
-
 // The host computes a few masks where they are used. Of a device so many words come at a time that neither side holds much.
 void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items,
                    const std::function<void(int64_t item, MaskPatch patch)>& take) {
   const Device device = found.prototypes.device();
   if (device == Device::cpu()) {
-    const int64_t n = int64_t(items.size());
-    // Together they go through the prototypes once; but a picture with few masks has work for all threads.
-    int64_t largest = 1;
-    for (const MaskItem& m : items) largest = std::max(largest, m.words());
-    const int64_t together =
-        std::clamp<int64_t>(n / (4 * compute_threads()), 1, std::clamp<int64_t>(kWordsTogether / largest, 1, 48));
-    parallel_chunks((n + together - 1) / together, [&](int64_t chunk) {
-      const int64_t first = chunk * together;
-      std::vector<MaskItem> group(items.begin() + first, items.begin() + std::min(first + together, n));
-      int64_t words = 0;
-      for (MaskItem& m : group) m.offset = std::exchange(words, words + m.words());
-      std::vector<uint32_t> computed(static_cast<size_t>(words));
-      ops::mask_patches(found.prototypes, found.coefficients, group, computed.data());
-      for (size_t i = 0; i < group.size(); ++i) {
-        MaskPatch patch = patch_of(group[i]);
-        const uint32_t* const begin = computed.data() + group[i].offset;
-        patch.words.assign(begin, begin + group[i].words());
-        take(first + int64_t(i), std::move(patch));
-      }
+    ops::each_mask(found.prototypes, found.coefficients, items, [&](int64_t i, const uint32_t* words) {
+      MaskPatch patch = patch_of(items[size_t(i)]);
+      patch.words.assign(words, words + items[size_t(i)].words());
+      take(i, std::move(patch));
     });
     return;
   }

@@ -108,22 +108,25 @@ struct MemoryPlan::Rehearsal {
     {
       const int64_t at_once = images_at_once(batch, size * size, request.device);
       const Variable images = normalize(made.front().images.narrow(0, 0, at_once).to(request.device), network.compute_type());
-      RawOutputs outputs = network.forward(images);
+      RawOutputs outputs = network.forward(images), whole = outputs;
       if (at_once < batch) {
-        const auto whole = [&](Variable& v) {
+        const auto enlarge = [&](Variable& v) {
           const Tensor& t = v.data();
           v = Variable(Tensor::empty({batch, t.size(1), t.size(2), t.size(3)}, t.dtype(), t.device()));
         };
-        for (auto* maps : {&outputs.box, &outputs.cls, &outputs.coefficients}) std::for_each(maps->begin(), maps->end(), whole);
-        whole(outputs.prototypes);
+        for (auto* maps : {&whole.box, &whole.cls, &whole.coefficients}) std::for_each(maps->begin(), maps->end(), enlarge);
+        enlarge(whole.prototypes);
+        outputs = {};
+        outputs = network.forward(images);  // the last part, beside those before it
       }
-      stand_in_loss(outputs, made.front().masks.to(request.device));
       const DetectParams params{.multi_label = true};
       detect(outputs, network.strides(), params);
       if (request.device != Device::cpu()) {
         const int64_t words = batch * params.max_detections * words_of_row(size) * size;
         Tensor::empty({std::min(kMaskWordsAtOnce, words)}, DType::kI32, request.device);
       }
+      outputs = {};
+      stand_in_loss(whole, made.front().masks.to(request.device));
     }
     network.unfold();
   }

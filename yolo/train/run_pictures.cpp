@@ -6,7 +6,6 @@
 
 #include "yolo/eval/masks.h"
 #include "yolo/report/charts.h"
-#include "yolo/report/pictures.h"
 
 namespace tessera {
 
@@ -48,20 +47,22 @@ ValidationPictures::ValidationPictures(std::filesystem::path folder, std::vector
     : folder_(std::move(folder)), class_names_(std::move(class_names)), confusion_(int32_t(class_names_.size()), confidence) {}
 
 void ValidationPictures::listen(EvaluatorHooks& hooks) {
-  hooks.batch_done = [this](int64_t index, const Batch& batch, const BatchDetections& found) { add(index, batch, found); };
+  hooks.part_done = [this](int64_t index, const Batch& batch, int64_t first, const BatchDetections& found) {
+    add(index, batch, first, found);
+  };
   hooks.curves = [this](const DetectionCurves& box, const DetectionCurves& mask) {
     draw_curves("Box", box);
     draw_curves("Mask", mask);
   };
 }
 
-void ValidationPictures::add(int64_t batch_index, const Batch& batch, const BatchDetections& found) {
+void ValidationPictures::add(int64_t batch_index, const Batch& batch, int64_t first, const BatchDetections& found) {
   const float height = float(batch.images.size(1)), width = float(batch.images.size(2));
   for (size_t i = 0; i < found.images.size(); ++i) {
     std::vector<BoxXyxy> labels;
     std::vector<int32_t> classes;
     for (size_t t = 0; t < batch.targets.size(); ++t) {
-      if (batch.target_image[t] != int32_t(i)) continue;
+      if (batch.target_image[t] != first + int64_t(i)) continue;
       const auto& b = batch.targets[t].box;
       labels.push_back({(b[0] - b[2] / 2) * width, (b[1] - b[3] / 2) * height, (b[0] + b[2] / 2) * width, (b[1] + b[3] / 2) * height});
       classes.push_back(batch.targets[t].class_id);
@@ -70,8 +71,11 @@ void ValidationPictures::add(int64_t batch_index, const Batch& batch, const Batc
     confusion_.add(labels, classes, d.boxes, d.classes, d.scores);
   }
   if (batch_index >= kPicturedBatches || folder_.empty()) return;
+  if (first == 0) shown_.clear();
+  for (auto& objects : shown_objects(batch, found)) shown_.push_back(std::move(objects));
+  if (int64_t(shown_.size()) < batch.size()) return;
   draw_label_batch(folder_ / fmt::format("val_batch{}_labels.png", batch_index), batch, class_names_);
-  draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", batch_index), batch, shown_objects(batch, found), class_names_);
+  draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", batch_index), batch, shown_, class_names_);
 }
 
 void ValidationPictures::finish(Communicator& ranks) {

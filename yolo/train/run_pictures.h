@@ -9,6 +9,7 @@
 #include "data/dataset.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/eval/original_ap.h"
+#include "yolo/report/pictures.h"
 
 namespace tessera {
 
@@ -21,17 +22,18 @@ class ValidationPictures {
   // No folder: counts only, for another rank to draw. confidence: of the validation; the confusion matrix counts what is above it
   // (spec 9.5).
   ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names, double confidence);
-  void listen(EvaluatorHooks& hooks);  // sets batch_done and curves; this object must outlive the run
+  void listen(EvaluatorHooks& hooks);  // sets part_done and curves; this object must outlive the run
   // Joins what several ranks have counted; rank 0 draws.
   void finish(Communicator& ranks = single_process());
 
  private:
-  void add(int64_t batch_index, const Batch& batch, const BatchDetections& found);
+  void add(int64_t batch_index, const Batch& batch, int64_t first, const BatchDetections& found);
   void draw_curves(const std::string& kind, const DetectionCurves& curves) const;
 
   std::filesystem::path folder_;
   std::vector<std::string> class_names_;
   ConfusionMatrix confusion_;
+  std::vector<std::vector<PredictedObject>> shown_;  // of the parts of a batch so far, image by image
 };
 
 // labels.png: objects of each class, boxes drawn on one another, centres and sizes.
