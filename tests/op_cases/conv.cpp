@@ -156,7 +156,7 @@ std::vector<OpCase> conv_cases() {
     const Shape y{s.n, 2 * s.h, 2 * s.w, s.o};
     const Shape w{s.o, 2, 2, s.i};
     const std::string text = fmt::format("{}x{}x{} {}->{}", s.n, s.h, s.w, s.i, s.o);
-    const std::vector<DType> types = s.i == 64 ? std::vector{DType::kF32, DType::kBF16} : kAllTypes;
+    const std::vector<DType> types = s.i == 1 ? std::vector{DType::kF32} : s.i == 64 ? std::vector{DType::kF32, DType::kBF16} : kAllTypes;
     for (bool bias : {false, true}) {
       list.push_back({.method = "conv_transpose2x2",
                       .detail = text + (bias ? " bias" : ""),
