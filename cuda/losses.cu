@@ -486,7 +486,7 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();
     for (int f = 0; f < count; ++f) {
       const int item = found[f];
-      const bool inside = y < h && x < w && boxes[f].contains(x, y);
+      const bool inside = boxes[f].contains(x, y);  // no box goes beyond the image
       if (!__any_sync(kAllLanes, inside)) continue;
       const float wanted = m.wanted(item, own_pixel);
       const float logit = m.logit<N>(item, own_pixel);

@@ -4,12 +4,14 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
 #include "data/dataset.h"
 #include "data/shapes.h"
+#include "data/transforms/hsv.h"
 #include "tests/cuda_host/emulator.h"
 
 namespace tessera::testing {
@@ -97,6 +99,35 @@ TEST_CASE("augmentation on the device: the loader's pictures within one grey lev
     CHECK(d.most <= 1);
   }
   CHECK(compare(usual, 4, 0).most <= 1);  // the last epochs: letterbox only
+}
+
+TEST_CASE("augmentation on the device: a hue of 180 is one of 0, and there are no tiles beyond their number") {
+  constexpr int kSide = 64;
+  const HsvChange change({.hue = 60.5 / 180});
+  REQUIRE(change.hue_shift() == 60);
+  std::vector<uint8_t> shades;  // of blue, whose hue is 120
+  for (int y = 0; y < kSide; ++y) {
+    for (int x = 0; x < kSide; ++x) {
+      for (const int v : {std::min(x, y), std::min(x, y), std::max(x, y)}) shades.push_back(uint8_t(v));
+    }
+  }
+  AugmentItem all;
+  all.path = AugmentPath::kAffine;
+  all.canvas_height = all.canvas_width = kSide;
+  all.hue_shift = change.hue_shift();
+  all.tile_count = 1;
+  all.tiles[0] = {0, kSide, kSide, 0, 0};
+  AugmentItem half = all;
+  half.tiles[0].height = half.tiles[1].height = kSide / 2;
+  half.tiles[1].y = kSide / 2;  // not counted: border
+  half.tiles[1].width = kSide;
+  std::vector<uint8_t> expected = shades;
+  expected.insert(expected.end(), shades.begin(), shades.begin() + std::ptrdiff_t(shades.size() / 2));
+  expected.resize(2 * shades.size(), 114);
+  change.apply(expected.data(), int64_t(expected.size() / 3), false, expected.data());
+  const AugmentItem items[] = {all, half};
+  CHECK(made_of(items, shades, kSide, kSide, Device::cuda()).to_vector<uint8_t>() == expected);
+  CHECK(emulated::take_reports().empty());
 }
 
 TEST_CASE("augmentation on the device: what does not fit is refused before it runs") {

@@ -339,8 +339,9 @@ TEST_CASE("warpgroup kernels") {
 }
 TEST_CASE("the kernels, on every case" * doctest::skip()) { run_checked(all_op_cases()); }  // minutes; mutations.py asks for it
 
-// For mutations.py: the cases that TESSERA_TEST_CASES names, "method" or "method:part of the detail" with commas between, on the
-// convolution kernels of TESSERA_TEST_CONV, in TESSERA_TEST_TYPE alone where it is set, with TESSERA_TEST_BLOCKS being enough.
+// For mutations.py: the cases that TESSERA_TEST_CASES names, "method" or "method:part of the detail" with commas between, small ones
+// first, so that most mistakes are found soon; on the convolution kernels of TESSERA_TEST_CONV, in TESSERA_TEST_TYPE alone where it
+// is set, with TESSERA_TEST_BLOCKS being enough.
 TEST_CASE("the kernels, on chosen cases" * doctest::skip()) {
   const auto value_of = [](const char* name) {
     const char* const value = std::getenv(name);
@@ -359,6 +360,10 @@ TEST_CASE("the kernels, on chosen cases" * doctest::skip()) {
     }
     REQUIRE_MESSAGE(cases.size() > before, "no case is called ", one);
   }
+  const auto elements = [](const OpCase& c) {
+    return std::accumulate(c.slots.begin(), c.slots.end(), int64_t{0}, [](int64_t n, const Slot& s) { return n + numel(s.shape); });
+  };
+  std::stable_sort(cases.begin(), cases.end(), [&](const OpCase& a, const OpCase& b) { return elements(a) < elements(b); });
   const std::string type = value_of("TESSERA_TEST_TYPE");
   for (OpCase& c : cases) std::erase_if(c.types, [&](DType t) { return !type.empty() && name_of(t) != type; });
   using enum cuda::ConvKernels;

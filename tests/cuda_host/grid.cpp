@@ -7,7 +7,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <array>
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
@@ -21,9 +20,11 @@
 #include <vector>
 
 #include "tests/cuda_host/access.h"
+#include "tests/cuda_host/ahead.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/cuda_host/fiber.h"
 #include "tests/cuda_host/machine.h"
+#include "tests/cuda_host/shared_memory.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -36,27 +37,9 @@ namespace {
 
 constexpr unsigned kMaxThreads = 1024;
 constexpr size_t kStackBytes = 64 << 10;
-constexpr size_t kStaticShared = 48 << 10;  // limits of the hardware
-constexpr size_t kTotalShared = 227 << 10;
-constexpr size_t kRedZone = 128;      // bytes after each shared variable
-constexpr size_t kDynamicAlignment = 1024;
-constexpr size_t kArena = 512 << 10;  // shared memory with its red zones
-constexpr uint8_t kCanary = 0xA5;
-constexpr uint8_t kPoison = 0xFF;  // NaN, -1
 constexpr size_t kPage = 4096;
 
 enum class State : uint8_t { kFresh, kReady, kAtBarrier, kAtWarp, kDone };
-
-struct Copy {
-  void* to;
-  const void* from;
-  const void* place;  // of the instruction that began it
-  bool done;
-};
-struct PendingProduct {
-  Product product;
-  std::array<float, 64> sums;  // d when it began
-};
 
 struct Thread {
   uint3 index{};
@@ -65,11 +48,7 @@ struct Thread {
   int stack = -1;
   Fiber fiber{};
   Place where;  // of the meeting it waits at
-  std::vector<Copy> copies{};      // that go on by themselves, in order
-  std::vector<size_t> closed{};    // of each group: copies up to its end
-  std::vector<PendingProduct> products{};
-  size_t closed_products = 0;  // those that are in a group
-  bool opened = false;         // to products
+  Ahead ahead{};
   bool waited = false;         // for the kernel before
 };
 
@@ -81,28 +60,17 @@ struct Meeting {
   void* lanes[32];
 };
 
-struct SharedRegion {
-  size_t begin, bytes;
-  const char* name;
-};
-
 class Machine {
  public:
   cudaError_t run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument, size_t argument_bytes);
   int barrier(int predicate, const Place& where);
   void meet(unsigned mask, void* mine, WarpAction action, const Place& where);
-  void* shared(SharedSlot& slot, size_t bytes, size_t alignment, const char* name);
-  void* dynamic() { return arena_ + dynamic_; }
+  SharedMemory& shared() { return shared_; }
   void forget_reports() { reports_before_ = 0; }
   bool busy() const { return current_ != nullptr; }
   void wait_for_kernel_before();
-  void copy_ahead(Copy copy);
-  void close_copies() { current_->closed.push_back(current_->copies.size()); }
-  void wait_for_copies(size_t left);
-  void open_products() { current_->opened = true; }
-  void begin_product(const Product& product, const Place& where);
-  void close_products() { current_->closed_products = current_->products.size(); }
-  void wait_for_products();
+  Ahead& ahead() { return current_->ahead; }
+  bool copies_at_once() const { return copies_at_once_; }
   void add_report(const std::string& text);
   [[noreturn]] void abandon();
   bool on_stack(const void* p) const { return p >= stacks_ && p < stacks_ + kStackBytes * kMaxThreads; }
@@ -124,8 +92,6 @@ class Machine {
   void wait();
   void make_ready(Thread& t);
   void open_barrier();
-  size_t add_region(size_t bytes, const char* name);
-  void check_red_zones();
   unsigned draw(unsigned n);  // 0 .. n-1
 
   std::byte* top_of(int stack) const {
@@ -135,9 +101,7 @@ class Machine {
 
   std::byte* stacks_ = nullptr;
   std::vector<int> free_stacks_;
-  alignas(1024) uint8_t arena_[kArena];
-  size_t arena_used_ = 0, dynamic_ = 0;
-  std::vector<SharedRegion> regions_;
+  SharedMemory shared_;
 
   void (*body_)(void*) = nullptr;
   void* argument_ = nullptr;
@@ -310,8 +274,8 @@ void Machine::fiber_entry() {
     m.body_(m.argument_);
     access_checker.in_kernel = false;
     Thread* const me = m.current_;
-    if (!me->copies.empty()) report("a thread leaves the kernel without having waited for its copies");
-    if (!me->products.empty()) report("a thread leaves the kernel without having waited for its products");
+    if (me->ahead.copying()) report("a thread leaves the kernel without having waited for its copies");
+    if (me->ahead.multiplying()) report("a thread leaves the kernel without having waited for its products");
     me->state = State::kDone;
     ++m.done_;
     Thread* const t = m.next();
@@ -378,126 +342,10 @@ void Machine::meet(unsigned mask, void* mine, WarpAction action, const Place& wh
   list.erase(list.begin() + std::ptrdiff_t(i));
 }
 
-// ---- copies that go on by themselves
-// ----------------------------------------------------------------------------------------------
-
 void Machine::wait_for_kernel_before() {
   if (!current_->waited) ++waited_;
   current_->waited = true;
   access_checker.ahead = false;
-}
-
-void tell(const void* p, AccessKind kind, const void* place) {
-  if (!access_checker.instrumented || p == nullptr) return;
-  access_checker.in_kernel = true;
-  access_checker.access(p, 16, kind, place);
-  access_checker.in_kernel = false;
-}
-
-void carry_out(Copy& copy) {
-  if (copy.from == nullptr) {
-    std::memset(copy.to, 0, 16);
-  } else {
-    std::memcpy(copy.to, copy.from, 16);
-  }
-  copy.done = true;
-}
-
-// They run at once or when they are waited for: drawn for each launch.
-void Machine::copy_ahead(Copy copy) {
-  tell(copy.from, AccessKind::kRead, copy.place);
-  tell(copy.to, AccessKind::kCopyBegins, copy.place);
-  if (copies_at_once_) carry_out(copy);
-  current_->copies.push_back(copy);
-}
-
-void Machine::wait_for_copies(size_t left) {
-  Thread& me = *current_;
-  if (me.closed.size() <= left) return;
-  const size_t groups = me.closed.size() - left;
-  const size_t done = me.closed[groups - 1];
-  for (size_t i = 0; i < done; ++i) {
-    Copy& copy = me.copies[i];
-    if (!copy.done) carry_out(copy);
-    tell(copy.to, AccessKind::kCopyIsThere, copy.place);
-  }
-  me.copies.erase(me.copies.begin(), me.copies.begin() + std::ptrdiff_t(done));
-  me.closed.erase(me.closed.begin(), me.closed.begin() + std::ptrdiff_t(groups));
-  for (size_t& end : me.closed) end -= done;
-}
-
-// ---- products that go on by themselves
-// ----------------------------------------------------------------------------------------------
-
-void Machine::begin_product(const Product& product, const Place& where) {
-  Thread& me = *current_;
-  if (!me.opened) fail("a product begins without open_products() after the wait for those before", where);
-  PendingProduct pending{product, {}};
-  if (product.numbers > pending.sums.size()) fail("a product of more columns than the emulation knows", where);
-  std::copy_n(product.d, product.numbers, pending.sums.begin());
-  if (access_checker.instrumented) product.read(product.a, product.b);
-  me.products.push_back(pending);
-}
-
-void Machine::wait_for_products() {
-  Thread& me = *current_;
-  me.opened = false;
-  for (size_t i = 0; i < me.closed_products; ++i) {  // all before one is added
-    const auto& [product, sums] = me.products[i];
-    if (std::memcmp(product.d, sums.data(), product.numbers * sizeof(float)) != 0) {
-      report("sums were written while a product that adds to them goes on");
-      abandon();
-    }
-  }
-  for (size_t i = 0; i < me.closed_products; ++i) {
-    const Product& product = me.products[i].product;
-    if (access_checker.instrumented) product.read(product.a, product.b);
-    product.multiply(product.d, product.a, product.b);
-  }
-  me.products.erase(me.products.begin(), me.products.begin() + std::ptrdiff_t(me.closed_products));
-  me.closed_products = 0;
-}
-
-// ---- shared memory
-// ---------------------------------------------------------------------------------------------------------------
-
-size_t Machine::add_region(size_t bytes, const char* name) {
-  const size_t begin = arena_used_;
-  const size_t end = begin + bytes;
-  arena_used_ = (end + kRedZone + 127) / 128 * 128;
-  if (arena_used_ > kArena) {
-    report("shared memory: '%s' of %zu bytes does not fit any more", name, bytes);
-    abandon();
-  }
-  regions_.push_back({begin, bytes, name});
-  access_checker.add_region(begin, bytes, name);
-  std::memset(arena_ + begin, kPoison, bytes);
-  std::memset(arena_ + end, kCanary, arena_used_ - end);
-  return begin;
-}
-
-void* Machine::shared(SharedSlot& slot, size_t bytes, size_t alignment, const char* name) {
-  if (slot.launch != unsigned(launch)) {
-    slot.launch = unsigned(launch);
-    const size_t begin = (arena_used_ + alignment - 1) / alignment * alignment;
-    std::memset(arena_ + arena_used_, kCanary, begin - arena_used_);
-    arena_used_ = begin;
-    slot.p = arena_ + add_region(bytes, name);
-  }
-  return slot.p;
-}
-
-void Machine::check_red_zones() {
-  for (size_t i = 0; i < regions_.size(); ++i) {
-    const size_t end = regions_[i].begin + regions_[i].bytes;
-    const size_t next_begin = i + 1 < regions_.size() ? regions_[i + 1].begin : arena_used_;
-    for (size_t at = end; at < next_begin; ++at) {
-      if (arena_[at] == kCanary) continue;
-      report("shared memory: byte %zu past the end of '%s' (%zu bytes) was written", at - end, regions_[i].name, regions_[i].bytes);
-      std::memset(arena_ + end, kCanary, next_begin - end);
-      break;
-    }
-  }
 }
 
 // ---- launch
@@ -510,21 +358,18 @@ void Machine::prepare() {
   if (p == MAP_FAILED) std::abort();
   stacks_ = static_cast<std::byte*>(p);
   for (unsigned i = 0; i < kMaxThreads; ++i) mprotect(stacks_ + i * kStackBytes, kPage, PROT_NONE);
-  access_checker.memory(arena_, kArena, stacks_, kStackBytes * kMaxThreads);
+  access_checker.memory(shared_.arena(), SharedMemory::kArena, stacks_, kStackBytes * kMaxThreads);
 }
 
 void Machine::start_block(unsigned index) {
   const dim3 g = gridDim;
   blockIdx = {index % g.x, index / g.x % g.y, index / g.x / g.y};
-  for (const SharedRegion& r : regions_) std::memset(arena_ + r.begin, kPoison, r.bytes);
+  shared_.begin_block();
   for (unsigned i = 0; i < threads_n_; ++i) {
     threads_[i].state = State::kFresh;
     threads_[i].stack = -1;
-    threads_[i].copies.clear();
-    threads_[i].closed.clear();
-    threads_[i].products.clear();
-    threads_[i].closed_products = 0;
-    threads_[i].opened = threads_[i].waited = false;
+    threads_[i].ahead.clear();
+    threads_[i].waited = false;
     ready_[i] = uint16_t(i);
   }
   for (auto& list : meetings_) list.clear();
@@ -543,7 +388,7 @@ cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), 
   if (threads == 0 || threads > kMaxThreads || b.z > 64 || blocks == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535) {
     return cudaErrorInvalidConfiguration;
   }
-  if (config.dynamicSmemBytes > kTotalShared) return cudaErrorInvalidValue;
+  if (config.dynamicSmemBytes > SharedMemory::kTotal) return cudaErrorInvalidValue;
   prepare();
   ++launch;
   gridDim = g;
@@ -557,11 +402,8 @@ cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), 
   random_ = (seed + 1) * 0x9E3779B97F4A7C15u + launch * 0xD1342543DE82EF95u;
   draw(1);
   copies_at_once_ = draw(2) == 0;
-  regions_.clear();
   access_checker.begin_launch(argument, argument_bytes);
-  arena_used_ = kDynamicAlignment;
-  std::memset(arena_, kCanary, kDynamicAlignment);
-  dynamic_ = add_region(config.dynamicSmemBytes, "dynamic shared memory");
+  shared_.begin_launch(config.dynamicSmemBytes);
   for (unsigned i = 0; i < threads_n_; ++i) {
     threads_[i].index = {i % b.x, i / b.x % b.y, i / b.x / b.y};
     threads_[i].linear = i;
@@ -576,16 +418,13 @@ cudaError_t Machine::run(const cudaLaunchConfig_t& config, void (*body)(void*), 
     for (unsigned k = kMaxThreads; k > 0; --k) free_stacks_.push_back(int(k) - 1);
     start_block(order[i]);
     go_on(&main_, next());
-    check_red_zones();
+    shared_.check_guards();
   }
   current_ = nullptr;
   if (early_ && !abandoned_ && waited_ != threads * blocks) {
     report("of a kernel that was launched early %zu threads of %zu waited for the one before", waited_, threads * blocks);
   }
-  size_t shared = 0;
-  for (const SharedRegion& r : regions_) shared += r.bytes;
-  if (shared > kTotalShared || shared - config.dynamicSmemBytes > kStaticShared)
-    report("a block uses %zu bytes of shared memory", shared);
+  shared_.check_limits();
   return reports.size() == reports_before_ ? cudaSuccess : cudaErrorLaunchFailure;
 }
 
@@ -613,11 +452,11 @@ void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where)
 }
 void* shared_variable(SharedSlot& slot, size_t bytes, size_t alignment, const char* name) {
   access_checker.in_kernel = false;
-  void* const p = machine.shared(slot, bytes, alignment, name);
+  void* const p = machine.shared().variable(slot, bytes, alignment, name, machine.launch);
   access_checker.in_kernel = true;
   return p;
 }
-void* dynamic_shared() { return machine.dynamic(); }
+void* dynamic_shared() { return machine.shared().dynamic(); }
 
 void wait_for_kernel_before() {
   access_checker.in_kernel = false;
@@ -629,38 +468,38 @@ void memory_fence() { access_checker.fence(); }
 
 void copy_ahead(void* to, const void* from) {
   access_checker.in_kernel = false;
-  machine.copy_ahead({to, from, __builtin_return_address(0), false});
+  machine.ahead().copy(to, from, __builtin_return_address(0), machine.copies_at_once());
   access_checker.in_kernel = true;
 }
 void close_copies() {
   access_checker.in_kernel = false;
-  machine.close_copies();
+  machine.ahead().close_copies();
   access_checker.in_kernel = true;
 }
 void wait_for_copies(int left) {
   access_checker.in_kernel = false;
-  machine.wait_for_copies(size_t(left));
+  machine.ahead().wait_for_copies(size_t(left));
   access_checker.in_kernel = true;
 }
 
 void open_products() {
   access_checker.in_kernel = false;
-  machine.open_products();
+  machine.ahead().open_products();
   access_checker.in_kernel = true;
 }
 void begin_product(const Product& product, const Place& where) {
   access_checker.in_kernel = false;
-  machine.begin_product(product, where);
+  machine.ahead().begin_product(product, where);
   access_checker.in_kernel = true;
 }
 void close_products() {
   access_checker.in_kernel = false;
-  machine.close_products();
+  machine.ahead().close_products();
   access_checker.in_kernel = true;
 }
 void wait_for_products() {
   access_checker.in_kernel = false;
-  machine.wait_for_products();
+  machine.ahead().wait_for_products();
   access_checker.in_kernel = true;
 }
 void publish_to_products() { access_checker.publish(); }

@@ -10,6 +10,8 @@ struct Sizes {
   int64_t images, objects, classes, bins;  // bins 0: decoded boxes and scores
   std::array<std::array<int64_t, 2>, kAnchorLevels> maps;
   int64_t topk = 10;
+  double latest = 0.8;  // where the objects' boxes begin, in parts of the image
+  bool far = false;     // bins 0: few boxes have any overlap
 
   int64_t cells() const {
     int64_t n = 0;
@@ -23,12 +25,12 @@ struct Sizes {
 
 // Corners of boxes inside the image and over its borders; every sixth object has the box of the one before.
 Values object_boxes(const Sizes& s) {
-  return [w = s.width(), h = s.height(), box = std::vector<double>(4)](Rng& rng, int64_t i) mutable {
+  return [w = s.width(), h = s.height(), latest = s.latest, box = std::vector<double>(4)](Rng& rng, int64_t i) mutable {
     const size_t side = size_t(i % 4);
     if (side == 0 && i / 4 % 6 != 5) {
       for (size_t k : {0u, 1u}) {
         const double length = k == 0 ? w : h;
-        box[k] = rng.uniform(-0.1, 0.8) * length;
+        box[k] = rng.uniform(-0.1, latest) * length;
         box[k + 2] = box[k] + rng.uniform(0.02, 1.2) * length;
       }
     }
@@ -36,12 +38,12 @@ Values object_boxes(const Sizes& s) {
   };
 }
 
-// Boxes as a network predicts them: somewhere near the anchor, some of them alike and some without any overlap.
-Values decoded_boxes(int64_t w, double stride) {
+// Boxes as a network predicts them: somewhere near the anchor, some of them alike and some without any overlap, or most.
+Values decoded_boxes(int64_t w, double stride, bool far) {
   return [=](Rng& rng, int64_t i) {
     const int64_t cell = i / 4, side = i % 4;
     const double anchor = (double(side % 2 == 0 ? cell % w : cell / w) + 0.5) * stride;
-    if (cell % 7 == 3) return side < 2 ? 900.0 : 901.0;
+    if (far ? cell % 7 != 5 : cell % 7 == 3) return side < 2 ? 900.0 : 901.0;
     const double distance = cell % 3 == 1 ? 20.0 : rng.uniform(1, 60);
     return side < 2 ? anchor - distance : anchor + distance;
   };
@@ -51,7 +53,7 @@ std::vector<Slot> inputs(const Sizes& s) {
   std::vector<Slot> slots;
   for (size_t l = 0; l < kAnchorLevels; ++l) {
     const int64_t rows = s.images * s.maps[l][0] * s.maps[l][1];
-    const Values boxes = s.bins > 0 ? uniform(-2, 2) : decoded_boxes(std::max<int64_t>(s.maps[l][1], 1), double(8 << l));
+    const Values boxes = s.bins > 0 ? uniform(-2, 2) : decoded_boxes(std::max<int64_t>(s.maps[l][1], 1), double(8 << l), s.far);
     slots.push_back({fmt::format("box{}", l), {rows, std::max<int64_t>(4 * s.bins, 4)}, Role::kIn, Fit::kRows, boxes, DType::kF32});
     slots.push_back({fmt::format("cls{}", l),
                      {rows, s.classes},
@@ -151,11 +153,13 @@ std::vector<OpCase> assign_cases() {
   const Sizes decoded{"decoded", 2, 9, 2, 0, {{{8, 10}, {4, 5}, {2, 3}}}};
   const Sizes crowded{"crowded", 1, 40, 5, 2, {{{12, 12}, {6, 6}, {3, 3}}}};
   const Sizes few{"top 3", 3, 5, 1, 4, {{{4, 4}, {2, 2}, {1, 1}}}, 3};
+  const Sizes places{"top 3, few overlap", 3, 8, 1, 0, {{{4, 4}, {2, 2}, {1, 1}}}, 3, 0, true};  // the first anchors take the places left
   const Sizes large{"large", 2, 4, 2, 2, {{{72, 56}, {36, 28}, {18, 14}}}};  // more in a box than a block holds at once
+  const Sizes chunks{"large, decoded", 1, 6, 1, 0, {{{72, 56}, {36, 28}, {18, 14}}}, 10, 0};  // and the best of them in several chunks
   const Sizes many{"many images", 6, 5, 2, 0, {{{6, 6}, {3, 3}, {2, 2}}}};     // whose objects lie on those of the next
   const Sizes one_level{"one level", 1, 12, 2, 0, {{{1, 7}, {0, 0}, {0, 0}}}, 32};
   std::vector<OpCase> list;
-  for (const Sizes& s : {small, decoded, crowded, few, large, many, one_level}) list.push_back(assign_case(s));
+  for (const Sizes& s : {small, decoded, crowded, few, places, large, chunks, many, one_level}) list.push_back(assign_case(s));
   const Sizes none{"no objects", 2, 0, 3, 16, {{{2, 2}, {1, 1}, {1, 1}}}};
   list.push_back(assign_case(none));
   list.push_back(collect_case(small, 3, small.rows()));

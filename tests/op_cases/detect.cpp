@@ -47,6 +47,7 @@ struct Inputs {
   Values boxes = uniform(-3, 3);
   Values scores = uniform(-6, 4);
   Values wanted{};  // empty: no filter
+  Values before{};  // what the rows hold before; empty: NaN
 };
 
 OpCase detect_case(const Sizes& s, const DetectParams& params, const Inputs& in) {
@@ -59,7 +60,8 @@ OpCase detect_case(const Sizes& s, const DetectParams& params, const Inputs& in)
   }
   if (in.wanted) slots.push_back({"wanted", {s.classes}, Role::kIn, Fit::kDense, in.wanted, DType::kU8});
   const int64_t rows = s.images * params.max_detections;
-  slots.push_back({"detections", {rows, kDetectionColumns}, Role::kOut, Fit::kDense, {}, DType::kF32});
+  const Role role = in.before ? Role::kInOut : Role::kOut;
+  slots.push_back({"detections", {rows, kDetectionColumns}, role, Fit::kDense, in.before, DType::kF32});
   slots.push_back({"coefficients", {rows, s.masks}, Role::kOut, Fit::kDense, {}, DType::kF32});
   return {.method = "detect",
           .detail = s.name,
@@ -199,6 +201,8 @@ std::vector<OpCase> detect_cases() {
   const Sizes anchors{"more anchors than come first", 2, 3, 2, {{{40, 40}, {20, 20}, {10, 10}}}};
   const Sizes images{"more images than at once", 35, 2, 1, {{{2, 2}, {1, 1}, {1, 1}}}};
   const Sizes one_level{"one level", 1, 2, 1, {{{1, 7}, {0, 0}, {0, 0}}}};
+  // All of one score but the last: on CUDA a chunk of candidates begins with one of them, and one is too many for the chunk.
+  const Sizes in_chunks{"one box, one score", 1, 1, 1, {{{3, 1366}, {0, 0}, {0, 0}}}, true};
   const auto named = [](Sizes s, const char* name) {
     s.name = name;
     return s;
@@ -238,6 +242,10 @@ std::vector<OpCase> detect_cases() {
   list.push_back(detect_case(named(anchors, "more anchors, filter"), params(0.01f, 0.5, 700, false), {.wanted = whole(0, 1)}));
   list.push_back(detect_case(images, params(0.1f, 0.5, 12), {}));
   list.push_back(detect_case(one_level, params(0.1f, 0.5, 14), {}));
+  list.push_back(detect_case(in_chunks, params(0.1f, 0.5, 3),
+                             {.boxes = uniform(10, 10), .scores = [](Rng&, int64_t i) { return i < 4097 ? 0.5 : 0.25; }}));
+  const Values boxes_that_overlap = [](Rng&, int64_t i) { return std::array{0.0, 0.0, 300.0, 300.0, 1.0, 0.0, 0.0}[size_t(i % 7)]; };
+  list.push_back(detect_case(named(small, "rows from before"), params(0.1f, 0.001, 50), {.before = boxes_that_overlap}));
 
   for (const int64_t channels : {32, 13, 4}) list.push_back(mask_case({"larger", 2, 20, 24, channels, true, false}));
   list.push_back(mask_case({"larger, cropped", 2, 20, 24, 32, true, true}));

@@ -35,7 +35,7 @@ std::vector<OpCase> row_cases() {
          .run = [](Backend& b, const Bound& t, bool) { return b.reduce(ReduceOp::kSum, t.strided("x"), t.strided("y")), 0.0; },
          .types = {DType::kI64, DType::kI32}});
   }
-  for (const Shape& shape : {Shape{1, 1}, Shape{7, 80}, Shape{65, 33}}) {
+  for (const Shape& shape : {Shape{1, 1}, Shape{7, 80}, Shape{65, 33}, Shape{2, 300}}) {
     const int64_t rows = shape[0];
     list.push_back({.method = "argmax",
                     .detail = to_string(shape),

@@ -422,7 +422,7 @@ inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned(uint64_t{a} *
 using std::max;
 using std::min;
 
-// ---- runtime (runtime.cpp)
+// ---- runtime (runtime.cpp, memory.cpp, streams.cpp)
 // -------------------------------------------------------------------------------------------------------
 
 #define CUDART_VERSION 13000
