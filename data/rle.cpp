@@ -188,7 +188,7 @@ Rle rle_encode(const uint32_t* words, const PixelBox& where, int height, int wid
   thread_local std::vector<uint32_t> zeros;
   changes.clear();
   start.assign(size_t(columns) + 1, 0);
-  zeros.assign(size_t(row_words), 0);
+  zeros.assign(size_t(row_words) + 1, 0);  // one more: an address also where there are no columns
 
   for (int y = 0; y <= rows; ++y) {  // the row behind the last closes what is open
     const uint32_t* above = y == 0 ? zeros.data() : words + (y - 1) * row_words;
