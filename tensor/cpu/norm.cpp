@@ -330,16 +330,14 @@ void batch_norm_moments(const ImageView& x, double* sums, double* squares) {
   const int64_t step = std::max<int64_t>(1, kChunkElements / (group * x.c)) * group;
   const int64_t shared_out = chunk_elements(x.n * pixels * x.c) / x.c;
   const int64_t images = std::max<int64_t>(1, shared_out / std::max<int64_t>(1, pixels)), pieces = (pixels + step - 1) / step;
-  const auto add = [&](ChannelMoments& moments, int64_t part, int64_t first, int64_t count) {
-    moments.add(part, {data<std::byte>(x) + first * x.pitch * int64_t(size_of(x.t)), x.t, count, x.c, x.pitch});
-  };
   ChannelMoments moments(x.c);
   const int64_t parts = (x.n + images - 1) / images * pieces;
   moments.start(parts);
   parallel_chunks(parts, [&](int64_t part) {
     const int64_t first = part % pieces * step;
     for (int64_t n = part / pieces * images; n < std::min(x.n, (part / pieces + 1) * images); ++n) {
-      add(moments, part, n * pixels + first, std::min(step, pixels - first));
+      std::byte* const from = data<std::byte>(x) + (n * pixels + first) * x.pitch * int64_t(size_of(x.t));
+      moments.add(part, {from, x.t, std::min(step, pixels - first), x.c, x.pitch});
     }
   });
   moments.join(sums, squares);
