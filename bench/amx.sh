@@ -50,7 +50,8 @@ for scale in dict.fromkeys(s for s, _, _ in runs):
     ops = collections.OrderedDict()
     for u in units:
         for o in runs[scale, "op", u]["ops"]:
-            ops.setdefault((o["shape"], o["direction"]), {})[u] = o
+            if "gflops" in o:
+                ops.setdefault((o["shape"], o["direction"]), {})[u] = o
     print(f"\n| {scale} | " + " | ".join(f"{u}: GFLOP/s | of peak" for u in units) + " |")
     print("|---" * (1 + 2 * len(units)) + "|")
     for (shape, direction), by in ops.items():

@@ -79,12 +79,12 @@ namespace {
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 }  // namespace
 
-double measure_multiply_add_gflops(DType type) {
+double measure_multiply_add_gflops(DType type, int runs) {
   const bool pairs = type == DType::kBF16 && cpu::multiplies_bf16();
   const bool amx = pairs && cpu::tile_unit() == cpu::TileUnit::kAmx;
   const int threads = compute_threads();
   std::vector<double> rates;
-  for (int run = 0; run < 7; ++run) {
+  for (int run = 0; run < runs; ++run) {
     std::vector<double> flops(static_cast<size_t>(threads));
     const double start = seconds();
     parallel_chunks(threads, [&](int64_t i) {

@@ -225,6 +225,20 @@ TEST_CASE("cli: inspect, bench, info and selftest --json") {
                     "bound_images_per_s", "of_bound", "peak_rss_mib", "runs"});
   CHECK(step["what"] == "step");
   CHECK(step["images_per_s"] > 0);
+  const Json table =
+      one_object(run({"bench", "op", "--model", w / "yolov8n-seg.yaml", "--imgsz", "64", "--batch", "1", "--runs", "1", "--json"}));
+  int transposed = 0, norms = 0;
+  for (const Json& row : table["ops"]) {
+    check_keys(row, {"op", "shape", "direction", "ms", "gbytes_per_s", "bound_ms", "of_bound"});
+    norms += row["op"] == "batch_norm_silu";
+    if (row["op"] == "batch_norm" || row["op"] == "batch_norm_silu") continue;
+    transposed += row["op"] == "conv_transpose2x2";
+    check_keys(row, {"gflops", "peak", "of_peak", "max_error"});
+    INFO(row["op"] << " " << row["shape"] << " " << row["direction"]);
+    CHECK(row["max_error"] < 1e-5);  // f32, sums of up to 4608 products
+  }
+  CHECK(transposed == 3);
+  CHECK(norms > 20);
 
   const Json info = one_object(run({"info", "--json"}));
   check_keys(info, {"version", "build", "cpu", "cpu_features", "threads", "backends", "active_backend", "environment"});

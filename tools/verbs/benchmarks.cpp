@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <tuple>
 
 #include "autograd/grad_mode.h"
 #include "cuda/install.h"
@@ -21,6 +19,7 @@
 #include "tensor/capture.h"
 #include "tensor/cpu/peak.h"
 #include "tensor/ops/random.h"
+#include "tools/verbs/op_benchmark.h"
 #include "tools/verbs/roof.h"
 #include "yolo/eval/eval_bench.h"
 #include "yolo/io/weights.h"
@@ -232,85 +231,12 @@ Json bench_infer(const Config& c) {
   return j;
 }
 
-// Convolutions of a model, each shape once; of all five scales for "all".
 Json bench_op(const Config& c) {
-  const int64_t size = c.integer("imgsz"), batch = c.integer("batch"), runs = c.integer("runs");
-  std::vector<std::string> names = {c.text("model")};
-  if (names[0] == "all") names = {"yolov8n-seg", "yolov8s-seg", "yolov8m-seg", "yolov8l-seg", "yolov8x-seg"};
-  struct Case {
-    Shape x, w;
-    ConvParams p;
-  };
-  std::vector<Case> cases;
-  std::map<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>, bool> seen;
-  for (const std::string& name : names) {
-    const LoadedModel loaded = load_model(name);
-    YoloSeg& model = *loaded.model;
-    // The layer table gives the map size of each layer's output; inside the head it follows from level and branch.
-    const auto table = model.layer_table(size, size);
-    model.for_each_module([&](const std::string& layer_name, Module& m) {
-      auto* conv = dynamic_cast<Conv2d*>(&m);
-      if (conv == nullptr || layer_name.find("dfl") != std::string::npos) return;
-      const size_t dot = layer_name.find('.');
-      const int64_t layer = std::stoll(layer_name.substr(dot + 1));
-      const Shape& w = conv->weight.shape();
-      int64_t out = table[size_t(layer)].outputs.front()[0];
-      if (table[size_t(layer)].module == "Segment") {
-        const bool proto = layer_name.find("proto") != std::string::npos;
-        const size_t branch = layer_name.find(".cv");
-        const int64_t level = proto ? 0 : std::stoll(layer_name.substr(branch + 5, 1));
-        out = size / model.strides()[size_t(level)];
-        if (proto && layer_name.find("cv1") == std::string::npos) out *= 2;
-      }
-      const int64_t in = out * conv->params.stride;
-      if (!seen.emplace(std::tuple{w[3], w[0], w[1], conv->params.stride, in}, true).second) return;
-      cases.push_back({{batch, in, in, w[3]}, w, conv->params});
-    });
-  }
-  Json list = Json::array();
-  const Device device = device_of(c);
-  const DType type = compute_type_of(c);
-  Roof roof = measured_roof(device, type);
-  for (const Case& k : cases) {
-    uint32_t stream = 0;
-    const auto random = [&](const Shape& shape, double most) {
-      const Tensor values = Tensor::empty(shape, DType::kF32, device);
-      ops::uniform(values, {1, RngPurpose::kTest, ++stream}, -most, most);
-      return values.to(type);
-    };
-    const Tensor w = random(k.w, 0.1), dw = Tensor::zeros(k.w, wide_of(type), device);
-    const Shape y_shape = ops::conv2d_shape(k.x, k.w, k.p);
-    const double flops = 2.0 * double(numel(y_shape)) * double(k.w[1] * k.w[2] * k.w[3]);
-    const double images_bytes = double(size_of(type)) * double(numel(k.x) + numel(y_shape));
-    const double bytes = images_bytes + double(size_of(type)) * double(w.numel());
-    // In turn, so that on a device nothing is in a cache from the call before.
-    constexpr double kBeyondCaches = 200e6;
-    const size_t turns = device == Device::cpu() ? 1 : size_t(std::clamp(kBeyondCaches / images_bytes, 1.0, 32.0));
-    std::vector<Tensor> xs, ys;
-    for (size_t i = 0; i < turns; ++i) xs.push_back(random(k.x, 1)), ys.push_back(random(y_shape, 1));
-    size_t turn = 0;
-    const std::string shape = fmt::format("{}>{} {}x{}/{} @{}", k.w[3], k.w[0], k.w[1], k.w[2], k.p.stride, k.x[1]);
-    const std::pair<const char*, std::function<void(const Tensor&, const Tensor&)>> directions[] = {
-        {"forward", [&](const Tensor& x, const Tensor& y) { ops::conv2d(x, w, k.p, {}, Activation::kNone, {}, y); }},
-        {"backward_data", [&](const Tensor& x, const Tensor& y) { ops::conv2d_backward_data(y, w, k.x, k.p, x); }},
-        {"backward_weight", [&](const Tensor& x, const Tensor& y) { ops::conv2d_backward_weight(x, y, dw, k.p, false); }},
-    };
-    for (const auto& [direction, run] : directions) {
-      if (device == Device::cpu()) roof.gflops = measure_multiply_add_gflops(type);  // the clock follows the heat
-      const double t = device_seconds(device, runs, [&] {
-        turn = (turn + 1) % turns;
-        run(xs[turn], ys[turn]);
-      });
-      const double bound = std::max(flops / roof.gflops, bytes / roof.gbytes_per_s) / 1e9;
-      list.push_back({{"op", "conv2d"}, {"shape", shape}, {"direction", direction}, {"ms", t * 1e3}, {"gflops", flops / t / 1e9},
-                      {"gbytes_per_s", bytes / t / 1e9}, {"peak", roof.gflops}, {"of_peak", flops / t / 1e9 / roof.gflops},
-                      {"bound_ms", bound * 1e3}, {"of_bound", bound / t}});
-    }
-  }
   Json j = header(c, c.text("model"));
-  j["copy_gbytes_per_s"] = roof.gbytes_per_s;
-  if (device != Device::cpu()) add_vendor_use(j);
-  j["ops"] = list;
+  const double copy = measured_copy_gbytes(device_of(c));
+  j["copy_gbytes_per_s"] = copy;
+  j["ops"] = op_benchmark(c, copy);
+  if (device_of(c) != Device::cpu()) add_vendor_use(j);
   return j;
 }
 
@@ -363,11 +289,16 @@ std::string format_benchmark(const Json& result) {
   }
   if (result.contains("profile_text")) text += fmt::format("\n{}", result["profile_text"].get<std::string>());
   if (!result.contains("ops")) return text;
-  text += fmt::format("\n{:<26}{:<17}{:>9}{:>10}{:>9}{:>9}{:>8}{:>9}\n", "shape", "direction", "ms", "GFLOP/s", "GB/s", "peak", "of peak", "of bound");
+  const auto cell = [](const Json& row, const char* key, double factor, const char* format) {
+    return row.contains(key) ? fmt::format(fmt::runtime(format), row[key].get<double>() * factor) : std::string("-");
+  };
+  text += fmt::format("\n{:<20}{:<24}{:<17}{:>9}{:>9}{:>8}{:>8}{:>9}{:>10}{:>11}\n", "op", "shape", "direction", "ms", "GFLOP/s", "GB/s", "peak",
+                      "of peak", "of bound", "max error");
   for (const auto& o : result["ops"]) {
-    text += fmt::format("{:<26}{:<17}{:>9.3f}{:>10.1f}{:>9.1f}{:>9.1f}{:>7.0f}%{:>8.0f}%\n", o["shape"].get<std::string>(), o["direction"].get<std::string>(),
-                        o["ms"].get<double>(), o["gflops"].get<double>(), o["gbytes_per_s"].get<double>(), o["peak"].get<double>(),
-                        o["of_peak"].get<double>() * 100, o["of_bound"].get<double>() * 100);
+    text += fmt::format("{:<20}{:<24}{:<17}{:>9}{:>9}{:>8}{:>8}{:>9}{:>10}{:>11}\n", o["op"].get<std::string>(), o["shape"].get<std::string>(),
+                        o["direction"].get<std::string>(), cell(o, "ms", 1, "{:.3f}"), cell(o, "gflops", 1, "{:.1f}"),
+                        cell(o, "gbytes_per_s", 1, "{:.1f}"), cell(o, "peak", 1, "{:.1f}"), cell(o, "of_peak", 100, "{:.0f}%"),
+                        cell(o, "of_bound", 100, "{:.0f}%"), cell(o, "max_error", 1, "{:.1e}"));
   }
   return text;
 }

@@ -38,8 +38,9 @@ double device_seconds(Device device, int64_t runs, const std::function<void()>& 
   row(1);  // fills caches, loads kernels, makes plans
   const double once = row(1);
   constexpr double kRow = 4e-3;
-  constexpr int64_t kLeastCalls = 4, kMostCalls = 200;
-  const int64_t calls = device == Device::cpu() ? 1 : std::clamp<int64_t>(int64_t(kRow / once) + 1, kLeastCalls, kMostCalls);
+  constexpr int64_t kMostCalls = 200;
+  const int64_t least = device == Device::cpu() ? 1 : 4;
+  const int64_t calls = std::clamp<int64_t>(int64_t(kRow / once) + 1, least, kMostCalls);
   std::vector<double> times;
   for (int64_t i = 0; i < runs; ++i) times.push_back(row(calls));
   std::sort(times.begin(), times.end());

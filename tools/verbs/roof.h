@@ -16,8 +16,8 @@ double measured_gflops(Device device, DType type);
 double measured_copy_gbytes(Device device);
 Roof measured_roof(Device device, DType type);
 
-// Seconds of one call of `start`, the median of `runs` measurements. On a device each measurement is a row of calls, so long that the
-// wait at its end does not count and the host runs ahead; without synchronisation between them.
+// Seconds of one call of `start`, the median of `runs` measurements. Each is a row of calls of at least 4 ms: on a device, without
+// synchronisation between them, the wait at its end does not count and the host runs ahead.
 double device_seconds(Device device, int64_t runs, const std::function<void()>& start);
 
 }  // namespace tessera
