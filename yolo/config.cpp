@@ -54,6 +54,8 @@ constexpr OptionSpec kOptions[] = {
     {"exist_ok", kBool, "false", 0, 0, "", kTVP, "run folder", "use an existing run folder"},
     {"save", kBool, "true", 0, 0, "", kTrain | kPredict, "run folder", "write checkpoints (train) or drawn images (predict)"},
     {"save_period", kInt, "-1", -1, 1e6, "", kTrain, "run folder", "also keep every n-th epoch's weights"},
+    {"save_minutes", kFloat, "10", 0, 1e6, "", kTrain, "run folder",
+     "save the state within an epoch too when that many minutes have gone since the last time, so that a kill costs no more; 0: after epochs only"},
     {"plots", kBool, "true", 0, 0, "", kTV, "run folder", "write pictures and curves"},
     {"save_json", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "write predictions.json"},
     {"save_txt", kBool, "false", 0, 0, "", kPredict, "run folder", "write polygons as text, one file an image"},

@@ -156,6 +156,37 @@ TEST_CASE("a run that is interrupted and resumed ends with the same bits as one 
   CHECK(steps_logged(folder) == steps_logged(summary.run_folder));
 }
 
+TEST_CASE("--save-minutes saves within an epoch: a run killed there goes on from its last save to the same bits") {
+  const Workshop shop;
+  Trainer whole(shop.config("whole"), LogStyle::kQuiet);
+  const TrainSummary summary = whole.fit();
+
+  struct Killed {};
+  for (const auto& [minutes, batches_kept] : {std::pair{"1e-9", 1}, std::pair{"0", 0}}) {
+    CAPTURE(minutes);
+    fs::path folder;
+    {
+      Trainer killed(shop.config(fmt::format("killed{}", batches_kept), {fmt::format("save_minutes={}", minutes)}),
+                     LogStyle::kQuiet);
+      folder = killed.run_folder();
+      killed.on_batch = [](int64_t epoch, int64_t index, Batch&) {
+        if (epoch == 1 && index == 1) throw Killed{};
+      };
+      CHECK_THROWS_AS(killed.fit(), Killed);
+    }
+    const Checkpoint left = load_checkpoint(folder / "weights/last.safetensors");
+    CHECK(left.meta.epoch == 0);  // the last whole one
+    CHECK(left.meta.counters.at("progress.batch") == batches_kept);
+    CHECK(left.meta.numbers.at("progress.seconds") > 0);
+    Config config(kTrain);
+    config.read_arguments({"resume=" + folder.string()});
+    Trainer(config, LogStyle::kQuiet).fit();
+    CHECK(same_state(summary.last, folder / "weights/last.safetensors"));
+    CHECK(results(summary.run_folder) == results(folder));
+    CHECK(steps_logged(folder) == steps_logged(summary.run_folder));
+  }
+}
+
 TEST_CASE("results do not depend on compute threads or loader workers") {
   const Workshop shop;
   const int threads = compute_threads();

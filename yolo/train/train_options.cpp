@@ -18,6 +18,7 @@ TrainOptions train_options(const Config& c) {
   o.patience = c.integer("patience");
   o.close_mosaic = c.integer("close_mosaic");
   o.save_period = c.integer("save_period");
+  o.save_minutes = c.number("save_minutes");
   o.freeze = c.integer("freeze");
   o.hours = c.number("time");
   o.validate = c.flag("val");

@@ -15,6 +15,7 @@ struct TrainOptions {
   int64_t epochs = 100, batch = 16, imgsz = 640, nbs = 64;
   int64_t workers = 2, seed = 0, patience = 100, close_mosaic = 10, save_period = -1, freeze = 0;
   double hours = 0;  // 0: no limit
+  double save_minutes = 10;  // 0: after epochs only
   bool validate = true, save = true, plots = true;
   double gain_box = 7.5, gain_cls = 0.5, gain_dfl = 1.5;
   double weight_decay = 0.0005;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "nn/layers/batch_norm2d.h"
 #include "tensor/augment.h"
@@ -26,6 +27,7 @@ namespace fs = std::filesystem;
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
 constexpr double kMaxGradNorm = 10.0;         // spec 8.6
@@ -57,8 +59,9 @@ constexpr const char* kExplicitArguments = "(explicit)";
 
 // A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
 // only extend the run.
-constexpr const char* kFreeOnResume[] = {"resume", "threads", "workers", "quiet", "json", "log", "epochs", "patience", "time", "plots",
-                                         "save_period", "data_root", "cache", "cache_mib", "device", "graph", "recompute"};
+constexpr const char* kFreeOnResume[] = {"resume",    "threads",  "workers",   "quiet",  "json",        "log",
+                                         "epochs",    "patience", "time",      "plots",  "save_period", "save_minutes",
+                                         "data_root", "cache",    "cache_mib", "device", "graph",       "recompute"};
 // And these belong to one sitting: a resumed run has them only when they are given anew.
 constexpr const char* kOfOneSitting[] = {"profile", "conv"};
 
@@ -361,6 +364,7 @@ bool Trainer::train_epoch() {
   model_->train(true);
   const int64_t batches = train_loader_->batches();
   const auto start = Clock::now();
+  auto counted = start;  // at_.seconds holds what was before
   const int64_t first = at_.batch;
   int64_t images = 0;
   Progress progress(log_, batches);
@@ -397,6 +401,10 @@ bool Trainer::train_epoch() {
       profile_.reset();
     }
     if (interrupted()) break;
+    if (save_is_due()) {
+      at_.seconds += seconds_since(std::exchange(counted, Clock::now()));
+      save_last();
+    }
     if (early) {
       batch = std::move(ahead);
     } else {
@@ -406,7 +414,7 @@ bool Trainer::train_epoch() {
   if (profile_) profile_->pause();
   progress.finish("");
   const double seconds = seconds_since(start);
-  at_.seconds += seconds;
+  at_.seconds += seconds_since(counted);
   if (at_.batch > first && seconds > 0) epoch_rates_.push_back(double(images) / seconds);
   return !interrupted();
 }
@@ -494,6 +502,11 @@ void Trainer::record_epoch(const EpochRow& row, const ValidationResult* result, 
   }
 }
 
+bool Trainer::save_is_due() const {
+  return ranks_.leader() && options_.save && options_.save_minutes > 0 && at_.batch < train_loader_->batches() &&
+         seconds_since(saved_) > options_.save_minutes * 60;
+}
+
 bool Trainer::should_stop() const {
   if (options_.hours > 0 && at_.seconds > options_.hours * 3600) return true;
   return options_.validate && options_.patience > 0 && at_.best_epoch >= 0 && at_.epoch - (at_.best_epoch + 1) >= options_.patience;
@@ -506,6 +519,7 @@ TrainSummary Trainer::fit() {
   summary.best = folder_ / "weights" / "best.safetensors";
   summary.train_images = train_set_->size();
   summary.planned_peak_bytes = planned_peak_bytes_;
+  saved_ = Clock::now();
   const auto interrupted = [&] {
     if (options_.save && ranks_.leader()) save_last();
     summary.interrupted = true;
@@ -590,7 +604,7 @@ StateDict Trainer::averaged_weights() const {
   return copy;
 }
 
-void Trainer::save_last() const {
+void Trainer::save_last() {
   Checkpoint c = checkpoint();
   // Plain names: the averaged weights, so that the file is a model; the rest is what a resume needs.
   c.model = averaged_weights();
@@ -603,6 +617,7 @@ void Trainer::save_last() const {
   optimizer_->save(c.sections["optimizer"]);
   ema_->save(c.sections["ema"]);
   save_checkpoint(folder_ / "weights" / "last.safetensors", c);
+  saved_ = Clock::now();
 }
 
 void Trainer::save_weights(const fs::path& path) const {

@@ -7,6 +7,7 @@
 // alone writes the run folder and talks.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -116,7 +117,8 @@ class Trainer {
 
   Checkpoint checkpoint() const;
   StateDict averaged_weights() const;  // a copy, in file layout
-  void save_last() const;
+  void save_last();
+  bool save_is_due() const;  // within an epoch: --save-minutes have gone
   void save_weights(const std::filesystem::path& path) const;
 
   Config config_;
@@ -152,6 +154,7 @@ class Trainer {
   std::unique_ptr<TrainLog> run_log_;
   std::vector<double> epoch_rates_;
   int64_t planned_peak_bytes_ = 0;
+  std::chrono::steady_clock::time_point saved_;  // when last.safetensors was; before: when fit() began
   std::unique_ptr<StepProfile> profile_;  // null: not asked for, or written
 };
 
