@@ -178,7 +178,7 @@ sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
   bench profile_infer 30 infer n 32 own --runs 5 --profile 5
   for kernels in own direct cudnn; do
     bench "bench_step_n_16_$kernels" 40 step n 16 "$kernels" --runs 10 --json
-    bench "conv_table_$kernels" 45 op n 16 "$kernels" --runs 3 --json
+    bench "conv_table_$kernels" 60 op n 16 "$kernels" --runs 3 --json
   done
   torch_step=(python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20)
   peer=

@@ -84,6 +84,13 @@ EQUIVALENT = {
         "no entry of the pack has that number",
     "pool.cu max_pool_kernel: for (int ix = first_x; ix < end_x; ix += kTogether) { [< to <=]":
         "the group more reads the last tap again, which is not greater than itself",
+    "pointwise.cu binary_rows_kernel: if (i < at.count) left.v[i] = apply(op, left.v[i], right.v[i]); [< to <=]":
+        "the number more is not stored",
+    "softmax.cu softmax_kernel: for (int c = first; c < cols; c += lanes * N) { [< to <=]": "the pack more has no numbers",
+    "softmax.cu softmax_kernel: for (int c = first; c < cols; c += lanes * N) { [< to <=] #2": "the pack more has no numbers",
+    "softmax.cu softmax_kernel: for (int c = first; c < cols; c += lanes * N) { [< to <=] #3": "the pack more has no numbers",
+    "softmax.cu softmax_backward_kernel: for (int c = first; c < cols; c += lanes * N) { [< to <=]": "the pack more has no numbers",
+    "softmax.cu softmax_backward_kernel: for (int c = first; c < cols; c += lanes * N) { [< to <=] #2": "the pack more has no numbers",
     "norm.cu stats_kernel: for (int row = at.row; row < at.end; row += kStatsGroup * at.step) { [< to <=]":
         "rows past the end count as the thread's first, which adds nothing",
     "assign.cu pick_kernel: for (int first = 0; first < count; first += kChunk) { [< to <=]":

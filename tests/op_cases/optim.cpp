@@ -129,6 +129,15 @@ std::vector<OpCase> optim_cases() {
                       .run = [s](Backend& b, const Bound& t, bool) { return b.normal(t.rows("y"), s, 1, 0.2), 0.0; }});
     }
   }
+  for (int64_t n : {13, 16}) {
+    list.push_back(
+        {.method = "uniform",
+         .detail = fmt::format("{} numbers from an odd place on", n),
+         .slots = {{"y", {n + 1}, Role::kInOut, Fit::kDense}},
+         .run = [n](Backend& b, const Bound& t, bool) {
+           return b.uniform(t["y"].narrow(0, 1, n).rows(), {.seed = 5, .purpose = RngPurpose::kTest, .index = 1}, -0.5, 2.5), 0.0;
+         }});
+  }
   return list;
 }
 

@@ -80,6 +80,10 @@ std::vector<OpCase> row_cases() {
                   .detail = "logits of 1000",
                   .slots = {{"x", {5, 16}, Role::kIn, Fit::kRows, uniform(-1000, 1000)}, {"y", {5, 16}, Role::kOut}},
                   .run = [](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), false), 0.0; }});
+  list.push_back({.method = "softmax",  // no number that is not in the row counts as its greatest
+                  .detail = "logits far below 0, a row that ends within a pack",
+                  .slots = {{"x", {5, 15}, Role::kIn, Fit::kRows, uniform(-2000, -1000)}, {"y", {5, 15}, Role::kOut}},
+                  .run = [](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), false), 0.0; }});
   for (bool log : {false, true}) {
     const Shape shape{3, 300};
     const std::string text = std::string(log ? "log " : "") + to_string(shape);
