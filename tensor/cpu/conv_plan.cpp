@@ -10,8 +10,9 @@ namespace tessera::cpu {
 
 namespace {
 
-constexpr int64_t kBandBytes = 480 * 1024;       // input that all weights of a task pass over: shares L2 with them
 constexpr int64_t kWeightBytes = 512 * 1024;     // weights of one task: stay in L2 while it and the next ones use them
+constexpr int64_t kBandBytes = 320 * 1024;       // input that all weights of a task pass over: fits an L2 of 1 MiB beside them
+constexpr int64_t kRowsBytes = 480 * 1024;       // the same of 1x1, whose weights are read past L2 where they do not fit
 constexpr int64_t kEnoughTasks = 96;             // keeps 64 threads busy and 2 threads balanced
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;  // multiply-adds that are worth a task of their own
 
@@ -50,16 +51,16 @@ struct Cut {
   int64_t tasks, rows, band, splits;  // tasks per image
 };
 
-// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `bytes` of input. The groups are cut into `shares` at
-// least, and all tasks of a share come before those of the next.
-Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t groups, int64_t shares = 1) {
+// Cuts `images` x `rows` units of work, each of `work` multiply-adds and `bytes` of input, in bands of `band_bytes`. The groups are
+// cut into `shares` at least, and all tasks of a share come before those of the next.
+Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t groups, int64_t band_bytes, int64_t shares = 1) {
   const int64_t least = ceil_div(kLeastWork * shares, std::max<int64_t>(work, 1));
   const int64_t height = std::clamp<int64_t>(std::max(least, ceil_div(images * rows * shares, kEnoughTasks)), 1, rows);
   Cut c;
   c.tasks = ceil_div(rows, height);
   c.rows = ceil_div(rows, c.tasks);
   c.tasks = ceil_div(rows, c.rows);
-  const int64_t bands = ceil_div(c.rows, std::clamp<int64_t>(kBandBytes / std::max<int64_t>(bytes, 1), 1, c.rows));
+  const int64_t bands = ceil_div(c.rows, std::clamp<int64_t>(band_bytes / std::max<int64_t>(bytes, 1), 1, c.rows));
   c.band = ceil_div(c.rows, bands);
   c.splits = std::clamp<int64_t>(std::min(ceil_div(kEnoughTasks, images * c.tasks), c.rows * work / kLeastWork), shares, groups);
   return c;
@@ -370,7 +371,7 @@ void run(const ConvPlan<T>& plan) {
   // Weights beyond L2 come from farther away once for each band; in shares that fit, they stay and the input comes once for each
   // share. That pays where an input serves many taps.
   const int64_t weights = taps * plan.x.c * packed_width(plan.groups, plan.kernels) * int64_t(sizeof(T));
-  const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups,
+  const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups, kBandBytes,
                         std::clamp<int64_t>(ceil_div(weights, kWeightBytes), 1, groups));
   const std::vector<int64_t> packed_start = packed_starts(plan.groups, plan.kernels);
   const ImageView& y = plan.y;
@@ -396,7 +397,7 @@ void run(const ConvPlan<T>& plan) {
 template <class T>
 int64_t most_band_bytes(const ImageView& x, int64_t kh, int64_t kw, int64_t stride) {
   const int64_t row_bytes = std::max<int64_t>(x.w * x.c * stride * int64_t(sizeof(T)), 1);
-  const int64_t band = std::clamp<int64_t>(kBandBytes / row_bytes, 1, x.h);
+  const int64_t band = std::clamp<int64_t>((kh * kw == 1 ? kRowsBytes : kBandBytes) / row_bytes, 1, x.h);
   return ((band - 1) * stride + kh) * band_pitch<T>(x.w + kw, whole_sums<T>(x.c)) * int64_t(sizeof(T));
 }
 template int64_t most_band_bytes<float>(const ImageView&, int64_t, int64_t, int64_t);
@@ -411,7 +412,7 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const int64_t units = ceil_div(product.rows, kUnit);
   const int64_t work = kUnit * product.depth * packed_width(groups, kernels);
   const auto count = static_cast<int64_t>(groups.size());
-  const Cut tasks = cut(1, units, work, kUnit * product.depth * int64_t(sizeof(T)), count);
+  const Cut tasks = cut(1, units, work, kUnit * product.depth * int64_t(sizeof(T)), count, kRowsBytes);
   const std::vector<int64_t> packed_start = packed_starts(groups, kernels);
   const bool copies = crowded<T>(product.a_pitch);
   const int64_t copy_pitch = product.depth + kLine<T>;

@@ -84,6 +84,9 @@ EQUIVALENT = {
         "no entry of the pack has that number",
     "pool.cu max_pool_kernel: for (int ix = first_x; ix < end_x; ix += kTogether) { [< to <=]":
         "the group more reads the last tap again, which is not greater than itself",
+    "element.cuh load_pack: if (count >= N) { [>= to >]": "the same numbers one by one",
+    "element.cuh store_pack: if (count >= N) { [>= to >]": "the same numbers one by one",
+    "element.cuh store_pack: for (int i = 0; i < N; ++i) { [one short]": "a pack that is cut off does not store its last number",
     "pointwise.cu binary_rows_kernel: if (i < at.count) left.v[i] = apply(op, left.v[i], right.v[i]); [< to <=]":
         "the number more is not stored",
     "softmax.cu softmax_kernel: for (int c = first; c < cols; c += lanes * N) { [< to <=]": "the pack more has no numbers",
@@ -163,7 +166,9 @@ CHECKS = {
     "cuda/reduce.cu": Check("reduce,argmax,topk"),
     "cuda/softmax.cu": Check("softmax,softmax_backward"),
     "cuda/device/strided.cuh": Check("copy:NCHW,fill:a part,binary:add,reduce:sum", readers=("cuda/copy.cu", "cuda/pointwise.cu", "cuda/reduce.cu")),
-    "cuda/device/element.cuh": Check("unary:silu,unary_backward:silu,scale,copy:rows", readers=("cuda/pointwise.cu", "cuda/copy.cu")),
+    # Softmax adds up what lies past the end of a row; a tile of 40 outputs is stored in several packs.
+    "cuda/device/element.cuh": Check("unary:silu,unary_backward:silu,scale,copy:rows,softmax_backward,conv2d: 24->40",
+                                     readers=("cuda/pointwise.cu", "cuda/copy.cu", "cuda/softmax.cu", "cuda/conv_tiled.cu")),
     "cuda/device/moments.cuh": Check("batch_norm_stats: 17],batch_norm_stats: 64]", readers=("cuda/norm.cu",)),
     "cuda/device/loss_sum.cuh": Check("bce_with_logits", readers=("cuda/losses.cu",)),
     # Several tiles, that end within a patch and do not, and channels that fill the columns, do not, and need several tiles.
