@@ -18,7 +18,8 @@ std::vector<OpCase> row_cases() {
   for (const Sizes& s :
        {Sizes{{4, 5, 6}, {1, 5, 6}}, Sizes{{4, 5, 6}, {4, 1, 6}}, Sizes{{4, 5, 6}, {4, 5, 1}}, Sizes{{4, 5, 6}, {1, 1, 1}},
         Sizes{{37, 65}, {1, 65}}, Sizes{{37, 65}, {37, 1}}, Sizes{{2, 9, 7, 33}, {1, 1, 1, 33}},
-        Sizes{{2, 9, 7, 33}, {2, 1, 1, 33}}, Sizes{{3000}, {1}}, Sizes{{}, {}}}) {
+        Sizes{{2, 9, 7, 33}, {2, 1, 1, 33}}, Sizes{{3000}, {1}}, Sizes{{}, {}}, Sizes{{37, 9, 33}, {1, 1, 33}},
+        Sizes{{9000}, {1}}}) {  // the last two: so many that a GPU shares each sum out
     for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMean, ReduceOp::kMax}) {
       list.push_back({.method = "reduce",
                       .detail = fmt::format("{} {} to {}", name_of(op), to_string(s.x), to_string(s.y)),
