@@ -84,6 +84,13 @@ EQUIVALENT = {
         "no entry of the pack has that number",
     "pool.cu max_pool_kernel: for (int ix = first_x; ix < end_x; ix += kTogether) { [< to <=]":
         "the group more reads the last tap again, which is not greater than itself",
+    "conv_kernel.cuh conv_kernel: if (block.empty()) return wait_for_kernel_before(); [dropped]":
+        "a block without rows multiplies zeros and stores nothing",
+    "conv_kernel.cuh conv_ahead_kernel: if (block.empty()) return wait_for_kernel_before(); [dropped]":
+        "a block without rows multiplies zeros and stores nothing; a result with statistics has none",
+    "conv_kernel.cuh store_moments: if (first_row < kGroups) { [< to <=]": "the moments more lie behind those that are joined",
+    "sources.cuh next: const bool tap = walk.y < window.taps_y; [< to <=]":
+        "a tap past the last one reads inside the picture, and the filter is zero there",
     "element.cuh load_pack: if (count >= N) { [>= to >]": "the same numbers one by one",
     "element.cuh store_pack: if (count >= N) { [>= to >]": "the same numbers one by one",
     "element.cuh store_pack: for (int i = 0; i < N; ++i) { [one short]": "a pack that is cut off does not store its last number",
