@@ -68,7 +68,7 @@ TEST_CASE("rle: polygons of the specification") {
 }
 
 TEST_CASE("rle: encoding, decoding, text and boxes agree with pixel loops") {
-  const int sizes[][2] = {{1, 1}, {5, 7}, {64, 48}, {17, 130}, {100, 3}};
+  const int sizes[][2] = {{1, 1}, {5, 7}, {64, 48}, {17, 130}, {100, 3}, {1, 70}, {200, 1}, {63, 31}, {128, 33}, {65, 64}};
   uint32_t seed = 1;
   for (const auto& [h, w] : sizes) {
     for (double density : {0.0, 0.1, 0.5, 2.0, 40.0}) {
