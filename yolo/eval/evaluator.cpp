@@ -59,6 +59,11 @@ ResultGeometry result_geometry(const Batch& batch, int64_t image) {
   return r;
 }
 
+// A mask is compared with the objects of its class alone: where the image has none, nothing depends on it.
+bool is_compared(int32_t class_id, const ScanImage& labels) {
+  return std::any_of(labels.objects.begin(), labels.objects.end(), [&](const LabelObject& o) { return o.class_id == class_id; });
+}
+
 // What the loader knows of an image, in original-image pixels.
 struct LabelledImage {
   std::vector<BoxXyxy> boxes;
@@ -151,7 +156,9 @@ void match_as_original(const BatchPart& part, std::vector<ImageResult>& results)
   });
 }
 
-void to_original_images(const BatchPart& part, std::vector<ImageResult>& results) {
+enum class OriginalMasks { kNone, kCompared, kAll };
+
+void to_original_images(const BatchPart& part, const SegDataset& data, OriginalMasks masks_for, std::vector<ImageResult>& results) {
   const BatchDetections& found = part.found;
   const int height = int(part.batch.images.size(1)), width = int(part.batch.images.size(2));
   std::vector<int64_t> all;
@@ -165,6 +172,11 @@ void to_original_images(const BatchPart& part, std::vector<ImageResult>& results
   }
   const auto item = [&](int64_t image, int64_t i) {
     MaskItem m = mask_item(found, image, i, height, width, MaskSize::kNative);
+    const ImageResult& result = results[size_t(image)];
+    if (masks_for == OriginalMasks::kCompared && !is_compared(result.detections.classes[size_t(i)], data.image(result.index))) {
+      m.where = {};
+      return m;
+    }
     const PixelBox& frame = frames[size_t(image)];
     m.where = {std::max(m.where.x0, frame.x0), std::max(m.where.y0, frame.y0), std::min(m.where.x1, frame.x1),
                std::min(m.where.y1, frame.y1)};
@@ -183,14 +195,15 @@ void to_original_images(const BatchPart& part, std::vector<ImageResult>& results
   }
 }
 
-std::vector<ImageResult> process_part(const BatchPart& part, const EvaluatorOptions& options, bool original_size) {
+std::vector<ImageResult> process_part(const BatchPart& part, const SegDataset& data, const EvaluatorOptions& options,
+                                      OriginalMasks masks) {
   std::vector<ImageResult> results(part.found.images.size());
   for (size_t image = 0; image < results.size(); ++image) {
     results[image].index = part.batch.indices[size_t(part.of_batch(int64_t(image)))];
     results[image].detections = part.found.images[image];
   }
   if (options.style == MapStyle::kOriginal) match_as_original(part, results);
-  if (original_size) to_original_images(part, results);
+  if (masks != OriginalMasks::kNone) to_original_images(part, data, masks, results);
   return results;
 }
 
@@ -242,7 +255,7 @@ void add_truths(CocoImageResult& to, const ScanImage& labels) {
 
 void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<const ScoredDetection> found) {
   size_t bounds = 0;
-  for (const ScoredDetection& d : found) bounds += d.mask.counts.size() + 1;
+  for (const ScoredDetection& d : found) bounds += is_compared(d.class_id, labels) ? d.mask.counts.size() + 1 : 0;
   to.detection_masks.reserve(int64_t(found.size()), bounds);
   for (const ScoredDetection& d : found) {
     TESSERA_CHECK(d.mask.height == labels.height && d.mask.width == labels.width, "a mask of {} x {} in an image of {} x {}",
@@ -252,7 +265,11 @@ void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<cons
     detection.score = double(d.score);
     detection.box = {double(d.box.x1), double(d.box.y1), double(d.box.x2) - double(d.box.x1), double(d.box.y2) - double(d.box.y1)};
     detection.area = detection.box[2] * detection.box[3];
-    to.detection_masks.push(d.mask);
+    if (is_compared(d.class_id, labels)) {
+      to.detection_masks.push(d.mask);
+    } else {
+      to.detection_masks.push_empty();
+    }
   }
 }
 
@@ -407,7 +424,9 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   const Device device = model.device();
   Scorer scorer(class_names_, options_.style, data);
   ValidationResult result;
-  const bool original_size = options_.style == MapStyle::kCoco || bool(hooks.detections);
+  const OriginalMasks masks = hooks.detections                        ? OriginalMasks::kAll
+                              : options_.style == MapStyle::kCoco ? OriginalMasks::kCompared
+                                                                  : OriginalMasks::kNone;
   DetectParams detection;
   detection.confidence = options_.confidence;
   detection.iou = options_.iou;
@@ -442,7 +461,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
         if (options_.single_class) {
           for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
         }
-        std::vector<ImageResult> results = process_part({batch, first, found}, options_, original_size);
+        std::vector<ImageResult> results = process_part({batch, first, found}, data, options_, masks);
         std::move(results.begin(), results.end(), std::back_inserter(images_done));
         postprocess += ms_since(t4);
         if (hooks.part_done) hooks.part_done(batches, batch, first, found);
