@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 #include <vector>
 
 #include "tensor/bit_rows.h"
@@ -58,68 +59,80 @@ uint32_t* append_positions(uint64_t bits, uint32_t first, uint32_t* out) {
   return end;
 }
 
-// The words of every row, and of zeros behind the last, xor those of the row above: changes, of which the open ends are closed. Rows
-// of zeros fill the last band up.
-void set_differences(const BitRectangle& mask, int64_t row_words, int bands, std::vector<uint32_t>& differences) {
-  const size_t words = size_t(mask.rows * row_words), filled = words + size_t(row_words);
-  differences.resize(size_t(bands * kBandRows * row_words) + hn::Lanes(hn::ScalableTag<uint32_t>()));  // a vector may reach beyond a row
-  std::copy_n(mask.words, row_words, differences.begin());
-  for (size_t i = size_t(row_words); i < words; ++i) differences[i] = mask.words[i - size_t(row_words)] ^ mask.words[i];
-  std::copy_n(mask.words + words - row_words, row_words, differences.data() + words);
-  std::fill(differences.begin() + std::ptrdiff_t(filled), differences.end(), 0);
-}
-
-// By band and word: the columns with a change.
-void set_changed(const std::vector<uint32_t>& differences, int64_t row_words, int bands, std::vector<uint32_t>& changed) {
+// By band and word: the columns that differ from the row above; a row of zeros before the first and behind the last closes what is
+// open.
+void set_changed(const BitRectangle& mask, int64_t row_words, std::vector<uint32_t>& changed) {
   const hn::ScalableTag<uint32_t> d;
-  changed.resize(size_t(bands * row_words) + hn::Lanes(d));
+  const int64_t lanes = int64_t(hn::Lanes(d)), reach = (row_words + lanes - 1) / lanes * lanes;  // of the vectors of a row
+  const int bands = mask.rows / kBandRows + 1;
+  const int safe = int(std::max<int64_t>(mask.rows - (reach - 1) / row_words, 1));  // from here on they would reach behind the mask
+  changed.assign(size_t(bands * row_words + reach), 0);
+  const auto of_band = [&](int y) HWY_ATTR { return changed.data() + y / kBandRows * row_words; };
   for (int band = 0; band < bands; ++band) {
-    const uint32_t* const first = differences.data() + band * kBandRows * row_words;
-    for (int64_t w = 0; w < row_words; w += int64_t(hn::Lanes(d))) {
+    uint32_t* const own = of_band(band * kBandRows);
+    for (int64_t w = 0; w < row_words; w += lanes) {
       auto any = hn::Zero(d);
-      for (int y = 0; y < kBandRows; ++y) any = hn::Or(any, hn::LoadU(d, first + y * row_words + w));
-      hn::StoreU(any, d, changed.data() + band * row_words + w);
+      for (int y = std::max(band * kBandRows, 1); y < std::min((band + 1) * kBandRows, safe); ++y) {
+        const uint32_t* const row = mask.words + y * row_words + w;
+        any = hn::Or(any, hn::Xor(hn::LoadU(d, row), hn::LoadU(d, row - row_words)));
+      }
+      hn::StoreU(any, d, own + w);
     }
   }
+  std::fill_n(changed.end() - std::ptrdiff_t(reach), reach, 0);
+  for (int y = safe; y < mask.rows; ++y) {
+    const uint32_t* const row = mask.words + y * row_words;
+    for (int64_t w = 0; w < row_words; ++w) of_band(y)[w] |= row[w - row_words] ^ row[w];
+  }
+  const uint32_t* const last = mask.words + (mask.rows - 1) * row_words;
+  for (int64_t w = 0; w < row_words; ++w) of_band(0)[w] |= mask.words[w], of_band(mask.rows)[w] |= last[w];
 }
 
-// Where a word changes within a band of rows, its differences are turned, so that each column has its own in one word from top to bottom.
+// Turns the differences of word w in a band of rows.
+void turn_differences(const BitRectangle& mask, int64_t row_words, int band, int64_t w, uint64_t* columns) {
+  uint32_t differences[kBandRows] = {};
+  const int first = band * kBandRows, rows = std::min(mask.rows - first, kBandRows);
+  const uint32_t* word = mask.words + first * row_words + w;
+  uint32_t above = band == 0 ? 0 : word[-row_words];
+  for (int y = 0; y < rows; ++y, word += row_words) differences[y] = std::exchange(above, *word) ^ *word;
+  if (rows < kBandRows) differences[rows] = above;
+  turn(differences, columns);
+}
+
+// Where a word changes within a band, its differences are turned, so that each column has its own in one word from top to bottom.
 std::span<const uint32_t> FindBounds(const BitRectangle& mask) {
   const int64_t row_words = words_of_row(mask.columns);
   const int bands = mask.rows / kBandRows + 1;
-  thread_local std::vector<uint32_t> differences, changed, bounds;
-  thread_local std::vector<uint64_t> turned;
-  set_differences(mask, row_words, bands, differences);
-  set_changed(differences, row_words, bands, changed);
-  turned.resize(size_t(bands * kBitsOfWord));
+  struct Turned {
+    uint32_t first_row;
+    uint64_t columns[kBitsOfWord];
+  };
+  thread_local std::vector<uint32_t> changed, bounds;
+  thread_local std::vector<Turned> turned;  // of a word, the bands that change
+  set_changed(mask, row_words, changed);
   size_t n = 0;
   for (int64_t w = 0; w < row_words; ++w) {
     uint32_t columns = 0;  // with a change
+    turned.clear();
     for (int band = 0; band < bands; ++band) {
-      uint64_t* const of_band = turned.data() + band * kBitsOfWord;
       const uint32_t here = changed[size_t(band * row_words + w)];
+      if (here == 0) continue;
       columns |= here;
-      if (here == 0) {
-        std::fill_n(of_band, kBitsOfWord, 0);
-        continue;
-      }
-      uint32_t rows[kBandRows];
-      for (int y = 0; y < kBandRows; ++y) rows[y] = differences[size_t((band * kBandRows + y) * row_words + w)];
-      turn(rows, of_band);
+      Turned& t = turned.emplace_back();
+      t.first_row = uint32_t(band * kBandRows);
+      turn_differences(mask, row_words, band, w, t.columns);
     }
-    const size_t most = n + size_t(kBitsOfWord * bands * kBandRows + kAtOnce);
+    const size_t most = n + turned.size() * size_t(kBitsOfWord * kBandRows) + kAtOnce;
     if (bounds.size() < most) bounds.resize(most);
     uint32_t* out = bounds.data() + n;
     for (; columns != 0; columns &= columns - 1) {
       const int column = std::countr_zero(columns);
       const uint32_t top = mask.first + uint32_t(w * kBitsOfWord + column) * mask.height;
-      uint64_t& first = turned[size_t(column)];
-      if (out != bounds.data() && out[-1] == top && (first & 1) != 0) --out, first ^= 1;  // goes on from the column before
-      for (int band = 0; band < bands; ++band) {
-        out = append_positions(turned[size_t(band * kBitsOfWord + column)], top + uint32_t(band * kBandRows), out);
-      }
+      uint64_t& first = turned[0].columns[column];
+      if (n > 0 && out[-1] == top && turned[0].first_row == 0 && (first & 1) != 0) --out, first ^= 1;  // goes on from the column before
+      for (const Turned& t : turned) out = append_positions(t.columns[column], top + t.first_row, out);
+      n = size_t(out - bounds.data());
     }
-    n = size_t(out - bounds.data());
   }
   return std::span(bounds).first(n);
 }
