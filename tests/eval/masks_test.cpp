@@ -42,7 +42,7 @@ struct Case {
 
 MaskPatch patch(const BatchDetections& found, const MaskItem& item) {
   MaskPatch computed;
-  for_each_mask(found, std::span(&item, 1), [&](int64_t, MaskPatch p) { computed = std::move(p); });
+  for_each_mask(found, std::span(&item, 1), [&](int64_t, const MaskView& m) { computed = m.copy(); });
   return computed;
 }
 MaskPatch patch(const BatchDetections& found, int64_t i, int height, int width, MaskSize size) {
@@ -54,7 +54,7 @@ MaskPatch native_patch(const BatchDetections& found, int64_t i, const BoxXyxy& b
 
 std::vector<uint8_t> painted(const MaskPatch& p) {
   std::vector<uint8_t> mask(size_t(p.height) * size_t(p.width), 9);
-  p.paint(mask.data());
+  p.view().paint(mask.data());
   return mask;
 }
 
@@ -124,11 +124,11 @@ TEST_CASE("masks: all detections at once, any number of threads") {
     for (const int threads : {1, 3}) {
       set_compute_threads(threads);
       std::vector<Rle> masks(items.size());
-      for_each_mask(c.found, items, [&](int64_t i, const MaskPatch& p) { masks[size_t(i)] = p.rle(); });
+      for_each_mask(c.found, items, [&](int64_t i, const MaskView& m) { masks[size_t(i)] = m.rle(); });
       for (int64_t i = 0; i < c.size(); ++i) {
         const MaskPatch alone = patch(c.found, i, 64, 96, size);
         CHECK(masks[size_t(i)] == alone.rle());
-        CHECK(alone.any() == (rle_area(masks[size_t(i)]) > 0));
+        CHECK(alone.view().any() == (rle_area(masks[size_t(i)]) > 0));
       }
       CHECK(rle_area(masks[4]) == 0);  // outside
       CHECK(rle_area(masks[5]) == 0);  // inside out

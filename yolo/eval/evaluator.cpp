@@ -97,10 +97,10 @@ struct BatchPart {
   ResultGeometry geometry(int64_t image) const { return result_geometry(batch, of_batch(image)); }
 };
 
-// Run-length masks of the detections of `images`, image by image: encode(image, patch) of what item(image, detection) computes.
+// Run-length masks of the detections of `images`, image by image: encode(image, mask) of what item(image, detection) computes.
 std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::span<const int64_t> images,
                                             const std::function<MaskItem(int64_t image, int64_t i)>& item,
-                                            const std::function<Rle(int64_t image, MaskPatch)>& encode) {
+                                            const std::function<Rle(int64_t image, const MaskView& mask)>& encode) {
   std::vector<std::vector<Rle>> masks(found.images.size());
   std::vector<MaskItem> items;
   std::vector<int64_t> detections;
@@ -112,9 +112,9 @@ std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::s
       detections.push_back(i);
     }
   }
-  for_each_mask(found, items, [&](int64_t i, MaskPatch patch) {
+  for_each_mask(found, items, [&](int64_t i, const MaskView& mask) {
     const int64_t image = items[size_t(i)].image;
-    masks[size_t(image)][size_t(detections[size_t(i)])] = encode(image, std::move(patch));
+    masks[size_t(image)][size_t(detections[size_t(i)])] = encode(image, mask);
   });
   return masks;
 }
@@ -134,7 +134,7 @@ void match_as_original(const BatchPart& part, std::vector<ImageResult>& results)
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
   const std::vector<std::vector<Rle>> masks = encoded_masks(
       found, matched, [&](int64_t image, int64_t i) { return mask_item(found, image, i, height, width, MaskSize::kPrototype); },
-      [](int64_t, const MaskPatch& patch) { return patch.rle(); });
+      [](int64_t, const MaskView& mask) { return mask.rle(); });
   parallel_chunks(int64_t(matched.size()), [&](int64_t m) {
     const int64_t image = matched[size_t(m)];
     const LabelledImage& known = labels[size_t(image)];
@@ -162,7 +162,7 @@ void to_original_images(const BatchPart& part, const SegDataset& data, OriginalM
   const BatchDetections& found = part.found;
   const int height = int(part.batch.images.size(1)), width = int(part.batch.images.size(2));
   std::vector<int64_t> all;
-  std::vector<std::function<Rle(MaskPatch)>> encoders;
+  std::vector<std::function<Rle(const MaskView&)>> encoders;
   std::vector<PixelBox> frames;
   for (int64_t image = 0; image < int64_t(results.size()); ++image) {
     const ResultGeometry geometry = part.geometry(image);
@@ -184,7 +184,7 @@ void to_original_images(const BatchPart& part, const SegDataset& data, OriginalM
     return m;
   };
   std::vector<std::vector<Rle>> masks = encoded_masks(
-      found, all, item, [&](int64_t image, MaskPatch patch) { return encoders[size_t(image)](std::move(patch)); });
+      found, all, item, [&](int64_t image, const MaskView& mask) { return encoders[size_t(image)](mask); });
   for (size_t image = 0; image < results.size(); ++image) {
     ImageResult& out = results[image];
     const ResultGeometry geometry = part.geometry(int64_t(image));
