@@ -275,21 +275,23 @@ void set_words(const Mask& m, Row& row) {
   thread_local CellBits bits;
   const size_t bytes = size_t(m.end_cell + kWord) / 8 + 8;
   if (bits.above.size() < bytes) bits.above.resize(bytes), bits.sure.resize(bytes);
+  uint8_t *const above_bits = bits.above.data(), *const sure_bits = bits.sure.data();
   const F32 f;
-  uint32_t any = 0;
+  const V least = splat(-row.doubt), surely = splat(std::max(row.doubt, kSurelyAbove)), finite = splat(kSurelyFinite);
+  uint32_t any = 0, unsure = 0;
   for (int x = m.first_cell / int(kLanes) * int(kLanes); x < m.end_cell; x += int(kLanes)) {
     const V v = load(row.logits() + x);
     const auto before = [&](int end) HWY_ATTR { return first(size_t(std::clamp(end - x, 0, int(kLanes)))); };
-    const M inside = hn::AndNot(before(row.from), before(row.to)), below = hn::Lt(v, splat(-row.doubt));
-    const M above = hn::AndNot(below, inside);  // may be
-    const M sure = hn::And(hn::Ge(v, splat(std::max(row.doubt, kSurelyAbove))), hn::Le(v, splat(kSurelyFinite)));
-    hn::StoreMaskBits(f, above, bits.above.data() + x / 8);
-    hn::StoreMaskBits(f, sure, bits.sure.data() + x / 8);
+    const M inside = hn::AndNot(before(row.from), before(row.to)), needed = hn::AndNot(before(m.first_cell), before(m.end_cell));
+    const M above = hn::AndNot(hn::Lt(v, least), inside);  // may be
+    const M sure = hn::And(hn::Ge(v, surely), hn::Le(v, finite));
+    hn::StoreMaskBits(f, above, above_bits + x / 8);
+    hn::StoreMaskBits(f, sure, sure_bits + x / 8);
     any |= bits_of(above);
+    unsure |= bits_of(hn::AndNot(sure, needed));
   }
-  row.all = kNone;
-  if (any == 0) return;
-  row.all = kAll;
+  row.all = any == 0 ? kNone : kAll;
+  if (any == 0 || unsure == 0) return;
   for (size_t w = 0; w < m.spans.size(); ++w) {
     const CellSpan& span = m.spans[w];
     Pixels pixels = kSome;
