@@ -94,7 +94,9 @@ class Cells {
         const auto begins = hn::Lt(hn::LoadU(d, wanted.begin + m), hn::Set(d, x + int(kLanes)));
         const auto ends = hn::Gt(hn::LoadU(d, wanted.end + m), hn::Set(d, x));
         const auto is_there = hn::FirstN(d, size_t(wanted.n - m));
-        n += int(hn::CompressStore(hn::Iota(d, m), hn::And(is_there, hn::And(begins, ends)), d, here + n));
+        const auto both = hn::And(is_there, hn::And(begins, ends));
+        hn::StoreU(hn::Compress(hn::Iota(d, m), both), d, here + n);  // to compress into memory takes long on some CPUs
+        n += int(hn::CountTrue(d, both));
       }
       int i = 0;
       for (; i + 8 <= n; i += 8) logits_of<8>(wanted, here + i, channels, x);
