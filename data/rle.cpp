@@ -239,12 +239,21 @@ std::string rle_to_string(const Rle& rle) {
   for (size_t i = 0; i < rle.counts.size(); ++i) {
     int64_t x = rle.counts[i];
     if (i > 2) x -= rle.counts[i - 2];
-    for (bool more = true; more;) {
-      int64_t group = x & 0x1f;
+    const auto group_of = [&] {
+      const int64_t group = x & 0x1f;
       x >>= 5;
-      more = x != -(group >> 4);  // what is left is more than the group's sign
-      if (more) group |= 0x20;
-      piece[n++] = static_cast<char>(group + 48);
+      const bool more = x != -(group >> 4);  // what is left is more than the group's sign
+      piece[n++] = static_cast<char>(group + 48 + (more ? 0x20 : 0));
+      return more;
+    };
+    if (-512 <= x && x < 512) {  // one group or two, which is unpredictable: both are written
+      const size_t first = n;
+      const bool more = group_of();
+      group_of();
+      n = first + 1 + more;
+    } else {
+      while (group_of()) {
+      }
     }
     if (n + kLongest > sizeof(piece)) text.append(piece, std::exchange(n, 0));
   }
