@@ -60,8 +60,14 @@ ResultGeometry result_geometry(const Batch& batch, int64_t image) {
 }
 
 // A mask is compared with the objects of its class alone: where the image has none, nothing depends on it.
-bool is_compared(int32_t class_id, const ScanImage& labels) {
-  return std::any_of(labels.objects.begin(), labels.objects.end(), [&](const LabelObject& o) { return o.class_id == class_id; });
+bool is_compared(int32_t class_id, std::span<const int32_t> label_classes) {
+  return std::find(label_classes.begin(), label_classes.end(), class_id) != label_classes.end();
+}
+
+std::vector<int32_t> classes_of(const ScanImage& labels) {
+  std::vector<int32_t> classes;
+  for (const LabelObject& o : labels.objects) classes.push_back(o.class_id);
+  return classes;
 }
 
 // What the loader knows of an image, in original-image pixels.
@@ -132,9 +138,13 @@ void match_as_original(const BatchPart& part, std::vector<ImageResult>& results)
     if (!labels[image].boxes.empty() && out.detections.size() > 0) matched.push_back(int64_t(image));
   }
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
-  const std::vector<std::vector<Rle>> masks = encoded_masks(
-      found, matched, [&](int64_t image, int64_t i) { return mask_item(found, image, i, height, width, MaskSize::kPrototype); },
-      [](int64_t, const MaskView& mask) { return mask.rle(); });
+  const auto item = [&](int64_t image, int64_t i) {
+    MaskItem m = mask_item(found, image, i, height, width, MaskSize::kPrototype);
+    if (!is_compared(results[size_t(image)].detections.classes[size_t(i)], results[size_t(image)].label_classes)) m.where = {};
+    return m;
+  };
+  const std::vector<std::vector<Rle>> masks =
+      encoded_masks(found, matched, item, [](int64_t, const MaskView& mask) { return mask.rle(); });
   parallel_chunks(int64_t(matched.size()), [&](int64_t m) {
     const int64_t image = matched[size_t(m)];
     const LabelledImage& known = labels[size_t(image)];
@@ -164,16 +174,18 @@ void to_original_images(const BatchPart& part, const SegDataset& data, OriginalM
   std::vector<int64_t> all;
   std::vector<std::function<Rle(const MaskView&)>> encoders;
   std::vector<PixelBox> frames;
+  std::vector<std::vector<int32_t>> classes;  // of the labels
   for (int64_t image = 0; image < int64_t(results.size()); ++image) {
     const ResultGeometry geometry = part.geometry(image);
     all.push_back(image);
     encoders.push_back(json_mask(geometry));
     frames.push_back(json_frame(geometry));
+    classes.push_back(classes_of(data.image(results[size_t(image)].index)));
   }
   const auto item = [&](int64_t image, int64_t i) {
     MaskItem m = mask_item(found, image, i, height, width, MaskSize::kNative);
-    const ImageResult& result = results[size_t(image)];
-    if (masks_for == OriginalMasks::kCompared && !is_compared(result.detections.classes[size_t(i)], data.image(result.index))) {
+    if (masks_for == OriginalMasks::kCompared &&
+        !is_compared(results[size_t(image)].detections.classes[size_t(i)], classes[size_t(image)])) {
       m.where = {};
       return m;
     }
@@ -254,8 +266,9 @@ void add_truths(CocoImageResult& to, const ScanImage& labels) {
 }
 
 void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<const ScoredDetection> found) {
+  const std::vector<int32_t> classes = classes_of(labels);
   size_t bounds = 0;
-  for (const ScoredDetection& d : found) bounds += is_compared(d.class_id, labels) ? d.mask.counts.size() + 1 : 0;
+  for (const ScoredDetection& d : found) bounds += is_compared(d.class_id, classes) ? d.mask.counts.size() + 1 : 0;
   to.detection_masks.reserve(int64_t(found.size()), bounds);
   for (const ScoredDetection& d : found) {
     TESSERA_CHECK(d.mask.height == labels.height && d.mask.width == labels.width, "a mask of {} x {} in an image of {} x {}",
@@ -265,7 +278,7 @@ void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<cons
     detection.score = double(d.score);
     detection.box = {double(d.box.x1), double(d.box.y1), double(d.box.x2) - double(d.box.x1), double(d.box.y2) - double(d.box.y1)};
     detection.area = detection.box[2] * detection.box[3];
-    if (is_compared(d.class_id, labels)) {
+    if (is_compared(d.class_id, classes)) {
       to.detection_masks.push(d.mask);
     } else {
       to.detection_masks.push_empty();
