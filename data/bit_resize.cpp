@@ -7,20 +7,6 @@
 
 #include "tensor/bit_rows.h"
 
-#ifndef TESSERA_DATA_BIT_RESIZE_ONCE
-#define TESSERA_DATA_BIT_RESIZE_ONCE
-namespace tessera {
-
-inline constexpr int kBlockOutputs = 16;
-// Of some blocks of outputs: the first source column of each, and of each output the bits it takes from there on, with their weights.
-struct BlockTaps {
-  const int* first;
-  const int32_t *bit0, *bit1, *w0, *w1;
-};
-
-}  // namespace tessera
-#endif
-
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "data/bit_resize.cpp"
 #include <hwy/foreach_target.h>
@@ -31,7 +17,7 @@ namespace tessera {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Of each output: (w0, where bit0 is set in the source, + w1, where bit1 is) / 16. line: the source row, its columns shifted by `shift`.
+// Of each output: (w0, where bit0 is set in the source, + w1, where bit1 is) / 16. line: the source row, columns moved by `shift`.
 void sum_taps(const uint32_t* line, int shift, const BlockTaps& taps, int blocks, uint16_t* sums) {
   const hn::CappedTag<int32_t, kBlockOutputs> d;
   const hn::Rebind<uint16_t, decltype(d)> d16;
@@ -83,7 +69,8 @@ HWY_EXPORT(blend_sums);
 
 int weight(float f) { return int(std::lrint(f * 2048.0f)); }
 
-// Calls take(output, i0, i1, fraction). Columns zero the fraction at the borders, rows clamp the two indices and keep it (spec 14.1).
+// Calls take(output, i0, i1, fraction). Columns zero the fraction at the borders, rows clamp the two indices and keep it
+// (spec 14.1).
 template <class Take>
 void for_each_tap(int in, int out, bool columns, Take take) {
   const double scale = double(in) / out;
@@ -128,13 +115,15 @@ BitResize::BitResize(int in_height, int in_width, int height, int width) {
   });
   for_each_tap(in_height, height, false, [&](int, int i0, int i1, float f) {
     rows_.i0.push_back(i0), rows_.i1.push_back(i1);
-    rows_.w0.push_back(uint16_t(halves ? kPixelDown : weight(1.0f - f))), rows_.w1.push_back(uint16_t(halves ? kPixelDown : weight(f)));
+    rows_.w0.push_back(uint16_t(halves ? kPixelDown : weight(1.0f - f))),
+        rows_.w1.push_back(uint16_t(halves ? kPixelDown : weight(f)));
   });
 }
 
 PixelBox BitResize::reach(const PixelBox& from) const {
   const int x0 = first_from(columns_.i1, from.x0);
-  return {x0 / kBitsOfWord * kBitsOfWord, first_from(rows_.i1, from.y0), first_from(columns_.i0, from.x1), first_from(rows_.i0, from.y1)};
+  return {x0 / kBitsOfWord * kBitsOfWord, first_from(rows_.i1, from.y0), first_from(columns_.i0, from.x1),
+          first_from(rows_.i0, from.y1)};
 }
 
 void BitResize::sum_row(const uint32_t* words, const PixelBox& from, const PixelBox& to, Row& row) const {

@@ -1,5 +1,5 @@
-// resize_bilinear() (data/image.h) for masks that are kept as rows of bits: bit for bit its result for an image of zeros and ones, but
-// only where set pixels can arise.
+// resize_bilinear() (data/image.h) for masks that are kept as rows of bits: bit for bit its result for an image of zeros and ones,
+// but only where set pixels can arise.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,14 @@
 #include "data/polygon.h"
 
 namespace tessera {
+
+// Outputs are made in blocks of neighbours, whose source columns fit into a word unless the picture shrinks to less than half. Of
+// some blocks: the first source column of each, and of each output the two bits it takes from there on, with their weights.
+inline constexpr int kBlockOutputs = 16;
+struct BlockTaps {
+  const int* first;
+  const int32_t *bit0, *bit1, *w0, *w1;
+};
 
 class BitResize {
  public:
@@ -19,12 +27,10 @@ class BitResize {
   void operator()(const uint32_t* words, const PixelBox& from, const PixelBox& to, uint32_t* out) const;
 
  private:
-  // Outputs are made in blocks of neighbours, whose source columns fit into a word unless the picture shrinks to less than half.
   struct Columns {
-    std::vector<int> i0, i1;           // by output
-    std::vector<int> first;            // by block: its first source column
-    std::vector<int32_t> bit0, bit1;   // by output: of i0 and i1, from the block's first column on
-    std::vector<int32_t> w0, w1;       // by output: their weights
+    std::vector<int> i0, i1;  // by output
+    std::vector<int> first;   // and what BlockTaps is made from
+    std::vector<int32_t> bit0, bit1, w0, w1;
     bool blocks_fit = true;
   };
   struct Rows {

@@ -21,8 +21,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr int kBandRows = 64;
 
-// Bit y of columns[x] is bit x of rows[y]. With byte k of many rows in one vector, the highest bits of its lanes are column 8 k + 7, and
-// so on downwards with every doubling.
+// Bit y of columns[x] is bit x of rows[y]. With byte k of many rows in one vector, the highest bits of its lanes are column 8 k +
+// 7, and so on downwards with every doubling.
 void turn(const uint32_t* rows, uint64_t* columns) {
 #if HWY_TARGET == HWY_SCALAR
   for (int x = 0; x < kBitsOfWord; ++x) {
@@ -129,7 +129,8 @@ std::span<const uint32_t> FindBounds(const BitRectangle& mask) {
       const int column = std::countr_zero(columns);
       const uint32_t top = mask.first + uint32_t(w * kBitsOfWord + column) * mask.height;
       uint64_t& first = turned[0].columns[column];
-      if (n > 0 && out[-1] == top && turned[0].first_row == 0 && (first & 1) != 0) --out, first ^= 1;  // goes on from the column before
+      if (n > 0 && out[-1] == top && turned[0].first_row == 0 && (first & 1) != 0)
+        --out, first ^= 1;  // goes on from the column before
       for (const Turned& t : turned) out = append_positions(t.columns[column], top + t.first_row, out);
       n = size_t(out - bounds.data());
     }
