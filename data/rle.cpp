@@ -6,8 +6,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <utility>
 
+#include "data/rle_bounds.h"
 #include "tensor/base/check.h"
 #include "tensor/bit_rows.h"
 
@@ -99,11 +101,11 @@ void parse_counts(std::string_view text, int64_t height, int64_t width, Run run)
 }
 
 std::vector<uint32_t> bounds_to_counts(std::span<const uint32_t> bounds, int64_t pixels) {
-  std::vector<uint32_t> counts;
-  counts.reserve(bounds.size() + 1);
-  uint32_t last = 0;
-  for (uint32_t b : bounds) counts.push_back(b - last), last = b;
-  if (pixels > last || counts.empty()) counts.push_back(static_cast<uint32_t>(pixels - last));
+  const uint32_t last = bounds.empty() ? 0 : bounds.back();
+  const bool open = pixels > last || bounds.empty();
+  std::vector<uint32_t> counts(bounds.size() + open);
+  std::adjacent_difference(bounds.begin(), bounds.end(), counts.begin());
+  if (open) counts.back() = static_cast<uint32_t>(pixels - last);
   return counts;
 }
 
@@ -171,44 +173,15 @@ Rle rle_encode(const uint8_t* mask, int height, int width, int64_t pitch) {
   return rle_encode(words.data(), PixelBox{0, 0, width, height}, height, width);
 }
 
-// Boundaries inside a column lie where a pixel differs from the one above it. They are found row by row, a word at a time, and
-// counted into columns; most words are equal.
 Rle rle_encode(const uint32_t* words, const PixelBox& where, int height, int width) {
   const int64_t pixels = checked_pixels(height, width);
-  const bool nothing = where.empty();
-  TESSERA_CHECK(nothing || (where.x0 >= 0 && where.y0 >= 0 && where.x1 <= width && where.y1 <= height),
-                "rle_encode: columns {} to {}, rows {} to {} of {} x {}", where.x0, where.x1, where.y0, where.y1, height, width);
-  const int columns = nothing ? 0 : where.x1 - where.x0, rows = nothing ? 0 : where.y1 - where.y0;
-  const int64_t row_words = words_of_row(columns);
-  struct Change {
-    uint32_t column, y;
-  };
-  thread_local std::vector<Change> changes;
-  thread_local std::vector<uint32_t> start;
-  thread_local std::vector<uint32_t> zeros;
-  changes.clear();
-  start.assign(size_t(columns) + 1, 0);
-  zeros.assign(size_t(row_words) + 1, 0);  // one more: an address also where there are no columns
-
-  for (int y = 0; y <= rows; ++y) {  // the row behind the last closes what is open
-    const uint32_t* above = y == 0 ? zeros.data() : words + (y - 1) * row_words;
-    const uint32_t* row = y == rows ? zeros.data() : words + y * row_words;
-    if (std::memcmp(above, row, size_t(row_words) * sizeof(uint32_t)) == 0) continue;
-    for (int64_t w = 0; w < row_words; ++w) {
-      for (uint32_t differ = above[w] ^ row[w]; differ != 0; differ &= differ - 1) {
-        const uint32_t x = uint32_t(w) * kBitsOfWord + uint32_t(std::countr_zero(differ));
-        changes.push_back({x, uint32_t(y)});
-        ++start[x + 1];
-      }
-    }
+  std::span<const uint32_t> bounds;
+  if (!where.empty()) {
+    TESSERA_CHECK(where.x0 >= 0 && where.y0 >= 0 && where.x1 <= width && where.y1 <= height,
+                  "rle_encode: columns {} to {}, rows {} to {} of {} x {}", where.x0, where.x1, where.y0, where.y1, height, width);
+    const uint32_t first = uint32_t(int64_t{where.x0} * height + where.y0);
+    bounds = find_bounds({words, where.x1 - where.x0, where.y1 - where.y0, first, uint32_t(height)});
   }
-  for (int x = 0; x < columns; ++x) start[size_t(x) + 1] += start[size_t(x)];
-  std::vector<uint32_t> sorted(changes.size());
-  for (const Change& c : changes) sorted[start[c.column]++] = uint32_t((int64_t{c.column} + where.x0) * height + c.y + where.y0);
-
-  std::vector<uint32_t> bounds;
-  bounds.reserve(sorted.size());
-  for (size_t i = 0; i + 1 < sorted.size(); i += 2) add_run(bounds, sorted[i], sorted[i + 1]);
   return {height, width, bounds_to_counts(bounds, pixels)};
 }
 
@@ -266,12 +239,21 @@ std::string rle_to_string(const Rle& rle) {
   for (size_t i = 0; i < rle.counts.size(); ++i) {
     int64_t x = rle.counts[i];
     if (i > 2) x -= rle.counts[i - 2];
-    for (bool more = true; more;) {
-      int64_t group = x & 0x1f;
+    const auto group_of = [&] {
+      const int64_t group = x & 0x1f;
       x >>= 5;
-      more = x != -(group >> 4);  // what is left is more than the group's sign
-      if (more) group |= 0x20;
-      piece[n++] = static_cast<char>(group + 48);
+      const bool more = x != -(group >> 4);  // what is left is more than the group's sign
+      piece[n++] = static_cast<char>(group + 48 + (more ? 0x20 : 0));
+      return more;
+    };
+    if (-512 <= x && x < 512) {  // one group or two, which is unpredictable: both are written
+      const size_t first = n;
+      const bool more = group_of();
+      group_of();
+      n = first + 1 + more;
+    } else {
+      while (group_of()) {
+      }
     }
     if (n + kLongest > sizeof(piece)) text.append(piece, std::exchange(n, 0));
   }

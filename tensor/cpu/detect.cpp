@@ -114,10 +114,10 @@ float least_of(const DetectInput& in, const DetectParams& params) {
   return c > 0 && c < 1 ? std::log(c / (1 - c)) - 1e-3f : -std::numeric_limits<float>::infinity();
 }
 
-// Some anchors of an image, and between which scores their candidates are asked for.
+// Some anchors of an image, and between which scores their candidates are asked for: all of these have class values above `least`.
 struct Layer {
   std::span<const int32_t> anchors;
-  float above, up_to;
+  float least, above, up_to;
 };
 
 // The layers that one image is gone through in, one after the other, with every candidate in one of them.
@@ -139,12 +139,12 @@ struct Layers {
       const float limit = in.decoded ? *last : score_of(*last) * (1 + kScoreError);
       if (std::isfinite(limit)) {
         std::copy_if(anchors.begin(), anchors.end(), std::back_inserter(first), [&](int32_t a) { return highest[a] >= *last; });
-        all.push_back({first, std::max(limit, params.confidence), unlimited});
-        if (limit > params.confidence) all.push_back({anchors, params.confidence, limit});
+        all.push_back({first, std::max(*last, least), std::max(limit, params.confidence), unlimited});
+        if (limit > params.confidence) all.push_back({anchors, least, params.confidence, limit});
         return;
       }
     }
-    all.push_back({anchors, params.confidence, unlimited});
+    all.push_back({anchors, least, params.confidence, unlimited});
   }
 };
 
@@ -152,27 +152,29 @@ struct Layers {
 Found search(const DetectInput& in, const DetectParams& params, int64_t image, const Layer& layer, std::span<const int32_t> anchors,
              Corners* boxes) {
   const int64_t nc = in.classes();
-  thread_local std::vector<float> scores;
-  scores.resize(size_t(nc));
+  struct ClassScore {
+    float score;
+    int64_t class_id;
+  };
+  thread_local std::vector<ClassScore> scores;  // of one anchor, those that are asked for
   Found found;
   for (const int32_t anchor : anchors) {
     const int l = level_of(in, anchor);
     const DetectLevel& level = in.levels[size_t(l)];
     const int64_t cell = anchor - in.first_anchor(l), pixel = image * level.box.h * level.box.w + cell;
     const float* values = data<float>(level.cls) + pixel * level.cls.pitch;
-    for (int64_t c = 0; c < nc; ++c) scores[size_t(c)] = in.decoded ? values[c] : score_of(values[c]);
-    const float best = highest_of(scores.data(), nc);
-    if (!(best > layer.above)) continue;
+    scores.clear();
+    for (int64_t c = 0; c < nc; ++c) {
+      if (!(values[c] > layer.least)) continue;
+      const float score = in.decoded ? values[c] : score_of(values[c]);
+      if (score > layer.above) scores.push_back({score, c});
+    }
+    if (!params.multi_label && !scores.empty()) {  // the best, of equal ones the first
+      scores = {*std::max_element(scores.begin(), scores.end(), [](const auto& a, const auto& b) { return a.score < b.score; })};
+    }
     const size_t before = found.keys.size();
-    const auto add = [&](int64_t c) {
-      if (in.wanted == nullptr || in.wanted[c] != 0) found.keys.push_back(key_of(scores[size_t(c)], anchor, c, nc));
-    };
-    if (params.multi_label) {
-      for (int64_t c = 0; c < nc; ++c) {
-        if (scores[size_t(c)] > layer.above && scores[size_t(c)] <= layer.up_to) add(c);
-      }
-    } else if (best <= layer.up_to) {
-      add(std::find(scores.begin(), scores.end(), best) - scores.begin());
+    for (const auto& [score, c] : scores) {
+      if (score <= layer.up_to && (in.wanted == nullptr || in.wanted[c] != 0)) found.keys.push_back(key_of(score, anchor, c, nc));
     }
     if (found.keys.size() == before) continue;
     boxes[anchor] = box_of(in, level, cell, data<float>(level.box) + pixel * level.box.pitch);

@@ -1,6 +1,6 @@
 // Pixels of masks on the host. Rows of prototypes are turned by channel, once for all masks of an image. The masks of a group go
-// through them together: a row is fetched once for all of them, and of each mask no more than the logits of two rows are kept. Where
-// four cells around pixels agree, so do the pixels (`Row`): words of bits between contours are filled without arithmetic.
+// through them together: a vector of cells is loaded once for eight masks, and of each mask no more than the logits of two rows are
+// kept. Where four cells around pixels agree, so do the pixels (`Row`): words of bits between contours are filled without arithmetic.
 //
 // Only signs are asked for. So logits are summed with fused multiply-adds, half the instructions of the definition, and a pixel that
 // rounding may have decided is computed again as defined (Note [Doubt]).
@@ -50,38 +50,60 @@ HWY_INLINE uint32_t bits_of(M mask) {
 #endif
 }
 
-// Cells of a row of prototypes, a channel after the other: every mask takes its logits from them, a vector of cells at a time, with
-// the partial sums of LogitSum in registers.
+// Masks that want logits from a row of prototypes.
+struct Wanted {
+  int n = 0;
+  alignas(64) int32_t begin[kMasksAtOnce], end[kMasksAtOnce];  // columns of the prototypes
+  const float* k[kMasksAtOnce];                                // coefficients
+  float* logits[kMasksAtOnce];                                 // of column 0
+
+  void add(int from, int to, const float* coefficients, float* out) {
+    begin[n] = from, end[n] = to, k[n] = coefficients, logits[n] = out;
+    ++n;
+  }
+};
+
+// Cells of a row of prototypes: of each vector of cells a channel after the other, so that what a mask takes lies in one piece.
 class Cells {
  public:
   // Takes the columns [begin, end) of row y.
   void set(const ImageView& p, int64_t image, int y, int begin, int end) {
-    begin_ = begin;
+    begin_ = begin, end_ = end;
     Seen seen{hn::Zero(F32()), hn::Zero(F32())};
-    pitch_ = ((end - begin + int(kLanes) - 1) / int(kLanes) | 1) * int(kLanes);  // odd: channels do not meet in few sets of the cache
-    channels_.resize(size_t(p.c * pitch_) + kLanes);
+    const int64_t vectors = (end - begin + int(kLanes) - 1) / int(kLanes);
+    channels_.resize(size_t(vectors * p.c + 1) * kLanes);
     aligned_ = reinterpret_cast<float*>(hwy::RoundUpTo(reinterpret_cast<uintptr_t>(channels_.data()), kLanes * sizeof(float)));
     const float* const cells = data<float>(p) + ((image * p.h + y) * p.w + begin) * p.pitch;
     for (int x = 0; x < end - begin; x += int(kLanes)) {
       const float* cell[kLanes];
       for (int i = 0; i < int(kLanes); ++i) cell[i] = cells + std::min(x + i, end - begin - 1) * p.pitch;
-      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, aligned_ + c * pitch_ + x, seen);
+      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, aligned_ + x * p.c + c * int64_t(kLanes), seen);
     }
     const bool finite = hn::AllTrue(F32(), hn::Eq(seen.zeros, hn::Zero(F32())));
     largest_ = finite ? hn::GetLane(hn::MaxOfLanes(F32(), seen.largest)) : std::numeric_limits<float>::infinity();
   }
   // Of the magnitudes of the row; infinite when one of them is no number.
   float largest() const { return largest_; }
-  // Logits of the n cells from column `first` on, as defined or fused; up to kLanes - 1 values before and behind them are written too.
-  template <bool defined>
-  void logits(const float* k, int channels, int first, int n, float* out) const {
-    const int before = (first - begin_) % int(kLanes);
-    const float* const cells = aligned_ + first - begin_ - before;
-    out -= before, n += before;
-    int x = 0;
-    for (; x + 4 * int(kLanes) <= n; x += 4 * int(kLanes)) logits_at<4, defined>(k, channels, cells + x, out + x);
-    for (; x + 2 * int(kLanes) <= n; x += 2 * int(kLanes)) logits_at<2, defined>(k, channels, cells + x, out + x);
-    for (; x < n; x += int(kLanes)) logits_at<1, defined>(k, channels, cells + x, out + x);
+  // Fused logits for all that want some; up to kLanes - 1 values before and behind theirs are written too. channels: a multiple of 8.
+  void set_logits(Wanted& wanted, int channels) const {
+    const hn::RebindToSigned<F32> d;
+    alignas(64) int32_t here[kMasksAtOnce + int(kLanes)];  // those of a vector of cells
+    for (int x = begin_; x < end_; x += int(kLanes)) {
+      int n = 0;
+      for (int m = 0; m < wanted.n; m += int(kLanes)) {
+        const auto begins = hn::Lt(hn::LoadU(d, wanted.begin + m), hn::Set(d, x + int(kLanes)));
+        const auto ends = hn::Gt(hn::LoadU(d, wanted.end + m), hn::Set(d, x));
+        const auto is_there = hn::FirstN(d, size_t(wanted.n - m));
+        const auto both = hn::And(is_there, hn::And(begins, ends));
+        hn::StoreU(hn::Compress(hn::Iota(d, m), both), d, here + n);  // to compress into memory takes long on some CPUs
+        n += int(hn::CountTrue(d, both));
+      }
+      int i = 0;
+      for (; i + 8 <= n; i += 8) logits_of<8>(wanted, here + i, channels, x);
+      if (n - i >= 4) logits_of<4>(wanted, here + i, channels, x), i += 4;
+      if (n - i >= 2) logits_of<2>(wanted, here + i, channels, x), i += 2;
+      if (n - i >= 1) logits_of<1>(wanted, here + i, channels, x);
+    }
   }
 
  private:
@@ -114,66 +136,35 @@ class Cells {
     const auto low01 = pair(hn::InterleaveLower(f, rows[0], rows[1])), high01 = pair(hn::InterleaveUpper(f, rows[0], rows[1]));
     const auto low23 = pair(hn::InterleaveLower(f, rows[2], rows[3])), high23 = pair(hn::InterleaveUpper(f, rows[2], rows[3]));
     hn::StoreU(hn::BitCast(f, hn::InterleaveLower(pairs, low01, low23)), f, to);
-    hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, low01, low23)), f, to + pitch_);
-    hn::StoreU(hn::BitCast(f, hn::InterleaveLower(pairs, high01, high23)), f, to + 2 * pitch_);
-    hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, high01, high23)), f, to + 3 * pitch_);
+    hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, low01, low23)), f, to + kLanes);
+    hn::StoreU(hn::BitCast(f, hn::InterleaveLower(pairs, high01, high23)), f, to + 2 * kLanes);
+    hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, high01, high23)), f, to + 3 * kLanes);
   }
 
-  // Of n vectors of cells.
-  template <int n, bool defined>
-  void logits_at(const float* k, int channels, const float* cells, float* out) const {
-    if constexpr (defined) {
-      defined_logits<n>(k, channels, cells, out);
-    } else {
-      fused_logits<n>(k, channels, cells, out);
-    }
-  }
-  // In several sums, or each would wait for the one before.
+  // Of a vector of cells, for n masks. Few masks have several sums each, or one addition would wait for the other.
   template <int n>
-  void fused_logits(const float* k, int channels, const float* cells, float* out) const {
+  void logits_of(const Wanted& wanted, const int32_t* which, int channels, int x) const {
     constexpr int kSums = 8 / n;
-    V sums[kSums][n];
-    for (auto& s : sums) {
-      for (V& v : s) v = hn::Zero(F32());
+    const float* k[n];
+    V sums[n][kSums];
+    for (int m = 0; m < n; ++m) {
+      k[m] = wanted.k[which[m]];
+      for (V& v : sums[m]) v = hn::Zero(F32());
     }
+    const float* cells = aligned_ + int64_t{x - begin_} * channels;
     for (int c = 0; c < channels; c += kSums) {
-      for (int s = 0; s < kSums; ++s) {
-        const V weight = splat(k[c + s]);
-        const float* const from = cells + (c + s) * pitch_;
-        for (int v = 0; v < n; ++v) sums[s][v] = hn::MulAdd(weight, load(from + v * int(kLanes)), sums[s][v]);
+      for (int s = 0; s < kSums; ++s, cells += kLanes) {
+        const V cell = load(cells);
+        for (int m = 0; m < n; ++m) sums[m][s] = hn::MulAdd(splat(k[m][c + s]), cell, sums[m][s]);
       }
     }
-    for (int v = 0; v < n; ++v) {
-      for (int s = 1; s < kSums; ++s) sums[0][v] = hn::Add(sums[0][v], sums[s][v]);
-      hn::StoreU(sums[0][v], F32(), out + v * int(kLanes));
+    for (int m = 0; m < n; ++m) {
+      for (int s = 1; s < kSums; ++s) sums[m][0] = hn::Add(sums[m][0], sums[m][s]);
+      hn::StoreU(sums[m][0], F32(), wanted.logits[which[m]] + x);
     }
-  }
-  // A sum that begins with its first product instead of 0 differs in the sign of a zero only.
-  template <int n>
-  void defined_logits(const float* k, int channels, const float* cells, float* out) const {
-    struct Sums {
-      V of[n];
-    };
-    const auto lane = [&](int l) HWY_ATTR {
-      Sums s;
-      const V first = splat(k[l]);
-      for (int v = 0; v < n; ++v) s.of[v] = hn::Mul(first, load(cells + l * pitch_ + v * int(kLanes)));
-      for (int c = l + 8; c < channels; c += 8) {
-        const V weight = splat(k[c]);
-        for (int v = 0; v < n; ++v) s.of[v] = hn::Add(s.of[v], hn::Mul(weight, load(cells + c * pitch_ + v * int(kLanes))));
-      }
-      return s;
-    };
-    const auto joined = [&](Sums a, const Sums& b) HWY_ATTR {
-      for (int v = 0; v < n; ++v) a.of[v] = hn::Add(a.of[v], b.of[v]);
-      return a;
-    };
-    const Sums low = joined(joined(lane(0), lane(4)), joined(lane(1), lane(5)));
-    const Sums sum = joined(low, joined(joined(lane(2), lane(6)), joined(lane(3), lane(7))));
-    for (int v = 0; v < n; ++v) hn::StoreU(sum.of[v], F32(), out + v * int(kLanes));
   }
 
-  int begin_ = 0, pitch_ = 0;
+  int begin_ = 0, end_ = 0;
   std::vector<float> channels_;
   float* aligned_ = nullptr;  // in channels_
   float largest_ = 0;
@@ -257,54 +248,52 @@ struct ImageCells {
   Cells* rows = nullptr;                               // from first_row on
 };
 
-void set_logits(const Mask& m, const ImageCells& g, int y, Row& r) {
+// Whether row y of the slice is needed: of a target that is smaller, some lie between two of its rows.
+bool needs_row(const Mask& m, int y) {
+  return y >= m.first_row && y < m.end_row && (m.ax == nullptr || y >= m.ay->i0[size_t(m.next)]);
+}
+
+// Finds out which logits of row y of the slice lie inside of the crop. They are wanted fused, or taken here as defined.
+void want_logits(const Mask& m, const ImageCells& g, int y, Row& r, Wanted& wanted) {
   const MaskItem& item = *m.item;
-  float* const logits = r.logits();
-  const int left = item.slice.x0;
-  const bool inside = y + item.slice.y0 >= item.crop.y0 && y + item.slice.y0 < item.crop.y1;
-  const int from = inside ? std::clamp(item.crop.x0 - left, m.first_cell, m.end_cell) : m.end_cell;
-  const int to = std::clamp(item.crop.x1 - left, from, m.end_cell);
-  r.from = from, r.to = to, r.doubt = 0;
-  if (from < to) {
-    const ImageView& p = g.prototypes;
-    const int row = y + item.slice.y0;
-    if (p.c % 8 == 0) {
-      const Cells& cells = g.rows[row - g.first_row];
-      const float sum = m.sum * cells.largest();
-      if (std::isfinite(sum)) {
-        r.doubt = sum > 0 ? kDoubtOfSum * sum + kDoubt : 0;
-        cells.logits<false>(m.k, int(p.c), from + left, to - from, logits + from);
-      } else {
-        cells.logits<true>(m.k, int(p.c), from + left, to - from, logits + from);
-      }
-    } else {
-      const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + left) * p.pitch;
-      for (int x = from; x < to; ++x) logits[x] = detect_math::mask_logit(m.k, cells + x * p.pitch, int(p.c));
-    }
+  const ImageView& p = g.prototypes;
+  const int left = item.slice.x0, row = y + item.slice.y0;
+  const bool inside = row >= item.crop.y0 && row < item.crop.y1;
+  r.from = inside ? std::clamp(item.crop.x0 - left, m.first_cell, m.end_cell) : m.end_cell;
+  r.to = std::clamp(item.crop.x1 - left, r.from, m.end_cell);
+  r.doubt = 0;
+  if (r.from == r.to) return;
+  const float sum = p.c % 8 == 0 ? m.sum * g.rows[row - g.first_row].largest() : std::numeric_limits<float>::infinity();
+  if (std::isfinite(sum)) {
+    r.doubt = sum > 0 ? kDoubtOfSum * sum + kDoubt : 0;
+    wanted.add(r.from + left, r.to + left, m.k, r.logits() - left);
+  } else {
+    const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + left) * p.pitch;
+    for (int x = r.from; x < r.to; ++x) r.logits()[x] = detect_math::mask_logit(m.k, cells + x * p.pitch, int(p.c));
   }
-  std::fill(logits + m.first_cell, logits + from, 0.0f);
-  std::fill(logits + to, logits + m.end_cell, 0.0f);
 }
 
 void set_words(const Mask& m, Row& row) {
   thread_local CellBits bits;
   const size_t bytes = size_t(m.end_cell + kWord) / 8 + 8;
   if (bits.above.size() < bytes) bits.above.resize(bytes), bits.sure.resize(bytes);
+  uint8_t *const above_bits = bits.above.data(), *const sure_bits = bits.sure.data();
   const F32 f;
-  uint32_t any = 0;
+  const V least = splat(-row.doubt), surely = splat(std::max(row.doubt, kSurelyAbove)), finite = splat(kSurelyFinite);
+  uint32_t any = 0, unsure = 0;
   for (int x = m.first_cell / int(kLanes) * int(kLanes); x < m.end_cell; x += int(kLanes)) {
     const V v = load(row.logits() + x);
     const auto before = [&](int end) HWY_ATTR { return first(size_t(std::clamp(end - x, 0, int(kLanes)))); };
-    const M inside = hn::AndNot(before(row.from), before(row.to)), below = hn::Lt(v, splat(-row.doubt));
-    const M above = hn::AndNot(below, inside);  // may be
-    const M sure = hn::And(hn::Ge(v, splat(std::max(row.doubt, kSurelyAbove))), hn::Le(v, splat(kSurelyFinite)));
-    hn::StoreMaskBits(f, above, bits.above.data() + x / 8);
-    hn::StoreMaskBits(f, sure, bits.sure.data() + x / 8);
+    const M inside = hn::AndNot(before(row.from), before(row.to)), needed = hn::AndNot(before(m.first_cell), before(m.end_cell));
+    const M above = hn::AndNot(hn::Lt(v, least), inside);  // may be
+    const M sure = hn::And(hn::Ge(v, surely), hn::Le(v, finite));
+    hn::StoreMaskBits(f, above, above_bits + x / 8);
+    hn::StoreMaskBits(f, sure, sure_bits + x / 8);
     any |= bits_of(above);
+    unsure |= bits_of(hn::AndNot(sure, needed));
   }
-  row.all = kNone;
-  if (any == 0) return;
-  row.all = kAll;
+  row.all = any == 0 ? kNone : kAll;
+  if (any == 0 || unsure == 0) return;
   for (size_t w = 0; w < m.spans.size(); ++w) {
     const CellSpan& span = m.spans[w];
     Pixels pixels = kSome;
@@ -412,11 +401,12 @@ uint32_t take_word(const Mask& m, int64_t w, int y, const float* logits, float d
   return doubtful & m.used(w);
 }
 
-// Takes row y of the slice.
+// Takes row y of the slice, whose logits inside of the crop are there.
 void take_row(Mask& m, const ImageCells& g, int y) {
   Row& row = m.rows[y % 2];
+  std::fill(row.logits() + m.first_cell, row.logits() + row.from, 0.0f);
+  std::fill(row.logits() + row.to, row.logits() + m.end_cell, 0.0f);
   if (m.ax == nullptr) {
-    set_logits(m, g, y, row);
     for (int64_t w = 0; w < m.row_words(); ++w) {
       if (take_word(m, w, y, row.logits(), row.doubt) == 0 || row.doubt == 0) continue;
       thread_local std::vector<float> memory;
@@ -424,8 +414,6 @@ void take_row(Mask& m, const ImageCells& g, int y) {
     }
     return;
   }
-  if (y < m.ay->i0[size_t(m.next)]) return;  // of a target that is smaller: between two of its rows
-  set_logits(m, g, y, row);
   set_words(m, row);
   while (m.next < m.item->where.y1 && m.ay->i1[size_t(m.next)] == y) {
     const int upper = m.ay->i0[size_t(m.next)];
@@ -487,10 +475,18 @@ void masks_of_group(const ImageCells& g, const RowsView& coefficients, std::span
     first = std::min(first, item.slice.y0 + m.first_row), end = std::max(end, item.slice.y0 + m.end_row);
   }
   for (int y = first; y < end; ++y) {
+    Wanted wanted;
+    Mask* taking[kMasksAtOnce];
+    size_t count = 0;
     for (size_t i = 0; i < n; ++i) {
-      const int own = y - masks[i].item->slice.y0;
-      if (own >= masks[i].first_row && own < masks[i].end_row) take_row(masks[i], g, own);
+      Mask& m = masks[i];
+      const int own = y - m.item->slice.y0;
+      if (!needs_row(m, own)) continue;
+      taking[count++] = &m;
+      want_logits(m, g, own, m.rows[own % 2], wanted);
     }
+    if (wanted.n > 0) g.rows[y - g.first_row].set_logits(wanted, int(g.prototypes.c));
+    for (size_t i = 0; i < count; ++i) take_row(*taking[i], g, y - taking[i]->item->slice.y0);
   }
   if (words != nullptr) return;
   used = 0;

@@ -42,7 +42,7 @@ struct Case {
 
 MaskPatch patch(const BatchDetections& found, const MaskItem& item) {
   MaskPatch computed;
-  for_each_mask(found, std::span(&item, 1), [&](int64_t, MaskPatch p) { computed = std::move(p); });
+  for_each_mask(found, std::span(&item, 1), [&](int64_t, const MaskView& m) { computed = m.copy(); });
   return computed;
 }
 MaskPatch patch(const BatchDetections& found, int64_t i, int height, int width, MaskSize size) {
@@ -54,7 +54,7 @@ MaskPatch native_patch(const BatchDetections& found, int64_t i, const BoxXyxy& b
 
 std::vector<uint8_t> painted(const MaskPatch& p) {
   std::vector<uint8_t> mask(size_t(p.height) * size_t(p.width), 9);
-  p.paint(mask.data());
+  p.view().paint(mask.data());
   return mask;
 }
 
@@ -124,11 +124,11 @@ TEST_CASE("masks: all detections at once, any number of threads") {
     for (const int threads : {1, 3}) {
       set_compute_threads(threads);
       std::vector<Rle> masks(items.size());
-      for_each_mask(c.found, items, [&](int64_t i, const MaskPatch& p) { masks[size_t(i)] = p.rle(); });
+      for_each_mask(c.found, items, [&](int64_t i, const MaskView& m) { masks[size_t(i)] = m.rle(); });
       for (int64_t i = 0; i < c.size(); ++i) {
         const MaskPatch alone = patch(c.found, i, 64, 96, size);
         CHECK(masks[size_t(i)] == alone.rle());
-        CHECK(alone.any() == (rle_area(masks[size_t(i)]) > 0));
+        CHECK(alone.view().any() == (rle_area(masks[size_t(i)]) > 0));
       }
       CHECK(rle_area(masks[4]) == 0);  // outside
       CHECK(rle_area(masks[5]) == 0);  // inside out
@@ -226,6 +226,39 @@ TEST_CASE("masks: contours with even areas between them are resized as images") 
         std::vector<uint8_t> expected(size_t(oh * ow));
         resize_bilinear(full.data(), kHeight, kWidth, expected.data(), oh, ow, 1);
         CHECK(to_original(in, {0, 0, kWidth, kHeight}, oh, ow).rle() == rle_encode(expected.data(), oh, ow));
+      }
+    }
+  }
+}
+
+TEST_CASE("masks: random bits are resized as images, whatever the scale") {
+  std::mt19937 rng(11);
+  constexpr int kHeight = 60, kWidth = 150;
+  for (const PixelBox where : {PixelBox{0, 0, kWidth, kHeight}, PixelBox{7, 3, 8, 59}, PixelBox{20, 10, 52, 11}, PixelBox{70, 0, 135, 40},
+                               PixelBox{149, 59, kWidth, kHeight}}) {
+    const int columns = where.x1 - where.x0, rows = where.y1 - where.y0;
+    for (const unsigned one_in : {0u, 1u, 2u, 9u}) {
+      MaskPatch in{kHeight, kWidth, where, {}};
+      in.words.resize(size_t(words_of_row(columns) * rows));
+      std::vector<uint8_t> line(static_cast<size_t>(columns));
+      for (int y = 0; y < rows; ++y) {
+        if (y % 3 != 1) {  // some rows are like the one above
+          for (uint8_t& pixel : line) pixel = one_in != 0 && rng() % one_in == 0;
+        }
+        pack_bits(line.data(), columns, in.words.data() + y * words_of_row(columns));
+      }
+      const auto full = painted(in);
+      // Half, less than half, a little less, more in one direction alone, one column, several times as much.
+      for (const auto& [oh, ow] : {std::pair{30, 75}, {21, 40}, {30, 74}, {47, 117}, {90, 110}, {60, 1}, {211, 467}}) {
+        std::vector<uint8_t> expected(size_t(oh * ow));
+        resize_bilinear(full.data(), kHeight, kWidth, expected.data(), oh, ow, 1);
+        CAPTURE(columns);
+        CAPTURE(one_in);
+        CAPTURE(oh);
+        CAPTURE(ow);
+        const MaskPatch got = to_original(in, {0, 0, kWidth, kHeight}, oh, ow);
+        CHECK(painted(got) == expected);
+        CHECK(got.rle() == rle_encode(expected.data(), oh, ow));
       }
     }
   }

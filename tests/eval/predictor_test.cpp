@@ -64,7 +64,7 @@ std::vector<uint8_t> rectangle(int height, int width, const PixelBox& box, int c
 
 std::vector<uint8_t> plane(const MaskPatch& mask) {
   std::vector<uint8_t> out(size_t(mask.height) * size_t(mask.width));
-  mask.paint(out.data());
+  mask.view().paint(out.data());
   return out;
 }
 

@@ -68,7 +68,7 @@ TEST_CASE("rle: polygons of the specification") {
 }
 
 TEST_CASE("rle: encoding, decoding, text and boxes agree with pixel loops") {
-  const int sizes[][2] = {{1, 1}, {5, 7}, {64, 48}, {17, 130}, {100, 3}};
+  const int sizes[][2] = {{1, 1}, {5, 7}, {64, 48}, {17, 130}, {100, 3}, {1, 70}, {200, 1}, {63, 31}, {128, 33}, {65, 64}, {70, 530}};
   uint32_t seed = 1;
   for (const auto& [h, w] : sizes) {
     for (double density : {0.0, 0.1, 0.5, 2.0, 40.0}) {
@@ -111,6 +111,40 @@ TEST_CASE("rle: encoding, decoding, text and boxes agree with pixel loops") {
       CHECK(rle_encode(words.data(), where, h, w) == rle);
     }
   }
+}
+
+TEST_CASE("rle: random rows of bits give the runs of their definition, whatever rectangle they are") {
+  std::mt19937 rng(5);
+  constexpr int kHeight = 210, kWidth = 600;
+  for (const PixelBox& where : {PixelBox{3, 7, 4, 208}, PixelBox{0, 0, 33, kHeight}, PixelBox{10, 5, 400, 6}, PixelBox{17, 63, 48, 192},
+                                PixelBox{0, 0, kWidth, kHeight}, PixelBox{590, 146, kWidth, kHeight}}) {
+    const int columns = where.x1 - where.x0, rows = where.y1 - where.y0;
+    const int64_t row_words = words_of_row(columns);
+    for (const unsigned one_in : {0u, 1u, 2u, 40u}) {  // none, all, half and few of the pixels
+      std::vector<uint32_t> words(size_t(row_words * rows));
+      std::vector<uint32_t> counts{0};
+      bool set = false;
+      std::vector<uint8_t> mask(size_t(kHeight) * kWidth), line(static_cast<size_t>(columns));
+      for (int y = 0; y < rows; ++y) {
+        for (uint8_t& pixel : line) pixel = one_in != 0 && rng() % one_in == 0;
+        pack_bits(line.data(), columns, words.data() + y * row_words);
+        std::copy(line.begin(), line.end(), mask.begin() + (y + where.y0) * kWidth + where.x0);
+      }
+      for (int x = 0; x < kWidth; ++x) {
+        for (int y = 0; y < kHeight; ++y) {
+          if ((mask[size_t(y * kWidth + x)] != 0) != set) set = !set, counts.push_back(0);
+          ++counts.back();
+        }
+      }
+      const Rle rle = rle_encode(words.data(), where, kHeight, kWidth);
+      CAPTURE(columns);
+      CAPTURE(rows);
+      CAPTURE(one_in);
+      CHECK(rle.counts == counts);
+      CHECK(rle_from_string(rle_to_string(rle), kHeight, kWidth) == rle);
+    }
+  }
+  CHECK(rle_encode(static_cast<const uint32_t*>(nullptr), PixelBox{}, 5, 7).counts == std::vector<uint32_t>{35});
 }
 
 TEST_CASE("rle: union and intersection over union agree with pixel loops") {

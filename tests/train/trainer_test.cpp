@@ -12,8 +12,10 @@
 #include "nn/io/checkpoint.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/parallel.h"
+#include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/trainer.h"
+#include "yolo/train/training_data.h"
 
 #include <unistd.h>
 
@@ -199,6 +201,40 @@ TEST_CASE("results do not depend on compute threads or loader workers") {
   set_compute_threads(threads);
   CHECK(same_state(a.last, b.last));
   CHECK(results(a.run_folder) == results(b.run_folder));
+}
+
+TEST_CASE("a validation that writes no masks has the figures of one that does") {
+  const Workshop shop;
+  Trainer t(shop.config("trained", {"epochs=2"}), LogStyle::kQuiet);
+  t.fit();
+  const auto set = open_split(t.config(), "val", false, LogStyle::kQuiet);
+  const LoadedModel loaded = load_model((t.run_folder() / "weights/last.safetensors").string());
+  for (const MapStyle style : {MapStyle::kCoco, MapStyle::kOriginal}) {
+    EvaluatorOptions how;
+    how.style = style;
+    how.confidence = 1e-5f;
+    int64_t masks = 0, without_object = 0;  // in images that have no object of their class
+    EvaluatorHooks writing;
+    writing.detections = [&](std::span<const std::vector<ScoredDetection>> images) {
+      for (const auto& found : images) {
+        for (const ScoredDetection& d : found) {
+          const auto& objects = set->image(d.image).objects;
+          const bool compared = std::any_of(objects.begin(), objects.end(), [&](const auto& o) { return o.class_id == d.class_id; });
+          masks += rle_area(d.mask) > 0;
+          without_object += !compared && rle_area(d.mask) > 0;
+        }
+      }
+    };
+    LoaderOptions options;
+    options.batch = 3;
+    Loader loader(*set, options), again(*set, options);
+    const ValidationResult a = Evaluator(set->names(), how).run(*loaded.model, *set, loader);
+    const ValidationResult b = Evaluator(set->names(), how).run(*loaded.model, *set, again, writing);
+    CHECK(std::memcmp(&a.box, &b.box, sizeof a.box) == 0);
+    CHECK(std::memcmp(&a.mask, &b.mask, sizeof a.mask) == 0);
+    CHECK(masks > without_object);
+    CHECK(without_object > 0);
+  }
 }
 
 TEST_CASE("a profile, a planned batch and a memory plan in between change nothing in the results") {

@@ -122,7 +122,7 @@ Image drawn(const Image& image, const Prediction& prediction, const std::vector<
     annotations.push_back(scaled({o.class_id,
                                   fmt::format("{} {:.2f}", names[size_t(o.class_id)], o.confidence),
                                   o.box,
-                                  {w.x0, w.y0, w.x1 - w.x0, w.y1 - w.y0, o.mask.pixels()}},
+                                  {w.x0, w.y0, w.x1 - w.x0, w.y1 - w.y0, o.mask.view().pixels()}},
                                  factor));
   }
   Image out = enlarge(image, factor);

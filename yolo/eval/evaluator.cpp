@@ -59,6 +59,17 @@ ResultGeometry result_geometry(const Batch& batch, int64_t image) {
   return r;
 }
 
+// A mask is compared with the objects of its class alone: where the image has none, nothing depends on it.
+bool is_compared(int32_t class_id, std::span<const int32_t> label_classes) {
+  return std::find(label_classes.begin(), label_classes.end(), class_id) != label_classes.end();
+}
+
+std::vector<int32_t> classes_of(const ScanImage& labels) {
+  std::vector<int32_t> classes;
+  for (const LabelObject& o : labels.objects) classes.push_back(o.class_id);
+  return classes;
+}
+
 // What the loader knows of an image, in original-image pixels.
 struct LabelledImage {
   std::vector<BoxXyxy> boxes;
@@ -92,10 +103,10 @@ struct BatchPart {
   ResultGeometry geometry(int64_t image) const { return result_geometry(batch, of_batch(image)); }
 };
 
-// Run-length masks of the detections of `images`, image by image: encode(image, patch) of what item(image, detection) computes.
+// Run-length masks of the detections of `images`, image by image: encode(image, mask) of what item(image, detection) computes.
 std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::span<const int64_t> images,
                                             const std::function<MaskItem(int64_t image, int64_t i)>& item,
-                                            const std::function<Rle(int64_t image, MaskPatch)>& encode) {
+                                            const std::function<Rle(int64_t image, const MaskView& mask)>& encode) {
   std::vector<std::vector<Rle>> masks(found.images.size());
   std::vector<MaskItem> items;
   std::vector<int64_t> detections;
@@ -107,9 +118,9 @@ std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::s
       detections.push_back(i);
     }
   }
-  for_each_mask(found, items, [&](int64_t i, MaskPatch patch) {
+  for_each_mask(found, items, [&](int64_t i, const MaskView& mask) {
     const int64_t image = items[size_t(i)].image;
-    masks[size_t(image)][size_t(detections[size_t(i)])] = encode(image, std::move(patch));
+    masks[size_t(image)][size_t(detections[size_t(i)])] = encode(image, mask);
   });
   return masks;
 }
@@ -127,9 +138,13 @@ void match_as_original(const BatchPart& part, std::vector<ImageResult>& results)
     if (!labels[image].boxes.empty() && out.detections.size() > 0) matched.push_back(int64_t(image));
   }
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
-  const std::vector<std::vector<Rle>> masks = encoded_masks(
-      found, matched, [&](int64_t image, int64_t i) { return mask_item(found, image, i, height, width, MaskSize::kPrototype); },
-      [](int64_t, const MaskPatch& patch) { return patch.rle(); });
+  const auto item = [&](int64_t image, int64_t i) {
+    MaskItem m = mask_item(found, image, i, height, width, MaskSize::kPrototype);
+    if (!is_compared(results[size_t(image)].detections.classes[size_t(i)], results[size_t(image)].label_classes)) m.where = {};
+    return m;
+  };
+  const std::vector<std::vector<Rle>> masks =
+      encoded_masks(found, matched, item, [](int64_t, const MaskView& mask) { return mask.rle(); });
   parallel_chunks(int64_t(matched.size()), [&](int64_t m) {
     const int64_t image = matched[size_t(m)];
     const LabelledImage& known = labels[size_t(image)];
@@ -151,20 +166,29 @@ void match_as_original(const BatchPart& part, std::vector<ImageResult>& results)
   });
 }
 
-void to_original_images(const BatchPart& part, std::vector<ImageResult>& results) {
+enum class OriginalMasks { kNone, kCompared, kAll };
+
+void to_original_images(const BatchPart& part, const SegDataset& data, OriginalMasks masks_for, std::vector<ImageResult>& results) {
   const BatchDetections& found = part.found;
   const int height = int(part.batch.images.size(1)), width = int(part.batch.images.size(2));
   std::vector<int64_t> all;
-  std::vector<std::function<Rle(MaskPatch)>> encoders;
+  std::vector<std::function<Rle(const MaskView&)>> encoders;
   std::vector<PixelBox> frames;
+  std::vector<std::vector<int32_t>> classes;  // of the labels
   for (int64_t image = 0; image < int64_t(results.size()); ++image) {
     const ResultGeometry geometry = part.geometry(image);
     all.push_back(image);
     encoders.push_back(json_mask(geometry));
     frames.push_back(json_frame(geometry));
+    classes.push_back(classes_of(data.image(results[size_t(image)].index)));
   }
   const auto item = [&](int64_t image, int64_t i) {
     MaskItem m = mask_item(found, image, i, height, width, MaskSize::kNative);
+    if (masks_for == OriginalMasks::kCompared &&
+        !is_compared(results[size_t(image)].detections.classes[size_t(i)], classes[size_t(image)])) {
+      m.where = {};
+      return m;
+    }
     const PixelBox& frame = frames[size_t(image)];
     m.where = {std::max(m.where.x0, frame.x0), std::max(m.where.y0, frame.y0), std::min(m.where.x1, frame.x1),
                std::min(m.where.y1, frame.y1)};
@@ -172,7 +196,7 @@ void to_original_images(const BatchPart& part, std::vector<ImageResult>& results
     return m;
   };
   std::vector<std::vector<Rle>> masks = encoded_masks(
-      found, all, item, [&](int64_t image, MaskPatch patch) { return encoders[size_t(image)](std::move(patch)); });
+      found, all, item, [&](int64_t image, const MaskView& mask) { return encoders[size_t(image)](mask); });
   for (size_t image = 0; image < results.size(); ++image) {
     ImageResult& out = results[image];
     const ResultGeometry geometry = part.geometry(int64_t(image));
@@ -183,14 +207,15 @@ void to_original_images(const BatchPart& part, std::vector<ImageResult>& results
   }
 }
 
-std::vector<ImageResult> process_part(const BatchPart& part, const EvaluatorOptions& options, bool original_size) {
+std::vector<ImageResult> process_part(const BatchPart& part, const SegDataset& data, const EvaluatorOptions& options,
+                                      OriginalMasks masks) {
   std::vector<ImageResult> results(part.found.images.size());
   for (size_t image = 0; image < results.size(); ++image) {
     results[image].index = part.batch.indices[size_t(part.of_batch(int64_t(image)))];
     results[image].detections = part.found.images[image];
   }
   if (options.style == MapStyle::kOriginal) match_as_original(part, results);
-  if (original_size) to_original_images(part, results);
+  if (masks != OriginalMasks::kNone) to_original_images(part, data, masks, results);
   return results;
 }
 
@@ -241,8 +266,9 @@ void add_truths(CocoImageResult& to, const ScanImage& labels) {
 }
 
 void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<const ScoredDetection> found) {
+  const std::vector<int32_t> classes = classes_of(labels);
   size_t bounds = 0;
-  for (const ScoredDetection& d : found) bounds += d.mask.counts.size() + 1;
+  for (const ScoredDetection& d : found) bounds += is_compared(d.class_id, classes) ? d.mask.counts.size() + 1 : 0;
   to.detection_masks.reserve(int64_t(found.size()), bounds);
   for (const ScoredDetection& d : found) {
     TESSERA_CHECK(d.mask.height == labels.height && d.mask.width == labels.width, "a mask of {} x {} in an image of {} x {}",
@@ -252,7 +278,11 @@ void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<cons
     detection.score = double(d.score);
     detection.box = {double(d.box.x1), double(d.box.y1), double(d.box.x2) - double(d.box.x1), double(d.box.y2) - double(d.box.y1)};
     detection.area = detection.box[2] * detection.box[3];
-    to.detection_masks.push(d.mask);
+    if (is_compared(d.class_id, classes)) {
+      to.detection_masks.push(d.mask);
+    } else {
+      to.detection_masks.push_empty();
+    }
   }
 }
 
@@ -407,7 +437,9 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   const Device device = model.device();
   Scorer scorer(class_names_, options_.style, data);
   ValidationResult result;
-  const bool original_size = options_.style == MapStyle::kCoco || bool(hooks.detections);
+  const OriginalMasks masks = hooks.detections                        ? OriginalMasks::kAll
+                              : options_.style == MapStyle::kCoco ? OriginalMasks::kCompared
+                                                                  : OriginalMasks::kNone;
   DetectParams detection;
   detection.confidence = options_.confidence;
   detection.iou = options_.iou;
@@ -442,7 +474,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
         if (options_.single_class) {
           for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
         }
-        std::vector<ImageResult> results = process_part({batch, first, found}, options_, original_size);
+        std::vector<ImageResult> results = process_part({batch, first, found}, data, options_, masks);
         std::move(results.begin(), results.end(), std::back_inserter(images_done));
         postprocess += ms_since(t4);
         if (hooks.part_done) hooks.part_done(batches, batch, first, found);

@@ -10,20 +10,36 @@
 
 #include "data/polygon.h"
 #include "data/rle.h"
+#include "tensor/bit_rows.h"
 #include "yolo/eval/detections.h"
 
 namespace tessera {
 
-// The part of a mask that can hold set pixels; everything outside of `where` is zero.
-struct MaskPatch {
+struct MaskPatch;
+
+// The part of a mask that can hold set pixels, in words that lie elsewhere; everything outside of `where` is zero.
+struct MaskView {
   int height = 0, width = 0;  // of the whole mask
   PixelBox where;
-  std::vector<uint32_t> words;  // of `where`, rows of bits (tensor/bit_rows.h)
+  const uint32_t* words = nullptr;  // of `where`, rows of bits (tensor/bit_rows.h)
 
+  int64_t row_words() const { return words_of_row(where.x1 - where.x0); }
   bool any() const;
   std::vector<uint8_t> pixels() const;  // of `where`, row by row, bytes 0/1
   void paint(uint8_t* mask) const;      // writes the whole mask, height * width bytes
-  Rle rle() const { return rle_encode(words.data(), where, height, width); }
+  Rle rle() const { return rle_encode(words, where, height, width); }
+  MaskPatch copy() const;
+};
+
+// The same with words of its own.
+struct MaskPatch {
+  int height = 0, width = 0;
+  PixelBox where;
+  std::vector<uint32_t> words;
+
+  MaskView view() const { return {height, width, where, words.data()}; }
+  operator MaskView() const { return view(); }
+  Rle rle() const { return view().rle(); }
 };
 
 enum class MaskSize {
@@ -42,9 +58,9 @@ MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i
 // Of a device's masks that are there at a time, if one alone does not take more.
 inline constexpr int64_t kMaskWordsAtOnce = int64_t{4} << 20;
 
-// Computes the pixels of all items and calls take(item, patch) for each, on all threads, in any order.
+// Computes the pixels of all items and calls take(item, mask) for each, on all threads, in any order. A mask is good until take returns.
 void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items,
-                   const std::function<void(int64_t item, MaskPatch patch)>& take);
+                   const std::function<void(int64_t item, const MaskView& mask)>& take);
 
 // Truth masks to compare them with: label j is where index_map == j + 1 (overlap form), or plane j (separate form), of height x
 // width. When the target size differs they are resized, bilinear, and set above 0.5.
@@ -71,16 +87,16 @@ BoxLtwh to_ltwh(const BoxXyxy& box);
 PixelBox json_frame(const ResultGeometry& geometry);
 // What makes the mask of the JSON file from a native one at network-input size: json_frame of it, resized as an 8-bit image to the
 // original size (spec 14.1).
-std::function<Rle(MaskPatch)> json_mask(const ResultGeometry& geometry);
+std::function<Rle(const MaskView&)> json_mask(const ResultGeometry& geometry);
 
 // A network-size mask in the original image: `inner` is the part of the network input that the image fills, the rest is padding and
 // is cut off; then resized as an 8-bit image (spec 14.1), but only where set pixels can arise.
-MaskPatch to_original(MaskPatch mask, const PixelBox& inner, int original_height, int original_width);
+MaskPatch to_original(const MaskView& mask, const PixelBox& inner, int original_height, int original_width);
 
 // Outer contours of a mask, each a ring in mask pixels; the last component in raster order first.
-std::vector<Polygon> mask_rings(const MaskPatch& mask);
+std::vector<Polygon> mask_rings(const MaskView& mask);
 // The original's single polygon of a mask: its rings joined (spec 4.4, strategy "all"). Empty for an empty mask.
-Polygon mask_polygon(const MaskPatch& mask);
+Polygon mask_polygon(const MaskView& mask);
 // Points of a mask of mask_height x mask_width, which letterboxes the original image, to original pixels, clipped (spec 4.4).
 void scale_polygon(std::span<Point> polygon, int mask_height, int mask_width, int original_height, int original_width);
 

@@ -40,7 +40,7 @@ std::vector<std::vector<ObjectPrediction>> original_objects(const BatchDetection
     }
   }
   std::vector<std::optional<ObjectPrediction>> objects(items.size());
-  for_each_mask(found, items, [&](int64_t item, MaskPatch computed) {
+  for_each_mask(found, items, [&](int64_t item, const MaskView& computed) {
     if (!computed.any()) return;
     const Place& at = places[size_t(item)];
     const Detections& detections = found.images[at.image];
@@ -55,7 +55,7 @@ std::vector<std::vector<ObjectPrediction>> original_objects(const BatchDetection
     }
     const LetterboxPlan& plan = in.plan;
     const PixelBox inner{plan.left, plan.top, plan.left + plan.resized_width, plan.top + plan.resized_height};
-    object.mask = options.retina_masks ? std::move(computed) : to_original(std::move(computed), inner, in.height, in.width);
+    object.mask = options.retina_masks ? computed.copy() : to_original(computed, inner, in.height, in.width);
     object.rings = mask_rings(object.mask);
   });
   std::vector<std::vector<ObjectPrediction>> out(inputs.size());
