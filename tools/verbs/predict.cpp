@@ -3,7 +3,6 @@
 #include <glob.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -98,17 +97,7 @@ PredictorOptions predictor_options(const Config& config) {
   o.retina_masks = config.flag("retina_masks");
   o.rect = !config.is_set("rect") || config.flag("rect");
   o.polygons = config.flag("save_txt");
-  const std::string& list = config.text("classes");
-  for (const char *p = list.data(), *end = p + list.size(); p < end;) {
-    int32_t id = 0;
-    const auto [next, failed] = std::from_chars(p, end, id);
-    if (failed != std::errc() || (next < end && *next != ',' && *next != ' ')) {
-      throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", list), {},
-                  "for example --classes 0,2,5");
-    }
-    o.classes.push_back(id);
-    p = next < end ? next + 1 : end;
-  }
+  o.classes = classes_of(config);
   return o;
 }
 

@@ -82,18 +82,25 @@ struct MemoryPlan::Rehearsal {
     return made;
   }
 
+  // What the loss reads: the masks, made again where --mask-ratio is not that of the prototypes.
+  Tensor loss_masks(const Input& input, int64_t size) const {
+    const int64_t m = 2 * size / model->strides()[0];
+    return input.masks.size(1) == m ? input.masks : Tensor::empty({input.masks.size(0), m, m}, DType::kI32);
+  }
+
   void train(int64_t batch, int64_t steps) {
     model->train(true);
     const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, request.imgsz, request.plan_pixels);
     // On a device the ring's slots beside what the step reads.
     std::vector<Tensor> slots;
+    const Tensor on_host = loss_masks(made.front(), request.imgsz);
     for (int i = 0; request.device != Device::cpu() && i < UploadRing::kSlots; ++i) {
       slots.push_back(made.front().images.to(request.device));
-      slots.push_back(made.front().masks.to(request.device));
+      slots.push_back(on_host.to(request.device));
     }
     for (int64_t i = 0; i < steps; ++i) {
       const RoundedWeights rounded(*arena, request.compute_type);
-      const Tensor images = made.front().images.narrow(0, 0, batch).to(request.device), masks = made.front().masks.to(request.device);
+      const Tensor images = made.front().images.narrow(0, 0, batch).to(request.device), masks = on_host.to(request.device);
       stand_in_loss(model->forward(Variable(images)), masks).backward();
     }
   }
@@ -126,7 +133,7 @@ struct MemoryPlan::Rehearsal {
         Tensor::empty({std::min(kMaskWordsAtOnce, words)}, DType::kI32, request.device);
       }
       outputs = {};
-      stand_in_loss(whole, made.front().masks.to(request.device));
+      stand_in_loss(whole, loss_masks(made.front(), size).to(request.device));
     }
     network.unfold();
   }

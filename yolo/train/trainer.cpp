@@ -12,7 +12,6 @@
 #include "tensor/base/parallel.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/ultralytics_names.h"
-#include "yolo/io/weights.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
 #include "yolo/train/run_folder.h"
@@ -141,11 +140,22 @@ void Trainer::open_run_folder(const Roof& roof) {
 
 Trainer::~Trainer() = default;
 
+LoadedModel Trainer::start_model(int64_t classes) const {
+  const std::string &weights = config_.text("pretrained"), &model = config_.text("model");
+  const bool untrained = weights == "false", named = !weights.empty() && !untrained;
+  const bool network_given = !named || config_.is_explicit("model");  // else the weights bring theirs
+  LoadedModel loaded = load_model(network_given ? model : weights, {classes, "", uint64_t(config_.integer("seed")), named ? weights : ""});
+  if (untrained && loaded.pretrained) {
+    throw Error(ErrorCode::kUsage, fmt::format("--pretrained false, but {} holds weights", model), {},
+                "give a scale (yolov8n-seg) or a model yaml to start untrained");
+  }
+  return loaded;
+}
+
 // The data set and the loader want to know the batch when they are made, so this reads the number of classes and the network first.
 void Trainer::choose_batch() {
   const int64_t nc = config_.flag("single_cls") ? 1 : class_count(config_);
-  const LoadedModel loaded =
-      load_model(config_.is_set("pretrained") ? config_.text("pretrained") : config_.text("model"), {nc, "", 0});
+  const LoadedModel loaded = start_model(nc);
   std::string reason;
   // Adam keeps one buffer more than SGD; which of them "auto" takes depends on the number of images.
   MemoryPlan plan(memory_request(loaded.model->spec(), config_.text("optimizer") == "SGD" ? UpdateRule::kSgd : UpdateRule::kAdamW));
@@ -224,8 +234,7 @@ void Trainer::build_model(const std::optional<Checkpoint>& resume) {
     }
     return;
   }
-  const bool named_weights = config_.is_set("pretrained");
-  LoadedModel loaded = load_model(named_weights ? config_.text("pretrained") : config_.text("model"), {nc, "", uint64_t(options_.seed)});
+  LoadedModel loaded = start_model(nc);
   for (const std::string& w : loaded.warnings) log_line(log_, "warning: " + w);
   if (loaded.pretrained) log_line(log_, "weights: " + loaded.report.summary());
   model_ = std::move(loaded.model);

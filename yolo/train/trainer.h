@@ -23,6 +23,7 @@
 #include "tensor/base/interrupt.h"
 #include "tensor/comm.h"
 #include "yolo/config.h"
+#include "yolo/io/weights.h"
 #include "yolo/model.h"
 #include "yolo/report/progress.h"
 #include "yolo/train/loss.h"
@@ -86,7 +87,8 @@ class Trainer {
   LossItems step(const Batch& batch);
 
  private:
-  void choose_batch();  // --batch -1
+  LoadedModel start_model(int64_t classes) const;  // of --model, --pretrained or both
+  void choose_batch();                             // --batch -1
   void open_data();
   void build_model(const std::optional<Checkpoint>& resume);
   void build_optimizer();
