@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include <unistd.h>
 
@@ -78,6 +80,13 @@ fs::path checkpoint_to_resume(const std::string& given, const fs::path& project)
                 "it ended before its first epoch was complete: start it again, with --cfg <run>/args.yaml");
   }
   return file;
+}
+
+int64_t reported_epochs(const fs::path& run_folder) {
+  std::ifstream in(run_folder / "metrics.json");
+  const auto j = nlohmann::json::parse(in, nullptr, false);
+  const auto epoch = j.is_object() ? j.find("epoch") : j.end();
+  return epoch != j.end() && epoch->is_number_integer() ? epoch->get<int64_t>() : -1;
 }
 
 }  // namespace tessera

@@ -496,15 +496,16 @@ void Trainer::record_epoch(const EpochRow& row, const ValidationResult* result, 
   run_log_->epoch(row, result, rate);
   csv_->append(row);
   if (!options_.save) return;
-  save_last();
+  // last.safetensors closes the epoch: killed before it, a resume makes the epoch and its other files again.
   if (improved || !options_.validate) save_weights(folder_ / "weights" / "best.safetensors");
   if (options_.save_period > 0 && (row.epoch - 1) % options_.save_period == 0) {
     save_weights(folder_ / "weights" / fmt::format("epoch{}.safetensors", row.epoch - 1));
   }
+  save_last();
 }
 
-bool Trainer::should_stop() const {
-  if (options_.hours > 0 && at_.seconds > options_.hours * 3600) return true;
+bool Trainer::out_of_time() const { return options_.hours > 0 && at_.seconds > options_.hours * 3600; }
+bool Trainer::out_of_patience() const {
   return options_.validate && options_.patience > 0 && at_.best_epoch >= 0 && at_.epoch - (at_.best_epoch + 1) >= options_.patience;
 }
 
@@ -519,6 +520,8 @@ TrainSummary Trainer::fit() {
     if (options_.save && ranks_.leader()) save_last();
     summary.interrupted = true;
   };
+  // A resumed run may have its last epoch behind it.
+  summary.stopped_early = at_.epoch > 0 && at_.batch == 0 && (out_of_time() || out_of_patience());
   while (at_.epoch < options_.epochs && !summary.interrupted && !summary.stopped_early) {
     if (!train_epoch()) {
       interrupted();
@@ -538,7 +541,7 @@ TrainSummary Trainer::fit() {
     } else {
       finish_epoch(nullptr);
     }
-    summary.stopped_early = should_stop();
+    summary.stopped_early = out_of_time() || out_of_patience();
     ranks_.broadcast(summary.stopped_early, 0, "the decision to go on");  // the clocks differ
   }
   if (profile_ && profile_->started()) write_profile();  // a run shorter than what was asked for
@@ -551,8 +554,16 @@ TrainSummary Trainer::fit() {
   ranks_.broadcast(kept, 0, "whether there are best weights");
   if (kept) {
     // The figures that are reported belong to the file that is kept.
-    summary.validation = evaluate(*best_model(), options_.plots);
+    try {
+      summary.validation = evaluate(*best_model(), options_.plots);
+    } catch (const Error& e) {
+      if (e.code() != ErrorCode::kInterrupted) throw;
+      throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},
+                  "train_seg --resume " + folder_.string());
+    }
     summary.best_epoch = at_.best_epoch + 1;
+  } else if (summary.validation.images == 0) {
+    summary.validation = validate();
   }
   return summary;
 }
@@ -653,10 +664,15 @@ void Trainer::restore(const Checkpoint& c) {
   at_.seconds = number("progress.seconds");
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left
   at_.running = {number("progress.box"), number("progress.seg"), number("progress.cls"), number("progress.dfl")};
-  if (at_.epoch >= options_.epochs) {
-    throw Error(ErrorCode::kUsage, fmt::format("the run is complete: {} of {} epochs", at_.epoch, options_.epochs), {},
-                "give a larger --epochs to go on");
-  }
+  const bool stopped = at_.batch == 0 && (out_of_time() || out_of_patience());
+  if (at_.epoch < options_.epochs && !stopped) return;
+  if (at_.batch == 0 && reported_epochs(folder_) != at_.epoch) return;  // ended before its final figures: those are made now
+  const bool all = at_.epoch >= options_.epochs;
+  const std::string name = all ? "epochs" : out_of_time() ? "time" : "patience";
+  throw Error(ErrorCode::kUsage,
+              all ? fmt::format("the run is complete: {} of {} epochs", at_.epoch, options_.epochs)
+                  : fmt::format("the run is complete: --{} {} ended it after epoch {}", name, config_.text(name), at_.epoch),
+              {}, fmt::format("give a larger --{} to go on", name));
 }
 
 }  // namespace tessera

@@ -114,7 +114,8 @@ class Trainer {
   std::unique_ptr<YoloSeg> best_model() const;  // of the run folder, on this device
   void finish_epoch(const ValidationResult* result);
   void record_epoch(const EpochRow& row, const ValidationResult* result, bool improved);  // in log, csv and checkpoints
-  bool should_stop() const;
+  bool out_of_time() const;
+  bool out_of_patience() const;
 
   Checkpoint checkpoint() const;
   StateDict averaged_weights() const;  // a copy, in file layout
