@@ -16,6 +16,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
+#include "tensor/base/standard_streams.h"
 #include "tensor/comm.h"
 #include "tensor/conv_choice.h"
 #include "tensor/cpu/install.h"
@@ -152,6 +153,7 @@ int run(std::vector<std::string> arguments, bool& json) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   const std::vector<std::string> arguments(argv, argv + argc);
   bool json = json_is_ours() && wants_json(arguments);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes an error of write(), with a message, instead of a death

@@ -87,6 +87,49 @@ TEST_CASE("cli: results that stdout does not take are exit code 6") {
   }
 }
 
+TEST_CASE("cli: a log that stderr does not take, or a closed stderr, costs the log and nothing else") {
+  const Workshop w;
+  for (const char* err : {"/dev/full", kClosed}) {
+    CAPTURE(err);
+    RunOptions options = w.here();
+    options.err = err;
+    const Outcome outcome = run(w.train("log", {"--exist-ok"}), options);
+    CHECK(outcome.code == 0);
+    CHECK(says(outcome.out, "box  mAP50-95"));
+    CHECK(content(w / "runs/log/results.csv").starts_with("epoch,time,"));
+    CHECK(run({"inspect", "--model", w / "runs/log/weights/last.safetensors"}).code == 0);
+    CHECK(run({"train"}, options).code == 2);
+  }
+}
+
+TEST_CASE("cli: one process at a time trains in a run folder") {
+  const Workshop w;
+  Process first(w.train("one", {"--epochs", "1000"}), w.here());
+  CHECK(first.wait_until([&] { return says(first.err(), "epoch 1/"); }));
+  const std::string run_folder = w / "runs/one";
+  refused(w.train("one", {"--exist-ok"}), 2, {run_folder + ": another process is training", "another --name"}, w.here());
+  refused({"train", "--resume", run_folder}, 2, {run_folder + ": another process is training"}, w.here());
+  first.send(SIGKILL);
+  first.finish();
+  resume_and_check(w, run_folder);  // the lock has ended with it
+}
+
+TEST_CASE("cli: --resume takes the checkpoint's own name, also from within the run, and refuses one outside of a run") {
+  const Workshop w;
+  REQUIRE(run(w.train("r"), w.here()).code == 0);
+  RunOptions inside = w.here();
+  for (const auto& [folder, file, epochs] : {std::tuple{"runs/r/weights", "last.safetensors", "2"}, {"runs/r", "weights/last.safetensors", "3"}}) {
+    inside.folder = w / folder;
+    const Outcome outcome = run({"train", "--resume", file, "--epochs", epochs}, inside);
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK(epochs_in(w / "runs/r") == std::stoll(epochs));
+    CHECK(!fs::exists(w / "runs/r/weights/weights"));
+  }
+  fs::copy_file(w / "runs/r/weights/last.safetensors", w / "last.safetensors");
+  refused({"train", "--resume", w / "last.safetensors", "--epochs", "4"}, 3, {w / "last.safetensors", "in no run folder"}, w.here());
+}
+
 TEST_CASE("cli: a full disk is exit code 6, the old checkpoint stays and resumes") {
   const Workshop w;
   const Outcome first = run(w.train("full"), w.here());

@@ -16,6 +16,7 @@
 #include "data/image.h"
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
+#include "tensor/base/standard_streams.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/eval/prediction_text.h"
 #include "yolo/eval/predictor.h"
@@ -178,7 +179,7 @@ class Output {
     if (!e.hint().empty()) j["hint"] = e.hint();
     failures_.push_back(j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     progress_.finish("");
-    fmt::print(stderr, "error: {}\n", e.what());
+    print_stderr("error: {}\n", e.what());
   }
 
   int finish(double read_ms) {

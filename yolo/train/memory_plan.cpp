@@ -27,6 +27,7 @@ namespace {
 
 constexpr int64_t kPositives = 48;                    // an image; their rows are small beside the maps
 constexpr int64_t kProgramBytes = int64_t(14) << 20;  // of the program's own pages, those that are touched after a plan is made: measured
+constexpr int64_t kMoreThanThereIs = std::numeric_limits<int64_t>::max();  // a rehearsal found no addresses (ulimit -v)
 constexpr int64_t kDrawingBytes = int64_t(32) << 20;  // measured at 160 to 640 pixels: 28 to 48 MiB, some of it in place of others
 
 // What SegmentationLoss allocates, for positives that need not be found.
@@ -193,7 +194,7 @@ int64_t MemoryPlan::peak_bytes(int64_t batch) {
     peak = rehearsal_->peak(batch);
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kMemory) throw;
-    return std::numeric_limits<int64_t>::max();
+    return kMoreThanThereIs;
   }
   if (request_.device != Device::cpu()) return peak;
   const int64_t m = request_.imgsz / request_.mask_ratio;
@@ -257,8 +258,9 @@ int64_t check_memory(MemoryPlan& plan, const MemoryBudget& budget, int64_t batch
   if (budget.bytes <= 0 || needed <= budget.bytes) return needed;
   const int64_t fits = plan.largest_batch(budget.bytes, std::min(batch, images) - 1);
   throw Error(ErrorCode::kMemory,
-              fmt::format("batch {} at {} pixels needs {} MiB, {} leaves {} MiB", batch, imgsz, needed >> 20, budget.what,
-                          budget.bytes >> 20),
+              fmt::format("batch {} at {} pixels needs {}, {} leaves {} MiB", batch, imgsz,
+                          needed == kMoreThanThereIs ? "more addresses than there are" : fmt::format("{} MiB", needed >> 20),
+                          budget.what, budget.bytes >> 20),
               {},
               (fits > 0 ? fmt::format("--batch {} would fit; --batch -1 chooses one", fits)
                         : "not even a batch of 1 fits: use a smaller image size or model") +

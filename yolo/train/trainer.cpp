@@ -14,7 +14,6 @@
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
-#include "yolo/train/run_folder.h"
 #include "yolo/train/run_pictures.h"
 #include "yolo/train/training_data.h"
 
@@ -73,7 +72,11 @@ Config resumed_config(const Config& given, const Checkpoint& checkpoint, const f
   const std::string given_then = origins == checkpoint.meta.args.end() ? "" : origins->second;
   for (const auto& [name, value] : checkpoint.meta.args) {
     if (find_option(name) == nullptr || value.empty() || is_one_of(kOfOneSitting, name)) continue;
-    config.set(name, value, given_then.find(" " + name + " ") != std::string::npos ? file.string() : "default");
+    try {
+      config.set(name, value, given_then.find(" " + name + " ") != std::string::npos ? file.string() : "default");
+    } catch (const Error& e) {
+      throw Error(ErrorCode::kData, e.message(), {file.string()}, "the file is damaged; start a new run");
+    }
   }
   if (!given.is_explicit("device") && config.text("device") != given.text("device")) {
     // Never a silent change of device: the CPU would take hours for what a GPU had begun.
@@ -98,13 +101,14 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
     : config_(std::move(config)), log_(ranks.leader() ? log : LogStyle::kQuiet), ranks_(ranks) {
   if (config_.is_set("resume")) {
     const fs::path file = checkpoint_to_resume(config_.text("resume"), config_.text("project"));
+    folder_ = file.parent_path().parent_path();
+    if (ranks_.leader()) lock_.emplace(folder_);
     resume_ = load_checkpoint(file);
     if (resume_->meta.format == 0 || resume_->sections.empty()) {
       throw Error(ErrorCode::kData, "this file holds weights only, no training state", {file.string()},
                   "resume from the run's weights/last.safetensors, or start a new run with --model");
     }
     config_ = resumed_config(config_, *resume_, file);
-    folder_ = file.parent_path().parent_path();
   }
   device_ = device_of(config_, ranks_.local_rank(), ranks_.local_size());
   if (config_.integer("batch") < 0) choose_batch();
@@ -119,7 +123,10 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
   build_optimizer();
   check_batch();
   if (ranks_.leader()) {
-    if (!resume_) folder_ = create_run_folder(options_.project, options_.name, options_.exist_ok);
+    if (!resume_) {
+      folder_ = create_run_folder(options_.project, options_.name, options_.exist_ok);
+      lock_.emplace(folder_);
+    }
     create_folder(folder_ / "weights");
   }
   if (resume_) restore(*resume_);
@@ -510,6 +517,12 @@ bool Trainer::out_of_patience() const {
 }
 
 TrainSummary Trainer::fit() {
+  const TrainSummary summary = run();
+  lock_.reset();
+  return summary;
+}
+
+TrainSummary Trainer::run() {
   TrainSummary summary;
   summary.run_folder = folder_;
   summary.last = folder_ / "weights" / "last.safetensors";
@@ -646,8 +659,13 @@ void Trainer::restore(const Checkpoint& c) {
     copy(fmt::format("values.{}", g), arena_->values(ParamGroup(g)));
     if (g < kTrainedGroups) copy(fmt::format("grads.{}", g), arena_->grads(ParamGroup(g)));
   }
-  optimizer_->restore(c.section("optimizer", file));
-  ema_->restore(c.section("ema", file));
+  try {
+    optimizer_->restore(c.section("optimizer", file));
+    ema_->restore(c.section("ema", file));
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kData) throw;
+    throw Error(ErrorCode::kData, e.message(), {file}, "the file is damaged; start a new run");
+  }
   const auto update = c.sections.find("update");
   update_->restore(update == c.sections.end() ? StateDict{} : update->second);  // older runs had none
   at_.epoch = c.meta.epoch + 1;

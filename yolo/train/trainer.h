@@ -29,6 +29,7 @@
 #include "yolo/train/loss.h"
 #include "yolo/train/memory_plan.h"
 #include "yolo/train/results_csv.h"
+#include "yolo/train/run_folder.h"
 #include "yolo/train/step_profile.h"
 #include "yolo/train/train_log.h"
 #include "yolo/train/train_options.h"
@@ -87,6 +88,7 @@ class Trainer {
   LossItems step(const Batch& batch);
 
  private:
+  TrainSummary run();  // fit(), with the folder locked
   LoadedModel start_model(int64_t classes) const;  // of --model, --pretrained or both
   void choose_batch();                             // --batch -1
   void open_data();
@@ -128,6 +130,7 @@ class Trainer {
   Communicator& ranks_;
   Device device_;
   std::filesystem::path folder_;
+  std::optional<RunFolderLock> lock_;
   std::optional<Checkpoint> resume_;
 
   std::unique_ptr<SegDataset> train_set_, val_set_;
