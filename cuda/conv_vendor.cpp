@@ -9,6 +9,7 @@
 #include "cuda/context.h"
 #include "cuda/kernels.h"
 #include "cuda/vendor/limits.h"
+#include "tensor/base/standard_streams.h"
 
 namespace tessera::cuda::vendor {
 
@@ -91,7 +92,7 @@ const typename Cache::Entry* entry_of(Cache& cache, const Key& key, const Make& 
 }
 
 void say_once(bool& said, const std::string& line) {
-  if (!std::exchange(said, true)) fmt::print(stderr, "note: {}\n", line);
+  if (!std::exchange(said, true)) print_stderr("note: {}\n", line);
 }
 
 // Whether the plan of an entry was started. One that does not start is struck off: the project's own kernels do that shape then.

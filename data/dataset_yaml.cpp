@@ -289,8 +289,15 @@ bool has_image_suffix(std::string_view path) {
   return std::find(kSuffixes.begin(), kSuffixes.end(), lower(path.substr(dot + 1))) != kSuffixes.end();
 }
 
+// A link to a folder that holds it would show every image again, once for each turn.
+bool leads_up(const fs::path& link) {
+  std::error_code ignored;
+  const fs::path target = fs::canonical(link, ignored), here = fs::canonical(link.parent_path(), ignored);
+  return !target.empty() && std::mismatch(target.begin(), target.end(), here.begin(), here.end()).first == target.end();
+}
+
 void add_folder(const fs::path& folder, std::vector<std::string>& out) {
-  constexpr int kMaxDepth = 32;  // a link that leads back up would never end
+  constexpr int kMaxDepth = 32;  // links that lead to each other would never end
   std::error_code error;
   fs::recursive_directory_iterator it(folder, fs::directory_options::follow_directory_symlink, error), end;
   for (; !error && it != end; it.increment(error)) {
@@ -300,6 +307,7 @@ void add_folder(const fs::path& folder, std::vector<std::string>& out) {
       if (name.starts_with('.')) continue;
     }
     std::error_code ignored;
+    if (it->is_symlink(ignored) && leads_up(it->path())) it.disable_recursion_pending();
     if (has_image_suffix(name) && !it->is_directory(ignored)) out.push_back(it->path().generic_string());
   }
   if (error) throw_file_error("read", folder, error.value());

@@ -134,6 +134,16 @@ std::vector<std::string> orphans(const std::vector<std::string>& images) {
       if (entry.path().extension() == ".txt" && !expected.contains(entry.path().generic_string()))
         out.push_back(entry.path().generic_string());
   }
+  // An image that is there but not in this list belongs to another split.
+  if (!out.empty()) {
+    std::set<fs::path> image_folders;
+    for (const std::string& image : images) image_folders.insert(fs::path(image).parent_path());
+    for (const fs::path& folder : image_folders) {
+      std::error_code ignored;
+      for (const auto& entry : fs::directory_iterator(folder, ignored)) expected.insert(label_path(entry.path().generic_string()));
+    }
+    std::erase_if(out, [&](const std::string& label) { return expected.contains(label); });
+  }
   std::sort(out.begin(), out.end());
   return out;
 }

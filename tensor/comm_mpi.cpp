@@ -17,6 +17,7 @@
 #include <optional>
 
 #include "tensor/base/parallel.h"
+#include "tensor/base/standard_streams.h"
 #include "tensor/comm.h"
 #include "tensor/launcher.h"
 #include "tensor/rank_watch.h"
@@ -48,7 +49,7 @@ void check(int result, std::string_view what) {
 }
 
 // How a rank tells that another is gone.
-std::function<void(const Error&)> tell_lost = [](const Error& e) { fmt::print(stderr, "error: {}\n", e.what()); };
+std::function<void(const Error&)> tell_lost = [](const Error& e) { print_stderr("error: {}\n", e.what()); };
 
 class MpiCommunicator;
 
@@ -202,7 +203,7 @@ class MpiCommunicator final : public Communicator {
     }
     watch_.reset();
     if (!trouble.empty())
-      fmt::print(stderr, "note: rank {}: {}; a rank that dies is left to the launcher to notice\n", rank_, trouble);
+      print_stderr("note: rank {}: {}; a rank that dies is left to the launcher to notice\n", rank_, trouble);
   }
 
   void enter(const std::string& what) {

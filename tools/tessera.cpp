@@ -16,6 +16,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
+#include "tensor/base/standard_streams.h"
 #include "tensor/comm.h"
 #include "tensor/conv_choice.h"
 #include "tensor/cpu/install.h"
@@ -72,15 +73,22 @@ std::vector<std::string_view> verb_names() {
   return names;
 }
 
-// Whether errors are to be JSON. Looked for apart from the other arguments, since reading those may be what fails.
+// Of several processes the first owns stdout; what goes wrong in another is told on stderr.
+bool json_is_ours() { return launched_rank() == 0; }
+
+// Whether errors are to be JSON, as far as that can be told before all arguments are read: reading them may be what fails.
 bool wants_json(const std::vector<std::string>& arguments) {
   Config config(kInfo);
   try {
     if (const char* value = std::getenv("TESSERA_ARG_JSON")) config.set("json", value, "environment");
-    for (std::string_view a : arguments) {
-      while (a.starts_with("-")) a.remove_prefix(1);
-      if (a == "json") config.set("json", "true", "command line");
-      if (a.starts_with("json=")) config.set("json", a.substr(5), "command line");
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      const std::string& a = arguments[i];
+      const std::string name = normalize_option_name(std::string_view(a).substr(std::min(a.find_first_not_of('-'), a.size())));
+      const bool alone = a.starts_with('-') && (name == "json" || name == "no_json");
+      if (!alone && !name.starts_with("json=")) continue;
+      std::vector<std::string> words = {a};
+      if (alone && i + 1 < arguments.size() && boolean_of(arguments[i + 1])) words.push_back(arguments[i + 1]);
+      config.read_arguments(words);
     }
   } catch (const Error&) {
     return false;  // no boolean: the run itself says so
@@ -93,7 +101,7 @@ const VerbEntry* find_verb(std::string_view name) {
   return it == std::end(kVerbs) ? nullptr : it;
 }
 
-int run(std::vector<std::string> arguments) {
+int run(std::vector<std::string> arguments, bool& json) {
   std::string name = std::filesystem::path(arguments.front()).filename().string();
   arguments.erase(arguments.begin());
   if (name.ends_with("_seg")) {
@@ -132,6 +140,7 @@ int run(std::vector<std::string> arguments) {
   if (given.is_set("cfg")) config.read_file(given.text("cfg"));
   config.read_environment();
   config.read_arguments(arguments);
+  json = json_is_ours() && config.flag("json");
   if (config.flag("print_config")) {
     fmt::print("{}", config.print());
     return 0;
@@ -144,17 +153,17 @@ int run(std::vector<std::string> arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   const std::vector<std::string> arguments(argv, argv + argc);
-  // Of several processes the first owns stdout; what goes wrong in another is told on stderr.
-  const bool json = launched_rank() == 0 && wants_json(arguments);
+  bool json = json_is_ours() && wants_json(arguments);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes an error of write(), with a message, instead of a death
-  const auto failed = [json](const Error& e) {
+  const auto failed = [&json](const Error& e) {
     const int code = failure_is_news() ? report_error(e, json) : int(e.code());
     return leave_world(code, false);
   };
-  on_rank_lost([json](const Error& e) { report_error(e, json); });
+  on_rank_lost([&json](const Error& e) { report_error(e, json); });
   try {
-    const int code = run(arguments);
+    const int code = run(arguments, json);
     // Without this a full disk behind stdout would go unnoticed.
     if (std::fflush(stdout) != 0) throw_file_error("write", "standard output", errno);
     return leave_world(code, true);

@@ -44,7 +44,7 @@ constexpr OptionSpec kOptions[] = {
     {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
     {"split", kChoice, "val", 0, 0, "train|val|test", kVal, "main", "split to validate on"},
     {"resume", kText, "", 0, 0, "", kTrain, "main", "run folder or last.safetensors to continue, bit for bit"},
-    {"pretrained", kText, "", 0, 0, "", kTrain, "main", "weights to start from when --model is a scale or a yaml"},
+    {"pretrained", kText, "", 0, 0, "", kTrain, "main", "weights to start from: what fits of them when --model is given, a scale or a yaml"},
     {"gt", kText, "", 0, 0, "", kVal, "main", "COCO instances JSON, with --predictions: scores a result file without a model"},
     {"predictions", kText, "", 0, 0, "", kVal, "main", "COCO results JSON for --gt"},
     {"cfg", kText, "", 0, 0, "", kAll, "main", "yaml file of arguments"},
@@ -158,6 +158,15 @@ std::string range_text(const OptionSpec& o) {
   return fmt::format("{} from {:.10g} to {:.10g}", what, o.low, o.high);
 }
 
+// The original takes a boolean or a path for these two, and its tutorials write the booleans: resume=False, pretrained=True.
+std::string path_or_boolean(std::string_view name, const std::string& text) {
+  const std::string v = lower(text);
+  if (v != "true" && v != "false") return text;
+  if (name == "resume") return v == "true" ? "auto" : "";
+  if (name == "pretrained") return v == "true" ? "" : v;
+  return text;
+}
+
 // The value in canonical form, or Error(kUsage).
 std::string checked_value(const OptionSpec& o, std::string_view given) {
   const std::string text(given);
@@ -165,12 +174,11 @@ std::string checked_value(const OptionSpec& o, std::string_view given) {
     return Error(ErrorCode::kUsage, fmt::format("{}={}: expected {}", o.name, text, range_text(o)));
   };
   switch (o.type) {
-    case kText: return text;
+    case kText: return path_or_boolean(o.name, text);
     case kBool: {
-      const std::string v = lower(text);
-      if (v == "true" || v == "1" || v == "yes" || v == "on") return "true";
-      if (v == "false" || v == "0" || v == "no" || v == "off") return "false";
-      throw refuse();
+      const std::optional<bool> v = boolean_of(text);
+      if (!v) throw refuse();
+      return *v ? "true" : "false";
     }
     case kChoice: {
       std::string_view rest = o.choices;
@@ -208,6 +216,13 @@ std::string shown_name(std::string_view name) {
 }  // namespace
 
 std::span<const OptionSpec> option_specs() { return kOptions; }
+
+std::optional<bool> boolean_of(std::string_view text) {
+  const std::string v = lower(text);
+  if (v == "true" || v == "1" || v == "yes" || v == "on") return true;
+  if (v == "false" || v == "0" || v == "no" || v == "off") return false;
+  return std::nullopt;
+}
 
 std::string normalize_option_name(std::string_view name) {
   std::string s = lower(name);
@@ -328,21 +343,19 @@ void Config::read_arguments(const std::vector<std::string>& arguments) {
     }
     const OptionSpec* o = find_option(normalize_option_name(a));
     // --no-graph is --graph false, for every boolean.
-    if (o == nullptr && a.starts_with("no-")) {
-      const OptionSpec* denied = find_option(normalize_option_name(a.substr(3)));
+    if (const std::string name = normalize_option_name(a); o == nullptr && name.starts_with("no_")) {
+      const OptionSpec* denied = find_option(name.substr(3));
       if (denied != nullptr && denied->type == kBool) {
-        set(a.substr(3), "false", "command line");
+        set(denied->name, "false", "command line");
         continue;
       }
     }
     const bool has_next = i + 1 < arguments.size();
     if (o != nullptr && o->type == kBool) {
       // A boolean takes a value only when the next word is one.
-      const std::string next = has_next ? lower(arguments[i + 1]) : "";
-      const bool value_follows = next == "true" || next == "false" || next == "1" || next == "0" || next == "yes" || next == "no" ||
-                                 next == "on" || next == "off";
-      set(a, value_follows ? next : "true", "command line");
-      i += value_follows;
+      const std::optional<bool> next = has_next ? boolean_of(arguments[i + 1]) : std::nullopt;
+      set(a, next.value_or(true) ? "true" : "false", "command line");
+      i += next.has_value();
       continue;
     }
     if (o == nullptr || !(o->verbs & verb_)) set(a, "", "command line");  // throws with the nearest name
@@ -426,6 +439,24 @@ std::string Config::to_yaml() const {
 bool recompute_of(const Config& config, Device device) {
   const std::string choice = config.text("recompute");
   return choice == "auto" ? device == Device::cpu() : choice == "true";
+}
+
+std::vector<int32_t> classes_of(const Config& config) {
+  const std::string& text = config.text("classes");
+  std::string_view list = text;
+  if (list.starts_with('[') && list.ends_with(']')) list = list.substr(1, list.size() - 2);
+  std::vector<int32_t> out;
+  for (const char *p = list.data(), *end = p + list.size(); p < end;) {
+    int32_t id = 0;
+    const auto [next, failed] = std::from_chars(p, end, id);
+    if (failed != std::errc() || (next < end && *next != ',' && *next != ' ')) {
+      throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", text), {}, "for example --classes 0,2,5");
+    }
+    out.push_back(id);
+    p = next < end ? next + 1 : end;
+    while (p < end && *p == ' ') ++p;
+  }
+  return out;
 }
 
 DType compute_type_of(const Config& config) {

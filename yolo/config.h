@@ -38,6 +38,8 @@ const OptionSpec* find_option(std::string_view name);
 
 // "conv-f" and "CONV_F" are "conv_f".
 std::string normalize_option_name(std::string_view name);
+// Of true, 1, yes, on and false, 0, no, off, in any case.
+std::optional<bool> boolean_of(std::string_view text);
 // The known name with the smallest edit distance, when it is close enough to be meant; of a verb's options, or of any list.
 std::optional<std::string> nearest_option(std::string_view name, unsigned verb);
 std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string_view> known);
@@ -87,6 +89,9 @@ Device device_of(const Config& config, int local_rank = 0, int local_size = 1);
 DType compute_type_of(const Config& config);  // of --precision; Error(kUsage): fp16 on the CPU
 
 bool recompute_of(const Config& config, Device device);  // of --recompute
+
+// Of --classes: "0,2,5", also in brackets, as the original's lists are written; empty: all. Error(kUsage): anything else.
+std::vector<int32_t> classes_of(const Config& config);
 
 // --help of a verb: usage, examples, arguments by group.
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples);

@@ -62,7 +62,8 @@ YAML::Node Reader::load() const {
   try {
     return YAML::Load(spec_.text);
   } catch (const YAML::ParserException& e) {
-    throw Error(ErrorCode::kData, "not YAML: " + e.msg, place(file_, e.mark));
+    throw Error(ErrorCode::kData, "not YAML: " + e.msg, place(file_, e.mark),
+                "give a model yaml, a .safetensors or a .pt of the original");
   }
 }
 

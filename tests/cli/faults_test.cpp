@@ -87,6 +87,49 @@ TEST_CASE("cli: results that stdout does not take are exit code 6") {
   }
 }
 
+TEST_CASE("cli: a log that stderr does not take, or a closed stderr, costs the log and nothing else") {
+  const Workshop w;
+  for (const char* err : {"/dev/full", kClosed}) {
+    CAPTURE(err);
+    RunOptions options = w.here();
+    options.err = err;
+    const Outcome outcome = run(w.train("log", {"--exist-ok"}), options);
+    CHECK(outcome.code == 0);
+    CHECK(says(outcome.out, "box  mAP50-95"));
+    CHECK(content(w / "runs/log/results.csv").starts_with("epoch,time,"));
+    CHECK(run({"inspect", "--model", w / "runs/log/weights/last.safetensors"}).code == 0);
+    CHECK(run({"train"}, options).code == 2);
+  }
+}
+
+TEST_CASE("cli: one process at a time trains in a run folder") {
+  const Workshop w;
+  Process first(w.train("one", {"--epochs", "1000"}), w.here());
+  CHECK(first.wait_until([&] { return says(first.err(), "epoch 1/"); }));
+  const std::string run_folder = w / "runs/one";
+  refused(w.train("one", {"--exist-ok"}), 2, {run_folder + ": another process is training", "another --name"}, w.here());
+  refused({"train", "--resume", run_folder}, 2, {run_folder + ": another process is training"}, w.here());
+  first.send(SIGKILL);
+  first.finish();
+  resume_and_check(w, run_folder);  // the lock has ended with it
+}
+
+TEST_CASE("cli: --resume takes the checkpoint's own name, also from within the run, and refuses one outside of a run") {
+  const Workshop w;
+  REQUIRE(run(w.train("r"), w.here()).code == 0);
+  RunOptions inside = w.here();
+  for (const auto& [folder, file, epochs] : {std::tuple{"runs/r/weights", "last.safetensors", "2"}, {"runs/r", "weights/last.safetensors", "3"}}) {
+    inside.folder = w / folder;
+    const Outcome outcome = run({"train", "--resume", file, "--epochs", epochs}, inside);
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK(epochs_in(w / "runs/r") == std::stoll(epochs));
+    CHECK(!fs::exists(w / "runs/r/weights/weights"));
+  }
+  fs::copy_file(w / "runs/r/weights/last.safetensors", w / "last.safetensors");
+  refused({"train", "--resume", w / "last.safetensors", "--epochs", "4"}, 3, {w / "last.safetensors", "in no run folder"}, w.here());
+}
+
 TEST_CASE("cli: a full disk is exit code 6, the old checkpoint stays and resumes") {
   const Workshop w;
   const Outcome first = run(w.train("full"), w.here());
@@ -124,6 +167,7 @@ TEST_CASE("cli: killed at any moment, a run resumes or says that there is nothin
       {"first save", [](const std::string& f, const Process&) { return has_temporary(f + "/weights"); }},
       {"saved", [](const std::string& f, const Process&) { return fs::exists(f + "/weights/last.safetensors"); }},
       {"best", [](const std::string& f, const Process&) { return fs::exists(f + "/weights/best.safetensors"); }},
+      {"second", [](const std::string&, const Process& p) { return says(p.err(), "epoch 2/"); }},
       {"third", [](const std::string&, const Process& p) { return says(p.err(), "epoch 3/"); }},
       {"later save",
        [](const std::string& f, const Process& p) { return says(p.err(), "epoch 2/") && has_temporary(f + "/weights"); }},
@@ -145,6 +189,43 @@ TEST_CASE("cli: killed at any moment, a run resumes or says that there is nothin
     }
   }
   CHECK(resumed >= 4);
+}
+
+TEST_CASE("cli: killed between two files of an epoch, or before the end's figures, a resume makes all that the run would have") {
+  const Workshop w;
+  const Arguments more = {"--epochs", "4", "--save-period", "1"};
+  REQUIRE(run(w.train("whole", more), w.here()).code == 0);
+  const std::vector<std::string> files = {"best", "last", "epoch0", "epoch1", "epoch2", "epoch3"};
+  const std::vector<std::pair<const char*, std::function<bool(const std::string&)>>> moments = {
+      {"a file of the epoch", [](const std::string& f) { return fs::exists(f + "/weights/epoch2.safetensors"); }},
+      {"its best", [](const std::string& f) { return fs::exists(f + "/weights/best.safetensors"); }},
+      {"the last epoch", [](const std::string& f) { return fs::exists(f + "/weights/epoch3.safetensors"); }},
+  };
+  for (const auto& [name, reached] : moments) {
+    CAPTURE(name);
+    const std::string run_folder = w / ("runs/" + std::string(name));
+    Process process(w.train(name, more), w.here());
+    process.wait_until([&, &reached = reached] { return reached(run_folder); });
+    process.send(SIGKILL);
+    if (process.finish().signal != SIGKILL) continue;  // it was quicker
+    const bool begun = fs::exists(run_folder + "/weights/last.safetensors");
+    const Outcome outcome = begun ? run({"train", "--resume", run_folder}, w.here())
+                                  : run(w.train(name, {"--epochs", "4", "--save-period", "1", "--exist-ok"}), w.here());
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+    for (const std::string& file : files) {
+      CAPTURE(file);
+      CHECK(fs::exists(run_folder + "/weights/" + file + ".safetensors"));
+    }
+    CHECK(!has_temporary(run_folder + "/weights"));
+    CHECK(Json::parse(content(run_folder + "/metrics.json"))["epoch"] == 4);
+    const auto figures = [](const std::string& folder) { return Json::parse(content(folder + "/metrics.json"))["mask"]; };
+    CHECK(figures(run_folder) == figures(w / "runs/whole"));
+    refused({"train", "--resume", run_folder}, 2, {"the run is complete: 4 of 4 epochs", "larger --epochs"}, w.here());
+  }
+  // A run that patience ended is complete too.
+  REQUIRE(run(w.train("patient", {"--epochs", "50", "--patience", "1", "--lr0", "0", "--optimizer", "SGD"}), w.here()).code == 0);
+  refused({"train", "--resume", w / "runs/patient"}, 2, {"the run is complete: --patience 1 ended it after epoch", "larger --patience"}, w.here());
 }
 
 TEST_CASE("cli: SIGINT and SIGTERM finish the step, save, print the resume line and exit with 7") {

@@ -40,6 +40,12 @@ void check_metrics(const Json& j) {
   }
 }
 
+// A training that is refused: there is no such class.
+Arguments with(const Workshop& w, Arguments more) {
+  more.insert(more.end(), {"--classes", "7"});
+  return w.train("x", more);
+}
+
 constexpr const char* kTruth = R"({
  "images": [{"id": 1, "width": 100, "height": 100, "file_name": "1.jpg"}, {"id": 2, "width": 100, "height": 100, "file_name": "2.jpg"}],
  "categories": [{"id": 1, "name": "cat"}],
@@ -269,6 +275,16 @@ TEST_CASE("cli: an error under --json is one object on stdout and the same sente
   RunOptions options;
   options.environment = {"TESSERA_ARG_JSON=1"};
   CHECK(one_object(refused({"train"}, 2, {}, options))["error"]["code"] == 2);
+  // The flag in every form that the arguments have, and only there.
+  const std::string file = w.write("json.yaml", "json: true\n");
+  for (const Arguments& json : {Arguments{"--JSON"}, Arguments{"JSON=Yes"}, Arguments{"--json", "on"}, Arguments{"--cfg", file}}) {
+    CAPTURE(json[0]);
+    one_object(refused(with(w, json), 2, {}, w.here()));
+  }
+  for (const Arguments& text : {Arguments{"--json", "false"}, Arguments{"--json", "--no-json"}, Arguments{"--project", "json"}}) {
+    CAPTURE(text[0]);
+    CHECK(refused(with(w, text), 2, {}, w.here()).out.empty());
+  }
   // Paths that are not UTF-8 are shown as well as they can be.
   CHECK(one_object(run({"train", "--data", "\xFF\xFE.yaml", "--json"}))["error"]["code"] == 3);
 }

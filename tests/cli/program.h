@@ -73,11 +73,14 @@ struct Outcome {
 
 using Arguments = std::vector<std::string>;
 
+constexpr const char* kClosed = "closed";
+
 struct RunOptions {
   fs::path folder = "/";                 // where it runs
   std::vector<std::string> environment;  // NAME=value, above the test's own
   int64_t file_limit = -1;               // ulimit -f in bytes
   std::string out;                       // a file instead of captured stdout
+  std::string err;                       // the same for stderr; kClosed: none at all
   double limit_s = 600;                  // generous: sanitizers and busy machines
   std::string name;                      // argv[0], the program's other names
 };
@@ -103,12 +106,13 @@ class Process {
       return p;
     };
     std::vector<char*> argv = pointers(words), envp = pointers(settings);
-    const std::string out = options.out.empty() ? captured_ / "out" : options.out, err = captured_ / "err";
+    const std::string out = options.out.empty() ? captured_ / "out" : options.out, err = options.err.empty() ? captured_ / "err" : options.err;
     child_ = fork();
     if (child_ != 0) return;
     const int o = open(out.c_str(), O_WRONLY | O_CREAT, 0666), e = open(err.c_str(), O_WRONLY | O_CREAT, 0666);
     dup2(o, 1);
     dup2(e, 2);
+    if (err == kClosed) close(2);
     if (options.file_limit >= 0) {
       const rlimit limit = {rlim_t(options.file_limit), rlim_t(options.file_limit)};
       setrlimit(RLIMIT_FSIZE, &limit);

@@ -52,6 +52,7 @@ TEST_CASE("cli: mistyped names and illegal values are exit code 2 with what was 
            {{"train", "--data", data, "--model", "yolov9n-seg"}, {"there is no model 'yolov9n-seg'", "yolov8n-seg"}},
            {{"train", "--data", data, "--classes", "0,7"}, {"7 is not in this data set", "ids run from 0 to 1"}},
            {{"train", "--data", data, "--fraction", "0"}, {"fraction", "above 0"}},
+           {{"train", "--data", data, "--optimizer", "AdamW", "--momentum", "1"}, {"momentum=1", "below 1"}},
            {{"val", "--data", data}, {"no weights to validate", ".safetensors"}},
            {{"val", "--gt", "x.json"}, {"--gt and --predictions belong together"}},
            {{"train", "--resume", "--project", w / "none"}, {"no weights/last.safetensors below", "--resume runs/segment/train"}},
@@ -92,6 +93,38 @@ TEST_CASE("cli: default < file < environment < command line, shown with origins"
   refused({"train", "--cfg", w / "nowhere.yaml"}, 3, {w / "nowhere.yaml"}, w.here());
   options.environment = {"TESSERA_ARG_EPOCS=3"};
   refused({"train"}, 2, {"TESSERA_ARG_EPOCS", "did you mean --epochs?"}, options);
+}
+
+TEST_CASE("cli: weights to start from belong to the network that is named, or bring theirs") {
+  const Workshop w;
+  const std::string& weights = Workshop::trained();
+  const Outcome alone = run({"train", "--data", w / "data.yaml", "--pretrained", weights, "--imgsz", "32", "--epochs", "1", "--val",
+                             "false", "--plots", "false", "--project", w / "runs"},
+                            w.here());
+  INFO(alone.err);
+  CHECK(alone.code == 0);
+  CHECK(says(alone.err, "weights: transferred 417/417 entries"));
+  CHECK(says(alone.err, ": 246334 parameters"));
+  const Outcome both = run(w.train("both", {"--model", "yolov8n-seg", "--pretrained", weights}), w.here());
+  INFO(both.err);
+  CHECK(both.code == 0);
+  CHECK(says(both.err, "differ in shape (model.0.conv.weight: file [8, 3, 3, 3], model [16, 3, 3, 3]"));
+  CHECK(says(both.err, "yolov8n-seg: 3264006 parameters"));  // the one that was asked for
+  CHECK(run(w.train("true", {"pretrained=True", "resume=False"}), w.here()).code == 0);
+  CHECK(run(w.train("false", {"pretrained=False"}), w.here()).code == 0);
+  refused(w.train("x", {"--model", weights, "--pretrained", "false"}), 2, {weights + " holds weights", "yolov8n-seg"}, w.here());
+  refused(w.train("x", {"--model", weights, "--pretrained", weights + "x.pt"}), 2, {weights + " holds weights too"}, w.here());
+  refused(w.train("x", {"--pretrained", "yolov8s-seg"}), 2, {"yolov8s-seg: this is no file of weights"}, w.here());
+}
+
+TEST_CASE("cli: masks of any ratio, as index maps and as planes") {
+  const Workshop w;
+  for (const char* ratio : {"1", "2", "3", "32"}) {
+    for (const char* overlap : {"true", "false"}) {
+      CAPTURE(ratio);
+      CHECK(run(w.train("m", {"--mask-ratio", ratio, "--overlap-mask", overlap}), w.here()).code == 0);
+    }
+  }
 }
 
 TEST_CASE("cli: a request beyond the memory is exit code 4, not a crash") {

@@ -254,6 +254,9 @@ TEST_CASE("image lists: suffixes in any case, hidden files, code-point order, fr
   keep_fraction(images, 0.6);  // 2.4
   CHECK(images.size() == 2);
   CHECK_THROWS_AS(keep_fraction(images, 0.0), Error);
+  fs::create_directory_symlink("..", folder.path() / "i/up");
+  fs::create_directory_symlink(".", folder.path() / "i/here");
+  CHECK(list_images(load_dataset_yaml(yaml), "train").size() == stems.size());  // no image twice
   CHECK(label_path("/x/images/y/images/z.b.jpg") == "/x/images/y/labels/z.b.txt");
   CHECK(label_path("/x/pictures/z.jpg") == "/x/pictures/z.txt");
 }
@@ -276,6 +279,10 @@ TEST_CASE("scan: counts, order, backgrounds, orphans") {
   CHECK(finding(scan.findings, "labels-orphan")->where.file.ends_with("z.txt"));
   CHECK(finding(scan.findings, "labels-missing")->severity == Severity::kNote);
   CHECK(summary(scan).find("3 images (2 background), 1 objects") == 0);
+  // A list of some images of a folder, as of a split: the labels of the others have their images.
+  const LabelScan part = scan_labels({images[0]}, 3);
+  CHECK(part.orphan_labels == 1);
+  CHECK(finding(part.findings, "labels-orphan")->where.file.ends_with("z.txt"));
 }
 
 TEST_CASE("scan: unreadable, cut and small images are left out and named") {

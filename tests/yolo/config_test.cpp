@@ -126,6 +126,25 @@ TEST_CASE("config: --a b, --a=b, a=b, with dashes or underscores, upper or lower
   CHECK(parsed({"--resume"}).text("resume") == "auto");
   CHECK(parsed({"--resume", "--epochs", "3"}).text("resume") == "auto");
   CHECK(parsed({"--resume", "runs/segment/train"}).text("resume") == "runs/segment/train");
+  // Booleans of the original's tutorials, where a path may stand.
+  CHECK(parsed({"resume=True"}).text("resume") == "auto");
+  CHECK(!parsed({"resume=False"}).is_set("resume"));
+  CHECK(!parsed({"pretrained=True"}).is_set("pretrained"));
+  CHECK(parsed({"pretrained=False"}).text("pretrained") == "false");
+  CHECK(parsed({"model=True"}).text("model") == "True");  // nothing but a name elsewhere
+}
+
+TEST_CASE("config: classes as a list of numbers, with or without brackets") {
+  for (const char* text : {"0,2,5", "0 2 5", "0, 2, 5", "[0,2,5]", "[0, 2, 5]"}) {
+    CAPTURE(text);
+    CHECK(classes_of(parsed({"--classes", text})) == std::vector<int32_t>{0, 2, 5});
+  }
+  CHECK(classes_of(parsed({})).empty());
+  for (const char* text : {"a", "0,,1", ",", "0;1", "[0", "0.5"}) {
+    CAPTURE(text);
+    const Error e = error_of([&] { classes_of(parsed({"--classes", text})); });
+    CHECK(e.code() == ErrorCode::kUsage);
+  }
 }
 
 TEST_CASE("config: booleans alone, with a value, and in every spelling") {
@@ -147,6 +166,9 @@ TEST_CASE("config: booleans alone, with a value, and in every spelling") {
     CHECK(parsed(row.arguments).flag("cos_lr") == row.value);
   }
   CHECK(refused({"--cos-lr=maybe"}).message() == "cos_lr=maybe: expected true or false");
+  for (const char* denied : {"--no-overlap-mask", "--no_overlap_mask", "--No-Overlap_Mask"}) {
+    CHECK(!parsed({denied}).flag("overlap_mask"));
+  }
 }
 
 TEST_CASE("config: numbers and choices out of range say what is allowed") {

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "tensor/base/standard_streams.h"
+
 namespace tessera {
 
 int report_error(const Error& e, bool json) {
@@ -15,9 +17,9 @@ int report_error(const Error& e, bool json) {
     if (!e.hint().empty()) error["hint"] = e.hint();
     fmt::print("{}\n", nlohmann::json{{"error", error}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
-  fmt::print(stderr, "error: {}\n", e.what());
+  print_stderr("error: {}\n", e.what());
   if (e.code() == ErrorCode::kBug) {
-    fmt::print(stderr, "This is a bug in Tessera. Please report the line above, the command and the output of 'tessera info'.\n");
+    print_stderr("This is a bug in Tessera. Please report the line above, the command and the output of 'tessera info'.\n");
   }
   return code;
 }

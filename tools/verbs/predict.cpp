@@ -3,7 +3,6 @@
 #include <glob.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -17,6 +16,7 @@
 #include "data/image.h"
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
+#include "tensor/base/standard_streams.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/eval/prediction_text.h"
 #include "yolo/eval/predictor.h"
@@ -98,17 +98,7 @@ PredictorOptions predictor_options(const Config& config) {
   o.retina_masks = config.flag("retina_masks");
   o.rect = !config.is_set("rect") || config.flag("rect");
   o.polygons = config.flag("save_txt");
-  const std::string& list = config.text("classes");
-  for (const char *p = list.data(), *end = p + list.size(); p < end;) {
-    int32_t id = 0;
-    const auto [next, failed] = std::from_chars(p, end, id);
-    if (failed != std::errc() || (next < end && *next != ',' && *next != ' ')) {
-      throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", list), {},
-                  "for example --classes 0,2,5");
-    }
-    o.classes.push_back(id);
-    p = next < end ? next + 1 : end;
-  }
+  o.classes = classes_of(config);
   return o;
 }
 
@@ -189,7 +179,7 @@ class Output {
     if (!e.hint().empty()) j["hint"] = e.hint();
     failures_.push_back(j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     progress_.finish("");
-    fmt::print(stderr, "error: {}\n", e.what());
+    print_stderr("error: {}\n", e.what());
   }
 
   int finish(double read_ms) {

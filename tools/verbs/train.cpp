@@ -4,6 +4,7 @@
 #include "cuda/install.h"
 #include "tensor/base/file.h"
 #include "tensor/base/memory.h"
+#include "tensor/base/standard_streams.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/roof.h"
 #include "tools/verbs/verbs.h"
@@ -53,11 +54,11 @@ int run_train(const Config& given) {
   if (json) fmt::print("{}", json_text(j));
   if (s.interrupted) {
     if (config.flag("save")) {
-      fmt::print(stderr, "interrupted in epoch {}; state saved. Go on with:\n  {}train_seg --resume {}{}\n", s.epochs_done + 1,
+      print_stderr("interrupted in epoch {}; state saved. Go on with:\n  {}train_seg --resume {}{}\n", s.epochs_done + 1,
                  ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), s.run_folder.string(),
                  device == Device::cpu() ? "" : " --device " + config.text("device"));
     } else {
-      fmt::print(stderr, "interrupted in epoch {}; nothing is saved because of --save false\n", s.epochs_done + 1);
+      print_stderr("interrupted in epoch {}; nothing is saved because of --save false\n", s.epochs_done + 1);
     }
     return int(ErrorCode::kInterrupted);
   }

@@ -76,6 +76,24 @@ Weights read_native(const std::string& path) {
   return {spec_of_checkpoint(checkpoint, path), from_file_layout(checkpoint.model), checkpoint.meta.class_names};
 }
 
+bool holds_weights(const std::string& name) {
+  const std::string extension = std::filesystem::path(name).extension().string();
+  return extension == ".safetensors" || extension == ".pt" || extension == ".pth";
+}
+
+Weights read_weights(const std::string& path) { return path.ends_with(".safetensors") ? read_native(path) : read_pt(path); }
+
+// What fits of a file; the rest of the network is untrained.
+void transfer(const StateDict& state, uint64_t seed, LoadedModel& into) {
+  into.pretrained = true;
+  into.model->init(seed);
+  into.report = into.model->load(state);
+  for (LoadReport::Mismatch& m : into.report.mismatched) {
+    m.in_file = to_file_shape(m.name, m.in_file);
+    m.in_model = to_file_shape(m.name, m.in_model);
+  }
+}
+
 LoadedModel build(Weights weights, const std::string& path, const ModelOptions& options) {
   LoadedModel out;
   out.pretrained = true;
@@ -89,12 +107,7 @@ LoadedModel build(Weights weights, const std::string& path, const ModelOptions& 
   ModelSpec spec = parse_model_text(from.text, from.name, from.scale, options.nc);
   spec.builtin = from.builtin;
   out.model = std::make_unique<YoloSeg>(std::move(spec));
-  out.model->init(options.seed);
-  out.report = out.model->load(weights.state);
-  for (LoadReport::Mismatch& m : out.report.mismatched) {
-    m.in_file = to_file_shape(m.name, m.in_file);
-    m.in_model = to_file_shape(m.name, m.in_model);
-  }
+  transfer(weights.state, options.seed, out);
   out.names = numbered_names(options.nc);
   return out;
 }
@@ -102,14 +115,24 @@ LoadedModel build(Weights weights, const std::string& path, const ModelOptions& 
 }  // namespace
 
 LoadedModel load_model(const std::string& name_or_path, const ModelOptions& options) {
-  const std::string extension = std::filesystem::path(name_or_path).extension().string();
-  if (extension == ".safetensors") return build(read_native(name_or_path), name_or_path, options);
-  if (extension == ".pt" || extension == ".pth") return build(read_pt(name_or_path), name_or_path, options);
+  const bool whole = holds_weights(name_or_path);
+  if (!options.from.empty() && !holds_weights(options.from)) {
+    throw Error(ErrorCode::kUsage, "this is no file of weights", {options.from}, "give a .safetensors of a run or a .pt of the original");
+  }
+  if (!options.from.empty() && whole && options.from != name_or_path) {
+    throw Error(ErrorCode::kUsage, fmt::format("{} holds weights too", name_or_path), {options.from},
+                "give a scale (yolov8n-seg) or a yaml as the model, or only one of the two files");
+  }
+  if (whole) return build(read_weights(name_or_path), name_or_path, options);
   LoadedModel out;
   ModelSpec spec = parse_model_yaml(name_or_path, options.scale, options.nc);
   out.warnings = spec.warnings;
   out.model = std::make_unique<YoloSeg>(std::move(spec));
-  out.model->init(options.seed);
+  if (options.from.empty()) {
+    out.model->init(options.seed);
+  } else {
+    transfer(read_weights(options.from).state, options.seed, out);
+  }
   out.names = numbered_names(out.model->nc());
   return out;
 }

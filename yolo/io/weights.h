@@ -14,19 +14,20 @@ struct ModelOptions {
   int64_t nc = 0;     // classes of the model to build; 0: as the file says
   std::string scale;  // for yamls without a letter in their name
   uint64_t seed = 0;  // of the weights that no file gives
+  std::string from{};  // weights for a scale or a yaml: entries of this file whose names and shapes fit; or the same file
 };
 
 struct LoadedModel {
   std::unique_ptr<YoloSeg> model;
   std::vector<std::string> names;  // of the classes; "0", "1", ... when the file has none or nc was changed
   bool pretrained = false;         // weights came from a file
-  LoadReport report;               // what was transferred; complete unless nc was changed
+  LoadReport report;               // what was transferred; complete unless nc was changed or the weights are of another model
   std::vector<std::string> warnings;
 };
 
 // Reads and builds. With options.nc other than the file's, entries whose shapes fit are transferred into a fresh model of that many
 // classes (spec 1.8) and `report` tells which; else all must fit. The scale of a bare weight file is told by its shapes.
-// Error(kUsage): no such model. Error(kData) with the file: damaged, another task (a detector), weights that do not fit.
+// Error(kUsage): no such model; weights where a file of weights was to be given, or twice. Error(kData) with the file: damaged, another task (a detector), weights that do not fit.
 LoadedModel load_model(const std::string& name_or_path, const ModelOptions& options = {});
 
 // The model part of a checkpoint: task, scale, class count and names; the yaml when it is not the built-in one.

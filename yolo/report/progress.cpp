@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "tensor/base/standard_streams.h"
+
 namespace tessera {
 
 namespace {
@@ -51,23 +53,23 @@ void Progress::update(int64_t done, const std::string& note) {
     const int filled = int(int64_t(room) * done / total_);
     bar = " [" + std::string(size_t(filled), '=') + std::string(size_t(room - filled), ' ') + "]";
   }
-  fmt::print(stderr, "\r\033[K{}{}{}", note, bar, tail);
+  print_stderr("\r\033[K{}{}{}", note, bar, tail);
   std::fflush(stderr);
 }
 
 void Progress::finish(const std::string& line) {
-  if (style_ == LogStyle::kTerminal && drawn_) fmt::print(stderr, "\r\033[K");
+  if (style_ == LogStyle::kTerminal && drawn_) print_stderr("\r\033[K");
   drawn_ = false;
-  if (!line.empty() && (style_ == LogStyle::kTerminal || style_ == LogStyle::kLines)) fmt::print(stderr, "{}\n", line);
+  if (!line.empty() && (style_ == LogStyle::kTerminal || style_ == LogStyle::kLines)) print_stderr("{}\n", line);
   std::fflush(stderr);
 }
 
 void log_line(LogStyle style, const std::string& text) {
   if (style == LogStyle::kQuiet) return;
   if (style == LogStyle::kJson) {
-    fmt::print(stderr, "{}\n", nlohmann::json{{"event", "message"}, {"text", text}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    print_stderr("{}\n", nlohmann::json{{"event", "message"}, {"text", text}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   } else {
-    fmt::print(stderr, "{}\n", text);
+    print_stderr("{}\n", text);
   }
 }
 

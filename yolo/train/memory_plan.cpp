@@ -27,6 +27,7 @@ namespace {
 
 constexpr int64_t kPositives = 48;                    // an image; their rows are small beside the maps
 constexpr int64_t kProgramBytes = int64_t(14) << 20;  // of the program's own pages, those that are touched after a plan is made: measured
+constexpr int64_t kMoreThanThereIs = std::numeric_limits<int64_t>::max();  // a rehearsal found no addresses (ulimit -v)
 constexpr int64_t kDrawingBytes = int64_t(32) << 20;  // measured at 160 to 640 pixels: 28 to 48 MiB, some of it in place of others
 
 // What SegmentationLoss allocates, for positives that need not be found.
@@ -82,18 +83,25 @@ struct MemoryPlan::Rehearsal {
     return made;
   }
 
+  // What the loss reads: the masks, made again where --mask-ratio is not that of the prototypes.
+  Tensor loss_masks(const Input& input, int64_t size) const {
+    const int64_t m = 2 * size / model->strides()[0];
+    return input.masks.size(1) == m ? input.masks : Tensor::empty({input.masks.size(0), m, m}, DType::kI32);
+  }
+
   void train(int64_t batch, int64_t steps) {
     model->train(true);
     const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, request.imgsz, request.plan_pixels);
     // On a device the ring's slots beside what the step reads.
     std::vector<Tensor> slots;
+    const Tensor on_host = loss_masks(made.front(), request.imgsz);
     for (int i = 0; request.device != Device::cpu() && i < UploadRing::kSlots; ++i) {
       slots.push_back(made.front().images.to(request.device));
-      slots.push_back(made.front().masks.to(request.device));
+      slots.push_back(on_host.to(request.device));
     }
     for (int64_t i = 0; i < steps; ++i) {
       const RoundedWeights rounded(*arena, request.compute_type);
-      const Tensor images = made.front().images.narrow(0, 0, batch).to(request.device), masks = made.front().masks.to(request.device);
+      const Tensor images = made.front().images.narrow(0, 0, batch).to(request.device), masks = on_host.to(request.device);
       stand_in_loss(model->forward(Variable(images)), masks).backward();
     }
   }
@@ -126,7 +134,7 @@ struct MemoryPlan::Rehearsal {
         Tensor::empty({std::min(kMaskWordsAtOnce, words)}, DType::kI32, request.device);
       }
       outputs = {};
-      stand_in_loss(whole, made.front().masks.to(request.device));
+      stand_in_loss(whole, loss_masks(made.front(), size).to(request.device));
     }
     network.unfold();
   }
@@ -186,7 +194,7 @@ int64_t MemoryPlan::peak_bytes(int64_t batch) {
     peak = rehearsal_->peak(batch);
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kMemory) throw;
-    return std::numeric_limits<int64_t>::max();
+    return kMoreThanThereIs;
   }
   if (request_.device != Device::cpu()) return peak;
   const int64_t m = request_.imgsz / request_.mask_ratio;
@@ -250,8 +258,9 @@ int64_t check_memory(MemoryPlan& plan, const MemoryBudget& budget, int64_t batch
   if (budget.bytes <= 0 || needed <= budget.bytes) return needed;
   const int64_t fits = plan.largest_batch(budget.bytes, std::min(batch, images) - 1);
   throw Error(ErrorCode::kMemory,
-              fmt::format("batch {} at {} pixels needs {} MiB, {} leaves {} MiB", batch, imgsz, needed >> 20, budget.what,
-                          budget.bytes >> 20),
+              fmt::format("batch {} at {} pixels needs {}, {} leaves {} MiB", batch, imgsz,
+                          needed == kMoreThanThereIs ? "more addresses than there are" : fmt::format("{} MiB", needed >> 20),
+                          budget.what, budget.bytes >> 20),
               {},
               (fits > 0 ? fmt::format("--batch {} would fit; --batch -1 chooses one", fits)
                         : "not even a batch of 1 fits: use a smaller image size or model") +

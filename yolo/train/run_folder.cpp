@@ -3,7 +3,11 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "tensor/base/check.h"
@@ -71,13 +75,38 @@ fs::path checkpoint_to_resume(const std::string& given, const fs::path& project)
   if (!fs::exists(given, ignored)) {
     throw Error(ErrorCode::kData, "there is no run or checkpoint here", {given}, "give a run folder or its weights/last.safetensors");
   }
-  if (!fs::is_directory(given, ignored)) return given;
+  if (!fs::is_directory(given, ignored)) {
+    // The run goes on in the folder around it, which a file of another place does not have.
+    const fs::path full = fs::absolute(given);
+    if (full.parent_path().filename() != "weights") {
+      throw Error(ErrorCode::kData, "this checkpoint lies in no run folder", {given}, "put it into the weights folder of its run, or of an empty one");
+    }
+    return fs::path(given).parent_path().has_parent_path() ? fs::path(given) : full;
+  }
   const fs::path file = fs::path(given) / "weights" / "last.safetensors";
   if (!fs::exists(file, ignored)) {
     throw Error(ErrorCode::kData, "this run has no checkpoint yet", {given},
                 "it ended before its first epoch was complete: start it again, with --cfg <run>/args.yaml");
   }
   return file;
+}
+
+RunFolderLock::RunFolderLock(const fs::path& folder) : folder_(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (folder_ < 0 || flock(folder_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  close(folder_);
+  throw Error(ErrorCode::kUsage, "another process is training in this run folder", {folder.string()},
+              "wait until it ends, or give another --name");
+}
+
+RunFolderLock::~RunFolderLock() {
+  if (folder_ >= 0) close(folder_);
+}
+
+int64_t reported_epochs(const fs::path& run_folder) {
+  std::ifstream in(run_folder / "metrics.json");
+  const auto j = nlohmann::json::parse(in, nullptr, false);
+  const auto epoch = j.is_object() ? j.find("epoch") : j.end();
+  return epoch != j.end() && epoch->is_number_integer() ? epoch->get<int64_t>() : -1;
 }
 
 }  // namespace tessera

@@ -1,6 +1,7 @@
 // The folder of a run: runs/segment/train, train2, train3, ... (spec 8.10).
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -16,5 +17,21 @@ std::filesystem::path create_run_folder(const std::filesystem::path& project, co
 // The file that --resume means: a checkpoint, a run folder's weights/last.safetensors, or for "auto" (a lone --resume) the newest
 // one of <project>/*. Error(kData) when there is no such run or it has no checkpoint yet; Error(kUsage) when "auto" finds none.
 std::filesystem::path checkpoint_to_resume(const std::string& given, const std::filesystem::path& project);
+
+// While it lives no other process trains in this folder. Ends with the process, however that ends. Error(kUsage): one does. Where the
+// file system knows no locks there is none.
+class RunFolderLock {
+ public:
+  explicit RunFolderLock(const std::filesystem::path& folder);
+  ~RunFolderLock();
+  RunFolderLock(const RunFolderLock&) = delete;
+  RunFolderLock& operator=(const RunFolderLock&) = delete;
+
+ private:
+  int folder_;
+};
+
+// The epochs that metrics.json of a run reports; -1 when there is none, so that the run has not come to its end.
+int64_t reported_epochs(const std::filesystem::path& run_folder);
 
 }  // namespace tessera

@@ -7,6 +7,7 @@
 
 #include "tensor/base/file.h"
 #include "tensor/base/memory.h"
+#include "tensor/base/standard_streams.h"
 #include "yolo/metrics_json.h"
 
 namespace tessera {
@@ -54,7 +55,7 @@ void TrainLog::epoch(const EpochRow& row, const ValidationResult* result, double
   j["rss_mib"] = resident_bytes() >> 20;
   j["peak_rss_mib"] = peak_resident_bytes() >> 20;
   append(j.dump());
-  if (style_ == LogStyle::kJson) fmt::print(stderr, "{}\n", j.dump());
+  if (style_ == LogStyle::kJson) print_stderr("{}\n", j.dump());
 }
 
 }  // namespace tessera

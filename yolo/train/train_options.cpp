@@ -43,10 +43,17 @@ OptimizerChoice choose_optimizer(const Config& c, int64_t train_images, int64_t 
   choice.momentum = c.number("momentum");
   choice.warmup_bias_lr = c.number("warmup_bias_lr");
   const std::string& name = c.text("optimizer");
+  const auto checked = [&] {
+    if (choice.rule != UpdateRule::kSgd && choice.momentum >= 1) {
+      throw Error(ErrorCode::kUsage, fmt::format("momentum={}: the beta1 of Adam and AdamW has to be below 1", c.text("momentum")),
+                  {}, "0.9 is usual");
+    }
+    return choice;
+  };
   if (name == "SGD") return choice;
   if (name == "Adam" || name == "AdamW") {
     choice.rule = name == "Adam" ? UpdateRule::kAdam : UpdateRule::kAdamW;
-    return choice;
+    return checked();
   }
   const int64_t denominator = std::max(c.integer("batch"), c.integer("nbs"));
   const int64_t iterations = (train_images + denominator - 1) / denominator * c.integer("epochs");
@@ -56,7 +63,7 @@ OptimizerChoice choose_optimizer(const Config& c, int64_t train_images, int64_t 
   if (!c.is_explicit("momentum")) choice.momentum = 0.9;
   if (!c.is_explicit("warmup_bias_lr")) choice.warmup_bias_lr = 0.0;
   choice.reason = fmt::format("auto: {} planned updates of {} images, {} classes", iterations, denominator, classes);
-  return choice;
+  return checked();
 }
 
 ScheduleConfig schedule_config(const Config& c, const OptimizerChoice& choice, int64_t batches_per_epoch) {

@@ -13,10 +13,8 @@
 #include "tensor/base/parallel.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/ultralytics_names.h"
-#include "yolo/io/weights.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
-#include "yolo/train/run_folder.h"
 #include "yolo/train/run_pictures.h"
 #include "yolo/train/training_data.h"
 
@@ -77,7 +75,11 @@ Config resumed_config(const Config& given, const Checkpoint& checkpoint, const f
   const std::string given_then = origins == checkpoint.meta.args.end() ? "" : origins->second;
   for (const auto& [name, value] : checkpoint.meta.args) {
     if (find_option(name) == nullptr || value.empty() || is_one_of(kOfOneSitting, name)) continue;
-    config.set(name, value, given_then.find(" " + name + " ") != std::string::npos ? file.string() : "default");
+    try {
+      config.set(name, value, given_then.find(" " + name + " ") != std::string::npos ? file.string() : "default");
+    } catch (const Error& e) {
+      throw Error(ErrorCode::kData, e.message(), {file.string()}, "the file is damaged; start a new run");
+    }
   }
   if (!given.is_explicit("device") && config.text("device") != given.text("device")) {
     // Never a silent change of device: the CPU would take hours for what a GPU had begun.
@@ -102,13 +104,14 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
     : config_(std::move(config)), log_(ranks.leader() ? log : LogStyle::kQuiet), ranks_(ranks) {
   if (config_.is_set("resume")) {
     const fs::path file = checkpoint_to_resume(config_.text("resume"), config_.text("project"));
+    folder_ = file.parent_path().parent_path();
+    if (ranks_.leader()) lock_.emplace(folder_);
     resume_ = load_checkpoint(file);
     if (resume_->meta.format == 0 || resume_->sections.empty()) {
       throw Error(ErrorCode::kData, "this file holds weights only, no training state", {file.string()},
                   "resume from the run's weights/last.safetensors, or start a new run with --model");
     }
     config_ = resumed_config(config_, *resume_, file);
-    folder_ = file.parent_path().parent_path();
   }
   device_ = device_of(config_, ranks_.local_rank(), ranks_.local_size());
   if (config_.integer("batch") < 0) choose_batch();
@@ -123,7 +126,10 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
   build_optimizer();
   check_batch();
   if (ranks_.leader()) {
-    if (!resume_) folder_ = create_run_folder(options_.project, options_.name, options_.exist_ok);
+    if (!resume_) {
+      folder_ = create_run_folder(options_.project, options_.name, options_.exist_ok);
+      lock_.emplace(folder_);
+    }
     create_folder(folder_ / "weights");
   }
   if (resume_) restore(*resume_);
@@ -144,11 +150,22 @@ void Trainer::open_run_folder(const Roof& roof) {
 
 Trainer::~Trainer() = default;
 
+LoadedModel Trainer::start_model(int64_t classes) const {
+  const std::string &weights = config_.text("pretrained"), &model = config_.text("model");
+  const bool untrained = weights == "false", named = !weights.empty() && !untrained;
+  const bool network_given = !named || config_.is_explicit("model");  // else the weights bring theirs
+  LoadedModel loaded = load_model(network_given ? model : weights, {classes, "", uint64_t(config_.integer("seed")), named ? weights : ""});
+  if (untrained && loaded.pretrained) {
+    throw Error(ErrorCode::kUsage, fmt::format("--pretrained false, but {} holds weights", model), {},
+                "give a scale (yolov8n-seg) or a model yaml to start untrained");
+  }
+  return loaded;
+}
+
 // The data set and the loader want to know the batch when they are made, so this reads the number of classes and the network first.
 void Trainer::choose_batch() {
   const int64_t nc = config_.flag("single_cls") ? 1 : class_count(config_);
-  const LoadedModel loaded =
-      load_model(config_.is_set("pretrained") ? config_.text("pretrained") : config_.text("model"), {nc, "", 0});
+  const LoadedModel loaded = start_model(nc);
   std::string reason;
   // Adam keeps one buffer more than SGD; which of them "auto" takes depends on the number of images.
   MemoryPlan plan(memory_request(loaded.model->spec(), config_.text("optimizer") == "SGD" ? UpdateRule::kSgd : UpdateRule::kAdamW));
@@ -227,8 +244,7 @@ void Trainer::build_model(const std::optional<Checkpoint>& resume) {
     }
     return;
   }
-  const bool named_weights = config_.is_set("pretrained");
-  LoadedModel loaded = load_model(named_weights ? config_.text("pretrained") : config_.text("model"), {nc, "", uint64_t(options_.seed)});
+  LoadedModel loaded = start_model(nc);
   for (const std::string& w : loaded.warnings) log_line(log_, "warning: " + w);
   if (loaded.pretrained) log_line(log_, "weights: " + loaded.report.summary());
   model_ = std::move(loaded.model);
@@ -495,11 +511,12 @@ void Trainer::record_epoch(const EpochRow& row, const ValidationResult* result, 
   run_log_->epoch(row, result, rate);
   csv_->append(row);
   if (!options_.save) return;
-  save_last();
+  // last.safetensors closes the epoch: killed before it, a resume makes the epoch and its other files again.
   if (improved || !options_.validate) save_weights(folder_ / "weights" / "best.safetensors");
   if (options_.save_period > 0 && (row.epoch - 1) % options_.save_period == 0) {
     save_weights(folder_ / "weights" / fmt::format("epoch{}.safetensors", row.epoch - 1));
   }
+  save_last();
 }
 
 bool Trainer::save_is_due() const {
@@ -507,12 +524,18 @@ bool Trainer::save_is_due() const {
          seconds_since(saved_) > options_.save_minutes * 60;
 }
 
-bool Trainer::should_stop() const {
-  if (options_.hours > 0 && at_.seconds > options_.hours * 3600) return true;
+bool Trainer::out_of_time() const { return options_.hours > 0 && at_.seconds > options_.hours * 3600; }
+bool Trainer::out_of_patience() const {
   return options_.validate && options_.patience > 0 && at_.best_epoch >= 0 && at_.epoch - (at_.best_epoch + 1) >= options_.patience;
 }
 
 TrainSummary Trainer::fit() {
+  const TrainSummary summary = run();
+  lock_.reset();
+  return summary;
+}
+
+TrainSummary Trainer::run() {
   TrainSummary summary;
   summary.run_folder = folder_;
   summary.last = folder_ / "weights" / "last.safetensors";
@@ -524,6 +547,8 @@ TrainSummary Trainer::fit() {
     if (options_.save && ranks_.leader()) save_last();
     summary.interrupted = true;
   };
+  // A resumed run may have its last epoch behind it.
+  summary.stopped_early = at_.epoch > 0 && at_.batch == 0 && (out_of_time() || out_of_patience());
   while (at_.epoch < options_.epochs && !summary.interrupted && !summary.stopped_early) {
     if (!train_epoch()) {
       interrupted();
@@ -543,7 +568,7 @@ TrainSummary Trainer::fit() {
     } else {
       finish_epoch(nullptr);
     }
-    summary.stopped_early = should_stop();
+    summary.stopped_early = out_of_time() || out_of_patience();
     ranks_.broadcast(summary.stopped_early, 0, "the decision to go on");  // the clocks differ
   }
   if (profile_ && profile_->started()) write_profile();  // a run shorter than what was asked for
@@ -556,8 +581,16 @@ TrainSummary Trainer::fit() {
   ranks_.broadcast(kept, 0, "whether there are best weights");
   if (kept) {
     // The figures that are reported belong to the file that is kept.
-    summary.validation = evaluate(*best_model(), options_.plots);
+    try {
+      summary.validation = evaluate(*best_model(), options_.plots);
+    } catch (const Error& e) {
+      if (e.code() != ErrorCode::kInterrupted) throw;
+      throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},
+                  "train_seg --resume " + folder_.string());
+    }
     summary.best_epoch = at_.best_epoch + 1;
+  } else if (summary.validation.images == 0) {
+    summary.validation = validate();
   }
   return summary;
 }
@@ -641,8 +674,13 @@ void Trainer::restore(const Checkpoint& c) {
     copy(fmt::format("values.{}", g), arena_->values(ParamGroup(g)));
     if (g < kTrainedGroups) copy(fmt::format("grads.{}", g), arena_->grads(ParamGroup(g)));
   }
-  optimizer_->restore(c.section("optimizer", file));
-  ema_->restore(c.section("ema", file));
+  try {
+    optimizer_->restore(c.section("optimizer", file));
+    ema_->restore(c.section("ema", file));
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kData) throw;
+    throw Error(ErrorCode::kData, e.message(), {file}, "the file is damaged; start a new run");
+  }
   const auto update = c.sections.find("update");
   update_->restore(update == c.sections.end() ? StateDict{} : update->second);  // older runs had none
   at_.epoch = c.meta.epoch + 1;
@@ -659,10 +697,15 @@ void Trainer::restore(const Checkpoint& c) {
   at_.seconds = number("progress.seconds");
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left
   at_.running = {number("progress.box"), number("progress.seg"), number("progress.cls"), number("progress.dfl")};
-  if (at_.epoch >= options_.epochs) {
-    throw Error(ErrorCode::kUsage, fmt::format("the run is complete: {} of {} epochs", at_.epoch, options_.epochs), {},
-                "give a larger --epochs to go on");
-  }
+  const bool stopped = at_.batch == 0 && (out_of_time() || out_of_patience());
+  if (at_.epoch < options_.epochs && !stopped) return;
+  if (at_.batch == 0 && reported_epochs(folder_) != at_.epoch) return;  // ended before its final figures: those are made now
+  const bool all = at_.epoch >= options_.epochs;
+  const std::string name = all ? "epochs" : out_of_time() ? "time" : "patience";
+  throw Error(ErrorCode::kUsage,
+              all ? fmt::format("the run is complete: {} of {} epochs", at_.epoch, options_.epochs)
+                  : fmt::format("the run is complete: --{} {} ended it after epoch {}", name, config_.text(name), at_.epoch),
+              {}, fmt::format("give a larger --{} to go on", name));
 }
 
 }  // namespace tessera

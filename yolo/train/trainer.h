@@ -24,11 +24,13 @@
 #include "tensor/base/interrupt.h"
 #include "tensor/comm.h"
 #include "yolo/config.h"
+#include "yolo/io/weights.h"
 #include "yolo/model.h"
 #include "yolo/report/progress.h"
 #include "yolo/train/loss.h"
 #include "yolo/train/memory_plan.h"
 #include "yolo/train/results_csv.h"
+#include "yolo/train/run_folder.h"
 #include "yolo/train/step_profile.h"
 #include "yolo/train/train_log.h"
 #include "yolo/train/train_options.h"
@@ -87,7 +89,9 @@ class Trainer {
   LossItems step(const Batch& batch);
 
  private:
-  void choose_batch();  // --batch -1
+  TrainSummary run();  // fit(), with the folder locked
+  LoadedModel start_model(int64_t classes) const;  // of --model, --pretrained or both
+  void choose_batch();                             // --batch -1
   void open_data();
   void build_model(const std::optional<Checkpoint>& resume);
   void build_optimizer();
@@ -113,7 +117,8 @@ class Trainer {
   std::unique_ptr<YoloSeg> best_model() const;  // of the run folder, on this device
   void finish_epoch(const ValidationResult* result);
   void record_epoch(const EpochRow& row, const ValidationResult* result, bool improved);  // in log, csv and checkpoints
-  bool should_stop() const;
+  bool out_of_time() const;
+  bool out_of_patience() const;
 
   Checkpoint checkpoint() const;
   StateDict averaged_weights() const;  // a copy, in file layout
@@ -127,6 +132,7 @@ class Trainer {
   Communicator& ranks_;
   Device device_;
   std::filesystem::path folder_;
+  std::optional<RunFolderLock> lock_;
   std::optional<Checkpoint> resume_;
 
   std::unique_ptr<SegDataset> train_set_, val_set_;

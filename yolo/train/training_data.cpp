@@ -1,6 +1,5 @@
 #include "yolo/train/training_data.h"
 
-#include <charconv>
 #include <filesystem>
 
 #include "data/dataset_yaml.h"
@@ -29,22 +28,6 @@ std::string data_source(const Config& config) {
   if (config.is_set("data_root")) root = config.text("data_root");
   ShapesOptions options;
   return make_shapes(root / "shapes", options).string();
-}
-
-std::vector<int32_t> class_list(const std::string& text) {
-  std::vector<int32_t> out;
-  const char* p = text.data();
-  const char* end = p + text.size();
-  while (p < end) {
-    int32_t id = 0;
-    const auto [next, failed] = std::from_chars(p, end, id);
-    if (failed != std::errc() || (next < end && *next != ',' && *next != ' ')) {
-      throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", text), {}, "for example --classes 0,2,5");
-    }
-    out.push_back(id);
-    p = next < end ? next + 1 : end;
-  }
-  return out;
 }
 
 void report(const LabelScan& scan, const std::string& split, LogStyle log) {
@@ -100,7 +83,7 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
   if (validating) {
     d.policy = c.flag("strict") ? LabelPolicy::kStrict : LabelPolicy::kLenient;
     d.single_cls = c.flag("single_cls");
-    d.classes = class_list(c.text("classes"));
+    d.classes = classes_of(c);
     d.overlap_mask = c.flag("overlap_mask");
     d.mask_ratio = int(c.integer("mask_ratio"));
   }
