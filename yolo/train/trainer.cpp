@@ -520,13 +520,13 @@ TrainSummary Trainer::fit() {
   summary.train_images = train_set_->size();
   summary.planned_peak_bytes = planned_peak_bytes_;
   saved_ = Clock::now();
-  const auto interrupted = [&] {
+  const auto save_and_leave = [&] {
     if (options_.save && ranks_.leader()) save_last();
     summary.interrupted = true;
   };
   while (at_.epoch < options_.epochs && !summary.interrupted && !summary.stopped_early) {
     if (!train_epoch()) {
-      interrupted();
+      save_and_leave();
       break;
     }
     if (options_.validate || at_.epoch + 1 == options_.epochs) {
@@ -536,7 +536,7 @@ TrainSummary Trainer::fit() {
         at_.seconds += seconds_since(start);
       } catch (const Error& e) {
         if (e.code() != ErrorCode::kInterrupted) throw;
-        interrupted();  // the epoch's training is in the checkpoint; a resume validates first
+        save_and_leave();  // the epoch's training is in the checkpoint; a resume validates first
         break;
       }
       finish_epoch(&summary.validation);
