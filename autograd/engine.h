@@ -13,7 +13,7 @@ namespace tessera {
 
 class Engine {
  public:
-  void run(const Variable& root, const Tensor& seed);
+  void run(const Variable& root, const Tensor& seed);  // gradients of sum(root * seed) into the leaves; frees the graph
 
   // Called with the gradient of a leaf each time an operation that reads the leaf has run backwards: after the last of them it is
   // final.

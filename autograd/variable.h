@@ -42,7 +42,7 @@ class Variable {
 
   // Computes the gradient of this one-element variable with respect to every leaf that requires it. Frees the graph as it goes.
   void backward() const;
-  void backward(const Tensor& seed) const;
+  void backward(const Tensor& seed) const;  // that of sum(this * seed), of any shape
   Variable detach() const { return Variable(data()); }
 
  private:

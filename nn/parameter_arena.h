@@ -18,8 +18,8 @@ inline constexpr int kAllGroups = 4;
 
 class ParameterArena {
  public:
-  // On the device of the module. Re-seats every float parameter that requires a gradient, and every float buffer, of the module into the arena. Parameters that
-  // require none stay where they are. The module must outlive the arena or not be trained afterwards.
+  // On the device of the module. Moves every float parameter that requires a gradient, and every float buffer, into the arena;
+  // parameters that require none stay where they are. The module must outlive the arena or not be trained afterwards.
   explicit ParameterArena(Module& module);
 
   struct Entry {

@@ -25,7 +25,7 @@ class Tensor {
  public:
   Tensor() = default;  // undefined; defined() is false
 
-  static Tensor empty(const Shape& shape, DType type = DType::kF32, Device device = {});
+  static Tensor empty(const Shape& shape, DType type = DType::kF32, Device device = {});  // holds what was there
   static Tensor zeros(const Shape& shape, DType type = DType::kF32, Device device = {});
   static Tensor full(const Shape& shape, double value, DType type = DType::kF32, Device device = {});
   static Tensor scalar(double value, DType type = DType::kF32);
@@ -53,10 +53,10 @@ class Tensor {
   template <class T>
   std::vector<T> to_vector() const;  // row-major copy; checks the type
 
-  // Views: share memory, never copy.
+  // Views: share memory, never copy. An axis below 0 counts from the end.
   Tensor narrow(int axis, int64_t start, int64_t length) const;
   Tensor select(int axis, int64_t index) const;      // narrow to one and drop the axis
-  Tensor view(const Shape& shape) const;             // one size may be -1; needs memory that allows it
+  Tensor view(const Shape& shape) const;             // one size may be -1; an error where it would take a copy
   Tensor permute(std::initializer_list<int> order) const;
   Tensor expand(const Shape& shape) const;           // broadcast by stride 0
   // The tensor that covers `left` and then `right` along the last axis, when they lie so in memory (two channel slices of one

@@ -23,6 +23,7 @@ class BatchNormNode final : public Node {
         recomputable_(recomputable) {}
   std::string_view name() const override { return act_ == Activation::kSilu ? "batch_norm_silu" : "batch_norm"; }
   void backward(Grad dy, Engine& engine) override {
+    // One process adds into the leaves' gradients themselves; of several ranks, dx wants the sums of this batch by themselves.
     const Tensor* gamma_target = engine.grad_target(inputs[1]);
     const Tensor* beta_target = engine.grad_target(inputs[2]);
     const bool in_place = gamma_target != nullptr && beta_target != nullptr && ranks_ == nullptr;
@@ -36,7 +37,7 @@ class BatchNormNode final : public Node {
       engine.send(inputs[1], {dgamma, true});
       engine.send(inputs[2], {dbeta, true});
     }
-    x_.release();
+    x_.release();  // before what the gradients' receivers allocate
     engine.send(inputs[3], std::move(dy));
     engine.send(inputs[0], {dx, true});
   }

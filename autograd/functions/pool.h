@@ -1,4 +1,4 @@
-// Differentiable max pooling and nearest-neighbour upsampling, channels last.
+// Differentiable max pooling and nearest-neighbour upsampling, channels last; formulas in tensor/ops/pool.h.
 #pragma once
 
 #include "autograd/variable.h"

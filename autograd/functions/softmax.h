@@ -1,4 +1,4 @@
-// Differentiable softmax and log-softmax over the last axis.
+// Differentiable softmax and log-softmax over the last axis; formulas in tensor/ops/softmax.h.
 #pragma once
 
 #include "autograd/variable.h"

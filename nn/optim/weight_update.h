@@ -1,7 +1,7 @@
 // One update of a training in one call: gradient norm, clip, finite check, step of the optimizer, moving average, zeroed gradients,
-// and the scale of the loss (tensor/ops/optim.h has the formulas). A device does all of it by itself: what changes from step to
-// step lies there as numbers, an update whose gradients are not finite is left out there, and the host may read afterwards what
-// happened.
+// and the scale of the loss (formulas: tensor/ops/update.h, the steps' in optim.h). A device does all of it by itself: what changes
+// from step to step lies there as numbers, an update whose gradients are not finite is left out there, and the host may read
+// afterwards what happened.
 #pragma once
 
 #include <array>

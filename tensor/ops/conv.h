@@ -42,7 +42,7 @@ class ConvOps {
   // x Pitched (N,H,W,I), w dense (O,kH,kW,I), y Pitched (N,OH,OW,O). y never overlaps x. Without a residual y may be f32 beside 16-bit
   // x and w where the backend says so.
   virtual void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue) = 0;
-  virtual bool conv2d_writes_wide() const { return false; }
+  virtual bool conv2d_writes_wide() const { return false; }  // whether that y may be f32
   // A filter in this backend's own order for p, which conv2d takes besides w.p: made once for many inputs. Elements of the type of w; 0:
   // there is no such order.
   virtual int64_t packed_filter_size(FilterView /*w*/, const ConvParams& /*p*/) { return 0; }

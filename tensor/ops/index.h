@@ -1,5 +1,5 @@
 // Gather and scatter of rows of several tables of as many columns. index (tables, n) says for each table the row that belongs to row
-// i of the result, or -1; of all tables at most one has a row for i.
+// i of the result, or -1; of all tables at most one has a row for i. Entry points refuse other indices on the host only.
 #pragma once
 
 #include <span>

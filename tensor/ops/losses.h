@@ -1,6 +1,6 @@
 // Loss kernels worth fusing: binary cross-entropy, CIoU, distribution focal loss, cropped mask cross-entropy (spec 7). Each has a
-// forward that leaves a scalar, the sum over all rows, and a backward that gives `scale` times the gradient of that sum. Both numbers lie where
-// the rows do and have their type, so that a device hands the one to the other without the host.
+// forward that leaves a scalar, the sum over all rows, and a backward that gives `scale` times the gradient of that sum. Both
+// numbers lie where the rows do and have their type, so that a device hands the one to the other without the host.
 #pragma once
 
 #include <span>
@@ -25,9 +25,9 @@ inline constexpr size_t kMostMaps = 4;
 class LossOps {
  public:
   virtual ~LossOps() = default;
-  // sum over all elements of max(x,0) - x*t + log(1 + exp(-|x|)).
+  // sum over all elements of max(x,0) - x*t + log(1 + exp(-|x|)), whose gradient is sigmoid(x) - t.
   virtual void bce_with_logits(RowsView x, RowsView target, void* sum) = 0;
-  virtual void bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) = 0;  // (sigmoid(x) - t) * scale
+  virtual void bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) = 0;
 
   // The same over the rows of a few maps (at most kMostMaps), one map after the other, whose targets are score[r] in column label[r] of
   // row r and 0 elsewhere; label -1: 0 everywhere. label and score have a place for each row of all maps. dx is written.

@@ -21,7 +21,7 @@ class OptimOps {
   virtual ~OptimOps() = default;
   // g' = g*grad_scale + wd*p; v = momentum*v + g' (v = g' at the first step); p -= lr * (nesterov ? g' + momentum*v : v).
   virtual void sgd(RowsView p, RowsView g, RowsView v, double grad_scale, const SgdParams& s) = 0;
-  // m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr/(1-b1^t) * m / (sqrt(v)/sqrt(1-b2^t) + eps); decoupled: p *= 1 - lr*wd first.
+  // m = b1 m + (1-b1) g'; v = b2 v + (1-b2) g'^2; p -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps); decoupled: wd by p *= 1 - lr*wd.
   virtual void adam(RowsView p, RowsView g, RowsView m, RowsView v, double grad_scale, const AdamParams& a) = 0;
   virtual void lerp(RowsView y, RowsView x, double weight) = 0;  // y = (1 - weight) y + weight x (EMA: weight = 1 - decay)
   virtual double sum_of_squares(RowsView x) = 0;                 // in double, fixed order

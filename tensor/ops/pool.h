@@ -1,4 +1,4 @@
-// Max pooling and nearest-neighbour upsampling, channels last.
+// Max pooling and nearest-neighbour upsampling, channels last. Backward: dx (+)= dy of every place that a value was copied to.
 #pragma once
 
 #include <utility>
@@ -8,13 +8,13 @@
 namespace tessera {
 
 struct PoolParams {
-  int64_t kernel = 2, stride = 2, pad = 0;  // padding never wins: it counts as minus infinity
+  int64_t kernel = 2, stride = 2, pad = 0;  // kernel <= 15, pad <= kernel / 2; padding never wins: it counts as minus infinity
 };
 
 class PoolOps {
  public:
   virtual ~PoolOps() = default;
-  // index (u8, dense, shape of y) = ky * kernel + kx of the first maximum in scan order; null p: not wanted (inference). kernel <= 15.
+  // y: (h + 2*pad - kernel) / stride + 1 high. index (u8, dense, like y; null: none): ky * kernel + kx of the first in scan order.
   virtual void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) = 0;
   virtual void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) = 0;
   // y[n, 2i+a, 2j+b, c] = x[n, i, j, c].

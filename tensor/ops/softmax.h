@@ -1,4 +1,4 @@
-// Softmax and log-softmax over the last axis.
+// Softmax over the last axis, y = exp(x) / sum exp(x), and its logarithm; neither overflows.
 #pragma once
 
 #include "tensor/tensor.h"

@@ -42,7 +42,7 @@ enum UpdateSetting : int { kRateBias, kRateWeight, kRateNorm, kMomentum /* SGD *
 // What an update leaves: f64, whole numbers or values of f32 but for the norm.
 enum UpdateSlot : int {
   kUpdates,      // made so far; those left out do not count
-  kScale,        // of the loss, 1 or more or less
+  kScale,        // of the loss; without scaling 1
   kGoodUpdates,  // finite ones in a row, since the scale was last changed
   kGradNorm,     // of this update's gradients, without the scale and before they are clipped; not finite: the update was left out
   kFirstBad,     // place in grads of the first NaN or infinity; -1: there is none

@@ -1,5 +1,5 @@
 // Holds the documents that teach to the code: every op has a page; every path, link, note, switch and test case that docs/ops and
-// docs/tour name exists; the code blocks of the tour are parts of its programs.
+// docs/tour name exists, and so do the paths of the documents to begin with; the code blocks of the tour are parts of its programs.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -224,6 +224,12 @@ TEST_CASE("links of all documents lead somewhere, and the commands that show a c
     const std::string text = read(page);
     check_none(broken_links(text, page), page, "broken link");
     check_none(missing_cases(text), page, "no such test case");
+  }
+}
+
+TEST_CASE("the documents to begin with name what exists") {
+  for (const char* name : {"README.md", "CONTRIBUTING.md", "docs/architecture.md"}) {
+    check_none(missing_paths(read(kRoot / name)), kRoot / name, "no such path");
   }
 }
 

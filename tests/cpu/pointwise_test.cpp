@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "tests/cpu/support.h"
+#include "tests/support/every.h"
 
 using namespace tessera;
 using namespace tessera::testing;
@@ -14,16 +15,12 @@ struct Size {
 };
 const std::vector<Size> kSizes = {{1, 1, 0},  {1, 15, 0}, {3, 17, 0},    {5, 16, 3},
                                   {7, 33, 5}, {40, 3, 1}, {300, 257, 0}, {900, 48, 16}};
-const std::vector<UnaryOp> kUnary = {UnaryOp::kSilu,   UnaryOp::kSigmoid, UnaryOp::kRelu,    UnaryOp::kTanh,
-                                     UnaryOp::kExp,    UnaryOp::kLog,     UnaryOp::kSqrt,    UnaryOp::kSquare,
-                                     UnaryOp::kNegate, UnaryOp::kAbs,     UnaryOp::kSoftplus};
-
 float lowest_argument(UnaryOp op) { return op == UnaryOp::kLog || op == UnaryOp::kSqrt ? 0.01f : -9.0f; }
 
 }  // namespace
 
 TEST_CASE("unary: forward and backward agree with the reference, pitched and dense, whole vectors and tails") {
-  for (UnaryOp op : kUnary) {
+  for (UnaryOp op : every<UnaryOp>()) {
     CAPTURE(std::string(name_of(op)));
     for (const Size& s : kSizes) {
       Rows x = Rows::random(s.rows, s.cols, s.gap, 1, lowest_argument(op), 9);
@@ -50,7 +47,7 @@ TEST_CASE("unary: a few ulp over the whole range, NaN, infinities and numbers th
   std::vector<float> points = {0.0f,   -0.0f, std::numeric_limits<float>::quiet_NaN(), infinity, 1e-38f, 1e-42f, 88.0f, 89.0f,
                                100.0f, 1e30f, std::numeric_limits<float>::max(),       0.625f,   0.1f,   1.0f,   20.0f};
   for (int i = -4000; i <= 4000; ++i) points.push_back(float(i) * 0.0225f);
-  for (UnaryOp op : kUnary) {
+  for (UnaryOp op : every<UnaryOp>()) {
     CAPTURE(std::string(name_of(op)));
     std::vector<float> values;
     for (float p : points) {

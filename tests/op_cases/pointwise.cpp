@@ -1,5 +1,6 @@
 // Fill, copy, cast and the elementwise ops.
 #include "tests/op_cases/op_cases.h"
+#include "tests/support/every.h"
 
 namespace tessera::testing {
 namespace {
@@ -17,8 +18,7 @@ std::pair<double, double> range_of(UnaryOp op) {
 std::vector<OpCase> pointwise_cases() {
   std::vector<OpCase> list;
   for (const Shape& shape : {Shape{0, 7}, Shape{3, 5, 19}, Shape{2, 33, 257}}) {
-    for (int i = 0; i <= int(UnaryOp::kSoftplus); ++i) {
-      const UnaryOp op = UnaryOp(i);
+    for (UnaryOp op : every<UnaryOp>()) {
       if (shape[0] == 2 && op != UnaryOp::kSilu) continue;  // one op is enough for the size
       const auto [low, high] = range_of(op);
       const std::string detail = std::string(name_of(op)) + " " + to_string(shape);
@@ -68,8 +68,7 @@ std::vector<OpCase> pointwise_cases() {
   for (const Pair& s :
        {Pair{{4, 3, 37}, {4, 3, 37}, {4, 3, 37}}, Pair{{4, 3, 37}, {37}, {4, 3, 37}}, Pair{{4, 3, 5}, {3, 1}, {4, 3, 5}},
         Pair{{1, 1}, {2, 6, 7, 33}, {2, 6, 7, 33}}, Pair{{6, 1}, {1, 9}, {6, 9}}}) {
-    for (int i = 0; i <= int(BinaryOp::kMinimum); ++i) {
-      const BinaryOp op = BinaryOp(i);
+    for (BinaryOp op : every<BinaryOp>()) {
       const bool divides = op == BinaryOp::kDivide;
       list.push_back({.method = "binary",
                       .detail = fmt::format("{} {} {}", name_of(op), to_string(s.a), to_string(s.b)),

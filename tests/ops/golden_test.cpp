@@ -16,6 +16,7 @@
 #include "tensor/ops/pool.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/softmax.h"
+#include "tests/support/every.h"
 #include "tests/support/formula.h"
 
 namespace tessera::testing {
@@ -137,21 +138,21 @@ void check_loss(const Golden& g) {
 // Forward only where the gradient is the autograd layer's (sums over broadcast axes and the like).
 bool check_simple(const Golden& g) {
   const std::string op = g.op();
-  for (int i = 0; i <= int(UnaryOp::kSoftplus); ++i) {
-    if (op != name_of(UnaryOp(i))) continue;
-    g.expect("y", ops::unary(UnaryOp(i), g["x"]));
-    g.expect("dx", ops::unary_backward(UnaryOp(i), g["x"], g["dy"]));
+  for (UnaryOp unary : every<UnaryOp>()) {
+    if (op != name_of(unary)) continue;
+    g.expect("y", ops::unary(unary, g["x"]));
+    g.expect("dx", ops::unary_backward(unary, g["x"], g["dy"]));
     return true;
   }
-  for (int i = 0; i <= int(BinaryOp::kMinimum); ++i) {
-    if (op != name_of(BinaryOp(i))) continue;
-    g.expect("y", ops::binary(BinaryOp(i), g["a"], g["b"]));
+  for (BinaryOp binary : every<BinaryOp>()) {
+    if (op != name_of(binary)) continue;
+    g.expect("y", ops::binary(binary, g["a"], g["b"]));
     return true;
   }
-  for (int i = 0; i <= int(ReduceOp::kMax); ++i) {
-    if (op != name_of(ReduceOp(i))) continue;
+  for (ReduceOp reduce : every<ReduceOp>()) {
+    if (op != name_of(reduce)) continue;
     const bool all = g.info()["axis"].is_string();
-    g.expect("y", ops::reduce(ReduceOp(i), g["x"], all ? std::vector<int>{} : std::vector<int>{g.info()["axis"].get<int>()}));
+    g.expect("y", ops::reduce(reduce, g["x"], all ? std::vector<int>{} : std::vector<int>{g.info()["axis"].get<int>()}));
     return true;
   }
   return false;

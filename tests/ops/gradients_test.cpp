@@ -14,6 +14,7 @@
 #include "tensor/ops/pool.h"
 #include "tensor/ops/random.h"
 #include "tensor/ops/softmax.h"
+#include "tests/support/every.h"
 
 namespace tessera::testing {
 namespace {
@@ -62,8 +63,7 @@ void check_gradients(const std::string& name, const Inputs& inputs, const std::f
 }
 
 TEST_CASE("gradients of pointwise ops") {
-  for (int i = 0; i <= int(UnaryOp::kSoftplus); ++i) {
-    const UnaryOp op = UnaryOp(i);
+  for (UnaryOp op : every<UnaryOp>()) {
     const bool kinked = op == UnaryOp::kRelu || op == UnaryOp::kAbs;  // stay clear of the kink
     const bool positive = op == UnaryOp::kLog || op == UnaryOp::kSqrt || kinked;
     for (double sign : {1.0, kinked ? -1.0 : 1.0}) {

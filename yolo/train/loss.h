@@ -61,7 +61,7 @@ class SegmentationLoss {
   // Outputs f32, recorded or not, on the device of the targets. Neither this nor the backward pass waits for the device or hands it
   // anything: shapes depend on those of outputs and targets alone. The host, which need not wait, works on the positives only.
   LossResult operator()(const RawOutputs& outputs, const LossTargets& targets) const;
-  LossResult operator()(const RawOutputs& outputs, const Batch& batch) const;  // both of these
+  LossResult operator()(const RawOutputs& outputs, const Batch& batch) const;  // place(), then the one above
 
  private:
   struct Constants {

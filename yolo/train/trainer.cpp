@@ -543,7 +543,7 @@ TrainSummary Trainer::run() {
   summary.train_images = train_set_->size();
   summary.planned_peak_bytes = planned_peak_bytes_;
   saved_ = Clock::now();
-  const auto interrupted = [&] {
+  const auto save_and_leave = [&] {
     if (options_.save && ranks_.leader()) save_last();
     summary.interrupted = true;
   };
@@ -551,7 +551,7 @@ TrainSummary Trainer::run() {
   summary.stopped_early = at_.epoch > 0 && at_.batch == 0 && (out_of_time() || out_of_patience());
   while (at_.epoch < options_.epochs && !summary.interrupted && !summary.stopped_early) {
     if (!train_epoch()) {
-      interrupted();
+      save_and_leave();
       break;
     }
     if (options_.validate || at_.epoch + 1 == options_.epochs) {
@@ -561,7 +561,7 @@ TrainSummary Trainer::run() {
         at_.seconds += seconds_since(start);
       } catch (const Error& e) {
         if (e.code() != ErrorCode::kInterrupted) throw;
-        interrupted();  // the epoch's training is in the checkpoint; a resume validates first
+        save_and_leave();  // the epoch's training is in the checkpoint; a resume validates first
         break;
       }
       finish_epoch(&summary.validation);

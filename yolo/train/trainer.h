@@ -160,7 +160,7 @@ class Trainer {
   std::unique_ptr<TrainLog> run_log_;
   std::vector<double> epoch_rates_;
   int64_t planned_peak_bytes_ = 0;
-  std::chrono::steady_clock::time_point saved_;  // when last.safetensors was; before: when fit() began
+  std::chrono::steady_clock::time_point saved_;  // when last.safetensors was written; before the first time: when fit() began
   std::unique_ptr<StepProfile> profile_;  // null: not asked for, or written
 };
 
