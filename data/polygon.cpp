@@ -15,12 +15,21 @@ namespace tessera {
 BoxXyxy bounding_box(std::span<const Point> polygon) {
   if (polygon.empty()) return {};
   BoxXyxy box{polygon[0].x, polygon[0].y, polygon[0].x, polygon[0].y};
-  for (const Point& p : polygon) {
-    box.x1 = std::min(box.x1, p.x);
-    box.y1 = std::min(box.y1, p.y);
-    box.x2 = std::max(box.x2, p.x);
-    box.y2 = std::max(box.y2, p.y);
-  }
+  const auto include = [&](const BoxXyxy& b) {
+    box = {std::min(box.x1, b.x1), std::min(box.y1, b.y1), std::max(box.x2, b.x2), std::max(box.y2, b.y2)};
+  };
+  // Four boxes in turns: each vertex would wait for the one before.
+  constexpr size_t kTurns = 4;
+  std::array<BoxXyxy, kTurns> boxes;
+  boxes.fill(box);
+  size_t i = 0;
+  for (; i + kTurns <= polygon.size(); i += kTurns)
+    for (size_t k = 0; k < kTurns; ++k) {
+      const Point p = polygon[i + k];
+      boxes[k] = {std::min(boxes[k].x1, p.x), std::min(boxes[k].y1, p.y), std::max(boxes[k].x2, p.x), std::max(boxes[k].y2, p.y)};
+    }
+  for (const BoxXyxy& b : boxes) include(b);
+  for (; i < polygon.size(); ++i) include({polygon[i].x, polygon[i].y, polygon[i].x, polygon[i].y});
   return box;
 }
 
