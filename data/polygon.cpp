@@ -53,28 +53,31 @@ Polygon resample(std::span<const Point> polygon, int64_t count) {
   const int64_t k = int64_t(polygon.size());
   TESSERA_CHECK(k > 0 && count > 1, "resample: {} vertices to {}", k, count);
   if (k == count) return Polygon(polygon.begin(), polygon.end());
-  const auto at = [&](double t) {
-    const int64_t i = std::min(int64_t(t), k - 1);
-    const Point a = polygon[size_t(i)], b = polygon[size_t(i + 1 < k ? i + 1 : 0)];
-    const double f = t - double(i);
-    return Point{float(a.x + f * (double(b.x) - a.x)), float(a.y + f * (double(b.y) - a.y))};
-  };
   Polygon out(static_cast<size_t>(count));
   Point* next = out.data();
   const bool keep_vertices = k + 1 < count;
   const int64_t spaced = keep_vertices ? count - (k + 1) : count;  // parameters over [0, k], both ends included
   const double step = spaced > 1 ? double(k) / double(spaced - 1) : 0.0;
-  int64_t vertex = 0;
-  const auto put_vertex = [&] {
-    *next++ = polygon[size_t(vertex < k ? vertex : 0)];
-    ++vertex;
-  };
-  for (int64_t i = 0; i < spaced; ++i) {
-    const double t = i == spaced - 1 && spaced > 1 ? double(k) : double(i) * step;
-    while (keep_vertices && vertex <= k && double(vertex) <= t) put_vertex();
-    *next++ = at(t);
+  const int64_t before_end = spaced > 1 ? spaced - 1 : spaced;  // all but the last, which is k itself
+  int64_t i = 0;
+  for (int64_t vertex = 0; vertex < k; ++vertex) {
+    const Point a = polygon[size_t(vertex)], b = polygon[size_t(vertex + 1 < k ? vertex + 1 : 0)];
+    if (keep_vertices) *next++ = a;
+    // Those between this vertex and the next; the quotient is rounded, what it is to find is not.
+    int64_t end = step > 0 ? std::min(int64_t(double(vertex + 1) / step) + 1, before_end) : before_end;
+    while (end > i && double(end - 1) * step >= double(vertex + 1)) --end;
+    while (end < before_end && double(end) * step < double(vertex + 1)) ++end;
+    const double x = a.x, y = a.y, dx = double(b.x) - x, dy = double(b.y) - y, begin = double(vertex);
+    for (; i < end; ++i) {
+      const double f = double(int32_t(i)) * step - begin;
+      *next++ = {float(x + f * dx), float(y + f * dy)};
+    }
   }
-  while (keep_vertices && vertex <= k) put_vertex();
+  if (keep_vertices) *next++ = polygon[0];
+  if (spaced > 1) {
+    const Point a = polygon[size_t(k - 1)], b = polygon[0];
+    *next++ = {float(a.x + (double(b.x) - a.x)), float(a.y + (double(b.y) - a.y))};
+  }
   return out;
 }
 
