@@ -5,7 +5,7 @@
 
 namespace tessera {
 
-Batch collate(std::vector<Sample>&& samples) {
+Batch collate(std::vector<Sample>&& samples, Tensor images) {
   TESSERA_CHECK(!samples.empty(), "collate: no samples");
   const Sample& first = samples[0];
   int64_t targets = 0;
@@ -23,19 +23,17 @@ Batch collate(std::vector<Sample>&& samples) {
     for (Sample& s : samples) plans.push_back(std::move(*s.plan));
     batch.tiles = pack_tiles(plans, first.height, first.width);
   } else {
-    batch.images = Tensor::empty({n, first.height, first.width, 3}, DType::kU8);
+    const Shape shape = {n, first.height, first.width, 3};
+    TESSERA_CHECK(!images.defined() || images.shape() == shape, "collate: images {}, samples {}", to_string(images.shape()), to_string(shape));
+    batch.images = images.defined() ? std::move(images) : Tensor::empty(shape, DType::kU8);
   }
   batch.masks = Tensor::empty({batch.overlap ? n : targets, first.mask_height, first.mask_width}, DType::kI32);
   batch.targets.reserve(size_t(targets));
   batch.target_image.reserve(size_t(targets));
-  auto* pixels = first.plan ? nullptr : batch.images.data<uint8_t>();
   auto* masks = batch.masks.data<int32_t>();
   for (int64_t i = 0; i < n; ++i) {
     Sample& s = samples[size_t(i)];
-    if (pixels != nullptr) {
-      std::memcpy(pixels, s.pixels.data(), s.pixels.size());
-      pixels += s.pixels.size();
-    }
+    if (!s.pixels.empty()) std::memcpy(batch.images.data<uint8_t>() + size_t(i) * s.pixels.size(), s.pixels.data(), s.pixels.size());
     masks = std::copy(s.masks.begin(), s.masks.end(), masks);
     batch.targets.insert(batch.targets.end(), s.targets.begin(), s.targets.end());
     batch.target_image.insert(batch.target_image.end(), s.targets.size(), int32_t(i));

@@ -24,6 +24,13 @@ std::vector<int64_t> Dataset::order(int) const {
   return order;
 }
 
+Sample Dataset::get_into(int64_t index, int epoch, uint8_t* pixels) const {
+  Sample sample = get(index, epoch);
+  std::copy(sample.pixels.begin(), sample.pixels.end(), pixels);
+  sample.pixels = {};
+  return sample;
+}
+
 // ---- timing ----------------------------------------------------------------------------------------------------------
 
 struct SegDataset::AtomicTiming {
@@ -401,7 +408,7 @@ void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, bool dr
   clock.mark(timing_->labels);
 }
 
-Sample SegDataset::get_train(int64_t index, int epoch) const {
+Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   thread_local Scene scene, other;  // their memory is used again for every item of this thread
   Clock clock;
   Rng rng(config_.seed, RngPurpose::kAugment, uint64_t(epoch) << 40 | uint64_t(index));
@@ -427,12 +434,13 @@ Sample SegDataset::get_train(int64_t index, int epoch) const {
   const bool elsewhere = config_.plan_pixels && !mixed;
   if (elsewhere) {
     scene.describe(colors, copy, sample.plan.emplace());
-  } else {
+  } else if (pixels == nullptr) {
     sample.pixels.resize(size_t(sample.height) * size_t(sample.width) * 3);
+    pixels = sample.pixels.data();
   }
   sample.geometry.original_height = images_[size_t(index)].height;
   sample.geometry.original_width = images_[size_t(index)].width;
-  ColoredRows rows(colors, copy, sample.height, sample.width, sample.pixels.data());
+  ColoredRows rows(colors, copy, sample.height, sample.width, pixels);
   if (mixed) {
     LabeledImage a{Image(sample.height, sample.width), std::move(scene.instances)};
     LabeledImage b{Image(sample.height, sample.width), std::move(other.instances)};
@@ -455,7 +463,7 @@ Sample SegDataset::get_train(int64_t index, int epoch) const {
   return sample;
 }
 
-Sample SegDataset::get_plain(int64_t index) const {
+Sample SegDataset::get_plain(int64_t index, uint8_t* pixels) const {
   Clock clock;
   const DecodedPtr decoded_picture = decoded(index);
   clock.mark(timing_->decode);
@@ -463,16 +471,18 @@ Sample SegDataset::get_plain(int64_t index) const {
   LetterboxOptions options;
   options.scaleup = false;
   const LetterboxPlan plan = plan_letterbox({image.height, image.width}, input_size(index), options);
-  Image picture = letterbox(image, plan);
+  Sample sample;
+  sample.index = index;
+  sample.height = plan.height();
+  sample.width = plan.width();
+  if (pixels == nullptr) {
+    sample.pixels.resize(size_t(sample.height) * size_t(sample.width) * 3);
+    pixels = sample.pixels.data();
+  }
+  letterbox(image, plan, pixels);
   clock.mark(timing_->pixels);
   std::vector<Instance> objects = instances(index, image);
   letterbox(objects, plan);
-
-  Sample sample;
-  sample.index = index;
-  sample.height = picture.height;
-  sample.width = picture.width;
-  sample.pixels = std::move(picture.pixels);
   sample.geometry = {decoded_picture->original_height,
                      decoded_picture->original_width,
                      double(image.height) / decoded_picture->original_height,
@@ -504,9 +514,9 @@ void SegDataset::finish(const std::vector<Instance>& instances, Sample& sample, 
   timing_->samples.fetch_add(1, std::memory_order_relaxed);
 }
 
-Sample SegDataset::get(int64_t index, int epoch) const {
+Sample SegDataset::get_into(int64_t index, int epoch, uint8_t* pixels) const {
   TESSERA_CHECK(index >= 0 && index < size() && epoch >= 0, "SegDataset::get: index {} of {}, epoch {}", index, size(), epoch);
-  return config_.train ? get_train(index, epoch) : get_plain(index);
+  return config_.train ? get_train(index, epoch, pixels) : get_plain(index, pixels);
 }
 
 std::unique_ptr<SegDataset> open_dataset(const std::string& data, std::string_view split, const DatasetConfig& config,

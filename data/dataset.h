@@ -30,6 +30,10 @@ class Dataset {
   virtual int64_t size() const = 0;
   // Item `index` as it is in `epoch`. Called from many threads; a function of its arguments alone.
   virtual Sample get(int64_t index, int epoch) const = 0;
+  // The size of an item's pixels, where that is known before it is made; get_into() is then get() with the pixels (height x width x 3) written
+  // to `pixels` instead of the sample's own memory. An empty size: they come with the sample.
+  virtual Size pixel_size(int64_t) const { return {}; }
+  virtual Sample get_into(int64_t index, int epoch, uint8_t* pixels) const;
   // The indices as a shuffled epoch shows them; 0, 1, 2, ... without an order of its own.
   virtual std::vector<int64_t> order(int epoch) const;
 };
@@ -72,7 +76,9 @@ class SegDataset : public Dataset {
   ~SegDataset() override;
 
   int64_t size() const override { return int64_t(images_.size()); }
-  Sample get(int64_t index, int epoch) const override;
+  Sample get(int64_t index, int epoch) const override { return get_into(index, epoch, nullptr); }
+  Size pixel_size(int64_t index) const override { return config_.train && config_.plan_pixels ? Size{} : input_size(index); }
+  Sample get_into(int64_t index, int epoch, uint8_t* pixels) const override;
   std::vector<int64_t> order(int epoch) const override { return epoch_order(epoch)->order; }
 
   const DatasetConfig& config() const { return config_; }
@@ -101,8 +107,8 @@ class SegDataset : public Dataset {
   int64_t partner(int64_t index, int epoch, Rng& rng) const;
   struct Scene;
   void augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
-  Sample get_train(int64_t index, int epoch) const;
-  Sample get_plain(int64_t index) const;
+  Sample get_train(int64_t index, int epoch, uint8_t* pixels) const;
+  Sample get_plain(int64_t index, uint8_t* pixels) const;
   void finish(const std::vector<Instance>& instances, Sample& sample, Clock& clock) const;
 
   struct EpochOrder {

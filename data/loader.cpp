@@ -63,6 +63,8 @@ void Loader::open_slot(int64_t batch) {
   slot = Slot{};
   slot.missing = batch_size(batch);
   slot.samples.resize(size_t(slot.missing));
+  const Size size = dataset_.pixel_size(order_[size_t(batch * options_.batch)]);
+  if (size.height > 0) slot.images = Tensor::empty({slot.missing, size.height, size.width, 3}, DType::kU8);
   opened_ = batch + 1;
 }
 
@@ -73,11 +75,15 @@ void Loader::make_item(std::unique_lock<std::mutex>& lock) {
   const int epoch = epoch_;
   ++active_;
   Slot& slot = slots_[size_t(position / options_.batch) % slots_.size()];
+  const int64_t number = position % options_.batch;  // in the batch
   lock.unlock();
   Sample sample;
   std::exception_ptr error;
   try {
-    sample = dataset_.get(index, epoch);
+    const Size size = dataset_.pixel_size(index);
+    const bool fits = slot.images.defined() && size.height == slot.images.size(1) && size.width == slot.images.size(2);
+    sample = fits ? dataset_.get_into(index, epoch, slot.images.data<uint8_t>() + number * slot.images.numel() / slot.images.size(0))
+                  : dataset_.get(index, epoch);
   } catch (...) {
     error = std::current_exception();
   }
@@ -86,13 +92,13 @@ void Loader::make_item(std::unique_lock<std::mutex>& lock) {
     slot.error = error;
     slot.error_position = position;
   }
-  slot.samples[size_t(position % options_.batch)] = std::move(sample);
+  slot.samples[size_t(number)] = std::move(sample);
   if (--slot.missing == 0) {
     if (!slot.error) {
       lock.unlock();
       Batch batch;
       try {
-        batch = collate(std::move(slot.samples));
+        batch = collate(std::move(slot.samples), std::move(slot.images));
       } catch (...) {
         error = std::current_exception();
       }
@@ -104,7 +110,8 @@ void Loader::make_item(std::unique_lock<std::mutex>& lock) {
     slot.ready = true;
   }
   --active_;
-  done_.notify_all();
+  const bool idle = active_ == 0 && next_item_ >= items_;  // start_epoch may wait for that
+  if (slot.ready || idle) done_.notify_all();
 }
 
 void Loader::work() {

@@ -15,12 +15,21 @@ namespace tessera {
 BoxXyxy bounding_box(std::span<const Point> polygon) {
   if (polygon.empty()) return {};
   BoxXyxy box{polygon[0].x, polygon[0].y, polygon[0].x, polygon[0].y};
-  for (const Point& p : polygon) {
-    box.x1 = std::min(box.x1, p.x);
-    box.y1 = std::min(box.y1, p.y);
-    box.x2 = std::max(box.x2, p.x);
-    box.y2 = std::max(box.y2, p.y);
-  }
+  const auto include = [&](const BoxXyxy& b) {
+    box = {std::min(box.x1, b.x1), std::min(box.y1, b.y1), std::max(box.x2, b.x2), std::max(box.y2, b.y2)};
+  };
+  // Four boxes in turns: each vertex would wait for the one before.
+  constexpr size_t kTurns = 4;
+  std::array<BoxXyxy, kTurns> boxes;
+  boxes.fill(box);
+  size_t i = 0;
+  for (; i + kTurns <= polygon.size(); i += kTurns)
+    for (size_t k = 0; k < kTurns; ++k) {
+      const Point p = polygon[i + k];
+      boxes[k] = {std::min(boxes[k].x1, p.x), std::min(boxes[k].y1, p.y), std::max(boxes[k].x2, p.x), std::max(boxes[k].y2, p.y)};
+    }
+  for (const BoxXyxy& b : boxes) include(b);
+  for (; i < polygon.size(); ++i) include({polygon[i].x, polygon[i].y, polygon[i].x, polygon[i].y});
   return box;
 }
 
@@ -44,28 +53,31 @@ Polygon resample(std::span<const Point> polygon, int64_t count) {
   const int64_t k = int64_t(polygon.size());
   TESSERA_CHECK(k > 0 && count > 1, "resample: {} vertices to {}", k, count);
   if (k == count) return Polygon(polygon.begin(), polygon.end());
-  const auto at = [&](double t) {
-    const int64_t i = std::min(int64_t(t), k - 1);
-    const Point a = polygon[size_t(i)], b = polygon[size_t(i + 1 < k ? i + 1 : 0)];
-    const double f = t - double(i);
-    return Point{float(a.x + f * (double(b.x) - a.x)), float(a.y + f * (double(b.y) - a.y))};
-  };
   Polygon out(static_cast<size_t>(count));
   Point* next = out.data();
   const bool keep_vertices = k + 1 < count;
   const int64_t spaced = keep_vertices ? count - (k + 1) : count;  // parameters over [0, k], both ends included
   const double step = spaced > 1 ? double(k) / double(spaced - 1) : 0.0;
-  int64_t vertex = 0;
-  const auto put_vertex = [&] {
-    *next++ = polygon[size_t(vertex < k ? vertex : 0)];
-    ++vertex;
-  };
-  for (int64_t i = 0; i < spaced; ++i) {
-    const double t = i == spaced - 1 && spaced > 1 ? double(k) : double(i) * step;
-    while (keep_vertices && vertex <= k && double(vertex) <= t) put_vertex();
-    *next++ = at(t);
+  const int64_t before_end = spaced > 1 ? spaced - 1 : spaced;  // all but the last, which is k itself
+  int64_t i = 0;
+  for (int64_t vertex = 0; vertex < k; ++vertex) {
+    const Point a = polygon[size_t(vertex)], b = polygon[size_t(vertex + 1 < k ? vertex + 1 : 0)];
+    if (keep_vertices) *next++ = a;
+    // Those between this vertex and the next; the quotient is rounded, what it is to find is not.
+    int64_t end = step > 0 ? std::min(int64_t(double(vertex + 1) / step) + 1, before_end) : before_end;
+    while (end > i && double(end - 1) * step >= double(vertex + 1)) --end;
+    while (end < before_end && double(end) * step < double(vertex + 1)) ++end;
+    const double x = a.x, y = a.y, dx = double(b.x) - x, dy = double(b.y) - y, begin = double(vertex);
+    for (; i < end; ++i) {
+      const double f = double(int32_t(i)) * step - begin;
+      *next++ = {float(x + f * dx), float(y + f * dy)};
+    }
   }
-  while (keep_vertices && vertex <= k) put_vertex();
+  if (keep_vertices) *next++ = polygon[0];
+  if (spaced > 1) {
+    const Point a = polygon[size_t(k - 1)], b = polygon[0];
+    *next++ = {float(a.x + (double(b.x) - a.x)), float(a.y + (double(b.y) - a.y))};
+  }
   return out;
 }
 
@@ -97,119 +109,146 @@ bool clip_edge(Edge& e, int64_t right, int64_t bottom) {
   return true;
 }
 
-void draw_line(const Edge& e, uint8_t* plane, int width, uint8_t value) {
-  int64_t x = e.x1, y = e.y1, dx = e.x2 - e.x1, dy = e.y2 - e.y1;
-  if (dx < 0) x = e.x2, y = e.y2, dx = -dx, dy = -dy;
-  const int64_t step_x = 1, step_y = dy < 0 ? -int64_t(width) : int64_t(width);
-  dy = std::abs(dy);
-  const bool steep = dy > dx;
-  const int64_t length = steep ? dy : dx, across = steep ? dx : dy;
-  const int64_t long_step = steep ? step_y : step_x, short_step = steep ? step_x : step_y;
-  uint8_t* p = plane + y * width + x;
-  int64_t error = length - 2 * across;
-  for (int64_t i = 0; i <= length; ++i) {
-    *p = value;
-    if (error < 0) error += 2 * length, p += short_step;
-    error -= 2 * across;
-    p += long_step;
-  }
-}
-
-struct Slope {
-  int64_t x, dx;  // 16.16: x at y_top, change for each row
-  int y_top, y_bottom;
-};
-
 constexpr int64_t kOne = int64_t(1) << 16;
 
 }  // namespace
 
-PixelBox fill_polygon(std::span<const PixelPoint> polygon, uint8_t* plane, int height, int width, uint8_t value) {
-  if (polygon.empty() || height <= 0 || width <= 0) return {};
-  const int64_t right = width - 1, bottom = height - 1;
-  thread_local std::vector<Slope> slopes;
-  thread_local std::vector<int> start;  // first crossing of each row in `crossings`
-  thread_local std::vector<int64_t> crossings;
-  slopes.clear();
-
-  PixelBox drawn{width, height, 0, 0};
-  const auto cover = [&](int64_t x0, int64_t y0, int64_t x1, int64_t y1) {
-    drawn.x0 = std::min(drawn.x0, int(std::max<int64_t>(x0, 0)));
-    drawn.y0 = std::min(drawn.y0, int(std::max<int64_t>(y0, 0)));
-    drawn.x1 = std::max(drawn.x1, int(std::min<int64_t>(x1 + 1, width)));
-    drawn.y1 = std::max(drawn.y1, int(std::min<int64_t>(y1 + 1, height)));
-  };
-
-  for (size_t i = 0, j = polygon.size() - 1; i < polygon.size(); j = i++) {
-    const Edge edge{polygon[j].x, polygon[j].y, polygon[i].x, polygon[i].y};
-    const auto outside = [&](int64_t x, int64_t y) { return x < 0 || x > right || y < 0 || y > bottom; };
-    Edge clipped = edge;
-    const bool leaves = outside(edge.x1, edge.y1) || outside(edge.x2, edge.y2);
-    if (!leaves || clip_edge(clipped, right, bottom)) {
-      draw_line(clipped, plane, width, value);
-      cover(std::min(clipped.x1, clipped.x2), std::min(clipped.y1, clipped.y2), std::max(clipped.x1, clipped.x2),
-            std::max(clipped.y1, clipped.y2));
-    }
-    if (edge.y1 == edge.y2) continue;
-    // The clipped ends define the slope and the point it goes through (spec 14.6, step 2).
-    const bool flat = clipped.y1 == clipped.y2;
-    const int64_t ya = leaves && !flat ? clipped.y1 : edge.y1, yb = leaves && !flat ? clipped.y2 : edge.y2;
-    const int64_t xa = clipped.x1 * kOne, xb = clipped.x2 * kOne;
-    Slope s;
-    const int64_t rows = yb - ya;
-    s.dx = rows == 1 ? xb - xa : rows == -1 ? xa - xb : (xb - xa) / rows;  // most edges have one; divisions take their time
-    s.y_top = int(std::min(edge.y1, edge.y2));
-    s.y_bottom = int(std::max(edge.y1, edge.y2));
-    if (s.y_bottom <= 0 || s.y_top > bottom) continue;
-    s.x = edge.y1 < edge.y2 ? xa + (edge.y1 - ya) * s.dx : xb + (edge.y2 - yb) * s.dx;
-    slopes.push_back(s);
-  }
-
-  // Crossings of all rows in one array: count, then place.
-  int top = height, end = 0;
-  for (const Slope& s : slopes) top = std::min(top, std::max(s.y_top, 0)), end = std::max(end, std::min(s.y_bottom, height));
-  if (top < end) {
-    start.assign(size_t(end - top) + 2, 0);
-    for (const Slope& s : slopes) {
-      ++start[size_t(std::max(s.y_top, 0) - top) + 2];
-      if (s.y_bottom < end) --start[size_t(s.y_bottom - top) + 2];
-    }
-    for (size_t pass = 0; pass < 2; ++pass)
-      for (size_t r = 2; r < start.size(); ++r) start[r] += start[r - 1];
-    crossings.resize(size_t(start.back()));
-    for (const Slope& s : slopes) {
-      const int from = std::max(s.y_top, 0), to = std::min(s.y_bottom, height);
-      int64_t x = s.x + int64_t(from - s.y_top) * s.dx;
-      for (int y = from; y < to; ++y, x += s.dx) crossings[size_t(start[size_t(y - top) + 1]++)] = x;
-    }
-    for (int y = top; y < end; ++y) {
-      int64_t* first = crossings.data() + start[size_t(y - top)];
-      int64_t* last = crossings.data() + start[size_t(y - top) + 1];
-      if (last - first == 2) {
-        if (first[0] > first[1]) std::swap(first[0], first[1]);
-      } else {
-        std::sort(first, last);
-      }
-      for (; first + 1 < last; first += 2) {
-        const int64_t x0 = std::max<int64_t>((first[0] + kOne - 1) >> 16, 0), x1 = std::min<int64_t>(first[1] >> 16, right);
-        if (x0 > x1) continue;
-        std::memset(plane + int64_t(y) * width + x0, value, size_t(x1 - x0 + 1));
-        cover(x0, y, x1, y);
-      }
-    }
-  }
-  return drawn.empty() ? PixelBox{} : drawn;
+PixelBox PolygonBits::draw(std::span<const Point> polygon, int height, int width) {
+  pixels_.resize(polygon.size());
+  for (size_t i = 0; i < polygon.size(); ++i) pixels_[i] = {int(polygon[i].x), int(polygon[i].y)};
+  return draw(pixels_, height, width);
 }
 
-PixelBox fill_polygon(std::span<const Point> polygon, uint8_t* plane, int height, int width, uint8_t value) {
-  thread_local std::vector<PixelPoint> pixels;
-  pixels.clear();
-  // Neighbours that fall on one pixel add neither outline nor crossings.
-  for (const Point& p : polygon) {
-    const PixelPoint q{int(p.x), int(p.y)};
-    if (pixels.empty() || q != pixels.back()) pixels.push_back(q);
+PixelBox PolygonBits::draw(std::span<const PixelPoint> polygon, int height, int width) {
+  clear();
+  if (polygon.empty() || height <= 0 || width <= 0) return {};
+  if (height != height_ || width != width_) {
+    height_ = height, width_ = width;
+    pitch_ = (width + kBits - 1) / kBits;
+    words_.assign(size_t(height) * size_t(pitch_), {});
   }
-  return fill_polygon(std::span<const PixelPoint>(pixels), plane, height, width, value);
+  drawn_ = {width, height, 0, 0};
+  const auto inside = [&](PixelPoint p) { return unsigned(p.x) < unsigned(width) && unsigned(p.y) < unsigned(height); };
+  PixelPoint last = polygon.back();
+  bool last_inside = inside(last);
+  if (last_inside) set(last.x, last.y), cover(last.x, last.y);
+  for (const PixelPoint p : polygon) {
+    if (p == last) continue;
+    const bool p_inside = inside(p);
+    if (p_inside && last_inside && std::abs(p.x - last.x) <= 1 && std::abs(p.y - last.y) <= 1) {  // most edges of a resampled outline
+      set(p.x, p.y), cover(p.x, p.y);
+      if (p.y > last.y) word(last.x, last.y).toggles ^= bit(last.x);
+      if (p.y < last.y) word(p.x, p.y).toggles ^= bit(p.x);
+    } else {
+      add_edge(last, p, last_inside && p_inside);
+    }
+    last = p, last_inside = p_inside;
+  }
+  if (drawn_.empty()) drawn_ = {};
+  return drawn_;
+}
+
+void PolygonBits::row(int y, uint64_t* words) const {
+  uint64_t carry = 0;  // all bits set where the word before ended inside
+  for (int w = first_word(); w < end_word(); ++w) {
+    const Word& from = words_[size_t(y) * size_t(pitch_) + size_t(w)];
+    uint64_t inner = from.toggles;  // bit by bit the parity of the toggles up to there
+    for (int shift = 1; shift < kBits; shift *= 2) inner ^= inner << shift;
+    inner ^= carry;
+    carry = uint64_t(int64_t(inner) >> (kBits - 1));
+    *words++ = from.outline | inner;
+  }
+  // A row that goes in and does not come out again is inside up to the side, not up to the end of the word.
+  if (end_word() == pitch_ && width_ % kBits != 0) words[-1] &= bit(width_) - 1;
+}
+
+void PolygonBits::clear() {
+  for (int y = drawn_.y0; y < drawn_.y1; ++y) {
+    Word* const row = words_.data() + size_t(y) * size_t(pitch_);
+    std::fill(row + first_word(), row + end_word(), Word{});
+  }
+  drawn_ = {};
+}
+
+void PolygonBits::cover(int x, int y) {
+  drawn_ = {std::min(drawn_.x0, x), std::min(drawn_.y0, y), std::max(drawn_.x1, x + 1), std::max(drawn_.y1, y + 1)};
+}
+
+void PolygonBits::add_line(int64_t x1, int64_t y1, int64_t x2, int64_t y2) {
+  if (x2 < x1) std::swap(x1, x2), std::swap(y1, y2);
+  const int64_t dx = x2 - x1, dy = std::abs(y2 - y1), down = y2 < y1 ? -1 : 1;
+  const bool steep = dy > dx;
+  const int64_t length = steep ? dy : dx, across = steep ? dx : dy;
+  int64_t x = x1, y = y1, error = length - 2 * across;
+  for (int64_t i = 0; i <= length; ++i) {
+    set(int(x), int(y));
+    const bool both = error < 0;
+    if (both) error += 2 * length;
+    error -= 2 * across;
+    if (!steep || both) ++x;
+    if (steep || both) y += down;
+  }
+}
+
+// The row's inner pixels begin or end at x (16.16). They lie between the first and second crossing, the third and fourth, and so on, both
+// ends included: the first whole column at or behind x changes sides, and one hit exactly belongs to them either way.
+void PolygonBits::cross(int64_t x, int y) {
+  const int64_t column = std::max<int64_t>((x + kOne - 1) >> 16, 0);
+  if (column >= width_) return cover(width_ - 1, y);
+  if (column * kOne == x) set(int(column), y);
+  word(int(column), y).toggles ^= bit(int(column));
+  cover(int(column), y);
+}
+
+void PolygonBits::add_edge(PixelPoint a, PixelPoint b, bool inside) {
+  const int64_t right = width_ - 1, bottom = height_ - 1;
+  const Edge edge{a.x, a.y, b.x, b.y};
+  Edge clipped = edge;
+  if (inside || clip_edge(clipped, right, bottom)) {
+    add_line(clipped.x1, clipped.y1, clipped.x2, clipped.y2);
+    cover(int(clipped.x1), int(clipped.y1)), cover(int(clipped.x2), int(clipped.y2));
+  }
+  if (edge.y1 == edge.y2) return;
+  // The clipped ends define the slope and the point it goes through (spec 14.6, step 2).
+  const bool flat = clipped.y1 == clipped.y2;
+  const int64_t ya = flat ? edge.y1 : clipped.y1, yb = flat ? edge.y2 : clipped.y2;
+  const int64_t xa = clipped.x1 * kOne, xb = clipped.x2 * kOne, slope = (xb - xa) / (yb - ya);
+  const int64_t top = std::min(edge.y1, edge.y2), end = std::min<int64_t>(std::max(edge.y1, edge.y2), height_);
+  int64_t x = edge.y1 < edge.y2 ? xa + (edge.y1 - ya) * slope : xb + (edge.y2 - yb) * slope;  // of the upper end
+  const int64_t from = std::max<int64_t>(top, 0);
+  x += (from - top) * slope;
+  for (int64_t y = from; y < end; ++y, x += slope) cross(x, int(y));
+}
+
+namespace {
+// What fill_polygon does, for vertices of either kind.
+template <class Vertex>
+PixelBox fill(std::span<const Vertex> polygon, uint8_t* plane, int height, int width, uint8_t value) {
+  thread_local PolygonBits bits;
+  thread_local std::vector<uint64_t> words;
+  const PixelBox box = bits.draw(polygon, height, width);
+  words.resize(size_t(bits.end_word() - bits.first_word()));
+  for (int y = box.y0; y < box.y1; ++y) {
+    bits.row(y, words.data());
+    uint8_t* to = plane + int64_t(y) * width + bits.first_word() * PolygonBits::kBits;
+    for (uint64_t left : words) {
+      while (left != 0) {
+        const int begin = std::countr_zero(left), count = std::countr_one(left >> begin);
+        std::memset(to + begin, value, size_t(count));
+        left = count == PolygonBits::kBits ? 0 : left & ~(((uint64_t(1) << count) - 1) << begin);
+      }
+      to += PolygonBits::kBits;
+    }
+  }
+  return box;
+}
+}  // namespace
+
+PixelBox fill_polygon(std::span<const PixelPoint> polygon, uint8_t* plane, int height, int width, uint8_t value) {
+  return fill(polygon, plane, height, width, value);
+}
+PixelBox fill_polygon(std::span<const Point> polygon, uint8_t* plane, int height, int width, uint8_t value) {
+  return fill(polygon, plane, height, width, value);
 }
 
 // ---- contours --------------------------------------------------------------------------------------------------------

@@ -45,11 +45,44 @@ struct PixelBox {
   bool empty() const { return x0 >= x1 || y0 >= y1; }
 };
 
-// Sets `value` in every pixel of the outline and of the even-odd interior: the pixels of OpenCV's fillPoly with 8-connected lines
-// (spec 14.6). Vertices may lie anywhere in +-2^24. `plane` is height x width bytes; pixels outside the polygon keep their value.
-// Returns the rectangle that holds all that was drawn.
+// A filled polygon in rows of bits: the pixels of OpenCV's fillPoly with 8-connected lines (spec 14.6), that is the outline and the even-odd
+// interior. The outline is drawn as it is; of the interior only the columns are noted where a row goes in or out, and their parity up to a
+// column says whether it is inside. Memory for one polygon after the other.
+class PolygonBits {
+ public:
+  static constexpr int kBits = 64;  // column x of a row is bit x % 64 of word x / 64
+
+  // Draws on a plane of height x width, instead of what was there before. Vertices may lie anywhere in +-2^24; fractions are truncated toward
+  // zero, as the labels are drawn (spec 5.6). Returns a rectangle that holds all that was drawn.
+  PixelBox draw(std::span<const PixelPoint> polygon, int height, int width);
+  PixelBox draw(std::span<const Point> polygon, int height, int width);
+
+  // Words [first_word, end_word) of row y of that rectangle, outside of which all are 0.
+  void row(int y, uint64_t* words) const;
+  int first_word() const { return drawn_.x0 / kBits; }
+  int end_word() const { return (drawn_.x1 + kBits - 1) / kBits; }
+
+ private:
+  struct Word {
+    uint64_t outline = 0, toggles = 0;
+  };
+  static uint64_t bit(int x) { return uint64_t(1) << x % kBits; }
+  Word& word(int x, int y) { return words_[size_t(y) * size_t(pitch_) + size_t(x / kBits)]; }
+  void set(int x, int y) { word(x, y).outline |= bit(x); }
+  void cover(int x, int y);
+  void clear();
+  void add_edge(PixelPoint a, PixelPoint b, bool inside);
+  void add_line(int64_t x1, int64_t y1, int64_t x2, int64_t y2);
+  void cross(int64_t x, int y);
+
+  int height_ = 0, width_ = 0, pitch_ = 0;
+  std::vector<Word> words_;  // height x pitch, all 0 outside `drawn_`
+  PixelBox drawn_;
+  std::vector<PixelPoint> pixels_;
+};
+
+// The same pixels set to `value` in a plane of height x width bytes; those outside the polygon keep theirs.
 PixelBox fill_polygon(std::span<const PixelPoint> polygon, uint8_t* plane, int height, int width, uint8_t value = 1);
-// Vertices truncated toward zero first, as the labels are drawn (spec 5.6).
 PixelBox fill_polygon(std::span<const Point> polygon, uint8_t* plane, int height, int width, uint8_t value = 1);
 
 // Outer contours of the 8-connected components of the set pixels of a mask (rows of bits, tensor/bit_rows.h), corner points only,

@@ -1,6 +1,7 @@
 // resize_bilinear(): OpenCV's 8-bit bilinear in its own fixed point. A source row is brought to the target's width once, two such rows are
 // blended for each target row; whole numbers throughout, so every CPU gives the same picture.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -12,25 +13,42 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#ifndef TESSERA_DATA_RESIZE_ONCE
+#define TESSERA_DATA_RESIZE_ONCE
+namespace tessera {
+struct TapWeights {
+  int16_t first, second;  // sum 2048
+};
+}  // namespace tessera
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace tessera {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Pixels [0, count) of a row of three channels, kept shifted as the vertical pass wants them: (p0 w0 + p1 w1) >> 4 < 2^15. first and
-// second are in bytes; four bytes are read at each. Writes one value more.
-void resize_pixels(const uint8_t* row, const int32_t* first, const int32_t* second, const int32_t* w0, const int32_t* w1, int32_t count,
-                   int16_t* out) {
+// Pixels [0, count) of a row of three channels, kept shifted as the vertical pass wants them: (p0 w0 + p1 w1) >> 4 < 2^15. `first` is in bytes;
+// the second tap is the pixel after it. Eight bytes are read at each. Writes one value more.
+void resize_pixels(const uint8_t* row, const int32_t* first, const TapWeights* weights, int32_t count, int16_t* out) {
 #if HWY_TARGET == HWY_SCALAR
   for (int32_t x = 0; x < count; ++x)
-    for (int c = 0; c < 3; ++c) *out++ = int16_t((row[first[x] + c] * w0[x] + row[second[x] + c] * w1[x]) >> 4);
+    for (int c = 0; c < 3; ++c)
+      *out++ = int16_t((row[first[x] + c] * weights[x].first + row[first[x] + c + 3] * weights[x].second) >> 4);
+#elif HWY_ARCH_X86 && HWY_TARGET <= HWY_SSSE3
+  const __m128i pairs = _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);  // of each channel both taps, in 16 bits
+  for (int32_t x = 0; x < count; ++x, out += 3) {
+    const __m128i taps = _mm_shuffle_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + first[x])), pairs);
+    const __m128i sum = _mm_srai_epi32(_mm_madd_epi16(taps, _mm_set1_epi32(std::bit_cast<int32_t>(weights[x]))), 4);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_packs_epi32(sum, sum));
+  }
 #else
   const hn::FixedTag<int32_t, 4> di;
   const hn::FixedTag<int16_t, 4> d16;
   const hn::FixedTag<uint8_t, 4> d8;
   for (int32_t x = 0; x < count; ++x, out += 3) {
-    const auto a = hn::PromoteTo(di, hn::LoadU(d8, row + first[x])), b = hn::PromoteTo(di, hn::LoadU(d8, row + second[x]));
-    const auto sum = hn::Add(hn::Mul(a, hn::Set(di, w0[x])), hn::Mul(b, hn::Set(di, w1[x])));
+    const uint8_t* const p = row + first[x];
+    const auto a = hn::PromoteTo(di, hn::LoadU(d8, p)), b = hn::PromoteTo(di, hn::LoadU(d8, p + 3));
+    const auto sum = hn::Add(hn::Mul(a, hn::Set(di, weights[x].first)), hn::Mul(b, hn::Set(di, weights[x].second)));
     hn::StoreU(hn::DemoteTo(d16, hn::ShiftRight<4>(sum)), d16, out);
   }
 #endif
@@ -65,16 +83,17 @@ HWY_EXPORT(blend_rows);
 
 struct Taps {
   std::vector<int32_t> first, second;  // source positions, times `step`
-  std::vector<int32_t> w0, w1;         // weights, sum 2048
+  std::vector<TapWeights> weights;
 };
 
-int32_t weight(float f) { return int32_t(std::lrint(f * 2048.0f)); }  // half to even, as OpenCV's saturate_cast
+int16_t weight(float f) { return int16_t(std::lrint(f * 2048.0f)); }  // half to even, as OpenCV's saturate_cast
 
 // Columns zero the fraction at the borders, rows clamp the two indices and keep it (spec 14.1).
 Taps make_taps(int source, int target, bool columns, int32_t step) {
   Taps taps;
   taps.first.resize(size_t(target));
-  taps.second = taps.w0 = taps.w1 = taps.first;
+  taps.second.resize(size_t(target));
+  taps.weights.resize(size_t(target));
   const double scale = double(source) / target;
   for (int d = 0; d < target; ++d) {
     float f = float((d + 0.5) * scale - 0.5);
@@ -84,8 +103,7 @@ Taps make_taps(int source, int target, bool columns, int32_t step) {
     if (columns && s >= source - 1) s = source - 1, f = 0;
     taps.first[size_t(d)] = std::clamp(s, 0, source - 1) * step;
     taps.second[size_t(d)] = std::clamp(s + 1, 0, source - 1) * step;
-    taps.w0[size_t(d)] = weight(1.0f - f);
-    taps.w1[size_t(d)] = weight(f);
+    taps.weights[size_t(d)] = {weight(1.0f - f), weight(f)};
   }
   return taps;
 }
@@ -94,17 +112,16 @@ Taps make_taps(int source, int target, bool columns, int32_t step) {
 void resize_row(const uint8_t* row, const Taps& columns, int source_width, int width, int channels, int16_t* out) {
   int done = 0;
   if (channels == 3) {
-    // Up to the first pixel whose four bytes would reach behind the row.
-    const auto& second = columns.second;
-    done = int(std::lower_bound(second.begin(), second.end(), source_width * 3 - 3) - second.begin());
-    HWY_DYNAMIC_DISPATCH(resize_pixels)
-    (row, columns.first.data(), second.data(), columns.w0.data(), columns.w1.data(), done, out);
+    // Up to the first pixel whose eight bytes would reach behind the row, or whose second tap is not the next.
+    const auto& first = columns.first;
+    done = int(std::lower_bound(first.begin(), first.end(), source_width * 3 - 7) - first.begin());
+    HWY_DYNAMIC_DISPATCH(resize_pixels)(row, first.data(), columns.weights.data(), done, out);
   }
   for (int x = done; x < width; ++x) {
     const uint8_t* p = row + columns.first[size_t(x)];
     const uint8_t* q = row + columns.second[size_t(x)];
     for (int c = 0; c < channels; ++c)
-      out[x * channels + c] = int16_t((p[c] * columns.w0[size_t(x)] + q[c] * columns.w1[size_t(x)]) >> 4);
+      out[x * channels + c] = int16_t((p[c] * columns.weights[size_t(x)].first + q[c] * columns.weights[size_t(x)].second) >> 4);
   }
 }
 
@@ -142,7 +159,7 @@ void resize_bilinear(const uint8_t* source, int sh, int sw, uint8_t* target, int
       held[k] = want[k];
     }
     HWY_DYNAMIC_DISPATCH(blend_rows)
-    (buffers[0].data(), buffers[1].data(), int16_t(rows.w0[size_t(y)]), int16_t(rows.w1[size_t(y)]), int64_t(row_values),
+    (buffers[0].data(), buffers[1].data(), rows.weights[size_t(y)].first, rows.weights[size_t(y)].second, int64_t(row_values),
      target + size_t(y) * row_values);
   }
 }

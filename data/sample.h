@@ -31,7 +31,7 @@ struct Sample {
   std::string file;
   ImageGeometry geometry;
   int height = 0, width = 0;      // of the network input
-  PixelBuffer pixels;             // height x width x 3, RGB; empty where there is a plan
+  PixelBuffer pixels;             // height x width x 3, RGB; empty where there is a plan, or where they were written in place
   std::optional<PixelPlan> plan;  // the pixels are to be made on a device
   std::vector<Target> targets;    // in the order of the mask values (spec 5.6)
   int mask_height = 0, mask_width = 0;

@@ -33,6 +33,7 @@ Matrix3 multiply(const Matrix3& a, const Matrix3& b) {
 // Box of the vertices inside the frame (spec 6.2, step 2).
 BoxXyxy inside_box(const Polygon& polygon, float width, float height) {
   const BoxXyxy all = bounding_box(polygon);
+  if (all.x1 >= 0 && all.y1 >= 0 && all.x2 <= width && all.y2 <= height) return all.x2 > 0 ? all : BoxXyxy{};
   const bool clamp = int(all.x1 < 0) + int(all.y1 < 0) + int(all.x2 > width) + int(all.y2 > height) >= 3;
   BoxXyxy box{};
   bool any = false, nonzero = false;

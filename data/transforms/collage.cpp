@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
+#include <vector>
 
 #include "data/transforms/letterbox.h"
 
@@ -27,37 +29,36 @@ Columns Collage::filled(int y) const {
   return all;
 }
 
-void Collage::read(int y, int x0, int x1, uint8_t* out) const {
-  int x = x0;
+int Collage::stretches(int y, int x0, int x1, const uint8_t* border, Stretches& out) const {
+  int n = 0, x = x0;
+  const auto border_up_to = [&](int end) {
+    if (x < end) out[size_t(n++)] = {x, end, border, 0};
+    x = end;
+  };
   for (int k = 0; k < count; ++k) {
     const Part& part = parts[size_t(k)];
     const Columns c = covered(*this, part, y);
     const int from = std::max(c.begin, x), to = std::min(c.end, x1);
     if (c.empty() || from >= to) continue;
-    std::memset(out + size_t(x - x0) * 3, kBorderValue, size_t(from - x) * 3);
-    std::memcpy(out + size_t(from - x0) * 3, part.image->row(y - part.y) + size_t(from - part.x) * 3, size_t(to - from) * 3);
+    border_up_to(from);
+    out[size_t(n++)] = {from, to, part.image->row(y - part.y) + size_t(from - part.x) * 3, int64_t(part.image->width) * 3};
     x = to;
   }
-  if (x < x1) std::memset(out + size_t(x - x0) * 3, kBorderValue, size_t(x1 - x) * 3);
-}
-
-void Collage::prefetch(int y, int x0, int x1) const {
-  constexpr size_t kLine = 64;
-  for (int k = 0; k < count; ++k) {
-    const Part& part = parts[size_t(k)];
-    const Columns c = covered(*this, part, y);
-    const int from = std::max(c.begin, x0), to = std::min(c.end, x1);
-    if (c.empty() || from >= to) continue;
-    const uint8_t* const row = part.image->row(y - part.y);
-    for (size_t at = size_t(from - part.x) * 3; at < size_t(to - part.x) * 3; at += kLine) __builtin_prefetch(row + at);
-  }
+  border_up_to(x1);
+  return n;
 }
 
 void Collage::draw(PixelBox needed, Image& canvas) const {
   canvas.height = height;
   canvas.width = width;
   canvas.pixels.resize(size_t(height) * size_t(width) * 3);
-  for (int y = needed.y0; y < needed.y1; ++y) read(y, needed.x0, needed.x1, canvas.row(y) + size_t(needed.x0) * 3);
+  const std::vector<uint8_t> border(size_t(std::max(needed.x1 - needed.x0, 0)) * 3, kBorderValue);
+  Stretches found;
+  for (int y = needed.y0; y < needed.y1; ++y) {
+    const int n = stretches(y, needed.x0, needed.x1, border.data(), found);
+    for (const Stretch& s : std::span(found).first(size_t(n)))
+      std::memcpy(canvas.row(y) + size_t(s.begin) * 3, s.bytes, size_t(s.end - s.begin) * 3);
+  }
 }
 
 }  // namespace tessera

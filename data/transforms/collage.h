@@ -30,11 +30,17 @@ struct Collage {
   // Where row y has pictures: outside all is border. Rows beyond the canvas have none.
   Columns filled(int y) const;
 
-  // Pixels [x0, x1) of row y; all beyond the canvas is border.
-  void read(int y, int x0, int x1, uint8_t* out) const;
+  // Columns [begin, end) of a row where they lie in memory.
+  struct Stretch {
+    int begin = 0, end = 0;
+    const uint8_t* bytes = nullptr;  // of column `begin`
+    int64_t pitch = 0;               // from there to the row below; 0 for border
+  };
+  using Stretches = std::array<Stretch, 9>;
 
-  // Asks the memory for what read() would look at.
-  void prefetch(int y, int x0, int x1) const;
+  // Pixels [x0, x1) of row y from left to right, without gaps; all beyond the canvas is border, of which `border` holds x1 - x0 pixels.
+  // How many stretches they are.
+  int stretches(int y, int x0, int x1, const uint8_t* border, Stretches& out) const;
 
   // The pixels inside `needed`, on a canvas whose memory is used again; the others are left as they are.
   void draw(PixelBox needed, Image& canvas) const;

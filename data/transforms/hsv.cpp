@@ -73,11 +73,21 @@ namespace hn = hwy::HWY_NAMESPACE;
 using V = __m512i;
 HWY_INLINE V load(const uint8_t* p) { return _mm512_loadu_si512(p); }
 
-// Of 256 bytes those at `index`; `upper` are its lanes of 128 and more.
-HWY_INLINE V look_up(const std::array<uint8_t, 256>& table, V index, __mmask64 upper) {
-  const V low = _mm512_permutex2var_epi8(load(table.data()), index, load(table.data() + 64));
-  const V high = _mm512_permutex2var_epi8(load(table.data() + 128), index, load(table.data() + 192));
-  return _mm512_mask_mov_epi8(low, upper, high);
+// Bytes to look up with, and which lanes of them have bit 6, bit 7 and both: 64 bytes are looked up by one instruction, and those of the next
+// quarter of a table replace the ones that belong there.
+struct Index {
+  V lanes;
+  __mmask64 bit6, bit7, both;
+  HWY_INLINE explicit Index(V v) : lanes(v), bit6(_mm512_test_epi8_mask(v, _mm512_set1_epi8(64))), bit7(_mm512_movepi8_mask(v)), both(bit6 & bit7) {}
+};
+HWY_INLINE V look_up_half(const std::array<uint8_t, 256>& table, const Index& at) {  // below 128
+  return _mm512_mask_permutexvar_epi8(_mm512_permutexvar_epi8(at.lanes, load(table.data())), at.bit6, at.lanes, load(table.data() + 64));
+}
+HWY_INLINE V look_up_192(const std::array<uint8_t, 256>& table, const Index& at) {  // below 192
+  return _mm512_mask_permutexvar_epi8(look_up_half(table, at), at.bit7, at.lanes, load(table.data() + 128));
+}
+HWY_INLINE V look_up(const std::array<uint8_t, 256>& table, const Index& at) {
+  return _mm512_mask_permutexvar_epi8(look_up_192(table, at), at.both, at.lanes, load(table.data() + 192));
 }
 
 // See HsvChange::apply. What one byte decides is looked up; OpenCV's (x ratio + 2048) >> 12 is a whole product and a rounded one of 16 bits;
@@ -115,11 +125,12 @@ void hsv_span(const uint8_t* rgb, int64_t pixels, int32_t, int32_t, int32_t, con
     };
     const V plus = by_highest(g, b, r), minus = by_highest(b, r, g), turns = by_highest(zero, _mm512_set1_epi8(2), _mm512_set1_epi8(4));
 
-    const __mmask64 bright = _mm512_movepi8_mask(value), wide = _mm512_movepi8_mask(spread);
-    const V s_whole = look_up(by_value.whole, value, bright), s_low = look_up(by_value.fraction_low, value, bright),
-            s_high = look_up(by_value.fraction_high, value, bright);
-    const V h_whole = look_up(by_spread.whole, spread, wide), h_low = look_up(by_spread.fraction_low, spread, wide),
-            h_high = look_up(by_spread.fraction_high, spread, wide);
+    const Index by_v(value), by_s(spread);
+    // From 128 on 255 / value is below 2 and 30 / spread below 1.
+    const V s_whole = _mm512_mask_mov_epi8(look_up_half(by_value.whole, by_v), by_v.bit7, _mm512_set1_epi8(1));
+    const V s_low = look_up(by_value.fraction_low, by_v), s_high = look_up(by_value.fraction_high, by_v);
+    const V h_whole = _mm512_mask_mov_epi8(look_up_half(by_spread.whole, by_s), by_s.bit7, zero);
+    const V h_low = look_up(by_spread.fraction_low, by_s), h_high = look_up(by_spread.fraction_high, by_s);
     V saturations[2], hues[2];
     for (int half = 0; half < 2; ++half) {
       const auto pairs = [&](V low, V high) HWY_ATTR { return half == 0 ? _mm512_unpacklo_epi8(low, high) : _mm512_unpackhi_epi8(low, high); };
@@ -132,14 +143,12 @@ void hsv_span(const uint8_t* rgb, int64_t pixels, int32_t, int32_t, int32_t, con
       const V numerator = _mm512_add_epi16(difference, _mm512_mullo_epi16(x, pairs(turns, zero)));
       hues[half] = _mm512_add_epi16(scaled(numerator, pairs(h_whole, zero), pairs(h_low, h_high)), _mm512_set1_epi16(HsvChange::kHueOffset));
     }
-    const V saturation = _mm512_packus_epi16(saturations[0], saturations[1]), hue = _mm512_packus_epi16(hues[0], hues[1]);
+    const Index saturation(_mm512_packus_epi16(saturations[0], saturations[1])), hue(_mm512_packus_epi16(hues[0], hues[1]));
 
-    const __mmask64 upper_hue = _mm512_movepi8_mask(hue);
-    const V v1 = look_up(tables.value, value, bright), hi = look_up(tables.highest, value, bright);
-    const V s1 = look_up(tables.saturation, saturation, _mm512_movepi8_mask(saturation));
+    const V v1 = look_up(tables.value, by_v), hi = look_up(tables.highest, by_v), s1 = look_up(tables.saturation, saturation);
     V share[4];
-    for (size_t k = 0; k < 4; ++k) share[k] = look_up(tables.share[k], hue, upper_hue);
-    const V which = look_up(tables.channels, hue, upper_hue);
+    for (size_t k = 0; k < 4; ++k) share[k] = look_up_192(tables.share[k], hue);
+    const V which = look_up_192(tables.channels, hue);
 
     V middle[2], low[2];
     for (int half = 0; half < 2; ++half) {

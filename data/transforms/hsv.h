@@ -40,7 +40,7 @@ class HsvChange {
     std::array<std::array<uint8_t, 256>, 4> share;      // by kHueOffset + hue as found: bytes of the middle channel's float share
     std::array<uint8_t, 256> channels;                  // the same: which channel is the middle (bits 0 to 2: red, green, blue) and the lowest (3 to 5)
   };
-  static constexpr int kHueOffset = 64;  // hues are found as -30 .. 150
+  static constexpr int kHueOffset = 32;  // hues are found as -30 .. 150
 
  private:
   int32_t hue_shift_, saturation_gain_, value_gain_;

@@ -36,15 +36,14 @@ LetterboxPlan plan_letterbox(Size image, Size target, const LetterboxOptions& op
   return plan;
 }
 
-Image letterbox(const Image& image, const LetterboxPlan& plan) {
+void letterbox(const Image& image, const LetterboxPlan& plan, uint8_t* out) {
   const bool same = image.height == plan.resized_height && image.width == plan.resized_width;
   Image resized;
   if (!same) resized = resize_bilinear(image, plan.resized_height, plan.resized_width);
   const Image& inner = same ? image : resized;
-  Image out(plan.height(), plan.width());
   const size_t left = size_t(plan.left) * 3, middle = size_t(inner.width) * 3, right = size_t(plan.right) * 3;
-  for (int y = 0; y < out.height; ++y) {
-    uint8_t* row = out.row(y);
+  for (int y = 0; y < plan.height(); ++y) {
+    uint8_t* row = out + size_t(y) * (left + middle + right);
     if (y < plan.top || y >= plan.top + inner.height) {
       std::memset(row, kBorderValue, left + middle + right);
       continue;
@@ -53,6 +52,11 @@ Image letterbox(const Image& image, const LetterboxPlan& plan) {
     std::memcpy(row + left, inner.row(y - plan.top), middle);
     std::memset(row + left + middle, kBorderValue, right);
   }
+}
+
+Image letterbox(const Image& image, const LetterboxPlan& plan) {
+  Image out(plan.height(), plan.width());
+  letterbox(image, plan, out.pixels.data());
   return out;
 }
 

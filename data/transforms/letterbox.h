@@ -39,6 +39,7 @@ struct LetterboxOptions {
 // Spec 3.3, centred.
 LetterboxPlan plan_letterbox(Size image, Size target, const LetterboxOptions& options = {});
 Image letterbox(const Image& image, const LetterboxPlan& plan);
+void letterbox(const Image& image, const LetterboxPlan& plan, uint8_t* out);  // the same pixels elsewhere
 void letterbox(std::vector<Instance>& instances, const LetterboxPlan& plan);  // scale, then shift
 
 // Rectangular batches (spec 3.5): the order of the images by rising height / width (equal ones stay in order), and the shape of

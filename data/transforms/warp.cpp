@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <span>
 #include <vector>
 
@@ -16,6 +15,18 @@
 #define HWY_TARGET_INCLUDE "data/transforms/warp.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
+#ifndef TESSERA_DATA_WARP_ONCE
+#define TESSERA_DATA_WARP_ONCE
+namespace tessera {
+// Five neighbouring pixels of an output row, channel by channel (and one value of padding): where the left tap lies behind that of the first
+// pixel, and the share of the right one.
+struct FivePixels {
+  alignas(64) std::array<int32_t, 16> pick{};
+  std::array<float, 16> share{};
+};
+}  // namespace tessera
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera {
@@ -83,23 +94,38 @@ void warp_span(const uint8_t* source, int32_t pitch, int32_t x0, int32_t x1, flo
   }
 }
 
-// One output row when the axes keep their directions: the two source rows are blended first (values [begin, end) into `blend`, which has
-// room for two vectors more), then pixel k is blended between blend[offset[k]] and the pixel after it by its share, of which a vector more may
-// be read. `picks`, if not null: of each five pixels their fifteen places behind the first one's offset, and one more byte.
-void warp_row(const uint8_t* upper, const uint8_t* lower, float share_y, int32_t begin, int32_t end, const int32_t* offset,
-              const float* shares, [[maybe_unused]] const uint8_t* picks, int32_t count, float* blend, uint8_t* out) {
+// `values` bytes of two rows blended, in float32. While they pass, memory is asked for what the next output row will want: the same bytes
+// `ahead` and, if `two` are new to it, `pitch` less than that behind the lower row. Writes up to a vector more.
+void blend_span(const uint8_t* upper, const uint8_t* lower, float share, int32_t values, int64_t ahead, int64_t pitch, bool two, float* out) {
   const hn::ScalableTag<float> df;
   const hn::Rebind<int32_t, decltype(df)> di;
   const hn::Rebind<uint8_t, decltype(df)> d8;
   const int32_t lanes = int32_t(hn::Lanes(df));
-  const auto fy = hn::Set(df, share_y);
-  int32_t i = begin;
-  for (; i + lanes <= end; i += lanes) {
+  constexpr int32_t kLine = 64;
+  const auto fy = hn::Set(df, share);
+  const auto blend = [&](int32_t i) HWY_ATTR {
     const auto a = hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(d8, upper + i)));
     const auto b = hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(d8, lower + i)));
-    hn::StoreU(hn::Add(a, hn::Mul(fy, hn::Sub(b, a))), df, blend + i);
+    hn::StoreU(hn::Add(a, hn::Mul(fy, hn::Sub(b, a))), df, out + i);
+  };
+  if (values < lanes) {
+    for (int32_t i = 0; i < values; ++i) out[i] = float(upper[i]) + share * (float(lower[i]) - float(upper[i]));
+    return;
   }
-  for (; i < end; ++i) blend[i] = float(upper[i]) + share_y * (float(lower[i]) - float(upper[i]));
+  for (int32_t i = 0; i + lanes <= values; i += lanes) {
+    if (ahead != 0 && i % kLine == 0) {
+      __builtin_prefetch(lower + i + ahead);
+      if (two) __builtin_prefetch(lower + i + ahead - pitch);
+    }
+    blend(i);
+  }
+  blend(values - lanes);
+}
+
+// One output row when the axes keep their directions, from two source rows blended: pixel k lies between blend[offset[k]] and the pixel after
+// it, by its share; a vector more of shares may be read. `fives`, if not null: the same of each five pixels, ready for one look-up.
+void warp_row(const float* blend, const int32_t* offset, const float* shares, [[maybe_unused]] const FivePixels* fives, int32_t count,
+              uint8_t* out) {
 #if HWY_TARGET == HWY_SCALAR
   for (int32_t k = 0; k < count; ++k)
     for (int c = 0; c < 3; ++c, ++out) {
@@ -117,15 +143,13 @@ void warp_row(const uint8_t* upper, const uint8_t* lower, float share_y, int32_t
   const hn::FixedTag<uint32_t, 16> qu;
   const hn::FixedTag<uint8_t, 16> q8;
 #if HWY_ARCH_X86
-  // Five pixels at a time: their taps lie within 32 values unless the picture shrinks to less than half.
-  if (picks != nullptr) {
-    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 4), next = _mm512_set1_epi32(3);
-    for (; k + 6 <= count; k += 5, picks += 16, out += 15) {  // writes 16 bytes; the next pixel replaces the last
+  if (fives != nullptr) {
+    const __m512i next = _mm512_set1_epi32(3);
+    for (; k + 6 <= count; k += 5, ++fives, out += 15) {  // writes 16 bytes; the next pixel replaces the last
       const float* const p = blend + offset[k];
-      const __m512 near = _mm512_loadu_ps(p), far = _mm512_loadu_ps(p + 16);
-      const __m512i pick = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(picks)));
+      const __m512 near = _mm512_loadu_ps(p), far = _mm512_loadu_ps(p + 16), share = _mm512_load_ps(fives->share.data());
+      const __m512i pick = _mm512_load_si512(fives->pick.data());
       const __m512 a = _mm512_permutex2var_ps(near, pick, far), b = _mm512_permutex2var_ps(near, _mm512_add_epi32(pick, next), far);
-      const __m512 share = _mm512_permutexvar_ps(spread, _mm512_loadu_ps(shares + k));
       const __m512 value = _mm512_add_ps(a, _mm512_mul_ps(share, _mm512_sub_ps(b, a)));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(_mm512_castps_si512(_mm512_add_ps(value, _mm512_set1_ps(kRounding)))));
     }
@@ -170,6 +194,7 @@ namespace tessera {
 namespace {
 
 HWY_EXPORT(warp_span);
+HWY_EXPORT(blend_span);
 HWY_EXPORT(warp_row);
 
 // One pixel with taps that may lie outside.
@@ -209,46 +234,18 @@ Range intersect(Range a, Range b) {
   return r.begin < r.end ? r : Range{0, 0};
 }
 
-// The picks of warp_row for these offsets; none where the taps of five pixels lie too far apart.
-void find_picks(std::span<const int32_t> offset, std::vector<uint8_t>& picks) {
-  picks.clear();
+// The pixels by fives; none where the taps of five lie further apart than the two vectors of a look-up.
+void find_fives(std::span<const int32_t> offset, std::span<const float> share, std::vector<FivePixels>& fives) {
+  fives.clear();
   for (size_t k = 0; k + 5 <= offset.size(); k += 5) {
-    if (offset[k + 4] - offset[k] + 5 > 31) return picks.clear();
-    for (size_t i = 0; i < 5; ++i)
-      for (int32_t c = 0; c < 3; ++c) picks.push_back(uint8_t(offset[k + i] - offset[k] + c));
-    picks.push_back(0);
+    if (offset[k + 4] - offset[k] + 5 > 31) return fives.clear();
+    FivePixels& five = fives.emplace_back();
+    for (size_t i = 0; i < 15; ++i) {
+      five.pick[i] = offset[k + i / 3] - offset[k] + int32_t(i % 3);
+      five.share[i] = share[k + i / 3];
+    }
   }
 }
-
-// Two neighbouring rows of a canvas in memory, of which output rows in order need one after the other.
-class RowPair {
- public:
-  RowPair(const Collage& canvas, int x0, int x1) : canvas_(canvas), x0_(x0), x1_(x1) {
-    for (Held& h : held_) h.pixels.resize(size_t(x1 - x0) * 3);
-  }
-
-  // Rows y and y + 1, from column x0 on.
-  std::array<const uint8_t*, 2> at(int y) {
-    if (held_[0].y == y + 1 || held_[1].y == y) std::swap(held_[0], held_[1]);
-    for (int k = 0; k < 2; ++k) {
-      Held& h = held_[size_t(k)];
-      if (h.y == y + k) continue;
-      canvas_.read(y + k, x0_, x1_, h.pixels.data());
-      canvas_.prefetch(y + k + 2, x0_, x1_);  // pictures come from far away; the next output row will want this one
-      h.y = y + k;
-    }
-    return {held_[0].pixels.data(), held_[1].pixels.data()};
-  }
-
- private:
-  struct Held {
-    int y = std::numeric_limits<int>::min();
-    PixelBuffer pixels;
-  };
-  const Collage& canvas_;
-  int x0_, x1_;
-  std::array<Held, 2> held_;
-};
 
 void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
   const Matrix3 inverse = inverse_map(forward, false);
@@ -338,8 +335,24 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
   }
   const int first = count == 0 ? 0 : column.front(), bytes = count == 0 ? 0 : offset.back() + 6;
   std::vector<float> blend(size_t(bytes) + 2 * kVector);
-  std::vector<uint8_t> picks;
-  RowPair rows(source, first, first + bytes / 3);
+  const std::vector<uint8_t> border(size_t(bytes), kBorderValue);
+  std::vector<FivePixels> fives;
+  // Canvas rows `top` and the one below, columns [x0, x1), blended; their next neighbours will be `step` rows further down.
+  const auto blend_rows = [&](int top, float share_y, int x0, int x1, int step) {
+    Collage::Stretches upper, lower;
+    source.stretches(top, x0, x1, border.data(), upper);
+    source.stretches(top + 1, x0, x1, border.data(), lower);
+    const Collage::Stretch *a = upper.data(), *b = lower.data();
+    for (int x = x0; x < x1;) {
+      const int end = std::min(a->end, b->end);
+      const auto from = [&](const Collage::Stretch& s) { return s.pitch == 0 ? s.bytes : s.bytes + size_t(x - s.begin) * 3; };
+      HWY_DYNAMIC_DISPATCH(blend_span)
+      (from(*a), from(*b), share_y, (end - x) * 3, step * b->pitch, b->pitch, step > 1, blend.data() + size_t(x - first) * 3);
+      if (a->end == end) ++a;
+      if (b->end == end) ++b;
+      x = end;
+    }
+  };
 
   Columns pictures, made;  // of the last row
   for (int y = 0; y < out_height; ++y) {
@@ -359,7 +372,8 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
       pictures = now;
       made.begin = int(std::lower_bound(column.begin(), column.end(), now.begin - 1) - column.begin());
       made.end = int(std::lower_bound(column.begin(), column.end(), now.end) - column.begin());
-      find_picks(std::span(offset).subspan(size_t(made.begin), size_t(std::max(made.end - made.begin, 0))), picks);
+      const size_t begin = size_t(made.begin), n = size_t(std::max(made.end - made.begin, 0));
+      find_fives(std::span(offset).subspan(begin, n), std::span(share).subspan(begin, n), fives);
     }
     if (made.empty()) {
       sink.done(y, row, {});
@@ -367,10 +381,11 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
     }
     const size_t k = size_t(made.begin);
     const float floor_y = std::floor(sy);
-    const auto [upper, lower] = rows.at(int(floor_y));
+    const int top = int(floor_y), next_top = int(std::clamp(std::floor(inverse[4] * float(y + 1) + inverse[5]), -1.0f, float(source.height)));
+    blend_rows(top, sy - floor_y, column[k], column[size_t(made.end) - 1] + 2, next_top - top);
     HWY_DYNAMIC_DISPATCH(warp_row)
-    (upper, lower, sy - floor_y, offset[k], offset[size_t(made.end) - 1] + 6, offset.data() + k, share.data() + k,
-     picks.empty() ? nullptr : picks.data(), made.end - made.begin, blend.data(), row + size_t(touched.begin + made.begin) * 3);
+    (blend.data(), offset.data() + k, share.data() + k, fives.empty() ? nullptr : fives.data(), made.end - made.begin,
+     row + size_t(touched.begin + made.begin) * 3);
     sink.done(y, row, {touched.begin + made.begin, touched.begin + made.end});
   }
 }

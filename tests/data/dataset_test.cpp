@@ -429,6 +429,29 @@ TEST_CASE("collate: shapes, owners and both forms of masks") {
   }
 }
 
+TEST_CASE("pixels written in place are those of the sample") {
+  DatasetConfig config;
+  config.augment = everything();
+  for (const char* split : {"train", "val"}) {
+    config.train = std::string_view(split) == "train";
+    const auto set = shapes_set(config, split);
+    const Size size = set->pixel_size(3);
+    std::vector<uint8_t> place(size_t(size.height) * size_t(size.width) * 3 + 1, 77);
+    const Sample alone = set->get(3, 1), placed = set->get_into(3, 1, place.data()), generic = set->Dataset::get_into(3, 1, place.data());
+    CHECK(placed.pixels.empty());
+    CHECK(placed.masks == alone.masks);
+    CHECK(generic.pixels.empty());
+    REQUIRE(alone.pixels.size() + 1 == place.size());
+    CHECK(std::equal(alone.pixels.begin(), alone.pixels.end(), place.begin()));
+    CHECK(place.back() == 77);
+    std::fill(place.begin(), place.end(), uint8_t(0));
+    set->get_into(3, 1, place.data());
+    CHECK(std::equal(alone.pixels.begin(), alone.pixels.end(), place.begin()));
+  }
+  config.train = config.plan_pixels = true;
+  CHECK(shapes_set(config)->pixel_size(0).height == 0);  // they are made elsewhere
+}
+
 TEST_CASE("loader bench: counts samples and splits their time") {
   DatasetConfig config;
   const auto set = shapes_set(config);

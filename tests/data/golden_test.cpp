@@ -285,6 +285,48 @@ TEST_CASE("golden affine and perspective") {
   }
 }
 
+TEST_CASE("warp by rows: every kernel gives the picture that pixel by pixel gives") {
+  // Sides that fill no vector, parts that overlap the canvas, and columns and rows between them that are border.
+  const Image a = test::noise_image(61, 83), b = test::noise_image(70, 3), c = test::noise_image(40, 55), d = test::noise_image(55, 60);
+  Collage collage;
+  collage.height = collage.width = 128;
+  collage.add(a, 60 - a.width, 59 - a.height);
+  collage.add(b, 61, -3);
+  collage.add(c, 4, 70);
+  collage.add(d, 90, 80);
+  Image canvas(128, 128);
+  collage.draw({0, 0, 128, 128}, canvas);
+  const int64_t targets = hwy::SupportedTargets();
+  for (const float scale : {0.3f, 0.45f, 0.75f, 1.0f, 1.37f, 3.0f})
+    for (const float shift : {-40.25f, 0.0f, 13.7f}) {
+      CAPTURE(scale);
+      CAPTURE(shift);
+      const Matrix3 m = {scale, 0, shift, 0, scale * 0.9f, -shift / 2, 0, 0, 1};
+      const Matrix3 inverse = inverse_map(m, false);
+      Image expected(96, 101);
+      for (int y = 0; y < 96; ++y)
+        for (int x = 0; x < 101; ++x) {
+          const float sx = inverse[0] * float(x) + inverse[2], sy = inverse[4] * float(y) + inverse[5];
+          const float left = std::floor(sx), top = std::floor(sy);
+          for (int channel = 0; channel < 3; ++channel) {
+            const auto tap = [&](float tx, float ty) {
+              return tx < 0 || ty < 0 || tx > 127 || ty > 127 ? float(kBorderValue) : float(canvas.row(int(ty))[3 * int(tx) + channel]);
+            };
+            const auto column = [&](float tx) { return tap(tx, top) + (sy - top) * (tap(tx, top + 1) - tap(tx, top)); };
+            expected.row(y)[3 * x + channel] = uint8_t(std::lrint(column(left) + (sx - left) * (column(left + 1) - column(left))));
+          }
+        }
+      for (int64_t left = targets; left != 0; left &= left - 1) {
+        hwy::SetSupportedTargetsForTest(left & -left);
+        Image out(96, 101);
+        ImageRows rows(out);
+        warp_rows(collage, m, 96, 101, rows);
+        CHECK(out.pixels == expected.pixels);
+      }
+      hwy::SetSupportedTargetsForTest(0);
+    }
+}
+
 TEST_CASE("golden mosaic, canvas and result") {
   const Golden& g = golden();
   for (size_t k = 0; k < g.parameters.at("mosaic").size(); ++k) {

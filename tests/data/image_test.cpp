@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstring>
+#include <hwy/targets.h>
 
 #include "tensor/base/check.h"
 #include "tests/data/support.h"
@@ -67,15 +69,26 @@ TEST_CASE("resize: the numbers of the specification") {
   CHECK(resized({0, 1, 2, 4}, 2, 2, 1, 1) == std::vector<uint8_t>{2});  // exact halves average with rounding
 }
 
-TEST_CASE("resize: three channels are three planes") {
-  const Image image = noise_image(13, 17);
-  const Image out = resize_bilinear(image, 29, 8);
-  for (size_t c = 0; c < 3; ++c) {
-    std::vector<uint8_t> plane;
-    for (size_t i = c; i < image.pixels.size(); i += 3) plane.push_back(image.pixels[i]);
-    const std::vector<uint8_t> expected = resized(plane, 13, 17, 29, 8);
-    for (size_t i = 0; i < expected.size(); ++i) REQUIRE(out.pixels[3 * i + c] == expected[i]);
-  }
+TEST_CASE("resize: three channels are three planes, by every kernel") {
+  for (const int width : {1, 2, 3, 17, 100})
+    for (const int target_width : {1, 8, 41, 150}) {
+      CAPTURE(width);
+      CAPTURE(target_width);
+      const Image image = noise_image(13, width);
+      std::array<std::vector<uint8_t>, 3> expected;
+      for (size_t c = 0; c < 3; ++c) {
+        std::vector<uint8_t> plane;
+        for (size_t i = c; i < image.pixels.size(); i += 3) plane.push_back(image.pixels[i]);
+        expected[c] = resized(plane, 13, width, 29, target_width);
+      }
+      const int64_t targets = hwy::SupportedTargets();
+      for (int64_t left = targets; left != 0; left &= left - 1) {
+        hwy::SetSupportedTargetsForTest(left & -left);
+        const Image out = resize_bilinear(image, 29, target_width);
+        for (size_t i = 0; i < out.pixels.size(); ++i) REQUIRE(out.pixels[i] == expected[i % 3][i / 3]);
+      }
+      hwy::SetSupportedTargetsForTest(0);
+    }
 }
 
 TEST_CASE("PNG keeps every bit, whatever the file is called") {

@@ -47,6 +47,31 @@ TEST_CASE("fill: points, lines, and polygons wholly or far outside") {
         std::vector<std::string>{"111", "111"});
 }
 
+TEST_CASE("fill: any polygons as OpenCV 5.0 fills them, also beyond the plane and in rows of many words") {
+  uint32_t state = 1;
+  const auto draw = [&](int from, int count) { return from + int((state = state * 1664525u + 1013904223u) >> 8) % count; };
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (int round = 0; round < 400; ++round) {
+    const int h = draw(1, 60), w = draw(1, 140), vertices = draw(1, 9), margin = round % 4 * 20, near = round % 3;
+    std::vector<PixelPoint> polygon;
+    for (int k = 0; k < vertices; ++k) {
+      const bool step = near > 0 && k > 0;  // small steps, or anywhere
+      const int x = step ? polygon.back().x + draw(-near, 2 * near + 1) : draw(-margin, w + 2 * margin);
+      const int y = step ? polygon.back().y + draw(-near, 2 * near + 1) : draw(-margin, h + 2 * margin);
+      polygon.push_back({x, y});
+    }
+    std::vector<uint8_t> plane(size_t(h) * size_t(w), 0);
+    const PixelBox box = fill_polygon(std::span<const PixelPoint>(polygon), plane.data(), h, w);
+    for (int y = 0; y < h; ++y)
+      for (int x = 0; x < w; ++x) {
+        const uint8_t v = plane[size_t(y) * size_t(w) + size_t(x)];
+        if (v != 0) REQUIRE((x >= box.x0 && x < box.x1 && y >= box.y0 && y < box.y1));
+        hash = (hash ^ v) * 0x100000001b3u;
+      }
+  }
+  CHECK(hash == 0x632832cc1f8e9bf1u);
+}
+
 TEST_CASE("fill reports the rectangle that it drew in") {
   std::vector<uint8_t> plane(20 * 30, 0);
   const PixelBox box = fill_polygon(std::span<const Point>(square(5, 9)), plane.data(), 20, 30);
