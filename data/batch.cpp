@@ -24,7 +24,8 @@ Batch collate(std::vector<Sample>&& samples, Tensor images) {
     batch.tiles = pack_tiles(plans, first.height, first.width);
   } else {
     const Shape shape = {n, first.height, first.width, 3};
-    TESSERA_CHECK(!images.defined() || images.shape() == shape, "collate: images {}, samples {}", to_string(images.shape()), to_string(shape));
+    TESSERA_CHECK(!images.defined() || images.shape() == shape, "collate: images {}, samples {}", to_string(images.shape()),
+                  to_string(shape));
     batch.images = images.defined() ? std::move(images) : Tensor::empty(shape, DType::kU8);
   }
   batch.masks = Tensor::empty({batch.overlap ? n : targets, first.mask_height, first.mask_width}, DType::kI32);
@@ -33,7 +34,8 @@ Batch collate(std::vector<Sample>&& samples, Tensor images) {
   auto* masks = batch.masks.data<int32_t>();
   for (int64_t i = 0; i < n; ++i) {
     Sample& s = samples[size_t(i)];
-    if (!s.pixels.empty()) std::memcpy(batch.images.data<uint8_t>() + size_t(i) * s.pixels.size(), s.pixels.data(), s.pixels.size());
+    if (!s.pixels.empty())
+      std::memcpy(batch.images.data<uint8_t>() + size_t(i) * s.pixels.size(), s.pixels.data(), s.pixels.size());
     masks = std::copy(s.masks.begin(), s.masks.end(), masks);
     batch.targets.insert(batch.targets.end(), s.targets.begin(), s.targets.end());
     batch.target_image.insert(batch.target_image.end(), s.targets.size(), int32_t(i));

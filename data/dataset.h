@@ -30,8 +30,8 @@ class Dataset {
   virtual int64_t size() const = 0;
   // Item `index` as it is in `epoch`. Called from many threads; a function of its arguments alone.
   virtual Sample get(int64_t index, int epoch) const = 0;
-  // The size of an item's pixels, where that is known before it is made; get_into() is then get() with the pixels (height x width x 3) written
-  // to `pixels` instead of the sample's own memory. An empty size: they come with the sample.
+  // The size of an item's pixels, where that is known before it is made; get_into() is then get() with the pixels (height x width x
+  // 3) written to `pixels` instead of the sample's own memory. An empty size: they come with the sample.
   virtual Size pixel_size(int64_t) const { return {}; }
   virtual Sample get_into(int64_t index, int epoch, uint8_t* pixels) const;
   // The indices as a shuffled epoch shows them; 0, 1, 2, ... without an order of its own.

@@ -82,8 +82,9 @@ void Loader::make_item(std::unique_lock<std::mutex>& lock) {
   try {
     const Size size = dataset_.pixel_size(index);
     const bool fits = slot.images.defined() && size.height == slot.images.size(1) && size.width == slot.images.size(2);
-    sample = fits ? dataset_.get_into(index, epoch, slot.images.data<uint8_t>() + number * slot.images.numel() / slot.images.size(0))
-                  : dataset_.get(index, epoch);
+    sample = fits
+                 ? dataset_.get_into(index, epoch, slot.images.data<uint8_t>() + number * slot.images.numel() / slot.images.size(0))
+                 : dataset_.get(index, epoch);
   } catch (...) {
     error = std::current_exception();
   }

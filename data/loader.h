@@ -52,7 +52,7 @@ class Loader {
  private:
   struct Slot {
     std::vector<Sample> samples;
-    Tensor images;  // the samples' pixels, where the data set can write them in place
+    Tensor images;        // the samples' pixels, where the data set can write them in place
     int64_t missing = 0;  // items still to be made
     std::exception_ptr error;
     int64_t error_position = 0;

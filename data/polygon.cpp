@@ -135,7 +135,8 @@ PixelBox PolygonBits::draw(std::span<const PixelPoint> polygon, int height, int 
   for (const PixelPoint p : polygon) {
     if (p == last) continue;
     const bool p_inside = inside(p);
-    if (p_inside && last_inside && std::abs(p.x - last.x) <= 1 && std::abs(p.y - last.y) <= 1) {  // most edges of a resampled outline
+    if (p_inside && last_inside && std::abs(p.x - last.x) <= 1 &&
+        std::abs(p.y - last.y) <= 1) {  // most edges of a resampled outline
       set(p.x, p.y), cover(p.x, p.y);
       if (p.y > last.y) word(last.x, last.y).toggles ^= bit(last.x);
       if (p.y < last.y) word(p.x, p.y).toggles ^= bit(p.x);
@@ -190,8 +191,8 @@ void PolygonBits::add_line(int64_t x1, int64_t y1, int64_t x2, int64_t y2) {
   }
 }
 
-// The row's inner pixels begin or end at x (16.16). They lie between the first and second crossing, the third and fourth, and so on, both
-// ends included: the first whole column at or behind x changes sides, and one hit exactly belongs to them either way.
+// The row's inner pixels begin or end at x (16.16). They lie between the first and second crossing, the third and fourth, and so
+// on, both ends included: the first whole column at or behind x changes sides, and one hit exactly belongs to them either way.
 void PolygonBits::cross(int64_t x, int y) {
   const int64_t column = std::max<int64_t>((x + kOne - 1) >> 16, 0);
   if (column >= width_) return cover(width_ - 1, y);

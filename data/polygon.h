@@ -45,15 +45,15 @@ struct PixelBox {
   bool empty() const { return x0 >= x1 || y0 >= y1; }
 };
 
-// A filled polygon in rows of bits: the pixels of OpenCV's fillPoly with 8-connected lines (spec 14.6), that is the outline and the even-odd
-// interior. The outline is drawn as it is; of the interior only the columns are noted where a row goes in or out, and their parity up to a
-// column says whether it is inside. Memory for one polygon after the other.
+// A filled polygon in rows of bits: the pixels of OpenCV's fillPoly with 8-connected lines (spec 14.6), that is the outline and the
+// even-odd interior. The outline is drawn as it is; of the interior only the columns are noted where a row goes in or out, and
+// their parity up to a column says whether it is inside. Memory for one polygon after the other.
 class PolygonBits {
  public:
   static constexpr int kBits = 64;  // column x of a row is bit x % 64 of word x / 64
 
-  // Draws on a plane of height x width, instead of what was there before. Vertices may lie anywhere in +-2^24; fractions are truncated toward
-  // zero, as the labels are drawn (spec 5.6). Returns a rectangle that holds all that was drawn.
+  // Draws on a plane of height x width, instead of what was there before. Vertices may lie anywhere in +-2^24; fractions are
+  // truncated toward zero, as the labels are drawn (spec 5.6). Returns a rectangle that holds all that was drawn.
   PixelBox draw(std::span<const PixelPoint> polygon, int height, int width);
   PixelBox draw(std::span<const Point> polygon, int height, int width);
 

@@ -35,7 +35,8 @@ Cells reduce_general(const Polygon& polygon, int height, int width, int mh, int 
   out.set.assign(size_t(mh) * size_t(out.words), 0);
   for (int y = 0; y < mh; ++y)
     for (int x = 0; x < mw; ++x)
-      out.set[size_t(y) * size_t(out.words) + size_t(x / kBits)] |= uint64_t(cells[size_t(y) * size_t(mw) + size_t(x)]) << x % kBits;
+      out.set[size_t(y) * size_t(out.words) + size_t(x / kBits)] |= uint64_t(cells[size_t(y) * size_t(mw) + size_t(x)])
+                                                                    << x % kBits;
   out.area = std::accumulate(cells.begin(), cells.end(), int64_t(0));
   return out;
 }

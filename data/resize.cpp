@@ -27,15 +27,16 @@ namespace tessera {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Pixels [0, count) of a row of three channels, kept shifted as the vertical pass wants them: (p0 w0 + p1 w1) >> 4 < 2^15. `first` is in bytes;
-// the second tap is the pixel after it. Eight bytes are read at each. Writes one value more.
+// Pixels [0, count) of a row of three channels, kept shifted as the vertical pass wants them: (p0 w0 + p1 w1) >> 4 < 2^15. `first`
+// is in bytes; the second tap is the pixel after it. Eight bytes are read at each. Writes one value more.
 void resize_pixels(const uint8_t* row, const int32_t* first, const TapWeights* weights, int32_t count, int16_t* out) {
 #if HWY_TARGET == HWY_SCALAR
   for (int32_t x = 0; x < count; ++x)
     for (int c = 0; c < 3; ++c)
       *out++ = int16_t((row[first[x] + c] * weights[x].first + row[first[x] + c + 3] * weights[x].second) >> 4);
 #elif HWY_ARCH_X86 && HWY_TARGET <= HWY_SSSE3
-  const __m128i pairs = _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);  // of each channel both taps, in 16 bits
+  const __m128i pairs =
+      _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);  // of each channel both taps, in 16 bits
   for (int32_t x = 0; x < count; ++x, out += 3) {
     const __m128i taps = _mm_shuffle_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + first[x])), pairs);
     const __m128i sum = _mm_srai_epi32(_mm_madd_epi16(taps, _mm_set1_epi32(std::bit_cast<int32_t>(weights[x]))), 4);

@@ -202,8 +202,7 @@ class MpiCommunicator final : public Communicator {
       return;
     }
     watch_.reset();
-    if (!trouble.empty())
-      print_stderr("note: rank {}: {}; a rank that dies is left to the launcher to notice\n", rank_, trouble);
+    if (!trouble.empty()) print_stderr("note: rank {}: {}; a rank that dies is left to the launcher to notice\n", rank_, trouble);
   }
 
   void enter(const std::string& what) {

@@ -38,8 +38,8 @@ struct Collage {
   };
   using Stretches = std::array<Stretch, 9>;
 
-  // Pixels [x0, x1) of row y from left to right, without gaps; all beyond the canvas is border, of which `border` holds x1 - x0 pixels.
-  // How many stretches they are.
+  // Pixels [x0, x1) of row y from left to right, without gaps; all beyond the canvas is border, of which `border` holds x1 - x0
+  // pixels. How many stretches they are.
   int stretches(int y, int x0, int x1, const uint8_t* border, Stretches& out) const;
 
   // The pixels inside `needed`, on a canvas whose memory is used again; the others are left as they are.

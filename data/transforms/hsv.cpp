@@ -73,15 +73,17 @@ namespace hn = hwy::HWY_NAMESPACE;
 using V = __m512i;
 HWY_INLINE V load(const uint8_t* p) { return _mm512_loadu_si512(p); }
 
-// Bytes to look up with, and which lanes of them have bit 6, bit 7 and both: 64 bytes are looked up by one instruction, and those of the next
-// quarter of a table replace the ones that belong there.
+// Bytes to look up with, and which lanes of them have bit 6, bit 7 and both: 64 bytes are looked up by one instruction, and those
+// of the next quarter of a table replace the ones that belong there.
 struct Index {
   V lanes;
   __mmask64 bit6, bit7, both;
-  HWY_INLINE explicit Index(V v) : lanes(v), bit6(_mm512_test_epi8_mask(v, _mm512_set1_epi8(64))), bit7(_mm512_movepi8_mask(v)), both(bit6 & bit7) {}
+  HWY_INLINE explicit Index(V v)
+      : lanes(v), bit6(_mm512_test_epi8_mask(v, _mm512_set1_epi8(64))), bit7(_mm512_movepi8_mask(v)), both(bit6 & bit7) {}
 };
 HWY_INLINE V look_up_half(const std::array<uint8_t, 256>& table, const Index& at) {  // below 128
-  return _mm512_mask_permutexvar_epi8(_mm512_permutexvar_epi8(at.lanes, load(table.data())), at.bit6, at.lanes, load(table.data() + 64));
+  return _mm512_mask_permutexvar_epi8(_mm512_permutexvar_epi8(at.lanes, load(table.data())), at.bit6, at.lanes,
+                                      load(table.data() + 64));
 }
 HWY_INLINE V look_up_192(const std::array<uint8_t, 256>& table, const Index& at) {  // below 192
   return _mm512_mask_permutexvar_epi8(look_up_half(table, at), at.bit7, at.lanes, load(table.data() + 128));

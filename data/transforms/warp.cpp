@@ -19,8 +19,8 @@
 #ifndef TESSERA_DATA_WARP_ONCE
 #define TESSERA_DATA_WARP_ONCE
 namespace tessera {
-// Five neighbouring pixels of an output row, channel by channel (and one value of padding): where the left tap lies behind that of the first
-// pixel, and the share of the right one.
+// Five neighbouring pixels of an output row, channel by channel (and one value of padding): where the left tap lies behind that of
+// the first pixel, and the share of the right one.
 struct FivePixels {
   alignas(64) std::array<int32_t, 16> pick{};
   std::array<float, 16> share{};
@@ -94,9 +94,10 @@ void warp_span(const uint8_t* source, int32_t pitch, int32_t x0, int32_t x1, flo
   }
 }
 
-// `values` bytes of two rows blended, in float32. While they pass, memory is asked for what the next output row will want: the same bytes
-// `ahead` and, if `two` are new to it, `pitch` less than that behind the lower row. Writes up to a vector more.
-void blend_span(const uint8_t* upper, const uint8_t* lower, float share, int32_t values, int64_t ahead, int64_t pitch, bool two, float* out) {
+// `values` bytes of two rows blended, in float32. While they pass, memory is asked for what the next output row will want: the same
+// bytes `ahead` and, if `two` are new to it, `pitch` less than that behind the lower row. Writes up to a vector more.
+void blend_span(const uint8_t* upper, const uint8_t* lower, float share, int32_t values, int64_t ahead, int64_t pitch, bool two,
+                float* out) {
   const hn::ScalableTag<float> df;
   const hn::Rebind<int32_t, decltype(df)> di;
   const hn::Rebind<uint8_t, decltype(df)> d8;
@@ -122,10 +123,11 @@ void blend_span(const uint8_t* upper, const uint8_t* lower, float share, int32_t
   blend(values - lanes);
 }
 
-// One output row when the axes keep their directions, from two source rows blended: pixel k lies between blend[offset[k]] and the pixel after
-// it, by its share; a vector more of shares may be read. `fives`, if not null: the same of each five pixels, ready for one look-up.
-void warp_row(const float* blend, const int32_t* offset, const float* shares, [[maybe_unused]] const FivePixels* fives, int32_t count,
-              uint8_t* out) {
+// One output row when the axes keep their directions, from two source rows blended: pixel k lies between blend[offset[k]] and the
+// pixel after it, by its share; a vector more of shares may be read. `fives`, if not null: the same of each five pixels, ready for
+// one look-up.
+void warp_row(const float* blend, const int32_t* offset, const float* shares, [[maybe_unused]] const FivePixels* fives,
+              int32_t count, uint8_t* out) {
 #if HWY_TARGET == HWY_SCALAR
   for (int32_t k = 0; k < count; ++k)
     for (int c = 0; c < 3; ++c, ++out) {
@@ -381,7 +383,8 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
     }
     const size_t k = size_t(made.begin);
     const float floor_y = std::floor(sy);
-    const int top = int(floor_y), next_top = int(std::clamp(std::floor(inverse[4] * float(y + 1) + inverse[5]), -1.0f, float(source.height)));
+    const int top = int(floor_y),
+              next_top = int(std::clamp(std::floor(inverse[4] * float(y + 1) + inverse[5]), -1.0f, float(source.height)));
     blend_rows(top, sy - floor_y, column[k], column[size_t(made.end) - 1] + 2, next_top - top);
     HWY_DYNAMIC_DISPATCH(warp_row)
     (blend.data(), offset.data() + k, share.data() + k, fives.empty() ? nullptr : fives.data(), made.end - made.begin,

@@ -1,9 +1,10 @@
 // Pixels of masks on the host. Rows of prototypes are turned by channel, once for all masks of an image. The masks of a group go
 // through them together: a vector of cells is loaded once for eight masks, and of each mask no more than the logits of two rows are
-// kept. Where four cells around pixels agree, so do the pixels (`Row`): words of bits between contours are filled without arithmetic.
+// kept. Where four cells around pixels agree, so do the pixels (`Row`): words of bits between contours are filled without
+// arithmetic.
 //
-// Only signs are asked for. So logits are summed with fused multiply-adds, half the instructions of the definition, and a pixel that
-// rounding may have decided is computed again as defined (Note [Doubt]).
+// Only signs are asked for. So logits are summed with fused multiply-adds, half the instructions of the definition, and a pixel
+// that rounding may have decided is computed again as defined (Note [Doubt]).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/mask_patches.cpp"
 #include <algorithm>
@@ -84,7 +85,8 @@ class Cells {
   }
   // Of the magnitudes of the row; infinite when one of them is no number.
   float largest() const { return largest_; }
-  // Fused logits for all that want some; up to kLanes - 1 values before and behind theirs are written too. channels: a multiple of 8.
+  // Fused logits for all that want some; up to kLanes - 1 values before and behind theirs are written too. channels: a multiple
+  // of 8.
   void set_logits(Wanted& wanted, int channels) const {
     const hn::RebindToSigned<F32> d;
     alignas(64) int32_t here[kMasksAtOnce + int(kLanes)];  // those of a vector of cells

@@ -1,4 +1,6 @@
 // Every differentiable function against 4-point finite differences in f64 on the reference backend.
+#include "autograd/gradcheck.h"
+
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -18,7 +20,6 @@
 #include "autograd/functions/reduce.h"
 #include "autograd/functions/shape.h"
 #include "autograd/functions/softmax.h"
-#include "autograd/gradcheck.h"
 #include "tensor/base/rng.h"
 #include "tests/support/every.h"
 
@@ -116,10 +117,16 @@ TEST_CASE("convolutions") {
           {random({2, 5, 6, 2}, 23), random({3, 3, 3, 2}, 24), random({3}, 25)});
   }
   check([](const Vars& v) { return ag::conv2d(v[0], v[1], {}, {1, 0}); }, {random({1, 3, 3, 4}, 26), random({2, 1, 1, 4}, 27)});
-  check([](const Vars& v) { return ag::conv2d_wide(v[0], v[1], v[2], {1, 0}); },
-        {random({1, 3, 3, 4}, 62), random({2, 1, 1, 4}, 63), random({2}, 64)});
-  check([](const Vars& v) { return ag::conv2d_with_stats(v[0], v[1], {1, 1}, 1e-3, {}).y; },
-        {random({1, 3, 3, 4}, 65), random({2, 3, 3, 4}, 66)});
+  check(
+      [](const Vars& v) {
+        return ag::conv2d_wide(v[0], v[1], v[2], {1, 0});
+      },
+      {random({1, 3, 3, 4}, 62), random({2, 1, 1, 4}, 63), random({2}, 64)});
+  check(
+      [](const Vars& v) {
+        return ag::conv2d_with_stats(v[0], v[1], {1, 1}, 1e-3, {}).y;
+      },
+      {random({1, 3, 3, 4}, 65), random({2, 3, 3, 4}, 66)});
   check([](const Vars& v) { return ag::conv_transpose2x2(v[0], v[1], v[2]); },
         {random({2, 3, 2, 3}, 28), random({2, 2, 2, 3}, 29), random({2}, 30)});
 }

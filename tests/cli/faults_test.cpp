@@ -118,7 +118,8 @@ TEST_CASE("cli: --resume takes the checkpoint's own name, also from within the r
   const Workshop w;
   REQUIRE(run(w.train("r"), w.here()).code == 0);
   RunOptions inside = w.here();
-  for (const auto& [folder, file, epochs] : {std::tuple{"runs/r/weights", "last.safetensors", "2"}, {"runs/r", "weights/last.safetensors", "3"}}) {
+  for (const auto& [folder, file, epochs] :
+       {std::tuple{"runs/r/weights", "last.safetensors", "2"}, {"runs/r", "weights/last.safetensors", "3"}}) {
     inside.folder = w / folder;
     const Outcome outcome = run({"train", "--resume", file, "--epochs", epochs}, inside);
     INFO(outcome.err);
@@ -127,7 +128,8 @@ TEST_CASE("cli: --resume takes the checkpoint's own name, also from within the r
     CHECK(!fs::exists(w / "runs/r/weights/weights"));
   }
   fs::copy_file(w / "runs/r/weights/last.safetensors", w / "last.safetensors");
-  refused({"train", "--resume", w / "last.safetensors", "--epochs", "4"}, 3, {w / "last.safetensors", "in no run folder"}, w.here());
+  refused({"train", "--resume", w / "last.safetensors", "--epochs", "4"}, 3, {w / "last.safetensors", "in no run folder"},
+          w.here());
 }
 
 TEST_CASE("cli: a full disk is exit code 6, the old checkpoint stays and resumes") {
@@ -225,7 +227,8 @@ TEST_CASE("cli: killed between two files of an epoch, or before the end's figure
   }
   // A run that patience ended is complete too.
   REQUIRE(run(w.train("patient", {"--epochs", "50", "--patience", "1", "--lr0", "0", "--optimizer", "SGD"}), w.here()).code == 0);
-  refused({"train", "--resume", w / "runs/patient"}, 2, {"the run is complete: --patience 1 ended it after epoch", "larger --patience"}, w.here());
+  refused({"train", "--resume", w / "runs/patient"}, 2,
+          {"the run is complete: --patience 1 ended it after epoch", "larger --patience"}, w.here());
 }
 
 TEST_CASE("cli: SIGINT and SIGTERM finish the step, save, print the resume line and exit with 7") {

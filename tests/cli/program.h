@@ -106,7 +106,8 @@ class Process {
       return p;
     };
     std::vector<char*> argv = pointers(words), envp = pointers(settings);
-    const std::string out = options.out.empty() ? captured_ / "out" : options.out, err = options.err.empty() ? captured_ / "err" : options.err;
+    const std::string out = options.out.empty() ? captured_ / "out" : options.out,
+                      err = options.err.empty() ? captured_ / "err" : options.err;
     child_ = fork();
     if (child_ != 0) return;
     const int o = open(out.c_str(), O_WRONLY | O_CREAT, 0666), e = open(err.c_str(), O_WRONLY | O_CREAT, 0666);

@@ -437,7 +437,8 @@ TEST_CASE("pixels written in place are those of the sample") {
     const auto set = shapes_set(config, split);
     const Size size = set->pixel_size(3);
     std::vector<uint8_t> place(size_t(size.height) * size_t(size.width) * 3 + 1, 77);
-    const Sample alone = set->get(3, 1), placed = set->get_into(3, 1, place.data()), generic = set->Dataset::get_into(3, 1, place.data());
+    const Sample alone = set->get(3, 1), placed = set->get_into(3, 1, place.data()),
+                 generic = set->Dataset::get_into(3, 1, place.data());
     CHECK(placed.pixels.empty());
     CHECK(placed.masks == alone.masks);
     CHECK(generic.pixels.empty());

@@ -287,7 +287,8 @@ TEST_CASE("golden affine and perspective") {
 
 TEST_CASE("warp by rows: every kernel gives the picture that pixel by pixel gives") {
   // Sides that fill no vector, parts that overlap the canvas, and columns and rows between them that are border.
-  const Image a = test::noise_image(61, 83), b = test::noise_image(70, 3), c = test::noise_image(40, 55), d = test::noise_image(55, 60);
+  const Image a = test::noise_image(61, 83), b = test::noise_image(70, 3), c = test::noise_image(40, 55),
+              d = test::noise_image(55, 60);
   Collage collage;
   collage.height = collage.width = 128;
   collage.add(a, 60 - a.width, 59 - a.height);
@@ -310,7 +311,8 @@ TEST_CASE("warp by rows: every kernel gives the picture that pixel by pixel give
           const float left = std::floor(sx), top = std::floor(sy);
           for (int channel = 0; channel < 3; ++channel) {
             const auto tap = [&](float tx, float ty) {
-              return tx < 0 || ty < 0 || tx > 127 || ty > 127 ? float(kBorderValue) : float(canvas.row(int(ty))[3 * int(tx) + channel]);
+              return tx < 0 || ty < 0 || tx > 127 || ty > 127 ? float(kBorderValue)
+                                                              : float(canvas.row(int(ty))[3 * int(tx) + channel]);
             };
             const auto column = [&](float tx) { return tap(tx, top) + (sy - top) * (tap(tx, top + 1) - tap(tx, top)); };
             expected.row(y)[3 * x + channel] = uint8_t(std::lrint(column(left) + (sx - left) * (column(left + 1) - column(left))));

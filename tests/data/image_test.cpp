@@ -1,10 +1,10 @@
 #include "data/image.h"
 
 #include <doctest/doctest.h>
+#include <hwy/targets.h>
 
 #include <array>
 #include <cstring>
-#include <hwy/targets.h>
 
 #include "tensor/base/check.h"
 #include "tests/data/support.h"

@@ -234,8 +234,8 @@ TEST_CASE("masks: contours with even areas between them are resized as images") 
 TEST_CASE("masks: random bits are resized as images, whatever the scale") {
   std::mt19937 rng(11);
   constexpr int kHeight = 60, kWidth = 150;
-  for (const PixelBox where : {PixelBox{0, 0, kWidth, kHeight}, PixelBox{7, 3, 8, 59}, PixelBox{20, 10, 52, 11}, PixelBox{70, 0, 135, 40},
-                               PixelBox{149, 59, kWidth, kHeight}}) {
+  for (const PixelBox where : {PixelBox{0, 0, kWidth, kHeight}, PixelBox{7, 3, 8, 59}, PixelBox{20, 10, 52, 11},
+                               PixelBox{70, 0, 135, 40}, PixelBox{149, 59, kWidth, kHeight}}) {
     const int columns = where.x1 - where.x0, rows = where.y1 - where.y0;
     for (const unsigned one_in : {0u, 1u, 2u, 9u}) {
       MaskPatch in{kHeight, kWidth, where, {}};

@@ -68,7 +68,8 @@ TEST_CASE("rle: polygons of the specification") {
 }
 
 TEST_CASE("rle: encoding, decoding, text and boxes agree with pixel loops") {
-  const int sizes[][2] = {{1, 1}, {5, 7}, {64, 48}, {17, 130}, {100, 3}, {1, 70}, {200, 1}, {63, 31}, {128, 33}, {65, 64}, {70, 530}};
+  const int sizes[][2] = {{1, 1},   {5, 7},   {64, 48},  {17, 130}, {100, 3}, {1, 70},
+                          {200, 1}, {63, 31}, {128, 33}, {65, 64},  {70, 530}};
   uint32_t seed = 1;
   for (const auto& [h, w] : sizes) {
     for (double density : {0.0, 0.1, 0.5, 2.0, 40.0}) {
@@ -116,8 +117,8 @@ TEST_CASE("rle: encoding, decoding, text and boxes agree with pixel loops") {
 TEST_CASE("rle: random rows of bits give the runs of their definition, whatever rectangle they are") {
   std::mt19937 rng(5);
   constexpr int kHeight = 210, kWidth = 600;
-  for (const PixelBox& where : {PixelBox{3, 7, 4, 208}, PixelBox{0, 0, 33, kHeight}, PixelBox{10, 5, 400, 6}, PixelBox{17, 63, 48, 192},
-                                PixelBox{0, 0, kWidth, kHeight}, PixelBox{590, 146, kWidth, kHeight}}) {
+  for (const PixelBox& where : {PixelBox{3, 7, 4, 208}, PixelBox{0, 0, 33, kHeight}, PixelBox{10, 5, 400, 6},
+                                PixelBox{17, 63, 48, 192}, PixelBox{0, 0, kWidth, kHeight}, PixelBox{590, 146, kWidth, kHeight}}) {
     const int columns = where.x1 - where.x0, rows = where.y1 - where.y0;
     const int64_t row_words = words_of_row(columns);
     for (const unsigned one_in : {0u, 1u, 2u, 40u}) {  // none, all, half and few of the pixels

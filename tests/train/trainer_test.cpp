@@ -1,5 +1,8 @@
 // The training loop on a handful of drawn pictures: resume bit for bit, thread independence, faults, files.
+#include "yolo/train/trainer.h"
+
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,10 +17,7 @@
 #include "tensor/base/parallel.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
-#include "yolo/train/trainer.h"
 #include "yolo/train/training_data.h"
-
-#include <unistd.h>
 
 using namespace tessera;
 namespace fs = std::filesystem;
@@ -219,7 +219,8 @@ TEST_CASE("a validation that writes no masks has the figures of one that does") 
       for (const auto& found : images) {
         for (const ScoredDetection& d : found) {
           const auto& objects = set->image(d.image).objects;
-          const bool compared = std::any_of(objects.begin(), objects.end(), [&](const auto& o) { return o.class_id == d.class_id; });
+          const bool compared =
+              std::any_of(objects.begin(), objects.end(), [&](const auto& o) { return o.class_id == d.class_id; });
           masks += rle_area(d.mask) > 0;
           without_object += !compared && rle_area(d.mask) > 0;
         }

@@ -55,8 +55,8 @@ int run_train(const Config& given) {
   if (s.interrupted) {
     if (config.flag("save")) {
       print_stderr("interrupted in epoch {}; state saved. Go on with:\n  {}train_seg --resume {}{}\n", s.epochs_done + 1,
-                 ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), s.run_folder.string(),
-                 device == Device::cpu() ? "" : " --device " + config.text("device"));
+                   ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), s.run_folder.string(),
+                   device == Device::cpu() ? "" : " --device " + config.text("device"));
     } else {
       print_stderr("interrupted in epoch {}; nothing is saved because of --save false\n", s.epochs_done + 1);
     }

@@ -195,8 +195,8 @@ void to_original_images(const BatchPart& part, const SegDataset& data, OriginalM
     if (m.where.x0 >= m.where.x1 || m.where.y0 >= m.where.y1) m.where = {};
     return m;
   };
-  std::vector<std::vector<Rle>> masks = encoded_masks(
-      found, all, item, [&](int64_t image, const MaskView& mask) { return encoders[size_t(image)](mask); });
+  std::vector<std::vector<Rle>> masks =
+      encoded_masks(found, all, item, [&](int64_t image, const MaskView& mask) { return encoders[size_t(image)](mask); });
   for (size_t image = 0; image < results.size(); ++image) {
     ImageResult& out = results[image];
     const ResultGeometry geometry = part.geometry(int64_t(image));
@@ -437,7 +437,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   const Device device = model.device();
   Scorer scorer(class_names_, options_.style, data);
   ValidationResult result;
-  const OriginalMasks masks = hooks.detections                        ? OriginalMasks::kAll
+  const OriginalMasks masks = hooks.detections                    ? OriginalMasks::kAll
                               : options_.style == MapStyle::kCoco ? OriginalMasks::kCompared
                                                                   : OriginalMasks::kNone;
   DetectParams detection;

@@ -67,7 +67,10 @@ MaskView cut(const MaskView& in, const PixelBox& frame, std::vector<uint32_t>& m
 class Resize {
  public:
   Resize(int in_height, int in_width, int height, int width)
-      : same_(in_height == height && in_width == width), height_(height), width_(width), bits_(in_height, in_width, height, width) {}
+      : same_(in_height == height && in_width == width),
+        height_(height),
+        width_(width),
+        bits_(in_height, in_width, height, width) {}
 
   MaskView operator()(const MaskView& in, std::vector<uint32_t>& memory) const {
     if (same_) return in;
@@ -269,10 +272,11 @@ PixelBox json_frame(const ResultGeometry& g) {
 
 std::function<Rle(const MaskView&)> json_mask(const ResultGeometry& g) {
   const PixelBox frame = json_frame(g);
-  return [=, resize = Resize(frame.y1 - frame.y0, frame.x1 - frame.x0, g.original_height, g.original_width)](const MaskView& native) {
-    thread_local std::vector<uint32_t> inner, resized;
-    return resize(cut(native, frame, inner), resized).rle();
-  };
+  return
+      [=, resize = Resize(frame.y1 - frame.y0, frame.x1 - frame.x0, g.original_height, g.original_width)](const MaskView& native) {
+        thread_local std::vector<uint32_t> inner, resized;
+        return resize(cut(native, frame, inner), resized).rle();
+      };
 }
 
 MaskPatch to_original(const MaskView& mask, const PixelBox& inner, int original_height, int original_width) {

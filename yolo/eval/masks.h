@@ -58,7 +58,8 @@ MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i
 // Of a device's masks that are there at a time, if one alone does not take more.
 inline constexpr int64_t kMaskWordsAtOnce = int64_t{4} << 20;
 
-// Computes the pixels of all items and calls take(item, mask) for each, on all threads, in any order. A mask is good until take returns.
+// Computes the pixels of all items and calls take(item, mask) for each, on all threads, in any order. A mask is good until take
+// returns.
 void for_each_mask(const BatchDetections& found, std::span<const MaskItem> items,
                    const std::function<void(int64_t item, const MaskView& mask)>& take);
 

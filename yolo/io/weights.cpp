@@ -117,7 +117,8 @@ LoadedModel build(Weights weights, const std::string& path, const ModelOptions& 
 LoadedModel load_model(const std::string& name_or_path, const ModelOptions& options) {
   const bool whole = holds_weights(name_or_path);
   if (!options.from.empty() && !holds_weights(options.from)) {
-    throw Error(ErrorCode::kUsage, "this is no file of weights", {options.from}, "give a .safetensors of a run or a .pt of the original");
+    throw Error(ErrorCode::kUsage, "this is no file of weights", {options.from},
+                "give a .safetensors of a run or a .pt of the original");
   }
   if (!options.from.empty() && whole && options.from != name_or_path) {
     throw Error(ErrorCode::kUsage, fmt::format("{} holds weights too", name_or_path), {options.from},

@@ -27,7 +27,8 @@ struct LoadedModel {
 
 // Reads and builds. With options.nc other than the file's, entries whose shapes fit are transferred into a fresh model of that many
 // classes (spec 1.8) and `report` tells which; else all must fit. The scale of a bare weight file is told by its shapes.
-// Error(kUsage): no such model; weights where a file of weights was to be given, or twice. Error(kData) with the file: damaged, another task (a detector), weights that do not fit.
+// Error(kUsage): no such model; weights where a file of weights was to be given, or twice. Error(kData) with the file: damaged,
+// another task (a detector), weights that do not fit.
 LoadedModel load_model(const std::string& name_or_path, const ModelOptions& options = {});
 
 // The model part of a checkpoint: task, scale, class count and names; the yaml when it is not the built-in one.

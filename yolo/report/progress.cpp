@@ -1,14 +1,13 @@
 #include "yolo/report/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "tensor/base/standard_streams.h"
 
@@ -67,7 +66,8 @@ void Progress::finish(const std::string& line) {
 void log_line(LogStyle style, const std::string& text) {
   if (style == LogStyle::kQuiet) return;
   if (style == LogStyle::kJson) {
-    print_stderr("{}\n", nlohmann::json{{"event", "message"}, {"text", text}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    print_stderr("{}\n", nlohmann::json{{"event", "message"}, {"text", text}}.dump(-1, ' ', false,
+                                                                                   nlohmann::json::error_handler_t::replace));
   } else {
     print_stderr("{}\n", text);
   }

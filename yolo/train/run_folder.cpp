@@ -1,14 +1,14 @@
 #include "yolo/train/run_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
-
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include "tensor/base/check.h"
 
@@ -79,7 +79,8 @@ fs::path checkpoint_to_resume(const std::string& given, const fs::path& project)
     // The run goes on in the folder around it, which a file of another place does not have.
     const fs::path full = fs::absolute(given);
     if (full.parent_path().filename() != "weights") {
-      throw Error(ErrorCode::kData, "this checkpoint lies in no run folder", {given}, "put it into the weights folder of its run, or of an empty one");
+      throw Error(ErrorCode::kData, "this checkpoint lies in no run folder", {given},
+                  "put it into the weights folder of its run, or of an empty one");
     }
     return fs::path(given).parent_path().has_parent_path() ? fs::path(given) : full;
   }

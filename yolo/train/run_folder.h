@@ -18,8 +18,8 @@ std::filesystem::path create_run_folder(const std::filesystem::path& project, co
 // one of <project>/*. Error(kData) when there is no such run or it has no checkpoint yet; Error(kUsage) when "auto" finds none.
 std::filesystem::path checkpoint_to_resume(const std::string& given, const std::filesystem::path& project);
 
-// While it lives no other process trains in this folder. Ends with the process, however that ends. Error(kUsage): one does. Where the
-// file system knows no locks there is none.
+// While it lives no other process trains in this folder. Ends with the process, however that ends. Error(kUsage): one does. Where
+// the file system knows no locks there is none.
 class RunFolderLock {
  public:
   explicit RunFolderLock(const std::filesystem::path& folder);

@@ -154,7 +154,8 @@ LoadedModel Trainer::start_model(int64_t classes) const {
   const std::string &weights = config_.text("pretrained"), &model = config_.text("model");
   const bool untrained = weights == "false", named = !weights.empty() && !untrained;
   const bool network_given = !named || config_.is_explicit("model");  // else the weights bring theirs
-  LoadedModel loaded = load_model(network_given ? model : weights, {classes, "", uint64_t(config_.integer("seed")), named ? weights : ""});
+  LoadedModel loaded =
+      load_model(network_given ? model : weights, {classes, "", uint64_t(config_.integer("seed")), named ? weights : ""});
   if (untrained && loaded.pretrained) {
     throw Error(ErrorCode::kUsage, fmt::format("--pretrained false, but {} holds weights", model), {},
                 "give a scale (yolov8n-seg) or a model yaml to start untrained");

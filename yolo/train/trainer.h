@@ -89,7 +89,7 @@ class Trainer {
   LossItems step(const Batch& batch);
 
  private:
-  TrainSummary run();  // fit(), with the folder locked
+  TrainSummary run();                              // fit(), with the folder locked
   LoadedModel start_model(int64_t classes) const;  // of --model, --pretrained or both
   void choose_batch();                             // --batch -1
   void open_data();
