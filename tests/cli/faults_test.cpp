@@ -231,10 +231,10 @@ TEST_CASE("cli: killed between two files of an epoch, or before the end's figure
           {"the run is complete: --patience 1 ended it after epoch", "larger --patience"}, w.here());
 }
 
-TEST_CASE("cli: SIGINT and SIGTERM finish the step, save, print the resume line and exit with 7") {
+TEST_CASE("cli: SIGINT, SIGTERM and SIGHUP finish the step, save, print the resume line and exit with 7") {
   const Workshop w;
-  for (const auto& [number, moment] :
-       {std::pair{SIGINT, "run folder "}, std::pair{SIGINT, "epoch 2/"}, std::pair{SIGTERM, "epoch 1/"}}) {
+  for (const auto& [number, moment] : {std::pair{SIGINT, "run folder "}, std::pair{SIGINT, "epoch 2/"},
+                                       std::pair{SIGTERM, "epoch 1/"}, std::pair{SIGHUP, "epoch 1/"}}) {
     const std::string name = fmt::format("signal{}{}", number, moment[6]), run_folder = w / ("runs/" + name);
     CAPTURE(name);
     Process process(w.train(name, {"--epochs", "1000"}), w.here());

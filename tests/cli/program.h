@@ -107,13 +107,13 @@ class Process {
     };
     std::vector<char*> argv = pointers(words), envp = pointers(settings);
     const std::string out = options.out.empty() ? captured_ / "out" : options.out,
-                      err = options.err.empty() ? captured_ / "err" : options.err;
+                      err = options.err.empty() || options.err == kClosed ? captured_ / "err" : options.err;
     child_ = fork();
     if (child_ != 0) return;
     const int o = open(out.c_str(), O_WRONLY | O_CREAT, 0666), e = open(err.c_str(), O_WRONLY | O_CREAT, 0666);
     dup2(o, 1);
     dup2(e, 2);
-    if (err == kClosed) close(2);
+    if (options.err == kClosed) close(2);
     if (options.file_limit >= 0) {
       const rlimit limit = {rlim_t(options.file_limit), rlim_t(options.file_limit)};
       setrlimit(RLIMIT_FSIZE, &limit);

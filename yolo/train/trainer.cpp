@@ -15,6 +15,7 @@
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
+#include "yolo/train/resumed_config.h"
 #include "yolo/train/run_pictures.h"
 #include "yolo/train/training_data.h"
 
@@ -52,52 +53,6 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-// Key among a checkpoint's arguments: the names that the user had given, each between blanks.
-constexpr const char* kExplicitArguments = "(explicit)";
-
-// A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
-// only extend the run.
-constexpr const char* kFreeOnResume[] = {"resume",    "threads",  "workers",   "quiet",  "json",        "log",
-                                         "epochs",    "patience", "time",      "plots",  "save_period", "save_minutes",
-                                         "data_root", "cache",    "cache_mib", "device", "graph",       "recompute"};
-// And these belong to one sitting: a resumed run has them only when they are given anew.
-constexpr const char* kOfOneSitting[] = {"profile", "conv"};
-
-template <size_t N>
-bool is_one_of(const char* const (&names)[N], const std::string& name) {
-  return std::find(std::begin(names), std::end(names), name) != std::end(names);
-}
-
-Config resumed_config(const Config& given, const Checkpoint& checkpoint, const fs::path& file) {
-  Config config(kTrain);
-  // A default stays a default, or automatic choices would be switched off.
-  const auto origins = checkpoint.meta.args.find(kExplicitArguments);
-  const std::string given_then = origins == checkpoint.meta.args.end() ? "" : origins->second;
-  for (const auto& [name, value] : checkpoint.meta.args) {
-    if (find_option(name) == nullptr || value.empty() || is_one_of(kOfOneSitting, name)) continue;
-    try {
-      config.set(name, value, given_then.find(" " + name + " ") != std::string::npos ? file.string() : "default");
-    } catch (const Error& e) {
-      throw Error(ErrorCode::kData, e.message(), {file.string()}, "the file is damaged; start a new run");
-    }
-  }
-  if (!given.is_explicit("device") && config.text("device") != given.text("device")) {
-    // Never a silent change of device: the CPU would take hours for what a GPU had begun.
-    throw Error(ErrorCode::kUsage, fmt::format("the run was on device {}", config.text("device")), {file.string()},
-                fmt::format("give --device {} to go on there, or --device cpu", config.text("device")));
-  }
-  for (const std::string& name : given.names()) {
-    if (!given.is_explicit(name)) continue;
-    const bool free = is_one_of(kFreeOnResume, name) || is_one_of(kOfOneSitting, name);
-    if (!free && given.text(name) != config.text(name)) {
-      throw Error(ErrorCode::kUsage, fmt::format("--{} cannot change in a resumed run (it is '{}' there)", name, config.text(name)), {},
-                  "start a new run from its weights: --model <run>/weights/last.safetensors");
-    }
-    config.set(name, given.text(name), given.origin(name));
-  }
-  return config;
-}
-
 }  // namespace
 
 Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
@@ -111,7 +66,7 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
       throw Error(ErrorCode::kData, "this file holds weights only, no training state", {file.string()},
                   "resume from the run's weights/last.safetensors, or start a new run with --model");
     }
-    config_ = resumed_config(config_, *resume_, file);
+    config_ = resumed_config(config_, resume_->meta.args, file);
   }
   device_ = device_of(config_, ranks_.local_rank(), ranks_.local_size());
   if (config_.integer("batch") < 0) choose_batch();
@@ -616,11 +571,7 @@ Checkpoint Trainer::checkpoint() const {
   c.meta.epoch = at_.epoch - 1;
   c.meta.best_fitness = at_.best_fitness;
   c.meta.best_epoch = at_.best_epoch;
-  std::string& given = c.meta.args[kExplicitArguments] = " ";
-  for (const std::string& name : config_.names()) {
-    c.meta.args[name] = config_.text(name);
-    if (config_.is_explicit(name)) given += name + " ";
-  }
+  c.meta.args = stored_arguments(config_);
   c.meta.counters = {{"progress.batch", at_.batch},
                      {"progress.last_step", at_.last_step},
                      {"progress.skipped", at_.skipped_steps},

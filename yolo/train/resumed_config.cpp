@@ -1,0 +1,69 @@
+#include "yolo/train/resumed_config.h"
+
+#include <algorithm>
+
+#include "tensor/base/check.h"
+
+namespace tessera {
+
+namespace {
+
+// Key among a checkpoint's arguments: the names that the user had given, each between blanks.
+constexpr const char* kExplicitArguments = "(explicit)";
+
+// A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
+// only extend the run.
+constexpr const char* kFreeOnResume[] = {"resume",    "threads",  "workers",   "quiet",  "json",        "log",
+                                         "epochs",    "patience", "time",      "plots",  "save_period", "save_minutes",
+                                         "data_root", "cache",    "cache_mib", "device", "graph",       "recompute"};
+// And these belong to one sitting: a resumed run has them only when they are given anew.
+constexpr const char* kOfOneSitting[] = {"profile", "conv"};
+
+template <size_t N>
+bool is_one_of(const char* const (&names)[N], const std::string& name) {
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
+
+}  // namespace
+
+std::map<std::string, std::string> stored_arguments(const Config& config) {
+  std::map<std::string, std::string> stored;
+  std::string& given = stored[kExplicitArguments] = " ";
+  for (const std::string& name : config.names()) {
+    stored[name] = config.text(name);
+    if (config.is_explicit(name)) given += name + " ";
+  }
+  return stored;
+}
+
+Config resumed_config(const Config& given, const std::map<std::string, std::string>& stored, const std::filesystem::path& file) {
+  Config config(kTrain);
+  // A default stays a default, or automatic choices would be switched off.
+  const auto origins = stored.find(kExplicitArguments);
+  const std::string given_then = origins == stored.end() ? "" : origins->second;
+  for (const auto& [name, value] : stored) {
+    if (find_option(name) == nullptr || value.empty() || is_one_of(kOfOneSitting, name)) continue;
+    try {
+      config.set(name, value, given_then.find(" " + name + " ") != std::string::npos ? file.string() : "default");
+    } catch (const Error& e) {
+      throw Error(ErrorCode::kData, e.message(), {file.string()}, "the file is damaged; start a new run");
+    }
+  }
+  if (!given.is_explicit("device") && config.text("device") != given.text("device")) {
+    // Never a silent change of device: the CPU would take hours for what a GPU had begun.
+    throw Error(ErrorCode::kUsage, fmt::format("the run was on device {}", config.text("device")), {file.string()},
+                fmt::format("give --device {} to go on there, or --device cpu", config.text("device")));
+  }
+  for (const std::string& name : given.names()) {
+    if (!given.is_explicit(name)) continue;
+    const bool free = is_one_of(kFreeOnResume, name) || is_one_of(kOfOneSitting, name);
+    if (!free && given.text(name) != config.text(name)) {
+      throw Error(ErrorCode::kUsage, fmt::format("--{} cannot change in a resumed run (it is '{}' there)", name, config.text(name)),
+                  {}, "start a new run from its weights: --model <run>/weights/last.safetensors");
+    }
+    config.set(name, given.text(name), given.origin(name));
+  }
+  return config;
+}
+
+}  // namespace tessera
