@@ -2,9 +2,9 @@
 #include "data/bit_resize.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
+#include "data/resize_taps.h"
 #include "tensor/bit_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -67,23 +67,6 @@ namespace {
 HWY_EXPORT(sum_taps);
 HWY_EXPORT(blend_sums);
 
-int weight(float f) { return int(std::lrint(f * 2048.0f)); }
-
-// Calls take(output, i0, i1, fraction). Columns zero the fraction at the borders, rows clamp the two indices and keep it
-// (spec 14.1).
-template <class Take>
-void for_each_tap(int in, int out, bool columns, Take take) {
-  const double scale = double(in) / out;
-  for (int o = 0; o < out; ++o) {
-    float f = float((o + 0.5) * scale - 0.5);
-    int s = int(std::floor(f));
-    f -= float(s);
-    if (columns && s < 0) s = 0, f = 0;
-    if (columns && s >= in - 1) s = in - 1, f = 0;
-    take(o, std::clamp(s, 0, in - 1), std::clamp(s + 1, 0, in - 1), f);
-  }
-}
-
 int first_from(const std::vector<int>& taps, int column) {
   return int(std::lower_bound(taps.begin(), taps.end(), column) - taps.begin());
 }
@@ -111,12 +94,12 @@ BitResize::BitResize(int in_height, int in_width, int height, int width) {
     c.blocks_fit = c.blocks_fit && at1 < kBitsOfWord;
     c.i0.push_back(i0), c.i1.push_back(i1);
     if (c.blocks_fit) c.bit0[size_t(o)] = int32_t(1u << at0), c.bit1[size_t(o)] = int32_t(1u << at1);
-    c.w0[size_t(o)] = halves ? kPixelAcross : weight(1.0f - f), c.w1[size_t(o)] = halves ? kPixelAcross : weight(f);
+    c.w0[size_t(o)] = halves ? kPixelAcross : tap_weight(1.0f - f), c.w1[size_t(o)] = halves ? kPixelAcross : tap_weight(f);
   });
   for_each_tap(in_height, height, false, [&](int, int i0, int i1, float f) {
     rows_.i0.push_back(i0), rows_.i1.push_back(i1);
-    rows_.w0.push_back(uint16_t(halves ? kPixelDown : weight(1.0f - f))),
-        rows_.w1.push_back(uint16_t(halves ? kPixelDown : weight(f)));
+    rows_.w0.push_back(uint16_t(halves ? kPixelDown : tap_weight(1.0f - f))),
+        rows_.w1.push_back(uint16_t(halves ? kPixelDown : tap_weight(f)));
   });
 }
 

@@ -2,10 +2,10 @@
 // blended for each target row; whole numbers throughout, so every CPU gives the same picture.
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "data/image.h"
+#include "data/resize_taps.h"
 #include "tensor/base/check.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -87,25 +87,13 @@ struct Taps {
   std::vector<TapWeights> weights;
 };
 
-int16_t weight(float f) { return int16_t(std::lrint(f * 2048.0f)); }  // half to even, as OpenCV's saturate_cast
-
-// Columns zero the fraction at the borders, rows clamp the two indices and keep it (spec 14.1).
 Taps make_taps(int source, int target, bool columns, int32_t step) {
   Taps taps;
-  taps.first.resize(size_t(target));
-  taps.second.resize(size_t(target));
-  taps.weights.resize(size_t(target));
-  const double scale = double(source) / target;
-  for (int d = 0; d < target; ++d) {
-    float f = float((d + 0.5) * scale - 0.5);
-    int s = int(std::floor(f));
-    f -= float(s);
-    if (columns && s < 0) s = 0, f = 0;
-    if (columns && s >= source - 1) s = source - 1, f = 0;
-    taps.first[size_t(d)] = std::clamp(s, 0, source - 1) * step;
-    taps.second[size_t(d)] = std::clamp(s + 1, 0, source - 1) * step;
-    taps.weights[size_t(d)] = {weight(1.0f - f), weight(f)};
-  }
+  for_each_tap(source, target, columns, [&](int, int i0, int i1, float f) {
+    taps.first.push_back(i0 * step);
+    taps.second.push_back(i1 * step);
+    taps.weights.push_back({int16_t(tap_weight(1.0f - f)), int16_t(tap_weight(f))});
+  });
   return taps;
 }
 

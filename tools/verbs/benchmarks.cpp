@@ -36,11 +36,6 @@ using Json = nlohmann::ordered_json;
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-double median_of(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
-}
-
 // Median seconds of `runs` calls after one that warms caches and allocator.
 double time_median(int64_t runs, const std::function<void()>& f) {
   f();

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <vector>
+#include <utility>
 
 #include "cuda/install.h"
 #include "tensor/backend.h"
@@ -26,6 +26,11 @@ Tensor random_matrix(int64_t size, uint32_t stream, DType type, Device device) {
 
 }  // namespace
 
+double median_of(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
+
 double device_seconds(Device device, int64_t runs, const std::function<void()>& start) {
   Backend& backend = backend_for(device);
   const auto row = [&](int64_t calls) {
@@ -43,8 +48,7 @@ double device_seconds(Device device, int64_t runs, const std::function<void()>& 
   const int64_t calls = std::clamp<int64_t>(int64_t(kRow / once) + 1, least, kMostCalls);
   std::vector<double> times;
   for (int64_t i = 0; i < runs; ++i) times.push_back(row(calls));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
+  return median_of(std::move(times));
 }
 
 double measured_gflops(Device device, DType type) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "tensor/device.h"
 #include "tensor/dtype.h"
@@ -15,6 +16,8 @@ double measured_gflops(Device device, DType type);
 // Read and written by a copy far larger than the caches, which takes 512 MiB: not before the peak of memory is read.
 double measured_copy_gbytes(Device device);
 Roof measured_roof(Device device, DType type);
+
+double median_of(std::vector<double> values);  // at least one
 
 // Seconds of one call of `start`, the median of `runs` measurements. Each is a row of calls of at least 4 ms: on a device, without
 // synchronisation between them, the wait at its end does not count and the host runs ahead.
