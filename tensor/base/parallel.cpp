@@ -37,15 +37,47 @@ int default_threads() {
   return n;
 }
 
+constexpr int64_t kMostChunks = (int64_t{1} << 32) - 1;  // two numbers of 32 bits: Share
+
 thread_local bool inside_loop = false;
+
+// The chunks that a thread starts with: loops over the same images give it those that lie in its caches. Who has none left takes
+// from the end of another's.
+class alignas(64) Share {
+ public:
+  void set(int64_t first, int64_t end) {
+    range_.store(static_cast<uint64_t>(first) << 32 | static_cast<uint64_t>(end), std::memory_order_relaxed);
+  }
+  // The next chunk, or -1.
+  int64_t take_first() {
+    return take([](uint64_t first, uint64_t) { return first; }, kFirst);
+  }
+  int64_t take_last() {
+    return take([](uint64_t, uint64_t end) { return end - 1; }, -kLast);
+  }
+
+ private:
+  static constexpr uint64_t kFirst = uint64_t{1} << 32, kLast = 1;
+
+  template <class Chunk>
+  int64_t take(Chunk chunk, uint64_t step) {
+    uint64_t range = range_.load(std::memory_order_relaxed);
+    do {
+      if (range >> 32 >= (range & 0xffffffff)) return -1;
+    } while (!range_.compare_exchange_weak(range, range + step, std::memory_order_relaxed));
+    return static_cast<int64_t>(chunk(range >> 32, range & 0xffffffff));
+  }
+
+  std::atomic<uint64_t> range_{0};  // first in the upper half, end in the lower
+};
 
 // Workers wait for a loop in three stages: some 100 microseconds in pauses, since the loops of a training step follow each other
 // within less; then kLinger more while others may have the core; then asleep, from where a virtual machine takes 100 microseconds
 // to fetch them. A loop is done when its chunks are: who has not come by then is not waited for.
 class Pool {
  public:
-  explicit Pool(int threads) {
-    for (int i = 1; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  explicit Pool(int threads) : shares_(static_cast<size_t>(threads)) {
+    for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { work(static_cast<size_t>(i)); });
   }
 
   ~Pool() {
@@ -60,8 +92,8 @@ class Pool {
 
   void run(int64_t chunks, const std::function<void(int64_t)>& body) {
     body_ = &body;
-    chunks_ = chunks;
-    next_.store(0, std::memory_order_relaxed);
+    const auto threads = static_cast<int64_t>(shares_.size());
+    for (int64_t t = 0; t < threads; ++t) shares_[static_cast<size_t>(t)].set(t * chunks / threads, (t + 1) * chunks / threads);
     failure_ = nullptr;
     open_.store(true);
     bool asleep;
@@ -71,7 +103,7 @@ class Pool {
       asleep = sleepers_ > 0;
     }
     if (asleep) wake_.notify_all();
-    drain();
+    drain(0);
     open_.store(false);
     for (int spin = 0; at_work_.load() != 0; ++spin) spin < kSpins ? __builtin_ia32_pause() : std::this_thread::yield();
     if (failure_) std::rethrow_exception(failure_);
@@ -81,18 +113,23 @@ class Pool {
   static constexpr int kSpins = 2000;  // a pause takes 15 to 60 ns
   static constexpr std::chrono::microseconds kLinger{500};
 
-  void drain() {
+  void drain(size_t thread) {
     inside_loop = true;
-    for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < chunks_;) {
-      try {
-        (*body_)(i);
-      } catch (...) {
-        std::lock_guard lock(failure_mutex_);
-        if (!failure_) failure_ = std::current_exception();
-        next_.store(chunks_, std::memory_order_relaxed);
-      }
+    for (size_t i = 0; i < shares_.size(); ++i) {
+      Share& share = shares_[(thread + i) % shares_.size()];
+      for (int64_t chunk; (chunk = i == 0 ? share.take_first() : share.take_last()) >= 0;) run_chunk(chunk);
     }
     inside_loop = false;
+  }
+
+  void run_chunk(int64_t chunk) {
+    try {
+      (*body_)(chunk);
+    } catch (...) {
+      std::lock_guard lock(failure_mutex_);
+      if (!failure_) failure_ = std::current_exception();
+      for (Share& share : shares_) share.set(0, 0);
+    }
   }
 
   // Until there is another generation than `seen`.
@@ -111,13 +148,13 @@ class Pool {
 
   // at_work_ before open_ here, open_ before at_work_ in run(), in one order for all threads: either run() waits for this thread or
   // this thread finds the loop closed and touches nothing of it.
-  void work() {
+  void work(size_t thread) {
     for (uint64_t seen = 0;;) {
       wait(seen);
       seen = generation_.load();
       if (stop_) return;
       at_work_.fetch_add(1);
-      if (open_.load()) drain();
+      if (open_.load()) drain(thread);
       at_work_.fetch_sub(1);
     }
   }
@@ -129,8 +166,7 @@ class Pool {
   std::atomic<bool> stop_{false}, open_{false};
   std::atomic<int> at_work_{0};
   const std::function<void(int64_t)>* body_ = nullptr;
-  int64_t chunks_ = 0;
-  std::atomic<int64_t> next_{0};
+  std::vector<Share> shares_;  // one for each thread
   std::mutex failure_mutex_;
   std::exception_ptr failure_;
   std::vector<std::thread> threads_;  // last: they use everything above
@@ -170,6 +206,7 @@ void parallel_chunks(int64_t chunks, const std::function<void(int64_t)>& body) {
   std::unique_lock lock(pool_mutex, std::try_to_lock);
   if (!lock) return run_serially(chunks, body);
   if (!pool) pool = std::make_unique<Pool>(compute_threads());
+  TESSERA_CHECK(chunks <= kMostChunks, "parallel_chunks: {} chunks, expected at most {}", chunks, kMostChunks);
   pool->run(chunks, body);
 }
 
