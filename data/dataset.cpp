@@ -241,7 +241,7 @@ struct SegDataset::Scene {
   std::vector<Instance> instances;
 
   // What render() and ColoredRows would do, for somebody else; hands over the canvas, if there is one.
-  void describe(const HsvChange& colors, const CopyOptions& copy, PixelPlan& plan) {
+  void describe(const HsvChange& colors, const FlipDraw& flip, PixelPlan& plan) {
     plan = {};
     AugmentItem& item = plan.item;
     item.path = by_rows ? AugmentPath::kRows : perspective ? AugmentPath::kPerspective : AugmentPath::kAffine;
@@ -263,9 +263,9 @@ struct SegDataset::Scene {
     item.hue_shift = colors.hue_shift();
     item.saturation_gain = colors.saturation_gain();
     item.value_gain = colors.value_gain();
-    item.mirror = copy.horizontal;
-    item.flip = copy.vertical;
-    item.swap_channels = copy.swap_channels;
+    item.mirror = flip.horizontal;
+    item.flip = flip.vertical;
+    item.swap_channels = flip.swap_channels;
   }
 
   void render(RowSink& sink) const {
@@ -297,8 +297,8 @@ void finished(Sample& sample, PixelPlan& plan) {
 // Rows through the change of colours, mirrored as asked, into their place.
 class ColoredRows final : public RowSink {
  public:
-  ColoredRows(const HsvChange& colors, const CopyOptions& copy, int height, int width, uint8_t* out)
-      : colors_(colors), copy_(copy), height_(height), width_(width), out_(out), row_(size_t(width) * 3) {
+  ColoredRows(const HsvChange& colors, const FlipDraw& flip, int height, int width, uint8_t* out)
+      : colors_(colors), flip_(flip), height_(height), width_(width), out_(out), row_(size_t(width) * 3) {
     const std::array<uint8_t, 3> grey = {kBorderValue, kBorderValue, kBorderValue};
     std::array<uint8_t, 3> changed;
     colors.apply(grey.data(), 1, false, changed.data());
@@ -308,18 +308,18 @@ class ColoredRows final : public RowSink {
   uint8_t* row(int) override { return row_.data(); }
   void done(int y, uint8_t* row, Columns made) override {
     if (made.empty()) made = {};
-    uint8_t* const to = out_ + size_t(copy_.vertical ? height_ - 1 - y : y) * size_t(width_) * 3;
-    const int begin = copy_.horizontal ? width_ - made.end : made.begin, count = made.end - made.begin;
+    uint8_t* const to = out_ + size_t(flip_.vertical ? height_ - 1 - y : y) * size_t(width_) * 3;
+    const int begin = flip_.horizontal ? width_ - made.end : made.begin, count = made.end - made.begin;
     std::memset(to, border_, size_t(begin) * 3);
-    colors_.apply(row + size_t(made.begin) * 3, count, copy_.horizontal, to + size_t(begin) * 3);
+    colors_.apply(row + size_t(made.begin) * 3, count, flip_.horizontal, to + size_t(begin) * 3);
     std::memset(to + size_t(begin + count) * 3, border_, size_t(width_ - begin - count) * 3);
-    if (copy_.swap_channels)
+    if (flip_.swap_channels)
       for (int x = begin; x < begin + count; ++x) std::swap(to[3 * x], to[3 * x + 2]);
   }
 
  private:
   const HsvChange& colors_;
-  const CopyOptions copy_;
+  const FlipDraw flip_;
   const int height_, width_;
   uint8_t* const out_;
   uint8_t border_ = 0;
@@ -422,10 +422,10 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
     share = rng.beta(32, 32);
   }
   const HsvChange colors(draw_hsv(rng, c));
-  CopyOptions copy;
-  copy.vertical = rng.uniform() < c.flipud;
-  copy.horizontal = rng.uniform() < c.fliplr;
-  copy.swap_channels = rng.uniform() < c.bgr;
+  FlipDraw flip;
+  flip.vertical = rng.uniform() < c.flipud;
+  flip.horizontal = rng.uniform() < c.fliplr;
+  flip.swap_channels = rng.uniform() < c.bgr;
 
   Sample sample;
   sample.index = index;
@@ -433,14 +433,14 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   sample.width = scene.target.width;
   const bool elsewhere = config_.plan_pixels && !mixed;
   if (elsewhere) {
-    scene.describe(colors, copy, sample.plan.emplace());
+    scene.describe(colors, flip, sample.plan.emplace());
   } else if (pixels == nullptr) {
     sample.pixels.resize(size_t(sample.height) * size_t(sample.width) * 3);
     pixels = sample.pixels.data();
   }
   sample.geometry.original_height = images_[size_t(index)].height;
   sample.geometry.original_width = images_[size_t(index)].width;
-  ColoredRows rows(colors, copy, sample.height, sample.width, pixels);
+  ColoredRows rows(colors, flip, sample.height, sample.width, pixels);
   if (mixed) {
     LabeledImage a{Image(sample.height, sample.width), std::move(scene.instances)};
     LabeledImage b{Image(sample.height, sample.width), std::move(other.instances)};
@@ -456,8 +456,8 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   if (config_.plan_pixels && mixed) finished(sample, sample.plan.emplace());
   scene.pictures = other.pictures = {};
   clock.mark(timing_->pixels);
-  if (copy.vertical) flip_vertical(scene.instances, sample.height);
-  if (copy.horizontal) flip_horizontal(scene.instances, sample.width);
+  if (flip.vertical) flip_vertical(scene.instances, sample.height);
+  if (flip.horizontal) flip_horizontal(scene.instances, sample.width);
   clock.mark(timing_->labels);
   finish(scene.instances, sample, clock);
   return sample;

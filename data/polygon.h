@@ -32,8 +32,6 @@ struct BoxXyxy {
 // Minimum and maximum over the vertices; all zero for no vertex.
 BoxXyxy bounding_box(std::span<const Point> polygon);
 void clamp_points(std::span<Point> polygon, const BoxXyxy& box);
-// Signed area by the shoelace formula: positive when the vertices run clockwise as seen on the screen (y down).
-double signed_area(std::span<const Point> polygon);
 
 // How many vertices all polygons of one image are brought to: 1000, or one more than the longest (spec 5.5).
 int64_t resample_count(int64_t longest_polygon);

@@ -41,7 +41,6 @@ class ParameterArena {
 
   void zero_grad() const;
   double grad_norm() const;  // L2 over all groups
-  int64_t trained_count() const;
 
  private:
   Tensor all_values_, all_grads_;

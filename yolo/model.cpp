@@ -161,12 +161,6 @@ void YoloSeg::unfold() {
   folded_ = false;
 }
 
-int64_t YoloSeg::anchor_count(int64_t h, int64_t w) const {
-  int64_t n = 0;
-  for (int64_t s : strides_) n += (h / s) * (w / s);
-  return n;
-}
-
 std::vector<LayerSummary> YoloSeg::layer_table(int64_t h, int64_t w) const {
   const auto sizes = output_sizes(h, w);
   std::vector<LayerSummary> table;

@@ -71,7 +71,6 @@ class YoloSeg : public Module {
   int64_t masks() const { return head().masks(); }
   const std::array<int64_t, kLevels>& strides() const { return strides_; }  // 8, 16, 32
   int64_t max_stride() const { return strides_.back(); }
-  int64_t anchor_count(int64_t h, int64_t w) const;  // of an image of this size
   Segment& head() const { return *static_cast<Segment*>(layers_.back().get()); }
 
   std::vector<LayerSummary> layer_table(int64_t h, int64_t w) const;
