@@ -13,7 +13,7 @@ void RefBackend::update(const UpdateArrays<RowsView>& a, const double* settings,
     return RowsView{static_cast<std::byte*>(v.p) + begin * int64_t(size_of(v.t)), v.t, 1, n, n};
   };
   double squares = 0;
-  for (int g = 0; g < kUpdateGroups; ++g) squares += sum_of_squares(group(a.grads, g));
+  for (int g = 0; g < kTrainedGroups; ++g) squares += sum_of_squares(group(a.grads, g));
   const double scale = state[kScale];
   const double norm = std::sqrt(squares) / scale;
   const bool finite = std::isfinite(norm);
@@ -22,7 +22,7 @@ void RefBackend::update(const UpdateArrays<RowsView>& a, const double* settings,
   if (finite) {
     const double step = ++state[kUpdates];
     const double grad_scale = (p.max_norm > 0 ? std::min(1.0, p.max_norm / (norm + 1e-6)) : 1.0) / scale;
-    for (int g = 0; g < kUpdateGroups; ++g) {
+    for (int g = 0; g < kTrainedGroups; ++g) {
       const double lr = settings[kRateBias + g], decay = p.weight_decay[size_t(g)];
       if (p.rule == UpdateRule::kSgd) {
         sgd(group(a.values, g), group(a.grads, g), group(a.first, g), grad_scale,
@@ -33,7 +33,7 @@ void RefBackend::update(const UpdateArrays<RowsView>& a, const double* settings,
       }
     }
     const double keep = p.average_decay * (1.0 - std::exp(-step / p.average_tau));
-    for (int g = 0; g <= kUpdateGroups; ++g) lerp(group(a.average, g), group(a.values, g), 1.0 - keep);
+    for (int g = 0; g <= kTrainedGroups; ++g) lerp(group(a.average, g), group(a.values, g), 1.0 - keep);
   } else {
     ref::for_wide(a.grads.t, [&]<class T>() {
       const T* const grad = ref::row<T>(a.grads, 0);

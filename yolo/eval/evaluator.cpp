@@ -231,7 +231,7 @@ void join(RawOutputs& whole, RawOutputs part, int64_t first, int64_t n) {
     whole = std::move(part);
     return;
   }
-  for (size_t l = 0; l < size_t(kLevels); ++l) {
+  for (size_t l = 0; l < size_t(kAnchorLevels); ++l) {
     place(whole.box[l], part.box[l]);
     place(whole.cls[l], part.cls[l]);
     place(whole.coefficients[l], part.coefficients[l]);
