@@ -241,8 +241,7 @@ void Trainer::build_optimizer() {
   schedule_ = std::make_unique<Schedule>(schedule_config(config_, choice_, train_loader_->batches()));
   const double accumulate = std::max(std::nearbyint(double(options_.nbs) / double(options_.batch)), 1.0);
   weight_decay_ = options_.weight_decay * double(options_.batch) * accumulate / double(options_.nbs);
-  loss_ = std::make_unique<SegmentationLoss>(LossGains{options_.gain_box, options_.gain_cls, options_.gain_dfl}, model_->strides(),
-                                             &ranks_);
+  loss_ = std::make_unique<SegmentationLoss>(options_.gains, model_->strides(), &ranks_);
   std::array<double, kTrainedGroups> decay{};
   decay[size_t(ParamGroup::kWeight)] = weight_decay_;
   update_ = std::make_unique<WeightUpdate>(*arena_, *optimizer_, *ema_, decay, kMaxGradNorm,
@@ -427,8 +426,7 @@ ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
   const Evaluator evaluator(class_names_, options);
   Progress progress(log_, val_set_->size());
   EvaluatorHooks hooks;
-  const SegmentationLoss own_loss({options_.gain_box, options_.gain_cls, options_.gain_dfl},
-                                  model.strides());  // the evaluator joins
+  const SegmentationLoss own_loss(options_.gains, model.strides());  // the evaluator joins
   hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return own_loss(outputs, batch).report(); };
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
