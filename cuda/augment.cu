@@ -11,8 +11,6 @@ namespace tessera::cuda {
 
 namespace {
 
-constexpr int kBorder = 114;
-
 struct Color {
   int c[3];
 };
@@ -32,7 +30,7 @@ __device__ Real tap(const AugmentItem& item, const uint8_t* tiles, int x, int y)
       return {{float(p[0]), float(p[1]), float(p[2])}};
     }
   }
-  return {{float(kBorder), float(kBorder), float(kBorder)}};
+  return {{float(kBorderValue), float(kBorderValue), float(kBorderValue)}};
 }
 
 __device__ Real blend(const Real& a, const Real& b, float share) {
@@ -59,7 +57,7 @@ __device__ Color sample(const AugmentItem& item, const uint8_t* tiles, int x, in
   }
   // Far outside, also where the conversion to int would overflow or the position is not a number.
   if (!(sx > -1 && sy > -1 && sx < float(item.canvas_width) && sy < float(item.canvas_height)))
-    return {{kBorder, kBorder, kBorder}};
+    return {{kBorderValue, kBorderValue, kBorderValue}};
   const float floor_x = floorf(sx);
   const float floor_y = floorf(sy);
   const int ix = int(floor_x);
@@ -92,8 +90,8 @@ __device__ Color recolored(const Color& in, const AugmentItem& item) {
   if (hue < 0) hue += 180;
   if (hue >= 180) hue -= 180;
   constexpr float kUnit = 1.0f / 255.0f;
-  const float saturation = float(min((s * item.saturation_gain) >> 22, 255)) * kUnit;
-  const float value = float(min((v * item.value_gain) >> 22, 255)) * kUnit;
+  const float saturation = float(min((s * item.saturation_gain) >> kHsvGainBits, 255)) * kUnit;
+  const float value = float(min((v * item.value_gain) >> kHsvGainBits, 255)) * kUnit;
   const float sixths = float(hue) * (6.0f / 180.0f);
   const float sector = floorf(sixths);
   const float fraction = sixths - sector;

@@ -242,13 +242,13 @@ __device__ int first_pixel(float v, int size, int if_nan) {
 }
 
 // The pixels of an item: x0 <= x < x1, y0 <= y < y1.
-struct PixelBox {
+struct ItemPixels {
   int x0, y0, x1, y1;
   __device__ int count() const { return x1 > x0 && y1 > y0 ? (x1 - x0) * (y1 - y0) : 0; }
   __device__ bool contains(int x, int y) const { return x >= x0 && x < x1 && y >= y0 && y < y1; }
   __device__ bool meets(int x, int y, int size) const { return count() > 0 && x0 < x + size && x1 > x && y0 < y + size && y1 > y; }
 };
-__device__ PixelBox pixel_box(const float* corners, int w, int h) {
+__device__ ItemPixels item_pixels(const float* corners, int w, int h) {
   return {first_pixel(corners[0], w, 0), first_pixel(corners[1], h, 0), first_pixel(corners[2], w, w),
           first_pixel(corners[3], h, h)};
 }
@@ -260,7 +260,7 @@ struct MaskProblem {
   const int32_t* masks;
   MaskLossItems items;
 
-  __device__ PixelBox box(int item) const { return pixel_box(items.boxes + 4 * int64_t(item), prototypes.w, prototypes.h); }
+  __device__ ItemPixels box(int item) const { return item_pixels(items.boxes + 4 * int64_t(item), prototypes.w, prototypes.h); }
   __device__ int pixels() const { return prototypes.h * prototypes.w; }
   // Of the item's pixels in the sum of all.
   __device__ float weight(int item, double scale) const { return float(scale / pixels() / items.area[item]); }
@@ -320,7 +320,7 @@ int slices_of(const ImageView& prototypes) { return int(std::clamp<int64_t>(prot
 // Calls f(pixel number in the image, whether there is one) for the block's share of the item's box, eight neighbours a group.
 // Groups without pixels left do the last one over until their whole warp has none.
 template <class F>
-__device__ void for_each_pixel(const PixelBox& box, int width, int slice, int slices, F&& f) {
+__device__ void for_each_pixel(const ItemPixels& box, int width, int slice, int slices, F&& f) {
   const int count = box.count();
   const int box_width = box.x1 - box.x0;
   const int t = int(threadIdx.x);
@@ -437,7 +437,7 @@ __global__ void __launch_bounds__(kThreads)
   const double scale = *factor;
   constexpr int kLooks = kWarp / kWarps;  // so that a warp has a lane for each count
   TESSERA_SHARED(found, int[kLooks * kThreads]);
-  TESSERA_SHARED(boxes, PixelBox[kLooks * kThreads]);
+  TESSERA_SHARED(boxes, ItemPixels[kLooks * kThreads]);
   TESSERA_SHARED(weights, float[kLooks * kThreads]);
   TESSERA_SHARED(counts, int[kLooks * kWarps]);
   const int t = int(threadIdx.x);

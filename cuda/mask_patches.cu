@@ -114,7 +114,7 @@ void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const M
   expect_f32("mask_patches", prototypes.t);
   std::vector<Tile> tiles;
   for (size_t i = 0; i < items.size(); ++i) {
-    const MaskRect& where = items[i].where;
+    const PixelBox& where = items[i].where;
     for (int y = where.y0; y < where.y1; y += kTile) {
       for (int x = where.x0; x < where.x1; x += kTile) tiles.push_back({int(i), x, y});
     }

@@ -20,7 +20,7 @@ constexpr int kNone = std::numeric_limits<int>::max();
 // What is the same in every update of a run.
 struct UpdateConstants {
   double max_norm, beta1, beta2, average_decay, average_tau, growth, backoff;
-  double weight_decay[kUpdateGroups];
+  double weight_decay[kTrainedGroups];
   double growth_interval;
   bool adam, decoupled;
 };
@@ -29,9 +29,9 @@ struct UpdateConstants {
 struct UpdateControl {
   bool finite;
   float grad_scale, momentum, root_factor, average_weight;
-  float lr[kUpdateGroups];            // Adam: lr / (1 - beta1^t)
-  float weight_decay[kUpdateGroups];  // in the gradient
-  float kept[kUpdateGroups];          // 1 - lr * decay of the decoupled form, else 1
+  float lr[kTrainedGroups];            // Adam: lr / (1 - beta1^t)
+  float weight_decay[kTrainedGroups];  // in the gradient
+  float kept[kTrainedGroups];          // 1 - lr * decay of the decoupled form, else 1
 };
 
 // squares[b] = sum of the squares of block b's packs, first[b] = where the first NaN or infinity among them is.
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kThreads)
   control->momentum = float(settings[kMomentum]);
   control->root_factor = c.adam ? float(1.0 / std::sqrt(1.0 - std::pow(c.beta2, step))) : 0;
   control->average_weight = float(1.0 - c.average_decay * (1.0 - std::exp(-step / c.average_tau)));
-  for (int group = 0; group < kUpdateGroups; ++group) {
+  for (int group = 0; group < kTrainedGroups; ++group) {
     const double lr = settings[kRateBias + group];
     const double decay = c.weight_decay[group];
     control->lr[group] = float(c.adam ? lr / (1.0 - std::pow(c.beta1, step)) : lr);
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kThreads)
 
 struct UpdateMemory {
   float *values, *grads, *first, *second, *average;
-  int end[kUpdateGroups + 1];  // of the groups
+  int end[kTrainedGroups + 1];  // of the groups
 };
 struct AdamConstants {
   float beta1, one_less_beta1, beta2, one_less_beta2, eps;
@@ -115,9 +115,9 @@ __global__ void __launch_bounds__(kThreads)
   wait_for_kernel_before();
   constexpr int N = 4;
   const int at = int(blockIdx.x * kThreads + threadIdx.x) * N;
-  if (at >= m.end[kUpdateGroups]) return;
+  if (at >= m.end[kTrainedGroups]) return;
   const bool finite = control->finite;
-  const bool trained = at < m.end[kUpdateGroups - 1];
+  const bool trained = at < m.end[kTrainedGroups - 1];
   Pack<float, N> grad{};
   if (trained) {
     grad = load_pack<N>(m.grads + at);
@@ -189,10 +189,10 @@ void update(const UpdateArrays<RowsView>& arrays, const double* settings, double
     TESSERA_CHECK(rows_are_aligned(view), "update: an array does not begin at a multiple of 16 bytes");
     *into = static_cast<float*>(view.p);
   }
-  for (int group = 0; group <= kUpdateGroups; ++group) memory.end[group] = size32(arrays.ends[size_t(group)]);
+  for (int group = 0; group <= kTrainedGroups; ++group) memory.end[group] = size32(arrays.ends[size_t(group)]);
   const AdamConstants rates{float(p.beta1), float(1.0 - p.beta1), float(p.beta2), float(1.0 - p.beta2), float(p.eps)};
 
-  const int packs = memory.end[kUpdateGroups - 1] / 4;
+  const int packs = memory.end[kTrainedGroups - 1] / 4;
   const int blocks = int(std::min<int64_t>(kMostBlocks, blocks_for(packs, kThreads)));
   const Scratch<double> squares(kMostBlocks);
   const Scratch<int> first(kMostBlocks);
@@ -201,7 +201,7 @@ void update(const UpdateArrays<RowsView>& arrays, const double* settings, double
          packs, squares.get(), first.get());
   launch("update", early(Grid{dim3(1), dim3(kThreads)}), control_kernel, static_cast<const double*>(squares.get()),
          static_cast<const int*>(first.get()), blocks, settings, state, control.get(), constants);
-  launch("update", early(one_thread_each(memory.end[kUpdateGroups] / 4, kThreads)),
+  launch("update", early(one_thread_each(memory.end[kTrainedGroups] / 4, kThreads)),
          adam ? update_kernel<true> : update_kernel<false>, memory, static_cast<const UpdateControl*>(control.get()), rates,
          p.nesterov);
 }

@@ -111,15 +111,15 @@ PixelBox BitResize::reach(const PixelBox& from) const {
 
 void BitResize::sum_row(const uint32_t* words, const PixelBox& from, const PixelBox& to, Row& row) const {
   constexpr int kMargin = 4;  // words: further than a block's columns reach from the rectangle
-  const int64_t row_words = words_of_row(from.x1 - from.x0);
+  const int64_t row_words = words_of_row(from.width());
   row.line.assign(size_t(row_words + 2 * kMargin), 0);
   std::copy_n(words, row_words, row.line.begin() + kMargin);
-  row.sums.resize(size_t(words_of_row(to.x1 - to.x0)) * kBitsOfWord);
+  row.sums.resize(size_t(words_of_row(to.width())) * kBitsOfWord);
   uint16_t* sums = row.sums.data();
   if (!columns_.blocks_fit) {
     const auto is_set = [&](int column) {
       const int x = column - from.x0;
-      return x >= 0 && x < from.x1 - from.x0 ? int(words[x / kBitsOfWord] >> (x % kBitsOfWord) & 1) : 0;
+      return x >= 0 && x < from.width() ? int(words[x / kBitsOfWord] >> (x % kBitsOfWord) & 1) : 0;
     };
     for (size_t x = size_t(to.x0); x < size_t(to.x1); ++x) {
       *sums++ = uint16_t((is_set(columns_.i0[x]) * columns_.w0[x] + is_set(columns_.i1[x]) * columns_.w1[x]) >> 4);
@@ -128,15 +128,15 @@ void BitResize::sum_row(const uint32_t* words, const PixelBox& from, const Pixel
   }
   const size_t x = size_t(to.x0);
   const BlockTaps taps{&columns_.first[x / kBlockOutputs], &columns_.bit0[x], &columns_.bit1[x], &columns_.w0[x], &columns_.w1[x]};
-  const int blocks = (to.x1 - to.x0 + kBlockOutputs - 1) / kBlockOutputs;
+  const int blocks = (to.width() + kBlockOutputs - 1) / kBlockOutputs;
   HWY_DYNAMIC_DISPATCH(sum_taps)(row.line.data(), kMargin * kBitsOfWord - from.x0, taps, blocks, sums);
 }
 
 void BitResize::operator()(const uint32_t* words, const PixelBox& from, const PixelBox& to, uint32_t* out) const {
   thread_local Row rows[2];
   thread_local std::vector<uint16_t> zeros;
-  const int64_t in_words = words_of_row(from.x1 - from.x0), out_words = words_of_row(to.x1 - to.x0);
-  const uint32_t last_used = ~0u >> (out_words * kBitsOfWord - (to.x1 - to.x0));
+  const int64_t in_words = words_of_row(from.width()), out_words = words_of_row(to.width());
+  const uint32_t last_used = ~0u >> (out_words * kBitsOfWord - to.width());
   zeros.assign(size_t(out_words) * kBitsOfWord, 0);
   for (Row& r : rows) r.y = r.end = -1;
   const auto source = [&](int y) { return words + (y - from.y0) * in_words; };

@@ -416,9 +416,4 @@ static_assert(kCategoryOfClass[79] == 90);
 
 int coco_category_of_class(int class_id) { return class_id < 0 || class_id >= 80 ? -1 : kCategoryOfClass[size_t(class_id)]; }
 
-int coco_class_of_category(int64_t category_id) {
-  const auto it = std::lower_bound(kCategoryOfClass.begin(), kCategoryOfClass.end(), category_id);
-  return it != kCategoryOfClass.end() && *it == category_id ? static_cast<int>(it - kCategoryOfClass.begin()) : -1;
-}
-
 }  // namespace tessera

@@ -47,8 +47,8 @@ struct CocoInstances {
   const CocoImage* find_image(int64_t id) const;
 };
 
-// Reads instances_*.json. Throws kIo when the file cannot be read; kData when it is not there, for malformed JSON, missing or mistyped keys, masks whose
-// runs do not fit their size or their image, ids that occur twice, and annotations of unknown images or categories.
+// Reads instances_*.json. Throws kIo when the file cannot be read; kData when it is not there, for malformed JSON, missing or mistyped
+// keys, masks whose runs do not fit their size or their image, ids that occur twice, and annotations of unknown images or categories.
 CocoInstances read_coco_instances(const std::filesystem::path& file);
 
 // The mask of an annotation in an image of height x width; polygons are rasterized and united (spec 9.7). A first polygon of four
@@ -117,8 +117,7 @@ std::optional<int64_t> coco_image_id(std::string_view stem);
 // Decimal rounding, half to even on the exact binary value: what a reader of the written number gets.
 double round_decimals(double value, int decimals);
 
-// Class 0 .. 79 -> COCO category id 1 .. 90 and back; -1 for anything else.
+// Class 0 .. 79 -> COCO category id 1 .. 90; -1 for anything else.
 int coco_category_of_class(int class_id);
-int coco_class_of_category(int64_t category_id);
 
 }  // namespace tessera

@@ -241,7 +241,7 @@ struct SegDataset::Scene {
   std::vector<Instance> instances;
 
   // What render() and ColoredRows would do, for somebody else; hands over the canvas, if there is one.
-  void describe(const HsvChange& colors, const CopyOptions& copy, PixelPlan& plan) {
+  void describe(const HsvChange& colors, const FlipDraw& flip, PixelPlan& plan) {
     plan = {};
     AugmentItem& item = plan.item;
     item.path = by_rows ? AugmentPath::kRows : perspective ? AugmentPath::kPerspective : AugmentPath::kAffine;
@@ -263,9 +263,9 @@ struct SegDataset::Scene {
     item.hue_shift = colors.hue_shift();
     item.saturation_gain = colors.saturation_gain();
     item.value_gain = colors.value_gain();
-    item.mirror = copy.horizontal;
-    item.flip = copy.vertical;
-    item.swap_channels = copy.swap_channels;
+    item.mirror = flip.horizontal;
+    item.flip = flip.vertical;
+    item.swap_channels = flip.swap_channels;
   }
 
   void render(RowSink& sink) const {
@@ -297,8 +297,8 @@ void finished(Sample& sample, PixelPlan& plan) {
 // Rows through the change of colours, mirrored as asked, into their place.
 class ColoredRows final : public RowSink {
  public:
-  ColoredRows(const HsvChange& colors, const CopyOptions& copy, int height, int width, uint8_t* out)
-      : colors_(colors), copy_(copy), height_(height), width_(width), out_(out), row_(size_t(width) * 3) {
+  ColoredRows(const HsvChange& colors, const FlipDraw& flip, int height, int width, uint8_t* out)
+      : colors_(colors), flip_(flip), height_(height), width_(width), out_(out), row_(size_t(width) * 3) {
     const std::array<uint8_t, 3> grey = {kBorderValue, kBorderValue, kBorderValue};
     std::array<uint8_t, 3> changed;
     colors.apply(grey.data(), 1, false, changed.data());
@@ -308,18 +308,18 @@ class ColoredRows final : public RowSink {
   uint8_t* row(int) override { return row_.data(); }
   void done(int y, uint8_t* row, Columns made) override {
     if (made.empty()) made = {};
-    uint8_t* const to = out_ + size_t(copy_.vertical ? height_ - 1 - y : y) * size_t(width_) * 3;
-    const int begin = copy_.horizontal ? width_ - made.end : made.begin, count = made.end - made.begin;
+    uint8_t* const to = out_ + size_t(flip_.vertical ? height_ - 1 - y : y) * size_t(width_) * 3;
+    const int begin = flip_.horizontal ? width_ - made.end : made.begin, count = made.end - made.begin;
     std::memset(to, border_, size_t(begin) * 3);
-    colors_.apply(row + size_t(made.begin) * 3, count, copy_.horizontal, to + size_t(begin) * 3);
+    colors_.apply(row + size_t(made.begin) * 3, count, flip_.horizontal, to + size_t(begin) * 3);
     std::memset(to + size_t(begin + count) * 3, border_, size_t(width_ - begin - count) * 3);
-    if (copy_.swap_channels)
+    if (flip_.swap_channels)
       for (int x = begin; x < begin + count; ++x) std::swap(to[3 * x], to[3 * x + 2]);
   }
 
  private:
   const HsvChange& colors_;
-  const CopyOptions copy_;
+  const FlipDraw flip_;
   const int height_, width_;
   uint8_t* const out_;
   uint8_t border_ = 0;
@@ -330,82 +330,88 @@ class ColoredRows final : public RowSink {
 
 // Mosaic or letterbox, copy-paste, and the affine transform: steps 1 to 4 of section 6.
 void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const {
-  const AugmentConfig& c = config_.augment;
+  const double mosaic = config_.augment.mosaic;
   const bool closed = config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at;
-  const int s = config_.imgsz;
   out.target = input_size(index);
-  out.perspective = c.perspective > 0;
+  out.perspective = config_.augment.perspective > 0;
   out.drawn = false;
-  const bool with_mosaic = !(rng.uniform() > (closed ? 0.0 : c.mosaic)) && !closed && c.mosaic > 0;
-  AffineDraw draw;
-
-  if (with_mosaic) {
-    std::array<int64_t, 4> members = {index};
-    for (size_t k = 1; k < 4; ++k) members[k] = partner(index, epoch, rng);
-    const int yc = int(rng.uniform(s / 2.0, 3 * s / 2.0)), xc = int(rng.uniform(s / 2.0, 3 * s / 2.0));
-    clock.mark(timing_->labels);
-    for (size_t k = 0; k < 4; ++k) out.pictures[k] = decoded(members[k]);
-    clock.mark(timing_->decode);
-    std::array<MosaicPart, 4> parts;
-    for (size_t k = 0; k < 4; ++k) parts[k].image = &out.pictures[k]->image;
-    out.collage = mosaic_collage(parts, s, xc, yc);
-    draw = draw_affine(rng, c);
-    out.m = affine_matrix(draw, 2 * s, 2 * s, s, s);
-    out.by_rows = !out.perspective && c.copy_paste == 0 && keeps_axes(out.m);
-    // Objects that end beyond one side of the frame would be dropped at the end; many of a mosaic's do. Not when the largest of the
-    // vertex counts matters for the others.
-    bool even = true;
-    for (size_t k = 1; k < 4; ++k) even = even && vertices_of(images_[size_t(members[k])]) == vertices_of(images_[size_t(members[0])]);
-    for (size_t k = 0; k < 4; ++k) {
-      const auto seen = [&](const BoxXyxy& b) {
-        const float dx = float(out.collage.parts[k].x), dy = float(out.collage.parts[k].y), side = float(2 * s), margin = 1;
-        const auto x = [&](float v) { return out.m[0] * std::clamp(v + dx, 0.0f, side) + out.m[2]; };
-        const auto y = [&](float v) { return out.m[4] * std::clamp(v + dy, 0.0f, side) + out.m[5]; };
-        return x(b.x2) > -margin && x(b.x1) < float(s) + margin && y(b.y2) > -margin && y(b.y1) < float(s) + margin;
-      };
-      parts[k].instances = instances(members[k], *parts[k].image, out.by_rows && even ? seen : std::function<bool(const BoxXyxy&)>());
-    }
-    out.instances = mosaic_instances(parts, out.collage);
-    clock.mark(timing_->labels);
-    if (!out.by_rows) {
-      const bool whole = out.perspective || c.copy_paste > 0;
-      out.drawn = draw_canvas || c.copy_paste > 0;
-      if (out.drawn) out.collage.draw(whole ? PixelBox{0, 0, 2 * s, 2 * s} : warp_footprint(out.m, 2 * s, 2 * s, s, s), out.canvas.image);
-      if (c.copy_paste > 0) {
-        out.canvas.instances = std::move(out.instances);
-        copy_paste_flip(out.canvas, c.copy_paste);
-        out.instances = std::move(out.canvas.instances);
-      }
-      clock.mark(timing_->pixels);
-    }
-  } else {
-    const DecodedPtr picture = out.pictures[0] = decoded(index);
-    clock.mark(timing_->decode);
-    out.instances = instances(index, picture->image);
-    clock.mark(timing_->labels);
-    const LetterboxPlan plan = plan_letterbox({picture->image.height, picture->image.width}, out.target);
-    if (c.copy_paste > 0 && !closed) {
-      LabeledImage pasted{picture->image, std::move(out.instances)};
-      copy_paste_flip(pasted, c.copy_paste);
-      out.instances = std::move(pasted.instances);
-      out.canvas.image = letterbox(pasted.image, plan);
-    } else {
-      out.canvas.image = letterbox(picture->image, plan);
-    }
-    clock.mark(timing_->pixels);
-    letterbox(out.instances, plan);
-    const Image& canvas = out.canvas.image;
-    draw = draw_affine(rng, c);
-    out.m = affine_matrix(draw, canvas.height, canvas.width, out.target.height, out.target.width);
-    out.by_rows = !out.perspective && keeps_axes(out.m);
-    out.collage = {};
-    out.collage.height = canvas.height;
-    out.collage.width = canvas.width;
-    out.collage.add(canvas, 0, 0);
-    out.drawn = true;
-  }
+  const bool with_mosaic = !(rng.uniform() > (closed ? 0.0 : mosaic)) && !closed && mosaic > 0;
+  const AffineDraw draw =
+      with_mosaic ? place_mosaic(index, epoch, rng, out, draw_canvas, clock) : place_single(index, !closed, rng, out, clock);
   transform_instances(out.instances, out.m, draw.scale, out.target.height, out.target.width);
   clock.mark(timing_->labels);
+}
+
+AffineDraw SegDataset::place_mosaic(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const {
+  const AugmentConfig& c = config_.augment;
+  const int s = config_.imgsz;
+  std::array<int64_t, 4> members = {index};
+  for (size_t k = 1; k < 4; ++k) members[k] = partner(index, epoch, rng);
+  const int yc = int(rng.uniform(s / 2.0, 3 * s / 2.0)), xc = int(rng.uniform(s / 2.0, 3 * s / 2.0));
+  clock.mark(timing_->labels);
+  for (size_t k = 0; k < 4; ++k) out.pictures[k] = decoded(members[k]);
+  clock.mark(timing_->decode);
+  std::array<MosaicPart, 4> parts;
+  for (size_t k = 0; k < 4; ++k) parts[k].image = &out.pictures[k]->image;
+  out.collage = mosaic_collage(parts, s, xc, yc);
+  const AffineDraw draw = draw_affine(rng, c);
+  out.m = affine_matrix(draw, 2 * s, 2 * s, s, s);
+  out.by_rows = !out.perspective && c.copy_paste == 0 && keeps_axes(out.m);
+  // Objects that end beyond one side of the frame would be dropped at the end; many of a mosaic's do. Not when the largest of the
+  // vertex counts matters for the others.
+  bool even = true;
+  for (size_t k = 1; k < 4; ++k) even = even && vertices_of(images_[size_t(members[k])]) == vertices_of(images_[size_t(members[0])]);
+  for (size_t k = 0; k < 4; ++k) {
+    const auto seen = [&](const BoxXyxy& b) {
+      const float dx = float(out.collage.parts[k].x), dy = float(out.collage.parts[k].y), side = float(2 * s), margin = 1;
+      const auto x = [&](float v) { return out.m[0] * std::clamp(v + dx, 0.0f, side) + out.m[2]; };
+      const auto y = [&](float v) { return out.m[4] * std::clamp(v + dy, 0.0f, side) + out.m[5]; };
+      return x(b.x2) > -margin && x(b.x1) < float(s) + margin && y(b.y2) > -margin && y(b.y1) < float(s) + margin;
+    };
+    parts[k].instances = instances(members[k], *parts[k].image, out.by_rows && even ? seen : std::function<bool(const BoxXyxy&)>());
+  }
+  out.instances = mosaic_instances(parts, out.collage);
+  clock.mark(timing_->labels);
+  if (out.by_rows) return draw;
+  const bool whole = out.perspective || c.copy_paste > 0;
+  out.drawn = draw_canvas || c.copy_paste > 0;
+  if (out.drawn) out.collage.draw(whole ? PixelBox{0, 0, 2 * s, 2 * s} : warp_footprint(out.m, 2 * s, 2 * s, s, s), out.canvas.image);
+  if (c.copy_paste > 0) {
+    out.canvas.instances = std::move(out.instances);
+    copy_paste_flip(out.canvas, c.copy_paste);
+    out.instances = std::move(out.canvas.instances);
+  }
+  clock.mark(timing_->pixels);
+  return draw;
+}
+
+AffineDraw SegDataset::place_single(int64_t index, bool paste, Rng& rng, Scene& out, Clock& clock) const {
+  const AugmentConfig& c = config_.augment;
+  const DecodedPtr picture = out.pictures[0] = decoded(index);
+  clock.mark(timing_->decode);
+  out.instances = instances(index, picture->image);
+  clock.mark(timing_->labels);
+  const LetterboxPlan plan = plan_letterbox({picture->image.height, picture->image.width}, out.target);
+  if (paste && c.copy_paste > 0) {
+    LabeledImage pasted{picture->image, std::move(out.instances)};
+    copy_paste_flip(pasted, c.copy_paste);
+    out.instances = std::move(pasted.instances);
+    out.canvas.image = letterbox(pasted.image, plan);
+  } else {
+    out.canvas.image = letterbox(picture->image, plan);
+  }
+  clock.mark(timing_->pixels);
+  letterbox(out.instances, plan);
+  const Image& canvas = out.canvas.image;
+  const AffineDraw draw = draw_affine(rng, c);
+  out.m = affine_matrix(draw, canvas.height, canvas.width, out.target.height, out.target.width);
+  out.by_rows = !out.perspective && keeps_axes(out.m);
+  out.collage = {};
+  out.collage.height = canvas.height;
+  out.collage.width = canvas.width;
+  out.collage.add(canvas, 0, 0);
+  out.drawn = true;
+  return draw;
 }
 
 Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
@@ -422,10 +428,10 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
     share = rng.beta(32, 32);
   }
   const HsvChange colors(draw_hsv(rng, c));
-  CopyOptions copy;
-  copy.vertical = rng.uniform() < c.flipud;
-  copy.horizontal = rng.uniform() < c.fliplr;
-  copy.swap_channels = rng.uniform() < c.bgr;
+  FlipDraw flip;
+  flip.vertical = rng.uniform() < c.flipud;
+  flip.horizontal = rng.uniform() < c.fliplr;
+  flip.swap_channels = rng.uniform() < c.bgr;
 
   Sample sample;
   sample.index = index;
@@ -433,14 +439,14 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   sample.width = scene.target.width;
   const bool elsewhere = config_.plan_pixels && !mixed;
   if (elsewhere) {
-    scene.describe(colors, copy, sample.plan.emplace());
+    scene.describe(colors, flip, sample.plan.emplace());
   } else if (pixels == nullptr) {
     sample.pixels.resize(size_t(sample.height) * size_t(sample.width) * 3);
     pixels = sample.pixels.data();
   }
   sample.geometry.original_height = images_[size_t(index)].height;
   sample.geometry.original_width = images_[size_t(index)].width;
-  ColoredRows rows(colors, copy, sample.height, sample.width, pixels);
+  ColoredRows rows(colors, flip, sample.height, sample.width, pixels);
   if (mixed) {
     LabeledImage a{Image(sample.height, sample.width), std::move(scene.instances)};
     LabeledImage b{Image(sample.height, sample.width), std::move(other.instances)};
@@ -456,8 +462,8 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   if (config_.plan_pixels && mixed) finished(sample, sample.plan.emplace());
   scene.pictures = other.pictures = {};
   clock.mark(timing_->pixels);
-  if (copy.vertical) flip_vertical(scene.instances, sample.height);
-  if (copy.horizontal) flip_horizontal(scene.instances, sample.width);
+  if (flip.vertical) flip_vertical(scene.instances, sample.height);
+  if (flip.horizontal) flip_horizontal(scene.instances, sample.width);
   clock.mark(timing_->labels);
   finish(scene.instances, sample, clock);
   return sample;

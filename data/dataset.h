@@ -18,6 +18,7 @@
 #include "data/instance.h"
 #include "data/pixel_plan.h"
 #include "data/sample.h"
+#include "data/transforms/affine.h"
 #include "data/transforms/letterbox.h"
 #include "data/yolo_txt.h"
 #include "tensor/base/rng.h"
@@ -107,6 +108,8 @@ class SegDataset : public Dataset {
   int64_t partner(int64_t index, int epoch, Rng& rng) const;
   struct Scene;
   void augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
+  AffineDraw place_mosaic(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
+  AffineDraw place_single(int64_t index, bool paste, Rng& rng, Scene& out, Clock& clock) const;
   Sample get_train(int64_t index, int epoch, uint8_t* pixels) const;
   Sample get_plain(int64_t index, uint8_t* pixels) const;
   void finish(const std::vector<Instance>& instances, Sample& sample, Clock& clock) const;

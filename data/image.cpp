@@ -89,11 +89,6 @@ void write_png(const std::filesystem::path& path, const Image& image) {
   write_file_atomic(path, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
-void write_jpeg(const std::filesystem::path& path, const Image& image, int quality) {
-  const std::vector<uint8_t> bytes = encode_jpeg(image, quality);
-  write_file_atomic(path, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
-}
-
 // ---- orientation -----------------------------------------------------------------------------------------------------
 
 Image apply_orientation(Image image, int orientation) {

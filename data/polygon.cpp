@@ -40,13 +40,6 @@ void clamp_points(std::span<Point> polygon, const BoxXyxy& box) {
   }
 }
 
-double signed_area(std::span<const Point> polygon) {
-  double twice = 0;
-  for (size_t i = 0, j = polygon.size() - 1; i < polygon.size(); j = i++)
-    twice += double(polygon[j].x) * polygon[i].y - double(polygon[i].x) * polygon[j].y;
-  return 0.5 * twice;
-}
-
 int64_t resample_count(int64_t longest_polygon) { return longest_polygon > 1000 ? longest_polygon + 1 : 1000; }
 
 Polygon resample(std::span<const Point> polygon, int64_t count) {

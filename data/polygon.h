@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "tensor/pixel_box.h"
+
 namespace tessera {
 
 struct Point {
@@ -30,20 +32,12 @@ struct BoxXyxy {
 // Minimum and maximum over the vertices; all zero for no vertex.
 BoxXyxy bounding_box(std::span<const Point> polygon);
 void clamp_points(std::span<Point> polygon, const BoxXyxy& box);
-// Signed area by the shoelace formula: positive when the vertices run clockwise as seen on the screen (y down).
-double signed_area(std::span<const Point> polygon);
 
 // How many vertices all polygons of one image are brought to: 1000, or one more than the longest (spec 5.5).
 int64_t resample_count(int64_t longest_polygon);
 // `count` points along the closed ring, equally spaced in the vertex index; every vertex stays when the ring is shorter than that.
 // A ring of exactly `count` vertices is returned unchanged (spec 5.5). Needs at least one vertex.
 Polygon resample(std::span<const Point> polygon, int64_t count);
-
-// Clip rectangle of what fill_polygon has drawn: columns [x0, x1), rows [y0, y1); empty when x0 >= x1.
-struct PixelBox {
-  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;
-  bool empty() const { return x0 >= x1 || y0 >= y1; }
-};
 
 // A filled polygon in rows of bits: the pixels of OpenCV's fillPoly with 8-connected lines (spec 14.6), that is the outline and the
 // even-odd interior. The outline is drawn as it is; of the interior only the columns are noted where a row goes in or out, and
@@ -81,7 +75,7 @@ class PolygonBits {
   std::vector<PixelPoint> pixels_;
 };
 
-// The same pixels set to `value` in a plane of height x width bytes; those outside the polygon keep theirs.
+// The same pixels set to `value` in a plane of height x width bytes; those outside the polygon keep theirs. Returns the same rectangle.
 PixelBox fill_polygon(std::span<const PixelPoint> polygon, uint8_t* plane, int height, int width, uint8_t value = 1);
 PixelBox fill_polygon(std::span<const Point> polygon, uint8_t* plane, int height, int width, uint8_t value = 1);
 

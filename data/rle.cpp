@@ -180,7 +180,7 @@ Rle rle_encode(const uint32_t* words, const PixelBox& where, int height, int wid
     TESSERA_CHECK(where.x0 >= 0 && where.y0 >= 0 && where.x1 <= width && where.y1 <= height,
                   "rle_encode: columns {} to {}, rows {} to {} of {} x {}", where.x0, where.x1, where.y0, where.y1, height, width);
     const uint32_t first = uint32_t(int64_t{where.x0} * height + where.y0);
-    bounds = find_bounds({words, where.x1 - where.x0, where.y1 - where.y0, first, uint32_t(height)});
+    bounds = find_bounds({words, where.width(), where.height(), first, uint32_t(height)});
   }
   return {height, width, bounds_to_counts(bounds, pixels)};
 }

@@ -147,8 +147,6 @@ void write_split(const fs::path& folder, const char* split, const ShapesOptions&
 
 }  // namespace
 
-std::span<const std::string_view> shapes_class_names() { return kNames; }
-
 ShapesPicture draw_shapes(const ShapesOptions& options, int64_t index) {
   Rng rng(options.seed, RngPurpose::kShapes, uint64_t(index));
   const int size = options.size;

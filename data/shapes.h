@@ -4,9 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "data/image.h"
@@ -21,10 +19,8 @@ struct ShapesOptions {
   bool operator==(const ShapesOptions&) const = default;
 };
 
-// circle, square, triangle, star, cross: told apart by outline only; colour, texture, angle and size are random for each object.
-std::span<const std::string_view> shapes_class_names();
-
 struct ShapesObject {
+  // circle, square, triangle, star, cross: told apart by outline only; colour, texture, angle and size are random for each object.
   int32_t class_id = 0;
   Polygon polygon;  // fractions of the image; whole even where a later object covers it
 };

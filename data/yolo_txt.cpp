@@ -36,6 +36,12 @@ bool valid_utf8(std::string_view s) {
   return true;
 }
 
+// Centre x, centre y, width, height of the vertices.
+std::array<float, 4> box_of(const Polygon& polygon) {
+  const BoxXyxy b = bounding_box(polygon);
+  return {(b.x1 + b.x2) / 2, (b.y1 + b.y2) / 2, b.x2 - b.x1, b.y2 - b.y1};
+}
+
 class Parser {
  public:
   Parser(std::string_view text, const std::string& file, int64_t classes, LabelPolicy policy, bool single_cls)
@@ -165,8 +171,7 @@ class Parser {
                   "a polygon needs at least three points");
     object.polygon.resize(scratch_.size() / 2);
     for (size_t i = 0; i < object.polygon.size(); ++i) object.polygon[i] = {scratch_[2 * i], scratch_[2 * i + 1]};
-    const BoxXyxy b = bounding_box(object.polygon);
-    object.box = {(b.x1 + b.x2) / 2, (b.y1 + b.y2) / 2, b.x2 - b.x1, b.y2 - b.y1};
+    object.box = box_of(object.polygon);
     if (!(object.box[2] > 0 && object.box[3] > 0)) return drop("row-flat", line, 1, "the polygon has no area", "remove the row");
     const bool seen = std::any_of(out_.objects.begin(), out_.objects.end(), [&](const LabelObject& o) {
       return o.class_id == object.class_id && o.box == object.box && o.polygon == object.polygon;
@@ -192,28 +197,16 @@ class Parser {
 
 // ---- the original's rules, spec 5.3 ------------------------------------------------------------------------------------
 
-LabelFile parse_as_original(std::string_view text, const std::string& file, int64_t classes, bool single_cls) {
-  LabelFile out;
-  const auto corrupt = [&](std::string message) {
-    out.objects.clear();
-    out.findings.assign(1, {Severity::kWarning, "file-corrupt", {file}, std::move(message), "the original leaves the image out"});
-    out.unusable = true;
-    return out;
-  };
-  if (!valid_utf8(text)) return corrupt("not UTF-8 text");
-  constexpr std::string_view kLineEnds = "\n\r\v\f\x1C\x1D\x1E";  // all that Python's splitlines takes for one
-  const auto strip = [&](std::string_view s) {
-    const size_t first = s.find_first_not_of(std::string(" \t") + std::string(kLineEnds));
-    if (first == std::string_view::npos) return std::string_view();
-    return s.substr(first, s.find_last_not_of(std::string(" \t") + std::string(kLineEnds)) - first + 1);
-  };
-  text = strip(text);
-  std::vector<std::vector<float>> rows;
-  size_t longest = 0;
+// The numbers of each row that is not empty. Returns what is no number; empty: all are.
+std::string_view read_rows(std::string_view text, std::vector<std::vector<float>>& rows) {
+  static constexpr std::string_view kLineEnds = "\n\r\v\f\x1C\x1D\x1E";  // all that Python's splitlines takes for one
+  static constexpr std::string_view kStripped = " \t\n\r\v\f\x1C\x1D\x1E";
+  const size_t first = text.find_first_not_of(kStripped);
+  text = first == std::string_view::npos ? std::string_view() : text.substr(first, text.find_last_not_of(kStripped) - first + 1);
   for (size_t at = 0; at < text.size();) {
     size_t end = text.find_first_of(kLineEnds, at);
     if (end == std::string_view::npos) end = text.size();
-    std::string_view row = text.substr(at, end - at);
+    const std::string_view row = text.substr(at, end - at);
     at = end + 1;
     if (row.empty()) continue;
     std::vector<float> values;
@@ -225,23 +218,50 @@ LabelFile parse_as_original(std::string_view text, const std::string& file, int6
       const std::string_view field = row.substr(i, j - i);
       double v = 0;
       const char* stop = nullptr;
-      if (parse_number(field, v, stop) != std::errc() || stop != field.data() + field.size())
-        return corrupt(fmt::format("'{}' is not a number", field.substr(0, 24)));
+      if (parse_number(field, v, stop) != std::errc() || stop != field.data() + field.size()) return field;
       values.push_back(float(v));
       i = j;
     }
-    longest = std::max(longest, values.size());
     rows.push_back(std::move(values));
   }
+  return {};
+}
+
+// By (class, box): the first of each stays, in lexicographic order; without duplicates the order stays (5.3, 6).
+void drop_duplicates(LabelFile& out, const std::string& file) {
+  std::vector<size_t> order(out.objects.size());
+  std::iota(order.begin(), order.end(), size_t(0));
+  const auto key = [&](size_t i) { return std::tuple(out.objects[i].class_id, out.objects[i].box); };
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return key(a) < key(b); });
+  order.erase(std::unique(order.begin(), order.end(), [&](size_t a, size_t b) { return key(a) == key(b); }), order.end());
+  if (order.size() == out.objects.size()) return;
+  out.duplicates = int64_t(out.objects.size() - order.size());
+  std::vector<LabelObject> unique;
+  for (const size_t i : order) unique.push_back(std::move(out.objects[i]));
+  out.objects = std::move(unique);
+  out.findings.push_back({Severity::kNote, "row-twice", {file}, fmt::format("{} duplicate rows removed", out.duplicates), ""});
+}
+
+LabelFile parse_as_original(std::string_view text, const std::string& file, int64_t classes, bool single_cls) {
+  LabelFile out;
+  const auto corrupt = [&](std::string message) {
+    out.objects.clear();
+    out.findings.assign(1, {Severity::kWarning, "file-corrupt", {file}, std::move(message), "the original leaves the image out"});
+    out.unusable = true;
+    return out;
+  };
+  if (!valid_utf8(text)) return corrupt("not UTF-8 text");
+  std::vector<std::vector<float>> rows;
+  if (const std::string_view field = read_rows(text, rows); !field.empty())
+    return corrupt(fmt::format("'{}' is not a number", field.substr(0, 24)));
   out.rows = int64_t(rows.size());
-  const bool polygons = longest > 6;
+  const bool polygons = std::any_of(rows.begin(), rows.end(), [](const auto& row) { return row.size() > 6; });
   for (const std::vector<float>& row : rows) {
     LabelObject object;
     if (polygons) {
       if (row.size() < 3 || row.size() % 2 == 0) return corrupt(fmt::format("a polygon row has {} fields", row.size()));
       for (size_t i = 1; i + 1 < row.size(); i += 2) object.polygon.push_back({row[i], row[i + 1]});
-      const BoxXyxy b = bounding_box(object.polygon);
-      object.box = {(b.x1 + b.x2) / 2, (b.y1 + b.y2) / 2, b.x2 - b.x1, b.y2 - b.y1};
+      object.box = box_of(object.polygon);
     } else {
       if (row.size() != 5) return corrupt(fmt::format("a row has {} fields, expected 5", row.size()));
       object.box = {row[1], row[2], row[3], row[4]};
@@ -258,20 +278,7 @@ LabelFile parse_as_original(std::string_view text, const std::string& file, int6
     out.objects.push_back(std::move(object));
   }
   if (!polygons) out.box_rows = int64_t(rows.size());
-
-  // Duplicates by (class, box): the first of each stays, in lexicographic order; without duplicates the order stays (5.3, 6).
-  std::vector<size_t> order(out.objects.size());
-  std::iota(order.begin(), order.end(), size_t(0));
-  const auto key = [&](size_t i) { return std::tuple(out.objects[i].class_id, out.objects[i].box); };
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return key(a) < key(b); });
-  order.erase(std::unique(order.begin(), order.end(), [&](size_t a, size_t b) { return key(a) == key(b); }), order.end());
-  if (order.size() < out.objects.size()) {
-    out.duplicates = int64_t(out.objects.size() - order.size());
-    std::vector<LabelObject> unique;
-    for (const size_t i : order) unique.push_back(std::move(out.objects[i]));
-    out.objects = std::move(unique);
-    out.findings.push_back({Severity::kNote, "row-twice", {file}, fmt::format("{} duplicate rows removed", out.duplicates), ""});
-  }
+  drop_duplicates(out, file);
   return out;
 }
 

@@ -93,12 +93,4 @@ double ParameterArena::grad_norm() const {
   return std::sqrt(sum);
 }
 
-int64_t ParameterArena::trained_count() const {
-  int64_t n = 0;
-  for (int g = 0; g < kTrainedGroups; ++g) {
-    for (const Entry& e : entries_[size_t(g)]) n += e.count;
-  }
-  return n;
-}
-
 }  // namespace tessera

@@ -7,14 +7,14 @@
 #include <vector>
 
 #include "nn/module.h"
+#include "tensor/ops/update.h"
 
 namespace tessera {
 
 // Groups in the original's order (spec 8.3): parameters named "bias", other weights (decayed), normalisation weights; then the
 // floating-point buffers (running statistics), which have no gradient but belong to the EMA.
 enum class ParamGroup { kBias = 0, kWeight = 1, kNorm = 2, kBuffers = 3 };
-inline constexpr int kTrainedGroups = 3;
-inline constexpr int kAllGroups = 4;
+inline constexpr int kAllGroups = kTrainedGroups + 1;
 
 class ParameterArena {
  public:
@@ -41,7 +41,6 @@ class ParameterArena {
 
   void zero_grad() const;
   double grad_norm() const;  // L2 over all groups
-  int64_t trained_count() const;
 
  private:
   Tensor all_values_, all_grads_;

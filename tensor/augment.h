@@ -9,6 +9,9 @@
 
 namespace tessera {
 
+inline constexpr uint8_t kBorderValue = 114;  // of all three channels, where no picture is
+inline constexpr int kHsvGainBits = 22;       // fixed point of gains: 255 times a gain of up to 2 stays below 2^31
+
 enum class AugmentPath : int32_t {
   kFinished,     // tile 0 is the picture: copied
   kRows,         // scale and shift: rows are blended first, then columns
@@ -16,7 +19,7 @@ enum class AugmentPath : int32_t {
   kPerspective,  // the same, positions divided by the third row
 };
 
-// A picture on the canvas. Tiles do not overlap; what no tile covers is the border colour 114, within the canvas and without.
+// A picture on the canvas. Tiles do not overlap; what no tile covers is kBorderValue, within the canvas and without.
 struct AugmentTile {
   int64_t begin = 0;  // of its height x width x 3 bytes in the buffer of all tiles
   int32_t height = 0, width = 0;
@@ -24,14 +27,14 @@ struct AugmentTile {
 };
 
 // One picture: position (x, y) of the output before mirroring takes the canvas at `inverse` (x, y, 1), bilinear, rounded to the
-// nearest even; then hue + hue_shift modulo 180, saturation and value times gain / 2^22, clipped and truncated, in OpenCV's 8-bit
-// HSV.
+// nearest even; then hue + hue_shift modulo 180, saturation and value times gain / 2^kHsvGainBits, clipped and truncated, in
+// OpenCV's 8-bit HSV.
 struct AugmentItem {
   AugmentTile tiles[4];
   float inverse[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
   int32_t tile_count = 0, canvas_height = 0, canvas_width = 0;
   AugmentPath path = AugmentPath::kFinished;
-  int32_t hue_shift = 0, saturation_gain = 1 << 22, value_gain = 1 << 22;
+  int32_t hue_shift = 0, saturation_gain = 1 << kHsvGainBits, value_gain = 1 << kHsvGainBits;
   int32_t mirror = 0, flip = 0, swap_channels = 0;  // left and right; top and bottom; red and blue. kFinished obeys none of these
 };
 

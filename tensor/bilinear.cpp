@@ -41,9 +41,9 @@ std::pair<int, int> touched_outputs(int in, int out, int begin, int end) {
   return {first, std::max(first, last)};
 }
 
-void enlarge(const float* cells, const MaskRect& rect, const BilinearAxis& ax, const BilinearAxis& ay, float threshold,
+void enlarge(const float* cells, const PixelBox& rect, const BilinearAxis& ax, const BilinearAxis& ay, float threshold,
              uint32_t* words) {
-  const int columns = ax.size(), cell_columns = int(rect.width());
+  const int columns = ax.size(), cell_columns = rect.width();
   thread_local std::vector<float> wide;
   wide.resize(size_t(rect.height()) * size_t(columns));
   for (int y = 0; y < rect.height(); ++y) {

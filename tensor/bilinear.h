@@ -28,7 +28,7 @@ std::pair<int, int> touched_outputs(int in, int out, int begin, int end);
 
 // cells: `rect` of the plane, row by row; it holds all that the axes take. words: axis_y.size() rows of axis_x.size() bits
 // (tensor/bit_rows.h), 1 where the result is above the threshold. Horizontal first, once for each row of cells.
-void enlarge(const float* cells, const MaskRect& rect, const BilinearAxis& axis_x, const BilinearAxis& axis_y, float threshold,
+void enlarge(const float* cells, const PixelBox& rect, const BilinearAxis& axis_x, const BilinearAxis& axis_y, float threshold,
              uint32_t* words);
 
 }  // namespace tessera

@@ -1,4 +1,5 @@
-// What the program that starts the ranks (mpirun, srun, mpiexec) says in the environment, before MPI itself is asked.
+// What the program that starts the ranks (mpirun, srun, mpiexec) says in the environment, before MPI itself is asked: how many, and
+// (tensor/comm.h) which of them this process is.
 #pragma once
 
 namespace tessera {

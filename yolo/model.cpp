@@ -62,7 +62,7 @@ YoloSeg::YoloSeg(ModelSpec spec) : spec_(std::move(spec)), last_use_(spec_.layer
   // The original measures strides with an image of 256 x 256 (spec 1.5).
   constexpr int64_t kProbe = 256;
   const auto sizes = output_sizes(kProbe, kProbe);
-  for (size_t i = 0; i < kLevels; ++i) {
+  for (size_t i = 0; i < kAnchorLevels; ++i) {
     const int64_t from = spec_.layers.back().from[i];
     strides_[i] = kProbe / (from < 0 ? kProbe : std::max(sizes[size_t(from)][0], int64_t{1}));
   }
@@ -161,12 +161,6 @@ void YoloSeg::unfold() {
   folded_ = false;
 }
 
-int64_t YoloSeg::anchor_count(int64_t h, int64_t w) const {
-  int64_t n = 0;
-  for (int64_t s : strides_) n += (h / s) * (w / s);
-  return n;
-}
-
 std::vector<LayerSummary> YoloSeg::layer_table(int64_t h, int64_t w) const {
   const auto sizes = output_sizes(h, w);
   std::vector<LayerSummary> table;
@@ -175,8 +169,8 @@ std::vector<LayerSummary> YoloSeg::layer_table(int64_t h, int64_t w) const {
     Module& module = *layers_[i];
     LayerSummary row{l.index, l.from, l.repeats, module.parameter_count(), l.module, l.arguments, {}, 0, 0};
     if (&l == &spec_.layers.back()) {
-      std::array<int64_t, kLevels> pixels{};
-      for (size_t level = 0; level < kLevels; ++level) {
+      std::array<int64_t, kAnchorLevels> pixels{};
+      for (size_t level = 0; level < kAnchorLevels; ++level) {
         const auto [y, x] = sizes[size_t(l.from[level])];
         pixels[level] = y * x;
         for (int64_t channels : {kBoxLogits, l.nc, l.masks}) row.outputs.push_back({y, x, channels});

@@ -52,8 +52,8 @@ bool keeps_axes(const Matrix3& m);
 // warp() of a canvas that need not exist, for an M that keeps the axes. Rows arrive in order.
 void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_width, RowSink& sink);
 
-// out(x, y) = source at M^-1 (x, y), bilinear in float32, rounded to nearest even; taps outside the source count as 114. `out` gets
-// out_height x out_width pixels; its memory is used again. The third row of M is obeyed when `perspective` is set.
+// out(x, y) = source at M^-1 (x, y), bilinear in float32, rounded to nearest even; taps outside the source count as kBorderValue.
+// `out` gets out_height x out_width pixels; its memory is used again. The third row of M is obeyed when `perspective` is set.
 void warp(const Image& source, const Matrix3& m, bool perspective, int out_height, int out_width, Image& out);
 
 // What warp() and warp_rows() multiply positions of the output with: M^-1, formed in double, rounded to float32. Without perspective the

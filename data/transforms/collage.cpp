@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "data/transforms/letterbox.h"
+#include "tensor/augment.h"
 
 namespace tessera {
 

@@ -1,4 +1,4 @@
-// Mirroring (spec 6.8). The pixels are mirrored while they are copied out, see copy_flipped.
+// Mirroring (spec 6.8). Pixels are mirrored on their way into the sample (data/dataset.cpp), or on the device.
 #pragma once
 
 #include <vector>
@@ -7,14 +7,13 @@
 
 namespace tessera {
 
+// What was drawn for one picture; swap_channels: red and blue are exchanged.
+struct FlipDraw {
+  bool horizontal = false, vertical = false, swap_channels = false;
+};
+
 // x -> width - x (boxes: the centre only; width and height keep their bits).
 void flip_horizontal(std::vector<Instance>& instances, int width);
 void flip_vertical(std::vector<Instance>& instances, int height);
-
-// Copies height x width RGB pixels, mirrored as asked, red and blue exchanged with `swap_channels`.
-struct CopyOptions {
-  bool horizontal = false, vertical = false, swap_channels = false;
-};
-void copy_flipped(const uint8_t* source, int height, int width, uint8_t* target, const CopyOptions& options);
 
 }  // namespace tessera

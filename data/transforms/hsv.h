@@ -6,6 +6,7 @@
 
 #include "data/augment_config.h"
 #include "data/image.h"
+#include "tensor/augment.h"
 #include "tensor/base/rng.h"
 
 namespace tessera {
@@ -14,9 +15,6 @@ struct HsvDraw {
   double hue = 0, saturation = 0, value = 0;  // U(-1, 1) times the gains
 };
 HsvDraw draw_hsv(Rng& rng, const AugmentConfig& config);
-
-// Saturation and value are multiplied in fixed point: 255 times a gain of up to 2 stays below 2^31.
-constexpr int kHsvGainBits = 22;
 
 // OpenCV's 8-bit conversion of one pixel. The change: hue + 180 r modulo 180, saturation and value x (1 + r) clipped; all truncated.
 std::array<uint8_t, 3> rgb_to_hsv(uint8_t r, uint8_t g, uint8_t b);
@@ -30,7 +28,7 @@ class HsvChange {
   void apply(const uint8_t* rgb, int64_t pixels, bool mirror, uint8_t* out) const;
 
   int32_t hue_shift() const { return hue_shift_; }              // 0 .. 179
-  int32_t saturation_gain() const { return saturation_gain_; }  // in fixed point
+  int32_t saturation_gain() const { return saturation_gain_; }  // in fixed point (kHsvGainBits)
   int32_t value_gain() const { return value_gain_; }
 
   // What becomes of each byte, for CPUs that look up 256 bytes in registers.

@@ -12,8 +12,6 @@
 
 namespace tessera {
 
-constexpr uint8_t kBorderValue = 114;
-
 struct Size {
   int height = 0, width = 0;
   bool operator==(const Size&) const = default;

@@ -218,22 +218,18 @@ void sample_with_border(const Image& source, float sx, float sy, uint8_t* out) {
   }
 }
 
-struct Range {
-  int begin, end;
-};
-
 // The x in [0, n) with low <= a x + c <= high, up to rounding.
-Range solve(float a, float c, double low, double high, int n) {
-  if (a == 0) return c >= low && c <= high ? Range{0, n} : Range{0, 0};
+Columns solve(float a, float c, double low, double high, int n) {
+  if (a == 0) return c >= low && c <= high ? Columns{0, n} : Columns{0, 0};
   double x0 = (low - c) / a, x1 = (high - c) / a;
   if (x0 > x1) std::swap(x0, x1);
   if (!(x0 < n && x1 >= 0)) return {0, 0};
   return {int(std::max(std::ceil(x0), 0.0)), int(std::min(std::floor(x1) + 1, double(n)))};
 }
 
-Range intersect(Range a, Range b) {
-  const Range r{std::max(a.begin, b.begin), std::min(a.end, b.end)};
-  return r.begin < r.end ? r : Range{0, 0};
+Columns intersect(Columns a, Columns b) {
+  const Columns r{std::max(a.begin, b.begin), std::min(a.end, b.end)};
+  return r.begin < r.end ? r : Columns{0, 0};
 }
 
 // The pixels by fives; none where the taps of five lie further apart than the two vectors of a look-up.
@@ -264,10 +260,10 @@ void warp_affine(const Image& source, const Matrix3& forward, Image& out) {
       return sx >= 0 && sx < float(w - 2) && sy >= 0 && sy < float(h - 1);
     };
     // Solved in double, then corrected to what the float positions say; positions are monotone, so the ends decide.
-    Range inner = intersect(solve(m00, cx, 0, w - 2, out.width), solve(m10, cy, 0, h - 1, out.width));
+    Columns inner = intersect(solve(m00, cx, 0, w - 2, out.width), solve(m10, cy, 0, h - 1, out.width));
     while (inner.begin < inner.end && !inside(inner.begin)) ++inner.begin;
     while (inner.begin < inner.end && !inside(inner.end - 1)) --inner.end;
-    Range touched = intersect(solve(m00, cx, -2, w + 1, out.width), solve(m10, cy, -2, h + 1, out.width));
+    Columns touched = intersect(solve(m00, cx, -2, w + 1, out.width), solve(m10, cy, -2, h + 1, out.width));
     if (inner.begin >= inner.end) inner = {touched.begin, touched.begin};
     touched = {std::min(touched.begin, inner.begin), std::max(touched.end, inner.end)};
 
@@ -322,7 +318,7 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
   const auto position = [&](int x) { return m00 * float(x) + m02; };
   // Columns with a tap on the canvas: solved in double, then corrected to what the float positions say; positions rise with x.
   const auto touches = [&](int x) { return position(x) > -1 && position(x) < float(source.width); };
-  Range touched = solve(m00, m02, -2, source.width + 1, out_width);
+  Columns touched = solve(m00, m02, -2, source.width + 1, out_width);
   while (touched.begin < touched.end && !touches(touched.begin)) ++touched.begin;
   while (touched.begin < touched.end && !touches(touched.end - 1)) --touched.end;
   const size_t count = size_t(touched.end - touched.begin);

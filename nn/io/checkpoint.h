@@ -2,8 +2,8 @@
 // holds everything needed to go on with training.
 //
 // Note [Names in a checkpoint]: entries without '/' are the model to use, under their plain names (the EMA weights while training).
-// Everything else is called "<section>/<name>", e.g. "raw/model.0.conv.weight" for the weights that training goes on with or
-// "optimizer.momentum/model.0.conv.weight". No name of a PyTorch model holds a '/'. The rest of the state is one JSON object under
+// Everything else is called "<section>/<name>": "arena/values.1", the weights of group 1 that training goes on with,
+// "optimizer/...", "ema/...", "update/...". No name of a PyTorch model holds a '/'. The rest of the state is one JSON object under
 // the metadata key "tessera".
 #pragma once
 
@@ -31,8 +31,7 @@ struct CheckpointMeta {
   int64_t step = 0;    // optimizer steps
   double best_fitness = 0;
   int64_t best_epoch = -1;
-  // what the parts of the trainer need to go on, each under names that begin with its own ("ema.updates", "loader.batch",
-  // "schedule.lr")
+  // what else the trainer needs to go on; names of numbers begin with that of their part ("progress.batch")
   std::map<std::string, std::string> args;  // every training argument as text
   std::map<std::string, int64_t> counters;
   std::map<std::string, double> numbers;  // exact, also when infinite or NaN

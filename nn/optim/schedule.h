@@ -35,11 +35,10 @@ class Schedule {
   double factor(int64_t epoch) const;
   // Values at batch `index` of epoch e. During warm-up (index + nb*e <= max(round(warmup_epochs * nb), 100)) they are interpolated.
   ScheduleValues at(int64_t epoch, int64_t index) const;
-  int64_t warmup_batches() const { return warmup_; }  // -1: no warm-up
 
  private:
   ScheduleConfig c_;
-  int64_t warmup_;
+  int64_t warmup_;  // batches; -1: no warm-up
 };
 
 }  // namespace tessera

@@ -9,7 +9,6 @@ namespace tessera {
 WeightUpdate::WeightUpdate(const ParameterArena& arena, Optimizer& optimizer, Ema& ema,
                            const std::array<double, kTrainedGroups>& weight_decay, double max_norm, const LossScaling& scaling)
     : arena_(arena), optimizer_(optimizer), ema_(ema), scaling_(scaling) {
-  static_assert(kTrainedGroups == kUpdateGroups && kAllGroups == kUpdateGroups + 1);
   optimizer.describe_update(params_, arrays_);
   ema.describe_update(params_, arrays_);
   arrays_.values = arena.all_values();

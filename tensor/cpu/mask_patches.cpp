@@ -224,7 +224,7 @@ struct Mask {
 
 // An item that is not empty.
 void begin(Mask& m, const MaskItem& item, const BilinearAxis* ax, const BilinearAxis* ay) {
-  const MaskRect& w = item.where;
+  const PixelBox& w = item.where;
   m.item = &item, m.ax = ax, m.ay = ay, m.next = w.y0;
   m.first_row = w.y0, m.end_row = w.y1, m.first_cell = w.x0, m.end_cell = w.x1;
   m.spans.clear();

@@ -15,8 +15,8 @@ inline constexpr int64_t kLargestTopk = 32;
 // Predictions of one level, one row for each anchor in the order (image, y, x). The anchor lies in the middle of its cell:
 // ((x + 0.5) stride, (y + 0.5) stride) pixels.
 struct AnchorLevel {
-  RowsView
-      box;  // logits of the distances: column side * bins + bin, sides left, top, right, bottom; or, decoded, x1 y1 x2 y2 in pixels
+  // Logits of the distances: column side * bins + bin, sides left, top, right, bottom; or, decoded, x1 y1 x2 y2 in pixels.
+  RowsView box;
   RowsView cls;  // logits of the classes; or, decoded, their scores
   int64_t h, w;
   float stride;
@@ -66,9 +66,9 @@ struct PositivesView {
   float* mask_boxes;  // (capacity, 4): box of the object in pixels of the masks
   float* area;        // (capacity): of the box, as a fraction of the image's; 1 for a box without area
   int32_t* label;     // of all rows of the assigner: the class of the object that the anchor learns; -1: none
-  double* totals;                                    // (2): sum of the scores; number of positives
-  float* scales;  // (4): gain / max(sum of the scores, 1) * N of class, box and distance term, gain / max(positives, 1) * N of the
-                  // mask's
+  double* totals;     // (2): sum of the scores; number of positives
+  float* scales;      // (4): gain / max(sum of the scores, 1) * N of class, box and distance term, gain / max(positives, 1) * N of
+                      // the mask's
 };
 
 class AssignOps {

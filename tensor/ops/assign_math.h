@@ -12,9 +12,6 @@ inline constexpr float kEps = 1e-7f;
 inline constexpr float kInsideMargin = 1e-9f;  // an anchor on the border is outside
 inline constexpr float kNormEps = 1e-9f;
 
-TESSERA_HOST_DEVICE inline float larger(float a, float b) { return a < b ? b : a; }
-TESSERA_HOST_DEVICE inline float smaller(float a, float b) { return b < a ? b : a; }
-
 TESSERA_HOST_DEVICE inline float anchor_at(int cell, float stride) { return (float(cell) + 0.5f) * stride; }
 
 // atan(w / (h + eps)) of a corner box.

@@ -93,7 +93,7 @@ void check_masks(std::string_view op, const Tensor& prototypes, const Tensor& co
                 describe(prototypes), describe(coefficients));
   const ImageView p = prototypes.image();
   const RowsView k = coefficients.rows();
-  const auto within = [](const MaskRect& r, int64_t h, int64_t w) {
+  const auto within = [](const PixelBox& r, int64_t h, int64_t w) {
     return r.x0 >= 0 && r.y0 >= 0 && r.x0 <= r.x1 && r.y0 <= r.y1 && r.x1 <= w && r.y1 <= h;
   };
   for (size_t i = 0; i < items.size(); ++i) {

@@ -9,6 +9,7 @@
 
 #include "tensor/bit_rows.h"
 #include "tensor/ops/assign.h"
+#include "tensor/pixel_box.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
@@ -49,20 +50,13 @@ struct DetectParams {
 // Columns of a detection: x1, y1, x2, y2 in pixels of the network input, not clipped; score; class; anchor.
 inline constexpr int64_t kDetectionColumns = 7;
 
-// Columns [x0, x1), rows [y0, y1).
-struct MaskRect {
-  int32_t x0 = 0, y0 = 0, x1 = 0, y1 = 0;
-  int64_t width() const { return x1 - x0; }
-  int64_t height() const { return y1 - y0; }
-};
-
 // A rectangle of one mask. The target, of height x width pixels, covers the cells `slice` of the prototypes.
 struct MaskItem {
   int32_t image = 0, row = 0;  // of the prototypes; of the coefficients
-  MaskRect slice;
+  PixelBox slice;
   int32_t height = 0, width = 0;
-  MaskRect where;      // pixels to compute, within the target
-  MaskRect crop;       // cells of the prototypes; those outside count as logit 0
+  PixelBox where;      // pixels to compute, within the target
+  PixelBox crop;       // cells of the prototypes; those outside count as logit 0
   int64_t offset = 0;  // of the first word in the result
 
   int64_t words() const { return words_of_row(where.width()) * where.height(); }

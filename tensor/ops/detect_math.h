@@ -12,9 +12,6 @@ namespace tessera::detect_math {
 inline constexpr int kBins = 16, kSides = 4;
 inline constexpr float kClassOffset = 7680;  // pixels between the boxes of two classes
 
-TESSERA_HOST_DEVICE inline float larger(float a, float b) { return a < b ? b : a; }
-TESSERA_HOST_DEVICE inline float smaller(float a, float b) { return b < a ? b : a; }
-
 // e^x to about one unit in the last place, |x| limited to 87; NaN for infinities and NaN. Free of branches and of comparisons of
 // floats, which would keep loops over it from vectorising: the limit is taken on the bits of |x|.
 TESSERA_HOST_DEVICE inline float exp_of(float logit) {

@@ -43,7 +43,8 @@ class LossOps {
   // logits (n x 4*bins), target distances (n x 4, in [0, bins-1)): sum of weight[i] * mean over the 4 sides of
   // (1-r) * CE(floor t) + r * CE(floor t + 1), r = t - floor t (Li et al. 2020).
   virtual void dfl_loss(RowsView logits, RowsView target, const void* weight, void* sum) = 0;
-  virtual void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, const void* scale, RowsView dlogits, bool accumulate) = 0;
+  virtual void dfl_loss_backward(RowsView logits, RowsView target, const void* weight, const void* scale, RowsView dlogits,
+                                 bool accumulate) = 0;
 
   // coefficients (count x k), prototypes (N, mh, mw, k), masks i32 (N or planes, mh, mw): for each item the mean over all mh*mw
   // pixels of the cross-entropy between sum_k c*p and the object's mask, counted inside its box only (x >= x1, x < x2, likewise y),

@@ -7,7 +7,7 @@ namespace tessera::ops {
 
 void update(const UpdateArrays<Tensor>& a, const Tensor& settings, const Tensor& state, const UpdateParams& p) {
   check_defined("update", "values", a.values);
-  const int64_t trained = a.ends[kUpdateGroups - 1], all = a.ends[kUpdateGroups];
+  const int64_t trained = a.ends[kTrainedGroups - 1], all = a.ends[kTrainedGroups];
   int64_t before = 0;
   for (int64_t end : a.ends) {
     TESSERA_CHECK(end >= before && end % 16 == 0, "update: group ends at {} after {}, expected multiples of 16", end, before);

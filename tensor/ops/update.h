@@ -10,7 +10,7 @@ namespace tessera {
 
 enum class UpdateRule { kSgd, kAdam, kAdamW };
 
-inline constexpr int kUpdateGroups = 3;  // that are trained: biases, weights, norms; a fourth is only averaged
+inline constexpr int kTrainedGroups = 3;  // of parameters: biases, weights, norms; a fourth group is only averaged
 
 // The parameters of a training one after the other, group by group; each group begins and ends at a multiple of 16 elements. Dense.
 template <class Array>
@@ -19,7 +19,7 @@ struct UpdateArrays {
   Array grads;          // of the trained ones, times the scale
   Array first, second;  // likewise: velocity of SGD, or the moments of Adam; zeros before the first update
   Array average;        // like values
-  std::array<int64_t, kUpdateGroups + 1> ends{};  // of the groups, in elements
+  std::array<int64_t, kTrainedGroups + 1> ends{};  // of the groups, in elements
 };
 
 // The same for every update of a run.
@@ -27,7 +27,7 @@ struct UpdateParams {
   UpdateRule rule = UpdateRule::kSgd;
   bool nesterov = true;                           // SGD
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // Adam
-  std::array<double, kUpdateGroups> weight_decay{};
+  std::array<double, kTrainedGroups> weight_decay{};
   double max_norm = 0;                                // of all gradients together; 0: they are not clipped
   double average_decay = 0.9999, average_tau = 2000;  // the u-th update weighs the new values 1 - decay (1 - exp(-u / tau))
   // The scale of the loss, as in torch.amp.GradScaler: times growth after so many finite updates in a row, times backoff after one

@@ -21,7 +21,7 @@ RowsView elements(const RowsView& v, int64_t begin, int64_t end) {
 void RefBackend::update(const UpdateArrays<RowsView>& a, const double* settings, double* state, const UpdateParams& p) {
   const auto begin_of = [&](int g) { return g == 0 ? 0 : a.ends[size_t(g - 1)]; };
   double squares = 0;
-  for (int g = 0; g < kUpdateGroups; ++g) squares += sum_of_squares(elements(a.grads, begin_of(g), a.ends[size_t(g)]));
+  for (int g = 0; g < kTrainedGroups; ++g) squares += sum_of_squares(elements(a.grads, begin_of(g), a.ends[size_t(g)]));
   const double scale = state[kScale];
   const double norm = std::sqrt(squares) / scale;
   const bool finite = std::isfinite(norm);
@@ -42,12 +42,12 @@ void RefBackend::update(const UpdateArrays<RowsView>& a, const double* settings,
       }
     };
     parallel_for(a.ends.back(), kPiece, [&](int64_t first, int64_t last) {
-      for (int g = 0; g <= kUpdateGroups; ++g) {
+      for (int g = 0; g <= kTrainedGroups; ++g) {
         const int64_t begin = std::max(first, begin_of(g)), end = std::min(last, a.ends[size_t(g)]);
         if (begin >= end) continue;
-        if (g < kUpdateGroups) take_step(g, begin, end);
+        if (g < kTrainedGroups) take_step(g, begin, end);
         lerp(elements(a.average, begin, end), elements(a.values, begin, end), 1.0 - keep);
-        if (g < kUpdateGroups) fill({elements(a.grads, begin, end).p, a.grads.t, {end - begin}, {1}}, 0.0);
+        if (g < kTrainedGroups) fill({elements(a.grads, begin, end).p, a.grads.t, {end - begin}, {1}}, 0.0);
       }
     });
   } else {

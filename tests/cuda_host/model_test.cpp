@@ -394,7 +394,7 @@ TEST_CASE("a prediction on a device") {
     CHECK(x.data().device() == kCuda);
     CHECK(distance(x.data().to_vector<float>(), y.data().to_vector<float>()) <= 1e-4);
   };
-  for (size_t level = 0; level < kLevels; ++level) {
+  for (size_t level = 0; level < kAnchorLevels; ++level) {
     compare(device.box[level], host.box[level]);
     compare(device.cls[level], host.cls[level]);
     compare(device.coefficients[level], host.coefficients[level]);
@@ -476,7 +476,7 @@ TEST_CASE("the network in evaluation is replayed") {
     forward.place(pixels);
     const RawOutputs got = forward.run(), wanted = model->forward(Variable(pixels.to(kCuda)));
     CHECK(got.prototypes.data().to_vector<float>() == wanted.prototypes.data().to_vector<float>());
-    for (size_t l = 0; l < kLevels; ++l) {
+    for (size_t l = 0; l < kAnchorLevels; ++l) {
       CHECK(got.box[l].data().to_vector<float>() == wanted.box[l].data().to_vector<float>());
       CHECK(got.cls[l].data().to_vector<float>() == wanted.cls[l].data().to_vector<float>());
       CHECK(got.coefficients[l].data().to_vector<float>() == wanted.coefficients[l].data().to_vector<float>());
@@ -496,7 +496,7 @@ TEST_CASE("detections and masks of a device's maps are those of the host") {
   const RawOutputs there = model->forward(normalize(small_batch().images.to(kCuda)));
   RawOutputs here;
   const auto fetched = [](const Variable& v) { return Variable(v.data().to(Device::cpu())); };
-  for (size_t l = 0; l < kLevels; ++l) {
+  for (size_t l = 0; l < kAnchorLevels; ++l) {
     here.box[l] = fetched(there.box[l]), here.cls[l] = fetched(there.cls[l]);
     here.coefficients[l] = fetched(there.coefficients[l]);
   }

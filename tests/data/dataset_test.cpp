@@ -248,6 +248,28 @@ TEST_CASE("partners follow the size of the set and of the cache") {
   CHECK(shapes_set(config)->partners() == MosaicPartners::kBuffer);
 }
 
+TEST_CASE("flips and the exchange of red and blue: the same pixels in other places") {
+  DatasetConfig config;
+  AugmentConfig& c = config.augment;
+  c.mosaic = c.translate = c.scale = c.fliplr = 0;
+  const Sample plain = shapes_set(config)->get(3, 0);
+  const int h = plain.height, w = plain.width;
+  for (int flips = 1; flips < 8; ++flips) {
+    CAPTURE(flips);
+    const bool mirror = flips & 1, over = flips & 2, swap = flips & 4;
+    c.fliplr = mirror, c.flipud = over, c.bgr = swap;
+    const Sample turned = shapes_set(config)->get(3, 0);
+    int64_t different = 0;
+    for (int y = 0; y < h; ++y)
+      for (int x = 0; x < w; ++x)
+        for (int k = 0; k < 3; ++k) {
+          const int from_y = over ? h - 1 - y : y, from_x = mirror ? w - 1 - x : x, from_k = swap ? 2 - k : k;
+          different += turned.pixels[size_t((y * w + x) * 3 + k)] != plain.pixels[size_t((from_y * w + from_x) * 3 + from_k)];
+        }
+    CHECK(different == 0);
+  }
+}
+
 TEST_CASE("close_mosaic switches mosaic, copy-paste and mixup off from its epoch on") {
   DatasetConfig config;
   config.augment = everything();

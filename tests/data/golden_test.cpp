@@ -40,10 +40,8 @@ struct Golden {
   // With red and blue exchanged: the files are BGR.
   Image rgb(const std::string& name) const {
     const Image bgr = image(name);
-    Image out(bgr.height, bgr.width);
-    CopyOptions options;
-    options.swap_channels = true;
-    copy_flipped(bgr.pixels.data(), bgr.height, bgr.width, out.pixels.data(), options);
+    Image out = bgr;
+    for (size_t i = 0; i < out.pixels.size(); i += 3) std::swap(out.pixels[i], out.pixels[i + 2]);
     return out;
   }
   std::vector<Instance> instances(const std::string& prefix) const {
@@ -254,12 +252,6 @@ TEST_CASE("golden flips") {
     const std::string name = horizontal ? "flip_horizontal" : "flip_vertical";
     LabeledImage in = g.labeled(name + ".in");
     const LabeledImage out = g.labeled(name + ".out");
-    Image pixels(in.image.height, in.image.width);
-    CopyOptions options;
-    options.horizontal = horizontal;
-    options.vertical = !horizontal;
-    copy_flipped(in.image.pixels.data(), in.image.height, in.image.width, pixels.pixels.data(), options);
-    CHECK(pixels.pixels == out.image.pixels);
     if (horizontal)
       flip_horizontal(in.instances, in.image.width);
     else

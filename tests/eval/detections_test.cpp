@@ -205,7 +205,7 @@ TEST_CASE("decode: every box and score against the definition in double") {
   std::mt19937 rng(9);
   std::normal_distribution<float> normal(0, 3);
   const int64_t nc = 5, masks = 3;
-  const std::array<int64_t, kLevels> strides{8, 16, 32};
+  const std::array<int64_t, kAnchorLevels> strides{8, 16, 32};
   RawOutputs outputs;
   outputs.prototypes = Variable(Tensor::zeros({2, 24, 40, masks}));
   std::vector<Tensor> joined;  // boxes and classes side by side

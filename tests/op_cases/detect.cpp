@@ -130,7 +130,7 @@ std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
   Rng rng(5, RngPurpose::kTest, uint64_t(m.h * m.w + m.channels));
   const auto between = [&](int64_t low, int64_t high) { return int32_t(low + rng.below(high - low + 1)); };
   const auto part = [&](int64_t height, int64_t width) {
-    MaskRect r;
+    PixelBox r;
     r.x0 = between(0, width - 1), r.y0 = between(0, height - 1);
     r.x1 = between(r.x0 + 1, width), r.y1 = between(r.y0 + 1, height);
     return r;
@@ -140,11 +140,11 @@ std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
     MaskItem item;
     item.image = int32_t(rng.below(m.images));
     item.row = int32_t(rng.below(rows));
-    item.slice = i % 3 == 0 ? MaskRect{0, 0, int32_t(m.w), int32_t(m.h)} : part(m.h, m.w);
+    item.slice = i % 3 == 0 ? PixelBox{0, 0, int32_t(m.w), int32_t(m.h)} : part(m.h, m.w);
     const int64_t sh = item.slice.height(), sw = item.slice.width();
     item.height = int32_t(i == 1 ? sh : m.wide ? between(sh, 4 * sh + 1) : between(1, sh));
     item.width = int32_t(i == 1 ? sw : m.wide ? between(sw, 4 * sw + 3) : between(1, sw));
-    item.where = i == 0 ? MaskRect{0, 0, item.width, item.height} : i == 3 ? MaskRect{} : part(item.height, item.width);
+    item.where = i == 0 ? PixelBox{0, 0, item.width, item.height} : i == 3 ? PixelBox{} : part(item.height, item.width);
     if (i == 4 && item.width >= kBitsOfWord) {  // rows that are a word, and no bit more
       item.where.x0 = between(0, item.width - kBitsOfWord);
       item.where.x1 = item.where.x0 + kBitsOfWord;

@@ -27,7 +27,7 @@ Rgb pixel(const Image& image, int y, int x) { return {image.row(y)[3 * x], image
 
 // A disc of radius 18 in a rectangle of 40 x 50 pixels.
 Annotation disc(int x0, int y0) {
-  Annotation a{3, "", {float(x0), float(y0), float(x0 + 40), float(y0 + 50)}, {x0, y0, 40, 50, {}}};
+  Annotation a{3, "", {float(x0), float(y0), float(x0 + 40), float(y0 + 50)}, {{x0, y0, x0 + 40, y0 + 50}, {}}};
   for (int y = 0; y < 50; ++y) {
     for (int x = 0; x < 40; ++x) a.mask.bytes.push_back(std::hypot(x - 20, y - 25) < 18);
   }
@@ -141,7 +141,7 @@ TEST_CASE("annotations beyond the image, broken boxes and broken text do no harm
       a.label = name;
       list.push_back(a);
       a.box = {NAN, INFINITY, 1e20f, -5};
-      a.mask.x0 = width - 5, a.mask.y0 = height - 5;
+      a.mask.where = {width - 5, height - 5, width + 35, height + 45};
       list.push_back(a);
     }
     annotate(image, list);
@@ -157,13 +157,13 @@ TEST_CASE("enlarging repeats pixels, and annotations follow") {
   for (int y = 0; y < 21; ++y) {
     for (int x = 0; x < 27; ++x) REQUIRE(pixel(large, y, x) == pixel(image, y / 3, x / 3));
   }
-  const Annotation a{2, "a", {1, 2, 3, 4}, {1, 2, 3, 2, {1, 0, 1, 0, 1, 1}}};
+  const Annotation a{2, "a", {1, 2, 3, 4}, {{1, 2, 4, 4}, {1, 0, 1, 0, 1, 1}}};
   const Annotation b = scaled(a, 3);
   CHECK(b.box == BoxXyxy{3, 6, 9, 12});
-  CHECK(b.mask.x0 == 3);
-  CHECK(b.mask.y0 == 6);
-  REQUIRE(b.mask.width == 9);
-  REQUIRE(b.mask.height == 6);
+  CHECK(b.mask.where.x0 == 3);
+  CHECK(b.mask.where.y0 == 6);
+  REQUIRE(b.mask.where.width() == 9);
+  REQUIRE(b.mask.where.height() == 6);
   for (int y = 0; y < 6; ++y) {
     for (int x = 0; x < 9; ++x) REQUIRE(b.mask.bytes[size_t(y * 9 + x)] == a.mask.bytes[size_t(y / 3 * 3 + x / 3)]);
   }

@@ -71,8 +71,8 @@ TEST_CASE("labels are drawn where the masks are, in both forms") {
 
 TEST_CASE("predictions above 0.25 are drawn, others are not") {
   const Folder folder;
-  PredictedObject object{1, 0.9f, {8, 16, 48, 32}, 8, 16, 40, 16, std::vector<uint8_t>(40 * 16, 1)};
-  PredictedObject weak{0, 0.25f, {0, 33, 64, 64}, 0, 33, 64, 31, std::vector<uint8_t>(64 * 31, 1)};
+  PredictedObject object{1, 0.9f, {8, 16, 48, 32}, {{8, 16, 48, 32}, std::vector<uint8_t>(40 * 16, 1)}};
+  PredictedObject weak{0, 0.25f, {0, 33, 64, 64}, {{0, 33, 64, 64}, std::vector<uint8_t>(64 * 31, 1)}};
   draw_prediction_batch(folder.path / "pred.png", batch_of_two(true), {{}, {object, weak}}, {"cat", "dog"});
   check_object(read_image(folder.path / "pred.png"));
 }

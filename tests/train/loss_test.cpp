@@ -25,7 +25,7 @@ struct Leaves {
   explicit Leaves(const std::string& name) {
     int64_t first = 0;
     const Tensor coefficients = fixture().at(name + ".coefficients");
-    for (size_t i = 0; i < kLevels; ++i) {
+    for (size_t i = 0; i < kAnchorLevels; ++i) {
       const Tensor& map = fixture().at(fmt::format("{}.map{}", name, i));
       const int64_t n = map.size(0), h = map.size(1), w = map.size(2);
       outputs.box[i] = Variable(map.narrow(3, 0, kBoxLogits).contiguous(), true);
@@ -96,7 +96,7 @@ TEST_CASE("items and gradients equal the original's on raw outputs") {
       result.total.backward();
       int64_t first = 0;
       const Tensor dcoefficients = fixture().at(name + ".dcoefficients");
-      for (size_t i = 0; i < kLevels; ++i) {
+      for (size_t i = 0; i < kAnchorLevels; ++i) {
         const Tensor& dmap = fixture().at(fmt::format("{}.dmap{}", name, i));
         const int64_t rows = dmap.size(1) * dmap.size(2);
         CHECK(relative(leaves.outputs.box[i], dmap.narrow(3, 0, kBoxLogits)) <= 1e-4);

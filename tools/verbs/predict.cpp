@@ -108,11 +108,10 @@ Image drawn(const Image& image, const Prediction& prediction, const std::vector<
   const int factor = longest < 320 ? std::clamp(640 / longest, 1, 8) : 1;
   std::vector<Annotation> annotations;
   for (const ObjectPrediction& o : prediction.objects) {
-    const PixelBox& w = o.mask.where;
     annotations.push_back(scaled({o.class_id,
                                   fmt::format("{} {:.2f}", names[size_t(o.class_id)], o.confidence),
                                   o.box,
-                                  {w.x0, w.y0, w.x1 - w.x0, w.y1 - w.y0, o.mask.view().pixels()}},
+                                  {o.mask.where, o.mask.view().pixels()}},
                                  factor));
   }
   Image out = enlarge(image, factor);

@@ -6,21 +6,21 @@
 #include <memory>
 #include <span>
 
+#include "tensor/ops/assign.h"
 #include "yolo/blocks/head_branch.h"
 #include "yolo/blocks/proto.h"
 
 namespace tessera {
 
-inline constexpr int kLevels = 3;
 inline constexpr int64_t kDistanceBins = 16;              // reg_max
 inline constexpr int64_t kBoxLogits = 4 * kDistanceBins;  // channel side * 16 + bin; sides left, top, right, bottom
 
 // What the network gives, finest level first. Box and class logits stay apart (the original joins them to 64 + nc channels), which
 // saves the copy; anchors count row by row over (level, y, x).
 struct RawOutputs {
-  std::array<Variable, kLevels> box;           // (N, h, w, 64)
-  std::array<Variable, kLevels> cls;           // (N, h, w, nc)
-  std::array<Variable, kLevels> coefficients;  // (N, h, w, masks)
+  std::array<Variable, kAnchorLevels> box;           // (N, h, w, 64)
+  std::array<Variable, kAnchorLevels> cls;           // (N, h, w, nc)
+  std::array<Variable, kAnchorLevels> coefficients;  // (N, h, w, masks)
   Variable prototypes;                         // (N, 2 h0, 2 w0, masks), h0 and w0 of level 0
 };
 
@@ -37,24 +37,24 @@ class Dfl : public Module {
 class Segment : public Module {
  public:
   // `hidden` is the width of the prototype branch.
-  Segment(int64_t nc, int64_t masks, int64_t hidden, const std::array<int64_t, kLevels>& channels);
+  Segment(int64_t nc, int64_t masks, int64_t hidden, const std::array<int64_t, kAnchorLevels>& channels);
 
-  RawOutputs forward(std::span<const Variable> features);  // kLevels feature maps
+  RawOutputs forward(std::span<const Variable> features);  // kAnchorLevels feature maps
   std::string kind() const override { return "Segment"; }
 
   // Box biases 1; class biases ln(5 / nc / (640 / stride)^2): about five objects of any class in an image (spec 1.5).
-  void init_biases(const std::array<int64_t, kLevels>& strides);
+  void init_biases(const std::array<int64_t, kAnchorLevels>& strides);
 
   // Multiply-accumulate operations of the convolutions for one image whose levels have these pixel counts.
-  int64_t macs(const std::array<int64_t, kLevels>& pixels);
+  int64_t macs(const std::array<int64_t, kAnchorLevels>& pixels);
 
   int64_t classes() const { return nc_; }
   int64_t masks() const { return masks_; }
 
-  std::array<std::unique_ptr<HeadBranch>, kLevels> cv2, cv3;  // box, class
+  std::array<std::unique_ptr<HeadBranch>, kAnchorLevels> cv2, cv3;  // box, class
   Dfl dfl;
   Proto proto;
-  std::array<std::unique_ptr<HeadBranch>, kLevels> cv4;  // mask coefficients
+  std::array<std::unique_ptr<HeadBranch>, kAnchorLevels> cv4;  // mask coefficients
 
  private:
   int64_t nc_, masks_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <span>
 
 #include "tensor/base/check.h"
 #include "tensor/base/parallel.h"
@@ -45,11 +46,6 @@ struct Flags {
   uint16_t matched[kAreas], ignored[kAreas];
 };
 
-// Detections and objects of one category in one image, as ranges of the sorted orders.
-struct Group {
-  int64_t detection_begin, detection_end, truth_begin, truth_end;
-};
-
 // Positions 0 .. n-1, sorted stably by key(i) in 0 .. keys-1.
 template <class Key>
 std::vector<uint32_t> counting_sort(const std::vector<uint32_t>& order, int64_t keys, Key key) {
@@ -60,21 +56,83 @@ std::vector<uint32_t> counting_sort(const std::vector<uint32_t>& order, int64_t 
   return sorted;
 }
 
+// By category, image id and file order. Items of unknown categories (-1) come last.
 template <class Item>
-std::vector<uint32_t> by_category_and_image(const std::vector<Item>& items, int64_t categories,
+std::vector<uint32_t> by_category_and_image(std::span<const Item> items, int64_t categories,
                                             const std::vector<int64_t>& image_rank) {
   std::vector<uint32_t> order(items.size());
   std::iota(order.begin(), order.end(), 0u);
   order = counting_sort(order, int64_t(image_rank.size()), [&](uint32_t i) { return image_rank[size_t(items[i].image)]; });
-  return counting_sort(order, categories, [&](uint32_t i) { return items[i].category; });
+  return counting_sort(order, categories + 1, [&](uint32_t i) {
+    const int32_t c = items[i].category;
+    return c < 0 ? categories : int64_t{c};
+  });
 }
 
+// Where the part of each category begins; and the end of the last.
 template <class Item>
-std::vector<int64_t> category_starts(const std::vector<Item>& items, const std::vector<uint32_t>& order, int64_t categories) {
+std::vector<int64_t> category_starts(std::span<const Item> items, const std::vector<uint32_t>& order, int64_t categories) {
   std::vector<int64_t> start(size_t(categories) + 1, 0);
   for (uint32_t i : order) ++start[size_t(items[i].category) + 1];
   std::partial_sum(start.begin(), start.end(), start.begin());
   return start;
+}
+
+// The place of each image among the ids in ascending order.
+std::vector<int64_t> ranks(const std::vector<int64_t>& ids) {
+  std::vector<int64_t> by_id(ids.size()), rank(ids.size());
+  std::iota(by_id.begin(), by_id.end(), 0);
+  std::sort(by_id.begin(), by_id.end(), [&](int64_t a, int64_t b) { return ids[size_t(a)] < ids[size_t(b)]; });
+  for (size_t i = 0; i < by_id.size(); ++i) rank[size_t(by_id[i])] = int64_t(i);
+  return rank;
+}
+
+// Detections, without those of unknown categories, and objects in the order of by_category_and_image. A slot is a place in it.
+struct Ordered {
+  std::span<const CocoDetection> detections;
+  std::span<const CocoTruth> truths;
+  std::vector<uint32_t> detection_order, truth_order;
+  std::vector<int64_t> detection_start, truth_start;  // slots by category
+
+  Ordered(std::span<const CocoDetection> all_detections, std::span<const CocoTruth> all_truths, int64_t unknown, int64_t categories,
+          const std::vector<int64_t>& image_rank)
+      : detections(all_detections),
+        truths(all_truths),
+        detection_order(by_category_and_image(detections, categories, image_rank)),
+        truth_order(by_category_and_image(truths, categories, image_rank)) {
+    detection_order.resize(detection_order.size() - size_t(unknown));
+    detection_start = category_starts(detections, detection_order, categories);
+    truth_start = category_starts(truths, truth_order, categories);
+  }
+  int64_t categories() const { return int64_t(detection_start.size()) - 1; }
+  const CocoDetection& detection(int64_t slot) const { return detections[detection_order[size_t(slot)]]; }
+  const CocoTruth& truth(int64_t slot) const { return truths[truth_order[size_t(slot)]]; }
+};
+
+// Detections and objects of one category in one image, as ranges of slots.
+struct Group {
+  int64_t detection_begin, detection_end, truth_begin, truth_end;
+};
+
+// Those with a detection.
+std::vector<Group> find_groups(const Ordered& o, const std::vector<int64_t>& image_rank) {
+  std::vector<Group> groups;
+  const auto truth_rank = [&](int64_t slot) { return image_rank[size_t(o.truth(slot).image)]; };
+  for (size_t c = 0; c < size_t(o.categories()); ++c) {
+    int64_t d = o.detection_start[c], g = o.truth_start[c];
+    const int64_t d_end = o.detection_start[c + 1], g_end = o.truth_start[c + 1];
+    while (d < d_end) {
+      const int64_t image = o.detection(d).image;
+      Group group{d, d, g, g};
+      while (group.detection_end < d_end && o.detection(group.detection_end).image == image) ++group.detection_end;
+      while (group.truth_begin < g_end && truth_rank(group.truth_begin) < image_rank[size_t(image)]) ++group.truth_begin;
+      group.truth_end = group.truth_begin;
+      while (group.truth_end < g_end && truth_rank(group.truth_end) == image_rank[size_t(image)]) ++group.truth_end;
+      groups.push_back(group);
+      d = group.detection_end, g = group.truth_end;
+    }
+  }
+  return groups;
 }
 
 // What one thread needs to match one group.
@@ -145,6 +203,40 @@ void match(int64_t nd, int64_t ng, Truth truth, Area detection_area, Scratch& s,
   }
 }
 
+// By slot of the detection.
+struct Matches {
+  std::vector<Flags> flags;
+  std::vector<uint8_t> place;  // by score within the group; kMaxDetections and beyond are left out, and have no flags
+};
+
+// Sorts the detections of each group by score and matches the first kMaxDetections. iou(detection, truth): of positions in the
+// lists.
+template <class Iou>
+Matches match_groups(Ordered& o, const std::vector<Group>& groups, Iou iou) {
+  Matches matches{std::vector<Flags>(o.detection_order.size()), std::vector<uint8_t>(o.detection_order.size(), 0)};
+  parallel_for(static_cast<int64_t>(groups.size()), 256, [&](int64_t begin, int64_t end) {
+    thread_local Scratch s;
+    for (int64_t i = begin; i < end; ++i) {
+      const Group& group = groups[size_t(i)];
+      uint32_t* detection = o.detection_order.data() + group.detection_begin;
+      const uint32_t* truth = o.truth_order.data() + group.truth_begin;
+      const int64_t all = group.detection_end - group.detection_begin, ng = group.truth_end - group.truth_begin;
+      const int64_t nd = std::min(all, kMaxDetections);
+      std::stable_sort(detection, detection + all,
+                       [&](uint32_t a, uint32_t b) { return o.detections[a].score > o.detections[b].score; });
+      for (int64_t d = 0; d < all; ++d) matches.place[size_t(group.detection_begin + d)] = uint8_t(std::min(d, kMaxDetections));
+      s.iou.resize(size_t(nd * ng));
+      for (int64_t d = 0; d < nd; ++d) {
+        for (int64_t g = 0; g < ng; ++g) s.iou[size_t(d * ng + g)] = iou(detection[d], truth[g]);
+      }
+      match(
+          nd, ng, [&](int64_t g) -> const CocoTruth& { return o.truths[truth[g]]; },
+          [&](int64_t d) { return o.detections[detection[d]].area; }, s, matches.flags.data() + group.detection_begin);
+    }
+  });
+  return matches;
+}
+
 // Figures of one category.
 struct CategoryFigures {
   int64_t counted[kAreas] = {};                  // objects that count, for each area range
@@ -180,6 +272,82 @@ int confidence_bin(double score) {
   while (bin > 0 && score < bin * 0.001) --bin;
   while (bin + 1 < kConfidences && score >= (bin + 1) * 0.001) ++bin;
   return bin;
+}
+
+// The detections of a category that count, by falling score.
+struct Scored {
+  double score;
+  int64_t slot;
+};
+std::vector<Scored> scored_detections(const Ordered& o, const Matches& matches, size_t category) {
+  std::vector<Scored> scored;
+  for (int64_t slot = o.detection_start[category]; slot < o.detection_start[category + 1]; ++slot) {
+    if (matches.place[size_t(slot)] < kMaxDetections) scored.push_back({o.detection(slot).score, slot});
+  }
+  std::sort(scored.begin(), scored.end(),
+            [](const Scored& a, const Scored& b) { return a.score > b.score || (a.score == b.score && a.slot < b.slot); });
+  return scored;
+}
+
+CategoryFigures category_figures(const Ordered& o, const Matches& matches, size_t category, bool drawn) {
+  CategoryFigures f;
+  for (int64_t g = o.truth_start[category]; g < o.truth_start[category + 1]; ++g) {
+    const CocoTruth& t = o.truth(g);
+    for (int a = 0; a < kAreas; ++a) f.counted[a] += !t.crowd && !outside(t.area, a);
+  }
+  const std::vector<Scored> scored = scored_detections(o, matches, category);
+  std::vector<uint32_t> fp_at;
+  std::vector<double> envelope;
+  std::vector<std::array<uint16_t, 2>> hits(scored.size());  // bits of true and false positives
+  for (int a = 0; a < kAreas; ++a) {
+    if (f.counted[a] == 0) continue;
+    for (size_t i = 0; i < scored.size(); ++i) {
+      const Flags& flag = matches.flags[size_t(scored[i].slot)];
+      const uint16_t valid = uint16_t(~flag.ignored[a] & kAllThresholds);
+      hits[i] = {uint16_t(flag.matched[a] & valid), uint16_t(~flag.matched[a] & valid)};
+      if (hits[i][0] == 0) continue;
+      for (int limit = 0; limit < 3; ++limit) {
+        if (matches.place[size_t(scored[i].slot)] >= kLimits[limit]) continue;
+        for (int t = 0; t < kThresholds; ++t) f.found[a][limit][t] += hits[i][0] >> t & 1;
+      }
+    }
+    for (int t = 0; t < kThresholds; ++t) {
+      fp_at.clear();
+      uint32_t fp = 0;
+      for (const auto& hit : hits) {
+        if (hit[0] >> t & 1) fp_at.push_back(fp);
+        fp += hit[1] >> t & 1;
+      }
+      interpolate_precision(fp_at, f.counted[a], kRecall, envelope, [&](size_t, double p) { f.precision[a][t] += p; });
+      if (a > 0 || t > 0 || !drawn) continue;
+      f.precision_at_recall.assign(kConfidences, 0);
+      interpolate_precision(fp_at, f.counted[a], kDrawnRecall, envelope, [&](size_t i, double p) { f.precision_at_recall[i] = p; });
+    }
+    if (a > 0) continue;
+    for (size_t i = 0; i < scored.size(); ++i) {
+      const size_t bin = size_t(confidence_bin(scored[i].score));
+      f.tp[bin] += hits[i][0] & 1, f.fp[bin] += hits[i][1] & 1;
+    }
+  }
+  return f;
+}
+
+// But for the operating point.
+CocoClassResult class_result(const Ordered& o, const CocoCategory& category, size_t c, const CategoryFigures& f) {
+  CocoClassResult r;
+  r.category_id = category.id, r.name = category.name;
+  int64_t last_image = -1;
+  for (int64_t g = o.truth_start[c]; g < o.truth_start[c + 1]; ++g) {
+    const CocoTruth& t = o.truth(g);
+    if (t.crowd) continue;
+    ++r.instances;
+    r.images += t.image != last_image;
+    last_image = t.image;
+  }
+  if (f.counted[0] == 0) return r;
+  r.ap = std::accumulate(f.precision[0], f.precision[0] + kThresholds, 0.0) / (kThresholds * kRecalls);
+  r.ap50 = f.precision[0][0] / kRecalls;
+  return r;
 }
 
 double f1_of(int64_t tp, int64_t fp, int64_t objects) { return 2.0 * double(tp) / double(tp + fp + objects); }
@@ -386,144 +554,23 @@ CocoReport CocoEval::evaluate(IouKind kind, DetectionCurves* drawn) const {
                   "mask evaluation: {} masks for {} objects, {} masks for {} detections", truth_masks_.size(), truths(),
                   detection_masks_.size(), detections());
   }
-  const int64_t categories = static_cast<int64_t>(categories_.size());
-  std::vector<int64_t> by_id(images_.size()), rank(images_.size());
-  std::iota(by_id.begin(), by_id.end(), 0);
-  std::sort(by_id.begin(), by_id.end(), [&](int64_t a, int64_t b) { return images_[size_t(a)].id < images_[size_t(b)].id; });
-  for (size_t i = 0; i < by_id.size(); ++i) rank[size_t(by_id[i])] = int64_t(i);
-
-  // Sorted by category, image id, file order. Unknown categories (-1) get a drawer of their own behind the others.
-  std::vector<uint32_t> order(detections_.size());
-  std::iota(order.begin(), order.end(), 0u);
-  order = counting_sort(order, int64_t(images_.size()), [&](uint32_t i) { return rank[size_t(detections_[i].image)]; });
-  order = counting_sort(order, categories + 1, [&](uint32_t i) {
-    const int32_t c = detections_[i].category;
-    return c < 0 ? categories : int64_t{c};
+  std::vector<int64_t> image_ids;
+  for (const Image& image : images_) image_ids.push_back(image.id);
+  const std::vector<int64_t> image_rank = ranks(image_ids);
+  Ordered ordered(detections_, truths_, unknown_category_, int64_t(categories_.size()), image_rank);
+  const Matches matches = match_groups(ordered, find_groups(ordered, image_rank), [&](uint32_t d, uint32_t g) {
+    const bool crowd = truths_[g].crowd;
+    return kind == IouKind::kMask ? run_iou(detection_masks_, d, truth_masks_, g, crowd)
+                                  : box_iou_ltwh(detections_[d].box, truths_[g].box, crowd);
   });
-  order.resize(order.size() - size_t(unknown_category_));
-  const std::vector<uint32_t> truth_order = by_category_and_image(truths_, categories, rank);
-  const auto detection_start = category_starts(detections_, order, categories),
-             truth_start = category_starts(truths_, truth_order, categories);
-
-  std::vector<Group> groups;
-  for (int64_t c = 0; c < categories; ++c) {
-    int64_t d = detection_start[size_t(c)], g = truth_start[size_t(c)];
-    const int64_t d_end = detection_start[size_t(c) + 1], g_end = truth_start[size_t(c) + 1];
-    while (d < d_end) {
-      const int64_t image = detections_[order[size_t(d)]].image;
-      Group group{d, d, g, g};
-      while (group.detection_end < d_end && detections_[order[size_t(group.detection_end)]].image == image) ++group.detection_end;
-      const auto truth_rank = [&](int64_t i) { return rank[size_t(truths_[truth_order[size_t(i)]].image)]; };
-      while (group.truth_begin < g_end && truth_rank(group.truth_begin) < rank[size_t(image)]) ++group.truth_begin;
-      group.truth_end = group.truth_begin;
-      while (group.truth_end < g_end && truth_rank(group.truth_end) == rank[size_t(image)]) ++group.truth_end;
-      groups.push_back(group);
-      d = group.detection_end, g = group.truth_end;
-    }
-  }
-
-  // Matching. Each group sorts its part of `order` by score and leaves the flags of its first 100 detections.
-  std::vector<Flags> flags(order.size());
-  std::vector<uint8_t> limited(order.size(), 0);  // rank within the group; kMaxDetections and beyond are left out
-  parallel_for(static_cast<int64_t>(groups.size()), 256, [&](int64_t begin, int64_t end) {
-    thread_local Scratch s;
-    for (int64_t i = begin; i < end; ++i) {
-      const Group& group = groups[size_t(i)];
-      uint32_t* detection = order.data() + group.detection_begin;
-      const int64_t all = group.detection_end - group.detection_begin, ng = group.truth_end - group.truth_begin;
-      const int64_t nd = std::min(all, kMaxDetections);
-      std::stable_sort(detection, detection + all,
-                       [&](uint32_t a, uint32_t b) { return detections_[a].score > detections_[b].score; });
-      for (int64_t d = 0; d < all; ++d) limited[size_t(group.detection_begin + d)] = uint8_t(std::min(d, kMaxDetections));
-      const uint32_t* truth = truth_order.data() + group.truth_begin;
-      s.iou.resize(size_t(nd * ng));
-      for (int64_t d = 0; d < nd; ++d) {
-        for (int64_t g = 0; g < ng; ++g) {
-          const CocoTruth& t = truths_[truth[g]];
-          s.iou[size_t(d * ng + g)] = kind == IouKind::kMask
-                                          ? run_iou(detection_masks_, detection[d], truth_masks_, truth[g], t.crowd)
-                                          : box_iou_ltwh(detections_[detection[d]].box, t.box, t.crowd);
-        }
-      }
-      match(
-          nd, ng, [&](int64_t g) -> const CocoTruth& { return truths_[truth[g]]; },
-          [&](int64_t d) { return detections_[detection[d]].area; }, s, flags.data() + group.detection_begin);
-    }
-  });
-
-  // Counting, category by category.
-  std::vector<CategoryFigures> figures(size_t(categories), CategoryFigures{});
-  parallel_chunks(categories, [&](int64_t c) {
-    CategoryFigures& f = figures[size_t(c)];
-    for (int64_t g = truth_start[size_t(c)]; g < truth_start[size_t(c) + 1]; ++g) {
-      const CocoTruth& t = truths_[truth_order[size_t(g)]];
-      for (int a = 0; a < kAreas; ++a) f.counted[a] += !t.crowd && !outside(t.area, a);
-    }
-    struct Scored {
-      double score;
-      int64_t slot;
-    };
-    std::vector<Scored> scored;
-    for (int64_t slot = detection_start[size_t(c)]; slot < detection_start[size_t(c) + 1]; ++slot) {
-      if (limited[size_t(slot)] < kMaxDetections) scored.push_back({detections_[order[size_t(slot)]].score, slot});
-    }
-    std::sort(scored.begin(), scored.end(),
-              [](const Scored& a, const Scored& b) { return a.score > b.score || (a.score == b.score && a.slot < b.slot); });
-    std::vector<uint32_t> fp_at;
-    std::vector<double> envelope;
-    std::vector<std::array<uint16_t, 2>> hits(scored.size());  // bits of true and false positives
-    for (int a = 0; a < kAreas; ++a) {
-      if (f.counted[a] == 0) continue;
-      for (size_t i = 0; i < scored.size(); ++i) {
-        const Flags& flag = flags[size_t(scored[i].slot)];
-        const uint16_t valid = uint16_t(~flag.ignored[a] & kAllThresholds);
-        hits[i] = {uint16_t(flag.matched[a] & valid), uint16_t(~flag.matched[a] & valid)};
-        if (hits[i][0] == 0) continue;
-        for (int limit = 0; limit < 3; ++limit) {
-          if (limited[size_t(scored[i].slot)] >= kLimits[limit]) continue;
-          for (int t = 0; t < kThresholds; ++t) f.found[a][limit][t] += hits[i][0] >> t & 1;
-        }
-      }
-      for (int t = 0; t < kThresholds; ++t) {
-        fp_at.clear();
-        uint32_t fp = 0;
-        for (const auto& hit : hits) {
-          if (hit[0] >> t & 1) fp_at.push_back(fp);
-          fp += hit[1] >> t & 1;
-        }
-        interpolate_precision(fp_at, f.counted[a], kRecall, envelope, [&](size_t, double p) { f.precision[a][t] += p; });
-        if (a > 0 || t > 0 || drawn == nullptr) continue;
-        f.precision_at_recall.assign(kConfidences, 0);
-        interpolate_precision(fp_at, f.counted[a], kDrawnRecall, envelope,
-                              [&](size_t i, double p) { f.precision_at_recall[i] = p; });
-      }
-      if (a > 0) continue;
-      for (size_t i = 0; i < scored.size(); ++i) {
-        const size_t bin = size_t(confidence_bin(scored[i].score));
-        f.tp[bin] += hits[i][0] & 1, f.fp[bin] += hits[i][1] & 1;
-      }
-    }
-  });
+  std::vector<CategoryFigures> figures(categories_.size());
+  parallel_chunks(ordered.categories(),
+                  [&](int64_t c) { figures[size_t(c)] = category_figures(ordered, matches, size_t(c), drawn != nullptr); });
 
   CocoReport report;
   report.kind = kind;
   report.summary = summarize(figures);
-  report.classes.resize(size_t(categories));
-  for (size_t c = 0; c < size_t(categories); ++c) {
-    CocoClassResult& r = report.classes[c];
-    r.category_id = categories_[c].id, r.name = categories_[c].name;
-    int64_t last_image = -1;
-    for (int64_t g = truth_start[c]; g < truth_start[c + 1]; ++g) {
-      const CocoTruth& t = truths_[truth_order[size_t(g)]];
-      if (t.crowd) continue;
-      ++r.instances;
-      r.images += t.image != last_image;
-      last_image = t.image;
-    }
-    if (figures[c].counted[0] == 0) continue;
-    r.ap = std::accumulate(figures[c].precision[0], figures[c].precision[0] + kThresholds, 0.0) / (kThresholds * kRecalls);
-    r.ap50 = figures[c].precision[0][0] / kRecalls;
-  }
+  for (size_t c = 0; c < categories_.size(); ++c) report.classes.push_back(class_result(ordered, categories_[c], c, figures[c]));
   operating_point(figures, report);
   if (drawn) *drawn = curves_to_draw(figures, report);  // before the classes leave the order of the figures
   std::sort(report.classes.begin(), report.classes.end(),

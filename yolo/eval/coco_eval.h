@@ -78,7 +78,7 @@ class CocoEval {
  public:
   explicit CocoEval(std::vector<CocoCategory> categories);  // throws kData when an id occurs twice
   // Everything of the two files. Masks are taken when results.masks was read. Throws kData when an annotation lacks its area, or
-  // its box where there are no masks. Detections of unknown categories are left out, as in pycocotools, and counted.
+  // its box where there are no masks. Detections of unknown categories are left out, as in pycocotools.
   CocoEval(const CocoInstances& instances, CocoResults results);
 
   int64_t add_image(int64_t id, int32_t height, int32_t width);  // throws kData when the id occurs twice
@@ -88,7 +88,6 @@ class CocoEval {
   // The same for several, in order, with a mask for each.
   void add_detections(std::span<const CocoDetection> detections, RunList&& masks);
 
-  int64_t unknown_category_detections() const { return unknown_category_; }
   int64_t detections() const { return static_cast<int64_t>(detections_.size()); }
   int64_t truths() const { return static_cast<int64_t>(truths_.size()); }
 
@@ -110,7 +109,7 @@ class CocoEval {
   std::vector<CocoTruth> truths_;
   std::vector<CocoDetection> detections_;
   RunList truth_masks_, detection_masks_;
-  int64_t unknown_category_ = 0;
+  int64_t unknown_category_ = 0;  // detections left out
 };
 
 }  // namespace tessera

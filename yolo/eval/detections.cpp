@@ -2,10 +2,10 @@
 
 namespace tessera {
 
-BatchDetections detect(const RawOutputs& outputs, const std::array<int64_t, kLevels>& strides, const DetectParams& params,
+BatchDetections detect(const RawOutputs& outputs, const std::array<int64_t, kAnchorLevels>& strides, const DetectParams& params,
                        std::span<const int32_t> classes) {
   ops::DetectMaps maps;
-  for (size_t l = 0; l < size_t(kLevels); ++l) {
+  for (size_t l = 0; l < size_t(kAnchorLevels); ++l) {
     maps.box[l] = outputs.box[l].data();
     maps.cls[l] = outputs.cls[l].data();
     maps.coefficients[l] = outputs.coefficients[l].data();

@@ -34,7 +34,7 @@ struct BatchDetections {
 };
 
 // classes: when not empty, only these. Error(kUsage) for a confidence or an IoU outside 0 to 1.
-BatchDetections detect(const RawOutputs& outputs, const std::array<int64_t, kLevels>& strides, const DetectParams& params,
+BatchDetections detect(const RawOutputs& outputs, const std::array<int64_t, kAnchorLevels>& strides, const DetectParams& params,
                        std::span<const int32_t> classes = {});
 
 }  // namespace tessera

@@ -231,7 +231,7 @@ void join(RawOutputs& whole, RawOutputs part, int64_t first, int64_t n) {
     whole = std::move(part);
     return;
   }
-  for (size_t l = 0; l < size_t(kLevels); ++l) {
+  for (size_t l = 0; l < size_t(kAnchorLevels); ++l) {
     place(whole.box[l], part.box[l]);
     place(whole.cls[l], part.cls[l]);
     place(whole.coefficients[l], part.coefficients[l]);
@@ -421,9 +421,77 @@ std::vector<ImageResult> gathered(std::vector<ImageResult> own, Communicator& ra
   return interleaved(std::move(parts));
 }
 
+// Rank 0 has scored: its figures to all.
+void share_figures(ValidationResult& r, Communicator& ranks) {
+  ScoredFigures figures{r.images, r.instances, r.box, r.mask};
+  ranks.broadcast(figures, 0, "the figures of a validation");
+  r.images = figures.images, r.instances = figures.instances;
+  r.box = figures.box, r.mask = figures.mask;
+}
+
 void add_items(LossItems& sum, const LossItems& x) {
   sum.box += x.box, sum.seg += x.seg, sum.cls += x.cls, sum.dfl += x.dfl;
 }
+
+// Takes batches through the network, some images at a time, to what scoring needs of them.
+class BatchEvaluation {
+ public:
+  BatchEvaluation(YoloSeg& model, const SegDataset& data, const EvaluatorOptions& options, const EvaluatorHooks& hooks)
+      : model_(model), data_(data), options_(options), hooks_(hooks), forward_(model) {
+    masks_ = hooks.detections                   ? OriginalMasks::kAll
+             : options.style == MapStyle::kCoco ? OriginalMasks::kCompared
+                                                : OriginalMasks::kNone;
+    detection_.confidence = options.confidence;
+    detection_.iou = options.iou;
+    detection_.multi_label = model.nc() > 1;
+    detection_.agnostic = options.agnostic;
+    detection_.max_detections = options.max_detections;
+  }
+
+  // Adds its times to `spent`.
+  std::vector<ImageResult> run(int64_t index, const Batch& batch, LossReport& loss, SpeedMs& spent) {
+    const Device device = model_.device();
+    const int64_t n = batch.size(), step = images_at_once(n, batch.images.size(1) * batch.images.size(2), device);
+    std::vector<ImageResult> done;
+    RawOutputs whole;  // for the loss
+    for (int64_t first = 0; first < n; first += step) {
+      const auto t1 = Clock::now();
+      forward_.place(batch.images.narrow(0, first, std::min(step, n - first)));
+      spent.preprocess += ms_since(t1);
+      const auto t2 = Clock::now();
+      const RawOutputs outputs = forward_.run();
+      backend_for(device).synchronize();  // the time is the network's own
+      spent.inference += ms_since(t2);
+      const auto t3 = Clock::now();
+      if (hooks_.loss) join(whole, outputs, first, n);
+      spent.loss += ms_since(t3);
+      const auto t4 = Clock::now();
+      BatchDetections found = detect(outputs, model_.strides(), detection_);
+      if (options_.single_class) {
+        for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
+      }
+      std::vector<ImageResult> results = process_part({batch, first, found}, data_, options_, masks_);
+      std::move(results.begin(), results.end(), std::back_inserter(done));
+      spent.postprocess += ms_since(t4);
+      if (hooks_.part_done) hooks_.part_done(index, batch, first, found);
+    }
+    if (hooks_.loss) {
+      const auto t3 = Clock::now();
+      loss = hooks_.loss(whole, batch);
+      spent.loss += ms_since(t3);
+    }
+    return done;
+  }
+
+ private:
+  YoloSeg& model_;
+  const SegDataset& data_;
+  const EvaluatorOptions& options_;
+  const EvaluatorHooks& hooks_;
+  ReplayedForward forward_;
+  OriginalMasks masks_;
+  DetectParams detection_;
+};
 
 }  // namespace
 
@@ -434,56 +502,19 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
                                 Communicator& ranks) const {
   const auto start = Clock::now();
   const EvaluationMode mode(model);
-  const Device device = model.device();
   Scorer scorer(class_names_, options_.style, data);
+  BatchEvaluation evaluation(model, data, options_, hooks);
   ValidationResult result;
-  const OriginalMasks masks = hooks.detections                    ? OriginalMasks::kAll
-                              : options_.style == MapStyle::kCoco ? OriginalMasks::kCompared
-                                                                  : OriginalMasks::kNone;
-  DetectParams detection;
-  detection.confidence = options_.confidence;
-  detection.iou = options_.iou;
-  detection.multi_label = model.nc() > 1;
-  detection.agnostic = options_.agnostic;
-  detection.max_detections = options_.max_detections;
-  double load = 0, preprocess = 0, inference = 0, loss = 0, postprocess = 0, evaluate = 0;
+  SpeedMs spent;  // in all
   int64_t batches = 0, done = 0, own = 0;
-  ReplayedForward forward(model);
   loader.start_epoch(0);
   for (Batch batch; batches < loader.rounds(); ++batches) {
     RankPart part;
     std::vector<ImageResult> images_done;
     const auto t0 = Clock::now();
     if (loader.next(batch)) {  // or else the last round has no image for this rank
-      load += ms_since(t0);
-      const int64_t n = batch.size(), step = images_at_once(n, batch.images.size(1) * batch.images.size(2), device);
-      RawOutputs whole;  // for the loss
-      for (int64_t first = 0; first < n; first += step) {
-        const auto t1 = Clock::now();
-        forward.place(batch.images.narrow(0, first, std::min(step, n - first)));
-        preprocess += ms_since(t1);
-        const auto t2 = Clock::now();
-        const RawOutputs outputs = forward.run();
-        backend_for(device).synchronize();  // the time is the network's own
-        inference += ms_since(t2);
-        const auto t3 = Clock::now();
-        if (hooks.loss) join(whole, outputs, first, n);
-        loss += ms_since(t3);
-        const auto t4 = Clock::now();
-        BatchDetections found = detect(outputs, model.strides(), detection);
-        if (options_.single_class) {
-          for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
-        }
-        std::vector<ImageResult> results = process_part({batch, first, found}, data, options_, masks);
-        std::move(results.begin(), results.end(), std::back_inserter(images_done));
-        postprocess += ms_since(t4);
-        if (hooks.part_done) hooks.part_done(batches, batch, first, found);
-      }
-      if (hooks.loss) {
-        const auto t3 = Clock::now();
-        part.loss = hooks.loss(whole, batch);
-        loss += ms_since(t3);
-      }
+      spent.load += ms_since(t0);
+      images_done = evaluation.run(batches, batch, part.loss, spent);
     }
     const auto t5 = Clock::now();
     own += part.images = int64_t(images_done.size());
@@ -503,7 +534,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
       for (ImageResult& r : scored) detections.push_back(std::move(r.scored));
       hooks.detections(detections);
     }
-    evaluate += ms_since(t5);
+    spent.evaluate += ms_since(t5);
     if (hooks.progress) hooks.progress(done, data.size());
     if (stop) throw Error(ErrorCode::kInterrupted, "validation was interrupted");
   }
@@ -511,17 +542,15 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   DetectionCurves box_curves, mask_curves;
   const bool drawn = bool(hooks.curves) && ranks.leader();
   if (ranks.leader()) scorer.finish(result, drawn ? &box_curves : nullptr, drawn ? &mask_curves : nullptr);
-  ScoredFigures figures{result.images, result.instances, result.box, result.mask};
-  ranks.broadcast(figures, 0, "the figures of a validation");
-  result.images = figures.images, result.instances = figures.instances;
-  result.box = figures.box, result.mask = figures.mask;
+  share_figures(result, ranks);
   result.map_style = options_.style == MapStyle::kCoco ? "coco" : "original";
-  evaluate += ms_since(t6);
+  spent.evaluate += ms_since(t6);
   if (batches > 0) {
     for (double* x : {&result.loss.box, &result.loss.seg, &result.loss.cls, &result.loss.dfl}) *x /= double(batches);
   }
   const double n = std::max<double>(1.0, double(own));
-  result.speed = {load / n, preprocess / n, inference / n, loss / n, postprocess / n, evaluate / n};
+  result.speed = {spent.load / n, spent.preprocess / n,  spent.inference / n,
+                  spent.loss / n, spent.postprocess / n, spent.evaluate / n};
   result.seconds = ms_since(start) / 1e3;
   if (drawn) hooks.curves(box_curves, mask_curves);
   return result;

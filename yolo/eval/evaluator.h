@@ -10,10 +10,10 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
-#include "data/rle.h"
 #include "tensor/comm.h"
 #include "yolo/eval/detection_curves.h"
 #include "yolo/eval/detections.h"
+#include "yolo/eval/image_result.h"
 #include "yolo/metrics.h"
 #include "yolo/model.h"
 
@@ -28,15 +28,6 @@ struct EvaluatorOptions {
   bool agnostic = false;
   bool single_class = false;  // detections of any class count as class 0
   MapStyle style = MapStyle::kCoco;
-};
-
-// One detection in pixels of the original image.
-struct ScoredDetection {
-  int64_t image = 0;  // index in the data set
-  int32_t class_id = 0;
-  float score = 0;
-  BoxXyxy box;
-  Rle mask;           // of the size of the original image; only when masks were asked for
 };
 
 struct EvaluatorHooks {

@@ -6,9 +6,19 @@
 #include <string_view>
 #include <vector>
 
-#include "yolo/eval/evaluator.h"
+#include "data/rle.h"
+#include "yolo/eval/detections.h"
 
 namespace tessera {
+
+// One detection in pixels of the original image.
+struct ScoredDetection {
+  int64_t image = 0;  // index in the data set
+  int32_t class_id = 0;
+  float score = 0;
+  BoxXyxy box;
+  Rle mask;  // of the size of the original image; only when masks were asked for
+};
 
 struct ImageResult {
   int64_t index = 0;                      // in the data set

@@ -24,30 +24,27 @@ int first_at_least(float v, int n) { return v > 0 ? (v < float(n) ? static_cast<
 // Pixels whose upper left corner lies in the box: i >= v1 and i < v2.
 PixelBox pixels_in(const BoxXyxy& box, int height, int width) {
   if (!(box.x1 < box.x2) || !(box.y1 < box.y2)) return {};
-  return {first_at_least(box.x1, width), first_at_least(box.y1, height), first_at_least(box.x2, width),
-          first_at_least(box.y2, height)};
+  const PixelBox pixels{first_at_least(box.x1, width), first_at_least(box.y1, height), first_at_least(box.x2, width),
+                        first_at_least(box.y2, height)};
+  return pixels.empty() ? PixelBox{} : pixels;
 }
 
 // Prototype cells that a target of height x width covers.
-MaskRect middle(int ph, int pw, int height, int width) {
+PixelBox middle(int ph, int pw, int height, int width) {
   const double gain = std::min(double(ph) / height, double(pw) / width);
   const double pad_w = (pw - width * gain) / 2, pad_h = (ph - height * gain) / 2;
-  MaskRect slice{round_even(pad_w - 0.1), round_even(pad_h - 0.1), pw - round_even(pad_w + 0.1), ph - round_even(pad_h + 0.1)};
+  PixelBox slice{round_even(pad_w - 0.1), round_even(pad_h - 0.1), pw - round_even(pad_w + 0.1), ph - round_even(pad_h + 0.1)};
   // Of an image a hundred times as long as wide less than a cell is left.
   slice.x1 = std::max(slice.x1, slice.x0 + 1);
   slice.y1 = std::max(slice.y1, slice.y0 + 1);
   return slice;
 }
 
-MaskRect rect_of(const PixelBox& b) { return b.empty() ? MaskRect{} : MaskRect{b.x0, b.y0, b.x1, b.y1}; }
-
-MaskView view_of(const MaskItem& m, const uint32_t* words) {
-  return {m.height, m.width, {m.where.x0, m.where.y0, m.where.x1, m.where.y1}, words};
-}
+MaskView view_of(const MaskItem& m, const uint32_t* words) { return {m.height, m.width, m.where, words}; }
 
 // The mask seen from a frame within it. Its words are still those of the mask, or in `memory`.
 MaskView cut(const MaskView& in, const PixelBox& frame, std::vector<uint32_t>& memory) {
-  MaskView out{frame.y1 - frame.y0, frame.x1 - frame.x0, {}, nullptr};
+  MaskView out{frame.height(), frame.width(), {}, nullptr};
   const PixelBox kept{std::max(in.where.x0, frame.x0), std::max(in.where.y0, frame.y0), std::min(in.where.x1, frame.x1),
                       std::min(in.where.y1, frame.y1)};
   if (kept.empty()) return out;
@@ -55,9 +52,9 @@ MaskView cut(const MaskView& in, const PixelBox& frame, std::vector<uint32_t>& m
   const uint32_t* const first = in.words + (kept.y0 - in.where.y0) * in.row_words();
   out.words = first;
   if (kept.x0 == in.where.x0 && kept.x1 == in.where.x1) return out;
-  memory.resize(size_t(out.row_words() * (kept.y1 - kept.y0)));
-  for (int y = 0; y < kept.y1 - kept.y0; ++y) {
-    copy_bits(first + y * in.row_words(), kept.x0 - in.where.x0, kept.x1 - kept.x0, memory.data() + y * out.row_words());
+  memory.resize(size_t(out.row_words() * kept.height()));
+  for (int y = 0; y < kept.height(); ++y) {
+    copy_bits(first + y * in.row_words(), kept.x0 - in.where.x0, kept.width(), memory.data() + y * out.row_words());
   }
   out.words = memory.data();
   return out;
@@ -79,7 +76,7 @@ class Resize {
     const PixelBox to = bits_.reach(in.where);
     if (to.empty()) return out;
     out.where = to;
-    memory.resize(size_t(out.row_words() * (to.y1 - to.y0)));
+    memory.resize(size_t(out.row_words() * to.height()));
     bits_(in.words, in.where, to, memory.data());
     out.words = memory.data();
     return out;
@@ -107,11 +104,11 @@ RunList collect_runs(int64_t n, Make make) {
 }  // namespace
 
 bool MaskView::any() const {
-  return std::any_of(words, words + row_words() * (where.y1 - where.y0), [](uint32_t w) { return w != 0; });
+  return std::any_of(words, words + row_words() * where.height(), [](uint32_t w) { return w != 0; });
 }
 
 std::vector<uint8_t> MaskView::pixels() const {
-  const int columns = where.x1 - where.x0, rows = where.y1 - where.y0;
+  const int columns = where.width(), rows = where.height();
   std::vector<uint8_t> bytes(size_t(columns) * size_t(rows));
   for (int y = 0; y < rows; ++y) unpack_bits(words + y * row_words(), columns, bytes.data() + size_t(y) * size_t(columns));
   return bytes;
@@ -120,11 +117,11 @@ std::vector<uint8_t> MaskView::pixels() const {
 void MaskView::paint(uint8_t* mask) const {
   std::memset(mask, 0, size_t(height) * size_t(width));
   for (int y = where.y0; y < where.y1; ++y) {
-    unpack_bits(words + (y - where.y0) * row_words(), where.x1 - where.x0, mask + size_t(y) * size_t(width) + size_t(where.x0));
+    unpack_bits(words + (y - where.y0) * row_words(), where.width(), mask + size_t(y) * size_t(width) + size_t(where.x0));
   }
 }
 
-MaskPatch MaskView::copy() const { return {height, width, where, {words, words + row_words() * (where.y1 - where.y0)}}; }
+MaskPatch MaskView::copy() const { return {height, width, where, {words, words + row_words() * where.height()}}; }
 
 MaskItem mask_item(const BatchDetections& found, int64_t image, int64_t i, int network_height, int network_width, MaskSize size) {
   const BoxXyxy& box = found.images[size_t(image)].boxes[size_t(i)];
@@ -135,7 +132,7 @@ MaskItem mask_item(const BatchDetections& found, int64_t image, int64_t i, int n
   MaskItem m;
   m.image = int32_t(image), m.row = found.row(image, i);
   m.slice = {0, 0, pw, ph};
-  m.crop = rect_of(inside);
+  m.crop = inside;
   if (size == MaskSize::kPrototype) {
     m.height = ph, m.width = pw;
     m.where = m.crop;
@@ -154,7 +151,7 @@ MaskItem native_mask_item(const BatchDetections& found, int64_t image, int64_t i
   m.image = int32_t(image), m.row = found.row(image, i);
   m.slice = middle(int(found.prototypes.size(1)), int(found.prototypes.size(2)), height, width);
   m.height = height, m.width = width;
-  m.where = rect_of(pixels_in(box, height, width));
+  m.where = pixels_in(box, height, width);
   m.crop = m.slice;
   return m;
 }
@@ -217,8 +214,8 @@ RunList label_masks(const int32_t* masks, LabelMasks form, int64_t labels, int h
     };
     if (same) {
       patch.where = box;
-      const int columns = box.x1 - box.x0;
-      patch.words.resize(size_t(words_of_row(columns) * (box.y1 - box.y0)));
+      const int columns = box.width();
+      patch.words.resize(size_t(words_of_row(columns) * box.height()));
       std::vector<uint8_t> line(static_cast<size_t>(columns));
       for (int y = box.y0; y < box.y1; ++y) {
         for (int x = box.x0; x < box.x1; ++x) line[size_t(x - box.x0)] = is_set(x, y);
@@ -233,8 +230,8 @@ RunList label_masks(const int32_t* masks, LabelMasks form, int64_t labels, int h
       std::tie(to.x0, to.x1) = touched_outputs(width, target_width, inside.x0, inside.x1);
       std::tie(to.y0, to.y1) = touched_outputs(height, target_height, inside.y0, inside.y1);
       if (to.empty()) return to = {}, patch.rle();
-      patch.words.resize(size_t(words_of_row(to.x1 - to.x0) * (to.y1 - to.y0)));
-      enlarge(values.data(), rect_of(box), {width, target_width, to.x0, to.x1}, {height, target_height, to.y0, to.y1}, 0.5f,
+      patch.words.resize(size_t(words_of_row(to.width()) * to.height()));
+      enlarge(values.data(), box, {width, target_width, to.x0, to.x1}, {height, target_height, to.y0, to.y1}, 0.5f,
               patch.words.data());
     }
     return patch.rle();
@@ -273,23 +270,23 @@ PixelBox json_frame(const ResultGeometry& g) {
 std::function<Rle(const MaskView&)> json_mask(const ResultGeometry& g) {
   const PixelBox frame = json_frame(g);
   return
-      [=, resize = Resize(frame.y1 - frame.y0, frame.x1 - frame.x0, g.original_height, g.original_width)](const MaskView& native) {
+      [=, resize = Resize(frame.height(), frame.width(), g.original_height, g.original_width)](const MaskView& native) {
         thread_local std::vector<uint32_t> inner, resized;
         return resize(cut(native, frame, inner), resized).rle();
       };
 }
 
 MaskPatch to_original(const MaskView& mask, const PixelBox& inner, int original_height, int original_width) {
-  TESSERA_CHECK(!inner.empty(), "to_original: an image of {} x {}", inner.y1 - inner.y0, inner.x1 - inner.x0);
+  TESSERA_CHECK(!inner.empty(), "to_original: an image of {} x {}", inner.height(), inner.width());
   thread_local std::vector<uint32_t> kept, resized;
-  const Resize resize(inner.y1 - inner.y0, inner.x1 - inner.x0, original_height, original_width);
+  const Resize resize(inner.height(), inner.width(), original_height, original_width);
   return resize(cut(mask, inner, kept), resized).copy();
 }
 
 std::vector<Polygon> mask_rings(const MaskView& mask) {
   std::vector<Polygon> rings;
   if (mask.where.empty()) return rings;
-  for (const auto& contour : external_contours(mask.words, mask.where.y1 - mask.where.y0, mask.where.x1 - mask.where.x0)) {
+  for (const auto& contour : external_contours(mask.words, mask.where.height(), mask.where.width())) {
     Polygon& ring = rings.emplace_back();
     for (const PixelPoint& p : contour) ring.push_back({float(p.x + mask.where.x0), float(p.y + mask.where.y0)});
   }

@@ -23,7 +23,7 @@ struct MaskView {
   PixelBox where;
   const uint32_t* words = nullptr;  // of `where`, rows of bits (tensor/bit_rows.h)
 
-  int64_t row_words() const { return words_of_row(where.x1 - where.x0); }
+  int64_t row_words() const { return words_of_row(where.width()); }
   bool any() const;
   std::vector<uint8_t> pixels() const;  // of `where`, row by row, bytes 0/1
   void paint(uint8_t* mask) const;      // writes the whole mask, height * width bytes

@@ -20,24 +20,25 @@ void put(uint8_t* pixel, Rgb c) { pixel[0] = c.r, pixel[1] = c.g, pixel[2] = c.b
 
 // Blends the mask, and draws its outline in full colour, `outline` pixels wide, inside the mask.
 void draw_mask(Image& image, const MaskArea& mask, Rgb color, double alpha, int outline) {
-  TESSERA_CHECK(mask.bytes.size() == size_t(mask.width) * size_t(mask.height), "mask of {} x {} with {} bytes", mask.height,
-                mask.width, mask.bytes.size());
+  const int width = mask.where.width(), height = mask.where.height(), left = mask.where.x0, top = mask.where.y0;
+  TESSERA_CHECK(mask.bytes.size() == size_t(width) * size_t(height), "mask of {} x {} with {} bytes", height, width,
+                mask.bytes.size());
   const auto inside = [&](int y, int x) {
-    return x >= 0 && x < mask.width && y >= 0 && y < mask.height && mask.bytes[size_t(y) * size_t(mask.width) + size_t(x)] != 0;
+    return x >= 0 && x < width && y >= 0 && y < height && mask.bytes[size_t(y) * size_t(width) + size_t(x)] != 0;
   };
   const int weight = int(std::lround(std::clamp(alpha, 0.0, 1.0) * 256));
   const auto mix = [&](uint8_t a, uint8_t b) { return uint8_t((a * (256 - weight) + b * weight + 128) >> 8); };
-  const int first_y = std::max(0, -mask.y0), last_y = std::min(mask.height, image.height - mask.y0);
-  const int first_x = std::max(0, -mask.x0), last_x = std::min(mask.width, image.width - mask.x0);
+  const int first_y = std::max(0, -top), last_y = std::min(height, image.height - top);
+  const int first_x = std::max(0, -left), last_x = std::min(width, image.width - left);
   for (int y = first_y; y < last_y; ++y) {
-    uint8_t* row = image.row(mask.y0 + y);
+    uint8_t* row = image.row(top + y);
     for (int x = first_x; x < last_x; ++x) {
       if (!inside(y, x)) continue;
       bool border = false;
       for (int k = 1; k <= outline && !border; ++k) {
         border = !inside(y, x - k) || !inside(y, x + k) || !inside(y - k, x) || !inside(y + k, x);
       }
-      uint8_t* p = row + 3 * (mask.x0 + x);
+      uint8_t* p = row + 3 * (left + x);
       if (border) {
         put(p, color);
       } else {
@@ -133,19 +134,16 @@ Annotation scaled(const Annotation& a, double factor) {
   TESSERA_CHECK(factor > 0, "scaled: factor = {}", factor);
   const float f = float(factor);
   Annotation out{a.class_id, a.label, {a.box.x1 * f, a.box.y1 * f, a.box.x2 * f, a.box.y2 * f}, {}};
-  const MaskArea& m = a.mask;
-  MaskArea& n = out.mask;
-  n.x0 = int(std::lround(m.x0 * factor)), n.y0 = int(std::lround(m.y0 * factor));
-  n.width = int(std::lround((m.x0 + m.width) * factor)) - n.x0;
-  n.height = int(std::lround((m.y0 + m.height) * factor)) - n.y0;
-  if (m.bytes.empty() || n.width <= 0 || n.height <= 0) return out.mask = {}, out;
-  n.bytes.resize(size_t(n.width) * size_t(n.height));
-  const auto source = [&](int to, int to_first, int from_first, int size) {
-    return std::clamp(int(std::floor((to_first + to + 0.5) / factor)) - from_first, 0, size - 1);
+  const auto scale = [&](int v) { return int(std::lround(v * factor)); };
+  const PixelBox from = a.mask.where, to{scale(from.x0), scale(from.y0), scale(from.x1), scale(from.y1)};
+  if (a.mask.bytes.empty() || to.empty()) return out;
+  out.mask.where = to;
+  const auto source = [&](int pixel, int first, int size) {
+    return size_t(std::clamp(int(std::floor((pixel + 0.5) / factor)) - first, 0, size - 1));
   };
-  for (int y = 0; y < n.height; ++y) {
-    const uint8_t* row = m.bytes.data() + size_t(source(y, n.y0, m.y0, m.height)) * size_t(m.width);
-    for (int x = 0; x < n.width; ++x) n.bytes[size_t(y) * size_t(n.width) + size_t(x)] = row[source(x, n.x0, m.x0, m.width)];
+  for (int y = to.y0; y < to.y1; ++y) {
+    const uint8_t* row = a.mask.bytes.data() + source(y, from.y0, from.height()) * size_t(from.width());
+    for (int x = to.x0; x < to.x1; ++x) out.mask.bytes.push_back(row[source(x, from.x0, from.width())]);
   }
   return out;
 }

@@ -9,14 +9,14 @@
 
 #include "data/image.h"
 #include "data/polygon.h"
+#include "tensor/pixel_box.h"
 
 namespace tessera {
 
-// A mask is the rectangle [x0, x0 + width) x [y0, y0 + height) of the image, non-zero bytes row by row; parts that lie outside of
-// the image are left out.
+// Part of a mask of the image; what lies outside of the image is not drawn.
 struct MaskArea {
-  int x0 = 0, y0 = 0, width = 0, height = 0;
-  std::vector<uint8_t> bytes;
+  PixelBox where;
+  std::vector<uint8_t> bytes;  // of `where`, row by row; not 0: set
 };
 
 struct Annotation {

@@ -71,16 +71,17 @@ Annotation label_annotation(const Batch& batch, size_t t, int64_t nth, const Ten
     const int32_t v = values[int64_t(y) * mask_width + x];
     return batch.overlap ? v == int32_t(nth + 1) : v != 0;
   };
-  int x0 = mask_width, y0 = mask_height, x1 = 0, y1 = 0;
+  PixelBox where{mask_width, mask_height, 0, 0};
   for (int y = 0; y < mask_height; ++y) {
     for (int x = 0; x < mask_width; ++x) {
-      if (set(y, x)) x0 = std::min(x0, x), x1 = std::max(x1, x + 1), y0 = std::min(y0, y), y1 = std::max(y1, y + 1);
+      if (!set(y, x)) continue;
+      where = {std::min(where.x0, x), std::min(where.y0, y), std::max(where.x1, x + 1), std::max(where.y1, y + 1)};
     }
   }
-  if (x0 >= x1) return a;
-  Annotation small{target.class_id, {}, {}, {x0, y0, x1 - x0, y1 - y0, {}}};
-  for (int y = y0; y < y1; ++y) {
-    for (int x = x0; x < x1; ++x) small.mask.bytes.push_back(set(y, x));
+  if (where.empty()) return a;
+  Annotation small{target.class_id, {}, {}, {where, {}}};
+  for (int y = where.y0; y < where.y1; ++y) {
+    for (int x = where.x0; x < where.x1; ++x) small.mask.bytes.push_back(set(y, x));
   }
   a.mask = scaled(small, double(height) / mask_height).mask;
   return a;
@@ -110,10 +111,7 @@ void draw_prediction_batch(const std::filesystem::path& file, const Batch& batch
     std::vector<Annotation> list;
     for (const PredictedObject& o : objects[size_t(image)]) {
       if (!(o.score > kShownScore)) continue;
-      list.push_back({o.class_id,
-                      fmt::format("{} {:.2f}", class_name(class_names, o.class_id), o.score),
-                      o.box,
-                      {o.mask_x0, o.mask_y0, o.mask_w, o.mask_h, o.mask}});
+      list.push_back({o.class_id, fmt::format("{} {:.2f}", class_name(class_names, o.class_id), o.score), o.box, o.mask});
     }
     return list;
   });

@@ -8,6 +8,7 @@
 
 #include "data/polygon.h"
 #include "data/sample.h"
+#include "yolo/report/annotate.h"
 
 namespace tessera {
 
@@ -15,13 +16,12 @@ namespace tessera {
 // the loss. Written atomically as PNG. Error(kIo) when the disk refuses.
 void draw_label_batch(const std::filesystem::path& file, const Batch& batch, const std::vector<std::string>& class_names);
 
-// A detection in network-input pixels; the mask is a rectangle of that image, non-zero bytes row by row.
+// A detection in network-input pixels.
 struct PredictedObject {
   int32_t class_id = 0;
   float score = 0;
   BoxXyxy box;
-  int mask_x0 = 0, mask_y0 = 0, mask_w = 0, mask_h = 0;
-  std::vector<uint8_t> mask;
+  MaskArea mask;
 };
 
 // The same sheet with detections, in falling score, those above 0.25 only. objects: one list for each image of the batch.

@@ -19,12 +19,11 @@ namespace tessera {
 
 namespace {
 
-static_assert(kAnchorLevels == kLevels);
 constexpr float kMaxDistance = float(kDistanceBins) - 1 - 0.01f;  // both bins around a target distance exist
 
 ops::AnchorMaps maps_of(const RawOutputs& outputs, int64_t image_height) {
   ops::AnchorMaps maps;
-  for (size_t i = 0; i < kLevels; ++i) {
+  for (size_t i = 0; i < kAnchorLevels; ++i) {
     maps.box[i] = outputs.box[i].data();
     maps.cls[i] = outputs.cls[i].data();
     maps.strides[i] = float(image_height / maps.box[i].size(1));

@@ -45,7 +45,7 @@ class SegmentationLoss {
   // ranks, of which there are several: the batch is one part of theirs. The mean of their gradients is then the gradient of the
   // whole batch on one: each term is divided by what is counted over all ranks, and multiplied by their number. Reports stay those
   // of the part. The graph of every rank has the same nodes, whether it has targets or not.
-  explicit SegmentationLoss(const LossGains& gains = {}, const std::array<int64_t, kLevels>& strides = {8, 16, 32},
+  explicit SegmentationLoss(const LossGains& gains = {}, const std::array<int64_t, kAnchorLevels>& strides = {8, 16, 32},
                             Communicator* ranks = nullptr)
       : gains_(gains), strides_(strides), ranks_(ranks != nullptr && !ranks->alone() ? ranks : nullptr) {}
 
@@ -73,7 +73,7 @@ class SegmentationLoss {
   std::array<double, 4> gains_of_terms() const { return {gains_.cls, gains_.box, gains_.dfl, gains_.box}; }
 
   LossGains gains_;
-  std::array<int64_t, kLevels> strides_;
+  std::array<int64_t, kAnchorLevels> strides_;
   Communicator* ranks_;
   mutable int64_t room_ = 16;       // objects of an image, on a device
   mutable int64_t mask_room_ = 16;  // separate masks of a batch, likewise

@@ -44,7 +44,7 @@ Variable stand_in_loss(const RawOutputs& outputs, const Tensor& masks) {
   int64_t rows = 0;
   for (const Variable& scores : outputs.cls) rows += scores.data().numel() / scores.size(-1);
   add(ag::bce_with_labels(outputs.cls, listed(int32_t{-1}, {rows}), zeros({rows})));
-  const Tensor index = listed(int64_t{0}, {kLevels, n});
+  const Tensor index = listed(int64_t{0}, {kAnchorLevels, n});
   add(ag::dfl_loss(ag::gather_rows(outputs.box, index), zeros({n, 4}), zeros({n})));
   const ag::MaskLossTargets items{listed(int32_t{0}, {n}), listed(int32_t{0}, {n}), zeros({n, 4}), listed(1.0f, {n}), true};
   add(ag::mask_loss(ag::gather_rows(outputs.coefficients, index), outputs.prototypes, masks, items));

@@ -33,10 +33,7 @@ std::vector<std::vector<PredictedObject>> shown_objects(const Batch& batch, cons
     }
   }
   for_each_mask(found, items, [&](int64_t i, const MaskView& mask) {
-    PredictedObject& object = *places[size_t(i)];
-    object.mask_x0 = mask.where.x0, object.mask_y0 = mask.where.y0;
-    object.mask_w = mask.where.x1 - mask.where.x0, object.mask_h = mask.where.y1 - mask.where.y0;
-    object.mask = mask.pixels();
+    places[size_t(i)]->mask = {mask.where, mask.pixels()};
   });
   return objects;
 }

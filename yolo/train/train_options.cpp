@@ -24,9 +24,7 @@ TrainOptions train_options(const Config& c) {
   o.validate = c.flag("val");
   o.save = c.flag("save");
   o.plots = c.flag("plots");
-  o.gain_box = c.number("box");
-  o.gain_cls = c.number("cls");
-  o.gain_dfl = c.number("dfl");
+  o.gains = {c.number("box"), c.number("cls"), c.number("dfl")};
   o.weight_decay = c.number("weight_decay");
   o.iou = c.number("iou");
   o.max_det = c.integer("max_det");

@@ -8,20 +8,28 @@
 #include "nn/optim/schedule.h"
 #include "tensor/ops/update.h"
 #include "yolo/config.h"
+#include "yolo/train/loss.h"
 
 namespace tessera {
 
 struct TrainOptions {
-  int64_t epochs = 100, batch = 16, imgsz = 640, nbs = 64;
-  int64_t workers = 2, seed = 0, patience = 100, close_mosaic = 10, save_period = -1, freeze = 0;
-  double hours = 0;  // 0: no limit
-  double save_minutes = 10;  // 0: after epochs only
+  int64_t epochs = 100;
+  int64_t batch = 16, nbs = 64;  // images of a batch, of all ranks together; of an update, to which batches are accumulated
+  int64_t imgsz = 640;           // pixels a side, a multiple of 32
+  int64_t workers = 2;           // threads of the loader
+  int64_t seed = 0;
+  int64_t patience = 100;     // epochs without a better fitness before the run ends; 0: no limit
+  int64_t close_mosaic = 10;  // epochs without mosaic at the end
+  int64_t save_period = -1;   // epochs between checkpoints that are kept; below 1: none
+  int64_t freeze = 0;         // layers from the input on that are not trained
+  double hours = 0;           // 0: no limit
+  double save_minutes = 10;   // 0: after epochs only
   bool validate = true, save = true, plots = true;
-  double gain_box = 7.5, gain_cls = 0.5, gain_dfl = 1.5;
-  double weight_decay = 0.0005;
-  double iou = 0.7;
-  int64_t max_det = 300;
-  bool original_map = false;
+  LossGains gains;
+  double weight_decay = 0.0005;  // for a batch of nbs
+  double iou = 0.7;              // of validation: overlap above which a detection is suppressed
+  int64_t max_det = 300;         // an image
+  bool original_map = false;     // figures as the original computes them, not COCO's
   std::string project, name;
   bool exist_ok = false;
 };

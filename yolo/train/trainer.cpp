@@ -53,6 +53,17 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
+// The mean of `count` batches, with one more.
+LossItems mean_with(const LossItems& mean, int64_t count, const LossItems& more) {
+  const double n = double(count);
+  return {(mean.box * n + more.box) / (n + 1), (mean.seg * n + more.seg) / (n + 1), (mean.cls * n + more.cls) / (n + 1),
+          (mean.dfl * n + more.dfl) / (n + 1)};
+}
+
+std::string epoch_and_losses(int64_t epoch, int64_t epochs, const LossItems& l) {
+  return fmt::format("epoch {}/{}  box {:.4g}  seg {:.4g}  cls {:.4g}  dfl {:.4g}", epoch, epochs, l.box, l.seg, l.cls, l.dfl);
+}
+
 }  // namespace
 
 Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
@@ -230,8 +241,7 @@ void Trainer::build_optimizer() {
   schedule_ = std::make_unique<Schedule>(schedule_config(config_, choice_, train_loader_->batches()));
   const double accumulate = std::max(std::nearbyint(double(options_.nbs) / double(options_.batch)), 1.0);
   weight_decay_ = options_.weight_decay * double(options_.batch) * accumulate / double(options_.nbs);
-  loss_ = std::make_unique<SegmentationLoss>(LossGains{options_.gain_box, options_.gain_cls, options_.gain_dfl}, model_->strides(),
-                                             &ranks_);
+  loss_ = std::make_unique<SegmentationLoss>(options_.gains, model_->strides(), &ranks_);
   std::array<double, kTrainedGroups> decay{};
   decay[size_t(ParamGroup::kWeight)] = weight_decay_;
   update_ = std::make_unique<WeightUpdate>(*arena_, *optimizer_, *ema_, decay, kMaxGradNorm,
@@ -333,45 +343,26 @@ void Trainer::follow_update(const UpdateReport& update) {
 // --- epochs --------------------------------------------------------------------------------------------------------------------
 
 bool Trainer::train_epoch() {
-  model_->train(true);
-  const int64_t batches = train_loader_->batches();
   const auto start = Clock::now();
   auto counted = start;  // at_.seconds holds what was before
   const int64_t first = at_.batch;
   int64_t images = 0;
-  Progress progress(log_, batches);
+  model_->train(true);
+  Progress progress(log_, train_loader_->batches());
   train_loader_->start_epoch(at_.epoch, at_.batch);
-  train_loader_->take_wait_seconds();
+  train_loader_->take_wait_seconds();  // forgets the waits of before
   if (profile_) profile_->resume();
-  const auto next = [&](int64_t index, Batch& into) {
-    const bool there = index < batches && train_loader_->next(into);
-    if (there && on_batch) on_batch(at_.epoch, index, into);
-    return there;
-  };
   const bool early = device_ != Device::cpu();  // a device is not waited for before it has the next batch
   Batch batch, ahead;
-  for (bool more = next(at_.batch, batch); more;) {
+  for (bool more = next_batch(at_.batch, batch); more;) {
     start_step(batch);
-    if (early && (more = next(at_.batch + 1, ahead))) step_->send(ahead);
+    if (early && (more = next_batch(at_.batch + 1, ahead))) step_->send(ahead);
     const LossItems items = finish_step();
-    if (ranks_.leader() && options_.plots && at_.batch < kPicturedBatches && at_.epoch == 0) {
-      if (batch.tiles) batch.images = step_->images().to(Device::cpu());
-      draw_label_batch(folder_ / fmt::format("train_batch{}.png", at_.batch), batch, class_names_);
-    }
-    const double n = double(at_.batch);
-    LossItems& r = at_.running;
-    r.box = (r.box * n + items.box) / (n + 1), r.seg = (r.seg * n + items.seg) / (n + 1);
-    r.cls = (r.cls * n + items.cls) / (n + 1), r.dfl = (r.dfl * n + items.dfl) / (n + 1);
+    draw_batch(batch);
     images += batch.size() * ranks_.size();
+    at_.running = mean_with(at_.running, at_.batch, items);
     ++at_.batch;
-    progress.update(at_.batch, fmt::format("epoch {}/{}  box {:.4g}  seg {:.4g}  cls {:.4g}  dfl {:.4g}", at_.epoch + 1, options_.epochs,
-                                           r.box, r.seg, r.cls, r.dfl));
-    if (run_log_) run_log_->step(at_.epoch + 1, at_.batch, items, now_);
-    if (profile_ && profile_->step_done(train_loader_->take_wait_seconds())) {
-      progress.finish("");
-      write_profile();
-      profile_.reset();
-    }
+    report_step(items, progress);
     if (interrupted()) break;
     if (save_is_due()) {
       at_.seconds += seconds_since(std::exchange(counted, Clock::now()));
@@ -380,7 +371,7 @@ bool Trainer::train_epoch() {
     if (early) {
       batch = std::move(ahead);
     } else {
-      more = next(at_.batch, batch);
+      more = next_batch(at_.batch, batch);
     }
   }
   if (profile_) profile_->pause();
@@ -389,6 +380,28 @@ bool Trainer::train_epoch() {
   at_.seconds += seconds_since(counted);
   if (at_.batch > first && seconds > 0) epoch_rates_.push_back(double(images) / seconds);
   return !interrupted();
+}
+
+bool Trainer::next_batch(int64_t index, Batch& into) {
+  const bool there = index < train_loader_->batches() && train_loader_->next(into);
+  if (there && on_batch) on_batch(at_.epoch, index, into);
+  return there;
+}
+
+void Trainer::draw_batch(Batch& batch) const {
+  if (!ranks_.leader() || !options_.plots || at_.epoch > 0 || at_.batch >= kPicturedBatches) return;
+  if (batch.tiles) batch.images = step_->images().to(Device::cpu());
+  draw_label_batch(folder_ / fmt::format("train_batch{}.png", at_.batch), batch, class_names_);
+}
+
+void Trainer::report_step(const LossItems& items, Progress& progress) {
+  progress.update(at_.batch, epoch_and_losses(at_.epoch + 1, options_.epochs, at_.running));
+  if (run_log_) run_log_->step(at_.epoch + 1, at_.batch, items, now_);
+  if (profile_ && profile_->step_done(train_loader_->take_wait_seconds())) {
+    progress.finish("");
+    write_profile();
+    profile_.reset();
+  }
 }
 
 ValidationResult Trainer::validate() {
@@ -413,8 +426,7 @@ ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
   const Evaluator evaluator(class_names_, options);
   Progress progress(log_, val_set_->size());
   EvaluatorHooks hooks;
-  const SegmentationLoss own_loss({options_.gain_box, options_.gain_cls, options_.gain_dfl},
-                                  model.strides());  // the evaluator joins
+  const SegmentationLoss own_loss(options_.gains, model.strides());  // the evaluator joins
   hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return own_loss(outputs, batch).report(); };
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
@@ -456,8 +468,7 @@ void Trainer::finish_epoch(const ValidationResult* result) {
 void Trainer::record_epoch(const EpochRow& row, const ValidationResult* result, bool improved) {
   const double rate = epoch_rates_.empty() ? 0 : epoch_rates_.back();
   const double left = at_.seconds / double(at_.epoch) * double(options_.epochs - at_.epoch);
-  std::string line = fmt::format("epoch {}/{}  box {:.4g}  seg {:.4g}  cls {:.4g}  dfl {:.4g}", row.epoch, options_.epochs, row.train.box,
-                                 row.train.seg, row.train.cls, row.train.dfl);
+  std::string line = epoch_and_losses(row.epoch, options_.epochs, row.train);
   if (result != nullptr) {
     line += fmt::format("  |  box mAP50 {:.3f} mAP {:.3f}  mask mAP50 {:.3f} mAP {:.3f}{}", row.box.map50, row.box.map, row.mask.map50,
                         row.mask.map, improved ? " *" : "");
@@ -499,40 +510,49 @@ TrainSummary Trainer::run() {
   summary.train_images = train_set_->size();
   summary.planned_peak_bytes = planned_peak_bytes_;
   saved_ = Clock::now();
-  const auto save_and_leave = [&] {
-    if (options_.save && ranks_.leader()) save_last();
-    summary.interrupted = true;
-  };
-  // A resumed run may have its last epoch behind it.
-  summary.stopped_early = at_.epoch > 0 && at_.batch == 0 && (out_of_time() || out_of_patience());
-  while (at_.epoch < options_.epochs && !summary.interrupted && !summary.stopped_early) {
-    if (!train_epoch()) {
-      save_and_leave();
-      break;
-    }
-    if (options_.validate || at_.epoch + 1 == options_.epochs) {
-      const auto start = Clock::now();
-      try {
-        summary.validation = validate();
-        at_.seconds += seconds_since(start);
-      } catch (const Error& e) {
-        if (e.code() != ErrorCode::kInterrupted) throw;
-        save_and_leave();  // the epoch's training is in the checkpoint; a resume validates first
-        break;
-      }
-      finish_epoch(&summary.validation);
-    } else {
-      finish_epoch(nullptr);
-    }
-    summary.stopped_early = out_of_time() || out_of_patience();
-    ranks_.broadcast(summary.stopped_early, 0, "the decision to go on");  // the clocks differ
-  }
+  run_epochs(summary);
   if (profile_ && profile_->started()) write_profile();  // a run shorter than what was asked for
   summary.epochs_done = at_.epoch;
   summary.seconds = at_.seconds;
   summary.images_per_s = median(epoch_rates_);
   if (summary.interrupted) return summary;
   if (options_.plots && ranks_.leader()) draw_results(folder_, csv_->rows());
+  make_final_figures(summary);
+  return summary;
+}
+
+void Trainer::run_epochs(TrainSummary& summary) {
+  // A resumed run may have its last epoch behind it.
+  summary.stopped_early = at_.epoch > 0 && at_.batch == 0 && (out_of_time() || out_of_patience());
+  while (at_.epoch < options_.epochs && !summary.stopped_early) {
+    if (!train_epoch() || !close_epoch(summary.validation)) {
+      if (options_.save && ranks_.leader()) save_last();
+      summary.interrupted = true;
+      return;
+    }
+    summary.stopped_early = out_of_time() || out_of_patience();
+    ranks_.broadcast(summary.stopped_early, 0, "the decision to go on");  // the clocks differ
+  }
+}
+
+bool Trainer::close_epoch(ValidationResult& validation) {
+  if (!options_.validate && at_.epoch + 1 < options_.epochs) {
+    finish_epoch(nullptr);
+    return true;
+  }
+  const auto start = Clock::now();
+  try {
+    validation = validate();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInterrupted) throw;
+    return false;  // the epoch's training is done and will be saved; a resume validates first
+  }
+  at_.seconds += seconds_since(start);
+  finish_epoch(&validation);
+  return true;
+}
+
+void Trainer::make_final_figures(TrainSummary& summary) {
   bool kept = options_.save && options_.validate && ranks_.leader() && fs::exists(summary.best);
   ranks_.broadcast(kept, 0, "whether there are best weights");
   if (kept) {
@@ -548,7 +568,6 @@ TrainSummary Trainer::run() {
   } else if (summary.validation.images == 0) {
     summary.validation = validate();
   }
-  return summary;
 }
 
 std::unique_ptr<YoloSeg> Trainer::best_model() const {
@@ -649,6 +668,10 @@ void Trainer::restore(const Checkpoint& c) {
   at_.seconds = number("progress.seconds");
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left
   at_.running = {number("progress.box"), number("progress.seg"), number("progress.cls"), number("progress.dfl")};
+  refuse_complete_run();
+}
+
+void Trainer::refuse_complete_run() const {
   const bool stopped = at_.batch == 0 && (out_of_time() || out_of_patience());
   if (at_.epoch < options_.epochs && !stopped) return;
   if (at_.batch == 0 && reported_epochs(folder_) != at_.epoch) return;  // ended before its final figures: those are made now

@@ -90,12 +90,17 @@ class Trainer {
 
  private:
   TrainSummary run();                              // fit(), with the folder locked
+  void run_epochs(TrainSummary& summary);          // up to the last, an early stop or an interruption
+  bool train_epoch();                              // false: interrupted
+  bool close_epoch(ValidationResult& validation);  // validates and records it; false: interrupted, and not recorded
+  void make_final_figures(TrainSummary& summary);
   LoadedModel start_model(int64_t classes) const;  // of --model, --pretrained or both
   void choose_batch();                             // --batch -1
   void open_data();
   void build_model(const std::optional<Checkpoint>& resume);
   void build_optimizer();
   void restore(const Checkpoint& checkpoint);
+  void refuse_complete_run() const;
   MemoryRequest memory_request(const ModelSpec& spec, UpdateRule rule) const;
   MemoryBudget own_budget() const;  // of this rank
   void check_batch();
@@ -106,7 +111,9 @@ class Trainer {
   void announce() const;
   int64_t own_batch() const { return options_.batch / ranks_.size(); }
 
-  bool train_epoch();  // false: interrupted
+  bool next_batch(int64_t index, Batch& into);  // of this epoch; false: there is none
+  void draw_batch(Batch& batch) const;          // the first few of the run
+  void report_step(const LossItems& items, Progress& progress);
   void start_step(const Batch& batch);
   LossItems finish_step();
   void follow_update(const UpdateReport& update);  // counts those left out

@@ -1,0 +1,15 @@
+// A rectangle of whole pixels (or cells) of an image, a mask or a canvas.
+#pragma once
+
+namespace tessera {
+
+// Columns [x0, x1), rows [y0, y1).
+struct PixelBox {
+  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+
+  int width() const { return x1 - x0; }  // of a box that is not empty
+  int height() const { return y1 - y0; }
+  bool empty() const { return x0 >= x1 || y0 >= y1; }
+};
+
+}  // namespace tessera
