@@ -138,6 +138,7 @@ class Trainer {
   std::unique_ptr<SegDataset> train_set_, val_set_;
   std::unique_ptr<Loader> train_loader_, val_loader_;
   std::vector<std::string> class_names_;
+  int64_t data_fingerprint_ = 0;  // of the training images
 
   std::unique_ptr<YoloSeg> model_;
   std::unique_ptr<ParameterArena> arena_;
