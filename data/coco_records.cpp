@@ -1,11 +1,10 @@
 #include "data/coco_records.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -320,19 +319,14 @@ class RecordHandler final : public Json::json_sax_t {
 }  // namespace
 
 JsonText::JsonText(const std::filesystem::path& file) : name_(file.string()) {
-  const int in = ::open(name_.c_str(), O_RDONLY | O_CLOEXEC);
-  struct stat info {};
-  int failed = in < 0 || ::fstat(in, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? EISDIR : 0;
-  void* bytes = MAP_FAILED;
-  if (failed == 0 && info.st_size > 0) {
-    bytes = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, in, 0);
-    if (bytes == MAP_FAILED) failed = errno;
-  }
-  if (in >= 0) ::close(in);
+  size_t size = 0;
+  const int in = open_regular_file(file, size);
+  void* bytes = size > 0 ? ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, in, 0) : nullptr;
+  const int failed = bytes == MAP_FAILED ? errno : 0;
+  ::close(in);
   if (failed != 0) throw_file_error("read", file, failed);
-  if (!S_ISREG(info.st_mode)) throw Error(ErrorCode::kData, "not a regular file", {name_}, "store the content in a file first");
-  if (info.st_size == 0) return;
-  size_ = static_cast<size_t>(info.st_size);
+  if (size == 0) return;
+  size_ = size;
   bytes_ = static_cast<const char*>(bytes);
   ::madvise(bytes, size_, MADV_WILLNEED);
 }
@@ -349,6 +343,7 @@ FileLocation JsonText::locate(size_t byte) const {
 }
 
 void JsonText::fail(size_t byte, std::string message, std::string hint) const {
+  if (hint.empty()) hint = "correct it there, or write the file again";
   throw Error(ErrorCode::kData, std::move(message), locate(byte), std::move(hint));
 }
 

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <set>
 
+#include "data/yaml_keys.h"
 #include "tensor/base/env.h"
 #include "tensor/base/file.h"
 
@@ -25,7 +26,8 @@ FileLocation place(const std::string& file, const YAML::Mark& mark) {
   return mark.is_null() ? FileLocation{file} : FileLocation{file, mark.line + 1, mark.column + 1};
 }
 
-[[noreturn]] void fail(const std::string& message, const FileLocation& where, const std::string& hint = {}) {
+[[noreturn]] void fail(const std::string& message, const FileLocation& where,
+                       const std::string& hint = "correct this value in the data yaml") {
   throw Error(ErrorCode::kData, message, where, hint);
 }
 
@@ -224,6 +226,7 @@ DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root
     root = YAML::Load(text);
     if (!root.IsMap()) fail("a data yaml is a list of 'key: value' lines", {out.source, 1, 1}, "keys: path, train, val, names");
 
+    check_unique_keys(root, out.source);
     out.names = class_names(root, out.source, out.findings);
     if (root["channels"] && integer(scalar(root["channels"], "channels", out.source)) != 3)
       fail("only images of 3 channels can be used", place(out.source, root["channels"].Mark()));

@@ -1,10 +1,9 @@
 // scan_labels: images and label files of a split, checked in parallel and summed up in order.
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <filesystem>
 #include <set>
 #include <unordered_set>
@@ -23,7 +22,7 @@ namespace {
 
 constexpr int kMinSide = 10;
 constexpr size_t kHeadBytes = size_t(64) << 10;  // holds nearly every header
-constexpr size_t kMaxLabelBytes = size_t(256) << 20;
+constexpr size_t kMaxLabelBytes = size_t(256) << 20, kMaxImageBytes = size_t(2) << 30;
 
 // First and last bytes of a file.
 struct FileEnds {
@@ -33,17 +32,14 @@ struct FileEnds {
 };
 
 FileEnds read_ends(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw_file_error("read", path, errno);
-  struct stat info {};
   FileEnds ends;
-  bool good = ::fstat(fd, &info) == 0 && !S_ISDIR(info.st_mode);
-  ends.size = good ? size_t(info.st_size) : 0;
+  const int fd = open_regular_file(path, ends.size);
   ends.head.resize(std::min(ends.size, kHeadBytes));
-  good = good && ::pread(fd, ends.head.data(), ends.head.size(), 0) == ssize_t(ends.head.size());
+  errno = 0;
+  bool good = ::pread(fd, ends.head.data(), ends.head.size(), 0) == ssize_t(ends.head.size());
   if (good && ends.size >= ends.tail.size())
     good = ::pread(fd, ends.tail.data(), ends.tail.size(), off_t(ends.size - ends.tail.size())) == ssize_t(ends.tail.size());
-  const int error = good ? 0 : S_ISDIR(info.st_mode) ? EISDIR : errno;
+  const int error = good ? 0 : errno != 0 ? errno : EIO;  // it may have become shorter meanwhile
   ::close(fd);
   if (!good) throw_file_error("read", path, error);
   return ends;
@@ -54,7 +50,7 @@ ImageInfo probe_file(const std::string& path, const FileEnds& ends) {
     return probe_image(ends.head, path);
   } catch (const Error&) {
     if (ends.size <= ends.head.size()) throw;
-    const std::string whole = read_file(path);  // a long EXIF or colour profile before the size
+    const std::string whole = read_file(path, kMaxImageBytes, FileKind::kRegular);  // a long EXIF or colour profile before the size
     return probe_image({reinterpret_cast<const uint8_t*>(whole.data()), whole.size()}, path);
   }
 }
@@ -104,8 +100,8 @@ void scan_one(const std::string& file, int64_t classes, const ScanOptions& optio
   slot.has_label_file = fs::exists(slot.image.label_file, ignored);
   if (slot.has_label_file) {
     try {
-      slot.labels = parse_labels(read_file(slot.image.label_file, kMaxLabelBytes), slot.image.label_file, classes, options.policy,
-                                 options.single_cls);
+      slot.labels = parse_labels(read_file(slot.image.label_file, kMaxLabelBytes, FileKind::kRegular), slot.image.label_file, classes,
+                                 options.policy, options.single_cls);
     } catch (const Error& e) {
       if (options.policy == LabelPolicy::kStrict) throw;
       slot.findings.push_back(from_error("file-unreadable", e));

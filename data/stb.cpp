@@ -1,8 +1,30 @@
 // PNG, BMP, GIF, PNM, PSD and HDR through stb_image; PNG writing through stb_image_write. The one file that holds their code.
+#include <cstdlib>
 #include <cstring>
+#include <limits>
 
 #include "data/image.h"
 #include "tensor/base/check.h"
+
+namespace {
+
+// stb inflates whatever a PNG holds, up to 4 GiB of what two megabytes can unpack to; so none of its blocks may be larger than what
+// the stated size needs.
+struct DecoderMemory {
+  size_t largest = std::numeric_limits<size_t>::max();
+  bool exceeded = false;
+
+  bool allows(size_t bytes) {
+    exceeded |= bytes > largest;
+    return bytes <= largest;
+  }
+};
+thread_local DecoderMemory decoder_memory;
+
+void* decoder_malloc(size_t bytes) { return decoder_memory.allows(bytes) ? std::malloc(bytes) : nullptr; }
+void* decoder_realloc(void* p, size_t bytes) { return decoder_memory.allows(bytes) ? std::realloc(p, bytes) : nullptr; }
+
+}  // namespace
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-compare"
@@ -14,6 +36,9 @@
 #define STBI_NO_JPEG
 #define STBI_NO_PIC
 #define STBI_NO_TGA
+#define STBI_MALLOC(bytes) decoder_malloc(bytes)
+#define STBI_REALLOC(p, bytes) decoder_realloc(p, bytes)
+#define STBI_FREE(p) std::free(p)
 #include <stb_image.h>
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_STATIC
@@ -39,7 +64,37 @@ int png_orientation(std::span<const uint8_t> b) {
   return 1;
 }
 
+// stb adds up digits without end. At most nine in each of the three numbers of the header, which comments may part.
+bool pnm_header_is_short(std::span<const uint8_t> b) {
+  size_t at = 2;
+  const auto is_digit = [&] { return at < b.size() && b[at] >= '0' && b[at] <= '9'; };
+  for (int number = 0; number < 3; ++number) {
+    for (; at < b.size() && !is_digit(); ++at) {
+      if (b[at] == '#')
+        while (at < b.size() && b[at] != '\n' && b[at] != '\r') ++at;
+    }
+    size_t digits = 0;
+    for (; is_digit(); ++at) ++digits;
+    if (digits > 9) return false;
+  }
+  return true;
+}
+
+// Holds the decoder's blocks to what an image of this size can need, while it lives.
+class MemoryLimit {
+ public:
+  MemoryLimit(const ImageInfo& info, size_t file) {
+    constexpr size_t kBytesAPixel = 32, kRoom = size_t(1) << 16;  // 16 bits of four channels, interlaced, in a buffer that doubles
+    decoder_memory = {kBytesAPixel * size_t(info.height) * size_t(info.width) + 2 * file + kRoom, false};
+  }
+  ~MemoryLimit() { decoder_memory = {}; }
+  MemoryLimit(const MemoryLimit&) = delete;
+  MemoryLimit& operator=(const MemoryLimit&) = delete;
+};
+
 [[noreturn]] void fail(const std::string& name) {
+  if (decoder_memory.exceeded)
+    throw Error(ErrorCode::kData, "the image file unpacks to far more than its size in pixels", {name}, "replace or remove the file");
   const char* reason = stbi_failure_reason();
   throw Error(ErrorCode::kData,
               fmt::format("the image file is damaged or cut short ({})", reason != nullptr ? reason : "unknown reason"), {name},
@@ -51,6 +106,8 @@ int png_orientation(std::span<const uint8_t> b) {
 ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& name) {
   if (sniff_format(bytes) == ImageFormat::kPng && bytes.size() >= 24)  // a clearer message than stb's for giants
     check_image_size(big_endian(bytes.data() + 20), big_endian(bytes.data() + 16), name);
+  if (sniff_format(bytes) == ImageFormat::kPnm && !pnm_header_is_short(bytes))
+    throw Error(ErrorCode::kData, "the header states a size beyond all bounds", {name}, "replace or remove the file");
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), int(std::min<size_t>(bytes.size(), INT32_MAX)), &width, &height, &channels)) fail(name);
   check_image_size(height, width, name);
@@ -60,10 +117,12 @@ ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& n
 Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name) {
   if (bytes.size() > INT32_MAX) throw Error(ErrorCode::kData, "the image file is larger than 2 GiB", {name}, "scale it down");
   const ImageInfo info = probe_stb(bytes, name);
+  const MemoryLimit limit(info, bytes.size());
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
       stbi_load_from_memory(bytes.data(), int(bytes.size()), &width, &height, &channels, 3), stbi_image_free);
   if (!pixels) fail(name);
+  if (height != info.height || width != info.width) fail(name);  // a second header
   Image image(height, width);
   std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());
   return apply_orientation(std::move(image), info.orientation);

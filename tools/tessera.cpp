@@ -21,6 +21,7 @@
 #include "tensor/conv_choice.h"
 #include "tensor/cpu/install.h"
 #include "tools/verbs/error_report.h"
+#include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 
 namespace {
@@ -96,6 +97,18 @@ bool wants_json(const std::vector<std::string>& arguments) {
   return config.flag("json");
 }
 
+void print_help(const std::string& text, bool json) {
+  if (json) return print_json({{"help", text}});
+  fmt::print("{}", text);
+}
+
+void print_config(const Config& config, bool json) {
+  if (!json) return fmt::print("{}", config.print());
+  nlohmann::ordered_json arguments = nlohmann::ordered_json::object();
+  for (const std::string& name : config.names()) arguments[name] = {{"value", config.text(name)}, {"origin", config.origin(name)}};
+  print_json({{"arguments", arguments}});
+}
+
 const VerbEntry* find_verb(std::string_view name) {
   const auto it = std::find_if(std::begin(kVerbs), std::end(kVerbs), [&](const VerbEntry& v) { return v.name == name; });
   return it == std::end(kVerbs) ? nullptr : it;
@@ -108,11 +121,12 @@ int run(std::vector<std::string> arguments, bool& json) {
     name.resize(name.size() - 4);
   } else {
     if (arguments.empty() || arguments.front() == "--help" || arguments.front() == "-h" || arguments.front() == "help") {
-      fmt::print("{}", overview());
+      print_help(overview(), json);
       return arguments.empty() ? int(ErrorCode::kUsage) : 0;
     }
     if (arguments.front() == "--version") {
-      fmt::print("tessera {}\n", TESSERA_VERSION);
+      if (json) print_json({{"version", TESSERA_VERSION}});
+      if (!json) fmt::print("tessera {}\n", TESSERA_VERSION);
       return 0;
     }
     name = arguments.front();
@@ -125,7 +139,7 @@ int run(std::vector<std::string> arguments, bool& json) {
                 nearest ? fmt::format("did you mean {}?", *nearest) : fmt::format("known: {}", fmt::join(verb_names(), ", ")));
   }
   if (std::any_of(arguments.begin(), arguments.end(), [](const std::string& a) { return a == "--help" || a == "-h"; })) {
-    fmt::print("{}", verb_help(entry->verb, entry->name, entry->purpose, entry->examples));
+    print_help(verb_help(entry->verb, entry->name, entry->purpose, entry->examples), json);
     return 0;
   }
   // bench takes what to time as its first word.
@@ -142,7 +156,7 @@ int run(std::vector<std::string> arguments, bool& json) {
   config.read_arguments(arguments);
   json = json_is_ours() && config.flag("json");
   if (config.flag("print_config")) {
-    fmt::print("{}", config.print());
+    print_config(config, json);
     return 0;
   }
   if (find_option("conv")->verbs & entry->verb && config.is_explicit("conv")) set_conv_choice(config.text("conv"));

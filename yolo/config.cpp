@@ -10,6 +10,7 @@
 
 #include <unistd.h>
 
+#include "data/yaml_keys.h"
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
 
@@ -297,6 +298,7 @@ void Config::read_file(const std::filesystem::path& path) {
   }
   if (root.IsNull()) return;
   if (!root.IsMap()) throw Error(ErrorCode::kData, "this is not a file of arguments", {path.string()}, kForm);
+  check_unique_keys(root, path.string());
   for (const auto& item : root) {
     if (!item.first.IsScalar()) throw Error(ErrorCode::kData, "a name must be plain text", place(item.first.Mark()), kForm);
     const std::string& name = item.first.Scalar();
@@ -307,7 +309,7 @@ void Config::read_file(const std::filesystem::path& path) {
     try {
       set(name, item.second.Scalar(), path.string());
     } catch (const Error& e) {
-      throw Error(ErrorCode::kUsage, e.message(), place(item.first.Mark()), e.hint());
+      throw Error(ErrorCode::kUsage, e.message(), place(item.first.Mark()), e.hint().empty() ? "correct the value there" : e.hint());
     }
   }
 }

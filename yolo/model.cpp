@@ -59,16 +59,11 @@ YoloSeg::YoloSeg(ModelSpec spec) : spec_(std::move(spec)), last_use_(spec_.layer
     }
     if (ConvBnAct* block = last_block(*layers_[i])) block->feeds_convolution = readers == 1 && convolutions == 1;
   }
-  // The original measures strides with an image of 256 x 256 (spec 1.5).
-  constexpr int64_t kProbe = 256;
-  const auto sizes = output_sizes(kProbe, kProbe);
   for (size_t i = 0; i < kAnchorLevels; ++i) {
     const int64_t from = spec_.layers.back().from[i];
-    strides_[i] = kProbe / (from < 0 ? kProbe : std::max(sizes[size_t(from)][0], int64_t{1}));
+    strides_[i] = from < 0 ? 1 : spec_.layers[size_t(from)].reduction;
   }
-  if (!std::is_sorted(strides_.begin(), strides_.end())) {
-    throw Error(ErrorCode::kData, fmt::format("{}: Segment takes its feature maps finest first", spec_.name));
-  }
+  for (const LayerSpec& layer : spec_.layers) max_stride_ = std::max(max_stride_, layer.reduction);
   choose_conv_kernels(*this);
 }
 

@@ -70,7 +70,7 @@ class YoloSeg : public Module {
   int64_t nc() const { return spec_.nc; }
   int64_t masks() const { return head().masks(); }
   const std::array<int64_t, kAnchorLevels>& strides() const { return strides_; }  // 8, 16, 32
-  int64_t max_stride() const { return strides_.back(); }
+  int64_t max_stride() const { return max_stride_; }  // of any layer
   Segment& head() const { return *static_cast<Segment*>(layers_.back().get()); }
 
   std::vector<LayerSummary> layer_table(int64_t h, int64_t w) const;
@@ -94,6 +94,7 @@ class YoloSeg : public Module {
   };
   std::vector<Place> places_;
   std::array<int64_t, kAnchorLevels> strides_{};
+  int64_t max_stride_ = 1;
   bool folded_ = false, folded_for_good_ = false;
   DType compute_type_ = DType::kF32;
 };

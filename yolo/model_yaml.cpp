@@ -1,5 +1,6 @@
 #include "yolo/model_yaml.h"
 
+#include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <map>
 #include <regex>
 
+#include "data/yaml_keys.h"
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
 
@@ -17,6 +19,8 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kMaxLayers = 1000, kMaxChannels = 1 << 16, kMaxRepeats = 100, kMaxClasses = 100000;
+constexpr int64_t kMaxParameters = 500'000'000;  // seven times those of yolov8x-seg; more is a slip of the pen
+constexpr const char* kForm = "the form is that of the original's yolov8-seg.yaml: nc, scales, backbone, head";
 
 FileLocation place(const std::string& file, const YAML::Mark& mark) {
   return mark.is_null() ? FileLocation{file} : FileLocation{file, mark.line + 1, mark.column + 1};
@@ -31,7 +35,7 @@ class Reader {
  private:
   using Build = std::function<void(LayerSpec&, const YAML::Node& args)>;
 
-  [[noreturn]] void fail(const YAML::Node& node, const std::string& message, const std::string& hint = {}) const {
+  [[noreturn]] void fail(const YAML::Node& node, const std::string& message, const std::string& hint = kForm) const {
     throw Error(ErrorCode::kData, message, place(file_, node.Mark()), hint);
   }
   YAML::Node load() const;
@@ -44,7 +48,9 @@ class Reader {
   int64_t width(const YAML::Node& args) const;
   int64_t count(const YAML::Node& node, const char* what) const;  // a number or the word nc
   const std::map<std::string, Build>& modules();
+  std::string text(const YAML::Node& node, const char* what) const;
   void single_input(const LayerSpec& layer, const YAML::Node& at) const;
+  void check_size(const LayerSpec& layer, const YAML::Node& at);
 
   void conv(LayerSpec& layer, const YAML::Node& args);
   void c2f(LayerSpec& layer, const YAML::Node& args);
@@ -56,15 +62,21 @@ class Reader {
   std::string file_;
   ModelSpec& spec_;
   std::map<std::string, Build> modules_;
+  double parameters_ = 0;  // of the layers so far, biases and norms left out
 };
 
 YAML::Node Reader::load() const {
   try {
     return YAML::Load(spec_.text);
-  } catch (const YAML::ParserException& e) {
+  } catch (const YAML::Exception& e) {
     throw Error(ErrorCode::kData, "not YAML: " + e.msg, place(file_, e.mark),
                 "give a model yaml, a .safetensors or a .pt of the original");
   }
+}
+
+std::string Reader::text(const YAML::Node& node, const char* what) const {
+  if (!node.IsScalar()) fail(node, fmt::format("{} must be plain text", what));
+  return node.Scalar();
 }
 
 int64_t Reader::whole(const YAML::Node& node, const char* what, int64_t low, int64_t high) const {
@@ -105,11 +117,12 @@ int64_t Reader::count(const YAML::Node& node, const char* what) const {
 
 void Reader::read(const std::string& scale, int64_t nc) {
   const YAML::Node root = load();
-  if (!root.IsMap()) throw Error(ErrorCode::kData, "a model yaml is a map with the keys nc, scales, backbone and head", {file_, 1});
+  if (!root.IsMap()) throw Error(ErrorCode::kData, "a model yaml is a map with the keys nc, scales, backbone and head", {file_, 1}, kForm);
+  check_unique_keys(root, file_);
   for (const char* key : {"backbone", "head"}) {
     if (!root[key] || !root[key].IsSequence()) fail(root, fmt::format("'{}' must be a list of layers", key));
   }
-  if (nc > kMaxClasses) throw Error(ErrorCode::kUsage, fmt::format("{} classes, at most {} are possible", nc, kMaxClasses));
+  if (nc > kMaxClasses) throw Error(ErrorCode::kUsage, fmt::format("{} classes, at most {} are possible", nc, kMaxClasses), {file_}, kForm);
   if (nc <= 0 && !root["nc"]) fail(root, "'nc', the number of classes, is missing");
   spec_.nc = nc > 0 ? nc : whole(root["nc"], "nc", 1, kMaxClasses);
   read_scale(root, scale);
@@ -129,10 +142,10 @@ void Reader::read_scale(const YAML::Node& root, const std::string& scale) {
   }
   if (!scales.IsMap() || scales.size() == 0) fail(scales, "'scales' must map letters to [depth, width, max_channels]");
   std::string known;
-  for (const auto& entry : scales) known += (known.empty() ? "" : ", ") + entry.first.as<std::string>();
+  for (const auto& entry : scales) known += (known.empty() ? "" : ", ") + text(entry.first, "a scale's letter");
   spec_.scale = scale;
   if (scale.empty()) {
-    spec_.scale = scales.begin()->first.as<std::string>();
+    spec_.scale = text(scales.begin()->first, "a scale's letter");
     spec_.warnings.push_back(fmt::format("{} names no scale: '{}' is used (known: {})", file_, spec_.scale, known));
   }
   const YAML::Node row = scales[spec_.scale];
@@ -163,11 +176,15 @@ void Reader::read_layer(const YAML::Node& node) {
   layer.index = int64_t(spec_.layers.size());
   if (layer.index >= kMaxLayers) fail(node, fmt::format("more than {} layers", kMaxLayers));
   if (layer.index > 0 && spec_.layers.back().module == "Segment") fail(node, "nothing may follow Segment");
+  std::vector<int64_t> reductions;  // of the inputs
   const auto input = [&](const YAML::Node& n) {
     const int64_t from = whole(n, "from", -layer.index - 1, layer.index - 1);
     const int64_t absolute = from < 0 ? layer.index + from : from;
     layer.from.push_back(absolute);
     layer.in.push_back(absolute < 0 ? 3 : spec_.layers[size_t(absolute)].out);
+    const int64_t reduction = absolute < 0 ? 1 : spec_.layers[size_t(absolute)].reduction;
+    if (layer.from.size() == 1) layer.reduction = reduction;
+    reductions.push_back(reduction);
   };
   if (node[0].IsSequence()) {
     for (const YAML::Node& n : node[0]) input(n);
@@ -185,8 +202,40 @@ void Reader::read_layer(const YAML::Node& node) {
     fail(node[2], fmt::format("unknown module '{}'", node[2].Scalar()), "known modules: " + known);
   }
   if (layer.repeats != 1 && layer.module != "C2f") fail(node[1], fmt::format("{} cannot be repeated", layer.module));
+  if (layer.repeats > kMaxRepeats) fail(node[1], fmt::format("{} repeats, at most {} are possible", layer.repeats, kMaxRepeats));
   rule->second(layer, node[3]);
+  const bool same = std::all_of(reductions.begin(), reductions.end(), [&](int64_t r) { return r == reductions[0]; });
+  if (layer.module == "Concat" && !same) {
+    fail(node[0], fmt::format("Concat joins maps of the same size; these are 1/{} of the image", fmt::join(reductions, ", 1/")));
+  }
+  if (layer.module == "Segment" && !std::is_sorted(reductions.begin(), reductions.end())) {
+    fail(node[0], fmt::format("Segment takes its feature maps finest first; these are 1/{} of the image", fmt::join(reductions, ", 1/")));
+  }
+  check_size(layer, node);
   spec_.layers.push_back(std::move(layer));
+}
+
+void Reader::check_size(const LayerSpec& layer, const YAML::Node& at) {
+  if (kMaxReduction % layer.reduction != 0) {
+    fail(at, fmt::format("this map would be 1/{} of the image", layer.reduction),
+         fmt::format("strides of 2 up to 1/{} are possible, as image sizes are multiples of it", kMaxReduction));
+  }
+  const double in = double(layer.in[0]), out = double(layer.out), kernel = double(layer.kernel);
+  if (layer.module == "Conv") parameters_ += in * out * kernel * kernel;
+  if (layer.module == "SPPF") parameters_ += in * in / 2 + 2 * in * out;
+  if (layer.module == "C2f") parameters_ += in * out + out * out * (1 + double(layer.repeats) * 5);
+  if (layer.module == "Segment") {
+    const double first = in, hidden = double(layer.prototype_width), classes = std::max(first, std::min(double(layer.nc), 100.0)),
+                 masks = std::max(first / 4, double(layer.masks));
+    parameters_ += 9 * first * hidden + 13 * hidden * hidden + hidden * double(layer.masks);
+    for (const int64_t channels : layer.in) {
+      parameters_ += 9 * (double(channels) * (classes + masks) + classes * classes + masks * masks) + classes * double(layer.nc);
+    }
+  }
+  if (parameters_ > double(kMaxParameters)) {
+    fail(at, fmt::format("with this layer the network has more than {} parameters", kMaxParameters),
+         "lower the channels, the repeats or the width of the scale; yolov8x-seg has 72 million");
+  }
 }
 
 void Reader::single_input(const LayerSpec& layer, const YAML::Node& at) const {
@@ -200,6 +249,8 @@ void Reader::conv(LayerSpec& layer, const YAML::Node& args) {
   if (args.size() > 1) layer.kernel = whole(args[1], "kernel", 1, 15);
   if (args.size() > 2) layer.stride = whole(args[2], "stride", 1, 8);
   if (args.size() > 3) fail(args[3], "Conv takes channels, kernel and stride");
+  if (layer.kernel % 2 == 0) fail(args[1], "the kernel of Conv must be odd");
+  layer.reduction *= layer.stride;
   layer.arguments = fmt::format("[{}, {}, {}, {}]", layer.in[0], layer.out, layer.kernel, layer.stride);
 }
 
@@ -224,9 +275,11 @@ void Reader::sppf(LayerSpec& layer, const YAML::Node& args) {
 // [None, 2, "nearest"]
 void Reader::upsample(LayerSpec& layer, const YAML::Node& args) {
   single_input(layer, args);
-  if (args.size() != 3 || args[2].Scalar() != "nearest" || whole(args[1], "factor", 1, 16) != 2) {
+  if (args.size() != 3 || !args[2].IsScalar() || args[2].Scalar() != "nearest" || whole(args[1], "factor", 1, 16) != 2) {
     fail(args, "Upsample takes [None, 2, \"nearest\"]: only doubling with nearest neighbours is there");
   }
+  if (layer.reduction % 2 != 0) fail(args, "Upsample would make a map larger than the image");
+  layer.reduction /= 2;
   layer.out = layer.in[0];
   layer.arguments = "[None, 2, 'nearest']";
 }

@@ -9,6 +9,8 @@
 
 namespace tessera {
 
+constexpr int64_t kMaxReduction = 32;  // image sizes are multiples of it
+
 struct LayerSpec {
   int64_t index = 0;
   std::vector<int64_t> from;                       // absolute indices of the inputs; -1: the image
@@ -17,6 +19,7 @@ struct LayerSpec {
   std::string module;                              // "Conv", "C2f", "SPPF", "Upsample", "Concat", "Segment"
   int64_t out = 0;                                 // channels; of Segment: 0
   int64_t kernel = 1, stride = 1;                  // Conv, SPPF
+  int64_t reduction = 1;                           // pixels of the image for each cell of the map, along a side
   bool shortcut = false;                           // C2f
   int64_t nc = 0, masks = 0, prototype_width = 0;  // Segment
   std::string arguments;                           // resolved, as the original prints them: "[3, 16, 3, 2]"
@@ -37,7 +40,8 @@ struct ModelSpec {
 // Reads a model: "yolov8n-seg" or "yolov8n-seg.yaml" (ships inside the program unless such a file exists), or the path of a yaml.
 // As in the original, the path "dir/yolov8s-seg.yaml" also means scale s of "dir/yolov8-seg.yaml" (spec 1.1). `scale` overrides the
 // letter of the name; without either the first scale is used, with a warning. nc > 0 overrides the yaml's. Error(kUsage): no such
-// model or scale. Error(kData) with file, line and column: not YAML, unknown module, wrong argument.
+// model or scale. Error(kData) with file, line and column: not YAML, unknown module, wrong argument, maps that do not fit each other
+// or reduce the image by anything but a power of two up to kMaxReduction, half a billion parameters.
 ModelSpec parse_model_yaml(const std::string& name_or_path, const std::string& scale = {}, int64_t nc = 0);
 // The same from text; `name` stands for the file in messages.
 ModelSpec parse_model_text(const std::string& text, const std::string& name, const std::string& scale, int64_t nc);

@@ -9,7 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/base/checksum.h"
 #include "tensor/base/file.h"
+#include "tensor/base/parallel.h"
 
 namespace tessera {
 
@@ -23,6 +25,8 @@ constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the format's own l
 constexpr size_t kLengthBytes = 8;
 constexpr size_t kAlignment = 64;
 constexpr const char* kMetadataKey = "__metadata__";
+constexpr const char* kChecksumKey = "crc32c";
+constexpr size_t kDigits = 8;  // of a checksum
 
 constexpr std::pair<std::string_view, DType> kTypes[] = {{"F64", DType::kF64}, {"F32", DType::kF32},  {"BF16", DType::kBF16},
                                                          {"F16", DType::kF16}, {"I64", DType::kI64},  {"I32", DType::kI32},
@@ -31,6 +35,13 @@ constexpr std::pair<std::string_view, DType> kTypes[] = {{"F64", DType::kF64}, {
 std::string_view code_of(DType type) {
   const auto* it = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return t.second == type; });
   return it->first;
+}
+
+// Where the checksums stand in a header, with what is around them; no text inside of it can look so, its quotes are escaped.
+std::string checksum_field(const std::string& digits) { return fmt::format("\"{}\":\"{}\"", kChecksumKey, digits); }
+
+uint32_t header_checksum(uint64_t length, std::string_view text) {
+  return crc32c(std::as_bytes(std::span(text)), crc32c(std::as_bytes(std::span(&length, 1))));
 }
 
 // Reads one header and reports every fault with the file and the entry.
@@ -53,6 +64,10 @@ class Reader {
     std::sort(items.begin(), items.end(),
               [](const Item& a, const Item& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
     check_cover(items);
+    if (const auto digits = result.metadata.find(kChecksumKey); digits != result.metadata.end()) {
+      check_sums(items, digits->second);
+      result.metadata.erase(digits);
+    }
     for (Item& item : items) {
       Tensor tensor = make_tensor(item);
       result.tensors.add(std::move(item.name), std::move(tensor));
@@ -86,6 +101,7 @@ class Reader {
       fail(fmt::format("the header takes {} bytes but only {} follow", length, bytes_.size() - kLengthBytes));
     const char* text = reinterpret_cast<const char*>(bytes_.data() + kLengthBytes);
     values_ = bytes_.subspan(kLengthBytes + length);
+    header_ = {text, size_t(length)};
     if (length == 0 || text[0] != '{') fail("not a safetensors file: the header is not a JSON object", hint);
     // The parser keeps the last of two equal keys, so they are looked for while it runs; depth is bounded for the same reason.
     std::vector<std::set<std::string>> keys;
@@ -166,6 +182,31 @@ class Reader {
     if (reached != values_.size()) fail(fmt::format("{} bytes at the end belong to no entry", values_.size() - reached));
   }
 
+  void check_sums(const std::vector<Item>& items, const std::string& digits) const {
+    constexpr const char* kHint =
+        "the file has changed since it was written: copy or download it again; a program that means to change it must drop the "
+        "metadata key 'crc32c'";
+    const std::string field = checksum_field(digits);
+    const size_t place = header_.find(field);
+    if (digits.size() != kDigits * (items.size() + 1) || digits.find_first_not_of("0123456789abcdef") != std::string::npos ||
+        place == std::string_view::npos)
+      fail("the checksums in its header cannot be read", kHint);
+    const auto stated = [&](size_t i) { return uint32_t(std::stoul(digits.substr(kDigits * i, kDigits), nullptr, 16)); };
+    std::string blank(header_);
+    blank.replace(place, field.size(), checksum_field(std::string(digits.size(), '0')));
+    if (header_checksum(header_.size(), blank) != stated(0)) fail("the header does not match its checksum", kHint);
+    std::vector<uint32_t> found(items.size());
+    parallel_for(int64_t(items.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Item& item = items[size_t(i)];
+        found[size_t(i)] = crc32c(values_.subspan(item.begin, item.end - item.begin));
+      }
+    });
+    for (size_t i = 0; i < items.size(); ++i) {
+      if (found[i] != stated(i + 1)) fail(fmt::format("entry '{}': the values do not match their checksum", items[i].name), kHint);
+    }
+  }
+
   Tensor make_tensor(const Item& item) const {
     std::byte* p = values_.data() + item.begin;
     const size_t bytes = size_t(item.end - item.begin);
@@ -181,6 +222,7 @@ class Reader {
   std::span<std::byte> bytes_;
   std::shared_ptr<const void> owner_;
   std::string file_;
+  std::string_view header_;
   std::span<std::byte> values_;
 };
 
@@ -207,7 +249,9 @@ void write_safetensors(const std::filesystem::path& path, const StateDict& tenso
                    [](const auto* a, const auto* b) { return size_of(a->tensor.dtype()) > size_of(b->tensor.dtype()); });
 
   json header = json::object();
-  if (!metadata.empty()) header[kMetadataKey] = metadata;
+  header[kMetadataKey] = metadata;
+  const std::string blank(kDigits * (order.size() + 1), '0');
+  header[kMetadataKey][kChecksumKey] = blank;
   uint64_t offset = 0;
   for (const auto* entry : order) {
     const Tensor& t = entry->tensor;
@@ -223,20 +267,30 @@ void write_safetensors(const std::filesystem::path& path, const StateDict& tenso
   TESSERA_CHECK(text.size() <= kMaxHeader, "write_safetensors: a header of {} bytes is too long for the format", text.size());
   const uint64_t length = text.size();
 
+  std::string checksums = fmt::format("{:08x}", header_checksum(length, text));
+
   write_file_atomic(path, [&](AtomicFile& file) {
     file.write(std::as_bytes(std::span(&length, 1)));
     file.write(text);
     std::vector<std::span<const std::byte>> pieces;  // dense tensors, written together
+    const auto write_pieces = [&] {
+      std::vector<uint32_t> sums(pieces.size());
+      parallel_for(int64_t(pieces.size()), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) sums[size_t(i)] = crc32c(pieces[size_t(i)]);
+      });
+      for (const uint32_t sum : sums) checksums += fmt::format("{:08x}", sum);
+      file.write(pieces);
+      pieces.clear();
+    };
     for (const auto* entry : order) {
       const Tensor& t = entry->tensor;
       const size_t bytes = size_t(t.numel()) * size_of(t.dtype());
       const Tensor dense = t.to(Device::cpu()).contiguous();
       pieces.push_back({static_cast<const std::byte*>(dense.raw()), bytes});
-      if (dense.shares_storage(t)) continue;
-      file.write(pieces);  // before the copy goes away
-      pieces.clear();
+      if (!dense.shares_storage(t)) write_pieces();  // before the copy goes away
     }
-    file.write(pieces);
+    write_pieces();
+    file.rewrite(kLengthBytes + text.find(checksum_field(blank)) + checksum_field("").size() - 1, checksums);
   });
 }
 

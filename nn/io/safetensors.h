@@ -1,6 +1,10 @@
 // safetensors: the native file format. 8 bytes little-endian header length, a JSON header {"name": {"dtype", "shape",
 // "data_offsets"}, ..., "__metadata__": {"key": "text"}}, then the values without gaps
 // (https://huggingface.co/docs/safetensors). Nothing in such a file can run.
+//
+// Note [Checksums]: files written here hold, under the metadata key "crc32c", eight hexadecimal digits for each CRC-32C: of the header
+// (its length included, these digits as zeros), then of each entry's values in the order of the file. Other readers pass over the key,
+// and a file without it is read as it is. Bits that flip on a disk are so found by reading, not by a model that is a little worse.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +29,7 @@ enum class FileMemory {
 };
 
 // Reads all entries (F64 F32 BF16 F16 I64 I32 U8 BOOL, rank <= 5). Everything in the header is checked before it is used:
-// Error(kData) with file, entry and remedy for a damaged, hostile or unsupported file. Entries that lie unaligned for their type
+// Error(kData) with file, entry and remedy for a damaged, hostile or unsupported file, or one that does not match its checksums. Entries that lie unaligned for their type
 // are copied under kMapped too.
 Safetensors read_safetensors(const std::filesystem::path& path, FileMemory memory = FileMemory::kMapped);
 

@@ -39,7 +39,8 @@ std::string remedy(int error_number) {
     case EMFILE:
     case ENFILE: return "too many open files: raise the limit with ulimit -n";
     case EIO: return "the storage device reports a failure";
-    default: return "";
+    case ELOOP: return "a link leads back to itself: name the file itself";
+    default: return "check the path and what it names";
   }
 }
 
@@ -58,17 +59,17 @@ class Descriptor {
 };
 
 // Opens for reading and tells the size; folders are refused (open() alone accepts them).
-int open_to_read(const std::filesystem::path& path, size_t& size, bool& regular) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+int open_to_read(const std::filesystem::path& path, FileKind kind, size_t& size) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | (kind == FileKind::kRegular ? O_NONBLOCK : 0));
   if (fd < 0) throw_file_error("read", path, errno);
   struct stat info {};
   const int failed = ::fstat(fd, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? EISDIR : 0;
-  if (failed != 0) {
-    ::close(fd);
-    throw_file_error("read", path, failed);
-  }
+  const bool refused = failed == 0 && kind == FileKind::kRegular && !S_ISREG(info.st_mode);
+  if (failed != 0 || refused) ::close(fd);
+  if (failed != 0) throw_file_error("read", path, failed);
+  if (refused)
+    throw Error(ErrorCode::kData, "this is a pipe or a device, not a file", {path.string()}, "store the content in a file first");
   size = size_t(std::max<off_t>(info.st_size, 0));
-  regular = S_ISREG(info.st_mode);
   return fd;
 }
 
@@ -104,10 +105,11 @@ void throw_file_error(std::string_view action, const std::filesystem::path& path
               absent && error_number == ENOENT ? "check the path" : remedy(error_number));
 }
 
-void read_file(const std::filesystem::path& path, std::string& content, size_t max_bytes) {
+int open_regular_file(const std::filesystem::path& path, size_t& size) { return open_to_read(path, FileKind::kRegular, size); }
+
+void read_file(const std::filesystem::path& path, std::string& content, size_t max_bytes, FileKind kind) {
   size_t size = 0;
-  bool regular = false;
-  const Descriptor file(open_to_read(path, size, regular));
+  const Descriptor file(open_to_read(path, kind, size));
   const auto check_length = [&](size_t length) {
     if (length > max_bytes)
       throw Error(ErrorCode::kData, fmt::format("longer than {} bytes", max_bytes), {path.string()},
@@ -128,17 +130,15 @@ void read_file(const std::filesystem::path& path, std::string& content, size_t m
   content.resize(have);
 }
 
-std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
+std::string read_file(const std::filesystem::path& path, size_t max_bytes, FileKind kind) {
   std::string content;
-  read_file(path, content, max_bytes);
+  read_file(path, content, max_bytes, kind);
   return content;
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
   size_t size = 0;
-  bool regular = false;
-  const Descriptor file(open_to_read(path, size, regular));
-  if (!regular) throw Error(ErrorCode::kData, "not a regular file", {path.string()}, "store the content in a file first");
+  const Descriptor file(open_regular_file(path, size));
   if (size == 0) return std::shared_ptr<const MappedFile>(new MappedFile(nullptr, 0));
   void* p = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file.get(), 0);
   if (p == MAP_FAILED) throw_file_error("read", path, errno);
@@ -206,6 +206,17 @@ void AtomicFile::write(std::span<const std::span<const std::byte>> pieces) {
     if (n < 0) throw_file_error("write", path_, errno);
     done += size_t(n);
     while (next < pieces.size() && done >= pieces[next].size()) done -= pieces[next++].size();
+  }
+}
+
+void AtomicFile::rewrite(size_t position, std::string_view text) {
+  TESSERA_CHECK(descriptor_ >= 0, "AtomicFile: rewrite after commit");
+  while (!text.empty()) {
+    const ssize_t n = ::pwrite(descriptor_, text.data(), text.size(), off_t(position));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_file_error("write", path_, errno);
+    text.remove_prefix(size_t(n));
+    position += size_t(n);
   }
 }
 

@@ -16,10 +16,17 @@ namespace tessera {
 // Error(kData) when a file to be read is not there. `action` completes "cannot ...", e.g. "read" or "write".
 [[noreturn]] void throw_file_error(std::string_view action, const std::filesystem::path& path, int error_number);
 
-// The whole file. Error as throw_file_error; Error(kData) when it is longer than `max_bytes`.
-std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t(1) << 32);
+// kAny: pipes and devices too, which may keep the reader waiting (--cfg /dev/stdin). kRegular: what a data set holds; a pipe in its
+// folder is an error, not a wait without end.
+enum class FileKind { kAny, kRegular };
+
+// The whole file. Error as throw_file_error; Error(kData) when it is longer than `max_bytes` or of another kind.
+std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t(1) << 32, FileKind kind = FileKind::kAny);
 // Into a string whose memory is used again.
-void read_file(const std::filesystem::path& path, std::string& content, size_t max_bytes = size_t(1) << 32);
+void read_file(const std::filesystem::path& path, std::string& content, size_t max_bytes = size_t(1) << 32,
+               FileKind kind = FileKind::kAny);
+// Opens a regular file for reading, without ever waiting; the caller closes. Errors as read_file.
+int open_regular_file(const std::filesystem::path& path, size_t& size);
 
 // A file in memory, pages loaded on first use. Private: writing to the memory changes a copy, never the file. Replacing the file by
 // rename (as AtomicFile does) keeps the mapping whole; truncating it in place while mapped ends the program with SIGBUS.
@@ -54,6 +61,8 @@ class AtomicFile {
   void write(std::string_view text);
   // Several pieces of memory one after the other, without joining them first.
   void write(std::span<const std::span<const std::byte>> pieces);
+  // Over what was written there before; not for pipes.
+  void rewrite(size_t position, std::string_view text);
   void commit();
 
  private:

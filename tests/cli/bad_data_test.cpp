@@ -1,5 +1,7 @@
 // Bad labels, pictures and data yamls: by default a bad row costs its object and a bad picture itself, counted and named; with
 // --strict it ends the run with exit code 3. Either way file, line, column and remedy are told.
+#include <sys/stat.h>
+
 #include "tests/cli/workshop.h"
 
 using namespace tessera::test;
@@ -257,4 +259,70 @@ TEST_CASE("cli: a shipped data yaml works from any folder, or says where it look
   INFO(found.err);
   CHECK(found.code == 0);
   CHECK(says(found.err, "80 classes; coco128-seg.yaml: 6 training and 128 validation images"));
+}
+
+TEST_CASE("cli: pipes, devices and folders in a file's place are named, nothing waits for them") {
+  const Workshop w;
+  for (const char* name : {"images/train/p.png", "labels/train/t1.txt", "pipe.jpg", "pipe.safetensors", "pipe.json"}) {
+    fs::remove(w / name);
+    REQUIRE(mkfifo((w / name).c_str(), 0666) == 0);
+  }
+  const Outcome outcome = run(w.train("pipes"), w.here());
+  INFO(outcome.err);
+  CHECK(outcome.code == 0);
+  CHECK(says(outcome.err, "2 images left out"));
+  for (const char* name : {"images/train/p.png", "labels/train/t1.txt"}) {
+    CHECK(says(outcome.err, w / name + std::string(": this is a pipe or a device, not a file")));
+  }
+  const Arguments predict = {"predict", "--imgsz", "32", "--save", "false"};
+  const auto with = [&](const std::string& model, const std::string& source) {
+    Arguments all = predict;
+    all.insert(all.end(), {"--model", model, "--source", source});
+    return all;
+  };
+  refused(with(Workshop::trained(), w / "pipe.jpg"), 3, {w / "pipe.jpg", "a pipe or a device"}, w.here());
+  refused(with(Workshop::trained(), "/dev/zero"), 3, {"/dev/zero", "a pipe or a device"}, w.here());
+  refused(with(w / "pipe.safetensors", w / "images/val"), 3, {w / "pipe.safetensors", "a pipe or a device"}, w.here());
+  refused({"val", "--gt", w / "pipe.json", "--predictions", w / "pipe.json"}, 3, {w / "pipe.json", "a pipe or a device"}, w.here());
+  refused({"inspect", "--model", w / "images.safetensors"}, 3, {w / "images.safetensors"}, w.here());
+  fs::create_directories(w / "images.safetensors");
+  refused({"inspect", "--model", w / "images.safetensors"}, 3, {w / "images.safetensors", "Is a directory"}, w.here());
+}
+
+TEST_CASE("cli: model yamls that describe no network are refused by line") {
+  const Workshop w;
+  const std::string good = content(w / "yolov8n-seg.yaml");
+  const auto edited = [&](std::string from, const std::string& to) {
+    std::string text = good;
+    REQUIRE(says(text, from));
+    text.replace(text.find(from), from.size(), to);
+    return text;
+  };
+  for (const auto& [text, message] : std::vector<std::pair<std::string, const char*>>{
+           {edited("  n: [", "  [a, b]: ["), "a scale's letter must be plain text"},
+           {edited("Conv, [128, 3, 2]", "Conv, [128, 3, 1]"), "Segment"},
+           {edited("Conv, [128, 3, 2]", "Conv, [128, 4, 2]"), "the kernel of Conv must be odd"},
+           {edited("Conv, [128, 3, 2]", "Conv, [128, 3, 3]"), "this map would be 1/6 of the image"},
+           {edited("Conv, [64, 3, 2]", "Conv, [64, 3, 8]"), "this map would be 1/64 of the image"},
+           {edited("[[-1, 6], 1, Concat", "[[-1, 4], 1, Concat"), "these are 1/16, 1/8 of the image"},
+           {edited("[15, 18, 21]", "[21, 18, 15]"), "finest first"},
+           {edited("0.0625, 256]", "100, 65536]"), "more than 500000000 parameters"},
+           {edited("[0.33,", "[100,"), "repeats, at most 100"},
+           {good + "nc: 3\n", "the key 'nc' stands here twice"},
+           {edited("\"nearest\"", "[nearest]"), "Upsample takes"},
+           {"a: &a [*a]\nbackbone: *a\nhead: []\nnc: 2\n", "a layer is"},
+           {std::string(100000, '['), "not YAML"},
+       }) {
+    CAPTURE(message);
+    const std::string file = w.write("bad/yolov8n-seg.yaml", text);
+    if (std::string_view(message) == "Segment") {  // half as far down: still a network
+      CHECK(run({"inspect", "--model", file}, w.here()).code == 0);
+      continue;
+    }
+    refused({"inspect", "--model", file, "--imgsz", "64"}, 3, {file + ":", message}, w.here());
+  }
+  w.write("cfg.yaml", "epochs: 3\nlr0: 0.1\nepochs: 4\n");
+  refused({"train", "--cfg", w / "cfg.yaml"}, 3, {w / "cfg.yaml:3:1: the key 'epochs' stands here twice"}, w.here());
+  w.write("data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog]\ntrain: images/val\n");
+  refused({"train", "--data", w / "data.yaml"}, 3, {w / "data.yaml:4:1: the key 'train' stands here twice"}, w.here());
 }

@@ -97,6 +97,23 @@ TEST_CASE("cli: weights of another class count: training takes what fits, valida
   CHECK(says(outcome.err, "3 classes"));
 }
 
+TEST_CASE("cli: a flipped bit in a checkpoint is found, and what is left is named") {
+  const Workshop w;
+  const fs::path trained = fs::path(Workshop::trained()).parent_path();
+  for (const char* name : {"best.safetensors", "last.safetensors"}) {
+    fs::create_directories(w / "runs/r/weights");
+    fs::copy_file(trained / name, w / ("runs/r/weights/" + std::string(name)));
+  }
+  const std::string best = w / "runs/r/weights/best.safetensors", last = w / "runs/r/weights/last.safetensors";
+  std::string bytes = content(last);
+  bytes[bytes.size() - 1000] ^= 4;
+  w.write("runs/r/weights/last.safetensors", bytes);
+  refused({"train", "--resume", w / "runs/r", "--epochs", "2"}, 3,
+          {last + ": entry '", "the values do not match their checksum", "--model " + best}, w.here());
+  refused({"inspect", "--model", last}, 3, {last, "checksum"}, w.here());
+  CHECK(run({"inspect", "--model", best}).code == 0);
+}
+
 TEST_CASE("cli: what cannot be resumed says why") {
   const Workshop w;
   const std::string run_folder = fs::path(Workshop::trained()).parent_path().parent_path().string();

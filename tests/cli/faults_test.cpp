@@ -285,3 +285,84 @@ TEST_CASE("cli: a second SIGINT ends at once") {
   bench.send(SIGINT);
   CHECK(bench.finish().signal == SIGINT);
 }
+
+TEST_CASE("cli: a new run in the folder of an earlier one keeps its checkpoints aside, and is never mistaken for it") {
+  const Workshop w;
+  const std::string run_folder = w / "runs/again", weights = run_folder + "/weights/";
+  REQUIRE(run(w.train("again", {"--epochs", "2"}), w.here()).code == 0);
+  const std::string last = content(weights + "last.safetensors"), best = content(weights + "best.safetensors");
+  // Steps so long that the first epoch does not end.
+  Process process(w.train("again", {"--exist-ok", "--model", "yolov8n-seg", "--imgsz", "640", "--batch", "6", "--epochs", "1000"}),
+                  w.here());
+  CHECK(process.wait_until([&] { return says(process.err(), "; run folder "); }));
+  process.send(SIGKILL);
+  const Outcome killed = process.finish();
+  CHECK(says(killed.err, "are kept previous_metrics.json, weights/previous_best.safetensors, weights/previous_last.safetensors"));
+  CHECK(content(weights + "previous_last.safetensors") == last);
+  CHECK(content(weights + "previous_best.safetensors") == best);
+  CHECK(!fs::exists(run_folder + "/metrics.json"));
+  refused({"train", "--resume", run_folder}, 3,
+          {run_folder + ": this run has no checkpoint yet", "--resume " + weights + "previous_last.safetensors"}, w.here());
+  // Begun once more, the older one is still there; and it can be gone on with.
+  const Outcome third = run(w.train("again", {"--exist-ok"}), w.here());
+  CHECK(third.code == 0);
+  CHECK(content(weights + "previous_last.safetensors") == last);
+  CHECK(content(weights + "last.safetensors") != last);
+  const Outcome earlier = run({"train", "--resume", weights + "previous_last.safetensors", "--epochs", "3"}, w.here());
+  INFO(earlier.err);
+  CHECK(earlier.code == 0);
+  CHECK(says(earlier.err, "epoch 3/3"));
+}
+
+TEST_CASE("cli: a resumed run finds its data in another place; other classes are refused, other images are told") {
+  const Workshop w;
+  REQUIRE(run(w.train("moved"), w.here()).code == 0);
+  const std::string run_folder = w / "runs/moved";
+  for (const char* part : {"images", "labels"}) {
+    fs::create_directories(w / "elsewhere");
+    fs::rename(w / part, w / ("elsewhere/" + std::string(part)));
+  }
+  refused({"train", "--resume", run_folder, "--epochs", "2"}, 3, {w / "data.yaml", "the images are not there"}, w.here());
+  const auto yaml = [&](const std::string& names) {
+    return w.write("elsewhere/data.yaml", "train: images/train\nval: images/val\nnames: " + names + "\n");
+  };
+  const auto resume = [&](const char* epochs) {
+    return Arguments{"train", "--resume", run_folder, "--epochs", epochs, "--data", w / "elsewhere/data.yaml"};
+  };
+  yaml("[cat, dog, cow]");
+  refused(resume("2"), 3, {"the checkpoint has 2 classes, the data 3"}, w.here());
+  yaml("[dog, cat]");
+  refused(resume("2"), 3, {"class 0 is 'dog' in the data and 'cat' in the checkpoint"}, w.here());
+  yaml("[cat, hound]");
+  const Outcome same = run(resume("2"), w.here());
+  INFO(same.err);
+  CHECK(same.code == 0);
+  CHECK(says(same.err, "note: class 1 was called 'dog' and is 'hound' now"));
+  CHECK(!says(same.err, "has changed"));
+  w.write("elsewhere/labels/train/t3.txt", "0 0.1 0.1 0.9 0.1 0.9 0.9\n");
+  const Outcome changed = run(resume("3"), w.here());
+  INFO(changed.err);
+  CHECK(changed.code == 0);
+  CHECK(says(changed.err, "note: the training data has changed since (6 images then, 6 now)"));
+  // From then on it is the run's data.
+  CHECK(!says(run({"train", "--resume", run_folder, "--epochs", "4"}, w.here()).err, "has changed"));
+}
+
+TEST_CASE("cli: an image that goes bad while a run trains on it ends the run with its state saved") {
+  const Workshop w;
+  const std::string run_folder = w / "runs/gone";
+  // Pictures of another run's folder, read anew for each sample.
+  Process process(w.train("gone", {"--epochs", "1000"}), w.here());
+  CHECK(process.wait_until([&] { return fs::exists(run_folder + "/args.yaml") || says(process.err(), "; run folder "); }));
+  for (int i = 0; i < 2; ++i) w.write(fmt::format("images/val/v{}.png", i), "junk");
+  const Outcome outcome = process.wait_until([&] { return says(process.err(), "epoch 2/"); }) ? Outcome{} : process.finish();
+  if (outcome.code < 0) return;  // it had read them before
+  INFO(outcome.err);
+  CHECK(outcome.code == 3);
+  CHECK(says(error_line(outcome), "images/val/v"));
+  for (int i = 0; i < 2; ++i) w.write(fmt::format("images/val/v{}.png", i), picture_png(48, 40));
+  const Outcome resumed = run({"train", "--resume", run_folder, "--epochs", "1"}, w.here());
+  INFO(resumed.err);
+  CHECK(resumed.code == 0);
+  CHECK(says(resumed.err, "resuming at epoch 1, batch 3"));
+}

@@ -288,3 +288,30 @@ TEST_CASE("cli: an error under --json is one object on stdout and the same sente
   // Paths that are not UTF-8 are shown as well as they can be.
   CHECK(one_object(run({"train", "--data", "\xFF\xFE.yaml", "--json"}))["error"]["code"] == 3);
 }
+
+TEST_CASE("cli: --json makes one object of what ends a verb early too: help, version, the arguments, a signal") {
+  const Workshop w;
+  CHECK(says(one_object(run({"train", "--help", "--json"}))["help"].get<std::string>(), "Usage: tessera train"));
+  CHECK(says(one_object(run({"--help", "--json"}))["help"].get<std::string>(), "Verbs:"));
+  CHECK(one_object(run({"--version", "--json"}))["version"] == one_object(run({"info", "--json"}))["version"]);
+  const Json arguments = one_object(run({"val", "--imgsz=64", "--print-config", "--json"}))["arguments"];
+  CHECK(arguments["imgsz"]["value"] == "64");
+  CHECK(arguments["imgsz"]["origin"] == "command line");
+  CHECK(arguments["batch"]["origin"] == "default");
+  for (const int number : {SIGTERM, SIGINT}) {
+    Process bench({"bench", "infer", "--imgsz", "640", "--runs", "1000", "--json"});
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    bench.send(number);
+    const Outcome outcome = bench.finish();
+    CHECK(outcome.code == 7);
+    CHECK(one_object(outcome)["error"]["code"] == 7);
+  }
+  Process twice(w.train("twice", {"--model", "yolov8n-seg", "--imgsz", "640", "--batch", "6", "--epochs", "1000", "--json"}), w.here());
+  CHECK(twice.wait_until([&] { return says(twice.err(), "run folder "); }));
+  twice.send(SIGINT);
+  CHECK(twice.wait_until([&] { return says(twice.err(), "Ctrl-C again: at once"); }));
+  twice.send(SIGINT);
+  const Outcome outcome = twice.finish();
+  CHECK(outcome.code == 7);
+  one_object(outcome);
+}

@@ -13,7 +13,7 @@ int run_bench(const Config& config) {
   nlohmann::ordered_json result = run_benchmark(config, log);
   if (config.flag("json")) {
     result.erase("profile_text");
-    fmt::print("{}", json_text(result));
+    print_json(result);
   } else {
     fmt::print("{}", format_benchmark(result));
   }

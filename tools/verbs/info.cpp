@@ -80,7 +80,7 @@ int run_info(const Config& config) {
                                     {"nccl", describe_nccl()},
                                     {"environment", switches}};
   if (config.flag("json")) {
-    fmt::print("{}", json_text(j));
+    print_json(j);
     return 0;
   }
   for (const auto& [key, value] : j.items()) {

@@ -30,7 +30,7 @@ int run_inspect(const Config& config) {
   const nlohmann::ordered_json j = {{"command", "inspect"}, {"model", model.spec().name}, {"imgsz", size}, {"nc", model.nc()},
                                     {"names", loaded.names}, {"parameters", counts.parameters}, {"fused_parameters", counts.fused_parameters},
                                     {"state_entries", counts.state_entries}, {"gflops", flops / 1e9}, {"layers", layers}};
-  fmt::print("{}", json_text(j));
+  print_json(j);
   return 0;
 }
 

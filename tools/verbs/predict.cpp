@@ -253,7 +253,8 @@ int run_predict(const Config& config) {
     std::vector<Work> work;
     for (size_t i = first; i < std::min(first + batch, files.size()); ++i) {
       if (interrupt_requested())
-        throw Error(ErrorCode::kInterrupted, fmt::format("interrupted after {} of {} images", first, files.size()));
+        throw Error(ErrorCode::kInterrupted, fmt::format("interrupted after {} of {} images", first, files.size()), {},
+                    "what was written for those is complete; start it again for the rest");
       const auto start = Clock::now();
       try {
         work.push_back({files[i], read_image(files[i])});

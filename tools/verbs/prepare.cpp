@@ -62,8 +62,17 @@ LogStyle prepare(const Config& config, Communicator& ranks) {
     throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of 32", config.integer("imgsz")), {},
                 fmt::format("the next one is {}", (config.integer("imgsz") + 31) / 32 * 32));
   }
-  // The other verbs have nothing to save and simply end.
-  if (config.verb() & (kTrain | kVal | kPredict)) install_interrupt_handlers();
+  // What has nothing to save simply ends, with the object that --json promises.
+  constexpr std::string_view kFarewell =
+      R"({"error":{"code":7,"message":"interrupted","hint":"start it again; a training: train_seg --resume"}})"
+      "\n";
+  const std::string_view farewell = config.flag("json") && ranks.leader() ? kFarewell : "";
+  const bool scores_files = config.verb() == kVal && config.is_set("gt");
+  if (config.verb() & (kTrain | kVal | kPredict) && !scores_files) {
+    install_interrupt_handlers(farewell);
+  } else if (config.flag("json")) {
+    end_at_interrupt(farewell);
+  }
   return log_style(config.flag("quiet"), config.text("log") == "json");
 }
 

@@ -17,7 +17,7 @@ int run_selftest(const Config& config) {
     list.push_back({{"name", c.name}, {"ok", c.ok}, {"detail", c.detail}});
     if (!config.flag("json")) fmt::print("{}  {}{}\n", c.ok ? "ok    " : "FAILED", c.name, c.detail.empty() ? "" : ": " + c.detail);
   }
-  if (config.flag("json")) fmt::print("{}", json_text({{"command", "selftest"}, {"ok", ok}, {"checks", list}}));
+  if (config.flag("json")) print_json({{"command", "selftest"}, {"ok", ok}, {"checks", list}});
   return ok ? 0 : int(ErrorCode::kBug);
 }
 

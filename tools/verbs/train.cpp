@@ -51,7 +51,7 @@ int run_train(const Config& given) {
   const nlohmann::ordered_json j = summary_json(trainer, s);
   write_file_atomic(s.run_folder / "metrics.json", json_text(j, 2));
   const bool json = given.flag("json");
-  if (json) fmt::print("{}", json_text(j));
+  if (json) print_json(j);
   if (s.interrupted) {
     if (config.flag("save")) {
       print_stderr("interrupted in epoch {}; state saved. Go on with:\n  {}train_seg --resume {}{}\n", s.epochs_done + 1,

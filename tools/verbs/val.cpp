@@ -46,7 +46,11 @@ int score_files(const Config& config) {
     j["mask"] = report_json(mask);
     text += "masks\n" + to_string(mask.summary);
   }
-  fmt::print("{}", config.flag("json") ? json_text(j) : text);
+  if (config.flag("json")) {
+    print_json(j);
+  } else {
+    fmt::print("{}", text);
+  }
   return 0;
 }
 
@@ -129,7 +133,7 @@ int run_val(const Config& config) {
     write_file_atomic(folder / "metrics.json", json_text(j, 2));
   }
   if (config.flag("json")) {
-    fmt::print("{}", json_text(j));
+    print_json(j);
     return 0;
   }
   fmt::print("{}", format_table(r, r.classes.size() > 1));

@@ -536,7 +536,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
     }
     spent.evaluate += ms_since(t5);
     if (hooks.progress) hooks.progress(done, data.size());
-    if (stop) throw Error(ErrorCode::kInterrupted, "validation was interrupted");
+    if (stop) throw Error(ErrorCode::kInterrupted, "validation was interrupted", {}, "start it again");
   }
   const auto t6 = Clock::now();
   DetectionCurves box_curves, mask_curves;

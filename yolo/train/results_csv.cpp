@@ -53,7 +53,7 @@ ResultsCsv::ResultsCsv(std::filesystem::path path, int64_t keep_epochs) : path_(
       ++n;
       p = next < end ? next + 1 : end;
     }
-    if (n == kColumns && int64_t(c[0]) <= keep_epochs) rows_.push_back(row_of(c));
+    if (n == kColumns && c[0] >= 1 && c[0] <= double(keep_epochs)) rows_.push_back(row_of(c));
   }
 }
 

@@ -12,10 +12,10 @@ namespace {
 constexpr const char* kExplicitArguments = "(explicit)";
 
 // A resumed run takes its arguments from the checkpoint; these may be given anew because they change nothing in the results, or
-// only extend the run.
+// only extend the run. The data may lie elsewhere now; that it is the same is looked at when it is open.
 constexpr const char* kFreeOnResume[] = {"resume",    "threads",  "workers",   "quiet",  "json",        "log",
                                          "epochs",    "patience", "time",      "plots",  "save_period", "save_minutes",
-                                         "data_root", "cache",    "cache_mib", "device", "graph",       "recompute"};
+                                         "data",      "data_root", "cache",    "cache_mib", "device", "graph",       "recompute"};
 // And these belong to one sitting: a resumed run has them only when they are given anew.
 constexpr const char* kOfOneSitting[] = {"profile", "conv"};
 
@@ -25,6 +25,41 @@ bool is_one_of(const char* const (&names)[N], const std::string& name) {
 }
 
 }  // namespace
+
+Checkpoint load_to_resume(const std::filesystem::path& file) {
+  Checkpoint c;
+  try {
+    c = load_checkpoint(file);
+  } catch (const Error& e) {
+    std::error_code ignored;
+    const std::filesystem::path best = file.parent_path() / "best.safetensors";
+    if (e.code() != ErrorCode::kData || best == file || !std::filesystem::exists(best, ignored)) throw;
+    throw Error(e.code(), e.message(), e.where(), e.hint() + "; or start a new run from its best weights: --model " + best.string());
+  }
+  if (c.meta.format == 0 || c.sections.empty()) {
+    throw Error(ErrorCode::kData, "this file holds weights only, no training state", {file.string()},
+                "resume from the run's weights/last.safetensors, or start a new run with --model");
+  }
+  return c;
+}
+
+std::string compare_classes(const std::vector<std::string>& data, const CheckpointMeta& meta, const std::filesystem::path& file) {
+  constexpr const char* kHint = "resume with the data set that the run began with";
+  const std::vector<std::string>& stored = meta.class_names;
+  if (int64_t(data.size()) != meta.nc) {
+    throw Error(ErrorCode::kData, fmt::format("the checkpoint has {} classes, the data {}", meta.nc, data.size()), {file.string()}, kHint);
+  }
+  std::string line;
+  for (size_t i = 0; i < std::min(data.size(), stored.size()); ++i) {
+    if (data[i] == stored[i]) continue;
+    if (std::find(stored.begin(), stored.end(), data[i]) != stored.end()) {
+      throw Error(ErrorCode::kData, fmt::format("class {} is '{}' in the data and '{}' in the checkpoint", i, data[i], stored[i]),
+                  {file.string()}, kHint);
+    }
+    if (line.empty()) line = fmt::format("note: class {} was called '{}' and is '{}' now", i, stored[i], data[i]);
+  }
+  return line;
+}
 
 std::map<std::string, std::string> stored_arguments(const Config& config) {
   std::map<std::string, std::string> stored;

@@ -1,14 +1,22 @@
-// The arguments of a training as its checkpoints keep them, and those of a resumed one: the stored ones, but for what was given
-// anew and may be.
+// What a resumed training takes from its checkpoint: the arguments, but for what was given anew and may be, and the classes.
 #pragma once
 
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
+#include "nn/io/checkpoint.h"
 #include "yolo/config.h"
 
 namespace tessera {
+
+// Error(kData) as load_checkpoint, naming the weights beside the file that a new run can start from; weights without training state.
+Checkpoint load_to_resume(const std::filesystem::path& file);
+
+// Error(kData): the data has another number of classes than the checkpoint, or the same names in other places, so that labels mean
+// something else. Otherwise the names that differ, as a line for the log; empty: none.
+std::string compare_classes(const std::vector<std::string>& data, const CheckpointMeta& meta, const std::filesystem::path& file);
 
 // Every argument as text, and under a key of its own which of them the user had given.
 std::map<std::string, std::string> stored_arguments(const Config& config);

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tensor/base/check.h"
+#include "tensor/base/file.h"
 
 namespace tessera {
 
@@ -19,6 +20,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kElsewhere = "choose another place with --project";
+constexpr const char* kPrevious = "previous_";
 
 fs::path newest_checkpoint(const fs::path& project) {
   fs::path newest;
@@ -69,6 +71,25 @@ fs::path create_run_folder(const fs::path& project, const std::string& name, boo
   }
 }
 
+std::vector<std::string> set_aside_earlier_run(const fs::path& run_folder) {
+  std::vector<std::string> moved;
+  const auto move = [&](const fs::path& file) {
+    std::error_code failed;
+    const fs::path to = file.parent_path() / (kPrevious + file.filename().string());
+    if (!fs::exists(file, failed)) return;
+    fs::rename(file, to, failed);
+    if (failed) throw_file_error("rename", file, failed.value());
+    moved.push_back(to.lexically_relative(run_folder).string());
+  };
+  std::error_code ignored;
+  move(run_folder / "metrics.json");
+  // Weights without last.safetensors are of a run that completed no epoch: those of the run before it are worth more.
+  if (!fs::exists(run_folder / "weights" / "last.safetensors", ignored)) return moved;
+  move(run_folder / "weights" / "best.safetensors");
+  move(run_folder / "weights" / "last.safetensors");  // the last to go: killed before it, the earlier run can still be resumed
+  return moved;
+}
+
 fs::path checkpoint_to_resume(const std::string& given, const fs::path& project) {
   if (given == "auto" || given == "true") return newest_checkpoint(project);
   std::error_code ignored;
@@ -86,8 +107,10 @@ fs::path checkpoint_to_resume(const std::string& given, const fs::path& project)
   }
   const fs::path file = fs::path(given) / "weights" / "last.safetensors";
   if (!fs::exists(file, ignored)) {
+    const fs::path earlier = file.parent_path() / (kPrevious + file.filename().string());
     throw Error(ErrorCode::kData, "this run has no checkpoint yet", {given},
-                "it ended before its first epoch was complete: start it again, with --cfg <run>/args.yaml");
+                "it ended before its first epoch was complete: start it again, with --cfg <run>/args.yaml" +
+                    (fs::exists(earlier, ignored) ? "; the run before it in this folder: --resume " + earlier.string() : ""));
   }
   return file;
 }

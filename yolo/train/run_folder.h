@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace tessera {
 
@@ -13,6 +14,10 @@ void create_folder(const std::filesystem::path& folder);
 // Creates and returns the folder <project>/<name>, or <project>/<name>N with the first free N >= 2 unless exist_ok. Error(kIo) with
 // the system's words when it cannot be created or written to.
 std::filesystem::path create_run_folder(const std::filesystem::path& project, const std::string& name, bool exist_ok);
+
+// For a new run in a folder of an earlier one (--exist-ok): the earlier one's checkpoints and metrics.json become previous_<name>
+// beside them, so that neither a resume nor the figures of the end take them for the new run's. Returns the new names.
+std::vector<std::string> set_aside_earlier_run(const std::filesystem::path& run_folder);
 
 // The file that --resume means: a checkpoint, a run folder's weights/last.safetensors, or for "auto" (a lone --resume) the newest
 // one of <project>/*. Error(kData) when there is no such run or it has no checkpoint yet; Error(kUsage) when "auto" finds none.

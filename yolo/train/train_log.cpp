@@ -21,9 +21,13 @@ TrainLog::TrainLog(std::filesystem::path file, LogStyle style, int64_t epoch, in
   std::ifstream in(file_);
   for (std::string line; std::getline(in, line);) {
     const auto j = nlohmann::json::parse(line, nullptr, false);
-    if (!j.is_object() || !j.contains("epoch")) continue;  // cut by a kill
-    const int64_t at = j["epoch"].get<int64_t>();          // 1-based in the file
-    const bool step_done = j.value("event", "") == "step" && at == epoch + 1 && j.value("batch", int64_t{0}) <= batches;
+    const auto whole = [&](const char* key) {
+      const auto found = j.is_object() ? j.find(key) : j.end();
+      return found != j.end() && found->is_number_integer() ? found->get<int64_t>() : int64_t(-1);
+    };
+    const int64_t at = whole("epoch"), batch = whole("batch");  // 1-based in the file
+    if (at < 0) continue;                                       // cut by a kill
+    const bool step_done = batch >= 0 && batch <= batches && at == epoch + 1 && j.contains("event") && j["event"] == "step";
     if (at <= epoch || step_done) kept += line + "\n";
   }
   write_file_atomic(file_, kept);

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <utility>
+
+#include <fmt/ranges.h>
 
 #include "nn/layers/batch_norm2d.h"
 #include "tensor/augment.h"
@@ -72,11 +75,7 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
     const fs::path file = checkpoint_to_resume(config_.text("resume"), config_.text("project"));
     folder_ = file.parent_path().parent_path();
     if (ranks_.leader()) lock_.emplace(folder_);
-    resume_ = load_checkpoint(file);
-    if (resume_->meta.format == 0 || resume_->sections.empty()) {
-      throw Error(ErrorCode::kData, "this file holds weights only, no training state", {file.string()},
-                  "resume from the run's weights/last.safetensors, or start a new run with --model");
-    }
+    resume_ = load_to_resume(file);
     config_ = resumed_config(config_, resume_->meta.args, file);
   }
   device_ = device_of(config_, ranks_.local_rank(), ranks_.local_size());
@@ -105,6 +104,9 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
 
 void Trainer::open_run_folder(const Roof& roof) {
   if (!resume_) {
+    if (const std::vector<std::string> moved = set_aside_earlier_run(folder_); !moved.empty()) {
+      log_line(log_, fmt::format("note: of the run that was in {} are kept {}", folder_.string(), fmt::join(moved, ", ")));
+    }
     write_file_atomic(folder_ / "args.yaml", config_.to_yaml());
     if (options_.plots) draw_dataset_labels(folder_, *train_set_);
   }
@@ -187,6 +189,7 @@ void Trainer::open_data() {
   train_set_ = open_split(config_, "train", true, log_, ranks_.local_size());
   val_set_ = open_split(config_, "val", false, log_);
   class_names_ = train_set_->names();
+  data_fingerprint_ = fingerprint(*train_set_);
   LoaderOptions train;
   train.batch = own_batch();
   train.rank = ranks_.rank();
@@ -205,10 +208,8 @@ void Trainer::build_model(const std::optional<Checkpoint>& resume) {
   const int64_t nc = config_.flag("single_cls") ? 1 : int64_t(class_names_.size());
   if (resume) {
     model_ = std::make_unique<YoloSeg>(spec_of_checkpoint(*resume, config_.text("resume")));
-    if (model_->nc() != nc) {
-      throw Error(ErrorCode::kData, fmt::format("the checkpoint has {} classes, the data {}", model_->nc(), nc), {config_.text("resume")},
-                  "resume with the data set that the run began with");
-    }
+    const std::string renamed = compare_classes(class_names_, resume->meta, config_.text("resume"));
+    if (!renamed.empty()) log_line(log_, renamed);
     return;
   }
   LoadedModel loaded = start_model(nc);
@@ -352,11 +353,12 @@ bool Trainer::train_epoch() {
   train_loader_->start_epoch(at_.epoch, at_.batch);
   train_loader_->take_wait_seconds();  // forgets the waits of before
   if (profile_) profile_->resume();
+  std::exception_ptr unreadable;  // what the data threw; the step in work is finished before
   const bool early = device_ != Device::cpu();  // a device is not waited for before it has the next batch
   Batch batch, ahead;
-  for (bool more = next_batch(at_.batch, batch); more;) {
+  for (bool more = next_batch(at_.batch, batch, unreadable); more;) {
     start_step(batch);
-    if (early && (more = next_batch(at_.batch + 1, ahead))) step_->send(ahead);
+    if (early && (more = next_batch(at_.batch + 1, ahead, unreadable))) step_->send(ahead);
     const LossItems items = finish_step();
     draw_batch(batch);
     images += batch.size() * ranks_.size();
@@ -371,7 +373,7 @@ bool Trainer::train_epoch() {
     if (early) {
       batch = std::move(ahead);
     } else {
-      more = next_batch(at_.batch, batch);
+      more = next_batch(at_.batch, batch, unreadable);
     }
   }
   if (profile_) profile_->pause();
@@ -379,11 +381,20 @@ bool Trainer::train_epoch() {
   const double seconds = seconds_since(start);
   at_.seconds += seconds_since(counted);
   if (at_.batch > first && seconds > 0) epoch_rates_.push_back(double(images) / seconds);
+  if (unreadable) {
+    if (options_.save && ranks_.leader() && at_.batch > 0) save_last();
+    std::rethrow_exception(unreadable);
+  }
   return !interrupted();
 }
 
-bool Trainer::next_batch(int64_t index, Batch& into) {
-  const bool there = index < train_loader_->batches() && train_loader_->next(into);
+bool Trainer::next_batch(int64_t index, Batch& into, std::exception_ptr& unreadable) {
+  bool there = false;
+  try {
+    there = index < train_loader_->batches() && train_loader_->next(into);
+  } catch (const Error&) {
+    unreadable = std::current_exception();
+  }
   if (there && on_batch) on_batch(at_.epoch, index, into);
   return there;
 }
@@ -544,8 +555,9 @@ bool Trainer::close_epoch(ValidationResult& validation) {
   try {
     validation = validate();
   } catch (const Error& e) {
-    if (e.code() != ErrorCode::kInterrupted) throw;
-    return false;  // the epoch's training is done and will be saved; a resume validates first
+    if (e.code() == ErrorCode::kInterrupted) return false;
+    if (options_.save && ranks_.leader()) save_last();  // the epoch's training is in it; a resume validates first
+    throw;
   }
   at_.seconds += seconds_since(start);
   finish_epoch(&validation);
@@ -594,7 +606,9 @@ Checkpoint Trainer::checkpoint() const {
   c.meta.counters = {{"progress.batch", at_.batch},
                      {"progress.last_step", at_.last_step},
                      {"progress.skipped", at_.skipped_steps},
-                     {"ranks", ranks_.size()}};
+                     {"ranks", ranks_.size()},
+                     {"data.images", train_set_->size()},
+                     {"data.fingerprint", data_fingerprint_}};
   c.meta.numbers = {{"progress.seconds", at_.seconds}, {"progress.box", at_.running.box}, {"progress.seg", at_.running.seg},
                     {"progress.cls", at_.running.cls}, {"progress.dfl", at_.running.dfl}};
   return c;
@@ -664,6 +678,10 @@ void Trainer::restore(const Checkpoint& c) {
   at_.skipped_steps = counter("progress.skipped");
   if (const int64_t ranks = counter("ranks"); ranks > 0 && ranks != ranks_.size()) {
     log_line(log_, fmt::format("note: the run had {} ranks and goes on with {}: not to the same bits", ranks, ranks_.size()));
+  }
+  if (const int64_t images = counter("data.images"); images > 0 && counter("data.fingerprint") != data_fingerprint_) {
+    log_line(log_, fmt::format("note: the training data has changed since ({} images then, {} now): the run goes on with it, not to the same bits",
+                               images, train_set_->size()));
   }
   at_.seconds = number("progress.seconds");
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left

@@ -111,7 +111,8 @@ class Trainer {
   void announce() const;
   int64_t own_batch() const { return options_.batch / ranks_.size(); }
 
-  bool next_batch(int64_t index, Batch& into);  // of this epoch; false: there is none
+  // Of this epoch; false: there is none, or it could not be read.
+  bool next_batch(int64_t index, Batch& into, std::exception_ptr& unreadable);
   void draw_batch(Batch& batch) const;          // the first few of the run
   void report_step(const LossItems& items, Progress& progress);
   void start_step(const Batch& batch);
@@ -145,6 +146,7 @@ class Trainer {
   std::unique_ptr<SegDataset> train_set_, val_set_;
   std::unique_ptr<Loader> train_loader_, val_loader_;
   std::vector<std::string> class_names_;
+  int64_t data_fingerprint_ = 0;  // of the training images
 
   std::unique_ptr<YoloSeg> model_;
   std::unique_ptr<ParameterArena> arena_;

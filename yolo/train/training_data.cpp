@@ -1,9 +1,11 @@
 #include "yolo/train/training_data.h"
 
 #include <filesystem>
+#include <span>
 
 #include "data/dataset_yaml.h"
 #include "data/shapes.h"
+#include "tensor/base/checksum.h"
 #include "tensor/base/env.h"
 #include "tensor/base/memory.h"
 
@@ -112,6 +114,20 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
   report(set->scan(), split, log);
   if (cached) report_cache(*set, log);
   return set;
+}
+
+int64_t fingerprint(const SegDataset& set) {
+  uint32_t sum = 0;
+  for (int64_t i = 0; i < set.size(); ++i) {
+    const ScanImage& image = set.image(i);
+    const std::string name = fs::path(image.file).filename().string();
+    sum = crc32c(std::as_bytes(std::span(name)), sum);
+    for (const LabelObject& o : image.objects) {
+      sum = crc32c(std::as_bytes(std::span(&o.class_id, 1)), sum);
+      sum = crc32c(std::as_bytes(std::span(o.polygon)), sum);
+    }
+  }
+  return int64_t(sum);
 }
 
 int64_t class_count(const Config& config) {

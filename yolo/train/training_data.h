@@ -16,6 +16,9 @@ namespace tessera {
 // `sharers`: processes of this machine that divide the default of --cache-mib.
 std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log, int sharers = 1);
 
+// Of file names and labels in their order: the same as long as a training has the same images with the same objects.
+int64_t fingerprint(const SegDataset& set);
+
 // Classes that the data yaml names; reads nothing else.
 int64_t class_count(const Config& config);
 
