@@ -161,6 +161,19 @@ void YoloSeg::unfold() {
   folded_ = false;
 }
 
+void YoloSeg::freeze(std::span<const int32_t> layers) {
+  frozen_.assign(layers.begin(), layers.end());
+  for (const int32_t i : frozen_) {
+    layers_.at(size_t(i))->for_each_parameter([](const std::string&, Variable& p) { p.set_requires_grad(false); });
+  }
+  train(training());
+}
+
+void YoloSeg::train(bool on) {
+  Module::train(on);
+  for (const int32_t i : frozen_) layers_[size_t(i)]->train(false);
+}
+
 int64_t YoloSeg::anchor_count(int64_t h, int64_t w) const {
   int64_t n = 0;
   for (int64_t s : strides_) n += (h / s) * (w / s);

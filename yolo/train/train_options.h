@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "nn/optim/schedule.h"
 #include "tensor/ops/update.h"
@@ -13,7 +14,7 @@ namespace tessera {
 
 struct TrainOptions {
   int64_t epochs = 100, batch = 16, imgsz = 640, nbs = 64;
-  int64_t workers = 2, seed = 0, patience = 100, close_mosaic = 10, save_period = -1, freeze = 0;
+  int64_t workers = 2, seed = 0, patience = 100, close_mosaic = 10, save_period = -1;
   double hours = 0;  // 0: no limit
   double save_minutes = 10;  // 0: after epochs only
   bool validate = true, save = true, plots = true;
@@ -22,6 +23,7 @@ struct TrainOptions {
   double iou = 0.7;
   int64_t max_det = 300;
   bool original_map = false;
+  std::vector<int32_t> frozen_layers;
   std::string project, name;
   bool exist_ok = false;
 };
@@ -37,6 +39,9 @@ struct OptimizerChoice {
   std::string reason;  // "auto: 800 planned iterations <= 10000, 80 classes"; empty when named by the user
 };
 OptimizerChoice choose_optimizer(const Config& config, int64_t train_images, int64_t classes);
+
+// weight_decay for what a batch and the accumulation make of nbs (spec 8.2).
+double scaled_weight_decay(const TrainOptions& options);
 
 ScheduleConfig schedule_config(const Config& config, const OptimizerChoice& choice, int64_t batches_per_epoch);
 
