@@ -194,7 +194,10 @@ TEST_CASE("a training leaves every number of a frozen layer as it was, and chang
       if (name.find("dfl") != std::string::npos) continue;
       const int32_t layer = std::stoi(name.substr(name.find('.') + 1));
       const bool frozen = std::find(layers.begin(), layers.end(), layer) != layers.end();
-      CHECK((tensor.clone().to(DType::kF64).to_vector<double>() == before[name]) == frozen);
+      const bool same = tensor.clone().to(DType::kF64).to_vector<double>() == before[name];
+      if (frozen) CHECK(same);
+      // Boxes have no gradient in a batch without positives; weights decay all the same.
+      if (!frozen && (name.ends_with("running_mean") || name.ends_with("conv.weight"))) CHECK(!same);
     }
   }
   CHECK_THROWS_AS(Trainer(shop.config({{"freeze", 23}}), LogStyle::kQuiet), Error);
