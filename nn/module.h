@@ -34,7 +34,7 @@ class Module {
   void to(Device device);
   Device device() const;  // of the first parameter; the host's when there is none
 
-  void train(bool on = true);  // also all children
+  virtual void train(bool on = true);  // also all children
   bool training() const { return training_; }
   int64_t parameter_count();
 

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr size_t kMaxFileBytes = size_t(1) << 20;
 constexpr std::string_view kEnvironmentPrefix = "TESSERA_ARG_";
+constexpr int32_t kLayers = 23;  // of the network, its head included (spec 1.2)
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr unsigned kTV = kTrain | kVal, kTVP = kTrain | kVal | kPredict;
 constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo;
@@ -90,7 +92,7 @@ constexpr OptionSpec kOptions[] = {
     {"time", kFloat, "", 0, 1e6, "", kTrain, "optimisation", "stop after this many hours"},
     {"seed", kInt, "0", 0, 4e9, "", kTrain | kBench | kSelftest, "optimisation", "all random numbers follow from it"},
     {"sync_bn", kBool, "false", 0, 0, "", kTrain, "optimisation", "with several processes: batch norm statistics of the whole batch, not of each process's part"},
-    {"freeze", kInt, "0", 0, 22, "", kTrain, "optimisation", "freeze the first n layers"},
+    {"freeze", kText, "", 0, 0, "", kTrain, "optimisation", "layers that stay as they are, batch norm statistics included: the first n, or a list: 0,2,22 or [9]"},
     {"val", kBool, "true", 0, 0, "", kTrain, "optimisation", "validate after each epoch"},
     {"box", kFloat, "7.5", 0, kInf, "", kTrain, "optimisation", "gain of the box and mask terms"},
     {"cls", kFloat, "0.5", 0, kInf, "", kTrain, "optimisation", "gain of the class term"},
@@ -443,22 +445,48 @@ bool recompute_of(const Config& config, Device device) {
   return choice == "auto" ? device == Device::cpu() : choice == "true";
 }
 
-std::vector<int32_t> classes_of(const Config& config) {
-  const std::string& text = config.text("classes");
-  std::string_view list = text;
+namespace {
+
+// Of "0,2,5" or "[0, 2, 5]"; nothing: not a list of whole numbers.
+std::optional<std::vector<int32_t>> number_list(std::string_view list) {
   if (list.starts_with('[') && list.ends_with(']')) list = list.substr(1, list.size() - 2);
   std::vector<int32_t> out;
   for (const char *p = list.data(), *end = p + list.size(); p < end;) {
     int32_t id = 0;
     const auto [next, failed] = std::from_chars(p, end, id);
-    if (failed != std::errc() || (next < end && *next != ',' && *next != ' ')) {
-      throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", text), {}, "for example --classes 0,2,5");
-    }
+    if (failed != std::errc() || (next < end && *next != ',' && *next != ' ')) return std::nullopt;
     out.push_back(id);
     p = next < end ? next + 1 : end;
     while (p < end && *p == ' ') ++p;
   }
   return out;
+}
+
+}  // namespace
+
+std::vector<int32_t> classes_of(const Config& config) {
+  const std::string& text = config.text("classes");
+  const auto list = number_list(text);
+  if (!list) {
+    throw Error(ErrorCode::kUsage, fmt::format("classes={}: expected class numbers separated by commas", text), {}, "for example --classes 0,2,5");
+  }
+  return *list;
+}
+
+std::vector<int32_t> frozen_layers_of(const Config& config) {
+  const std::string& text = config.text("freeze");
+  auto list = number_list(text);
+  const bool counted = list && list->size() == 1 && text.find_first_of("[,") == std::string::npos;
+  const auto fits = [&](int32_t n) { return n >= 0 && n < kLayers + (counted ? 1 : 0); };
+  if (!list || !std::all_of(list->begin(), list->end(), fits)) {
+    throw Error(ErrorCode::kUsage, fmt::format("freeze={}: expected how many layers, or a list of them", text), {},
+                fmt::format("the layers are 0 to {}: --freeze 10 for the first ten, --freeze 0,2,22 or [9] for single ones", kLayers - 1));
+  }
+  if (counted) {
+    list->resize(size_t(list->front()));
+    std::iota(list->begin(), list->end(), 0);
+  }
+  return *list;
 }
 
 DType compute_type_of(const Config& config) {

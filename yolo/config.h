@@ -93,6 +93,9 @@ bool recompute_of(const Config& config, Device device);  // of --recompute
 // Of --classes: "0,2,5", also in brackets, as the original's lists are written; empty: all. Error(kUsage): anything else.
 std::vector<int32_t> classes_of(const Config& config);
 
+// Of --freeze: "10" is layers 0 to 9; "0,2,22", "[9]" single layers; empty: none. Error(kUsage): anything else, or a layer that is not there.
+std::vector<int32_t> frozen_layers_of(const Config& config);
+
 // --help of a verb: usage, examples, arguments by group.
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples);
 

@@ -156,6 +156,19 @@ void YoloSeg::unfold() {
   folded_ = false;
 }
 
+void YoloSeg::freeze(std::span<const int32_t> layers) {
+  frozen_.assign(layers.begin(), layers.end());
+  for (const int32_t i : frozen_) {
+    layers_.at(size_t(i))->for_each_parameter([](const std::string&, Variable& p) { p.set_requires_grad(false); });
+  }
+  train(training());
+}
+
+void YoloSeg::train(bool on) {
+  Module::train(on);
+  for (const int32_t i : frozen_) layers_[size_t(i)]->train(false);
+}
+
 std::vector<LayerSummary> YoloSeg::layer_table(int64_t h, int64_t w) const {
   const auto sizes = output_sizes(h, w);
   std::vector<LayerSummary> table;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,10 @@ class YoloSeg : public Module {
   // What a training step keeps (nn/layers/conv_bn_act.h).
   void set_recompute(bool on) { recompute_activations(*this, on); }
 
+  // These layers stay as they are: no gradients, and batch norm with its running statistics, which train() does not change.
+  void freeze(std::span<const int32_t> layers);
+  void train(bool on = true) override;
+
   const ModelSpec& spec() const { return spec_; }
   int64_t nc() const { return spec_.nc; }
   int64_t masks() const { return head().masks(); }
@@ -95,6 +100,7 @@ class YoloSeg : public Module {
   std::vector<Place> places_;
   std::array<int64_t, kAnchorLevels> strides_{};
   int64_t max_stride_ = 1;
+  std::vector<int32_t> frozen_;
   bool folded_ = false, folded_for_good_ = false;
   DType compute_type_ = DType::kF32;
 };

@@ -160,6 +160,21 @@ TEST_CASE("golden letterbox and data set sizes") {
   }
 }
 
+TEST_CASE("golden rectangular batches: shapes, and the order of images with equal ones in theirs") {
+  int moved = 0;
+  for (const json& c : read_json(golden_dir() / "rect_batches.json")) {
+    CAPTURE(c.dump());
+    std::vector<Size> sizes;
+    for (const json& s : c.at("sizes")) sizes.push_back({s[0], s[1]});
+    const RectBatches rect = rect_batches(sizes, c.at("batch"), c.at("imgsz"));
+    CHECK(rect.order == c.at("order").get<std::vector<int64_t>>());
+    REQUIRE(rect.shapes.size() == c.at("shapes").size());
+    for (size_t b = 0; b < rect.shapes.size(); ++b) CHECK(rect.shapes[b] == Size{c["shapes"][b][0], c["shapes"][b][1]});
+    moved += c.at("moved").get<int>();
+  }
+  CHECK(moved > 0);  // else no case tells a stable order from another
+}
+
 TEST_CASE("golden resize and letterbox pixels") {
   const Golden& g = golden();
   size_t k = 0;

@@ -10,7 +10,7 @@ if [ ! -x "$dir/bin/python" ]; then
 fi
 export YOLO_CONFIG_DIR="$dir/config" YOLO_OFFLINE=true OMP_NUM_THREADS=1
 mkdir -p "$YOLO_CONFIG_DIR"
-for script in ops loss assigner model train_step grad_scaler image_order augment postprocess coco_eval curves checkpoint; do
+for script in ops loss assigner model train_step grad_scaler image_order rect_batches engine augment postprocess coco_eval curves checkpoint; do
   echo "== $script"
   nice "$dir/bin/python" "$here/$script.py"
 done

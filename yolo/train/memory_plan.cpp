@@ -60,6 +60,7 @@ struct MemoryPlan::Rehearsal {
     model = std::make_unique<YoloSeg>(r.spec);
     model->set_compute_type(r.compute_type);
     model->set_recompute(r.recompute);
+    model->freeze(r.frozen_layers);
     model->to(r.device);
     arena = std::make_unique<ParameterArena>(*model);
     if (r.rule == UpdateRule::kSgd) {

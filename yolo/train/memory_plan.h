@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "yolo/model_yaml.h"
 #include "yolo/train/train_options.h"
@@ -18,6 +19,7 @@ struct MemoryRequest {
   Device device;
   DType compute_type = DType::kF32;
   bool recompute = false;  // activations are made again in the backward pass
+  std::vector<int32_t> frozen_layers;
   UpdateRule rule = UpdateRule::kSgd;
   int64_t imgsz = 640;
   int64_t mask_ratio = 4;

@@ -19,7 +19,7 @@ TrainOptions train_options(const Config& c) {
   o.close_mosaic = c.integer("close_mosaic");
   o.save_period = c.integer("save_period");
   o.save_minutes = c.number("save_minutes");
-  o.freeze = c.integer("freeze");
+  o.frozen_layers = frozen_layers_of(c);
   o.hours = c.number("time");
   o.validate = c.flag("val");
   o.save = c.flag("save");
@@ -64,6 +64,11 @@ OptimizerChoice choose_optimizer(const Config& c, int64_t train_images, int64_t 
   return checked();
 }
 
+double scaled_weight_decay(const TrainOptions& o) {
+  const double accumulate = std::max(std::nearbyint(double(o.nbs) / double(o.batch)), 1.0);
+  return o.weight_decay * double(o.batch) * accumulate / double(o.nbs);
+}
+
 ScheduleConfig schedule_config(const Config& c, const OptimizerChoice& choice, int64_t batches_per_epoch) {
   ScheduleConfig s;
   s.lr0 = choice.lr0;
@@ -73,8 +78,9 @@ ScheduleConfig schedule_config(const Config& c, const OptimizerChoice& choice, i
   s.batches_per_epoch = batches_per_epoch;
   s.batch = c.integer("batch");
   s.nbs = c.integer("nbs");
-  s.momentum = c.number("momentum");  // the target of the warm-up ramp, also when auto chose another start (spec 8.3)
   s.warmup_epochs = c.number("warmup_epochs");
+  // The target of the warm-up ramp, also when auto chose another momentum (spec 8.3), which stays where there is no warm-up.
+  s.momentum = s.warmup_epochs > 0 ? c.number("momentum") : choice.momentum;
   s.warmup_momentum = c.number("warmup_momentum");
   s.warmup_bias_lr = choice.warmup_bias_lr;
   return s;

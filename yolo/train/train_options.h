@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "nn/optim/schedule.h"
 #include "tensor/ops/update.h"
@@ -21,7 +22,7 @@ struct TrainOptions {
   int64_t patience = 100;     // epochs without a better fitness before the run ends; 0: no limit
   int64_t close_mosaic = 10;  // epochs without mosaic at the end
   int64_t save_period = -1;   // epochs between checkpoints that are kept; below 1: none
-  int64_t freeze = 0;         // layers from the input on that are not trained
+  std::vector<int32_t> frozen_layers;
   double hours = 0;           // 0: no limit
   double save_minutes = 10;   // 0: after epochs only
   bool validate = true, save = true, plots = true;
@@ -45,6 +46,9 @@ struct OptimizerChoice {
   std::string reason;  // "auto: 800 planned iterations <= 10000, 80 classes"; empty when named by the user
 };
 OptimizerChoice choose_optimizer(const Config& config, int64_t train_images, int64_t classes);
+
+// weight_decay for what a batch and the accumulation make of nbs (spec 8.2).
+double scaled_weight_decay(const TrainOptions& options);
 
 ScheduleConfig schedule_config(const Config& config, const OptimizerChoice& choice, int64_t batches_per_epoch);
 

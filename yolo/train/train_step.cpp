@@ -32,7 +32,7 @@ TrainStep::TrainStep(YoloSeg& model, const SegmentationLoss& loss, DataParallel&
     : model_(model), loss_(loss), ranks_(ranks), update_(update), replay_(std::move(replay)), own_statistics_(own_statistics) {
   feedback_ = Tensor::zeros({LossResult::kSums + kUpdateSlots}, DType::kF64, model.device());
   model.for_each_module([&](const std::string&, Module& m) {
-    if (auto* bn = dynamic_cast<BatchNorm2d*>(&m)) batches_seen_.push_back(bn->num_batches_tracked);
+    if (auto* bn = dynamic_cast<BatchNorm2d*>(&m)) norms_.push_back(bn);
   });
 }
 
@@ -121,12 +121,12 @@ void TrainStep::start(const Batch& batch, const ScheduleValues& values, bool wit
 void TrainStep::again() {
   // What a step does on the host it does while it is recorded too, and not when it is replayed.
   std::vector<int64_t> seen;
-  for (const Tensor& t : batches_seen_) seen.push_back(*t.data<int64_t>());
+  for (const BatchNorm2d* norm : norms_) seen.push_back(*norm->num_batches_tracked.data<int64_t>());
   const Shape& masks = targets_.masks.defined() ? targets_.masks.shape() : Shape{};
   const std::string shapes = fmt::format("{} {} {} {}", to_string(images_.shape()), to_string(targets_.objects.boxes.shape()),
                                          to_string(masks), targets_.overlap);
   ran_ = replay_.run(shapes, with_update_, [&] { work(with_update_); });
-  for (size_t i = 0; i < seen.size(); ++i) *batches_seen_[i].data<int64_t>() = seen[i] + 1;
+  for (size_t i = 0; i < seen.size(); ++i) *norms_[i]->num_batches_tracked.data<int64_t>() = seen[i] + norms_[i]->training();
 }
 
 StepResult TrainStep::finish() {

@@ -72,7 +72,7 @@ class TrainStep {
   Tensor images_;  // u8 (N, H, W, 3)
   LossTargets targets_;
   Tensor feedback_;                   // f64: sums of the loss, then the state of the update
-  std::vector<Tensor> batches_seen_;  // counters of the normalisations, on the host
+  std::vector<BatchNorm2d*> norms_;  // whose counters are on the host
 };
 
 }  // namespace tessera

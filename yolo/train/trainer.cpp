@@ -152,6 +152,7 @@ MemoryRequest Trainer::memory_request(const ModelSpec& spec, UpdateRule rule) co
   r.device = device_;
   r.compute_type = compute_type_of(config_);
   r.recompute = recompute_of(config_, device_);
+  r.frozen_layers = frozen_layers_of(config_);
   r.rule = rule;
   r.imgsz = config_.integer("imgsz");
   r.mask_ratio = config_.integer("mask_ratio");
@@ -219,11 +220,9 @@ void Trainer::build_model(const std::optional<Checkpoint>& resume) {
 }
 
 void Trainer::build_optimizer() {
-  if (options_.freeze > 0) {
-    model_->for_each_parameter([&](const std::string& name, Variable& p) {
-      const int64_t layer = std::stoll(name.substr(name.find('.') + 1));
-      if (layer < options_.freeze) p.set_requires_grad(false);
-    });
+  model_->freeze(options_.frozen_layers);
+  if (model_->counts().trainable == 0) {
+    throw Error(ErrorCode::kUsage, fmt::format("freeze={}: nothing is left to train", config_.text("freeze")), {}, "leave one layer out");
   }
   model_->to(device_);
   model_->set_compute_type(compute_type_of(config_));
@@ -240,8 +239,7 @@ void Trainer::build_optimizer() {
   }
   ema_ = std::make_unique<Ema>(*arena_);
   schedule_ = std::make_unique<Schedule>(schedule_config(config_, choice_, train_loader_->batches()));
-  const double accumulate = std::max(std::nearbyint(double(options_.nbs) / double(options_.batch)), 1.0);
-  weight_decay_ = options_.weight_decay * double(options_.batch) * accumulate / double(options_.nbs);
+  weight_decay_ = scaled_weight_decay(options_);
   loss_ = std::make_unique<SegmentationLoss>(options_.gains, model_->strides(), &ranks_);
   std::array<double, kTrainedGroups> decay{};
   decay[size_t(ParamGroup::kWeight)] = weight_decay_;
@@ -461,11 +459,7 @@ void Trainer::finish_epoch(const ValidationResult* result) {
     row.val = result->loss;
     row.box = result->box;
     row.mask = result->mask;
-    const double f = fitness(*result);
-    // Ties go to the later epoch, as in the original (spec 8.8); patience counts strict improvements only.
-    improved = at_.best_epoch < 0 || f >= at_.best_fitness;
-    if (at_.best_epoch < 0 || f > at_.best_fitness || at_.best_fitness == 0) at_.best_epoch = at_.epoch;
-    at_.best_fitness = std::max(at_.best_fitness, f);
+    improved = at_.best.take(at_.epoch, fitness(*result));
   }
   ++at_.epoch;
   at_.batch = 0;
@@ -503,9 +497,7 @@ bool Trainer::save_is_due() const {
 }
 
 bool Trainer::out_of_time() const { return options_.hours > 0 && at_.seconds > options_.hours * 3600; }
-bool Trainer::out_of_patience() const {
-  return options_.validate && options_.patience > 0 && at_.best_epoch >= 0 && at_.epoch - (at_.best_epoch + 1) >= options_.patience;
-}
+bool Trainer::out_of_patience() const { return options_.validate && at_.best.too_long_ago(at_.epoch, options_.patience); }
 
 TrainSummary Trainer::fit() {
   const TrainSummary summary = run();
@@ -576,7 +568,7 @@ void Trainer::make_final_figures(TrainSummary& summary) {
       throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},
                   "train_seg --resume " + folder_.string());
     }
-    summary.best_epoch = at_.best_epoch + 1;
+    summary.best_epoch = at_.best.epoch + 1;
   } else if (summary.validation.images == 0) {
     summary.validation = validate();
   }
@@ -600,8 +592,8 @@ Checkpoint Trainer::checkpoint() const {
   Checkpoint c;
   describe_model(*model_, class_names_, c.meta);
   c.meta.epoch = at_.epoch - 1;
-  c.meta.best_fitness = at_.best_fitness;
-  c.meta.best_epoch = at_.best_epoch;
+  c.meta.best_fitness = at_.best.fitness;
+  c.meta.best_epoch = at_.best.epoch;
   c.meta.args = stored_arguments(config_);
   c.meta.counters = {{"progress.batch", at_.batch},
                      {"progress.last_step", at_.last_step},
@@ -669,8 +661,7 @@ void Trainer::restore(const Checkpoint& c) {
   const auto update = c.sections.find("update");
   update_->restore(update == c.sections.end() ? StateDict{} : update->second);  // older runs had none
   at_.epoch = c.meta.epoch + 1;
-  at_.best_fitness = c.meta.best_fitness;
-  at_.best_epoch = c.meta.best_epoch;
+  at_.best = {c.meta.best_fitness, c.meta.best_epoch};
   const auto counter = [&](const char* name) { return c.meta.counters.contains(name) ? c.meta.counters.at(name) : 0; };
   const auto number = [&](const char* name) { return c.meta.numbers.contains(name) ? c.meta.numbers.at(name) : 0.0; };
   at_.batch = counter("progress.batch");

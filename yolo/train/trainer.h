@@ -27,6 +27,7 @@
 #include "yolo/io/weights.h"
 #include "yolo/model.h"
 #include "yolo/report/progress.h"
+#include "yolo/train/best_epoch.h"
 #include "yolo/train/loss.h"
 #include "yolo/train/memory_plan.h"
 #include "yolo/train/results_csv.h"
@@ -47,8 +48,7 @@ struct TrainProgress {
   int64_t skipped_steps = 0;  // updates left out because a gradient was not finite
   LossItems running;          // mean of the logged items over the batches of this epoch
   double seconds = 0;         // of training so far, over all sittings
-  double best_fitness = 0;
-  int64_t best_epoch = -1;
+  BestEpoch best;
 };
 
 struct TrainSummary {
