@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "data/image.h"
 #include "tensor/base/check.h"
@@ -64,20 +65,22 @@ int png_orientation(std::span<const uint8_t> b) {
   return 1;
 }
 
-// stb adds up digits without end. At most nine in each of the three numbers of the header, which comments may part.
-bool pnm_header_is_short(std::span<const uint8_t> b) {
-  size_t at = 2;
+// Bytes of a PNM by its header, which comments may part. None: a number of more than nine digits, which stb would add up without end.
+std::optional<size_t> stated_pnm_size(std::span<const uint8_t> b) {
+  size_t at = 2, numbers[3] = {};  // width, height, largest value
   const auto is_digit = [&] { return at < b.size() && b[at] >= '0' && b[at] <= '9'; };
-  for (int number = 0; number < 3; ++number) {
+  for (size_t& number : numbers) {
     for (; at < b.size() && !is_digit(); ++at) {
       if (b[at] == '#')
         while (at < b.size() && b[at] != '\n' && b[at] != '\r') ++at;
     }
-    size_t digits = 0;
-    for (; is_digit(); ++at) ++digits;
-    if (digits > 9) return false;
+    int digits = 0;
+    for (; is_digit(); ++at, ++digits) {
+      if (digits == 9) return std::nullopt;
+      number = 10 * number + size_t(b[at] - '0');
+    }
   }
-  return true;
+  return at + 1 + numbers[0] * numbers[1] * (b[1] == '6' ? 3 : 1) * (numbers[2] > 255 ? 2 : 1);
 }
 
 // Holds the decoder's blocks to what an image of this size can need, while it lives.
@@ -106,7 +109,7 @@ class MemoryLimit {
 ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& name) {
   if (sniff_format(bytes) == ImageFormat::kPng && bytes.size() >= 24)  // a clearer message than stb's for giants
     check_image_size(big_endian(bytes.data() + 20), big_endian(bytes.data() + 16), name);
-  if (sniff_format(bytes) == ImageFormat::kPnm && !pnm_header_is_short(bytes))
+  if (sniff_format(bytes) == ImageFormat::kPnm && !stated_pnm_size(bytes))
     throw Error(ErrorCode::kData, "the header states a size beyond all bounds", {name}, "replace or remove the file");
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), int(std::min<size_t>(bytes.size(), INT32_MAX)), &width, &height, &channels)) fail(name);
@@ -117,6 +120,8 @@ ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& n
 Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name) {
   if (bytes.size() > INT32_MAX) throw Error(ErrorCode::kData, "the image file is larger than 2 GiB", {name}, "scale it down");
   const ImageInfo info = probe_stb(bytes, name);
+  if (sniff_format(bytes) == ImageFormat::kPnm && bytes.size() < *stated_pnm_size(bytes))  // stb would leave the rest as it was
+    throw Error(ErrorCode::kData, "the image file is cut short", {name}, "replace or remove the file");
   const MemoryLimit limit(info, bytes.size());
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(

@@ -170,6 +170,7 @@ int main(int argc, char** argv) {
   open_standard_streams();
   const std::vector<std::string> arguments(argv, argv + argc);
   bool json = json_is_ours() && wants_json(arguments);
+  if (json) end_at_interrupt(kInterruptedJson);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes an error of write(), with a message, instead of a death
   const auto failed = [&json](const Error& e) {
     const int code = failure_is_news() ? report_error(e, json) : int(e.code());

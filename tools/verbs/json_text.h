@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "tensor/base/interrupt.h"
 
@@ -13,6 +14,11 @@ namespace tessera {
 inline std::string json_text(const nlohmann::ordered_json& j, int indent = -1) {
   return j.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
+
+// What a signal that ends the program at once leaves on stdout under --json.
+inline constexpr std::string_view kInterruptedJson =
+    R"({"error":{"code":7,"message":"interrupted","hint":"start it again; a training: train_seg --resume"}})"
+    "\n";
 
 // The one object of stdout under --json.
 inline void print_json(const nlohmann::ordered_json& j) {

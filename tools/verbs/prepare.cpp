@@ -10,6 +10,7 @@
 #include "tensor/base/interrupt.h"
 #include "tensor/base/parallel.h"
 #include "tensor/conv_choice.h"
+#include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 
 namespace tessera {
@@ -63,10 +64,7 @@ LogStyle prepare(const Config& config, Communicator& ranks) {
                 fmt::format("the next one is {}", (config.integer("imgsz") + 31) / 32 * 32));
   }
   // What has nothing to save simply ends, with the object that --json promises.
-  constexpr std::string_view kFarewell =
-      R"({"error":{"code":7,"message":"interrupted","hint":"start it again; a training: train_seg --resume"}})"
-      "\n";
-  const std::string_view farewell = config.flag("json") && ranks.leader() ? kFarewell : "";
+  const std::string_view farewell = config.flag("json") && ranks.leader() ? kInterruptedJson : "";
   const bool scores_files = config.verb() == kVal && config.is_set("gt");
   if (config.verb() & (kTrain | kVal | kPredict) && !scores_files) {
     install_interrupt_handlers(farewell);
