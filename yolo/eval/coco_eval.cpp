@@ -79,7 +79,7 @@ std::vector<int64_t> category_starts(std::span<const Item> items, const std::vec
 }
 
 // The place of each image among the ids in ascending order.
-std::vector<int64_t> ranks(const std::vector<int64_t>& ids) {
+std::vector<int64_t> ranks_by_id(const std::vector<int64_t>& ids) {
   std::vector<int64_t> by_id(ids.size()), rank(ids.size());
   std::iota(by_id.begin(), by_id.end(), 0);
   std::sort(by_id.begin(), by_id.end(), [&](int64_t a, int64_t b) { return ids[size_t(a)] < ids[size_t(b)]; });
@@ -556,7 +556,7 @@ CocoReport CocoEval::evaluate(IouKind kind, DetectionCurves* drawn) const {
   }
   std::vector<int64_t> image_ids;
   for (const Image& image : images_) image_ids.push_back(image.id);
-  const std::vector<int64_t> image_rank = ranks(image_ids);
+  const std::vector<int64_t> image_rank = ranks_by_id(image_ids);
   Ordered ordered(detections_, truths_, unknown_category_, int64_t(categories_.size()), image_rank);
   const Matches matches = match_groups(ordered, find_groups(ordered, image_rank), [&](uint32_t d, uint32_t g) {
     const bool crowd = truths_[g].crowd;
