@@ -1,6 +1,7 @@
 #include "data/rle.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
@@ -230,34 +231,64 @@ Rle rle_union(std::span<const Rle> masks) {
   return {first.height, first.width, bounds_to_counts(bounds, int64_t{first.height} * first.width)};
 }
 
-std::string rle_to_string(const Rle& rle) {
-  constexpr size_t kLongest = 7;  // groups of a count
-  std::string text;
-  text.reserve(rle.counts.size() * 2);
-  char piece[512];
+namespace {
+
+// The text of one number of a group or two, as nearly all are: which is unpredictable, so its four bytes are written either way.
+struct ShortNumber {
+  char text[3];
+  uint8_t size;
+};
+constexpr int kShort = 512;  // numbers from -kShort to kShort - 1
+using ShortNumbers = std::array<ShortNumber, 2 * kShort>;
+
+// Calls put(character) for the groups of x.
+template <class Put>
+constexpr void each_group(int64_t x, RleText form, Put put) {
+  for (bool more = true; more;) {
+    const int64_t group = x & 0x1f;
+    x >>= 5;
+    more = x != -(group >> 4);  // what is left is more than the group's sign
+    const char character = static_cast<char>(group + 48 + (more ? 0x20 : 0));
+    if (form == RleText::kJson && character == '\\') put('\\');
+    put(character);
+  }
+}
+
+constexpr ShortNumbers short_numbers(RleText form) {
+  ShortNumbers numbers{};
+  for (int x = -kShort; x < kShort; ++x) {
+    ShortNumber& n = numbers[size_t(x + kShort)];
+    each_group(x, form, [&](char c) { n.text[n.size++] = c; });
+  }
+  return numbers;
+}
+constexpr ShortNumbers kShortNumbers[] = {short_numbers(RleText::kPlain), short_numbers(RleText::kJson)};
+
+}  // namespace
+
+void append_rle_string(const Rle& rle, RleText form, std::string& text) {
+  constexpr size_t kLongest = 14;  // characters of a count, each escaped
+  const ShortNumbers& numbers = kShortNumbers[size_t(form)];
+  char piece[1024];
   size_t n = 0;
   for (size_t i = 0; i < rle.counts.size(); ++i) {
-    int64_t x = rle.counts[i];
-    if (i > 2) x -= rle.counts[i - 2];
-    const auto group_of = [&] {
-      const int64_t group = x & 0x1f;
-      x >>= 5;
-      const bool more = x != -(group >> 4);  // what is left is more than the group's sign
-      piece[n++] = static_cast<char>(group + 48 + (more ? 0x20 : 0));
-      return more;
-    };
-    if (-512 <= x && x < 512) {  // one group or two, which is unpredictable: both are written
-      const size_t first = n;
-      const bool more = group_of();
-      group_of();
-      n = first + 1 + more;
+    const int64_t x = int64_t{rle.counts[i]} - (i > 2 ? rle.counts[i - 2] : 0);
+    if (-kShort <= x && x < kShort) {
+      const ShortNumber& number = numbers[size_t(x + kShort)];
+      std::memcpy(piece + n, &number, sizeof(number));
+      n += number.size;
     } else {
-      while (group_of()) {
-      }
+      each_group(x, form, [&](char c) { piece[n++] = c; });
     }
     if (n + kLongest > sizeof(piece)) text.append(piece, std::exchange(n, 0));
   }
-  return text.append(piece, n);
+  text.append(piece, n);
+}
+
+std::string rle_to_string(const Rle& rle) {
+  std::string text;
+  append_rle_string(rle, RleText::kPlain, text);
+  return text;
 }
 
 Rle rle_from_string(std::string_view text, int64_t height, int64_t width) {

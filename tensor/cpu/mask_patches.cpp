@@ -11,8 +11,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -648,22 +648,24 @@ class Axes {
   size_t used_ = 0;
 };
 
-// Items of one image, whose words begin at words + offset; without words, they are handed to take(index among the items, its words).
-void masks_of_group(const ImageCells& g, const RowsView& coefficients, std::span<const MaskItem> items, uint32_t* words,
-                    const std::function<void(size_t i, const uint32_t* words)>& take) {
+// Those of the items that belong to a group of one image; their words begin at words + offset. Without words, they are handed to
+// take(item, its words).
+void masks_of_group(const ImageCells& g, const RowsView& coefficients, std::span<const MaskItem> items,
+                    std::span<const int64_t> group, uint32_t* words, const TakeMask& take) {
   thread_local Mask masks[kMasksAtOnce];
   thread_local Axes axes;
   thread_local std::vector<uint32_t> memory;
   axes.clear();
   if (words == nullptr) {
     int64_t needed = 0;
-    for (const MaskItem& item : items) needed += item.words();
+    for (const int64_t i : group) needed += items[size_t(i)].words();
     if (int64_t(memory.size()) < needed) memory.resize(size_t(needed));
   }
   int64_t used = 0;
   size_t n = 0;
   int first = g.strips(), end = 0;  // strips
-  for (const MaskItem& item : items) {
+  for (const int64_t i : group) {
+    const MaskItem& item = items[size_t(i)];
     if (item.words() == 0) continue;
     Mask& m = masks[n];
     m.k = data<float>(coefficients) + item.row * coefficients.pitch;
@@ -698,7 +700,7 @@ void masks_of_group(const ImageCells& g, const RowsView& coefficients, std::span
   }
   if (words != nullptr) return;
   used = 0;
-  for (size_t i = 0; i < items.size(); ++i) take(i, memory.data() + std::exchange(used, used + items[i].words()));
+  for (const int64_t i : group) take(i, memory.data() + std::exchange(used, used + items[size_t(i)].words()));
 }
 
 // Widens [first, end) by the cells that the outputs [begin, last) of `out` take from a slice of `in` cells, which begins at `at`.
@@ -735,28 +737,36 @@ void set_cells(const ImageCells& g, int strip) {
 
 // So many images at a time as there are threads, or the turned prototypes would fill the caches.
 void MaskPatches(ImageView p, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words,
-                 const std::function<void(int64_t item, const uint32_t* words)>& take) {
+                 const TakeMask& take) {
   struct Group {
     size_t image;
-    std::span<const MaskItem> items;
+    std::span<const int64_t> items;
   };
-  const MaskItem* const all = items.data();
+  // Of each image from top to bottom: the masks of a group share rows.
+  std::vector<int64_t> order(items.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto top = [&](int64_t i) {
+    const MaskItem& m = items[size_t(i)];
+    return m.slice.y0 + m.where.y0 * m.slice.height() / std::max(m.height, 1);
+  };
   thread_local std::vector<Cells> row_memory;
   thread_local std::vector<TileBounds> bounds_memory;
   std::vector<Cells>& rows = row_memory;  // of this thread, also where others use it
   std::vector<TileBounds>& bounds = bounds_memory;
-  while (!items.empty()) {
+  for (size_t done = 0; done < items.size();) {
     std::vector<ImageCells> images;
     std::vector<Group> groups;
-    size_t taken = 0, cells = 0;
+    const size_t start = done;
+    size_t cells = 0;
     int64_t strips = 0;
-    while (taken < items.size() && int(images.size()) < compute_threads()) {
-      const int32_t image = items[taken].image;
-      const auto of_image = items.subspan(taken);
-      const auto end = std::find_if(of_image.begin(), of_image.end(), [&](const MaskItem& m) { return m.image != image; });
-      groups.push_back({images.size(), of_image.first(size_t(end - of_image.begin()))});
-      images.push_back(cells_of(p, groups.back().items));
-      taken += groups.back().items.size(), cells += size_t(images.back().end_row - images.back().first_row);
+    while (done < items.size() && int(images.size()) < compute_threads()) {
+      const auto rest = items.subspan(done);
+      const auto end = std::find_if(rest.begin(), rest.end(), [&](const MaskItem& m) { return m.image != rest[0].image; });
+      const auto of_image = std::span(order).subspan(done, size_t(end - rest.begin()));
+      std::stable_sort(of_image.begin(), of_image.end(), [&](int64_t a, int64_t b) { return top(a) < top(b); });
+      groups.push_back({images.size(), of_image});
+      images.push_back(cells_of(p, rest.first(of_image.size())));
+      done += of_image.size(), cells += size_t(images.back().end_row - images.back().first_row);
       strips += images.back().strips();
     }
     if (bounds.size() < images.size()) bounds.resize(images.size());
@@ -777,8 +787,8 @@ void MaskPatches(ImageView p, RowsView coefficients, std::span<const MaskItem> i
     }
     // Masks together fetch a row once; but few masks are work for all threads.
     int64_t largest = 1;
-    for (const MaskItem& m : items.first(taken)) largest = std::max(largest, m.words());
-    const size_t together = size_t(std::clamp<int64_t>(int64_t(taken) / (4 * compute_threads()), 1,
+    for (const MaskItem& m : items.subspan(start, done - start)) largest = std::max(largest, m.words());
+    const size_t together = size_t(std::clamp<int64_t>(int64_t(done - start) / (4 * compute_threads()), 1,
                                                        std::clamp<int64_t>(kWordsAtOnce / largest, 1, kMasksAtOnce)));
     std::vector<Group> cut;
     for (const Group& g : groups) {
@@ -788,11 +798,8 @@ void MaskPatches(ImageView p, RowsView coefficients, std::span<const MaskItem> i
     }
     parallel_chunks(int64_t(cut.size()), [&](int64_t i) {
       const Group& g = cut[size_t(i)];
-      const int64_t before = g.items.data() - all;
-      masks_of_group(images[g.image], coefficients, g.items, words,
-                     [&](size_t item, const uint32_t* its_words) { take(before + int64_t(item), its_words); });
+      masks_of_group(images[g.image], coefficients, items, g.items, words, take);
     });
-    items = items.subspan(taken);
   }
 }
 
