@@ -415,7 +415,6 @@ struct ScoredFigures {
 
 // Of all ranks at rank 0, elsewhere empty.
 std::vector<ImageResult> gathered(std::vector<ImageResult> own, Communicator& ranks) {
-  if (ranks.alone()) return own;
   std::vector<std::vector<ImageResult>> parts;
   for (const std::string& bytes : ranks.gather(pack(own), 0, "detections")) parts.push_back(unpack(bytes));
   return interleaved(std::move(parts));
@@ -449,6 +448,13 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   double load = 0, preprocess = 0, inference = 0, loss = 0, postprocess = 0, evaluate = 0;
   int64_t batches = 0, done = 0, own = 0;
   ReplayedForward forward(model);
+  const auto score = [&](std::span<ImageResult> results) {
+    scorer.add(results);
+    if (!hooks.detections) return;
+    std::vector<std::vector<ScoredDetection>> detections;
+    for (ImageResult& r : results) detections.push_back(std::move(r.scored));
+    hooks.detections(detections);
+  };
   loader.start_epoch(0);
   for (Batch batch; batches < loader.rounds(); ++batches) {
     RankPart part;
@@ -475,8 +481,15 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
           for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
         }
         std::vector<ImageResult> results = process_part({batch, first, found}, data, options_, masks);
-        std::move(results.begin(), results.end(), std::back_inserter(images_done));
         postprocess += ms_since(t4);
+        part.images += int64_t(results.size());
+        const auto t5 = Clock::now();
+        if (ranks.alone()) {  // at once: the masks are still in the caches
+          score(results);
+        } else {
+          std::move(results.begin(), results.end(), std::back_inserter(images_done));
+        }
+        evaluate += ms_since(t5);
         if (hooks.part_done) hooks.part_done(batches, batch, first, found);
       }
       if (hooks.loss) {
@@ -486,7 +499,7 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
       }
     }
     const auto t5 = Clock::now();
-    own += part.images = int64_t(images_done.size());
+    own += part.images;
     part.stop = hooks.stop && hooks.stop();
     bool stop = false;
     std::vector<LossReport> losses;
@@ -496,12 +509,9 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
       losses.push_back(p.loss);
     }
     if (hooks.loss) add_items(result.loss, joined(losses).items);
-    std::vector<ImageResult> scored = gathered(std::move(images_done), ranks);
-    scorer.add(scored);
-    if (hooks.detections) {
-      std::vector<std::vector<ScoredDetection>> detections;
-      for (ImageResult& r : scored) detections.push_back(std::move(r.scored));
-      hooks.detections(detections);
+    if (!ranks.alone()) {
+      std::vector<ImageResult> of_all = gathered(std::move(images_done), ranks);
+      score(of_all);
     }
     evaluate += ms_since(t5);
     if (hooks.progress) hooks.progress(done, data.size());
@@ -531,7 +541,9 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
 int64_t images_at_once(int64_t images, int64_t pixels, Device device) {
   if (device != Device::cpu()) return images;
   constexpr int64_t kPixelsPerThread = int64_t(1) << 20;
-  return std::clamp<int64_t>(compute_threads() * kPixelsPerThread / pixels, 1, images);
+  const int64_t threads = compute_threads(), most = std::max<int64_t>(threads * kPixelsPerThread / pixels, 1);
+  // What follows the network goes image by image: as many for each thread.
+  return std::min(most > threads ? most / threads * threads : most, images);
 }
 
 }  // namespace tessera
