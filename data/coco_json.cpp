@@ -328,16 +328,6 @@ void append_quoted(std::string& text, std::string_view value) {
   text.append(value, copied) += '"';
 }
 
-// Of the characters of run lengths only one has to be escaped.
-void append_run_lengths(std::string& text, std::string_view value) {
-  text += '"';
-  size_t copied = 0;
-  for (size_t at; (at = value.find('\\', copied)) != value.npos; copied = at + 1) {
-    text.append(value, copied, at - copied).append("\\\\");
-  }
-  text.append(value, copied) += '"';
-}
-
 }  // namespace
 
 void CocoResultsText::add(std::string_view stem, int64_t category_id, const BoxLtwh& box, double score, const Rle* mask) {
@@ -356,9 +346,9 @@ void CocoResultsText::add(std::string_view stem, int64_t category_id, const BoxL
   text_ += "], \"score\": ";
   append_decimal(text_, score, 5);
   if (mask) {
-    fmt::format_to(std::back_inserter(text_), ", \"segmentation\": {{\"size\": [{}, {}], \"counts\": ", mask->height, mask->width);
-    append_run_lengths(text_, rle_to_string(*mask));
-    text_ += '}';
+    fmt::format_to(std::back_inserter(text_), ", \"segmentation\": {{\"size\": [{}, {}], \"counts\": \"", mask->height, mask->width);
+    append_rle_string(*mask, RleText::kJson, text_);
+    text_ += "\"}";
   }
   text_ += '}';
 }

@@ -86,6 +86,7 @@ class CocoResultsText {
   // stem: of the image file; all digits make it a number in the file. mask may be null.
   void add(std::string_view stem, int64_t category_id, const BoxLtwh& box, double score, const Rle* mask);
   const std::string& text() const { return text_; }
+  void clear() { text_.clear(); }  // its memory stays
 
  private:
   std::string text_;  // separated by commas

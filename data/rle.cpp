@@ -1,12 +1,12 @@
 #include "data/rle.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <utility>
 
 #include "data/rle_bounds.h"
@@ -104,7 +104,8 @@ std::vector<uint32_t> bounds_to_counts(std::span<const uint32_t> bounds, int64_t
   const uint32_t last = bounds.empty() ? 0 : bounds.back();
   const bool open = pixels > last || bounds.empty();
   std::vector<uint32_t> counts(bounds.size() + open);
-  std::adjacent_difference(bounds.begin(), bounds.end(), counts.begin());
+  for (size_t i = 1; i < bounds.size(); ++i) counts[i] = bounds[i] - bounds[i - 1];  // std::adjacent_difference takes them one by one
+  if (!bounds.empty()) counts[0] = bounds[0];
   if (open) counts.back() = static_cast<uint32_t>(pixels - last);
   return counts;
 }
@@ -132,9 +133,11 @@ BoxLtwh box_of_bounds(const uint32_t* bounds, size_t n, int64_t height) {
   if (n == 0) return {0, 0, 0, 0};
   const uint32_t h = static_cast<uint32_t>(height);
   uint32_t top = h, bottom = 0;
+  uint32_t column = bounds[0] / h * h;  // its first position; to divide for every run would take longer than all else
   for (size_t i = 0; i < n; i += 2) {
     const uint32_t first = bounds[i], last = bounds[i + 1] - 1;
-    const uint32_t column = first / h, y0 = first - column * h, y1 = last - column * h;
+    if (first - column >= h) column = first / h * h;
+    const uint32_t y0 = first - column, y1 = last - column;
     if (y1 >= h) {  // reaches into the next column
       top = 0, bottom = h - 1;
       break;
@@ -230,34 +233,66 @@ Rle rle_union(std::span<const Rle> masks) {
   return {first.height, first.width, bounds_to_counts(bounds, int64_t{first.height} * first.width)};
 }
 
-std::string rle_to_string(const Rle& rle) {
-  constexpr size_t kLongest = 7;  // groups of a count
-  std::string text;
-  text.reserve(rle.counts.size() * 2);
-  char piece[512];
-  size_t n = 0;
-  for (size_t i = 0; i < rle.counts.size(); ++i) {
-    int64_t x = rle.counts[i];
-    if (i > 2) x -= rle.counts[i - 2];
-    const auto group_of = [&] {
-      const int64_t group = x & 0x1f;
-      x >>= 5;
-      const bool more = x != -(group >> 4);  // what is left is more than the group's sign
-      piece[n++] = static_cast<char>(group + 48 + (more ? 0x20 : 0));
-      return more;
-    };
-    if (-512 <= x && x < 512) {  // one group or two, which is unpredictable: both are written
-      const size_t first = n;
-      const bool more = group_of();
-      group_of();
-      n = first + 1 + more;
-    } else {
-      while (group_of()) {
-      }
-    }
-    if (n + kLongest > sizeof(piece)) text.append(piece, std::exchange(n, 0));
+namespace {
+
+// The text of one number of up to three groups, as nearly all are: how many is unpredictable, so eight bytes are written either way.
+struct ShortNumber {
+  char text[7];
+  uint8_t size;
+};
+constexpr int kShort = 1024;  // numbers from -kShort to kShort - 1: also those between two columns of a mask that is not high
+using ShortNumbers = std::array<ShortNumber, 2 * kShort>;
+
+// Calls put(character) for the groups of x.
+template <class Put>
+constexpr void each_group(int64_t x, RleText form, Put put) {
+  for (bool more = true; more;) {
+    const int64_t group = x & 0x1f;
+    x >>= 5;
+    more = x != -(group >> 4);  // what is left is more than the group's sign
+    const char character = static_cast<char>(group + 48 + (more ? 0x20 : 0));
+    if (form == RleText::kJson && character == '\\') put('\\');
+    put(character);
   }
-  return text.append(piece, n);
+}
+
+constexpr ShortNumbers short_numbers(RleText form) {
+  ShortNumbers numbers{};
+  for (int x = -kShort; x < kShort; ++x) {
+    ShortNumber& n = numbers[size_t(x + kShort)];
+    each_group(x, form, [&](char c) { n.text[n.size++] = c; });
+  }
+  return numbers;
+}
+constexpr ShortNumbers kShortNumbers[] = {short_numbers(RleText::kPlain), short_numbers(RleText::kJson)};
+
+}  // namespace
+
+void append_rle_string(const Rle& rle, RleText form, std::string& text) {
+  constexpr size_t kAtOnce = 64, kLongest = 14;  // counts; characters of one, each escaped
+  const ShortNumbers& numbers = kShortNumbers[size_t(form)];
+  const uint32_t* const counts = rle.counts.data();
+  char piece[kAtOnce * kLongest];
+  size_t n = 0;
+  const auto put = [&](int64_t x) {
+    if (const uint64_t i = uint64_t(x + kShort); i < numbers.size()) {
+      std::memcpy(piece + n, &numbers[i], sizeof(ShortNumber));
+      n += numbers[i].size;
+    } else {
+      each_group(x, form, [&](char c) { piece[n++] = c; });
+    }
+  };
+  for (size_t i = 0; i < rle.counts.size(); text.append(piece, std::exchange(n, 0))) {
+    const size_t end = std::min(i + kAtOnce, rle.counts.size());
+    for (; i < std::min<size_t>(end, 3); ++i) put(counts[i]);
+    for (; i < end; ++i) put(int64_t{counts[i]} - counts[i - 2]);
+  }
+}
+
+std::string rle_to_string(const Rle& rle) {
+  std::string text;
+  append_rle_string(rle, RleText::kPlain, text);
+  return text;
 }
 
 Rle rle_from_string(std::string_view text, int64_t height, int64_t width) {

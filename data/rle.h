@@ -40,6 +40,9 @@ Rle rle_union(std::span<const Rle> masks);
 
 // The compressed form of COCO: each count minus the one two positions earlier (from the fourth on), in 5-bit groups, + 48 as ASCII.
 std::string rle_to_string(const Rle& rle);
+// The same at the end of a text, plain or as in a string of JSON, where backslashes are doubled.
+enum class RleText { kPlain, kJson };
+void append_rle_string(const Rle& rle, RleText form, std::string& text);
 // Throws kData when the text is cut, holds foreign characters, or its runs do not sum to height * width.
 Rle rle_from_string(std::string_view text, int64_t height, int64_t width);
 // The same checks, without a result.

@@ -17,9 +17,7 @@ namespace {
 
 struct FromU8 {
   using In = uint8_t;
-  static HWY_INLINE V vector(const uint8_t* p) {
-    return hn::ConvertTo(F32(), hn::PromoteTo(hn::RebindToSigned<F32>(), hn::LoadU(hn::Rebind<uint8_t, F32>(), p)));
-  }
+  static HWY_INLINE V vector(const uint8_t* p) { return load(p); }
 };
 struct FromF32 {
   using In = float;

@@ -74,12 +74,7 @@ void CpuBackend::add_scaled(RowsView x, double alpha, RowsView y) {
 }
 
 void CpuBackend::scale(RowsView x, double alpha, RowsView y) {
-  if (x.t == DType::kU8 && all_one_type(y)) {  // any float holds a pixel
-    const auto strided = [](const RowsView& v) { return StridedView{v.p, v.t, {v.rows, v.cols}, {v.pitch, 1}}; };
-    copy(strided(x), strided(y));
-    x = y;
-  }
-  if (!all_one_type(x, y)) return RefBackend::scale(x, alpha, y);
+  if (!(x.t == DType::kU8 ? all_one_type(y) : all_one_type(x, y))) return RefBackend::scale(x, alpha, y);
   cpu::scale(x, alpha, y);
 }
 

@@ -228,30 +228,57 @@ class Suppression {
   }
 
  private:
-  struct Kept {
-    Corners box;  // with the class offset
-    float area;
+  // Boxes that were kept, with the class offset: a list for each value, so that the loop over them vectorises.
+  class Kept {
+   public:
+    void add(const Corners& b, float area) {
+      x1_.push_back(b.x1), y1_.push_back(b.y1), x2_.push_back(b.x2), y2_.push_back(b.y2), areas_.push_back(area);
+    }
+    // suppresses() of any of them; limit: the largest float that is not above its threshold.
+    bool any_suppresses(const Corners& box, float area, float limit) const {
+      constexpr size_t kAtOnce = 16;
+      for (size_t begin = 0; begin < areas_.size(); begin += kAtOnce) {
+        const size_t end = std::min(begin + kAtOnce, areas_.size());
+        int any = 0;
+        for (size_t i = begin; i < end; ++i) {
+          const float w = smaller(x2_[i], box.x2) - larger(x1_[i], box.x1);
+          const float h = smaller(y2_[i], box.y2) - larger(y1_[i], box.y1);
+          const float inter = w * h;
+          any |= int(w > 0) & int(h > 0) & int(inter / (areas_[i] + area - inter) > limit);
+        }
+        if (any != 0) return true;
+      }
+      return false;
+    }
+
+   private:
+    std::vector<float> x1_, y1_, x2_, y2_, areas_;
   };
+
+  static float not_above(double threshold) {
+    const float rounded = float(threshold);
+    return double(rounded) > threshold ? std::nextafter(rounded, -std::numeric_limits<float>::infinity()) : rounded;
+  }
 
   void look_at(uint64_t key, bool apart) {
     const int64_t anchor = uint32_t(key) / classes_, class_id = uint32_t(key) % classes_;
     const Corners& box = boxes_[anchor];
     const Corners moved = box.shifted(params_.agnostic ? 0 : float(class_id) * kClassOffset);
     const float area = moved.area();
-    std::vector<Kept>& own = kept_[params_.agnostic ? 0 : size_t(class_id)];
-    const auto rival = [&](const Kept& k) { return suppresses(k.box, k.area, moved, area, params_.iou); };
-    const auto any_rival = [&](const std::vector<Kept>& list) { return std::any_of(list.begin(), list.end(), rival); };
+    Kept& own = kept_[params_.agnostic ? 0 : size_t(class_id)];
+    const auto any_rival = [&](const Kept& list) { return list.any_suppresses(moved, area, limit_); };
     if (apart ? any_rival(own) : std::any_of(kept_.begin(), kept_.end(), any_rival)) return;
-    own.push_back({moved, area});
+    own.add(moved, area);
     const float values[] = {box.x1, box.y1, box.x2, box.y2, score_of_key(key), float(class_id), float(anchor)};
     std::copy(std::begin(values), std::end(values), rows_ + count_++ * kDetectionColumns);
   }
 
   const int64_t classes_;
   const DetectParams& params_;
+  const float limit_ = not_above(params_.iou);  // of overlaps
   const Corners* const boxes_;
   float* const rows_;
-  std::vector<std::vector<Kept>> kept_;  // by class, unless they suppress each other
+  std::vector<Kept> kept_;  // by class, unless they suppress each other
   Extent extent_;
   int64_t count_ = 0, looked_at_ = 0;
 };

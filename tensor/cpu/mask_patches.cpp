@@ -1,7 +1,8 @@
-// Pixels of masks on the host. Rows of prototypes are turned by channel, once for all masks of an image. The masks of a group go
-// through them together: a vector of cells is loaded once for eight masks, and of each mask no more than the logits of two rows are
-// kept. Where four cells around pixels agree, so do the pixels (`Row`): words of bits between contours are filled without
-// arithmetic.
+// Pixels of masks on the host. Rows of prototypes are turned by channel, once for all masks of an image, and of tiles of cells it is
+// noted how far they lie from a middle: a mask whose logits have one sign in all cells of a tile often shows it by the middle alone
+// (Note [Tiles]). Logits are computed where that leaves a sign open, strip by strip for the masks of a group together: a tile is
+// loaded once for several masks. Where four cells around pixels agree, so do the pixels (`Row`): words of bits between contours are
+// filled without arithmetic.
 //
 // Only signs are asked for. So logits are summed with fused multiply-adds, half the instructions of the definition, and a pixel
 // that rounding may have decided is computed again as defined (Note [Doubt]).
@@ -10,8 +11,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "tensor/ops/detect_math.h"
 // After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
+#include "tensor/cpu/mask_tiles-inl.h"
 #include "tensor/cpu/vec_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -32,147 +34,9 @@ constexpr int64_t kMasksAtOnce = 48, kWordsAtOnce = int64_t{1} << 20;  // of a g
 constexpr int kWord = kBitsOfWord, kVectors = kWord / int(kLanes);
 static_assert(kWord % int(kLanes) == 0);
 
-// Weights are not negative and one of two is at least 1/2. So where all cells are 0, negative or no number, no pixel is above 0;
-// where all are within these limits, every pixel is at least a quarter of the smallest: the products do not all round to zero, and
-// no infinity times 0 makes a NaN.
-constexpr float kSurelyAbove = 1e-30f, kSurelyFinite = 1e30f;
 enum Pixels : uint8_t { kNone, kAll, kSome };  // of a word above 0
 
-// Note [Doubt]: with S = sum of |coefficients| times the largest |prototype|, the definition's logit and the fused one are each within
-// 40 roundings of the true sum, less than 2^-18 S together, and the weights of a pixel, which sum to 1, add 8 roundings more. A value
-// that lies further from 0 than this has the definition's sign; the last term stands for what is lost below the normal floats.
-constexpr float kDoubtOfSum = 0x1p-16f, kDoubt = 1e-35f;
-
-HWY_INLINE uint32_t bits_of(M mask) {
-#if HWY_TARGET <= HWY_AVX3
-  return mask.raw;
-#else
-  return uint32_t(_mm256_movemask_ps(hn::VecFromMask(F32(), mask).raw));
-#endif
-}
-
-// Masks that want logits from a row of prototypes.
-struct Wanted {
-  int n = 0;
-  alignas(64) int32_t begin[kMasksAtOnce], end[kMasksAtOnce];  // columns of the prototypes
-  const float* k[kMasksAtOnce];                                // coefficients
-  float* logits[kMasksAtOnce];                                 // of column 0
-
-  void add(int from, int to, const float* coefficients, float* out) {
-    begin[n] = from, end[n] = to, k[n] = coefficients, logits[n] = out;
-    ++n;
-  }
-};
-
-// Cells of a row of prototypes: of each vector of cells a channel after the other, so that what a mask takes lies in one piece.
-class Cells {
- public:
-  // Takes the columns [begin, end) of row y.
-  void set(const ImageView& p, int64_t image, int y, int begin, int end) {
-    begin_ = begin, end_ = end;
-    Seen seen{hn::Zero(F32()), hn::Zero(F32())};
-    const int64_t vectors = (end - begin + int(kLanes) - 1) / int(kLanes);
-    channels_.resize(size_t(vectors * p.c + 1) * kLanes);
-    aligned_ = reinterpret_cast<float*>(hwy::RoundUpTo(reinterpret_cast<uintptr_t>(channels_.data()), kLanes * sizeof(float)));
-    const float* const cells = data<float>(p) + ((image * p.h + y) * p.w + begin) * p.pitch;
-    for (int x = 0; x < end - begin; x += int(kLanes)) {
-      const float* cell[kLanes];
-      for (int i = 0; i < int(kLanes); ++i) cell[i] = cells + std::min(x + i, end - begin - 1) * p.pitch;
-      for (int64_t c = 0; c < p.c; c += 4) four_channels(cell, c, aligned_ + x * p.c + c * int64_t(kLanes), seen);
-    }
-    const bool finite = hn::AllTrue(F32(), hn::Eq(seen.zeros, hn::Zero(F32())));
-    largest_ = finite ? hn::GetLane(hn::MaxOfLanes(F32(), seen.largest)) : std::numeric_limits<float>::infinity();
-  }
-  // Of the magnitudes of the row; infinite when one of them is no number.
-  float largest() const { return largest_; }
-  // Fused logits for all that want some; up to kLanes - 1 values before and behind theirs are written too. channels: a multiple
-  // of 8.
-  void set_logits(Wanted& wanted, int channels) const {
-    const hn::RebindToSigned<F32> d;
-    alignas(64) int32_t here[kMasksAtOnce + int(kLanes)];  // those of a vector of cells
-    for (int x = begin_; x < end_; x += int(kLanes)) {
-      int n = 0;
-      for (int m = 0; m < wanted.n; m += int(kLanes)) {
-        const auto begins = hn::Lt(hn::LoadU(d, wanted.begin + m), hn::Set(d, x + int(kLanes)));
-        const auto ends = hn::Gt(hn::LoadU(d, wanted.end + m), hn::Set(d, x));
-        const auto is_there = hn::FirstN(d, size_t(wanted.n - m));
-        const auto both = hn::And(is_there, hn::And(begins, ends));
-        hn::StoreU(hn::Compress(hn::Iota(d, m), both), d, here + n);  // to compress into memory takes long on some CPUs
-        n += int(hn::CountTrue(d, both));
-      }
-      int i = 0;
-      for (; i + 8 <= n; i += 8) logits_of<8>(wanted, here + i, channels, x);
-      if (n - i >= 4) logits_of<4>(wanted, here + i, channels, x), i += 4;
-      if (n - i >= 2) logits_of<2>(wanted, here + i, channels, x), i += 2;
-      if (n - i >= 1) logits_of<1>(wanted, here + i, channels, x);
-    }
-  }
-
- private:
-  struct Seen {
-    V largest;
-    V zeros;  // sums of 0 times the values: no numbers once one of them was infinite or none
-  };
-
-  // Channels c to c + 3 of every fourth cell.
-  template <int n>
-  static HWY_INLINE auto four_of_each(const float* const* cell, int64_t c) {
-    const hn::FixedTag<float, n> d;
-    if constexpr (n == 4) {
-      return hn::LoadU(d, cell[0] + c);
-    } else {
-      return hn::Combine(d, four_of_each<n / 2>(cell + n / 2, c), four_of_each<n / 2>(cell, c));
-    }
-  }
-  // Channels c to c + 3 of kLanes cells, as squares of four.
-  void four_channels(const float* const* cell, int64_t c, float* to, Seen& seen) const {
-    const F32 f;
-    const hn::RepartitionToWide<F32> pairs;
-    V rows[4];  // cells i, i + 4, ... in row i
-    for (int i = 0; i < 4; ++i) {
-      rows[i] = four_of_each<int(kLanes)>(cell + i, c);
-      seen.largest = hn::Max(seen.largest, hn::Abs(rows[i]));
-      seen.zeros = hn::MulAdd(rows[i], hn::Zero(f), seen.zeros);
-    }
-    const auto pair = [&](V v) HWY_ATTR { return hn::BitCast(pairs, v); };
-    const auto low01 = pair(hn::InterleaveLower(f, rows[0], rows[1])), high01 = pair(hn::InterleaveUpper(f, rows[0], rows[1]));
-    const auto low23 = pair(hn::InterleaveLower(f, rows[2], rows[3])), high23 = pair(hn::InterleaveUpper(f, rows[2], rows[3]));
-    hn::StoreU(hn::BitCast(f, hn::InterleaveLower(pairs, low01, low23)), f, to);
-    hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, low01, low23)), f, to + kLanes);
-    hn::StoreU(hn::BitCast(f, hn::InterleaveLower(pairs, high01, high23)), f, to + 2 * kLanes);
-    hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, high01, high23)), f, to + 3 * kLanes);
-  }
-
-  // Of a vector of cells, for n masks. Few masks have several sums each, or one addition would wait for the other.
-  template <int n>
-  void logits_of(const Wanted& wanted, const int32_t* which, int channels, int x) const {
-    constexpr int kSums = 8 / n;
-    const float* k[n];
-    V sums[n][kSums];
-    for (int m = 0; m < n; ++m) {
-      k[m] = wanted.k[which[m]];
-      for (V& v : sums[m]) v = hn::Zero(F32());
-    }
-    const float* cells = aligned_ + int64_t{x - begin_} * channels;
-    for (int c = 0; c < channels; c += kSums) {
-      for (int s = 0; s < kSums; ++s, cells += kLanes) {
-        const V cell = load(cells);
-        for (int m = 0; m < n; ++m) sums[m][s] = hn::MulAdd(splat(k[m][c + s]), cell, sums[m][s]);
-      }
-    }
-    for (int m = 0; m < n; ++m) {
-      for (int s = 1; s < kSums; ++s) sums[m][0] = hn::Add(sums[m][0], sums[m][s]);
-      hn::StoreU(sums[m][0], F32(), wanted.logits[which[m]] + x);
-    }
-  }
-
-  int begin_ = 0, end_ = 0;
-  std::vector<float> channels_;
-  float* aligned_ = nullptr;  // in channels_
-  float largest_ = 0;
-};
-
-// A bit for each column of the slice, and those of them that a word of the target takes.
+// A bit for each column of a mask's tiles, and those of them that a word of the target takes.
 struct CellBits {
   std::vector<uint8_t> above, sure;
 };
@@ -200,6 +64,24 @@ struct Row {
   std::vector<Pixels> words;
 };
 
+// What the masks of an image have in common.
+struct ImageCells {
+  const ImageView& prototypes;
+  int64_t image;
+  int begin = 0, end = 0, first_row = 0, end_row = 0;  // columns and rows of the prototypes that its masks need
+  Cells* rows = nullptr;                               // from first_row on
+  TileBounds* bounds = nullptr;
+
+  int strips() const { return (end_row - first_row + kTileRows - 1) / kTileRows; }
+  int tiles() const { return (end - begin + int(kLanes) - 1) / int(kLanes); }
+  bool has_cells() const { return prototypes.c % 8 == 0; }
+};
+
+// A tile's columns, counted from the first tile of its mask, from `first` to `last`.
+struct TileRange {
+  int first, last;
+};
+
 // One mask on its way through the rows of its slice.
 struct Mask {
   const MaskItem* item;
@@ -211,7 +93,16 @@ struct Mask {
   int first_cell, end_cell;     // and columns
   int next;                     // row of the target
   std::vector<CellSpan> spans;  // of each word of a row, where there are axes
-  Row rows[2];                  // row y is in [y % 2]
+  Row rows[kTileRows + 1];      // those of a strip and the last one before; use row_of()
+
+  // Tiles that it needs: columns, the first of which begins in column `left` of the slice, and strips, in those of the image.
+  int first_tile, tiles, left;
+  int first_strip, strips;
+  bool by_tiles;                        // what follows is known; else every sign is open
+  std::vector<TileRange> word_tiles;    // under each word of a row
+  std::vector<uint64_t> above, none;    // of each column, a bit for each strip: the signs of a tile are known
+  std::vector<uint64_t> wanted;         // and where its logits are needed
+  uint64_t all_above, all_none;         // strips in which that holds for all tiles
 
   int64_t row_words() const { return words_of_row(item->where.width()); }
   uint32_t* row(int y) const { return words + (y - item->where.y0) * row_words(); }
@@ -220,43 +111,98 @@ struct Mask {
     const int64_t columns = item->where.width() - w * kWord;
     return columns >= kWord ? ~0u : (1u << columns) - 1;
   }
+  Row& row_of(int y) { return rows[(y + item->slice.y0) % (kTileRows + 1)]; }
+  bool wants(int tile, int strip) const { return !by_tiles || (wanted[size_t(tile)] >> strip & 1) != 0; }
+  uint64_t all_strips() const { return ~uint64_t{0} >> (kMostStrips - strips); }
 };
 
 // An item that is not empty.
-void begin(Mask& m, const MaskItem& item, const BilinearAxis* ax, const BilinearAxis* ay) {
+void begin(Mask& m, const ImageCells& g, const MaskItem& item, const BilinearAxis* ax, const BilinearAxis* ay) {
   const PixelBox& w = item.where;
   m.item = &item, m.ax = ax, m.ay = ay, m.next = w.y0;
   m.first_row = w.y0, m.end_row = w.y1, m.first_cell = w.x0, m.end_cell = w.x1;
-  m.spans.clear();
   if (ax != nullptr) {
-    for (int x = w.x0; x < w.x1; x += kWord) {
-      const int first = ax->i0[size_t(x)];
-      m.spans.emplace_back(first, ax->i1[size_t(std::min(x + kWord, w.x1)) - 1] + 1 - first);
-    }
     m.first_row = ay->i0[size_t(w.y0)], m.end_row = ay->i1[size_t(w.y1) - 1] + 1;
     m.first_cell = ax->i0[size_t(w.x0)], m.end_cell = ax->i1[size_t(w.x1) - 1] + 1;
   }
+  const int to_image = item.slice.x0 - g.begin;
+  m.first_tile = (m.first_cell + to_image) / int(kLanes), m.left = m.first_tile * int(kLanes) - to_image;
+  m.tiles = (m.end_cell - m.left + int(kLanes) - 1) / int(kLanes);
+  m.first_strip = (m.first_row + item.slice.y0 - g.first_row) / kTileRows;
+  m.strips = (m.end_row - 1 + item.slice.y0 - g.first_row) / kTileRows + 1 - m.first_strip;
+  m.spans.clear(), m.word_tiles.clear();
+  for (int x = w.x0; x < w.x1; x += kWord) {
+    const int last = std::min(x + kWord, w.x1) - 1;
+    const int from = ax != nullptr ? ax->i0[size_t(x)] : x, to = ax != nullptr ? ax->i1[size_t(last)] : last;
+    if (ax != nullptr) m.spans.emplace_back(from - m.left, to + 1 - from);
+    m.word_tiles.push_back({(from - m.left) / int(kLanes), (to - m.left) / int(kLanes)});
+  }
   for (Row& r : m.rows) {
-    r.memory.assign(size_t(item.slice.width() + 2 * kWord), 0.0f);
+    r.memory.resize(size_t(item.slice.width() + 2 * kWord));
     r.words.resize(size_t(m.row_words()));
   }
 }
 
-// What the masks of an image have in common.
-struct ImageCells {
-  const ImageView& prototypes;
-  int64_t image;
-  int begin = 0, end = 0, first_row = 0, end_row = 0;  // columns and rows of the prototypes that its masks need
-  Cells* rows = nullptr;                               // from first_row on
-};
-
-// Whether row y of the slice is needed: of a target that is smaller, some lie between two of its rows.
-bool needs_row(const Mask& m, int y) {
-  return y >= m.first_row && y < m.end_row && (m.ax == nullptr || y >= m.ay->i0[size_t(m.next)]);
+// Finds out in which tiles the signs are known. Where they are so in none of the middle column, no more are looked at: then
+// coefficients and prototypes are as a rule too uneven everywhere.
+void look_at_tiles(Mask& m, const ImageCells& g) {
+  const MaskItem& item = *m.item;
+  m.by_tiles = false;
+  if (!g.has_cells() || m.tiles > kMostTiles || m.strips > kMostStrips) return;
+  const int lanes = int(kLanes);
+  m.above.assign(size_t(m.tiles), 0), m.none.assign(size_t(m.tiles), 0), m.wanted.assign(size_t(m.tiles), 0);
+  for (int i = 0; i < m.tiles; ++i) {
+    const int tile = (m.tiles / 2 + i) % m.tiles;
+    uint64_t above = 0, none = 0;
+    for (int v = m.first_strip / lanes; v * lanes < m.first_strip + m.strips; ++v) {
+      const TileBounds::Signs signs = g.bounds->signs(m.first_tile + tile, v, m.k, m.sum);
+      const auto place = [&](uint64_t bits) {
+        const int at = v * lanes - m.first_strip;
+        return at < 0 ? bits >> -at : bits << at;
+      };
+      above |= place(signs.above), none |= place(signs.none);
+    }
+    above &= m.all_strips(), none &= m.all_strips();
+    if (i == 0 && (above | none) == 0) return;
+    m.above[size_t(tile)] = above, m.none[size_t(tile)] = none;
+  }
+  // Cells outside of the crop are 0, which is not above.
+  const auto overlap = [](int a0, int a1, int b0, int b1) { return std::min(a1, b1) - std::max(a0, b0); };
+  uint64_t rows_inside = 0, rows_outside = 0;
+  for (int i = 0; i < m.strips; ++i) {
+    const int y = g.first_row + (m.first_strip + i) * kTileRows;
+    const int y0 = std::max(y, m.first_row + item.slice.y0), y1 = std::min(y + kTileRows, m.end_row + item.slice.y0);
+    const int common = overlap(y0, y1, item.crop.y0, item.crop.y1);
+    rows_inside |= uint64_t{common == y1 - y0} << i, rows_outside |= uint64_t{common <= 0} << i;
+  }
+  m.all_above = m.all_none = m.all_strips();
+  for (int tile = 0; tile < m.tiles; ++tile) {
+    const int x = m.left + tile * lanes, x0 = std::max(x, m.first_cell), x1 = std::min(x + lanes, m.end_cell);
+    const int common = overlap(x0 + item.slice.x0, x1 + item.slice.x0, item.crop.x0, item.crop.x1);
+    m.above[size_t(tile)] &= common == x1 - x0 ? rows_inside : 0;
+    m.none[size_t(tile)] |= common <= 0 ? m.all_strips() : rows_outside;
+    m.all_above &= m.above[size_t(tile)], m.all_none &= m.none[size_t(tile)];
+  }
+  // A word is filled where all cells agree that it takes something from, in the rows next to its own too.
+  const auto with_neighbours = [&](uint64_t strips) {
+    return m.ax == nullptr ? strips : strips & (strips << 1 | 1) & (strips >> 1 | uint64_t{1} << (m.strips - 1));
+  };
+  for (const TileRange& range : m.word_tiles) {
+    uint64_t above = m.all_strips(), none = above;
+    for (int tile = range.first; tile <= range.last; ++tile) above &= m.above[size_t(tile)], none &= m.none[size_t(tile)];
+    const uint64_t open = m.all_strips() & ~(with_neighbours(above) | with_neighbours(none));
+    for (int tile = range.first; tile <= range.last; ++tile) m.wanted[size_t(tile)] |= open;
+  }
+  m.by_tiles = true;
 }
 
-// Finds out which logits of row y of the slice lie inside of the crop. They are wanted fused, or taken here as defined.
-void want_logits(const Mask& m, const ImageCells& g, int y, Row& r, Wanted& wanted) {
+// Whether some of the rows [begin, end) of the slice are needed: of a target that is smaller, some lie between two of its rows.
+bool needs_rows(const Mask& m, int begin, int end) {
+  return end > (m.ax == nullptr ? m.first_row : m.ay->i0[size_t(m.next)]) && begin < m.end_row;
+}
+
+// The logits of row y of the slice inside of the crop are those of its strip, or, where these are no use, taken here as defined.
+void finish_logits(const Mask& m, const ImageCells& g, int y, Row& r) {
   const MaskItem& item = *m.item;
   const ImageView& p = g.prototypes;
   const int left = item.slice.x0, row = y + item.slice.y0;
@@ -264,34 +210,44 @@ void want_logits(const Mask& m, const ImageCells& g, int y, Row& r, Wanted& want
   r.from = inside ? std::clamp(item.crop.x0 - left, m.first_cell, m.end_cell) : m.end_cell;
   r.to = std::clamp(item.crop.x1 - left, r.from, m.end_cell);
   r.doubt = 0;
+  std::fill(r.logits() + m.first_cell, r.logits() + r.from, 0.0f);
+  std::fill(r.logits() + r.to, r.logits() + m.end_cell, 0.0f);
   if (r.from == r.to) return;
-  const float sum = p.c % 8 == 0 ? m.sum * g.rows[row - g.first_row].largest() : std::numeric_limits<float>::infinity();
+  const float sum = g.has_cells() ? m.sum * g.rows[row - g.first_row].largest() : std::numeric_limits<float>::infinity();
   if (std::isfinite(sum)) {
-    r.doubt = sum > 0 ? kDoubtOfSum * sum + kDoubt : 0;
-    wanted.add(r.from + left, r.to + left, m.k, r.logits() - left);
+    r.doubt = sum > 0 ? doubt_of_sum(p.c) * sum + kDoubt : 0;
   } else {
     const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + left) * p.pitch;
     for (int x = r.from; x < r.to; ++x) r.logits()[x] = detect_math::mask_logit(m.k, cells + x * p.pitch, int(p.c));
   }
 }
 
-void set_words(const Mask& m, Row& row) {
+
+// How a row of strip `strip` of the mask bears on each word. Known signs of a tile go before those of logits, which rounding may
+// have brought nearer to 0.
+void set_words(const Mask& m, int strip, Row& row) {
   thread_local CellBits bits;
-  const size_t bytes = size_t(m.end_cell + kWord) / 8 + 8;
+  const size_t bytes = size_t(m.tiles) * kLanes / 8 + 8;
   if (bits.above.size() < bytes) bits.above.resize(bytes), bits.sure.resize(bytes);
-  uint8_t *const above_bits = bits.above.data(), *const sure_bits = bits.sure.data();
+  uint8_t *above_bits = bits.above.data(), *sure_bits = bits.sure.data();
   const F32 f;
   const V least = splat(-row.doubt), surely = splat(std::max(row.doubt, kSurelyAbove)), finite = splat(kSurelyFinite);
   uint32_t any = 0, unsure = 0;
-  for (int x = m.first_cell / int(kLanes) * int(kLanes); x < m.end_cell; x += int(kLanes)) {
-    const V v = load(row.logits() + x);
+  for (int tile = 0, x = m.left; tile < m.tiles; ++tile, x += int(kLanes)) {
     const auto before = [&](int end) HWY_ATTR { return first(size_t(std::clamp(end - x, 0, int(kLanes)))); };
-    const M inside = hn::AndNot(before(row.from), before(row.to)), needed = hn::AndNot(before(m.first_cell), before(m.end_cell));
-    const M above = hn::AndNot(hn::Lt(v, least), inside);  // may be
-    const M sure = hn::And(hn::Ge(v, surely), hn::Le(v, finite));
-    hn::StoreMaskBits(f, above, above_bits + x / 8);
-    hn::StoreMaskBits(f, sure, sure_bits + x / 8);
-    any |= bits_of(above);
+    const M needed = hn::AndNot(before(m.first_cell), before(m.end_cell));
+    M above, sure;
+    if (m.by_tiles && ((m.above[size_t(tile)] | m.none[size_t(tile)]) >> strip & 1) != 0) {
+      above = sure = first((m.above[size_t(tile)] >> strip & 1) != 0 ? kLanes : 0);
+    } else {
+      const V v = load(row.logits() + x);
+      const M inside = hn::AndNot(before(row.from), before(row.to));
+      above = hn::AndNot(hn::Lt(v, least), inside);  // may be
+      sure = hn::And(hn::Ge(v, surely), hn::Le(v, finite));
+    }
+    above_bits += hn::StoreMaskBits(f, above, above_bits);
+    sure_bits += hn::StoreMaskBits(f, sure, sure_bits);
+    any |= bits_of(hn::And(above, needed));
     unsure |= bits_of(hn::AndNot(sure, needed));
   }
   row.all = any == 0 ? kNone : kAll;
@@ -365,15 +321,19 @@ uint32_t enlarge_word(const Mask& m, int64_t w, int y0, int y1, const float* upp
   return doubtful & used;
 }
 
+// Rows [y0, y1) of the target get pixels that are all alike.
+void fill(const Mask& m, int y0, int y1, bool above) {
+  const int64_t row_words = m.row_words();
+  uint32_t* const to = m.row(y0);
+  std::memset(to, above ? 0xFF : 0, size_t((y1 - y0) * row_words) * sizeof(uint32_t));
+  for (int y = 1; above && y <= y1 - y0; ++y) to[y * row_words - 1] = m.used(row_words - 1);
+}
+
 // Rows [y0, y1) of the target, which lie between the same two rows of cells.
 void enlarge(const Mask& m, const ImageCells& g, int y0, int y1, const Row& upper, const Row& lower) {
+  if (upper.all == lower.all && upper.all != kSome) return fill(m, y0, y1, upper.all == kAll);
   const int64_t row_words = m.row_words();
   uint32_t* to = m.row(y0);
-  if (upper.all == lower.all && upper.all != kSome) {
-    std::memset(to, upper.all == kAll ? 0xFF : 0, size_t((y1 - y0) * row_words) * sizeof(uint32_t));
-    for (int y = 1; upper.all == kAll && y <= y1 - y0; ++y) to[y * row_words - 1] = m.used(row_words - 1);
-    return;
-  }
   const auto pixels_of = [](const Row& row, int64_t w) { return row.all == kSome ? row.words[size_t(w)] : row.all; };
   for (int64_t w = 0; w < row_words; ++w, ++to) {
     const Pixels pixels = pixels_of(upper, w) == pixels_of(lower, w) ? pixels_of(upper, w) : kSome;
@@ -403,26 +363,66 @@ uint32_t take_word(const Mask& m, int64_t w, int y, const float* logits, float d
   return doubtful & m.used(w);
 }
 
-// Takes row y of the slice, whose logits inside of the crop are there.
-void take_row(Mask& m, const ImageCells& g, int y) {
-  Row& row = m.rows[y % 2];
-  std::fill(row.logits() + m.first_cell, row.logits() + row.from, 0.0f);
-  std::fill(row.logits() + row.to, row.logits() + m.end_cell, 0.0f);
-  if (m.ax == nullptr) {
-    for (int64_t w = 0; w < m.row_words(); ++w) {
-      if (take_word(m, w, y, row.logits(), row.doubt) == 0 || row.doubt == 0) continue;
-      thread_local std::vector<float> memory;
-      take_word(m, w, y, defined_logits(m, g, y, w, memory), 0);
+// Row y of a target that has the size of the slice.
+void take_words(Mask& m, const ImageCells& g, int y, int strip, const Row& row) {
+  for (int64_t w = 0; w < m.row_words(); ++w) {
+    if (m.by_tiles) {
+      const auto all = [&](const std::vector<uint64_t>& signs) {
+        const TileRange& range = m.word_tiles[size_t(w)];
+        return std::all_of(&signs[size_t(range.first)], &signs[size_t(range.last)] + 1, [&](uint64_t s) { return s >> strip & 1; });
+      };
+      const bool above = all(m.above);
+      if (above || all(m.none)) {
+        m.row(y)[w] = above ? m.used(w) : 0;
+        continue;
+      }
     }
-    return;
+    if (take_word(m, w, y, row.logits(), row.doubt) == 0 || row.doubt == 0) continue;
+    thread_local std::vector<float> memory;
+    take_word(m, w, y, defined_logits(m, g, y, w, memory), 0);
   }
-  set_words(m, row);
+}
+
+// Takes row y of the slice.
+void take_row(Mask& m, const ImageCells& g, int y) {
+  const int strip = (y + m.item->slice.y0 - g.first_row) / kTileRows - m.first_strip;
+  Row& row = m.row_of(y);
+  finish_logits(m, g, y, row);
+  if (m.ax == nullptr) return take_words(m, g, y, strip, row);
+  if (m.by_tiles && ((m.all_above | m.all_none) >> strip & 1) != 0) {
+    row.all = (m.all_above >> strip & 1) != 0 ? kAll : kNone;
+  } else {
+    set_words(m, strip, row);
+  }
   while (m.next < m.item->where.y1 && m.ay->i1[size_t(m.next)] == y) {
     const int upper = m.ay->i0[size_t(m.next)];
     int end = m.next + 1;
     while (end < m.item->where.y1 && m.ay->i0[size_t(end)] == upper && m.ay->i1[size_t(end)] == y) ++end;
-    enlarge(m, g, m.next, end, m.rows[upper % 2], row);
+    enlarge(m, g, m.next, end, m.row_of(upper), row);
     m.next = end;
+  }
+}
+
+// Computes the logits of a strip of the image that its masks want.
+void set_strip(const ImageCells& g, int strip, std::span<Mask* const> masks) {
+  const int y0 = g.first_row + strip * kTileRows;
+  for (int tile = 0; tile < g.tiles(); ++tile) {
+    Wanted wanted[kMasksAtOnce];
+    int n = 0;
+    for (Mask* const m : masks) {
+      const int own = tile - m->first_tile;
+      if (own < 0 || own >= m->tiles || !m->wants(own, strip - m->first_strip)) continue;
+      wanted[n].k = m->k;
+      for (int y = 0; y < kTileRows; ++y) {
+        wanted[n].to[y] = m->row_of(y0 + y - m->item->slice.y0).logits() + m->left + own * int(kLanes);
+      }
+      ++n;
+    }
+    const float* cells[kTileRows];
+    for (int y = 0; y < kTileRows; ++y) {
+      cells[y] = g.rows[std::min(y0 + y, g.end_row - 1) - g.first_row].tile(tile, g.prototypes.c);
+    }
+    set_logits(cells, wanted, n, g.prototypes.c);
   }
 }
 
@@ -449,50 +449,59 @@ class Axes {
   size_t used_ = 0;
 };
 
-// Items of one image, whose words begin at words + offset; without words, they are handed to take(index among the items, its words).
-void masks_of_group(const ImageCells& g, const RowsView& coefficients, std::span<const MaskItem> items, uint32_t* words,
-                    const std::function<void(size_t i, const uint32_t* words)>& take) {
+// Those of the items that belong to a group of one image; their words begin at words + offset. Without words, they are handed to
+// take(item, its words).
+void masks_of_group(const ImageCells& g, const RowsView& coefficients, std::span<const MaskItem> items,
+                    std::span<const int64_t> group, uint32_t* words, const TakeMask& take) {
   thread_local Mask masks[kMasksAtOnce];
   thread_local Axes axes;
   thread_local std::vector<uint32_t> memory;
   axes.clear();
   if (words == nullptr) {
     int64_t needed = 0;
-    for (const MaskItem& item : items) needed += item.words();
+    for (const int64_t i : group) needed += items[size_t(i)].words();
     if (int64_t(memory.size()) < needed) memory.resize(size_t(needed));
   }
   int64_t used = 0;
   size_t n = 0;
-  int first = g.end_row, end = 0;  // rows of the prototypes
-  for (const MaskItem& item : items) {
+  int first = g.strips(), end = 0;  // strips
+  for (const int64_t i : group) {
+    const MaskItem& item = items[size_t(i)];
     if (item.words() == 0) continue;
-    Mask& m = masks[n++];
+    Mask& m = masks[n];
     m.k = data<float>(coefficients) + item.row * coefficients.pitch;
     m.sum = 0;
     for (int64_t c = 0; c < g.prototypes.c; ++c) m.sum += std::abs(m.k[c]);
     m.words = words != nullptr ? words + item.offset : memory.data() + std::exchange(used, used + item.words());
     const int h = int(item.slice.height()), w = int(item.slice.width());
     const bool same = h == item.height && w == item.width;
-    begin(m, item, same ? nullptr : axes.get(w, item.width), same ? nullptr : axes.get(h, item.height));
-    first = std::min(first, item.slice.y0 + m.first_row), end = std::max(end, item.slice.y0 + m.end_row);
+    begin(m, g, item, same ? nullptr : axes.get(w, item.width), same ? nullptr : axes.get(h, item.height));
+    look_at_tiles(m, g);
+    if (m.by_tiles && (m.all_above == m.all_strips() || m.all_none == m.all_strips())) {
+      fill(m, item.where.y0, item.where.y1, m.all_above == m.all_strips());
+      continue;
+    }
+    ++n, first = std::min(first, m.first_strip), end = std::max(end, m.first_strip + m.strips);
   }
-  for (int y = first; y < end; ++y) {
-    Wanted wanted;
+  for (int strip = first; strip < end; ++strip) {
     Mask* taking[kMasksAtOnce];
     size_t count = 0;
+    const int y0 = g.first_row + strip * kTileRows;
     for (size_t i = 0; i < n; ++i) {
       Mask& m = masks[i];
-      const int own = y - m.item->slice.y0;
-      if (!needs_row(m, own)) continue;
-      taking[count++] = &m;
-      want_logits(m, g, own, m.rows[own % 2], wanted);
+      const int own = y0 - m.item->slice.y0;
+      if (needs_rows(m, own, own + kTileRows)) taking[count++] = &m;
     }
-    if (wanted.n > 0) g.rows[y - g.first_row].set_logits(wanted, int(g.prototypes.c));
-    for (size_t i = 0; i < count; ++i) take_row(*taking[i], g, y - taking[i]->item->slice.y0);
+    if (g.has_cells()) set_strip(g, strip, std::span(taking, count));
+    for (Mask* const m : std::span(taking, count)) {
+      for (int y = y0 - m->item->slice.y0, row = 0; row < kTileRows; ++row, ++y) {
+        if (needs_rows(*m, y, y + 1)) take_row(*m, g, y);
+      }
+    }
   }
   if (words != nullptr) return;
   used = 0;
-  for (size_t i = 0; i < items.size(); ++i) take(i, memory.data() + std::exchange(used, used + items[i].words()));
+  for (const int64_t i : group) take(i, memory.data() + std::exchange(used, used + items[size_t(i)].words()));
 }
 
 // Widens [first, end) by the cells that the outputs [begin, last) of `out` take from a slice of `in` cells, which begins at `at`.
@@ -515,45 +524,72 @@ ImageCells cells_of(const ImageView& p, std::span<const MaskItem> items) {
   return g;
 }
 
+// Turns the rows of a strip.
+void set_cells(const ImageCells& g, int strip) {
+  const int y0 = g.first_row + strip * kTileRows, y1 = std::min(y0 + kTileRows, g.end_row);
+  float largest = 0;
+  for (int y = y0; y < y1; ++y) {
+    Cells& row = g.rows[y - g.first_row];
+    row.set(g.prototypes, g.image, y, g.begin, g.end);
+    largest = std::max(largest, row.largest());
+  }
+  g.bounds->set(g.prototypes, g.image, strip, y0, y1, g.begin, g.end, largest);
+}
+
 // So many images at a time as there are threads, or the turned prototypes would fill the caches.
 void MaskPatches(ImageView p, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words,
-                 const std::function<void(int64_t item, const uint32_t* words)>& take) {
+                 const TakeMask& take) {
   struct Group {
     size_t image;
-    std::span<const MaskItem> items;
+    std::span<const int64_t> items;
   };
-  const MaskItem* const all = items.data();
-  thread_local std::vector<Cells> memory;
-  std::vector<Cells>& rows = memory;  // of this thread, also where others use it
-  while (!items.empty()) {
+  // Of each image from top to bottom: the masks of a group share rows.
+  std::vector<int64_t> order(items.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto top = [&](int64_t i) {
+    const MaskItem& m = items[size_t(i)];
+    return m.slice.y0 + m.where.y0 * m.slice.height() / std::max(m.height, 1);
+  };
+  thread_local std::vector<Cells> row_memory;
+  thread_local std::vector<TileBounds> bounds_memory;
+  std::vector<Cells>& rows = row_memory;  // of this thread, also where others use it
+  std::vector<TileBounds>& bounds = bounds_memory;
+  for (size_t done = 0; done < items.size();) {
     std::vector<ImageCells> images;
     std::vector<Group> groups;
-    size_t taken = 0, cells = 0;
-    while (taken < items.size() && int(images.size()) < compute_threads()) {
-      const int32_t image = items[taken].image;
-      const auto of_image = items.subspan(taken);
-      const auto end = std::find_if(of_image.begin(), of_image.end(), [&](const MaskItem& m) { return m.image != image; });
-      groups.push_back({images.size(), of_image.first(size_t(end - of_image.begin()))});
-      images.push_back(cells_of(p, groups.back().items));
-      taken += groups.back().items.size(), cells += size_t(images.back().end_row - images.back().first_row);
+    const size_t start = done;
+    size_t cells = 0;
+    int64_t strips = 0;
+    while (done < items.size() && int(images.size()) < compute_threads()) {
+      const auto rest = items.subspan(done);
+      const auto end = std::find_if(rest.begin(), rest.end(), [&](const MaskItem& m) { return m.image != rest[0].image; });
+      const auto of_image = std::span(order).subspan(done, size_t(end - rest.begin()));
+      std::stable_sort(of_image.begin(), of_image.end(), [&](int64_t a, int64_t b) { return top(a) < top(b); });
+      groups.push_back({images.size(), of_image});
+      images.push_back(cells_of(p, rest.first(of_image.size())));
+      done += of_image.size(), cells += size_t(images.back().end_row - images.back().first_row);
+      strips += images.back().strips();
     }
+    if (bounds.size() < images.size()) bounds.resize(images.size());
     if (rows.size() < cells) rows.resize(cells);
     for (size_t i = 0, at = 0; i < images.size(); ++i) {
-      images[i].rows = rows.data() + at;
+      images[i].rows = rows.data() + at, images[i].bounds = &bounds[i];
       at += size_t(images[i].end_row - images[i].first_row);
+      if (images[i].has_cells()) images[i].bounds->resize(images[i].tiles(), images[i].strips(), p.c);
     }
     if (p.c % 8 == 0) {
-      parallel_for(int64_t(cells), 8, [&](int64_t begin, int64_t end) {
+      parallel_for(strips, 2, [&](int64_t begin, int64_t end) {
+        int64_t at = 0;  // of the image's first strip
         for (const ImageCells& g : images) {
-          const int64_t at = g.rows - rows.data(), last = std::min<int64_t>(end, at + g.end_row - g.first_row);
-          for (int64_t i = std::max(begin, at); i < last; ++i) rows[size_t(i)].set(p, g.image, g.first_row + int(i - at), g.begin, g.end);
+          for (int64_t i = std::max(begin, at); i < std::min(end, at + g.strips()); ++i) set_cells(g, int(i - at));
+          at += g.strips();
         }
       });
     }
     // Masks together fetch a row once; but few masks are work for all threads.
     int64_t largest = 1;
-    for (const MaskItem& m : items.first(taken)) largest = std::max(largest, m.words());
-    const size_t together = size_t(std::clamp<int64_t>(int64_t(taken) / (4 * compute_threads()), 1,
+    for (const MaskItem& m : items.subspan(start, done - start)) largest = std::max(largest, m.words());
+    const size_t together = size_t(std::clamp<int64_t>(int64_t(done - start) / (4 * compute_threads()), 1,
                                                        std::clamp<int64_t>(kWordsAtOnce / largest, 1, kMasksAtOnce)));
     std::vector<Group> cut;
     for (const Group& g : groups) {
@@ -563,11 +599,8 @@ void MaskPatches(ImageView p, RowsView coefficients, std::span<const MaskItem> i
     }
     parallel_chunks(int64_t(cut.size()), [&](int64_t i) {
       const Group& g = cut[size_t(i)];
-      const int64_t before = g.items.data() - all;
-      masks_of_group(images[g.image], coefficients, g.items, words,
-                     [&](size_t item, const uint32_t* its_words) { take(before + int64_t(item), its_words); });
+      masks_of_group(images[g.image], coefficients, items, g.items, words, take);
     });
-    items = items.subspan(taken);
   }
 }
 

@@ -212,8 +212,9 @@ void AddScaled(RowsView x, double alpha, RowsView y) {
 
 void Scale(RowsView x, double alpha, RowsView y) {
   with_element(y.t, [&](auto element) HWY_ATTR {
-    map_rows<decltype(element)>(
-        y, [k = splat(float(alpha))](V v) HWY_ATTR { return hn::Mul(v, k); }, x);
+    using T = decltype(element);
+    const auto scaled = [k = splat(float(alpha))](V v) HWY_ATTR { return hn::Mul(v, k); };
+    x.t == DType::kU8 ? map_rows<T, uint8_t>(y, scaled, x) : map_rows<T>(y, scaled, x);
   });
 }
 

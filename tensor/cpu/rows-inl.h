@@ -121,14 +121,14 @@ HWY_INLINE void map_run(size_t n, Out* y, bool stream, const F& f, const In*... 
   for_each_vector(n - whole, [&](size_t i, auto part) HWY_ATTR { part.put(f(part.get(x + whole + i)...), y + whole + i); });
 }
 
-// y = f(x...) elementwise over views of equal size, in parallel. An input may be y itself.
-template <class T = float, class F, class... Views>
+// y = f(x...) elementwise over views of equal size, in parallel, y of T, x of In. An input may be y itself.
+template <class T = float, class In = T, class F, class... Views>
 void map_rows(const RowsView& y, const F& f, const Views&... x) {
   const RowCut cut(y, x...);
   const bool stream = ((y.rows * y.cols * int64_t(sizeof(T)) >= kStreamBytes) && ... && (x.p != y.p));
   parallel_chunks(cut.chunks(), [&](int64_t chunk) HWY_ATTR {
     cut.for_each_run(chunk, [&](int64_t row, int64_t column, size_t n) HWY_ATTR {
-      map_run(n, at<T>(y, row, column), stream, f, static_cast<const T*>(at<T>(x, row, column))...);
+      map_run(n, at<T>(y, row, column), stream, f, static_cast<const In*>(at<In>(x, row, column))...);
     });
     if (stream) hwy::FlushStream();
   });

@@ -61,10 +61,18 @@ HWY_INLINE V quieted(V v) {
 }
 
 HWY_INLINE V load(const BFloat16* p) { return promoted(hn::LoadU(U16(), reinterpret_cast<const uint16_t*>(p))); }
+HWY_INLINE V load(const uint8_t* p) {
+  return hn::ConvertTo(F32(), hn::PromoteTo(hn::RebindToSigned<F32>(), hn::LoadU(hn::Rebind<uint8_t, F32>(), p)));
+}
 HWY_INLINE void store(V v, BFloat16* p) { hn::StoreU(rounded(v), U16(), reinterpret_cast<uint16_t*>(p)); }
 
-// The first n lanes, m their mask. Before AVX-512 there are no masked accesses of 16 bits: they go through a buffer.
+// The first n lanes, m their mask. Before AVX-512 there are no masked accesses of 8 and 16 bits: they go through a buffer.
 HWY_INLINE V load(M m, size_t, const float* p) { return load(m, p); }
+HWY_INLINE V load(M, size_t n, const uint8_t* p) {
+  uint8_t buffer[kLanes] = {};
+  std::memcpy(buffer, p, n);
+  return load(buffer);
+}
 HWY_INLINE void store(M m, size_t, V v, float* p) { store(m, v, p); }
 HWY_INLINE V load([[maybe_unused]] M m, [[maybe_unused]] size_t n, const BFloat16* p) {
 #if HWY_TARGET <= HWY_AVX3

@@ -48,6 +48,40 @@ TEST_CASE("rle: the compressed text of the specification") {
   CHECK(rle_box(rle) == BoxLtwh{2, 1, 3, 2});
 }
 
+TEST_CASE("rle: the text of numbers short and long, plain and for JSON") {
+  // The definition: five bits at a time, the sixth says that more follow, and the last group's highest bit is the sign.
+  const auto defined = [](int64_t x) {
+    std::string text;
+    for (bool more = true; more;) {
+      const int64_t group = x & 31;
+      x >>= 5;
+      more = (group & 16) != 0 ? x != -1 : x != 0;
+      text += char(48 + group + (more ? 32 : 0));
+    }
+    return text;
+  };
+  const auto check = [&](int64_t before, int64_t count) {
+    const Rle rle{1, 1, {0, uint32_t(before), 0, uint32_t(count)}};
+    const std::string plain = "0" + defined(before) + "0" + defined(count - before);
+    std::string escaped, text = "x";
+    for (const char c : plain) escaped += c == '\\' ? std::string("\\\\") : std::string(1, c);
+    CHECK(rle_to_string(rle) == plain);
+    append_rle_string(rle, RleText::kJson, text);
+    CHECK(text == "x" + escaped);
+  };
+  for (int64_t difference = -1100; difference <= 1100; ++difference) check(1200, 1200 + difference);
+  for (const int64_t large : {int64_t{0}, int64_t{44}, int64_t{13260}, int64_t{1} << 20, int64_t{0xFFFFFFFF}}) {
+    check(0, large), check(large, 0), check(large, 44);
+  }
+  // Longer than what is gathered at a time.
+  Rle many{1, 1, std::vector<uint32_t>(5000, 44)};
+  many.counts[4] = 0xFFFFFFFF;
+  std::string plain, text;
+  for (size_t i = 0; i < many.counts.size(); ++i) plain += defined(int64_t{many.counts[i]} - (i > 2 ? int64_t{many.counts[i - 2]} : 0));
+  append_rle_string(many, RleText::kPlain, text);
+  CHECK(text == plain);
+}
+
 TEST_CASE("rle: polygons of the specification") {
   const auto set = [](const Rle& r, int y, int x) {
     std::vector<uint8_t> mask(30);

@@ -1,4 +1,5 @@
 // Detections from the head's maps, and pixels of masks: the same bits on every backend.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -104,6 +105,21 @@ Values halves(double sign) {
 Values waves(int64_t channels) {
   return [=](Rng&, int64_t i) { return std::sin(0.0083 * double(i / channels) + 2 * double(i % channels)); };
 }
+// Areas of one sign, in which one cell of 200 has the other; of cells of `channels` each.
+Values with_odd_cells(int64_t channels) {
+  return [=](Rng&, int64_t i) { return i / channels % 200 == 77 ? -0.5 : 1 + 0.01 * double(i % 7); };
+}
+// Cells whose logit for coefficients of 1 and -1 in turn comes close to 0, to a few roundings and to some hundred in turn: what
+// bounds of them leave open, and what they just do not.
+Values close_to_zero(int64_t channels) {
+  return [=](Rng& rng, int64_t i) {
+    const int64_t cell = i / channels;
+    return 1 + (i % 2 == 0 ? double(cell / 320 % 3 - 1) * std::exp2(double(cell / 40 % 8) - 20) + 0x1p-24 * double(rng.below(5)) : 0.0);
+  };
+}
+Values in_turn() {
+  return [](Rng&, int64_t i) { return i % 2 == 0 ? 1.0 : -1.0; };
+}
 // Now and then no number, or one whose sums are none.
 Values overflowing() {
   return [](Rng& rng, int64_t) {
@@ -160,22 +176,33 @@ std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
   return items;
 }
 
-OpCase mask_case(const Masks& m) {
+// kItemByItem: by each_mask(), on a device by a call for each item.
+enum class MaskCalls { kOne, kItemByItem };
+
+OpCase mask_case(const Masks& m, MaskCalls calls = MaskCalls::kOne) {
   constexpr int64_t kRows = 5;
   const std::vector<MaskItem> items = items_of(m, kRows);
   const Values coefficients = m.channels == 1 ? uniform(1, 1) : m.coefficients ? m.coefficients : m.values;
   int64_t words = 0;
   for (const MaskItem& item : items) words += item.words();
   return {.method = "mask_patches",
-          .detail = m.name,
+          .detail = calls == MaskCalls::kOne ? m.name : fmt::format("{}, item by item", m.name),
           .slots = {{"prototypes", {m.images * m.h * m.w, m.channels}, Role::kIn, Fit::kRows, m.values, DType::kF32},
                     {"coefficients", {kRows, m.channels}, Role::kIn, Fit::kRows, coefficients, DType::kF32},
                     {"words", {words}, Role::kOut, Fit::kDense, {}, DType::kI32}},
           .run =
               [=](Backend& b, const Bound& t, bool) {
-                const RowsView p = t.rows("prototypes");
-                b.mask_patches({p.p, p.t, m.images, m.h, m.w, p.cols, p.pitch}, t.rows("coefficients"), items,
-                               static_cast<uint32_t*>(t["words"].raw()));
+                const RowsView p = t.rows("prototypes"), k = t.rows("coefficients");
+                const ImageView prototypes{p.p, p.t, m.images, m.h, m.w, p.cols, p.pitch};
+                uint32_t* const out = static_cast<uint32_t*>(t["words"].raw());
+                if (calls == MaskCalls::kOne) {
+                  b.mask_patches(prototypes, k, items, out);
+                } else if (b.device_kind() == Device::Kind::kCpu) {
+                  b.each_mask(prototypes, k, items,
+                              [&](int64_t i, const uint32_t* its) { std::copy_n(its, items[size_t(i)].words(), out + items[size_t(i)].offset); });
+                } else {
+                  for (const MaskItem& item : items) b.mask_patches(prototypes, k, {&item, 1}, out);
+                }
                 return 0.0;
               },
           .exact = true};
@@ -258,9 +285,25 @@ std::vector<OpCase> detect_cases() {
   list.push_back(mask_case({"waves", 1, 45, 60, 16, true, false, waves(16)}));
   list.push_back(mask_case({"waves, cropped", 2, 40, 33, 8, true, true, waves(8)}));
   list.push_back(mask_case({"waves, smaller", 1, 50, 150, 8, false, false, waves(8)}));
+  list.push_back(mask_case({"all above", 1, 37, 45, 32, true, false, uniform(0.5, 1)}));
+  list.push_back(mask_case({"all above, cropped", 2, 37, 45, 16, true, true, uniform(0.5, 1)}));
+  list.push_back(mask_case({"all above, smaller", 1, 70, 45, 8, false, true, uniform(0.5, 1)}));
+  list.push_back(mask_case({"all below", 2, 37, 45, 32, true, true, uniform(0.5, 1), uniform(-1, -0.5)}));
+  list.push_back(mask_case({"odd cells", 1, 43, 61, 8, true, false, with_odd_cells(8), uniform(0.5, 1)}));
+  list.push_back(mask_case({"odd cells, cropped", 2, 43, 61, 32, true, true, with_odd_cells(32), uniform(-1, -0.5)}));
+  list.push_back(mask_case({"odd cells, smaller", 1, 90, 130, 8, false, false, with_odd_cells(8), uniform(0.5, 1)}));
+  list.push_back(mask_case({"close to 0", 1, 60, 40, 32, true, false, close_to_zero(32), in_turn()}));
+  list.push_back(mask_case({"close to 0, smaller", 1, 60, 40, 8, false, true, close_to_zero(8), in_turn()}));
+  list.push_back(mask_case({"waves, high", 1, 290, 17, 8, true, false, waves(8)}));
+  list.push_back(mask_case({"waves, broad", 1, 5, 1100, 8, true, true, waves(8)}));
+  list.push_back(mask_case({"odd cells, many channels", 1, 20, 33, 264, true, false, with_odd_cells(264), uniform(0.5, 1)}));
   list.push_back(mask_case({"odd numbers", 1, 30, 60, 1, true, false, odd_logits()}));
   list.push_back(mask_case({"overflowing", 2, 30, 60, 8, true, false, overflowing(), uniform(-2, 2)}));
   list.push_back(mask_case({"one cell", 1, 1, 1, 8, true, false}));
+  list.push_back(mask_case({"larger, cropped", 2, 20, 24, 32, true, true}, MaskCalls::kItemByItem));
+  list.push_back(mask_case({"smaller", 2, 20, 24, 13, false, false}, MaskCalls::kItemByItem));
+  list.push_back(mask_case({"waves", 1, 45, 60, 16, true, false, waves(16)}, MaskCalls::kItemByItem));
+  list.push_back(mask_case({"odd cells", 2, 43, 61, 8, true, true, with_odd_cells(8), uniform(0.5, 1)}, MaskCalls::kItemByItem));
   return list;
 }
 

@@ -97,6 +97,7 @@ int run_val(const Config& config) {
   hooks.stop = interrupt_requested;
   fs::path folder;
   std::unique_ptr<CocoResultsWriter> writer;
+  std::vector<CocoResultsText> texts;  // of a batch
   // Figures alone need no folder; pictures come with it, or make one when asked for.
   const bool save_json = config.flag("save_json"), plots = config.flag("plots") && (save_json || config.is_explicit("plots"));
   if (plots || save_json) {
@@ -108,14 +109,19 @@ int run_val(const Config& config) {
     writer = std::make_unique<CocoResultsWriter>(folder / "predictions.json");
     const bool coco = data->names().size() == 80 && config.text("data").find("coco.yaml") != std::string::npos;
     hooks.detections = [&, coco](std::span<const std::vector<ScoredDetection>> images) {
-      std::vector<CocoResultsText> texts(images.size());
+      texts.resize(std::max(texts.size(), images.size()));
       parallel_chunks(int64_t(images.size()), [&](int64_t i) {
-        for (const ScoredDetection& d : images[size_t(i)]) {
+        const std::vector<ScoredDetection>& detections = images[size_t(i)];
+        CocoResultsText& text = texts[size_t(i)];
+        text.clear();
+        if (detections.empty()) return;
+        const std::string stem = fs::path(data->image(detections[0].image).file).stem().string();
+        for (const ScoredDetection& d : detections) {
           const int64_t category = coco ? coco_category_of_class(d.class_id) : d.class_id + 1;
-          texts[size_t(i)].add(fs::path(data->image(d.image).file).stem().string(), category, to_ltwh(d.box), double(d.score), &d.mask);
+          text.add(stem, category, to_ltwh(d.box), double(d.score), &d.mask);
         }
       });
-      for (const CocoResultsText& text : texts) writer->add(text);
+      for (size_t i = 0; i < images.size(); ++i) writer->add(texts[i]);
     };
   }
   const ValidationResult r = evaluator.run(*loaded.model, *data, loader, hooks);

@@ -415,7 +415,6 @@ struct ScoredFigures {
 
 // Of all ranks at rank 0, elsewhere empty.
 std::vector<ImageResult> gathered(std::vector<ImageResult> own, Communicator& ranks) {
-  if (ranks.alone()) return own;
   std::vector<std::vector<ImageResult>> parts;
   for (const std::string& bytes : ranks.gather(pack(own), 0, "detections")) parts.push_back(unpack(bytes));
   return interleaved(std::move(parts));
@@ -448,11 +447,11 @@ class BatchEvaluation {
     detection_.max_detections = options.max_detections;
   }
 
-  // Adds its times to `spent`.
-  std::vector<ImageResult> run(int64_t index, const Batch& batch, LossReport& loss, SpeedMs& spent) {
+  // Hands the results over as they come, in order. Adds its times to `spent`, but for those of take().
+  void run(int64_t index, const Batch& batch, LossReport& loss, SpeedMs& spent,
+           const std::function<void(std::vector<ImageResult>)>& take) {
     const Device device = model_.device();
     const int64_t n = batch.size(), step = images_at_once(n, batch.images.size(1) * batch.images.size(2), device);
-    std::vector<ImageResult> done;
     RawOutputs whole;  // for the loss
     for (int64_t first = 0; first < n; first += step) {
       const auto t1 = Clock::now();
@@ -471,8 +470,8 @@ class BatchEvaluation {
         for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
       }
       std::vector<ImageResult> results = process_part({batch, first, found}, data_, options_, masks_);
-      std::move(results.begin(), results.end(), std::back_inserter(done));
       spent.postprocess += ms_since(t4);
+      take(std::move(results));
       if (hooks_.part_done) hooks_.part_done(index, batch, first, found);
     }
     if (hooks_.loss) {
@@ -480,7 +479,6 @@ class BatchEvaluation {
       loss = hooks_.loss(whole, batch);
       spent.loss += ms_since(t3);
     }
-    return done;
   }
 
  private:
@@ -507,6 +505,13 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   ValidationResult result;
   SpeedMs spent;  // in all
   int64_t batches = 0, done = 0, own = 0;
+  const auto score = [&](std::span<ImageResult> results) {
+    scorer.add(results);
+    if (!hooks.detections) return;
+    std::vector<std::vector<ScoredDetection>> detections;
+    for (ImageResult& r : results) detections.push_back(std::move(r.scored));
+    hooks.detections(detections);
+  };
   loader.start_epoch(0);
   for (Batch batch; batches < loader.rounds(); ++batches) {
     RankPart part;
@@ -514,10 +519,19 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
     const auto t0 = Clock::now();
     if (loader.next(batch)) {  // or else the last round has no image for this rank
       spent.load += ms_since(t0);
-      images_done = evaluation.run(batches, batch, part.loss, spent);
+      evaluation.run(batches, batch, part.loss, spent, [&](std::vector<ImageResult> results) {
+        const auto t1 = Clock::now();
+        part.images += int64_t(results.size());
+        if (ranks.alone()) {
+          score(results);  // at once: the masks are still in the caches
+        } else {
+          std::move(results.begin(), results.end(), std::back_inserter(images_done));
+        }
+        spent.evaluate += ms_since(t1);
+      });
     }
     const auto t5 = Clock::now();
-    own += part.images = int64_t(images_done.size());
+    own += part.images;
     part.stop = hooks.stop && hooks.stop();
     bool stop = false;
     std::vector<LossReport> losses;
@@ -527,12 +541,9 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
       losses.push_back(p.loss);
     }
     if (hooks.loss) add_items(result.loss, joined(losses).items);
-    std::vector<ImageResult> scored = gathered(std::move(images_done), ranks);
-    scorer.add(scored);
-    if (hooks.detections) {
-      std::vector<std::vector<ScoredDetection>> detections;
-      for (ImageResult& r : scored) detections.push_back(std::move(r.scored));
-      hooks.detections(detections);
+    if (!ranks.alone()) {
+      std::vector<ImageResult> of_all = gathered(std::move(images_done), ranks);
+      score(of_all);
     }
     spent.evaluate += ms_since(t5);
     if (hooks.progress) hooks.progress(done, data.size());
@@ -560,7 +571,9 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
 int64_t images_at_once(int64_t images, int64_t pixels, Device device) {
   if (device != Device::cpu()) return images;
   constexpr int64_t kPixelsPerThread = int64_t(1) << 20;
-  return std::clamp<int64_t>(compute_threads() * kPixelsPerThread / pixels, 1, images);
+  const int64_t threads = compute_threads(), most = std::max<int64_t>(threads * kPixelsPerThread / pixels, 1);
+  // What follows the network goes image by image: as many for each thread.
+  return std::min(most > threads ? most / threads * threads : most, images);
 }
 
 }  // namespace tessera

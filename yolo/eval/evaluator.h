@@ -38,7 +38,7 @@ struct EvaluatorHooks {
   // Detections in network-input pixels, with what their masks are made from, of images `first` and on of a batch; part by part in
   // order, on every rank of its own batch.
   std::function<void(int64_t batch_index, const Batch&, int64_t first, const BatchDetections&)> part_done;
-  // Every detection with its mask at original size (predictions.json): the images of a batch in order, batch by batch.
+  // Every detection with its mask at original size (predictions.json): images in order, some at a time.
   std::function<void(std::span<const std::vector<ScoredDetection>> images)> detections;
   // What the pictures of precision and recall are made of; computed only for this.
   std::function<void(const DetectionCurves& box, const DetectionCurves& mask)> curves;
