@@ -324,10 +324,10 @@ Rle rle_from_counts(std::span<const int64_t> counts, int64_t height, int64_t wid
 Rle rle_from_polygon(std::span<const double> xy, int64_t height, int64_t width) {
   const int64_t pixels = checked_pixels(height, width);
   if (xy.empty() || xy.size() % 2) {
-    throw Error(ErrorCode::kData, fmt::format("a polygon has {} coordinates, expected x and y of each point", xy.size()));
+    throw Error(ErrorCode::kData, fmt::format("a polygon has {} coordinates, expected x and y of each point", xy.size()), {}, "correct it, or leave the polygon out");
   }
   for (double v : xy) {
-    if (!(std::abs(v) <= kMaxCoordinate)) throw Error(ErrorCode::kData, fmt::format("a polygon has the coordinate {}", v));
+    if (!(std::abs(v) <= kMaxCoordinate)) throw Error(ErrorCode::kData, fmt::format("a polygon has the coordinate {}", v), {}, "correct it: coordinates are pixels of the image");
   }
   const size_t k = xy.size() / 2;
   std::vector<int32_t> x(k + 1), y(k + 1);

@@ -149,7 +149,7 @@ void Reader::read_scale(const YAML::Node& root, const std::string& scale) {
     spec_.warnings.push_back(fmt::format("{} names no scale: '{}' is used (known: {})", file_, spec_.scale, known));
   }
   const YAML::Node row = scales[spec_.scale];
-  if (!row) throw Error(ErrorCode::kUsage, fmt::format("{} has no scale '{}'", file_, spec_.scale), {}, "known scales: " + known);
+  if (!row) throw Error(ErrorCode::kUsage, fmt::format("there is no scale '{}'", spec_.scale), {file_}, "known scales: " + known);
   if (!row.IsSequence() || row.size() != 3) fail(row, "a scale is [depth, width, max_channels]");
   spec_.depth = positive(row[0], "depth");
   spec_.width = positive(row[1], "width");

@@ -62,7 +62,7 @@ TEST_CASE("files: errors name path, cause and remedy") {
   CHECK(contains(no_folder.hint(), "folder must exist"));
   CHECK(contains(error_of([&] { write_file_atomic(folder.path(), "z"); }).hint(), "name a file"));
   CHECK(contains(error_of([&] { read_file(folder.path()); }).what(), "directory"));
-  CHECK(contains(error_of([&] { MappedFile::open("/dev/null"); }).what(), "regular"));
+  CHECK(contains(error_of([&] { MappedFile::open("/dev/null"); }).what(), "pipe or a device"));
   const Error full = error_of([] { write_file_atomic("/dev/full", "z"); });
   CHECK(full.code() == ErrorCode::kIo);
   CHECK(contains(full.hint(), "full"));

@@ -94,7 +94,8 @@ void takes_or_refuses(std::string_view file, Read read, Verdicts& verdicts,
     read();
     ++verdicts.taken;
   } catch (const Error& e) {
-    INFO(e.what());
+    const std::string said = e.what();
+    INFO(said);
     CHECK(std::find(codes.begin(), codes.end(), e.code()) != codes.end());
     CHECK(std::string_view(e.where().file).starts_with(file));
     CHECK(!e.hint().empty());
