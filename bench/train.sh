@@ -39,8 +39,8 @@ for ((i = 0; i < rounds; ++i)); do
   measure "Tessera" "$work/ours" "$program" train --model yolov8n-seg --data "$work/data.yaml" --epochs "$epochs" --imgsz "$imgsz" --batch "$batch" \
     --project "$work" --name ours
   measure "the original" "$work/peer" "$peers/bin/python" bench/peers/train_run.py "$work/data.yaml" "$work/peer" "$epochs" "$imgsz" "$batch"
-  measure "the original, channels last, tcmalloc" "$work/peer" env LD_PRELOAD="$tcmalloc" \
-    "$peers/bin/python" bench/peers/train_run.py "$work/data.yaml" "$work/peer" "$epochs" "$imgsz" "$batch" --layout nhwc
+  measure "the original, two threads, channels last, tcmalloc" "$work/peer" env LD_PRELOAD="$tcmalloc" \
+    "$peers/bin/python" bench/peers/train_run.py "$work/data.yaml" "$work/peer" "$epochs" "$imgsz" "$batch" --set-up 2
 done
 python3 - "$work/lines" "$epochs" <<'PYTHON'
 import collections, json, statistics, sys
