@@ -8,6 +8,7 @@ set -euo pipefail
 peers=$(realpath -m "${1:?folder for the peers (bench/peers/setup.sh installs them there)}")
 data=$(realpath "${2:?folder with images/ and labels/}")
 epochs=${3:-3} imgsz=${4:-640} rounds=${5:-1} batch=16
+[ "$epochs" -ge 2 ] || { echo "train: EPOCHS is $epochs, expected 2 or more: the time of an epoch is taken without the first" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 program=${TESSERA_PROGRAM:-build/release/bin/tessera}
 [ -x "$program" ] || { echo "train: build first (cmake --preset release && cmake --build --preset release)" >&2; exit 1; }
