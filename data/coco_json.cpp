@@ -406,4 +406,8 @@ static_assert(kCategoryOfClass[79] == 90);
 
 int coco_category_of_class(int class_id) { return class_id < 0 || class_id >= 80 ? -1 : kCategoryOfClass[size_t(class_id)]; }
 
+bool is_coco_set(std::string_view data_yaml, size_t classes) {
+  return classes == kCategoryOfClass.size() && data_yaml.find("coco.yaml") != std::string_view::npos;
+}
+
 }  // namespace tessera

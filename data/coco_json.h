@@ -120,5 +120,7 @@ double round_decimals(double value, int decimals);
 
 // Class 0 .. 79 -> COCO category id 1 .. 90; -1 for anything else.
 int coco_category_of_class(int class_id);
+// Whether classes of this data yaml have COCO's own category ids (spec 9.6); those of other sets are class + 1.
+bool is_coco_set(std::string_view data_yaml, size_t classes);
 
 }  // namespace tessera

@@ -193,20 +193,30 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
   for (const ScanImage& image : scan.images)
     polygon_objects +=
         std::count_if(image.objects.begin(), image.objects.end(), [](const LabelObject& o) { return !o.polygon.empty(); });
+  const auto refuse = [&](const char* code, const Error& e) {
+    if (options.refuse) throw e;
+    Finding& f = scan.findings.emplace_back();
+    f.code = code;
+    f.where = e.where();
+    f.message = e.message();
+    f.hint = e.hint();
+  };
   if (scan.box_rows > 0 && polygon_objects == 0)
-    throw Error(ErrorCode::kData,
-                fmt::format("all {} label rows are boxes: this is a detection set, segmentation needs polygons", scan.box_rows),
-                {box_file}, "use segmentation labels: class x1 y1 x2 y2 x3 y3 ...");
+    refuse("set-boxes",
+           Error(ErrorCode::kData,
+                 fmt::format("all {} label rows are boxes: this is a detection set, segmentation needs polygons", scan.box_rows),
+                 {box_file}, "use segmentation labels: class x1 y1 x2 y2 x3 y3 ..."));
   if (original && scan.box_rows > 0)
     throw Error(
         ErrorCode::kData,
         fmt::format("{} files hold boxes and others polygons; the original then discards all polygons and fails", box_files),
         {place}, "use the lenient label policy, or remove the box files");
   if (scan.images.empty())
-    throw Error(ErrorCode::kData,
-                fmt::format("none of the {} images can be used; the first reason: {}", images.size(),
-                            scan.findings.empty() ? "" : to_string(scan.findings[0])),
-                {place}, "correct or remove that file, then the next one that is named");
+    refuse("set-unusable",
+           Error(ErrorCode::kData,
+                 fmt::format("none of the {} images can be used; the first reason: {}", images.size(),
+                             scan.findings.empty() ? "" : to_string(scan.findings[0])),
+                 {place}, "correct or remove that file, then the next one that is named"));
   const auto note = [&](const char* code, const std::string& file, const std::string& message, const std::string& hint) {
     Finding& f = scan.findings.emplace_back();
     f.severity = Severity::kNote;
@@ -225,6 +235,16 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
   for (size_t i = 0; i < std::min<size_t>(lone.size(), size_t(kMaxFindings)); ++i)
     note("labels-orphan", lone[i], "there is no image for this label file", "add the image, or remove the file");
   return scan;
+}
+
+std::string label_rows(const std::vector<LabelObject>& objects) {
+  std::string text;
+  for (const LabelObject& o : objects) {
+    text += fmt::format("{}", o.class_id);
+    for (const Point& p : o.polygon) fmt::format_to(std::back_inserter(text), " {} {}", p.x, p.y);
+    text += '\n';
+  }
+  return text;
 }
 
 std::string summary(const LabelScan& s) {

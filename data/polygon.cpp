@@ -375,9 +375,12 @@ std::vector<std::vector<PixelPoint>> external_contours(const uint32_t* words, in
 
 // ---- parts -----------------------------------------------------------------------------------------------------------
 
-Polygon merge_parts(std::span<const Polygon> all) {
-  std::vector<Polygon> parts;
-  for (const Polygon& p : all)
+namespace {
+
+template <class Chain>
+Chain merge(std::span<const Chain> all) {
+  std::vector<Chain> parts;
+  for (const Chain& p : all)
     if (!p.empty()) parts.push_back(p);
   if (parts.empty()) return {};
   if (parts.size() == 1) return parts[0];
@@ -395,21 +398,25 @@ Polygon merge_parts(std::span<const Polygon> all) {
     links[i - 1].push_back(best_u);
     links[i].push_back(best_v);
   }
-  Polygon out;
+  Chain out;
   for (size_t i = 0; i < k; ++i) {
-    int64_t a = links[i][0];
     const bool middle = links[i].size() == 2;
-    if (middle && a > links[i][1]) {
-      a = links[i][1];
+    if (middle && links[i][0] > links[i][1]) {
       std::reverse(parts[i].begin(), parts[i].end());  // the indices stay those of the old order, as the original does
+      std::swap(links[i][0], links[i][1]);
     }
-    std::rotate(parts[i].begin(), parts[i].begin() + a, parts[i].end());
+    std::rotate(parts[i].begin(), parts[i].begin() + links[i][0], parts[i].end());
     parts[i].push_back(parts[i].front());
-    const int64_t span = middle ? std::abs(links[i][1] - links[i][0]) : int64_t(parts[i].size()) - 1;
+    const int64_t span = middle ? links[i][1] - links[i][0] : int64_t(parts[i].size()) - 1;
     out.insert(out.end(), parts[i].begin(), parts[i].begin() + span + 1);
   }
-  for (size_t i = k - 1; i-- > 1;) out.insert(out.end(), parts[i].begin() + std::abs(links[i][1] - links[i][0]), parts[i].end());
+  for (size_t i = k - 1; i-- > 1;) out.insert(out.end(), parts[i].begin() + links[i][1] - links[i][0], parts[i].end());
   return out;
 }
+
+}  // namespace
+
+Polygon merge_parts(std::span<const Polygon> parts) { return merge(parts); }
+PrecisePolygon merge_parts(std::span<const PrecisePolygon> parts) { return merge(parts); }
 
 }  // namespace tessera

@@ -84,8 +84,17 @@ PixelBox fill_polygon(std::span<const Point> polygon, uint8_t* plane, int height
 // (spec 14.7).
 std::vector<std::vector<PixelPoint>> external_contours(const uint32_t* words, int height, int width);
 
-// Joins the parts of one object into one chain of vertices through their closest pairs, including the quirk of reversed middle
-// parts (spec 10.3). One part is returned as it is, parts without vertices are left out.
+// In double, as label text is computed from COCO's numbers.
+struct PrecisePoint {
+  double x = 0, y = 0;
+  bool operator==(const PrecisePoint&) const = default;
+};
+using PrecisePolygon = std::vector<PrecisePoint>;
+
+// Joins the parts of one object into one chain of vertices through the closest pairs of parts that follow one another, including the
+// quirk of reversed middle parts (spec 10.3): their bridges are longer than they need to be, the pixels inside are the same. One part
+// is returned as it is, parts without vertices are left out.
 Polygon merge_parts(std::span<const Polygon> parts);
+PrecisePolygon merge_parts(std::span<const PrecisePolygon> parts);
 
 }  // namespace tessera

@@ -57,6 +57,7 @@ struct ScanOptions {
   LabelPolicy policy = LabelPolicy::kLenient;
   bool single_cls = false;
   bool verify_pixels = false;  // decode every image (the linter); otherwise headers and end marks only
+  bool refuse = true;          // a set that cannot train is an Error; otherwise one more finding: set-boxes, set-unusable
 };
 
 struct LabelScan {
@@ -70,8 +71,12 @@ struct LabelScan {
 // Scans the images of a split and their label files, on the compute threads; the result does not depend on their number.
 // Images that cannot be read, are cut short, or have a side below 10 pixels are left out with a warning (image-unreadable,
 // image-small). Codes of notes: labels-missing (a count), labels-orphan.
-// Error(kData) when no image is left, when the rows are boxes only (a detection set), or at the first warning under kStrict.
+// Error(kData) when no image is left or the rows are boxes only (a detection set), unless options.refuse is false, and at the first
+// warning under kStrict.
 LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options = {});
+
+// The rows of a label file that are read as these objects, bit for bit.
+std::string label_rows(const std::vector<LabelObject>& objects);
 
 // One paragraph for the log: "128 images (2 background, ...), 929 objects; 3 rows skipped".
 std::string summary(const LabelScan& scan);

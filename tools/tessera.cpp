@@ -50,6 +50,13 @@ constexpr VerbEntry kVerbs[] = {
     {"predict", kPredict, run_predict, "Masks, contours, classes and confidences of images.",
      "  predict_seg --model best.safetensors --source photo.jpg\n"
      "  predict_seg --model best.safetensors --source 'photos/*.jpg' --save-txt --save-json --conf 0.4\n"},
+    {"convert", kConvert, run_convert, "COCO JSON or mask pictures to YOLO labels, and back to COCO JSON; says what a conversion lost.",
+     "  tessera convert --from annotations/instances_val2017.json --to my-set --images val2017\n"
+     "  tessera convert --from annotations --to my-set --images images   # every *.json there is a split\n"
+     "  tessera convert --from masks --to my-set --images photos         # grey value = class + 1\n"
+     "  tessera convert --from my-set/data.yaml --split val --to instances_val.json\n"},
+    {"lint", kLint, run_lint, "Findings in a data set, each with file and line, and with --fix a remedy.",
+     "  tessera lint --data my-set/data.yaml\n  tessera lint --data my-set/data.yaml --fix\n  tessera lint --data coco128-seg.yaml --split train --json\n"},
     {"inspect", kInspect, run_inspect, "Layers, shapes, parameters, FLOP and bytes of a model.",
      "  tessera inspect --model yolov8s-seg --imgsz 640\n  tessera inspect --model best.safetensors --json\n"},
     {"bench", kBench, run_bench,

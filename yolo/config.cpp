@@ -24,14 +24,14 @@ constexpr std::string_view kEnvironmentPrefix = "TESSERA_ARG_";
 constexpr int32_t kLayers = 23;  // of the network, its head included (spec 1.2)
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr unsigned kTV = kTrain | kVal, kTVP = kTrain | kVal | kPredict;
-constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo;
+constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo | kConvert | kLint;
 using enum OptionType;
 
 constexpr OptionSpec kOptions[] = {
     // Main
     {"model", kText, "yolov8n-seg", 0, 0, "", kTVP | kInspect | kBench, "main", "scale (yolov8n-seg), model yaml, .safetensors, or .pt of the original"},
-    {"data", kText, "", 0, 0, "", kTV | kBench, "main", "data yaml: a path, a shipped name (coco128-seg.yaml), or 'shapes' for the embedded set"},
-    {"data_root", kText, "", 0, 0, "", kTV | kBench, "main", "folder under which the data yaml's images are sought (also TESSERA_DATA)"},
+    {"data", kText, "", 0, 0, "", kTV | kBench | kLint, "main", "data yaml: a path, a shipped name (coco128-seg.yaml), or 'shapes' for the embedded set"},
+    {"data_root", kText, "", 0, 0, "", kTV | kBench | kLint | kConvert, "main", "folder under which the data yaml's images are sought (also TESSERA_DATA)"},
     {"source", kText, "", 0, 0, "", kPredict, "main", "image file, folder or glob"},
     {"epochs", kInt, "100", 1, 1e6, "", kTrain, "main", "epochs to train"},
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
@@ -43,9 +43,13 @@ constexpr OptionSpec kOptions[] = {
      "make activations again in the backward pass instead of keeping them: a fifth less memory, the same results; auto: on the CPU"},
     {"conv", kText, "auto", 0, 0, "", kTVP | kBench | kSelftest | kInfo, "main",
      "kernels of convolutions: auto, naive (plain loops, to find who errs), own, direct (own without Winograd or warpgroups), cudnn; and for layers own,model.0=cudnn,model.22.*=naive"},
-    {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest, "main", "compute threads (default: usable cores)"},
+    {"from", kText, "", 0, 0, "", kConvert, "main", "what to convert: COCO instances JSON or a folder of them, a folder of grey mask pictures, or a data yaml"},
+    {"to", kText, "", 0, 0, "", kConvert, "main", "folder of the new data set, or the JSON file that a data yaml becomes"},
+    {"images", kText, "", 0, 0, "", kConvert, "main", "folder of the pictures, which the new data set links to"},
+    {"fix", kBool, "false", 0, 0, "", kLint, "main", "rewrite label files without the rows that cannot be used; the former ones stay as NAME.txt.orig"},
+    {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest | kConvert | kLint, "main", "compute threads (default: usable cores)"},
     {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
-    {"split", kChoice, "val", 0, 0, "train|val|test", kVal, "main", "split to validate on"},
+    {"split", kChoice, "val", 0, 0, "train|val|test", kVal | kConvert | kLint, "main", "split to validate on, to make a JSON file of, or to check (lint: all of them unless given)"},
     {"resume", kText, "", 0, 0, "", kTrain, "main", "run folder or last.safetensors to continue, bit for bit"},
     {"pretrained", kText, "", 0, 0, "", kTrain, "main", "weights to start from: what fits of them when --model is given, a scale or a yaml"},
     {"gt", kText, "", 0, 0, "", kVal, "main", "COCO instances JSON, with --predictions: scores a result file without a model"},

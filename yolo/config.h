@@ -17,7 +17,7 @@
 namespace tessera {
 
 enum Verb : unsigned {
-  kTrain = 1, kVal = 2, kPredict = 4, kInspect = 8, kBench = 16, kSelftest = 32, kInfo = 64,
+  kTrain = 1, kVal = 2, kPredict = 4, kInspect = 8, kBench = 16, kSelftest = 32, kInfo = 64, kConvert = 256, kLint = 512,
 };
 
 enum class OptionType { kBool, kInt, kFloat, kText, kChoice };

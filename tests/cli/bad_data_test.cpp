@@ -326,3 +326,58 @@ TEST_CASE("cli: model yamls that describe no network are refused by line") {
   w.write("data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog]\ntrain: images/val\n");
   refused({"train", "--data", w / "data.yaml"}, 3, {w / "data.yaml:4:1: the key 'train' stands here twice"}, w.here());
 }
+
+TEST_CASE("cli: lint names every fault with its place and ends with 3; --fix mends label files, then a training takes all of them") {
+  const Workshop w;
+  w.sample("bad.png", picture_png(48, 40), fmt::format("{}\n0 0.1 0.1 nan 0.1 0.9 0.9\n", kGoodRow));
+  Arguments lint = {"lint", "--data", w / "data.yaml"};
+  const Outcome both = run(lint, w.here());
+  CHECK(both.code == 3);
+  CHECK(says(both.out, "images/val/v0.png: warning: the split 'train' has this picture too: "));
+  CHECK(says(both.out, "3 warnings; "));
+  lint.insert(lint.end(), {"--split", "train"});
+  const Outcome found = run(lint, w.here());
+  INFO(found.out);
+  CHECK(found.code == 3);
+  CHECK(says(found.out, "labels/train/bad.txt:2:11: warning: a coordinate is NaN (correct or remove the row) [row-nan]\n"));
+  CHECK(says(found.out, "1 warnings; "));
+  Arguments with_json = lint;
+  with_json.push_back("--json");
+  const Outcome json = run(with_json, w.here());
+  CHECK(json.code == 3);
+  CHECK(json.json().at("warnings") == 1);
+  CHECK(json.json().at("splits")[0].at("findings")[0].at("line") == 2);
+
+  Arguments fix = lint;
+  fix.push_back("--fix");
+  CHECK(run(fix, w.here()).code == 0);
+  CHECK(fs::exists(w / "labels/train/bad.txt.orig"));
+  const Outcome clean = run(lint, w.here());
+  CHECK(clean.code == 0);
+  CHECK(says(clean.out, "nothing to correct"));
+  CHECK(run(w.train("strict", {"--strict"}), w.here()).code == 0);
+  refused({"lint"}, 2, {"--data is missing"}, w.here());
+}
+
+TEST_CASE("cli: convert goes from labels to COCO JSON and back; the new set trains") {
+  const Workshop w;
+  const Outcome there = run({"convert", "--from", w / "data.yaml", "--split", "train", "--to", "annotations/instances_train.json"}, w.here());
+  INFO(there.err);
+  CHECK(there.code == 0);
+  CHECK(says(there.out, "6 images (0 background), 6 objects"));
+  CHECK(run({"convert", "--from", w / "data.yaml", "--to", "annotations/instances_val.json"}, w.here()).code == 0);
+  const Outcome back = run({"convert", "--from", "annotations", "--to", "set", "--images", "images", "--json"}, w.here());
+  INFO(back.err);
+  CHECK(back.code == 0);
+  CHECK(back.json().at("objects") == 8);
+  CHECK(back.json().at("pictures") == 8);
+  CHECK(back.json().at("least_iou") > 0.95);
+  CHECK(run({"lint", "--data", "set/data.yaml", "--split", "train"}, w.here()).code == 0);
+  CHECK(run({"train", "--data", "set/data.yaml", "--epochs", "1", "--imgsz", "32", "--batch", "2", "--no-plots", "--name", "x", "--strict"}, w.here()).code == 0);
+
+  refused({"convert", "--from", "annotations", "--to", "set"}, 2, {"set/labels/", "has labels already"}, w.here());
+  refused({"convert", "--from", "annotations"}, 2, {"--to is missing"}, w.here());
+  refused({"convert", "--from", "nowhere.json", "--to", "new"}, 3, {"nowhere.json: no such file or folder"}, w.here());
+  refused({"convert", "--from", w / "data.yaml", "--to", "new"}, 2, {"becomes a COCO JSON file"}, w.here());
+  refused({"convert", "--from", "annotations", "--to", "new", "--images", "nowhere"}, 3, {"nowhere", "no such folder"}, w.here());
+}

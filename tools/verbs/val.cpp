@@ -107,7 +107,7 @@ int run_val(const Config& config) {
   if (plots) pictures.listen(hooks);
   if (save_json) {
     writer = std::make_unique<CocoResultsWriter>(folder / "predictions.json");
-    const bool coco = data->names().size() == 80 && config.text("data").find("coco.yaml") != std::string::npos;
+    const bool coco = is_coco_set(config.text("data"), data->names().size());
     hooks.detections = [&, coco](std::span<const std::vector<ScoredDetection>> images) {
       texts.resize(std::max(texts.size(), images.size()));
       parallel_chunks(int64_t(images.size()), [&](int64_t i) {

@@ -1,0 +1,224 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <unordered_map>
+
+#include "data/coco_json.h"
+#include "data/convert/convert.h"
+#include "tensor/base/parallel.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+using namespace convert;
+
+namespace {
+
+constexpr std::string_view kRoboflow = "_annotations.coco.json";
+
+std::string split_of(const fs::path& file) {
+  if (file.filename() == kRoboflow) {
+    const std::string folder = fs::absolute(file).parent_path().filename().string();
+    return folder == "valid" ? "val" : folder;
+  }
+  std::string stem = file.stem().string();
+  if (stem.starts_with("instances_")) stem.erase(0, std::string_view("instances_").size());
+  return stem.empty() ? "train" : stem;
+}
+
+std::vector<fs::path> json_files(const fs::path& from) {
+  if (!fs::is_directory(from)) return {from};
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(from)) {
+    if (entry.path().extension() == ".json") files.push_back(entry.path());
+    if (fs::exists(entry.path() / kRoboflow)) files.push_back(entry.path() / kRoboflow);
+  }
+  std::sort(files.begin(), files.end());
+  if (files.empty()) {
+    throw Error(ErrorCode::kData, "no COCO annotations in this folder", {from.string()},
+                "give a JSON file, a folder with instances_*.json, or one whose sub-folders hold an _annotations.coco.json");
+  }
+  return files;
+}
+
+// Where pictures may lie.
+class Pictures {
+ public:
+  Pictures(const fs::path& images, const fs::path& json, const std::string& split) {
+    const fs::path here = fs::absolute(json).parent_path();
+    if (!images.empty()) folders_ = {images, images / split};
+    for (const fs::path& base : {here, here.parent_path()}) {
+      folders_.insert(folders_.end(), {base / "images" / split, base / split});
+    }
+    folders_.push_back(here);
+  }
+
+  fs::path find(const fs::path& name) const {
+    std::error_code ignored;
+    for (const fs::path& folder : folders_) {
+      if (fs::exists(folder / name, ignored)) return folder / name;
+    }
+    return {};
+  }
+
+ private:
+  std::vector<fs::path> folders_;
+};
+
+// The rings that an annotation's row is made of, in pixels.
+std::vector<PrecisePolygon> parts_of(const CocoAnnotation& a, const BoxLtwh& box, const Rle& mask) {
+  std::vector<PrecisePolygon> parts;
+  for (const std::vector<double>& xy : a.polygons) {
+    if (xy.size() < 6) continue;  // encloses nothing, or stands for a box (coco_mask)
+    PrecisePolygon& part = parts.emplace_back();
+    for (size_t i = 0; i + 1 < xy.size(); i += 2) part.push_back({xy[i], xy[i + 1]});
+  }
+  if (!parts.empty()) return parts;
+  if (!a.rle && a.polygons.empty()) {
+    const double x1 = box[0], y1 = box[1], x2 = box[0] + box[2], y2 = box[1] + box[3];
+    return {{{x1, y1}, {x2, y1}, {x2, y2}, {x1, y2}}};
+  }
+  std::vector<uint8_t> pixels(size_t(mask.height) * size_t(mask.width));
+  rle_decode(mask, pixels.data());
+  return mask_outline(pixels.data(), mask.height, mask.width);
+}
+
+class Converter {
+ public:
+  explicit Converter(const fs::path& file) : coco_(read_coco_instances(file)), of_image_(coco_.images.size()) {
+    std::vector<CocoCategory> categories = coco_.categories;
+    std::sort(categories.begin(), categories.end(), [](const CocoCategory& a, const CocoCategory& b) { return a.id < b.id; });
+    for (size_t i = 0; i < categories.size(); ++i) {
+      class_of_.emplace(categories[i].id, int64_t(i));
+      names_.push_back(categories[i].name);
+    }
+    for (const CocoAnnotation& a : coco_.annotations) of_image_[size_t(coco_.image_index.at(a.image_id))].push_back(&a);
+  }
+
+  const std::vector<std::string>& names() const { return names_; }
+  const CocoInstances& coco() const { return coco_; }
+
+  // The label file of an image; `rows` is empty of text where it has none, as the original leaves it out (spec 10.1).
+  ConvertReport convert(size_t image, std::string& rows) const {
+    ConvertReport report;
+    std::set<std::array<double, 5>> seen;
+    for (const CocoAnnotation* a : of_image_[image]) convert(coco_.images[image], *a, seen, report, rows);
+    report.images = 1;
+    report.background = report.objects == 0;
+    return report;
+  }
+  bool has_annotations(size_t image) const { return !of_image_[image].empty(); }
+
+ private:
+  void convert(const CocoImage& image, const CocoAnnotation& a, std::set<std::array<double, 5>>& seen, ConvertReport& report,
+               std::string& rows) const {
+    const auto lost = [&](const char* code, std::string message, std::string hint) {
+      add_finding(report, Severity::kWarning, code, coco_.file, fmt::format("annotation {} of {}: {}", a.id, image.file_name, message),
+                  std::move(hint));
+    };
+    if (a.crowd) {
+      ++report.crowds;
+      return;
+    }
+    const Rle mask = a.rle || !a.polygons.empty() ? coco_mask(a, image.height, image.width) : Rle{};
+    const BoxLtwh box = a.box ? *a.box : rle_box(mask);
+    const double width = image.width, height = image.height;
+    const int64_t class_id = class_of_.at(a.category_id);
+    const std::array<double, 5> key = {double(class_id), (box[0] + box[2] / 2) / width, (box[1] + box[3] / 2) / height, box[2] / width,
+                                       box[3] / height};
+    if (!(key[3] > 0 && key[4] > 0)) {
+      ++report.empty;
+      return lost("object-empty", "its box has no area, it is left out", "correct its bbox");
+    }
+    if (!seen.insert(key).second) {
+      ++report.duplicates;
+      return lost("object-twice", "class and box are those of an annotation above, it is left out", "remove it");
+    }
+    const bool from_box = mask.counts.empty();
+    const Rle truth = from_box ? rle_from_box(box, image.height, image.width) : mask;
+    const std::vector<PrecisePolygon> parts = parts_of(a, box, truth);
+    PrecisePolygon polygon = merge_parts(parts);
+    for (PrecisePoint& p : polygon) p = {p.x / width, p.y / height};
+    Row row = make_row(class_id, polygon, truth);
+    if (row.text.empty()) {
+      ++report.empty;
+      return lost("object-empty", "no polygon is left inside the picture, it is left out", "correct its segmentation");
+    }
+    ++report.objects;
+    report.boxes += from_box;
+    report.runs += a.rle.has_value();
+    report.joined += parts.size() > 1;
+    report.sum_iou += row.iou;
+    report.least_iou = std::min(report.least_iou, row.iou);
+    if (row.iou < kFaithfulIou) {
+      ++report.changed;
+      lost("object-changed", fmt::format("as one polygon its mask keeps an IoU of {:.3f}", row.iou),
+           parts.size() > 1 ? fmt::format("it has {} parts or holes, which one chain of vertices does not hold well", parts.size())
+                            : "it is no larger than a few pixels, or leaves the picture");
+    }
+    rows += row.text + "\n";
+  }
+
+  CocoInstances coco_;
+  std::vector<std::string> names_;
+  std::unordered_map<int64_t, int64_t> class_of_;
+  std::vector<std::vector<const CocoAnnotation*>> of_image_;
+};
+
+}  // namespace
+
+ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::path& images) {
+  ConvertReport report;
+  std::vector<std::string> classes;
+  for (const fs::path& file : json_files(from)) {
+    const std::string split = split_of(file);
+    const Converter converter(file);
+    if (!classes.empty() && converter.names() != classes) {
+      throw Error(ErrorCode::kData, "its categories are not those of the files before it", {file.string()}, "convert it into a folder of its own");
+    }
+    classes = converter.names();
+    const std::vector<CocoImage>& list = converter.coco().images;
+    std::vector<fs::path> names;
+    for (const CocoImage& image : list) names.push_back(checked_name(image.file_name, file.string()));
+    LabelFolder folder(to, split);
+    const Pictures pictures(images, file, split);
+    std::vector<ConvertReport> parts(list.size());
+    std::vector<std::exception_ptr> errors(list.size());
+    parallel_for(int64_t(list.size()), 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        try {
+          std::string rows;
+          parts[size_t(i)] = converter.convert(size_t(i), rows);
+          if (converter.has_annotations(size_t(i))) folder.write(names[size_t(i)], rows);
+          if (const fs::path picture = pictures.find(names[size_t(i)]); !picture.empty()) {
+            folder.link(names[size_t(i)], picture);
+            parts[size_t(i)].pictures = 1;
+          }
+        } catch (...) {
+          errors[size_t(i)] = std::current_exception();
+        }
+      }
+    });
+    for (const std::exception_ptr& e : errors) {
+      if (e) std::rethrow_exception(e);
+    }
+    int64_t linked = 0;
+    for (const ConvertReport& part : parts) {
+      report.add(part);
+      linked += part.pictures;
+    }
+    if (linked < int64_t(list.size())) {
+      add_finding(report, Severity::kNote, "pictures-missing", file.string(),
+                  fmt::format("{} of {} pictures were not found, e.g. {}", int64_t(list.size()) - linked, list.size(),
+                              list[size_t(std::find_if(parts.begin(), parts.end(), [](const auto& p) { return p.pictures == 0; }) - parts.begin())].file_name),
+                  fmt::format("say where they are: --images FOLDER, or put them into {}", (to / "images" / split).string()));
+    }
+    folder.finish(report);
+  }
+  write_data_yaml(to, classes, report);
+  return report;
+}
+
+}  // namespace tessera

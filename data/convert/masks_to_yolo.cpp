@@ -1,0 +1,197 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "data/convert/convert.h"
+#include "data/image.h"
+#include "tensor/base/parallel.h"
+
+namespace tessera {
+
+namespace fs = std::filesystem;
+using namespace convert;
+
+namespace {
+
+constexpr uint8_t kVoid = 255;
+
+std::vector<fs::path> pictures_in(const fs::path& folder) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string suffix = entry.path().extension().string();
+    if (entry.is_regular_file() && (suffix == ".png" || suffix == ".PNG" || suffix == ".bmp" || suffix == ".pgm")) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// Split -> its mask pictures.
+std::map<std::string, std::vector<fs::path>> masks_by_split(const fs::path& from) {
+  if (!fs::is_directory(from)) throw Error(ErrorCode::kData, "neither a folder nor COCO JSON", {from.string()}, "masks come in a folder");
+  std::map<std::string, std::vector<fs::path>> splits;
+  if (std::vector<fs::path> files = pictures_in(from); !files.empty()) splits["train"] = std::move(files);
+  if (splits.empty()) {
+    for (const auto& entry : fs::directory_iterator(from)) {
+      if (!entry.is_directory()) continue;
+      if (std::vector<fs::path> files = pictures_in(entry.path()); !files.empty()) splits[entry.path().filename().string()] = std::move(files);
+    }
+  }
+  if (splits.empty()) {
+    throw Error(ErrorCode::kData, "no mask pictures in this folder", {from.string()},
+                "masks are png, bmp or pgm, in the folder itself or in one sub-folder for each split");
+  }
+  return splits;
+}
+
+struct GreyMask {
+  int height = 0, width = 0;
+  std::vector<uint8_t> values;  // class + 1
+  int most = 0;                 // the largest
+  bool only_255 = true;         // no other value but 0
+};
+
+GreyMask read_mask(const fs::path& file) {
+  const Image image = read_image(file);
+  GreyMask mask{image.height, image.width, std::vector<uint8_t>(size_t(image.height) * size_t(image.width)), 0, true};
+  for (size_t i = 0; i < mask.values.size(); ++i) {
+    const uint8_t* rgb = image.pixels.data() + 3 * i;
+    if (rgb[0] != rgb[1] || rgb[1] != rgb[2]) {
+      throw Error(ErrorCode::kData, "the mask has colours; its values must be grey", {file.string()},
+                  "write class + 1 as the grey value of each pixel, 0 for background");
+    }
+    mask.values[i] = rgb[0];
+    if (rgb[0] == kVoid || rgb[0] == 0) continue;
+    mask.only_255 = false;
+    mask.most = std::max(mask.most, int(rgb[0]));
+  }
+  return mask;
+}
+
+// The rows of one picture, by the first pixel of each object.
+ConvertReport convert_mask(const GreyMask& mask, bool binary, const fs::path& file, std::string& rows) {
+  ConvertReport report;
+  std::vector<uint8_t> values = mask.values;
+  for (uint8_t& v : values) {
+    if (v == kVoid) v = binary ? 1 : 0;
+  }
+  std::vector<int32_t> component;
+  const int count = label_components(values.data(), mask.height, mask.width, component);
+  std::vector<PixelBox> boxes(static_cast<size_t>(count), PixelBox{mask.width, mask.height, 0, 0});
+  std::vector<int> class_of(boxes.size());
+  for (int y = 0; y < mask.height; ++y) {
+    for (int x = 0; x < mask.width; ++x) {
+      const size_t at = size_t(y) * size_t(mask.width) + size_t(x);
+      if (component[at] == 0) continue;
+      PixelBox& b = boxes[size_t(component[at] - 1)];
+      b = {std::min(b.x0, x), std::min(b.y0, y), std::max(b.x1, x + 1), std::max(b.y1, y + 1)};
+      class_of[size_t(component[at] - 1)] = values[at] - 1;
+    }
+  }
+  std::vector<uint8_t> pixels, whole(values.size());
+  for (int c = 0; c < count; ++c) {
+    const PixelBox& b = boxes[size_t(c)];
+    const int height = b.y1 - b.y0, width = b.x1 - b.x0;
+    pixels.assign(size_t(height) * size_t(width), 0);
+    std::fill(whole.begin(), whole.end(), uint8_t(0));
+    for (int y = 0; y < height; ++y) {
+      for (int x = 0; x < width; ++x) {
+        const size_t at = size_t(y + b.y0) * size_t(mask.width) + size_t(x + b.x0);
+        whole[at] = pixels[size_t(y) * size_t(width) + size_t(x)] = component[at] == c + 1;
+      }
+    }
+    const std::vector<PrecisePolygon> parts = mask_outline(pixels.data(), height, width);
+    PrecisePolygon polygon = merge_parts(parts);
+    for (PrecisePoint& p : polygon) p = {(p.x + b.x0) / mask.width, (p.y + b.y0) / mask.height};
+    Row row = make_row(class_of[size_t(c)], polygon, rle_encode(whole.data(), mask.height, mask.width));
+    if (row.text.empty()) {
+      ++report.empty;
+      continue;
+    }
+    ++report.objects;
+    ++report.runs;
+    report.joined += parts.size() > 1;
+    report.sum_iou += row.iou;
+    report.least_iou = std::min(report.least_iou, row.iou);
+    if (row.iou < kFaithfulIou) {
+      ++report.changed;
+      add_finding(report, Severity::kWarning, "object-changed", file.string(),
+                  fmt::format("as one polygon the object at x {}, y {} keeps an IoU of {:.3f}", b.x0, b.y0, row.iou),
+                  fmt::format("its outline has {} rings", parts.size()));
+    }
+    rows += row.text + "\n";
+  }
+  report.images = 1;
+  report.background = report.objects == 0;
+  return report;
+}
+
+fs::path picture_of(const fs::path& images, const std::string& split, const std::string& stem) {
+  std::error_code ignored;
+  if (images.empty()) return {};
+  for (const fs::path& folder : {images, images / split}) {
+    for (const char* suffix : {".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".PNG"}) {
+      if (fs::path file = folder / (stem + suffix); fs::exists(file, ignored)) return file;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::path& images) {
+  const auto splits = masks_by_split(from);
+  // Which values are classes is a matter of the whole set, so it is read twice.
+  int classes = 1;
+  bool binary = true;
+  for (const auto& [split, files] : splits) {
+    for (const fs::path& file : files) {
+      const GreyMask mask = read_mask(file);
+      classes = std::max(classes, mask.most);
+      binary = binary && mask.only_255;
+    }
+  }
+  std::vector<std::string> names;
+  for (int c = 0; c < classes; ++c) names.push_back(fmt::format("class{}", c));
+
+  ConvertReport report;
+  for (const auto& [split, files] : splits) {
+    LabelFolder folder(to, split);
+    std::vector<ConvertReport> parts(files.size());
+    std::vector<std::exception_ptr> errors(files.size());
+    parallel_for(int64_t(files.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        try {
+          const fs::path& file = files[size_t(i)];
+          std::string rows;
+          parts[size_t(i)] = convert_mask(read_mask(file), binary, file, rows);
+          folder.write(file.filename(), rows);
+          const fs::path picture = picture_of(images, split, file.stem().string());
+          if (picture.empty()) continue;
+          folder.link(picture.filename(), picture);
+          parts[size_t(i)].pictures = 1;
+        } catch (...) {
+          errors[size_t(i)] = std::current_exception();
+        }
+      }
+    });
+    for (const std::exception_ptr& e : errors) {
+      if (e) std::rethrow_exception(e);
+    }
+    int64_t linked = 0;
+    for (const ConvertReport& part : parts) {
+      report.add(part);
+      linked += part.pictures;
+    }
+    if (linked < int64_t(files.size())) {
+      add_finding(report, Severity::kNote, "pictures-missing", files[0].parent_path().string(),
+                  fmt::format("{} of {} masks have no picture of their name", int64_t(files.size()) - linked, files.size()),
+                  fmt::format("say where they are: --images FOLDER, or put them into {}", (to / "images" / split).string()));
+    }
+    folder.finish(report);
+  }
+  write_data_yaml(to, names, report);
+  return report;
+}
+
+}  // namespace tessera
