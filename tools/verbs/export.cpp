@@ -7,7 +7,7 @@
 
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
-#include "yolo/io/onnx_export.h"
+#include "yolo/io/onnx_check.h"
 #include "yolo/io/weights.h"
 
 namespace tessera {
@@ -71,22 +71,60 @@ void check_format(const Config& config) {
 
 fs::path output_of(const Config& config) {
   if (config.is_set("output")) return config.text("output");
-  return fs::path(config.text("model")).replace_extension(".onnx");
+  fs::path path = config.text("model");
+  const std::string extension = path.extension().string();
+  if (extension == ".safetensors" || extension == ".pt" || extension == ".pth" || extension == ".yaml") path.replace_extension();
+  return path += ".onnx";
+}
+
+nlohmann::ordered_json to_json(const OnnxDifference& d) {
+  return {{"box_px", d.box_px}, {"score", d.score}, {"coefficients", d.coefficients}, {"prototypes", d.prototypes}};
+}
+
+std::string to_text(const OnnxDifference& d) {
+  return fmt::format("boxes {:.2g} px, scores {:.2g}, coefficients {:.2g} and prototypes {:.2g} of the largest", d.box_px, d.score, d.coefficients,
+                     d.prototypes);
 }
 
 }  // namespace
 
 int run_export(const Config& config) {
-  prepare(config);
+  const LogStyle log = prepare(config);
   check_format(config);
-  LoadedModel loaded = load_model(config.text("model"));
+  if (config.flag("nms")) {
+    throw Error(ErrorCode::kUsage, "--nms is not there: suppression is not part of the file", {},
+                "predict_seg and val_seg suppress by themselves; elsewhere it belongs behind output0");
+  }
+  const std::string& source = config.text("model");
+  if (source.empty()) throw Error(ErrorCode::kUsage, "--model is missing", {}, "--model runs/segment/train/weights/best.safetensors");
+  LoadedModel loaded = load_model(source);
+  for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
+  if (!loaded.pretrained) log_line(log, fmt::format("warning: {} has untrained weights", source));
   OnnxExportOptions o;
   o.batch = config.integer("batch");
   o.height = size_of(config)[0], o.width = size_of(config)[1];
   o.opset = config.integer("opset");
   o.half = config.flag("half"), o.dynamic = config.flag("dynamic");
   const fs::path file = output_of(config);
-  write_onnx(file, build_onnx(*loaded.model, loaded.names, o));
+  const OnnxReport r = export_onnx(*loaded.model, loaded.names, file, o);
+  if (config.flag("json")) {
+    nlohmann::ordered_json j = {{"command", "export"}, {"model", source},      {"format", "onnx"},  {"output", file.string()},
+                                {"bytes", r.bytes},    {"batch", o.batch},     {"imgsz", {o.height, o.width}}, {"opset", o.opset},
+                                {"half", o.half},      {"dynamic", o.dynamic}, {"nc", loaded.model->nc()}};
+    j["difference"] = to_json(r.file);
+    j["tolerance"] = to_json(kOnnxTolerance);
+    if (o.half) j["fp16_difference"] = to_json(r.rounding);
+    print_json(j);
+    return 0;
+  }
+  const int64_t channels = 4 + loaded.model->nc() + loaded.model->masks();
+  const std::string batch = o.dynamic ? "N" : std::to_string(o.batch), height = o.dynamic ? "H" : std::to_string(o.height),
+                    width = o.dynamic ? "W" : std::to_string(o.width);
+  fmt::print("{}: {:.1f} MiB, opset {}, {}\n", file.string(), double(r.bytes) / double(1 << 20), o.opset, o.half ? "fp16" : "fp32");
+  fmt::print("  images {}x3x{}x{} (RGB, 0 to 1) -> output0 {}x{}xA (cx cy w h, {} scores, {} coefficients), output1 (prototypes)\n", batch, height, width,
+             batch, channels, loaded.model->nc(), loaded.model->masks());
+  fmt::print("  checked: read back and run, it differs from the model by {}\n", to_text(r.file));
+  if (o.half) fmt::print("  fp16 weights cost {}\n", to_text(r.rounding));
   return 0;
 }
 
