@@ -1,4 +1,4 @@
-// The one program. `tessera train ...`; called as train_seg, val_seg or predict_seg the verb is implied.
+// The one program. `tessera train ...`; called as train_seg, val_seg, predict_seg or export_seg the verb is implied.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -50,6 +50,11 @@ constexpr VerbEntry kVerbs[] = {
     {"predict", kPredict, run_predict, "Masks, contours, classes and confidences of images.",
      "  predict_seg --model best.safetensors --source photo.jpg\n"
      "  predict_seg --model best.safetensors --source 'photos/*.jpg' --save-txt --save-json --conf 0.4\n"},
+    {"export", kExport, run_export, "Writes a trained model as ONNX, reads the file back and compares what it gives with the model.",
+     "  tessera export --model runs/segment/train/weights/best.safetensors              # best.onnx beside it\n"
+     "  tessera export --model best.safetensors --imgsz 480,640 --batch 4 --half        # for a GPU, one fixed size\n"
+     "  tessera export --model yolov8n-seg.pt --dynamic --output out/n.onnx             # any size and batch\n"
+     "  predict_seg --model best.onnx --source photo.jpg                                # the file runs here too, on the CPU\n"},
     {"convert", kConvert, run_convert, "COCO JSON or mask pictures to YOLO labels, and back to COCO JSON; says what a conversion lost.",
      "  tessera convert --from annotations/instances_val2017.json --to my-set --images val2017\n"
      "  tessera convert --from annotations --to my-set --images images   # every *.json there is a split\n"
@@ -71,7 +76,7 @@ std::string overview() {
   std::string text = "Tessera: trains, validates and runs YOLOv8 instance segmentation.\n\nUsage: tessera <verb> [arguments]\n\nVerbs:\n";
   for (const VerbEntry& v : kVerbs) text += fmt::format("  {:<9} {}\n", v.name, v.purpose);
   return text +
-         "\n  tessera <verb> --help lists the arguments of a verb. train_seg, val_seg and predict_seg are the same program.\n"
+         "\n  tessera <verb> --help lists the arguments of a verb. train_seg, val_seg, predict_seg and export_seg are the same program.\n"
          "\nExample:\n  train_seg --data coco128-seg.yaml --epochs 100 --imgsz 640\n";
 }
 

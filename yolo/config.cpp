@@ -24,18 +24,28 @@ constexpr std::string_view kEnvironmentPrefix = "TESSERA_ARG_";
 constexpr int32_t kLayers = 23;  // of the network, its head included (spec 1.2)
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr unsigned kTV = kTrain | kVal, kTVP = kTrain | kVal | kPredict;
-constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo | kConvert | kLint;
+constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo | kExport | kConvert | kLint;
 using enum OptionType;
 
 constexpr OptionSpec kOptions[] = {
     // Main
-    {"model", kText, "yolov8n-seg", 0, 0, "", kTVP | kInspect | kBench, "main", "scale (yolov8n-seg), model yaml, .safetensors, or .pt of the original"},
+    {"model", kText, "yolov8n-seg", 0, 0, "", kTVP | kInspect | kBench, "main", "scale (yolov8n-seg), model yaml, .safetensors, or .pt of the original; val and predict: .onnx too"},
+    {"model", kText, "", 0, 0, "", kExport, "main", "what to export: .safetensors of a run, or .pt of the original"},
+    {"format", kText, "onnx", 0, 0, "", kExport, "main", "form of the file: onnx; others are made of that by their own tools"},
+    {"output", kText, "", 0, 0, "", kExport, "main", "file to write (default: beside the model, best.safetensors becomes best.onnx)"},
     {"data", kText, "", 0, 0, "", kTV | kBench | kLint, "main", "data yaml: a path, a shipped name (coco128-seg.yaml), or 'shapes' for the embedded set"},
     {"data_root", kText, "", 0, 0, "", kTV | kBench | kLint | kConvert, "main", "folder under which the data yaml's images are sought (also TESSERA_DATA)"},
     {"source", kText, "", 0, 0, "", kPredict, "main", "image file, folder or glob"},
     {"epochs", kInt, "100", 1, 1e6, "", kTrain, "main", "epochs to train"},
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
     {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step; train: -1 plans it from memory"},
+    {"imgsz", kText, "640", 0, 0, "", kExport, "main", "size of the input in pixels, multiples of 32: 640, or height,width"},
+    {"batch", kInt, "1", 1, 65536, "", kExport, "main", "images that the file takes at a time"},
+    {"opset", kInt, "17", 13, 22, "", kExport, "main", "version of ONNX's operators; 17 is read by ONNX Runtime from 1.12, TensorRT from 8.5, OpenVINO from 2022.3"},
+    {"half", kBool, "false", 0, 0, "", kExport, "main", "weights, input and outputs in fp16, for GPUs"},
+    {"dynamic", kBool, "false", 0, 0, "", kExport, "main", "batch, height and width are free"},
+    {"simplify", kBool, "true", 0, 0, "", kExport, "main", "as in the original's tutorials; the graph is written without detours in any case"},
+    {"nms", kBool, "false", 0, 0, "", kExport, "main", "not there: suppression is not part of the file"},
     {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of a CUDA device; train with a process for each (mpirun): 0,1; an error when it is not there"},
     {"precision", kChoice, "fp32", 0, 0, "fp32|bf16|fp16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32"},
     {"graph", kBool, "true", 0, 0, "", kTrain, "main", "on a GPU, record a training step once and replay it; the results are the same"},
@@ -237,11 +247,14 @@ std::string normalize_option_name(std::string_view name) {
   return s;
 }
 
-const OptionSpec* find_option(std::string_view name) {
+const OptionSpec* find_option(std::string_view name, unsigned verbs) {
+  const OptionSpec* of_others = nullptr;
   for (const OptionSpec& o : kOptions) {
-    if (o.name == name) return &o;
+    if (o.name != name) continue;
+    if (o.verbs & verbs) return &o;
+    if (of_others == nullptr) of_others = &o;
   }
-  return nullptr;
+  return of_others;
 }
 
 std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string_view> known) {
@@ -281,7 +294,7 @@ Config::Config(Verb verb) : verb_(verb) {
 
 void Config::set(std::string_view given, std::string_view text, std::string_view origin) {
   const std::string name = normalize_option_name(given);
-  const OptionSpec* o = find_option(name);
+  const OptionSpec* o = find_option(name, verb_);
   if (o == nullptr || !(o->verbs & verb_)) {
     const auto nearest = nearest_option(name, verb_);
     const std::string why = o == nullptr ? "unknown argument" : "this verb takes no argument";
@@ -326,7 +339,7 @@ void Config::read_environment() {
     const size_t equals = text.find('=');
     if (!text.starts_with(kEnvironmentPrefix) || equals == std::string_view::npos) continue;
     const std::string name = normalize_option_name(text.substr(kEnvironmentPrefix.size(), equals - kEnvironmentPrefix.size()));
-    const OptionSpec* o = find_option(name);
+    const OptionSpec* o = find_option(name, verb_);
     if (o != nullptr && !(o->verbs & verb_)) continue;  // meant for another verb
     try {
       set(name, text.substr(equals + 1), text.substr(0, equals));
@@ -349,10 +362,10 @@ void Config::read_arguments(const std::vector<std::string>& arguments) {
     if (!dashes) {
       throw Error(ErrorCode::kUsage, fmt::format("'{}' is not an argument", a), {}, "write --name value or name=value");
     }
-    const OptionSpec* o = find_option(normalize_option_name(a));
+    const OptionSpec* o = find_option(normalize_option_name(a), verb_);
     // --no-graph is --graph false, for every boolean.
     if (const std::string name = normalize_option_name(a); o == nullptr && name.starts_with("no_")) {
-      const OptionSpec* denied = find_option(name.substr(3));
+      const OptionSpec* denied = find_option(name.substr(3), verb_);
       if (denied != nullptr && denied->type == kBool) {
         set(denied->name, "false", "command line");
         continue;

@@ -17,7 +17,7 @@
 namespace tessera {
 
 enum Verb : unsigned {
-  kTrain = 1, kVal = 2, kPredict = 4, kInspect = 8, kBench = 16, kSelftest = 32, kInfo = 64, kConvert = 256, kLint = 512,
+  kTrain = 1, kVal = 2, kPredict = 4, kInspect = 8, kBench = 16, kSelftest = 32, kInfo = 64, kExport = 128, kConvert = 256, kLint = 512,
 };
 
 enum class OptionType { kBool, kInt, kFloat, kText, kChoice };
@@ -34,7 +34,8 @@ struct OptionSpec {
 };
 
 std::span<const OptionSpec> option_specs();
-const OptionSpec* find_option(std::string_view name);
+// The one that these verbs take; else that of other verbs; null: nobody's.
+const OptionSpec* find_option(std::string_view name, unsigned verbs = ~0u);
 
 // "conv-f" and "CONV_F" are "conv_f".
 std::string normalize_option_name(std::string_view name);

@@ -76,6 +76,7 @@ class YoloSeg : public Module {
   int64_t masks() const { return head().masks(); }
   const std::array<int64_t, kAnchorLevels>& strides() const { return strides_; }  // 8, 16, 32
   int64_t max_stride() const { return max_stride_; }  // of any layer
+  Module& layer(int64_t index) const { return *layers_.at(size_t(index)); }  // of spec().layers
   Segment& head() const { return *static_cast<Segment*>(layers_.back().get()); }
 
   std::vector<LayerSummary> layer_table(int64_t h, int64_t w) const;

@@ -41,7 +41,8 @@ Variable ConvBnAct::forward(const Variable& x, const Variable& residual, const T
   return bn.forward(conv.forward(x), Activation::kSilu, residual, recorded_evaluation ? Tensor{} : into);
 }
 
-void ConvBnAct::fold(DType type) {
+std::pair<Tensor, Tensor> ConvBnAct::folded_weights() const {
+  TESSERA_CHECK(!released_, "the weight of a Conv block was let go of");
   // In double on the host, where the weights of a device are fetched for it: this happens once in an evaluation.
   const Tensor w = conv.weight.data();
   const int64_t out = w.size(0), per_out = w.numel() / out;
@@ -57,9 +58,15 @@ void ConvBnAct::fold(DType type) {
     for (int64_t i = 0; i < per_out; ++i) weight[o * per_out + i] = float(double(weight[o * per_out + i]) * s);
     bias[o] = float(double(beta[o]) - s * double(mean[o]));
   }
+  return {folded_weight, folded_bias};
+}
+
+void ConvBnAct::fold(DType type) {
+  const auto [weight, bias] = folded_weights();
+  const Device device = conv.weight.data().device();
   const ScopeGuard scope(this);  // --conv may name the layer
-  folded_weight_ = ops::PackedFilter(folded_weight.to(type).to(w.device()), conv.params);
-  folded_bias_ = folded_bias.to(w.device());
+  folded_weight_ = ops::PackedFilter(weight.to(type).to(device), conv.params);
+  folded_bias_ = bias.to(device);
 }
 
 void ConvBnAct::unfold() {

@@ -4,6 +4,8 @@
 //   folded  inference: the normalisation inside the weights, SiLU and residual in the convolution's epilogue (spec 1.9)
 #pragma once
 
+#include <utility>
+
 #include "nn/layers/batch_norm2d.h"
 #include "nn/layers/conv2d.h"
 
@@ -25,6 +27,8 @@ class ConvBnAct : public UnaryModule {
   void fold(DType type = DType::kF32);
   void unfold();
   bool folded() const { return folded_weight_.defined(); }
+  // Weight (O, k, k, I) and bias (O) of the convolution with the normalisation inside (spec 1.9), f32 on the host.
+  std::pair<Tensor, Tensor> folded_weights() const;
   // Lets go of the convolution's weight (of its memory; the shape stays): from here on there is the folded path and no other.
   void release_weight();
 

@@ -4,7 +4,7 @@
 using namespace tessera::test;
 
 TEST_CASE("cli: every verb has a help with examples; without a verb the overview and exit code 2") {
-  for (const char* verb : {"train", "val", "predict", "inspect", "bench", "selftest", "info"}) {
+  for (const char* verb : {"train", "val", "predict", "export", "inspect", "bench", "selftest", "info"}) {
     CAPTURE(verb);
     for (const Arguments& arguments : {Arguments{verb, "--help"}, Arguments{verb, "--imgsz", "wrong", "-h"}}) {
       const Outcome outcome = run(arguments);
@@ -14,7 +14,7 @@ TEST_CASE("cli: every verb has a help with examples; without a verb the overview
       CHECK(outcome.err.empty());
     }
   }
-  for (const char* name : {"train_seg", "val_seg", "predict_seg"}) {
+  for (const char* name : {"train_seg", "val_seg", "predict_seg", "export_seg"}) {
     RunOptions options;
     options.name = name;
     const std::string verb = std::string(name).substr(0, std::string_view(name).find('_'));

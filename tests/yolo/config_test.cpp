@@ -274,9 +274,9 @@ TEST_CASE("config: every option has a help line of its verb, a legal default and
   for (const OptionSpec& o : option_specs()) {
     CAPTURE(o.name);
     CHECK(normalize_option_name(o.name) == o.name);
-    CHECK(find_option(o.name) == &o);  // no name stands twice
+    CHECK(find_option(o.name, o.verbs) == &o);  // no name stands twice for a verb
     CHECK(!o.help.empty());
-    for (const Verb verb : {kTrain, kVal, kPredict, kInspect, kBench, kSelftest, kInfo}) {
+    for (const Verb verb : {kTrain, kVal, kPredict, kExport, kInspect, kBench, kSelftest, kInfo}) {
       if (!(o.verbs & verb)) continue;
       Config config(verb);
       if (!o.fallback.empty()) CHECK_NOTHROW(config.set(o.name, o.fallback, "test"));

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "cuda/install.h"
+#include "nn/io/onnx_graph.h"
 #include "tensor/backend.h"
 #include "tensor/base/env.h"
 #include "tensor/base/memory.h"
@@ -78,6 +79,7 @@ int run_info(const Config& config) {
                                     {"cuda", describe_cuda()},
                                     {"mpi", describe_mpi()},
                                     {"nccl", describe_nccl()},
+                                    {"onnx", describe_onnx()},
                                     {"environment", switches}};
   if (config.flag("json")) {
     print_json(j);

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -17,6 +18,7 @@
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/standard_streams.h"
+#include "tools/verbs/onnx_model.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/eval/prediction_text.h"
 #include "yolo/eval/predictor.h"
@@ -100,6 +102,26 @@ PredictorOptions predictor_options(const Config& config) {
   o.polygons = config.flag("save_txt");
   o.classes = classes_of(config);
   return o;
+}
+
+LoadedModel load_ready(const Config& config, LogStyle log) {
+  LoadedModel loaded = load_model(config.text("model"));
+  loaded.model->to(device_of(config));
+  loaded.model->set_compute_type(compute_type_of(config));
+  for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
+  if (!loaded.pretrained) {
+    log_line(log,
+             fmt::format("warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
+                         config.text("model")));
+  }
+  loaded.model->fold_for_good();
+  return loaded;
+}
+
+std::unique_ptr<Predictor> predictor_of(OnnxNetwork& network, const Config& config) {
+  PredictorOptions options = predictor_options(fitted_to(network, config));
+  if (!network.dynamic()) options.fixed = {int(network.size()[0]), int(network.size()[1])};
+  return std::make_unique<Predictor>(network, network.names(), std::move(options));
 }
 
 // Images of a few pixels are drawn larger, so that the labels can be read.
@@ -234,20 +256,17 @@ class Output {
 int run_predict(const Config& config) {
   const LogStyle log = prepare(config);
   const std::vector<fs::path> files = source_images(config);
-  LoadedModel loaded = load_model(config.text("model"));
-  loaded.model->to(device_of(config));
-  loaded.model->set_compute_type(compute_type_of(config));
-  for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
-  if (!loaded.pretrained) {
-    log_line(log,
-             fmt::format("warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
-                         config.text("model")));
-  }
-  loaded.model->fold_for_good();
-  Predictor predictor(*loaded.model, loaded.names, predictor_options(config));
+  LoadedModel loaded;
+  const std::unique_ptr<OnnxNetwork> network = open_onnx(config);
+  if (!network) loaded = load_ready(config, log);
+  const std::unique_ptr<Predictor> made = network ? predictor_of(*network, config)
+                                                  : std::make_unique<Predictor>(*loaded.model, loaded.names, predictor_options(config));
+  Predictor& predictor = *made;
   Output output(config, files.size(), log, predictor.names());
-  // One image at a time unless told otherwise: the result of an image is out as soon as it can be.
-  const size_t batch = config.is_explicit("batch") ? size_t(config.integer("batch")) : 1;
+  // One image at a time unless told otherwise: the result of an image is out as soon as it can be. A file of a fixed batch computes
+  // one in any case.
+  const int64_t at_once = network && !network->dynamic() ? network->batch() : 1;
+  const size_t batch = size_t(config.is_explicit("batch") ? config.integer("batch") : at_once);
   double read_ms = 0;
   for (size_t first = 0; first < files.size(); first += batch) {
     std::vector<Work> work;

@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 
 #include "data/coco_json.h"
 #include "tensor/base/file.h"
@@ -7,6 +8,7 @@
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
 #include "tools/verbs/json_text.h"
+#include "tools/verbs/onnx_model.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/evaluator.h"
@@ -54,26 +56,45 @@ int score_files(const Config& config) {
   return 0;
 }
 
-}  // namespace
-
-int run_val(const Config& config) {
-  const LogStyle log = prepare(config);
-  if (config.is_set("gt") != config.is_set("predictions")) {
-    throw Error(ErrorCode::kUsage, "--gt and --predictions belong together", {}, "--gt instances.json --predictions results.json");
-  }
-  if (config.is_set("gt")) return score_files(config);
-
+LoadedModel load_weights(const Config& config, LogStyle log) {
   LoadedModel loaded = load_model(config.text("model"));
   loaded.model->to(device_of(config));
   loaded.model->set_compute_type(compute_type_of(config));
   for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
   if (!loaded.pretrained) {
     throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", config.text("model")), {},
-                "give a .safetensors file of a run or a .pt of the original");
+                "give a .safetensors file of a run, a .pt of the original or an .onnx of either");
   }
+  loaded.model->fold_for_good();
+  return loaded;
+}
+
+Config fitted_to_square(const OnnxNetwork& network, const Config& config) {
+  const auto [height, width] = network.size();
+  if (!network.dynamic() && height != width) {
+    throw Error(ErrorCode::kUsage, fmt::format("the file takes {} x {} only, validation needs a square", height, width), {config.text("model")},
+                "export the model with --dynamic, or with one number as --imgsz");
+  }
+  return fitted_to(network, config);
+}
+
+}  // namespace
+
+int run_val(const Config& given) {
+  const LogStyle log = prepare(given);
+  if (given.is_set("gt") != given.is_set("predictions")) {
+    throw Error(ErrorCode::kUsage, "--gt and --predictions belong together", {}, "--gt instances.json --predictions results.json");
+  }
+  if (given.is_set("gt")) return score_files(given);
+
+  const std::unique_ptr<OnnxNetwork> network = open_onnx(given);
+  const Config config = network ? fitted_to_square(*network, given) : given;
+  LoadedModel loaded;
+  if (!network) loaded = load_weights(config, log);
+  const int64_t nc = network ? network->nc() : loaded.model->nc();
   const auto data = open_split(config, config.text("split"), false, log);
-  if (int64_t(data->names().size()) != loaded.model->nc() && !config.flag("single_cls")) {
-    throw Error(ErrorCode::kData, fmt::format("the model has {} classes, the data {}", loaded.model->nc(), data->names().size()),
+  if (int64_t(data->names().size()) != nc && !config.flag("single_cls")) {
+    throw Error(ErrorCode::kData, fmt::format("the model has {} classes, the data {}", nc, data->names().size()),
                 {config.text("model")}, "validate on the data set that it was trained for");
   }
   LoaderOptions loader_options;
@@ -89,7 +110,6 @@ int run_val(const Config& config) {
   options.agnostic = config.flag("agnostic_nms") || options.single_class;
   options.style = config.text("map_style") == "original" ? MapStyle::kOriginal : MapStyle::kCoco;
   const Evaluator evaluator(data->names(), options);
-  loaded.model->fold_for_good();
 
   Progress progress(log, data->size());
   EvaluatorHooks hooks;
@@ -124,7 +144,7 @@ int run_val(const Config& config) {
       for (size_t i = 0; i < images.size(); ++i) writer->add(texts[i]);
     };
   }
-  const ValidationResult r = evaluator.run(*loaded.model, *data, loader, hooks);
+  const ValidationResult r = network ? evaluator.run(*network, *data, loader, hooks) : evaluator.run(*loaded.model, *data, loader, hooks);
   progress.finish("");
   if (writer) writer->close();
   if (plots) pictures.finish();

@@ -11,6 +11,7 @@ namespace tessera {
 int run_train(const Config& config);
 int run_val(const Config& config);
 int run_predict(const Config& config);
+int run_export(const Config& config);
 int run_convert(const Config& config);
 int run_lint(const Config& config);
 int run_inspect(const Config& config);

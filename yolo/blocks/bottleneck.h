@@ -11,6 +11,7 @@ class Bottleneck : public UnaryModule {
   Variable forward(const Variable& x, const Tensor& into = {}) override;
   std::string kind() const override { return "Bottleneck"; }
   std::string summary() const override;
+  bool shortcut() const { return shortcut_; }
 
   ConvBnAct cv1, cv2;
 

@@ -22,6 +22,8 @@ struct RawOutputs {
   std::array<Variable, kAnchorLevels> cls;           // (N, h, w, nc)
   std::array<Variable, kAnchorLevels> coefficients;  // (N, h, w, masks)
   Variable prototypes;                         // (N, 2 h0, 2 w0, masks), h0 and w0 of level 0
+  // Of an exported file: box holds cx cy w h in pixels (4 channels) and cls probabilities.
+  bool decoded = false;
 };
 
 // Distribution focal loss projection: the expectation over bins 0..15 (spec 1.3). Holds the frozen parameter of the original's

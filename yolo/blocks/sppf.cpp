@@ -7,10 +7,6 @@
 
 namespace tessera {
 
-namespace {
-constexpr int64_t kPools = 3;
-}
-
 Sppf::Sppf(int64_t in, int64_t out, int64_t kernel)
     : cv1(in, in / 2), cv2((kPools + 1) * (in / 2), out), hidden_(in / 2), kernel_(kernel) {
   child("cv1", cv1);

@@ -13,6 +13,9 @@ class Sppf : public UnaryModule {
   Variable forward(const Variable& x, const Tensor& into = {}) override;
   std::string kind() const override { return "SPPF"; }
   std::string summary() const override;
+  int64_t kernel() const { return kernel_; }
+
+  static constexpr int64_t kPools = 3;
 
   ConvBnAct cv1, cv2;
 

@@ -11,6 +11,7 @@ BatchDetections detect(const RawOutputs& outputs, const std::array<int64_t, kAnc
     maps.coefficients[l] = outputs.coefficients[l].data();
     maps.strides[l] = float(strides[l]);
   }
+  maps.decoded = outputs.decoded;
   const ops::DetectResult result = ops::detect(maps, params, classes);
   const Tensor table = result.detections.to(Device::cpu());
   BatchDetections found;

@@ -13,6 +13,7 @@
 #include "tensor/backend.h"
 #include "tensor/base/parallel.h"
 #include "yolo/eval/coco_eval.h"
+#include "yolo/eval/evaluation_mode.h"
 #include "yolo/eval/image_result.h"
 #include "yolo/eval/masks.h"
 #include "yolo/eval/original_ap.h"
@@ -24,26 +25,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
-
-// Evaluation mode with folded weights for one scope.
-class EvaluationMode {
- public:
-  explicit EvaluationMode(YoloSeg& model) : model_(model), was_training_(model.training()) {
-    model_.train(false);
-    model_.fold();
-  }
-  ~EvaluationMode() {
-    model_.unfold();
-    model_.train(was_training_);
-  }
-  EvaluationMode(const EvaluationMode&) = delete;
-  EvaluationMode& operator=(const EvaluationMode&) = delete;
-
- private:
-  YoloSeg& model_;
-  bool was_training_;
-  NoGrad no_grad_;
-};
 
 ResultGeometry result_geometry(const Batch& batch, int64_t image) {
   const ImageGeometry& g = batch.geometry[size_t(image)];
@@ -435,14 +416,14 @@ void add_items(LossItems& sum, const LossItems& x) {
 // Takes batches through the network, some images at a time, to what scoring needs of them.
 class BatchEvaluation {
  public:
-  BatchEvaluation(YoloSeg& model, const SegDataset& data, const EvaluatorOptions& options, const EvaluatorHooks& hooks)
-      : model_(model), data_(data), options_(options), hooks_(hooks), forward_(model) {
+  BatchEvaluation(SegNetwork& network, const SegDataset& data, const EvaluatorOptions& options, const EvaluatorHooks& hooks)
+      : network_(network), data_(data), options_(options), hooks_(hooks) {
     masks_ = hooks.detections                   ? OriginalMasks::kAll
              : options.style == MapStyle::kCoco ? OriginalMasks::kCompared
                                                 : OriginalMasks::kNone;
     detection_.confidence = options.confidence;
     detection_.iou = options.iou;
-    detection_.multi_label = model.nc() > 1;
+    detection_.multi_label = network.nc() > 1;
     detection_.agnostic = options.agnostic;
     detection_.max_detections = options.max_detections;
   }
@@ -450,22 +431,22 @@ class BatchEvaluation {
   // Hands the results over as they come, in order. Adds its times to `spent`, but for those of take().
   void run(int64_t index, const Batch& batch, LossReport& loss, SpeedMs& spent,
            const std::function<void(std::vector<ImageResult>)>& take) {
-    const Device device = model_.device();
+    const Device device = network_.device();
     const int64_t n = batch.size(), step = images_at_once(n, batch.images.size(1) * batch.images.size(2), device);
     RawOutputs whole;  // for the loss
     for (int64_t first = 0; first < n; first += step) {
       const auto t1 = Clock::now();
-      forward_.place(batch.images.narrow(0, first, std::min(step, n - first)));
+      network_.place(batch.images.narrow(0, first, std::min(step, n - first)));
       spent.preprocess += ms_since(t1);
       const auto t2 = Clock::now();
-      const RawOutputs outputs = forward_.run();
+      const RawOutputs outputs = network_.run();
       backend_for(device).synchronize();  // the time is the network's own
       spent.inference += ms_since(t2);
       const auto t3 = Clock::now();
       if (hooks_.loss) join(whole, outputs, first, n);
       spent.loss += ms_since(t3);
       const auto t4 = Clock::now();
-      BatchDetections found = detect(outputs, model_.strides(), detection_);
+      BatchDetections found = detect(outputs, network_.strides(), detection_);
       if (options_.single_class) {
         for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
       }
@@ -482,11 +463,10 @@ class BatchEvaluation {
   }
 
  private:
-  YoloSeg& model_;
+  SegNetwork& network_;
   const SegDataset& data_;
   const EvaluatorOptions& options_;
   const EvaluatorHooks& hooks_;
-  ReplayedForward forward_;
   OriginalMasks masks_;
   DetectParams detection_;
 };
@@ -498,10 +478,17 @@ Evaluator::Evaluator(std::vector<std::string> class_names, EvaluatorOptions opti
 
 ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
                                 Communicator& ranks) const {
-  const auto start = Clock::now();
   const EvaluationMode mode(model);
+  ReplayedForward network(model);
+  return run(network, data, loader, hooks, ranks);
+}
+
+ValidationResult Evaluator::run(SegNetwork& network, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
+                                Communicator& ranks) const {
+  const auto start = Clock::now();
+  const NoGrad no_grad;
   Scorer scorer(class_names_, options_.style, data);
-  BatchEvaluation evaluation(model, data, options_, hooks);
+  BatchEvaluation evaluation(network, data, options_, hooks);
   ValidationResult result;
   SpeedMs spent;  // in all
   int64_t batches = 0, done = 0, own = 0;

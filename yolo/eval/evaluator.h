@@ -16,6 +16,7 @@
 #include "yolo/eval/image_result.h"
 #include "yolo/metrics.h"
 #include "yolo/model.h"
+#include "yolo/network.h"
 
 namespace tessera {
 
@@ -55,6 +56,9 @@ class Evaluator {
   // the detections of all, in the order of one process; the others get its figures, without those of single classes. `detections`
   // and `curves` are called on rank 0 alone. Any rank's stop() stops all, after the same batch.
   ValidationResult run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks = {},
+                       Communicator& ranks = single_process()) const;
+  // The same of any network; one whose outputs are decoded has no loss.
+  ValidationResult run(SegNetwork& network, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks = {},
                        Communicator& ranks = single_process()) const;
 
  private:

@@ -8,6 +8,8 @@
 #include "autograd/grad_mode.h"
 #include "tensor/backend.h"
 #include "tensor/base/parallel.h"
+#include "yolo/eval/evaluation_mode.h"
+#include "yolo/eval/replayed_forward.h"
 
 namespace tessera {
 
@@ -65,38 +67,53 @@ std::vector<std::vector<ObjectPrediction>> original_objects(const BatchDetection
   return out;
 }
 
+// What holds a model ready meanwhile.
+struct Predictor::OfModel {
+  explicit OfModel(YoloSeg& model) : mode(model), forward(model) {}
+  EvaluationMode mode;
+  ReplayedForward forward;
+};
+
 Predictor::Predictor(YoloSeg& model, std::vector<std::string> names, PredictorOptions options)
-    : model_(model), forward_(model), names_(std::move(names)), options_(std::move(options)), was_training_(model.training()) {
+    : Predictor(std::make_unique<OfModel>(model), std::move(names), std::move(options)) {}
+
+Predictor::Predictor(std::unique_ptr<OfModel> of_model, std::vector<std::string> names, PredictorOptions options)
+    : of_model_(std::move(of_model)), network_(of_model_->forward), names_(std::move(names)), options_(std::move(options)) {
+  check();
+}
+
+Predictor::Predictor(SegNetwork& network, std::vector<std::string> names, PredictorOptions options)
+    : network_(network), names_(std::move(names)), options_(std::move(options)) {
+  check();
+}
+
+Predictor::~Predictor() = default;
+
+void Predictor::check() const {
   const auto refuse = [](std::string message, std::string hint = {}) {
     throw Error(ErrorCode::kUsage, std::move(message), {}, std::move(hint));
   };
-  if (int64_t(names_.size()) != model_.nc())
-    refuse(fmt::format("{} class names for a model of {} classes", names_.size(), model_.nc()));
-  if (options_.imgsz < 1 || options_.imgsz % model_.max_stride() != 0) {
-    refuse(fmt::format("imgsz={} is not a multiple of {}", options_.imgsz, model_.max_stride()));
+  if (int64_t(names_.size()) != network_.nc())
+    refuse(fmt::format("{} class names for a model of {} classes", names_.size(), network_.nc()));
+  if (options_.imgsz < 1 || options_.imgsz % network_.max_stride() != 0) {
+    refuse(fmt::format("imgsz={} is not a multiple of {}", options_.imgsz, network_.max_stride()));
   }
   if (!(options_.confidence >= 0 && options_.confidence <= 1))
     refuse(fmt::format("conf={} is not within 0 to 1", options_.confidence));
   if (!(options_.iou >= 0 && options_.iou <= 1)) refuse(fmt::format("iou={} is not within 0 to 1", options_.iou));
   for (const int32_t id : options_.classes) {
-    if (id < 0 || id >= model_.nc()) {
-      refuse(fmt::format("class {} does not exist", id), fmt::format("the model has the classes 0 to {}", model_.nc() - 1));
+    if (id < 0 || id >= network_.nc()) {
+      refuse(fmt::format("class {} does not exist", id), fmt::format("the model has the classes 0 to {}", network_.nc() - 1));
     }
   }
-  model_.train(false);
-  model_.fold();
-}
-
-Predictor::~Predictor() {
-  model_.unfold();
-  model_.train(was_training_);
 }
 
 LetterboxPlan Predictor::plan(const Image& image) const {
   LetterboxOptions letterbox;
-  letterbox.auto_shape = options_.rect;
-  letterbox.stride = int(model_.max_stride());
-  return plan_letterbox({image.height, image.width}, {options_.imgsz, options_.imgsz}, letterbox);
+  const bool fixed = options_.fixed != Size{};
+  letterbox.auto_shape = options_.rect && !fixed;
+  letterbox.stride = int(network_.max_stride());
+  return plan_letterbox({image.height, image.width}, fixed ? options_.fixed : Size{options_.imgsz, options_.imgsz}, letterbox);
 }
 
 Prediction Predictor::run(const Image& image) { return std::move(run(std::span(&image, 1)).front()); }
@@ -130,14 +147,14 @@ std::vector<Prediction> Predictor::run(std::span<const Image> images) {
       const Image boxed = letterbox(images[group[size_t(i)]], plans[group[size_t(i)]]);
       std::memcpy(pixels + size_t(i) * boxed.pixels.size(), boxed.pixels.data(), boxed.pixels.size());
     });
-    forward_.place(input);
+    network_.place(input);
     const double preprocess_ms = ms_since(preprocessing) / double(n);
     const auto inferring = Clock::now();
-    const RawOutputs outputs = forward_.run();
-    backend_for(model_.device()).synchronize();  // the time is the network's own
+    const RawOutputs outputs = network_.run();
+    backend_for(network_.device()).synchronize();  // the time is the network's own
     const double inference_ms = ms_since(inferring) / double(n);
     const auto postprocessing = Clock::now();
-    const BatchDetections found = detect(outputs, model_.strides(), detection, options_.classes);
+    const BatchDetections found = detect(outputs, network_.strides(), detection, options_.classes);
     std::vector<InputImage> inputs;
     for (const size_t k : group) inputs.push_back({plans[k], images[k].height, images[k].width});
     std::vector<std::vector<ObjectPrediction>> objects = original_objects(found, inputs, options_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -9,13 +10,14 @@
 #include "data/image.h"
 #include "data/transforms/letterbox.h"
 #include "yolo/eval/masks.h"
-#include "yolo/eval/replayed_forward.h"
 #include "yolo/model.h"
+#include "yolo/network.h"
 
 namespace tessera {
 
 struct PredictorOptions {
   int imgsz = 640;               // multiple of 32
+  Size fixed{};                  // when not 0 x 0: every picture is padded to it; for networks that take no other
   float confidence = 0.25f;      // scores must be greater
   double iou = 0.7;              // overlaps must be greater to suppress
   int64_t max_detections = 300;  // an image
@@ -48,6 +50,8 @@ class Predictor {
   // imgsz that is not a multiple of the model's stride, for classes that it does not have, for names of another count, and for a
   // confidence or IoU outside [0, 1].
   Predictor(YoloSeg& model, std::vector<std::string> names, PredictorOptions options = {});
+  // Any other network, which must outlive the predictor.
+  Predictor(SegNetwork& network, std::vector<std::string> names, PredictorOptions options = {});
   ~Predictor();
   Predictor(const Predictor&) = delete;
   Predictor& operator=(const Predictor&) = delete;
@@ -61,11 +65,14 @@ class Predictor {
   LetterboxPlan plan(const Image& image) const;
 
  private:
-  YoloSeg& model_;
-  ReplayedForward forward_;
+  struct OfModel;
+  Predictor(std::unique_ptr<OfModel> of_model, std::vector<std::string> names, PredictorOptions options);
+  void check() const;
+
+  std::unique_ptr<OfModel> of_model_;  // when the network is a model's
+  SegNetwork& network_;
   std::vector<std::string> names_;
   PredictorOptions options_;
-  bool was_training_;
 };
 
 // Where a network input comes from.

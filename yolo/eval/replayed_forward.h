@@ -5,19 +5,22 @@
 #include <optional>
 
 #include "yolo/model.h"
+#include "yolo/network.h"
 #include "yolo/step_replay.h"
 
 namespace tessera {
 
-class ReplayedForward {
+class ReplayedForward : public SegNetwork {
  public:
   // The model must outlive this and stay as it is while this is used: a recording knows the addresses of its weights.
   explicit ReplayedForward(YoloSeg& model) : model_(model) {}
 
-  // u8 images (N, H, W, 3) of the host, to where the model is; on a host they are normalised too.
-  void place(const Tensor& images);
-  // The network's outputs for them: the bits of YoloSeg::forward. Good until place() is called again, or this goes.
-  RawOutputs run();
+  int64_t nc() const override { return model_.nc(); }
+  const std::array<int64_t, kAnchorLevels>& strides() const override { return model_.strides(); }
+  int64_t max_stride() const override { return model_.max_stride(); }
+  Device device() const override { return model_.device(); }
+  void place(const Tensor& images) override;  // on a host they are normalised too
+  RawOutputs run() override;                  // the bits of YoloSeg::forward
 
  private:
   YoloSeg& model_;

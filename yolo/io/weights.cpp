@@ -116,6 +116,10 @@ LoadedModel build(Weights weights, const std::string& path, const ModelOptions& 
 
 LoadedModel load_model(const std::string& name_or_path, const ModelOptions& options) {
   const bool whole = holds_weights(name_or_path);
+  if (name_or_path.ends_with(".onnx")) {
+    throw Error(ErrorCode::kUsage, "an .onnx file is a finished network: val and predict run it, nothing else", {name_or_path},
+                "give the .safetensors that it was made of");
+  }
   if (!options.from.empty() && !holds_weights(options.from)) {
     throw Error(ErrorCode::kUsage, "this is no file of weights", {options.from},
                 "give a .safetensors of a run or a .pt of the original");

@@ -1,0 +1,32 @@
+#include "tools/verbs/onnx_model.h"
+
+#include <algorithm>
+
+namespace tessera {
+
+std::unique_ptr<OnnxNetwork> open_onnx(const Config& config) {
+  const std::string& file = config.text("model");
+  if (!file.ends_with(".onnx")) return nullptr;
+  for (const auto& [name, value] : {std::pair{"device", "cpu"}, std::pair{"precision", "fp32"}}) {
+    if (config.text(name) == value) continue;
+    throw Error(ErrorCode::kUsage, fmt::format("--{} {}: an .onnx file runs here with {} only", name, config.text(name), value), {file},
+                "give the .safetensors or .pt that it was made of, or run the file with ONNX Runtime or TensorRT");
+  }
+  return std::make_unique<OnnxNetwork>(file);
+}
+
+Config fitted_to(const OnnxNetwork& network, const Config& config) {
+  const std::string& file = config.text("model");
+  const auto [height, width] = network.size();
+  Config out = config;
+  if (!network.dynamic() && config.is_explicit("imgsz") && (config.integer("imgsz") != height || config.integer("imgsz") != width)) {
+    throw Error(ErrorCode::kUsage, fmt::format("imgsz={}: the file takes {} x {} only", config.integer("imgsz"), height, width), {file},
+                "leave --imgsz out, or export the model with --dynamic");
+  }
+  if (!config.is_explicit("imgsz")) out.set("imgsz", std::to_string(std::max(height, width)), file);
+  if (!config.is_explicit("batch")) out.set("batch", std::to_string(network.batch()), file);
+  if (!network.dynamic()) out.set("rect", "false", file);
+  return out;
+}
+
+}  // namespace tessera
