@@ -17,7 +17,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-void tell(std::vector<Finding>& findings, Severity severity, const char* code, const std::string& file, std::string message, std::string hint) {
+void tell(std::vector<Finding>& findings, Severity severity, const char* code, const std::string& file, std::string message,
+          std::string hint) {
   Finding& f = findings.emplace_back();
   f.severity = severity;
   f.code = code;
@@ -65,7 +66,9 @@ void find_repeated(LintReport& report) {
   for (size_t i = 0; i < pictures.size(); ++i) {
     std::vector<size_t>& group = alike[sums[i]];
     const Picture& mine = pictures[i];
-    const auto equal = [&](size_t j) { return pictures[j].file == mine.file || read_file(pictures[j].file) == read_file(mine.file); };
+    const auto equal = [&](size_t j) {
+      return pictures[j].file == mine.file || read_file(pictures[j].file) == read_file(mine.file);
+    };
     const auto first = std::find_if(group.begin(), group.end(), equal);
     if (first == group.end()) {
       group.push_back(i);
@@ -75,7 +78,8 @@ void find_repeated(LintReport& report) {
     LintSplit &here = report.splits[mine.split], &there = report.splits[other.split];
     const bool same = mine.split == other.split;
     if (same) {
-      tell(here.scan.findings, Severity::kNote, "image-repeated", mine.file, fmt::format("the picture has the bytes of {}", other.file), "keep one of them");
+      tell(here.scan.findings, Severity::kNote, "image-repeated", mine.file,
+           fmt::format("the picture has the bytes of {}", other.file), "keep one of them");
     } else {
       tell(here.scan.findings, Severity::kWarning, "image-twice", mine.file,
            fmt::format("the split '{}' has this picture too{}", there.name, other.file == mine.file ? "" : ": " + other.file),
@@ -111,7 +115,8 @@ LintReport lint_dataset(const std::string& data, std::string_view split, bool fi
     if (!split.empty() && name != split) continue;
     // coco8 and coco128 train and validate on the same pictures; that is meant, and told once.
     if (const auto [same, is_new] = listed.emplace(folders, name); !is_new) {
-      tell(report.findings, Severity::kNote, "split-same", yaml.source, fmt::format("the splits '{}' and '{}' are the same pictures", same->second, name),
+      tell(report.findings, Severity::kNote, "split-same", yaml.source,
+           fmt::format("the splits '{}' and '{}' are the same pictures", same->second, name),
            "keep some for validation, so that its figures tell something about new pictures");
       continue;
     }

@@ -6,7 +6,8 @@
 #include <unordered_map>
 
 #include "data/coco_json.h"
-#include "data/convert/convert.h"
+#include "data/convert/label_folder.h"
+#include "data/convert/mask_outline.h"
 #include "tensor/base/parallel.h"
 
 namespace tessera {
@@ -115,8 +116,8 @@ class Converter {
   void convert(const CocoImage& image, const CocoAnnotation& a, std::set<std::array<double, 5>>& seen, ConvertReport& report,
                std::string& rows) const {
     const auto lost = [&](const char* code, std::string message, std::string hint) {
-      add_finding(report, Severity::kWarning, code, coco_.file, fmt::format("annotation {} of {}: {}", a.id, image.file_name, message),
-                  std::move(hint));
+      add_finding(report, Severity::kWarning, code, coco_.file,
+                  fmt::format("annotation {} of {}: {}", a.id, image.file_name, message), std::move(hint));
     };
     if (a.crowd) {
       ++report.crowds;
@@ -126,8 +127,8 @@ class Converter {
     const BoxLtwh box = a.box ? *a.box : rle_box(mask);
     const double width = image.width, height = image.height;
     const int64_t class_id = class_of_.at(a.category_id);
-    const std::array<double, 5> key = {double(class_id), (box[0] + box[2] / 2) / width, (box[1] + box[3] / 2) / height, box[2] / width,
-                                       box[3] / height};
+    const std::array<double, 5> key = {double(class_id), (box[0] + box[2] / 2) / width, (box[1] + box[3] / 2) / height,
+                                       box[2] / width, box[3] / height};
     if (!(key[3] > 0 && key[4] > 0)) {
       ++report.empty;
       return lost("object-empty", "its box has no area, it is left out", "correct its bbox");
@@ -176,7 +177,8 @@ ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::p
     const std::string split = split_of(file);
     const Converter converter(file);
     if (!classes.empty() && converter.names() != classes) {
-      throw Error(ErrorCode::kData, "its categories are not those of the files before it", {file.string()}, "convert it into a folder of its own");
+      throw Error(ErrorCode::kData, "its categories are not those of the files before it", {file.string()},
+                  "convert it into a folder of its own");
     }
     classes = converter.names();
     const std::vector<CocoImage>& list = converter.coco().images;
@@ -210,10 +212,13 @@ ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::p
       linked += part.pictures;
     }
     if (linked < int64_t(list.size())) {
-      add_finding(report, Severity::kNote, "pictures-missing", file.string(),
-                  fmt::format("{} of {} pictures were not found, e.g. {}", int64_t(list.size()) - linked, list.size(),
-                              list[size_t(std::find_if(parts.begin(), parts.end(), [](const auto& p) { return p.pictures == 0; }) - parts.begin())].file_name),
-                  fmt::format("say where they are: --images FOLDER, or put them into {}", (to / "images" / split).string()));
+      add_finding(
+          report, Severity::kNote, "pictures-missing", file.string(),
+          fmt::format(
+              "{} of {} pictures were not found, e.g. {}", int64_t(list.size()) - linked, list.size(),
+              list[size_t(std::find_if(parts.begin(), parts.end(), [](const auto& p) { return p.pictures == 0; }) - parts.begin())]
+                  .file_name),
+          fmt::format("say where they are: --images FOLDER, or put them into {}", (to / "images" / split).string()));
     }
     folder.finish(report);
   }

@@ -1,4 +1,5 @@
-// What all conversions to YOLO labels share: rows with their check, the folders, data.yaml.
+#include "data/convert/label_folder.h"
+
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
@@ -7,7 +8,6 @@
 #include <fstream>
 #include <set>
 
-#include "data/convert/convert.h"
 #include "data/yolo_txt.h"
 #include "tensor/base/file.h"
 
@@ -78,7 +78,8 @@ LabelFolder::LabelFolder(const fs::path& to, const std::string& split)
     : labels_(to / "labels" / split), images_(to / "images" / split), part_(to / "labels" / ("." + split + ".part")) {
   std::error_code ignored;
   if (fs::exists(labels_, ignored)) {
-    throw Error(ErrorCode::kUsage, "the folder has labels already", {labels_.string()}, "give another folder as --to, or remove this one");
+    throw Error(ErrorCode::kUsage, "the folder has labels already", {labels_.string()},
+                "give another folder as --to, or remove this one");
   }
   fs::remove_all(part_, ignored);  // of a conversion that was stopped
   make_folders(part_);
@@ -142,8 +143,8 @@ void write_data_yaml(const fs::path& to, const std::vector<std::string>& names, 
   for (const std::string& split : splits) {
     const std::string key = yaml_key(split);
     if (!keys.insert(key).second) {
-      add_finding(report, Severity::kNote, "split-twice", file.string(), fmt::format("'{}' is another {} split and is not listed", split, key),
-                  "edit the file to choose one");
+      add_finding(report, Severity::kNote, "split-twice", file.string(),
+                  fmt::format("'{}' is another {} split and is not listed", split, key), "edit the file to choose one");
       continue;
     }
     yaml << YAML::Key << key << YAML::Value << "images/" + split;
@@ -160,7 +161,8 @@ void write_data_yaml(const fs::path& to, const std::vector<std::string>& names, 
   report.written.push_back(file.string());
 }
 
-void add_finding(ConvertReport& report, Severity severity, const char* code, const std::string& file, std::string message, std::string hint) {
+void add_finding(ConvertReport& report, Severity severity, const char* code, const std::string& file, std::string message,
+                 std::string hint) {
   if (int64_t(report.findings.size()) == kMaxFindings) return;
   report.findings.push_back({severity, code, {file}, std::move(message), std::move(hint)});
 }

@@ -11,9 +11,7 @@ struct Mask {
   const uint8_t* pixels;
   int height, width;
 
-  bool at(int x, int y) const {
-    return x >= 0 && y >= 0 && x < width && y < height && pixels[int64_t(y) * width + x] != 0;
-  }
+  bool at(int x, int y) const { return x >= 0 && y >= 0 && x < width && y < height && pixels[int64_t(y) * width + x] != 0; }
   // Whether an edge leaves the corner (x, y), the top left one of pixel (x, y), with a set pixel on its right and none on its left.
   bool edge(int x, int y, Direction d) const {
     switch (d) {
@@ -70,7 +68,8 @@ int label_components(const uint8_t* values, int height, int width, std::vector<i
       for (int ny = y - 1; ny <= y + 1; ++ny) {
         for (int nx = x - 1; nx <= x + 1; ++nx) {
           const int64_t next = int64_t(ny) * width + nx;
-          if (nx < 0 || ny < 0 || nx >= width || ny >= height || values[next] != values[first] || component[size_t(next)] != 0) continue;
+          if (nx < 0 || ny < 0 || nx >= width || ny >= height || values[next] != values[first] || component[size_t(next)] != 0)
+            continue;
           component[size_t(next)] = count;
           open.push_back(next);
         }

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <map>
 
-#include "data/convert/convert.h"
+#include "data/convert/label_folder.h"
+#include "data/convert/mask_outline.h"
 #include "data/image.h"
 #include "tensor/base/parallel.h"
 
@@ -20,7 +21,8 @@ std::vector<fs::path> pictures_in(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string suffix = entry.path().extension().string();
-    if (entry.is_regular_file() && (suffix == ".png" || suffix == ".PNG" || suffix == ".bmp" || suffix == ".pgm")) files.push_back(entry.path());
+    if (entry.is_regular_file() && (suffix == ".png" || suffix == ".PNG" || suffix == ".bmp" || suffix == ".pgm"))
+      files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -28,13 +30,15 @@ std::vector<fs::path> pictures_in(const fs::path& folder) {
 
 // Split -> its mask pictures.
 std::map<std::string, std::vector<fs::path>> masks_by_split(const fs::path& from) {
-  if (!fs::is_directory(from)) throw Error(ErrorCode::kData, "neither a folder nor COCO JSON", {from.string()}, "masks come in a folder");
+  if (!fs::is_directory(from))
+    throw Error(ErrorCode::kData, "neither a folder nor COCO JSON", {from.string()}, "masks come in a folder");
   std::map<std::string, std::vector<fs::path>> splits;
   if (std::vector<fs::path> files = pictures_in(from); !files.empty()) splits["train"] = std::move(files);
   if (splits.empty()) {
     for (const auto& entry : fs::directory_iterator(from)) {
       if (!entry.is_directory()) continue;
-      if (std::vector<fs::path> files = pictures_in(entry.path()); !files.empty()) splits[entry.path().filename().string()] = std::move(files);
+      if (std::vector<fs::path> files = pictures_in(entry.path()); !files.empty())
+        splits[entry.path().filename().string()] = std::move(files);
     }
   }
   if (splits.empty()) {

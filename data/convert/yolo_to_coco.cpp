@@ -6,7 +6,7 @@
 #include <set>
 
 #include "data/coco_json.h"
-#include "data/convert/convert.h"
+#include "data/convert/label_folder.h"
 #include "data/dataset_yaml.h"
 #include "data/yolo_txt.h"
 #include "tensor/base/file.h"
@@ -65,8 +65,9 @@ std::string annotation_text(const LabelObject& object, const ScanImage& image, i
   report.least_iou = std::min(report.least_iou, iou);
   report.changed += iou < kFaithfulIou;
   ++report.objects;
-  return fmt::format(R"({{"id": {}, "image_id": {}, "category_id": {}, "iscrowd": 0, "area": {}, "bbox": [{}, {}, {}, {}], "segmentation": [[{}]]}})",
-                     id, image_id, category, rle_area(written), decimal(x1), decimal(y1), decimal(x2 - x1), decimal(y2 - y1), polygon);
+  return fmt::format(
+      R"({{"id": {}, "image_id": {}, "category_id": {}, "iscrowd": 0, "area": {}, "bbox": [{}, {}, {}, {}], "segmentation": [[{}]]}})",
+      id, image_id, category, rle_area(written), decimal(x1), decimal(y1), decimal(x2 - x1), decimal(y2 - y1), polygon);
 }
 
 }  // namespace
@@ -81,9 +82,11 @@ ConvertReport yolo_to_coco(const std::string& data, std::string_view split, cons
 
   if (!to.parent_path().empty()) convert::make_folders(to.parent_path());
   write_file_atomic(to, [&](AtomicFile& out) {
-    out.write(fmt::format("{{\"info\": {{\"description\": {}}},\n\"categories\": [", quoted(fmt::format("{} of {}, by tessera convert", split, yaml.source))));
+    out.write(fmt::format("{{\"info\": {{\"description\": {}}},\n\"categories\": [",
+                          quoted(fmt::format("{} of {}, by tessera convert", split, yaml.source))));
     for (size_t i = 0; i < yaml.names.size(); ++i) {
-      out.write(fmt::format("{}{{\"id\": {}, \"name\": {}}}", i == 0 ? "\n" : ",\n", official ? coco_category_of_class(int(i)) : int(i) + 1, quoted(yaml.names[i])));
+      out.write(fmt::format("{}{{\"id\": {}, \"name\": {}}}", i == 0 ? "\n" : ",\n",
+                            official ? coco_category_of_class(int(i)) : int(i) + 1, quoted(yaml.names[i])));
     }
     out.write("],\n\"images\": [");
     for (size_t i = 0; i < scan.images.size(); ++i) {

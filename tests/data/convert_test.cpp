@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "data/coco_json.h"
+#include "data/convert/mask_outline.h"
 #include "data/image.h"
 #include "data/yolo_txt.h"
 #include "tensor/base/checksum.h"
@@ -120,7 +121,8 @@ TEST_CASE("convert: the text of COCO labels is the original's, byte for byte") {
 TEST_CASE("convert: labels of real annotations have the original's sums") {
   const json golden = read_json(golden_dir() / "coco_labels.json").at("coco_tiny");
   for (const auto& [split, expected] : golden.items()) {
-    const auto from = fs::path(TESSERA_SOURCE_DIR) / ".." / "shared" / "data" / "coco-tiny" / "annotations" / ("instances_" + split + ".json");
+    const auto from =
+        fs::path(TESSERA_SOURCE_DIR) / ".." / "shared" / "data" / "coco-tiny" / "annotations" / ("instances_" + split + ".json");
     if (!fs::exists(from)) {
       MESSAGE("skipped: " << from.string() << " is not there");
       continue;
@@ -147,7 +149,8 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
             {"categories", {{{"id", 7}, {"name", "it's \"b\""}}, {{"id", 3}, {"name", "a"}}}},
             {"annotations", json::array()}};
   const auto add = [&](int category, const json& segmentation, std::vector<double> box) {
-    j["annotations"].push_back({{"id", j["annotations"].size() + 1}, {"image_id", 1}, {"category_id", category}, {"iscrowd", 0}, {"bbox", box}});
+    j["annotations"].push_back(
+        {{"id", j["annotations"].size() + 1}, {"image_id", 1}, {"category_id", category}, {"iscrowd", 0}, {"bbox", box}});
     if (!segmentation.is_null()) j["annotations"].back()["segmentation"] = segmentation;
   };
   add(7, {{"size", {height, width}}, {"counts", rle_to_string(rle)}}, {8, 5, 32, 25});

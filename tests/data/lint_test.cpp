@@ -51,8 +51,8 @@ TEST_CASE("lint: faults of rows, files and pictures, pictures in two splits, unu
   const LintReport r = lint_dataset(set.yaml(), "", false);
   REQUIRE(r.splits.size() == 2);
   CHECK(r.splits[0].name == "train");
-  CHECK(codes_of(r.splits[0].scan.findings) ==
-        std::vector<std::string>{"file-unusable", "image-unreadable", "row-box", "row-class", "row-clipped", "row-number", "row-twice"});
+  CHECK(codes_of(r.splits[0].scan.findings) == std::vector<std::string>{"file-unusable", "image-unreadable", "row-box", "row-class",
+                                                                        "row-clipped", "row-number", "row-twice"});
   CHECK(codes_of(r.splits[1].scan.findings) == std::vector<std::string>{"image-twice", "labels-orphan"});
   CHECK(codes_of(r.findings) == std::vector<std::string>{"class-unused"});
   CHECK(r.warnings() == 7);
@@ -73,7 +73,8 @@ TEST_CASE("lint: a fix keeps the rows that are used, to the bit, and the former 
     return out;
   };
   const auto before = objects();
-  const std::string former = read_file(set.folder.path() / "labels/train/one.txt"), bad = read_file(set.folder.path() / "labels/train/three.txt");
+  const std::string former = read_file(set.folder.path() / "labels/train/one.txt"),
+                    bad = read_file(set.folder.path() / "labels/train/three.txt");
   const LintReport r = lint_dataset(set.yaml(), "", true);
   CHECK(r.splits[0].fixed.size() == 2);
   CHECK(r.splits[1].fixed.empty());

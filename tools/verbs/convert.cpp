@@ -38,7 +38,8 @@ ConvertReport convert_any(const Config& config) {
     return from.extension() == ".json" || holds_json(from) ? coco_to_yolo(from, to, images) : masks_to_yolo(from, to, images);
   }
   if (to.extension() != ".json") {
-    throw Error(ErrorCode::kUsage, fmt::format("--to {}: a data yaml becomes a COCO JSON file", to.string()), {}, "end its name in .json");
+    throw Error(ErrorCode::kUsage, fmt::format("--to {}: a data yaml becomes a COCO JSON file", to.string()), {},
+                "end its name in .json");
   }
   return yolo_to_coco(from.string(), config.text("split"), to, config.text("data_root"));
 }
@@ -49,25 +50,40 @@ int run_convert(const Config& config) {
   prepare(config);
   for (const char* name : {"from", "to"}) {
     if (!config.is_set(name)) {
-      throw Error(ErrorCode::kUsage, fmt::format("--{} is missing", name), {}, "tessera convert --from instances_val.json --to my-set; --help has more");
+      throw Error(ErrorCode::kUsage, fmt::format("--{} is missing", name), {},
+                  "tessera convert --from instances_val.json --to my-set; --help has more");
     }
   }
   const ConvertReport r = convert_any(config);
   if (config.flag("json")) {
     const nlohmann::ordered_json left_out = {{"crowds", r.crowds}, {"duplicates", r.duplicates}, {"empty", r.empty}};
-    print_json({{"command", "convert"}, {"from", config.text("from")}, {"to", config.text("to")}, {"images", r.images},
-                {"background", r.background}, {"objects", r.objects}, {"left_out", left_out}, {"from_boxes", r.boxes}, {"from_masks", r.runs},
-                {"joined", r.joined}, {"mean_iou", r.mean_iou()}, {"least_iou", r.least_iou}, {"changed", r.changed},
-                {"pictures", r.pictures}, {"written", r.written}, {"findings", findings_json(r.findings)}});
+    print_json({{"command", "convert"},
+                {"from", config.text("from")},
+                {"to", config.text("to")},
+                {"images", r.images},
+                {"background", r.background},
+                {"objects", r.objects},
+                {"left_out", left_out},
+                {"from_boxes", r.boxes},
+                {"from_masks", r.runs},
+                {"joined", r.joined},
+                {"mean_iou", r.mean_iou()},
+                {"least_iou", r.least_iou},
+                {"changed", r.changed},
+                {"pictures", r.pictures},
+                {"written", r.written},
+                {"findings", findings_json(r.findings)}});
     return 0;
   }
   for (const Finding& f : r.findings) fmt::print("{}\n", line_of(f));
-  fmt::print("{} images ({} background), {} objects; left out: {} crowd regions, {} repeated, {} without area\n", r.images, r.background,
-             r.objects, r.crowds, r.duplicates, r.empty);
+  fmt::print("{} images ({} background), {} objects; left out: {} crowd regions, {} repeated, {} without area\n", r.images,
+             r.background, r.objects, r.crowds, r.duplicates, r.empty);
   if (r.joined + r.boxes + r.runs > 0) {
-    fmt::print("{} objects of several parts or holes joined to one chain, {} from masks, {} from boxes alone\n", r.joined, r.runs, r.boxes);
+    fmt::print("{} objects of several parts or holes joined to one chain, {} from masks, {} from boxes alone\n", r.joined, r.runs,
+               r.boxes);
   }
-  fmt::print("masks read back: mean IoU {:.4f}, least {:.4f}, {} below {:.1f}\n", r.mean_iou(), r.least_iou, r.changed, kFaithfulIou);
+  fmt::print("masks read back: mean IoU {:.4f}, least {:.4f}, {} below {:.1f}\n", r.mean_iou(), r.least_iou, r.changed,
+             kFaithfulIou);
   if (r.pictures > 0) fmt::print("{} pictures linked\n", r.pictures);
   for (const std::string& path : r.written) fmt::print("written  {}\n", path);
   return 0;

@@ -23,7 +23,8 @@ inline std::string line_of(const Finding& f) {
 inline nlohmann::ordered_json findings_json(const std::vector<Finding>& findings) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const Finding& f : findings) {
-    nlohmann::ordered_json j = {{"code", f.code}, {"severity", f.severity == Severity::kWarning ? "warning" : "note"}, {"message", f.message}};
+    nlohmann::ordered_json j = {
+        {"code", f.code}, {"severity", f.severity == Severity::kWarning ? "warning" : "note"}, {"message", f.message}};
     if (!f.where.file.empty()) j["file"] = f.where.file;
     if (f.where.line > 0) j["line"] = f.where.line;
     if (f.where.column > 0) j["column"] = f.where.column;

@@ -17,8 +17,14 @@ void print(const std::vector<Finding>& findings) {
 }
 
 nlohmann::ordered_json summary_json(const LintSplit& s) {
-  return {{"split", s.name}, {"images", s.scan.images.size()}, {"background", s.scan.missing + s.scan.empty}, {"objects", s.scan.objects},
-          {"left_out", s.scan.left_out}, {"dropped_rows", s.scan.dropped_rows}, {"orphan_labels", s.scan.orphan_labels}, {"fixed", s.fixed},
+  return {{"split", s.name},
+          {"images", s.scan.images.size()},
+          {"background", s.scan.missing + s.scan.empty},
+          {"objects", s.scan.objects},
+          {"left_out", s.scan.left_out},
+          {"dropped_rows", s.scan.dropped_rows},
+          {"orphan_labels", s.scan.orphan_labels},
+          {"fixed", s.fixed},
           {"findings", findings_json(s.scan.findings)}};
 }
 
@@ -34,11 +40,13 @@ int run_lint(const Config& config) {
   const int64_t warnings = report.warnings();
   const int code = warnings > 0 ? int(ErrorCode::kData) : 0;
   if (config.flag("json")) {
-    nlohmann::ordered_json j = {{"command", "lint"}, {"data", config.text("data")}, {"warnings", warnings}, {"findings", findings_json(report.findings)}};
+    nlohmann::ordered_json j = {
+        {"command", "lint"}, {"data", config.text("data")}, {"warnings", warnings}, {"findings", findings_json(report.findings)}};
     j["splits"] = nlohmann::ordered_json::array();
     for (const LintSplit& s : report.splits) j["splits"].push_back(summary_json(s));
     j["classes"] = nlohmann::ordered_json::array();
-    for (size_t i = 0; i < report.names.size(); ++i) j["classes"].push_back({{"name", report.names[i]}, {"objects", report.objects_of_class[i]}});
+    for (size_t i = 0; i < report.names.size(); ++i)
+      j["classes"].push_back({{"name", report.names[i]}, {"objects", report.objects_of_class[i]}});
     print_json(j);
     return code;
   }
@@ -46,9 +54,11 @@ int run_lint(const Config& config) {
   for (const LintSplit& s : report.splits) print(s.scan.findings);
   for (const LintSplit& s : report.splits) {
     fmt::print("{}: {}\n", s.name, summary(s.scan));
-    if (!s.fixed.empty()) fmt::print("{}: {} label files rewritten; the former ones are beside them as *.txt.orig\n", s.name, s.fixed.size());
+    if (!s.fixed.empty())
+      fmt::print("{}: {} label files rewritten; the former ones are beside them as *.txt.orig\n", s.name, s.fixed.size());
   }
-  fmt::print("{}\n", warnings == 0 ? "nothing to correct" : fmt::format("{} warnings; --fix rewrites label files without bad rows", warnings));
+  fmt::print("{}\n", warnings == 0 ? "nothing to correct"
+                                   : fmt::format("{} warnings; --fix rewrites label files without bad rows", warnings));
   return code;
 }
 
