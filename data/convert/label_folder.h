@@ -1,0 +1,50 @@
+// What the conversions to YOLO labels share: a row with its check, the folders of a split, data.yaml.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/convert/convert.h"
+#include "data/polygon.h"
+#include "data/rle.h"
+
+namespace tessera::convert {
+
+// One object as its row will be read.
+struct Row {
+  std::string text;  // "class x y ...", six digits; empty: nothing is left of it
+  double iou = 1;    // of the mask that a reader of the row sees and `truth`
+};
+Row make_row(int64_t class_id, const PrecisePolygon& fractions, const Rle& truth);
+
+// Writes the labels of one split: into a hidden folder first, which gets its name at the end.
+class LabelFolder {
+ public:
+  LabelFolder(const std::filesystem::path& to, const std::string& split);  // Error(kUsage): it is there
+  ~LabelFolder();
+  LabelFolder(const LabelFolder&) = delete;
+  LabelFolder& operator=(const LabelFolder&) = delete;
+
+  // name: of the picture, relative. Any thread.
+  void write(const std::filesystem::path& name, const std::string& rows) const;
+  void link(const std::filesystem::path& name, const std::filesystem::path& picture) const;
+  void finish(ConvertReport& report);
+
+ private:
+  std::filesystem::path labels_, images_, part_;
+};
+
+// A path from a file that must stay below the folder it is put into.
+std::filesystem::path checked_name(const std::string& file_name, const std::string& where);
+
+// data.yaml of all splits below `to`; an existing one must have the same names.
+void write_data_yaml(const std::filesystem::path& to, const std::vector<std::string>& names, ConvertReport& report);
+
+void make_folders(const std::filesystem::path& folder);  // Error(kIo)
+
+void add_finding(ConvertReport& report, Severity severity, const char* code, const std::string& file, std::string message,
+                 std::string hint);
+
+}  // namespace tessera::convert
