@@ -11,6 +11,7 @@
 #include "tensor/cpu/conv.h"
 #include "tensor/cpu/conv_band.h"
 #include "tensor/cpu/conv_plan.h"
+#include "tensor/cpu/conv_weight_stem.h"
 #include "tensor/cpu/conv_windows.h"
 #include "tensor/cpu/f32_copy.h"
 #include "tensor/cpu/winograd.h"
@@ -408,6 +409,10 @@ bool direct(const TileKernels<T>& k, const FilterView& dw, const ConvParams& p) 
          (kSummed<T> > 1 || dw.i % k.lanes == 0);  // pairs are copied in any case
 }
 
+Partition stem_partition(const ImageView& dy, const FilterView& dw) {
+  return partition(dy.n * dy.h * dy.w, dy.n * dy.h, dw, dw.o, dw.o, false);
+}
+
 template <class T>
 Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageView& dy, const FilterView& dw,
                        const ConvParams& p) {
@@ -424,9 +429,10 @@ template <class T>
 ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
   const TileKernels<T> k = tile_kernels<T>();
   if (dy.n * dy.h * dy.w == 0) return {};
-  const Partition cut = partition_of(k, x, dy, dw, p);
+  const bool stem = is_stem(x, dw);
+  const Partition cut = stem ? stem_partition(dy, dw) : partition_of(k, x, dy, dw, p);
   ConvScratch s{cut.parts > 1 ? cut.parts * dw.o * dw.kh * dw.kw * dw.i * int64_t(sizeof(float)) : 0, 0};
-  if (direct(k, dw, p)) return s;  // pairs of the pixels of two jobs at most
+  if (stem || direct(k, dw, p)) return s;  // pairs of the pixels of two jobs at most
   const int64_t outputs = std::min(dw.o, ceil_div(ceil_div(dw.o, kTileOutputs), cut.outputs) * kTileOutputs);
   if constexpr (kSummed<T> == 1) {
     if (const InPlace in(k, x, dy, dw, p); in.pays) {
@@ -456,9 +462,9 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
     if (!accumulate) std::fill_n(data<float>(dw), size, 0.0f);
     return;
   }
-  const bool pixelwise = direct(g.k, dw, p);
+  const bool pixelwise = direct(g.k, dw, p), stem = is_stem(x, dw);
   const int64_t units = pixelwise ? pixels : dy.n * dy.h;
-  const Partition cut = partition_of(g.k, x, dy, dw, p);
+  const Partition cut = stem ? stem_partition(dy, dw) : partition_of(g.k, x, dy, dw, p);
   const HostScratch<float> partial(cut.parts > 1 ? cut.parts * size : 0);
   parallel_chunks(cut.parts * cut.outputs * cut.inputs, [&](int64_t task) {
     const int64_t part = task / (cut.outputs * cut.inputs);
@@ -466,7 +472,9 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
     const Range o = share(dw.o, cut.outputs, task / cut.inputs % cut.outputs, kTileOutputs);
     float* out = cut.parts > 1 ? partial.get() + part * size : data<float>(dw);
     const bool add = cut.parts == 1 && accumulate;
-    if (pixelwise) {
+    if (stem) {
+      stem_weight_rows(x, dy, dw, p, at.begin, at.end, out, add);
+    } else if (pixelwise) {
       sum_pixels(g, at, o, share(dw.i, cut.inputs, task % cut.inputs, g.k.lanes), out, add);
     } else {
       sum_rows(g, at, o, out, add);
