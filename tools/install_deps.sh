@@ -6,6 +6,7 @@ packages=(
   g++ cmake ninja-build ccache pkg-config git
   libfmt-dev libyaml-cpp-dev nlohmann-json3-dev libeigen3-dev libjpeg-dev libstb-dev libarchive-dev libhwy-dev libcairo2-dev
   libopenmpi-dev openmpi-bin
+  libprotobuf-dev protobuf-compiler
   doctest-dev fonts-dejavu-core
 )
 

@@ -128,6 +128,6 @@ TEST_CASE("onnx: damaged files are read or refused by name") {
     const std::string bad = damage(good);
     takes_or_refuses("bad.onnx", [&] { parse_onnx(bad, "bad.onnx", folder / "."); }, verdicts);
   }
-  CHECK(verdicts.taken > 300);
+  CHECK(verdicts.taken > 100);  // lengths stand before what they are of, so that most changes break the file
   CHECK(verdicts.refused > 300);
 }
