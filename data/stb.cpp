@@ -83,6 +83,35 @@ std::optional<size_t> stated_pnm_size(std::span<const uint8_t> b) {
   return at + 1 + numbers[0] * numbers[1] * (b[1] == '6' ? 3 : 1) * (numbers[2] > 255 ? 2 : 1);
 }
 
+// Bytes of a PSD by its header and, where rows are packed, by the table of their lengths.
+size_t stated_psd_size(std::span<const uint8_t> b) {
+  const auto number = [&](size_t place) { return size_t(b[place]) << 8 | b[place + 1]; };
+  size_t at = 26;
+  for (int section = 0; section < 3; ++section) {  // palette, resources, layers
+    if (b.size() < at + 4) return at + 4;
+    at += 4 + big_endian(b.data() + at);
+  }
+  if (b.size() < at + 2) return at + 2;
+  const size_t rows = number(12) * big_endian(b.data() + 14);  // of all channels
+  const bool packed = number(at) != 0;
+  at += 2;
+  if (!packed) return at + rows * big_endian(b.data() + 18) * number(22) / 8;
+  const size_t table = at;
+  at += 2 * rows;
+  if (b.size() < at) return at;
+  for (size_t row = 0; row < rows; ++row) at += number(table + 2 * row);
+  return at;
+}
+
+// Bytes that a file has at least where stb would make up pixels that are missing.
+size_t stated_size(std::span<const uint8_t> bytes) {
+  switch (sniff_format(bytes)) {
+    case ImageFormat::kPnm: return *stated_pnm_size(bytes);
+    case ImageFormat::kPsd: return stated_psd_size(bytes);
+    default: return 0;
+  }
+}
+
 // Holds the decoder's blocks to what an image of this size can need, while it lives.
 class MemoryLimit {
  public:
@@ -120,7 +149,7 @@ ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& n
 Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name) {
   if (bytes.size() > INT32_MAX) throw Error(ErrorCode::kData, "the image file is larger than 2 GiB", {name}, "scale it down");
   const ImageInfo info = probe_stb(bytes, name);
-  if (sniff_format(bytes) == ImageFormat::kPnm && bytes.size() < *stated_pnm_size(bytes))  // stb would leave the rest as it was
+  if (bytes.size() < stated_size(bytes))
     throw Error(ErrorCode::kData, "the image file is cut short", {name}, "replace or remove the file");
   const MemoryLimit limit(info, bytes.size());
   int width = 0, height = 0, channels = 0;
