@@ -2,29 +2,13 @@
 #include "cuda/device/rows.cuh"
 #include "cuda/device/strided.cuh"
 #include "cuda/kernels.h"
-#include "tensor/ops/pointwise_functors.h"
+#include "tensor/ops/with_functor.h"
 
 namespace tessera::cuda {
 
 namespace {
 
-// The branch is the same for all threads and is taken once for a pack, so one kernel serves all ops.
-template <class F>
-__device__ void with_functor(UnaryOp op, F&& f) {
-  switch (op) {
-    case UnaryOp::kSilu: return f(functors::Silu{});
-    case UnaryOp::kSigmoid: return f(functors::Sigmoid{});
-    case UnaryOp::kRelu: return f(functors::Relu{});
-    case UnaryOp::kTanh: return f(functors::Tanh{});
-    case UnaryOp::kExp: return f(functors::Exp{});
-    case UnaryOp::kLog: return f(functors::Log{});
-    case UnaryOp::kSqrt: return f(functors::Sqrt{});
-    case UnaryOp::kSquare: return f(functors::Square{});
-    case UnaryOp::kNegate: return f(functors::Negate{});
-    case UnaryOp::kAbs: return f(functors::Abs{});
-    case UnaryOp::kSoftplus: return f(functors::Softplus{});
-  }
-}
+// with_functor(): the branch is the same for all threads and is taken once for a pack, so one kernel serves all ops.
 
 // y = f(x).
 // A thread handles N neighbours: 16 bytes where rows are aligned, so a warp reads and writes 512 adjacent bytes.

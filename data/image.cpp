@@ -63,7 +63,9 @@ void detail::check_image_size(int64_t height, int64_t width, const std::string& 
 ImageInfo probe_image(std::span<const uint8_t> bytes, const std::string& name) {
   const ImageFormat format = sniff_format(bytes);
   if (!can_decode(format)) throw_unreadable(bytes, format, name);
-  ImageInfo info = format == ImageFormat::kJpeg ? detail::probe_jpeg(bytes, name) : detail::probe_stb(bytes, name);
+  ImageInfo info = format == ImageFormat::kJpeg  ? detail::probe_jpeg(bytes, name)
+                   : format == ImageFormat::kPnm ? detail::probe_pnm(bytes, name)
+                                                 : detail::probe_stb(bytes, name);
   info.format = format;
   if (info.orientation >= 5) std::swap(info.height, info.width);
   return info;
@@ -72,7 +74,9 @@ ImageInfo probe_image(std::span<const uint8_t> bytes, const std::string& name) {
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
   const ImageFormat format = sniff_format(bytes);
   if (!can_decode(format)) throw_unreadable(bytes, format, name);
-  return format == ImageFormat::kJpeg ? detail::decode_jpeg(bytes, name) : detail::decode_stb(bytes, name);
+  return format == ImageFormat::kJpeg  ? detail::decode_jpeg(bytes, name)
+         : format == ImageFormat::kPnm ? detail::decode_pnm(bytes, name)
+                                       : detail::decode_stb(bytes, name);
 }
 
 Image read_image(const std::filesystem::path& path) {

@@ -44,7 +44,7 @@ ImageFormat sniff_format(std::span<const uint8_t> bytes);
 // Header only, nothing is decoded. Errors as decode_image. `name` is the file named in messages.
 ImageInfo probe_image(std::span<const uint8_t> bytes, const std::string& name);
 
-// Decodes JPEG through libjpeg-turbo and PNG, BMP, GIF (first frame), PNM, PSD and HDR through stb_image, to three channels: grey
+// Decodes PNM, JPEG through libjpeg-turbo and PNG, BMP, GIF (first frame), PSD and HDR through stb_image, to three channels: grey
 // is repeated, CMYK and YCCK are converted, alpha is dropped without blending, of 16 bits the upper 8 stay (all as OpenCV's
 // IMREAD_COLOR). The EXIF orientation is applied. Error(kData) for an empty, cut, damaged or foreign file, and, before memory is
 // taken, for more than kMaxImageSide pixels a side or kMaxImagePixels in all.
@@ -71,6 +71,8 @@ int exif_orientation(std::span<const uint8_t> tiff);
 namespace detail {
 ImageInfo probe_jpeg(std::span<const uint8_t> bytes, const std::string& name);
 Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name);
+ImageInfo probe_pnm(std::span<const uint8_t> bytes, const std::string& name);
+Image decode_pnm(std::span<const uint8_t> bytes, const std::string& name);
 ImageInfo probe_stb(std::span<const uint8_t> bytes, const std::string& name);
 Image decode_stb(std::span<const uint8_t> bytes, const std::string& name);
 void check_image_size(int64_t height, int64_t width, const std::string& name);

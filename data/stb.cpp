@@ -1,8 +1,7 @@
-// PNG, BMP, GIF, PNM, PSD and HDR through stb_image; PNG writing through stb_image_write. The one file that holds their code.
+// PNG, BMP, GIF, PSD and HDR through stb_image; PNG writing through stb_image_write. The one file that holds their code.
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <optional>
 
 #include "data/image.h"
 #include "tensor/base/check.h"
@@ -36,6 +35,7 @@ void* decoder_realloc(void* p, size_t bytes) { return decoder_memory.allows(byte
 #define STBI_NO_STDIO
 #define STBI_NO_JPEG
 #define STBI_NO_PIC
+#define STBI_NO_PNM
 #define STBI_NO_TGA
 #define STBI_MALLOC(bytes) decoder_malloc(bytes)
 #define STBI_REALLOC(p, bytes) decoder_realloc(p, bytes)
@@ -65,22 +65,24 @@ int png_orientation(std::span<const uint8_t> b) {
   return 1;
 }
 
-// Bytes of a PNM by its header, which comments may part. None: a number of more than nine digits, which stb would add up without end.
-std::optional<size_t> stated_pnm_size(std::span<const uint8_t> b) {
-  size_t at = 2, numbers[3] = {};  // width, height, largest value
-  const auto is_digit = [&] { return at < b.size() && b[at] >= '0' && b[at] <= '9'; };
-  for (size_t& number : numbers) {
-    for (; at < b.size() && !is_digit(); ++at) {
-      if (b[at] == '#')
-        while (at < b.size() && b[at] != '\n' && b[at] != '\r') ++at;
-    }
-    int digits = 0;
-    for (; is_digit(); ++at, ++digits) {
-      if (digits == 9) return std::nullopt;
-      number = 10 * number + size_t(b[at] - '0');
-    }
+// Bytes of a PSD by its header and, where rows are packed, by the table of their lengths: stb takes what is missing as black.
+size_t stated_psd_size(std::span<const uint8_t> b) {
+  const auto number = [&](size_t place) { return size_t(b[place]) << 8 | b[place + 1]; };
+  size_t at = 26;
+  for (int section = 0; section < 3; ++section) {  // palette, resources, layers
+    if (b.size() < at + 4) return at + 4;
+    at += 4 + big_endian(b.data() + at);
   }
-  return at + 1 + numbers[0] * numbers[1] * (b[1] == '6' ? 3 : 1) * (numbers[2] > 255 ? 2 : 1);
+  if (b.size() < at + 2) return at + 2;
+  const size_t rows = number(12) * big_endian(b.data() + 14);  // of all channels
+  const bool packed = number(at) != 0;
+  at += 2;
+  if (!packed) return at + rows * big_endian(b.data() + 18) * number(22) / 8;
+  const size_t table = at;
+  at += 2 * rows;
+  if (b.size() < at) return at;
+  for (size_t row = 0; row < rows; ++row) at += number(table + 2 * row);
+  return at;
 }
 
 // Holds the decoder's blocks to what an image of this size can need, while it lives.
@@ -109,8 +111,6 @@ class MemoryLimit {
 ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& name) {
   if (sniff_format(bytes) == ImageFormat::kPng && bytes.size() >= 24)  // a clearer message than stb's for giants
     check_image_size(big_endian(bytes.data() + 20), big_endian(bytes.data() + 16), name);
-  if (sniff_format(bytes) == ImageFormat::kPnm && !stated_pnm_size(bytes))
-    throw Error(ErrorCode::kData, "the header states a size beyond all bounds", {name}, "replace or remove the file");
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), int(std::min<size_t>(bytes.size(), INT32_MAX)), &width, &height, &channels)) fail(name);
   check_image_size(height, width, name);
@@ -120,7 +120,7 @@ ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& n
 Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name) {
   if (bytes.size() > INT32_MAX) throw Error(ErrorCode::kData, "the image file is larger than 2 GiB", {name}, "scale it down");
   const ImageInfo info = probe_stb(bytes, name);
-  if (sniff_format(bytes) == ImageFormat::kPnm && bytes.size() < *stated_pnm_size(bytes))  // stb would leave the rest as it was
+  if (sniff_format(bytes) == ImageFormat::kPsd && bytes.size() < stated_psd_size(bytes))
     throw Error(ErrorCode::kData, "the image file is cut short", {name}, "replace or remove the file");
   const MemoryLimit limit(info, bytes.size());
   int width = 0, height = 0, channels = 0;

@@ -1,27 +1,10 @@
-#include "tensor/ops/pointwise_functors.h"
+#include "tensor/ops/with_functor.h"
 #include "tensor/ref/element.h"
 #include "tensor/ref/ref_backend.h"
 
 namespace tessera {
 
 namespace {
-template <class F>
-void with_functor(UnaryOp op, F&& f) {
-  switch (op) {
-    case UnaryOp::kSilu: return f(functors::Silu{});
-    case UnaryOp::kSigmoid: return f(functors::Sigmoid{});
-    case UnaryOp::kRelu: return f(functors::Relu{});
-    case UnaryOp::kTanh: return f(functors::Tanh{});
-    case UnaryOp::kExp: return f(functors::Exp{});
-    case UnaryOp::kLog: return f(functors::Log{});
-    case UnaryOp::kSqrt: return f(functors::Sqrt{});
-    case UnaryOp::kSquare: return f(functors::Square{});
-    case UnaryOp::kNegate: return f(functors::Negate{});
-    case UnaryOp::kAbs: return f(functors::Abs{});
-    case UnaryOp::kSoftplus: return f(functors::Softplus{});
-  }
-}
-
 // In the type itself for integers, so that 64 bits stay exact. max and min return b where the comparison is false (NaN in a).
 template <class T>
 T apply(BinaryOp op, T a, T b) {

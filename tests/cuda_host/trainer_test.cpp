@@ -2,17 +2,16 @@
 #include "yolo/train/trainer.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
 
-#include "data/shapes.h"
 #include "nn/io/checkpoint.h"
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/support/narrow_model.h"
+#include "tests/support/training_folder.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/results_csv.h"
@@ -23,36 +22,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Shop {
-  Shop() {
-    fs::create_directories(root);
-    ShapesOptions options;
-    options.train = 5;
-    options.val = 2;
-    options.size = 64;
-    data = make_shapes(root / "shapes", options).string();
+struct Workshop : TrainingFolder {
+  Workshop() : TrainingFolder({.train = 5, .val = 2, .size = 64}, {"batch=2", "nbs=2", "epochs=5", "device=cuda", "val=false"}) {
     write_file_atomic(root / "yolov8n-seg.yaml", std::string(kNarrowModel));
     emulated::allow_host_access(false);
   }
-  ~Shop() {
-    emulated::allow_host_access(true);
-    std::error_code ignored;
-    fs::remove_all(root, ignored);
-  }
+  ~Workshop() { emulated::allow_host_access(true); }
   Config config(const std::string& name, std::vector<std::string> more) const {
-    Config c(kTrain);
-    std::vector<std::string> arguments = {"data=" + data, "model=" + (root / "yolov8n-seg.yaml").string(),
-                                          "imgsz=64",     "batch=2",
-                                          "nbs=2",        "epochs=5",
-                                          "device=cuda",  "val=false",
-                                          "plots=false",  "workers=1",
-                                          "name=" + name, "project=" + (root / "runs").string()};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    c.read_arguments(arguments);
-    return c;
+    more.insert(more.begin(), {"name=" + name, "model=" + (root / "yolov8n-seg.yaml").string()});
+    return TrainingFolder::config(more);
   }
-  fs::path root = fs::temp_directory_path() / fmt::format("tessera-cuda-trainer-{}", getpid());
-  std::string data;
 };
 
 void check_same_state(const fs::path& a, const fs::path& b) {
@@ -72,7 +51,7 @@ void check_same_state(const fs::path& a, const fs::path& b) {
 }
 
 TEST_CASE("a training in fp16 on a device: replayed or not, interrupted or not, the same bits") {
-  const Shop shop;
+  const Workshop shop;
   const auto train = [&](const std::string& name, std::vector<std::string> more) {
     more.push_back("precision=fp16");
     Trainer t(shop.config(name, more), LogStyle::kQuiet);
@@ -110,7 +89,7 @@ TEST_CASE("a training in fp16 on a device: replayed or not, interrupted or not, 
 }
 
 TEST_CASE("a training whose pictures the device makes: the same objects, nearly the same losses, the same pictures in the folder") {
-  const Shop shop;
+  const Workshop shop;
   const auto train = [&](const std::string& where) {
     Trainer t(shop.config(where, {"augment=" + where, "plots=true", "epochs=1"}), LogStyle::kQuiet);
     t.on_batch = [&](int64_t, int64_t, Batch& batch) {
@@ -132,7 +111,7 @@ TEST_CASE("a training whose pictures the device makes: the same objects, nearly 
 
 // Losses, both styles of scoring, masks at original size and pictures.
 TEST_CASE("a validation on a device has the figures of the host") {
-  const Shop shop;
+  const Workshop shop;
   Trainer t(shop.config("trained", {"epochs=2", "val=true", "plots=true"}), LogStyle::kQuiet);
   t.fit();
   CHECK(fs::file_size(t.run_folder() / "val_batch0_pred.png") > 1000);
@@ -179,7 +158,7 @@ TEST_CASE("a validation on a device has the figures of the host") {
 }
 
 TEST_CASE("fp16 is refused on the CPU") {
-  const Shop shop;
+  const Workshop shop;
   try {
     Trainer t(shop.config("cpu", {"device=cpu", "precision=fp16"}), LogStyle::kQuiet);
     FAIL("fp16 on the CPU");

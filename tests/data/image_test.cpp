@@ -101,6 +101,33 @@ TEST_CASE("PNG keeps every bit, whatever the file is called") {
   CHECK(back.pixels == image.pixels);
 }
 
+// What OpenCV makes of the same bytes: of 16 bits the upper 8, whatever the largest value.
+TEST_CASE("PNM: grey and colour, 8 and 16 bits") {
+  using namespace std::string_literals;
+  using Pixels = std::vector<uint8_t>;
+  const auto decoded = [](const std::string& text) {
+    const std::vector<uint8_t> bytes(text.begin(), text.end());
+    const Image image = decode_image(bytes, "a.pnm");
+    const ImageInfo info = probe_image(bytes, "a.pnm");
+    CHECK((info.height == image.height && info.width == image.width && info.orientation == 1));
+    return Pixels(image.pixels.begin(), image.pixels.end());
+  };
+  CHECK(decoded("P5 3 1 255\n\0\1\xff"s) == Pixels{0, 0, 0, 1, 1, 1, 255, 255, 255});
+  CHECK(decoded("P5\n# a comment 7\n2 1#\n100\n\2\x64"s) == Pixels{2, 2, 2, 100, 100, 100});
+  CHECK(decoded("P5 1 3 1023\n\0\xff\1\0\3\xff"s) == Pixels{0, 0, 0, 1, 1, 1, 3, 3, 3});
+  CHECK(decoded("P5 2 1 65535 \x7f\xff\x80\0"s) == Pixels{127, 127, 127, 128, 128, 128});
+  CHECK(decoded("P6 2 1 255 \1\2\3\4\5\6"s) == Pixels{1, 2, 3, 4, 5, 6});
+  CHECK(decoded("P6 2 1 65535\n\1\0\2\0\3\0\4\xff\5\0\6\0"s) == Pixels{1, 2, 3, 4, 5, 6});
+  for (const std::string& bad : {"P5 2 1 255\n\1"s, "P5 2 1 65535\n\1\2\3"s, "P6 1 1 255\n\1\2"s, "P5 2 x 255\n\1\2"s, "P5 2 1"s, "P5 2 1 255"s,
+                                 "P5 2 1 65536\n\1\2\3\4"s, "P5 2 1 0\n\1\2"s, "P5 0 1 255\n\1"s, "P5 -2 1 255\n\1\2"s,
+                                 "P5 2000000000 1 255\n\1"s}) {
+    CAPTURE(bad);
+    const Error e = error_of({bad.begin(), bad.end()});
+    CHECK(e.code() == ErrorCode::kData);
+    CHECK(e.where().file == "file.jpg");
+  }
+}
+
 TEST_CASE("JPEG: colours, sizes, header") {
   const std::vector<uint8_t> jpeg = encode_jpeg(marked_image(), 95);
   const Image back = decode_image(jpeg, "a.jpg");

@@ -62,7 +62,7 @@ TEST_CASE("rle: the text of numbers short and long, plain and for JSON") {
   };
   const auto check = [&](int64_t before, int64_t count) {
     const Rle rle{1, 1, {0, uint32_t(before), 0, uint32_t(count)}};
-    const std::string plain = "0" + defined(before) + "0" + defined(count - before);
+    const std::string plain = fmt::format("0{}0{}", defined(before), defined(count - before));
     std::string escaped, text = "x";
     for (const char c : plain) escaped += c == '\\' ? std::string("\\\\") : std::string(1, c);
     CHECK(rle_to_string(rle) == plain);

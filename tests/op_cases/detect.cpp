@@ -176,7 +176,7 @@ std::vector<MaskItem> items_of(const Masks& m, int64_t rows) {
   return items;
 }
 
-// kItemByItem: by each_mask(), on a device by a call for each item.
+// kItemByItem: by each_mask(), which is the host's; on a device by a call for each item.
 enum class MaskCalls { kOne, kItemByItem };
 
 OpCase mask_case(const Masks& m, MaskCalls calls = MaskCalls::kOne) {
@@ -185,8 +185,8 @@ OpCase mask_case(const Masks& m, MaskCalls calls = MaskCalls::kOne) {
   const Values coefficients = m.channels == 1 ? uniform(1, 1) : m.coefficients ? m.coefficients : m.values;
   int64_t words = 0;
   for (const MaskItem& item : items) words += item.words();
-  return {.method = "mask_patches",
-          .detail = calls == MaskCalls::kOne ? m.name : fmt::format("{}, item by item", m.name),
+  return {.method = calls == MaskCalls::kOne ? "mask_patches" : "each_mask",
+          .detail = m.name,
           .slots = {{"prototypes", {m.images * m.h * m.w, m.channels}, Role::kIn, Fit::kRows, m.values, DType::kF32},
                     {"coefficients", {kRows, m.channels}, Role::kIn, Fit::kRows, coefficients, DType::kF32},
                     {"words", {words}, Role::kOut, Fit::kDense, {}, DType::kI32}},

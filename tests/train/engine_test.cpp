@@ -1,15 +1,14 @@
 // What the trainer does around its steps, against the original's (tests/golden/engine.json, made by tools/golden/engine.py).
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
-#include "data/shapes.h"
 #include "nn/layers/batch_norm2d.h"
 #include "tests/support/golden.h"
+#include "tests/support/training_folder.h"
 #include "yolo/train/best_epoch.h"
 #include "yolo/train/results_csv.h"
 #include "yolo/train/trainer.h"
@@ -32,28 +31,12 @@ std::string text_of(const json& value) {
   return value.dump();
 }
 
-// A data set of as many training images as the original was shown, and a folder for runs.
-struct Workshop {
-  fs::path root = fs::temp_directory_path() / fmt::format("tessera-engine-{}", getpid());
-  std::string data;
-  Workshop() {
-    fs::create_directories(root);
-    ShapesOptions options;
-    options.train = 37;
-    options.val = 2;
-    options.size = 32;
-    data = make_shapes(root / "shapes", options).string();
-  }
-  ~Workshop() {
-    std::error_code ignored;
-    fs::remove_all(root, ignored);
-  }
+// As many training images as the original was shown.
+struct Workshop : TrainingFolder {
+  Workshop() : TrainingFolder({.train = 37, .val = 2, .size = 32}, {"batch=8"}) {}
   Config config(const json& arguments, std::vector<std::string> more = {}) const {
-    Config c(kTrain);
-    more.insert(more.begin(), {"data=" + data, "imgsz=32", "batch=8", "workers=1", "plots=false", "project=" + (root / "runs").string()});
     for (const auto& [name, value] : arguments.items()) more.push_back(fmt::format("{}={}", name, text_of(value)));
-    c.read_arguments(more);
-    return c;
+    return TrainingFolder::config(more);
   }
 };
 

@@ -2,7 +2,6 @@
 #include "yolo/train/trainer.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,46 +10,25 @@
 #include <fstream>
 
 #include "data/image.h"
-#include "data/shapes.h"
 #include "nn/io/checkpoint.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/parallel.h"
+#include "tests/support/training_folder.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/training_data.h"
 
 using namespace tessera;
+using namespace tessera::testing;
 namespace fs = std::filesystem;
 
 namespace {
 
-// A folder of this test's own, removed at the end; with a tiny data set in it.
-struct Workshop {
-  fs::path root = fs::temp_directory_path() / fmt::format("tessera-trainer-{}-{}", getpid(), counter()++);
-  std::string data;
-  Workshop() {
-    fs::create_directories(root);
-    ShapesOptions options;
-    options.train = 10;
-    options.val = 4;
-    options.size = 64;
-    data = make_shapes(root / "shapes", options).string();
-  }
-  ~Workshop() {
-    std::error_code ignored;
-    fs::remove_all(root, ignored);
-  }
-  static int& counter() {
-    static int n = 0;
-    return n;
-  }
+struct Workshop : TrainingFolder {
+  Workshop() : TrainingFolder({.train = 10, .val = 4, .size = 64}, {"batch=4", "epochs=3", "nbs=8", "close_mosaic=1"}) {}
   Config config(const std::string& name, std::vector<std::string> more = {}) const {
-    Config c(kTrain);
-    std::vector<std::string> arguments = {"data=" + data, "imgsz=64",   "batch=4",     "epochs=3", "project=" + (root / "runs").string(),
-                                          "name=" + name, "plots=false", "workers=1", "nbs=8",    "close_mosaic=1"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    c.read_arguments(arguments);
-    return c;
+    more.insert(more.begin(), "name=" + name);
+    return TrainingFolder::config(more);
   }
 };
 

@@ -32,6 +32,10 @@ class StableNumpy:
     def array(*args, **kwargs):
         return np.array(*args, **kwargs).view(StableArray)
 
+    @staticmethod
+    def asarray(*args, **kwargs):
+        return np.asarray(*args, **kwargs).view(StableArray)
+
 
 def opened(folder, batch, imgsz, numpy):
     ultralytics.data.base.np = numpy
@@ -65,15 +69,22 @@ def case(sizes, batch, imgsz):
 
 
 COMMON = [(480, 640), (640, 480), (426, 640), (640, 426), (427, 640), (640, 640), (360, 640), (333, 500), (500, 375)]
-draw = np.random.default_rng(0)
-few = [COMMON[i] for i in draw.integers(0, len(COMMON), 60)]
-scattered = [tuple(int(x) for x in draw.integers(20, 200, 2)) for _ in range(40)]
-data = [
-    case(few, 8, 640),
-    case(few[:13], 3, 640),
-    case(scattered, 8, 160),
-    case(scattered[:7], 16, 96),
-    case([(64, 64)] * 9, 4, 64),
-    case([(60, 80)] * 5 + [(80, 60)] * 5, 4, 160),
-]
-save_json(output_folder(sys.argv) / "rect_batches.json", data)
+
+
+def main():
+    draw = np.random.default_rng(0)
+    few = [COMMON[i] for i in draw.integers(0, len(COMMON), 60)]
+    scattered = [tuple(int(x) for x in draw.integers(20, 200, 2)) for _ in range(40)]
+    data = [
+        case(few, 8, 640),
+        case(few[:13], 3, 640),
+        case(scattered, 8, 160),
+        case(scattered[:7], 16, 96),
+        case([(64, 64)] * 9, 4, 64),
+        case([(60, 80)] * 5 + [(80, 60)] * 5, 4, 160),
+    ]
+    save_json(output_folder(sys.argv) / "rect_batches.json", data)
+
+
+if __name__ == "__main__":
+    main()

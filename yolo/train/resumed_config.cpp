@@ -63,11 +63,12 @@ std::string compare_classes(const std::vector<std::string>& data, const Checkpoi
 
 std::map<std::string, std::string> stored_arguments(const Config& config) {
   std::map<std::string, std::string> stored;
-  std::string& given = stored[kExplicitArguments] = " ";
+  std::string given(" ");
   for (const std::string& name : config.names()) {
     stored[name] = config.text(name);
     if (config.is_explicit(name)) given += name + " ";
   }
+  stored[kExplicitArguments] = std::move(given);
   return stored;
 }
 
