@@ -202,7 +202,9 @@ Found search(const DetectInput& in, const DetectParams& params, int64_t image, c
 class Suppression {
  public:
   Suppression(const DetectInput& in, const DetectParams& params, const Corners* boxes, float* rows)
-      : classes_(in.classes()), params_(params), boxes_(boxes), rows_(rows), kept_(params.agnostic ? 1 : size_t(classes_)) {}
+      : classes_(in.classes()), params_(params), boxes_(boxes), rows_(rows), kept_(params.agnostic ? 1 : size_t(classes_)) {
+    if (params.agnostic) suppressed_.resize(size_t(in.anchors()));
+  }
 
   bool done() const { return count_ == params_.max_detections || looked_at_ == params_.max_candidates; }
 
@@ -212,14 +214,15 @@ class Suppression {
     const bool apart = params_.agnostic || extent_.keeps_classes_apart();
     std::vector<uint64_t>& keys = found.keys;
     const int64_t all = int64_t(keys.size());
-    int64_t sorted = 0;  // so many of the best candidates are in order; most images need only the first few
-    for (int64_t i = 0; i < all && !done(); ++i, ++looked_at_) {
-      if (i == sorted) {
-        sorted = std::min(all, std::max(kFirstSorted, 2 * sorted));
-        if (sorted < all) std::nth_element(keys.begin() + i, keys.begin() + sorted, keys.end());
-        std::sort(keys.begin() + i, keys.begin() + sorted);
-      }
-      look_at(keys[size_t(i)], apart);
+    for (int64_t begin = 0, end; begin < all && !done(); begin = end) {  // most images need only the first few in order
+      end = std::min({all, std::max(kFirstSorted, 2 * begin), begin + params_.max_candidates - looked_at_});
+      if (end < all) std::nth_element(keys.begin() + begin, keys.begin() + end, keys.end());
+      const auto last = keys.begin() + end;
+      // Of these every one is looked at, unless there is no more room: the order of those that are settled does not matter.
+      const auto open = std::partition(keys.begin() + begin, last, [&](uint64_t key) { return is_suppressed(key); });
+      std::sort(open, last);
+      looked_at_ += open - (keys.begin() + begin);
+      for (auto key = open; key != last && !done(); ++key, ++looked_at_) look_at(*key, apart);
     }
   }
 
@@ -260,14 +263,21 @@ class Suppression {
     return double(rounded) > threshold ? std::nextafter(rounded, -std::numeric_limits<float>::infinity()) : rounded;
   }
 
+  uint32_t anchor_of(uint64_t key) const { return uint32_t(key) / uint32_t(classes_); }
+  bool is_suppressed(uint64_t key) const { return params_.agnostic && suppressed_[anchor_of(key)]; }
+
   void look_at(uint64_t key, bool apart) {
-    const int64_t anchor = uint32_t(key) / classes_, class_id = uint32_t(key) % classes_;
+    if (is_suppressed(key)) return;
+    const int64_t anchor = anchor_of(key), class_id = uint32_t(key) % uint32_t(classes_);
     const Corners& box = boxes_[anchor];
     const Corners moved = box.shifted(params_.agnostic ? 0 : float(class_id) * kClassOffset);
     const float area = moved.area();
     Kept& own = kept_[params_.agnostic ? 0 : size_t(class_id)];
     const auto any_rival = [&](const Kept& list) { return list.any_suppresses(moved, area, limit_); };
-    if (apart ? any_rival(own) : std::any_of(kept_.begin(), kept_.end(), any_rival)) return;
+    if (apart ? any_rival(own) : std::any_of(kept_.begin(), kept_.end(), any_rival)) {
+      if (params_.agnostic) suppressed_[size_t(anchor)] = true;
+      return;
+    }
     own.add(moved, area);
     const float values[] = {box.x1, box.y1, box.x2, box.y2, score_of_key(key), float(class_id), float(anchor)};
     std::copy(std::begin(values), std::end(values), rows_ + count_++ * kDetectionColumns);
@@ -278,7 +288,8 @@ class Suppression {
   const float limit_ = not_above(params_.iou);  // of overlaps
   const Corners* const boxes_;
   float* const rows_;
-  std::vector<Kept> kept_;  // by class, unless they suppress each other
+  std::vector<Kept> kept_;         // by class, unless they suppress each other
+  std::vector<bool> suppressed_;   // agnostic: anchors whose box is, of whatever class, by one that stays
   Extent extent_;
   int64_t count_ = 0, looked_at_ = 0;
 };
