@@ -508,6 +508,7 @@ Evaluator::Evaluator(std::vector<std::string> class_names, EvaluatorOptions opti
 ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
                                 Communicator& ranks) const {
   const auto start = Clock::now();
+  loader.start_epoch(0);  // reads the first images while the weights are folded
   const EvaluationMode mode(model);
   Scorer scorer(class_names_, options_.style, data);
   BatchEvaluation evaluation(model, data, options_, hooks);
@@ -521,7 +522,6 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
     for (ImageResult& r : results) detections.push_back(std::move(r.scored));
     hooks.detections(detections);
   };
-  loader.start_epoch(0);
   for (Batch batch; batches < loader.rounds(); ++batches) {
     RankPart part;
     std::vector<ImageResult> images_done;
