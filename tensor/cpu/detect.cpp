@@ -1,6 +1,11 @@
 // Detection on the host. The highest class value of every anchor is found first, in blocks on all threads: it tells which anchors can
 // have a candidate at all, and which have the best ones. These are decoded and gone through before the others, for which there is
 // mostly no room left. Then every image has a thread of its own.
+//
+// Compiled for each vector width: loops over bins, scores and boxes that were kept are plain ones, which the compiler turns into
+// vectors of the same operations.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/detect.cpp"
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -9,11 +14,15 @@
 #include <memory>
 
 #include "tensor/base/parallel.h"
-#include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/highway.h"
 #include "tensor/ops/detect_math.h"
+// After highway.h, once per target:
+#include "tensor/cpu/kernels.h"
+#include "tensor/cpu/vec_math-inl.h"
 
-namespace tessera {
-
+HWY_BEFORE_NAMESPACE();
+namespace tessera::cpu {
+namespace HWY_NAMESPACE {
 namespace {
 
 using namespace detect_math;
@@ -30,17 +39,15 @@ uint64_t key_of(float score, int64_t anchor, int64_t class_id, int64_t classes) 
 }
 float score_of_key(uint64_t key) { return std::bit_cast<float>(~uint32_t(key >> 32)); }
 
-// Highest of n values that is a number; written in lanes so that it vectorises.
+// Highest of n values that is a number.
 float highest_of(const float* s, int64_t n) {
-  float lane[8];
-  std::fill(lane, lane + 8, -std::numeric_limits<float>::infinity());
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    for (int k = 0; k < 8; ++k) lane[k] = s[i + k] > lane[k] ? s[i + k] : lane[k];
+  V most = splat(-std::numeric_limits<float>::infinity());
+  for (int64_t i = 0; i < n; i += int64_t(kLanes)) {
+    const M inside = first(size_t(std::min<int64_t>(n - i, kLanes)));
+    const V v = load(inside, s + i);
+    most = hn::IfThenElse(hn::And(inside, hn::Gt(v, most)), v, most);
   }
-  for (; i < n; ++i) lane[0] = s[i] > lane[0] ? s[i] : lane[0];
-  for (int k = 1; k < 8; ++k) lane[0] = std::max(lane[0], lane[k]);
-  return lane[0];
+  return hn::GetLane(hn::MaxOfLanes(F32(), most));
 }
 
 // Where all boxes of some candidates lie.
@@ -164,10 +171,16 @@ Found search(const DetectInput& in, const DetectParams& params, int64_t image, c
     const int64_t cell = anchor - in.first_anchor(l), pixel = image * level.box.h * level.box.w + cell;
     const float* values = data<float>(level.cls) + pixel * level.cls.pitch;
     scores.clear();
-    for (int64_t c = 0; c < nc; ++c) {
-      if (!(values[c] > layer.least)) continue;
-      const float score = in.decoded ? values[c] : score_of(values[c]);
-      if (score > layer.above) scores.push_back({score, c});
+    for (int64_t c = 0; c < nc; c += kLanes) {
+      const size_t n = size_t(std::min<int64_t>(nc - c, kLanes));
+      float some[kLanes];  // the others are not above the least
+      hn::StoreU(hn::IfThenElse(first(n), load(first(n), values + c), splat(layer.least)), F32(), some);
+      if (hn::AllFalse(F32(), hn::Gt(load(some), splat(layer.least)))) continue;
+      float their_scores[kLanes];
+      for (size_t i = 0; i < kLanes; ++i) their_scores[i] = in.decoded ? some[i] : score_of(some[i]);
+      for (size_t i = 0; i < kLanes; ++i) {
+        if (some[i] > layer.least && their_scores[i] > layer.above) scores.push_back({their_scores[i], c + int64_t(i)});
+      }
     }
     if (!params.multi_label && !scores.empty()) {  // the best, of equal ones the first
       scores = {*std::max_element(scores.begin(), scores.end(), [](const auto& a, const auto& b) { return a.score < b.score; })};
@@ -307,9 +320,7 @@ void gather_coefficients(const DetectInput& in, int64_t image, const float* rows
   }
 }
 
-}  // namespace
-
-void CpuBackend::detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
+void Detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
   const std::vector<Block> blocks = blocks_of(in);
   const int64_t images = in.images(), per_image = int64_t(blocks.size()), anchors = in.anchors();
   std::vector<float> highest(size_t(images * anchors));
@@ -331,4 +342,19 @@ void CpuBackend::detect(const DetectInput& in, const DetectParams& params, float
   });
 }
 
-}  // namespace tessera
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace tessera::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tessera::cpu {
+
+HWY_EXPORT(Detect);
+
+void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
+  HWY_DYNAMIC_DISPATCH(Detect)(in, params, detections, coefficients);
+}
+
+}  // namespace tessera::cpu
+#endif

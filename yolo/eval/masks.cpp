@@ -239,23 +239,22 @@ BoxLtwh to_ltwh(const BoxXyxy& b) {
 }
 
 MaskResize::MaskResize(int in_height, int in_width, int height, int width)
-    : same_(in_height == height && in_width == width),
-      height_(height),
-      width_(width),
-      bits_(in_height, in_width, height, width) {}
+    : height_(height), width_(width) {
+  if (in_height != height || in_width != width) bits_.emplace(in_height, in_width, height, width);
+}
 
 PixelBox MaskResize::reach(const PixelBox& from) const {
-  if (same_ || from.empty()) return from;
-  const PixelBox to = bits_.reach(from);
+  if (!bits_ || from.empty()) return from;
+  const PixelBox to = bits_->reach(from);
   return to.empty() ? PixelBox{} : to;
 }
 
 MaskView MaskResize::operator()(const MaskView& in, std::vector<uint32_t>& memory) const {
-  if (same_) return in;
+  if (!bits_) return in;
   MaskView out{height_, width_, reach(in.where), nullptr};
   if (out.where.empty()) return out;
   memory.resize(size_t(out.row_words() * out.where.height()));
-  bits_(in.words, in.where, out.where, memory.data());
+  (*bits_)(in.words, in.where, out.where, memory.data());
   out.words = memory.data();
   return out;
 }

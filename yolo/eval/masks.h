@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -96,9 +97,8 @@ class MaskResize {
   MaskView operator()(const MaskView& in, std::vector<uint32_t>& memory) const;
 
  private:
-  bool same_;
   int height_, width_;
-  BitResize bits_;
+  std::optional<BitResize> bits_;  // unless the size is the same
 };
 
 // The mask of the JSON file from a native one at network-input size: its padding cut off (spec 9.6), then resized to the original size.
