@@ -319,18 +319,21 @@ uint32_t enlarge_word(const Mask& m, int64_t w, uint32_t bits, int y0, int y1, c
     above[v] = horizontal(*m.ax, x, upper);
     below[v] = horizontal(*m.ax, x, lower);
   }
-  uint32_t doubtful = 0;
+  V nearest[kVectors];  // of each column, the least distance from 0
+  for (V& v : nearest) v = splat(std::numeric_limits<float>::infinity());
   for (int y = y0; y < y1; ++y) {
     const V w0 = splat(m.ay->w0[size_t(y)]), w1 = splat(m.ay->w1[size_t(y)]);
     uint32_t word = 0;
     for (int v = 0; v < kVectors; ++v) {
       const V value = hn::Add(hn::Mul(w0, above[v]), hn::Mul(w1, below[v]));
       word |= bits_of(hn::Gt(value, hn::Zero(F32()))) << (v * int(kLanes));
-      doubtful |= bits_of(hn::Le(hn::Abs(value), splat(doubt))) << (v * int(kLanes));
+      nearest[v] = hn::Min(hn::Abs(value), nearest[v]);
     }
     uint32_t& to = m.row(y)[w];
     to = (to & m.used(w) & ~bits) | (word & bits);
   }
+  uint32_t doubtful = 0;
+  for (int v = 0; v < kVectors; ++v) doubtful |= bits_of(hn::Le(nearest[v], splat(doubt))) << (v * int(kLanes));
   return doubtful & bits;
 }
 
@@ -605,7 +608,7 @@ void MaskPatches(ImageView p, RowsView coefficients, std::span<const MaskItem> i
     // Masks together fetch a row once; but few masks are work for all threads.
     int64_t largest = 1;
     for (const MaskItem& m : items.subspan(start, done - start)) largest = std::max(largest, m.words());
-    const size_t together = size_t(std::clamp<int64_t>(int64_t(done - start) / (4 * compute_threads()), 1,
+    const size_t together = size_t(std::clamp<int64_t>(int64_t(done - start) / (8 * compute_threads()), 1,
                                                        std::clamp<int64_t>(kWordsAtOnce / largest, 1, kMasksAtOnce)));
     std::vector<Group> cut;
     for (const Group& g : groups) {
