@@ -304,6 +304,22 @@ namespace {
 
 // Shortest form of a rounded value that is still a JSON floating-point number.
 void append_decimal(std::string& text, double value, int decimals) {
+  // Unless the value lies so near the middle of two results that the product may have decided, whole numbers tell all digits.
+  constexpr double kPowers[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5};
+  const double scaled = std::abs(value) * kPowers[decimals], whole = std::nearbyint(scaled);
+  if (scaled < 1e9 && std::abs(std::abs(scaled - whole) - 0.5) > 1e-6) {
+    const uint64_t power = uint64_t(kPowers[decimals]), digits = uint64_t(whole);
+    if (value < 0 && digits > 0) text += '-';
+    text += fmt::format_int(digits / power).c_str();
+    text += '.';
+    char fraction[8];
+    uint64_t rest = digits % power;
+    for (int i = decimals; i-- > 0; rest /= 10) fraction[i] = char('0' + rest % 10);
+    int used = decimals;
+    while (used > 1 && fraction[used - 1] == '0') --used;
+    text.append(fraction, size_t(used));
+    return;
+  }
   const size_t begin = text.size();
   fmt::format_to(std::back_inserter(text), "{:.{}f}", value, decimals);
   while (text.ends_with('0') && text[text.size() - 2] != '.') text.pop_back();

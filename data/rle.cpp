@@ -214,6 +214,7 @@ int64_t rle_area(const Rle& rle) {
 
 BoxLtwh rle_box(const Rle& rle) {
   RunList one;
+  one.reserve(1, rle.counts.size() + 1);
   one.push(rle);
   return one.box(0);
 }

@@ -1,6 +1,8 @@
 // A rectangle of whole pixels (or cells) of an image, a mask or a canvas.
 #pragma once
 
+#include <algorithm>
+
 namespace tessera {
 
 // Columns [x0, x1), rows [y0, y1).
@@ -11,5 +13,11 @@ struct PixelBox {
   int height() const { return y1 - y0; }
   bool empty() const { return x0 >= x1 || y0 >= y1; }
 };
+
+// Pixels of both; {} where there are none.
+inline PixelBox common(const PixelBox& a, const PixelBox& b) {
+  const PixelBox both{std::max(a.x0, b.x0), std::max(a.y0, b.y0), std::min(a.x1, b.x1), std::min(a.y1, b.y1)};
+  return both.empty() ? PixelBox{} : both;
+}
 
 }  // namespace tessera

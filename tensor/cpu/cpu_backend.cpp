@@ -308,6 +308,9 @@ void CpuBackend::mask_loss_backward(RowsView coefficients, ImageView prototypes,
 
 // ---- masks
 
+void CpuBackend::detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
+  cpu::detect(in, params, detections, coefficients);
+}
 void CpuBackend::mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words) {
   cpu::mask_patches(prototypes, coefficients, items, words);
 }

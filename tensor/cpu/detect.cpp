@@ -1,6 +1,11 @@
 // Detection on the host. The highest class value of every anchor is found first, in blocks on all threads: it tells which anchors can
 // have a candidate at all, and which have the best ones. These are decoded and gone through before the others, for which there is
 // mostly no room left. Then every image has a thread of its own.
+//
+// Compiled for each vector width: loops over bins, scores and boxes that were kept are plain ones, which the compiler turns into
+// vectors of the same operations.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/detect.cpp"
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -9,11 +14,15 @@
 #include <memory>
 
 #include "tensor/base/parallel.h"
-#include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/highway.h"
 #include "tensor/ops/detect_math.h"
+// After highway.h, once per target:
+#include "tensor/cpu/kernels.h"
+#include "tensor/cpu/vec_math-inl.h"
 
-namespace tessera {
-
+HWY_BEFORE_NAMESPACE();
+namespace tessera::cpu {
+namespace HWY_NAMESPACE {
 namespace {
 
 using namespace detect_math;
@@ -30,17 +39,15 @@ uint64_t key_of(float score, int64_t anchor, int64_t class_id, int64_t classes) 
 }
 float score_of_key(uint64_t key) { return std::bit_cast<float>(~uint32_t(key >> 32)); }
 
-// Highest of n values that is a number; written in lanes so that it vectorises.
+// Highest of n values that is a number.
 float highest_of(const float* s, int64_t n) {
-  float lane[8];
-  std::fill(lane, lane + 8, -std::numeric_limits<float>::infinity());
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    for (int k = 0; k < 8; ++k) lane[k] = s[i + k] > lane[k] ? s[i + k] : lane[k];
+  V most = splat(-std::numeric_limits<float>::infinity());
+  for (int64_t i = 0; i < n; i += int64_t(kLanes)) {
+    const M inside = first(size_t(std::min<int64_t>(n - i, kLanes)));
+    const V v = load(inside, s + i);
+    most = hn::IfThenElse(hn::And(inside, hn::Gt(v, most)), v, most);
   }
-  for (; i < n; ++i) lane[0] = s[i] > lane[0] ? s[i] : lane[0];
-  for (int k = 1; k < 8; ++k) lane[0] = std::max(lane[0], lane[k]);
-  return lane[0];
+  return hn::GetLane(hn::MaxOfLanes(F32(), most));
 }
 
 // Where all boxes of some candidates lie.
@@ -164,10 +171,16 @@ Found search(const DetectInput& in, const DetectParams& params, int64_t image, c
     const int64_t cell = anchor - in.first_anchor(l), pixel = image * level.box.h * level.box.w + cell;
     const float* values = data<float>(level.cls) + pixel * level.cls.pitch;
     scores.clear();
-    for (int64_t c = 0; c < nc; ++c) {
-      if (!(values[c] > layer.least)) continue;
-      const float score = in.decoded ? values[c] : score_of(values[c]);
-      if (score > layer.above) scores.push_back({score, c});
+    for (int64_t c = 0; c < nc; c += kLanes) {
+      const size_t n = size_t(std::min<int64_t>(nc - c, kLanes));
+      float some[kLanes];  // the others are not above the least
+      hn::StoreU(hn::IfThenElse(first(n), load(first(n), values + c), splat(layer.least)), F32(), some);
+      if (hn::AllFalse(F32(), hn::Gt(load(some), splat(layer.least)))) continue;
+      float their_scores[kLanes];
+      for (size_t i = 0; i < kLanes; ++i) their_scores[i] = in.decoded ? some[i] : score_of(some[i]);
+      for (size_t i = 0; i < kLanes; ++i) {
+        if (some[i] > layer.least && their_scores[i] > layer.above) scores.push_back({their_scores[i], c + int64_t(i)});
+      }
     }
     if (!params.multi_label && !scores.empty()) {  // the best, of equal ones the first
       scores = {*std::max_element(scores.begin(), scores.end(), [](const auto& a, const auto& b) { return a.score < b.score; })};
@@ -202,7 +215,9 @@ Found search(const DetectInput& in, const DetectParams& params, int64_t image, c
 class Suppression {
  public:
   Suppression(const DetectInput& in, const DetectParams& params, const Corners* boxes, float* rows)
-      : classes_(in.classes()), params_(params), boxes_(boxes), rows_(rows), kept_(params.agnostic ? 1 : size_t(classes_)) {}
+      : classes_(in.classes()), params_(params), boxes_(boxes), rows_(rows), kept_(params.agnostic ? 1 : size_t(classes_)) {
+    if (params.agnostic) suppressed_.resize(size_t(in.anchors()));
+  }
 
   bool done() const { return count_ == params_.max_detections || looked_at_ == params_.max_candidates; }
 
@@ -212,14 +227,15 @@ class Suppression {
     const bool apart = params_.agnostic || extent_.keeps_classes_apart();
     std::vector<uint64_t>& keys = found.keys;
     const int64_t all = int64_t(keys.size());
-    int64_t sorted = 0;  // so many of the best candidates are in order; most images need only the first few
-    for (int64_t i = 0; i < all && !done(); ++i, ++looked_at_) {
-      if (i == sorted) {
-        sorted = std::min(all, std::max(kFirstSorted, 2 * sorted));
-        if (sorted < all) std::nth_element(keys.begin() + i, keys.begin() + sorted, keys.end());
-        std::sort(keys.begin() + i, keys.begin() + sorted);
-      }
-      look_at(keys[size_t(i)], apart);
+    for (int64_t begin = 0, end; begin < all && !done(); begin = end) {  // most images need only the first few in order
+      end = std::min({all, std::max(kFirstSorted, 2 * begin), begin + params_.max_candidates - looked_at_});
+      if (end < all) std::nth_element(keys.begin() + begin, keys.begin() + end, keys.end());
+      const auto last = keys.begin() + end;
+      // Of these every one is looked at, unless there is no more room: the order of those that are settled does not matter.
+      const auto open = std::partition(keys.begin() + begin, last, [&](uint64_t key) { return is_suppressed(key); });
+      std::sort(open, last);
+      looked_at_ += open - (keys.begin() + begin);
+      for (auto key = open; key != last && !done(); ++key, ++looked_at_) look_at(*key, apart);
     }
   }
 
@@ -260,14 +276,21 @@ class Suppression {
     return double(rounded) > threshold ? std::nextafter(rounded, -std::numeric_limits<float>::infinity()) : rounded;
   }
 
+  uint32_t anchor_of(uint64_t key) const { return uint32_t(key) / uint32_t(classes_); }
+  bool is_suppressed(uint64_t key) const { return params_.agnostic && suppressed_[anchor_of(key)]; }
+
   void look_at(uint64_t key, bool apart) {
-    const int64_t anchor = uint32_t(key) / classes_, class_id = uint32_t(key) % classes_;
+    if (is_suppressed(key)) return;
+    const int64_t anchor = anchor_of(key), class_id = uint32_t(key) % uint32_t(classes_);
     const Corners& box = boxes_[anchor];
     const Corners moved = box.shifted(params_.agnostic ? 0 : float(class_id) * kClassOffset);
     const float area = moved.area();
     Kept& own = kept_[params_.agnostic ? 0 : size_t(class_id)];
     const auto any_rival = [&](const Kept& list) { return list.any_suppresses(moved, area, limit_); };
-    if (apart ? any_rival(own) : std::any_of(kept_.begin(), kept_.end(), any_rival)) return;
+    if (apart ? any_rival(own) : std::any_of(kept_.begin(), kept_.end(), any_rival)) {
+      if (params_.agnostic) suppressed_[size_t(anchor)] = true;
+      return;
+    }
     own.add(moved, area);
     const float values[] = {box.x1, box.y1, box.x2, box.y2, score_of_key(key), float(class_id), float(anchor)};
     std::copy(std::begin(values), std::end(values), rows_ + count_++ * kDetectionColumns);
@@ -278,7 +301,8 @@ class Suppression {
   const float limit_ = not_above(params_.iou);  // of overlaps
   const Corners* const boxes_;
   float* const rows_;
-  std::vector<Kept> kept_;  // by class, unless they suppress each other
+  std::vector<Kept> kept_;         // by class, unless they suppress each other
+  std::vector<bool> suppressed_;   // agnostic: anchors whose box is, of whatever class, by one that stays
   Extent extent_;
   int64_t count_ = 0, looked_at_ = 0;
 };
@@ -296,9 +320,7 @@ void gather_coefficients(const DetectInput& in, int64_t image, const float* rows
   }
 }
 
-}  // namespace
-
-void CpuBackend::detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
+void Detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
   const std::vector<Block> blocks = blocks_of(in);
   const int64_t images = in.images(), per_image = int64_t(blocks.size()), anchors = in.anchors();
   std::vector<float> highest(size_t(images * anchors));
@@ -320,4 +342,19 @@ void CpuBackend::detect(const DetectInput& in, const DetectParams& params, float
   });
 }
 
-}  // namespace tessera
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace tessera::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tessera::cpu {
+
+HWY_EXPORT(Detect);
+
+void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients) {
+  HWY_DYNAMIC_DISPATCH(Detect)(in, params, detections, coefficients);
+}
+
+}  // namespace tessera::cpu
+#endif

@@ -64,6 +64,9 @@ double mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* mas
 void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, double scale,
                         RowsView dcoefficients, ImageView dprototypes);
 
+// detect.cpp
+void detect(const DetectInput& in, const DetectParams& params, float* detections, float* coefficients);
+
 // mask_patches.cpp
 void mask_patches(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, uint32_t* words);
 void each_mask(ImageView prototypes, RowsView coefficients, std::span<const MaskItem> items, const TakeMask& take);

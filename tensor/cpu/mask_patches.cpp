@@ -9,6 +9,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/mask_patches.cpp"
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -37,18 +38,24 @@ static_assert(kWord % int(kLanes) == 0);
 enum Pixels : uint8_t { kNone, kAll, kSome };  // of a word above 0
 
 // A bit for each column of a mask's tiles, and those of them that a word of the target takes.
+using TileBits = std::conditional_t<kLanes == 16, uint16_t, uint8_t>;
 struct CellBits {
-  std::vector<uint8_t> above, sure;
+  std::vector<TileBits> above, sure;
 };
+// Columns [begin, end) of the tile that begins in column `at`.
+TileBits tile_bits(int begin, int end, int at) {
+  const auto before = [&](int x) { return (1u << std::clamp(x - at, 0, int(kLanes))) - 1; };
+  return TileBits(before(end) & ~before(begin));
+}
 struct CellSpan {
   int byte, shift;
   uint64_t all;  // 0: too many for one load
 
   static constexpr int kMost = 57;
   CellSpan(int first, int count) : byte(first / 8), shift(first % 8), all(count <= kMost ? (uint64_t{1} << count) - 1 : 0) {}
-  uint64_t of(const std::vector<uint8_t>& bits) const {
+  uint64_t of(const std::vector<TileBits>& bits) const {
     uint64_t v;
-    std::memcpy(&v, bits.data() + byte, sizeof(v));
+    std::memcpy(&v, reinterpret_cast<const uint8_t*>(bits.data()) + byte, sizeof(v));
     return v >> shift & all;
   }
 };
@@ -98,6 +105,7 @@ struct Mask {
   // Tiles that it needs: columns, the first of which begins in column `left` of the slice, and strips, in those of the image.
   int first_tile, tiles, left;
   int first_strip, strips;
+  std::vector<TileBits> needed, inside;  // of each tile, the columns that are, and those inside of the crop
   bool by_tiles;                        // what follows is known; else every sign is open
   std::vector<TileRange> word_tiles;    // under each word of a row
   std::vector<uint64_t> above, none;    // of each column, a bit for each strip: the signs of a tile are known
@@ -130,6 +138,12 @@ void begin(Mask& m, const ImageCells& g, const MaskItem& item, const BilinearAxi
   m.tiles = (m.end_cell - m.left + int(kLanes) - 1) / int(kLanes);
   m.first_strip = (m.first_row + item.slice.y0 - g.first_row) / kTileRows;
   m.strips = (m.end_row - 1 + item.slice.y0 - g.first_row) / kTileRows + 1 - m.first_strip;
+  const int crop_begin = std::max(item.crop.x0 - item.slice.x0, m.first_cell), crop_end = item.crop.x1 - item.slice.x0;
+  m.needed.resize(size_t(m.tiles)), m.inside.resize(size_t(m.tiles));
+  for (int tile = 0, x = m.left; tile < m.tiles; ++tile, x += int(kLanes)) {
+    m.needed[size_t(tile)] = tile_bits(m.first_cell, m.end_cell, x);
+    m.inside[size_t(tile)] = tile_bits(crop_begin, std::min(crop_end, m.end_cell), x);
+  }
   m.spans.clear(), m.word_tiles.clear();
   for (int x = w.x0; x < w.x1; x += kWord) {
     const int last = std::min(x + kWord, w.x1) - 1;
@@ -226,29 +240,28 @@ void finish_logits(const Mask& m, const ImageCells& g, int y, Row& r) {
 // How a row of strip `strip` of the mask bears on each word. Known signs of a tile go before those of logits, which rounding may
 // have brought nearer to 0.
 void set_words(const Mask& m, int strip, Row& row) {
+  row.all = kNone;
+  if (row.from == row.to) return;
   thread_local CellBits bits;
-  const size_t bytes = size_t(m.tiles) * kLanes / 8 + 8;
-  if (bits.above.size() < bytes) bits.above.resize(bytes), bits.sure.resize(bytes);
-  uint8_t *above_bits = bits.above.data(), *sure_bits = bits.sure.data();
-  const F32 f;
+  const size_t most = size_t(m.tiles) + 8;
+  if (bits.above.size() < most) bits.above.resize(most), bits.sure.resize(most);
+  TileBits* const above_bits = bits.above.data();
+  TileBits* const sure_bits = bits.sure.data();
   const V least = splat(-row.doubt), surely = splat(std::max(row.doubt, kSurelyAbove)), finite = splat(kSurelyFinite);
+  const float* const logits = row.logits() + m.left;
   uint32_t any = 0, unsure = 0;
-  for (int tile = 0, x = m.left; tile < m.tiles; ++tile, x += int(kLanes)) {
-    const auto before = [&](int end) HWY_ATTR { return first(size_t(std::clamp(end - x, 0, int(kLanes)))); };
-    const M needed = hn::AndNot(before(m.first_cell), before(m.end_cell));
-    M above, sure;
-    if (m.by_tiles && ((m.above[size_t(tile)] | m.none[size_t(tile)]) >> strip & 1) != 0) {
-      above = sure = first((m.above[size_t(tile)] >> strip & 1) != 0 ? kLanes : 0);
+  for (size_t tile = 0; tile < size_t(m.tiles); ++tile) {
+    uint32_t above, sure;
+    if (m.by_tiles && ((m.above[tile] | m.none[tile]) >> strip & 1) != 0) {
+      above = sure = (m.above[tile] >> strip & 1) != 0 ? ~0u : 0;
     } else {
-      const V v = load(row.logits() + x);
-      const M inside = hn::AndNot(before(row.from), before(row.to));
-      above = hn::AndNot(hn::Lt(v, least), inside);  // may be
-      sure = hn::And(hn::Ge(v, surely), hn::Le(v, finite));
+      const V v = load(logits + tile * kLanes);
+      above = ~bits_of(hn::Lt(v, least)) & m.inside[tile];  // may be
+      sure = bits_of(hn::And(hn::Ge(v, surely), hn::Le(v, finite)));
     }
-    above_bits += hn::StoreMaskBits(f, above, above_bits);
-    sure_bits += hn::StoreMaskBits(f, sure, sure_bits);
-    any |= bits_of(hn::And(above, needed));
-    unsure |= bits_of(hn::AndNot(sure, needed));
+    above_bits[tile] = TileBits(above), sure_bits[tile] = TileBits(sure);
+    any |= above & m.needed[tile];
+    unsure |= ~sure & m.needed[tile];
   }
   row.all = any == 0 ? kNone : kAll;
   if (any == 0 || unsure == 0) return;
@@ -281,11 +294,11 @@ HWY_INLINE V horizontal(const BilinearAxis& ax, size_t x, const float* logits) {
   return hn::Add(hn::Mul(load(ax.w0.data() + x), a), hn::Mul(load(ax.w1.data() + x), b));
 }
 
-// Logits as defined of the cells that word w takes from row y, by column of the slice.
-const float* defined_logits(const Mask& m, const ImageCells& g, int y, int64_t w, std::vector<float>& memory) {
+// Logits as defined of the cells that bits of word w take from row y, by column of the slice.
+const float* defined_logits(const Mask& m, const ImageCells& g, int y, int64_t w, uint32_t bits, std::vector<float>& memory) {
   const MaskItem& item = *m.item;
   const ImageView& p = g.prototypes;
-  const int x0 = item.where.x0 + int(w) * kWord, x1 = std::min(x0 + kWord, item.where.x1);
+  const int left = item.where.x0 + int(w) * kWord, x0 = left + std::countr_zero(bits), x1 = left + std::bit_width(bits);
   const int begin = m.ax == nullptr ? x0 : m.ax->i0[size_t(x0)], end = m.ax == nullptr ? x1 : m.ax->i1[size_t(x1) - 1] + 1;
   const int row = y + item.slice.y0;
   const float* const cells = data<float>(p) + ((item.image * p.h + row) * p.w + item.slice.x0) * p.pitch;
@@ -298,27 +311,30 @@ const float* defined_logits(const Mask& m, const ImageCells& g, int y, int64_t w
   return memory.data();
 }
 
-// Word w of rows [y0, y1) of the target from the logits of two rows of cells. Returns the bits that are in doubt.
-uint32_t enlarge_word(const Mask& m, int64_t w, int y0, int y1, const float* upper, const float* lower, float doubt) {
+// Bits of word w of rows [y0, y1) of the target from the logits of two rows of cells. Returns those that are in doubt.
+uint32_t enlarge_word(const Mask& m, int64_t w, uint32_t bits, int y0, int y1, const float* upper, const float* lower, float doubt) {
   V above[kVectors], below[kVectors];
   for (int v = 0; v < kVectors; ++v) {
     const size_t x = size_t(m.item->where.x0 + int(w) * kWord + v * int(kLanes));
     above[v] = horizontal(*m.ax, x, upper);
     below[v] = horizontal(*m.ax, x, lower);
   }
-  const uint32_t used = m.used(w);
-  uint32_t doubtful = 0;
+  V nearest[kVectors];  // of each column, the least distance from 0
+  for (V& v : nearest) v = splat(std::numeric_limits<float>::infinity());
   for (int y = y0; y < y1; ++y) {
     const V w0 = splat(m.ay->w0[size_t(y)]), w1 = splat(m.ay->w1[size_t(y)]);
     uint32_t word = 0;
     for (int v = 0; v < kVectors; ++v) {
       const V value = hn::Add(hn::Mul(w0, above[v]), hn::Mul(w1, below[v]));
       word |= bits_of(hn::Gt(value, hn::Zero(F32()))) << (v * int(kLanes));
-      doubtful |= bits_of(hn::Le(hn::Abs(value), splat(doubt))) << (v * int(kLanes));
+      nearest[v] = hn::Min(hn::Abs(value), nearest[v]);
     }
-    m.row(y)[w] = word & used;
+    uint32_t& to = m.row(y)[w];
+    to = (to & m.used(w) & ~bits) | (word & bits);
   }
-  return doubtful & used;
+  uint32_t doubtful = 0;
+  for (int v = 0; v < kVectors; ++v) doubtful |= bits_of(hn::Le(nearest[v], splat(doubt))) << (v * int(kLanes));
+  return doubtful & bits;
 }
 
 // Rows [y0, y1) of the target get pixels that are all alike.
@@ -344,23 +360,25 @@ void enlarge(const Mask& m, const ImageCells& g, int y0, int y1, const Row& uppe
       continue;
     }
     const float doubt = std::max(upper.doubt, lower.doubt);
-    if (enlarge_word(m, w, y0, y1, upper.logits(), lower.logits(), doubt) == 0 || doubt == 0) continue;
+    const uint32_t doubtful = enlarge_word(m, w, used, y0, y1, upper.logits(), lower.logits(), doubt);
+    if (doubtful == 0 || doubt == 0) continue;
     thread_local std::vector<float> memory[2];
-    const float* const defined_upper = defined_logits(m, g, m.ay->i0[size_t(y0)], w, memory[0]);
-    enlarge_word(m, w, y0, y1, defined_upper, defined_logits(m, g, m.ay->i1[size_t(y0)], w, memory[1]), 0);
+    const float* const defined_upper = defined_logits(m, g, m.ay->i0[size_t(y0)], w, doubtful, memory[0]);
+    enlarge_word(m, w, doubtful, y0, y1, defined_upper, defined_logits(m, g, m.ay->i1[size_t(y0)], w, doubtful, memory[1]), 0);
   }
 }
 
-// Word w of a target that has the size of the slice, from a row of cells. Returns the bits that are in doubt.
-uint32_t take_word(const Mask& m, int64_t w, int y, const float* logits, float doubt) {
+// Bits of word w of a target that has the size of the slice, from a row of cells. Returns those that are in doubt.
+uint32_t take_word(const Mask& m, int64_t w, uint32_t bits, int y, const float* logits, float doubt) {
   uint32_t word = 0, doubtful = 0;
   for (int v = 0; v < kVectors; ++v) {
     const V value = load(logits + m.item->where.x0 + w * kWord + v * int(kLanes));
     word |= bits_of(hn::Gt(value, hn::Zero(F32()))) << (v * int(kLanes));
     doubtful |= bits_of(hn::Le(hn::Abs(value), splat(doubt))) << (v * int(kLanes));
   }
-  m.row(y)[w] = word & m.used(w);
-  return doubtful & m.used(w);
+  uint32_t& to = m.row(y)[w];
+  to = (to & m.used(w) & ~bits) | (word & bits);
+  return doubtful & bits;
 }
 
 // Row y of a target that has the size of the slice.
@@ -377,9 +395,10 @@ void take_words(Mask& m, const ImageCells& g, int y, int strip, const Row& row) 
         continue;
       }
     }
-    if (take_word(m, w, y, row.logits(), row.doubt) == 0 || row.doubt == 0) continue;
+    const uint32_t doubtful = take_word(m, w, m.used(w), y, row.logits(), row.doubt);
+    if (doubtful == 0 || row.doubt == 0) continue;
     thread_local std::vector<float> memory;
-    take_word(m, w, y, defined_logits(m, g, y, w, memory), 0);
+    take_word(m, w, doubtful, y, defined_logits(m, g, y, w, doubtful, memory), 0);
   }
 }
 
@@ -589,7 +608,7 @@ void MaskPatches(ImageView p, RowsView coefficients, std::span<const MaskItem> i
     // Masks together fetch a row once; but few masks are work for all threads.
     int64_t largest = 1;
     for (const MaskItem& m : items.subspan(start, done - start)) largest = std::max(largest, m.words());
-    const size_t together = size_t(std::clamp<int64_t>(int64_t(done - start) / (4 * compute_threads()), 1,
+    const size_t together = size_t(std::clamp<int64_t>(int64_t(done - start) / (8 * compute_threads()), 1,
                                                        std::clamp<int64_t>(kWordsAtOnce / largest, 1, kMasksAtOnce)));
     std::vector<Group> cut;
     for (const Group& g : groups) {

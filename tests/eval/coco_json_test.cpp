@@ -3,8 +3,10 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 #include "tensor/base/check.h"
 
@@ -205,6 +207,27 @@ TEST_CASE("coco json: what is written is read back") {
     named.close();
   }
   CHECK(read_coco_results(folder.path.parent_path() / "named.json", in, ReadMasks::kNo).records[0].image == 1);
+}
+
+TEST_CASE("coco json: decimals are those of the exact value, without zeros at the end") {
+  const auto box_text = [](const BoxLtwh& box) {
+    CocoResultsText text;
+    text.add("1", 1, box, 0.5, nullptr);
+    const std::string& all = text.text();
+    const size_t begin = all.find('[');
+    return all.substr(begin, all.find(']') - begin + 1);
+  };
+  CHECK(box_text({0.0005, 0.0625, 0.0615, 2.0005}) == "[0.001, 0.062, 0.061, 2.001]");  // above a tie, on it, below it, above it
+  CHECK(box_text({-0.0001, -0.0, -12.3456, 1e12}) == "[0.0, 0.0, -12.346, 1000000000000.0]");
+  CHECK(box_text({0.9999, 0.99951, 10, 100.01}) == "[1.0, 1.0, 10.0, 100.01]");
+  std::mt19937_64 rng(3);
+  for (int i = 0; i < 2000; ++i) {
+    const double value = double(float(std::ldexp(double(rng() % 2000001) - 1e6, -int(rng() % 24))));
+    std::string expected = fmt::format("{:.3f}", value);
+    while (expected.ends_with('0') && !expected.ends_with(".0")) expected.pop_back();
+    if (expected == "-0.0") expected = "0.0";
+    CHECK(box_text({value, 0, 0, 0}) == "[" + expected + ", 0.0, 0.0, 0.0]");
+  }
 }
 
 TEST_CASE("coco json: roundings, ids and the category table") {

@@ -191,7 +191,7 @@ TEST_CASE("masks: JSON masks are the 8-bit resize of the native ones") {
                                           {200, 300, 0, 0},
                                           {27, 44, 4, 5}}) {
     ResultGeometry g{64, 96, oh, ow, true, 1.0, left, top};
-    const auto encode = json_mask(g);
+    const JsonMask encode(g);
     for (int64_t i = 0; i < c.size(); ++i) {
       const MaskPatch native = patch(c.found, i, 64, 96, MaskSize::kNative);
       const auto full = painted(native);

@@ -217,7 +217,9 @@ std::vector<OpCase> detect_cases() {
     return p;
   };
   DetectParams agnostic = params(0.3f, 0.4, 30), capped = params(0.1f, 0.1, 300), few = params(0, 0.2, 40);
-  agnostic.agnostic = true;
+  DetectParams agnostic_odd = params(0.2f, 0.3, 300), agnostic_capped = params(0.1f, 0.1, 300), agnostic_deep = params(0.001f, 0.5, 300);
+  agnostic.agnostic = agnostic_odd.agnostic = agnostic_capped.agnostic = agnostic_deep.agnostic = true;
+  agnostic_capped.max_candidates = 2500;
   capped.max_candidates = 2500;
   few.max_candidates = 100;
   const Sizes small{"small", 2, 3, 5, {{{6, 5}, {3, 3}, {2, 1}}}};
@@ -249,6 +251,11 @@ std::vector<OpCase> detect_cases() {
   list.push_back(detect_case(one_class, params(0.1f, 0.7, 80), {}));
   list.push_back(detect_case(decoded, params(0.2f, 0.5, 300), {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
   list.push_back(detect_case(named(decoded, "agnostic"), agnostic, {.boxes = decoded_boxes(300), .scores = uniform(0, 1)}));
+  list.push_back(
+      detect_case(named(decoded, "agnostic, odd numbers"), agnostic_odd, {.boxes = decoded_boxes(300, true), .scores = odd_scores()}));
+  list.push_back(
+      detect_case(named(large, "agnostic, the best 2500"), agnostic_capped, {.boxes = decoded_boxes(200), .scores = uniform(0, 1)}));
+  list.push_back(detect_case(named(anchors, "agnostic, all anchors"), agnostic_deep, {}));
   list.push_back(detect_case(named(decoded, "classes that meet"), params(0.2f, 0.3, 300),
                              {.boxes = decoded_boxes(40000), .scores = uniform(0, 1)}));
   list.push_back(detect_case(named(decoded, "odd numbers"), params(0.2f, 0.3, 300),

@@ -8,12 +8,14 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "data/image.h"
 #include "nn/io/checkpoint.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/parallel.h"
 #include "tests/support/training_folder.h"
+#include "yolo/eval/coco_eval.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/training_data.h"
@@ -213,6 +215,48 @@ TEST_CASE("a validation that writes no masks has the figures of one that does") 
     CHECK(std::memcmp(&a.mask, &b.mask, sizeof a.mask) == 0);
     CHECK(masks > without_object);
     CHECK(without_object > 0);
+  }
+}
+
+TEST_CASE("a mask that a validation does not compare shares no pixel with an object of its class, or others come first") {
+  const Workshop shop;
+  Trainer t(shop.config("trained", {"epochs=2"}), LogStyle::kQuiet);
+  t.fit();
+  const auto set = open_split(t.config(), "val", false, LogStyle::kQuiet);
+  const LoadedModel loaded = load_model((t.run_folder() / "weights/last.safetensors").string());
+  for (const bool single_class : {false, true}) {
+    EvaluatorOptions how;
+    how.confidence = 1e-5f, how.single_class = single_class;
+    int64_t compared = 0, apart = 0, late = 0;
+    EvaluatorHooks hooks;
+    hooks.detections = [&](std::span<const std::vector<ScoredDetection>> images) {
+      for (const auto& found : images) {
+        std::map<int32_t, int64_t> seen;
+        for (const ScoredDetection& d : found) {
+          const ScanImage& labels = set->image(d.image);
+          std::vector<Rle> objects;  // of the class
+          for (const LabelObject& o : labels.objects) {
+            if (o.class_id != d.class_id) continue;
+            std::vector<double> xy;
+            for (const Point& p : o.polygon) xy.insert(xy.end(), {double(p.x) * labels.width, double(p.y) * labels.height});
+            objects.push_back(rle_from_polygon(xy, labels.height, labels.width));
+          }
+          const auto iou = rle_iou({&d.mask, 1}, objects, {});
+          const bool meets = std::any_of(iou.begin(), iou.end(), [](double v) { return v > 0; });
+          const bool first = ++seen[d.class_id] <= kComparedDetections;
+          if (first && meets) CHECK(d.compared);
+          if (!first) CHECK(!d.compared);
+          compared += d.compared, late += !first && meets, apart += !d.compared && first && !objects.empty() && rle_area(d.mask) > 0;
+        }
+      }
+    };
+    LoaderOptions options;
+    options.batch = 3;
+    Loader loader(*set, options);
+    Evaluator(set->names(), how).run(*loaded.model, *set, loader, hooks);
+    CHECK(compared > 0);
+    CHECK(apart > 0);
+    CHECK((late > 0) == single_class);
   }
 }
 

@@ -117,7 +117,10 @@ int run_val(const Config& given) {
   hooks.stop = interrupt_requested;
   fs::path folder;
   std::unique_ptr<CocoResultsWriter> writer;
-  std::vector<CocoResultsText> texts;  // of a batch
+  std::vector<CocoResultsText> texts, ready;  // of some images; of those before, which are written meanwhile
+  const auto write = [&](const std::vector<CocoResultsText>& of_images) {
+    for (const CocoResultsText& text : of_images) writer->add(text);
+  };
   // Figures alone need no folder; pictures come with it, or make one when asked for.
   const bool save_json = config.flag("save_json"), plots = config.flag("plots") && (save_json || config.is_explicit("plots"));
   if (plots || save_json) {
@@ -129,11 +132,13 @@ int run_val(const Config& given) {
     writer = std::make_unique<CocoResultsWriter>(folder / "predictions.json");
     const bool coco = is_coco_set(config.text("data"), data->names().size());
     hooks.detections = [&, coco](std::span<const std::vector<ScoredDetection>> images) {
+      std::swap(texts, ready);
       texts.resize(std::max(texts.size(), images.size()));
-      parallel_chunks(int64_t(images.size()), [&](int64_t i) {
-        const std::vector<ScoredDetection>& detections = images[size_t(i)];
-        CocoResultsText& text = texts[size_t(i)];
-        text.clear();
+      for (CocoResultsText& text : texts) text.clear();
+      parallel_chunks(1 + int64_t(images.size()), [&](int64_t i) {
+        if (i == 0) return write(ready);
+        const std::vector<ScoredDetection>& detections = images[size_t(i) - 1];
+        CocoResultsText& text = texts[size_t(i) - 1];
         if (detections.empty()) return;
         const std::string stem = fs::path(data->image(detections[0].image).file).stem().string();
         for (const ScoredDetection& d : detections) {
@@ -141,12 +146,14 @@ int run_val(const Config& given) {
           text.add(stem, category, to_ltwh(d.box), double(d.score), &d.mask);
         }
       });
-      for (size_t i = 0; i < images.size(); ++i) writer->add(texts[i]);
     };
   }
   const ValidationResult r = network ? evaluator.run(*network, *data, loader, hooks) : evaluator.run(*loaded.model, *data, loader, hooks);
   progress.finish("");
-  if (writer) writer->close();
+  if (writer) {
+    write(texts);
+    writer->close();
+  }
   if (plots) pictures.finish();
 
   nlohmann::ordered_json j = {{"command", "val"}, {"model", config.text("model")}, {"data", config.text("data")}};

@@ -13,8 +13,7 @@ namespace tessera {
 namespace {
 
 constexpr int kThresholds = 10, kAreas = 4, kRecalls = 101, kConfidences = 1001;
-constexpr int64_t kMaxDetections = 100;
-constexpr int64_t kLimits[3] = {1, 10, kMaxDetections};
+constexpr int64_t kLimits[3] = {1, 10, kComparedDetections};
 constexpr uint16_t kAllThresholds = (1 << kThresholds) - 1;
 constexpr double kAreaRange[kAreas][2] = {{0, 1e10}, {0, 32 * 32}, {32 * 32, 96 * 96}, {96 * 96, 1e10}};
 
@@ -206,10 +205,10 @@ void match(int64_t nd, int64_t ng, Truth truth, Area detection_area, Scratch& s,
 // By slot of the detection.
 struct Matches {
   std::vector<Flags> flags;
-  std::vector<uint8_t> place;  // by score within the group; kMaxDetections and beyond are left out, and have no flags
+  std::vector<uint8_t> place;  // by score within the group; kComparedDetections and beyond are left out, and have no flags
 };
 
-// Sorts the detections of each group by score and matches the first kMaxDetections. iou(detection, truth): of positions in the
+// Sorts the detections of each group by score and matches the first kComparedDetections. iou(detection, truth): of positions in the
 // lists.
 template <class Iou>
 Matches match_groups(Ordered& o, const std::vector<Group>& groups, Iou iou) {
@@ -221,10 +220,10 @@ Matches match_groups(Ordered& o, const std::vector<Group>& groups, Iou iou) {
       uint32_t* detection = o.detection_order.data() + group.detection_begin;
       const uint32_t* truth = o.truth_order.data() + group.truth_begin;
       const int64_t all = group.detection_end - group.detection_begin, ng = group.truth_end - group.truth_begin;
-      const int64_t nd = std::min(all, kMaxDetections);
+      const int64_t nd = std::min(all, kComparedDetections);
       std::stable_sort(detection, detection + all,
                        [&](uint32_t a, uint32_t b) { return o.detections[a].score > o.detections[b].score; });
-      for (int64_t d = 0; d < all; ++d) matches.place[size_t(group.detection_begin + d)] = uint8_t(std::min(d, kMaxDetections));
+      for (int64_t d = 0; d < all; ++d) matches.place[size_t(group.detection_begin + d)] = uint8_t(std::min(d, kComparedDetections));
       s.iou.resize(size_t(nd * ng));
       for (int64_t d = 0; d < nd; ++d) {
         for (int64_t g = 0; g < ng; ++g) s.iou[size_t(d * ng + g)] = iou(detection[d], truth[g]);
@@ -282,7 +281,7 @@ struct Scored {
 std::vector<Scored> scored_detections(const Ordered& o, const Matches& matches, size_t category) {
   std::vector<Scored> scored;
   for (int64_t slot = o.detection_start[category]; slot < o.detection_start[category + 1]; ++slot) {
-    if (matches.place[size_t(slot)] < kMaxDetections) scored.push_back({o.detection(slot).score, slot});
+    if (matches.place[size_t(slot)] < kComparedDetections) scored.push_back({o.detection(slot).score, slot});
   }
   std::sort(scored.begin(), scored.end(),
             [](const Scored& a, const Scored& b) { return a.score > b.score || (a.score == b.score && a.slot < b.slot); });

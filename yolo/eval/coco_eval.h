@@ -18,6 +18,9 @@ namespace tessera {
 
 enum class IouKind { kBox, kMask };
 
+// Of each category so many detections of an image are compared with its objects, those with the highest scores.
+inline constexpr int64_t kComparedDetections = 100;
+
 // The twelve figures in the order of pycocotools; -1 where nothing could be measured (no object of that size).
 struct CocoSummary {
   double values[12] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};

@@ -40,15 +40,9 @@ ResultGeometry result_geometry(const Batch& batch, int64_t image) {
   return r;
 }
 
-// A mask is compared with the objects of its class alone: where the image has none, nothing depends on it.
+// The original compares a mask with the objects of its class alone: where the image has none, nothing depends on it.
 bool is_compared(int32_t class_id, std::span<const int32_t> label_classes) {
   return std::find(label_classes.begin(), label_classes.end(), class_id) != label_classes.end();
-}
-
-std::vector<int32_t> classes_of(const ScanImage& labels) {
-  std::vector<int32_t> classes;
-  for (const LabelObject& o : labels.objects) classes.push_back(o.class_id);
-  return classes;
 }
 
 // What the loader knows of an image, in original-image pixels.
@@ -84,26 +78,20 @@ struct BatchPart {
   ResultGeometry geometry(int64_t image) const { return result_geometry(batch, of_batch(image)); }
 };
 
-// Run-length masks of the detections of `images`, image by image: encode(image, mask) of what item(image, detection) computes.
-std::vector<std::vector<Rle>> encoded_masks(const BatchDetections& found, std::span<const int64_t> images,
-                                            const std::function<MaskItem(int64_t image, int64_t i)>& item,
-                                            const std::function<Rle(int64_t image, const MaskView& mask)>& encode) {
-  std::vector<std::vector<Rle>> masks(found.images.size());
-  std::vector<MaskItem> items;
-  std::vector<int64_t> detections;
-  for (const int64_t image : images) {
-    const int64_t n = found.images[size_t(image)].size();
-    masks[size_t(image)].resize(size_t(n));
-    for (int64_t i = 0; i < n; ++i) {
-      items.push_back(item(image, i));
-      detections.push_back(i);
-    }
+// Computes the masks of `items`, those of the detections of each image or none, and calls take(image, detection, mask), on all threads
+// and in any order.
+void for_each_mask(const BatchDetections& found, std::span<const std::vector<MaskItem>> items,
+                   const std::function<void(size_t image, size_t i, const MaskView& mask)>& take) {
+  struct Place {
+    size_t image, i;
+  };
+  std::vector<MaskItem> all;
+  std::vector<Place> places;
+  for (size_t image = 0; image < items.size(); ++image) {
+    all.insert(all.end(), items[image].begin(), items[image].end());
+    for (size_t i = 0; i < items[image].size(); ++i) places.push_back({image, i});
   }
-  for_each_mask(found, items, [&](int64_t i, const MaskView& mask) {
-    const int64_t image = items[size_t(i)].image;
-    masks[size_t(image)][size_t(detections[size_t(i)])] = encode(image, mask);
-  });
-  return masks;
+  for_each_mask(found, all, [&](int64_t k, const MaskView& mask) { take(places[size_t(k)].image, places[size_t(k)].i, mask); });
 }
 
 void match_as_original(const BatchPart& part, std::vector<ImageResult>& results) {
@@ -119,13 +107,17 @@ void match_as_original(const BatchPart& part, std::vector<ImageResult>& results)
     if (!labels[image].boxes.empty() && out.detections.size() > 0) matched.push_back(int64_t(image));
   }
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
-  const auto item = [&](int64_t image, int64_t i) {
-    MaskItem m = mask_item(found, image, i, height, width, MaskSize::kPrototype);
-    if (!is_compared(results[size_t(image)].detections.classes[size_t(i)], results[size_t(image)].label_classes)) m.where = {};
-    return m;
-  };
-  const std::vector<std::vector<Rle>> masks =
-      encoded_masks(found, matched, item, [](int64_t, const MaskView& mask) { return mask.rle(); });
+  std::vector<std::vector<MaskItem>> items(results.size());
+  std::vector<std::vector<Rle>> masks(results.size());
+  for (const int64_t image : matched) {
+    const ImageResult& of = results[size_t(image)];
+    for (int64_t i = 0; i < of.detections.size(); ++i) {
+      MaskItem& m = items[size_t(image)].emplace_back(mask_item(found, image, i, height, width, MaskSize::kPrototype));
+      if (!is_compared(of.detections.classes[size_t(i)], of.label_classes)) m.where = {};
+    }
+    masks[size_t(image)].resize(items[size_t(image)].size());
+  }
+  for_each_mask(found, items, [&](size_t image, size_t i, const MaskView& mask) { masks[image][i] = mask.rle(); });
   parallel_chunks(int64_t(matched.size()), [&](int64_t m) {
     const int64_t image = matched[size_t(m)];
     const LabelledImage& known = labels[size_t(image)];
@@ -147,45 +139,75 @@ void match_as_original(const BatchPart& part, std::vector<ImageResult>& results)
   });
 }
 
+// Truth at original size straight from the polygons of the labels.
+std::vector<ScoredTruth> truths_of(const ScanImage& labels) {
+  std::vector<ScoredTruth> truths;
+  for (const LabelObject& object : labels.objects) {
+    std::vector<double> xy;
+    double x1 = labels.width, y1 = labels.height, x2 = 0, y2 = 0;
+    for (const Point& p : object.polygon) {
+      const double x = double(p.x) * labels.width, y = double(p.y) * labels.height;
+      xy.insert(xy.end(), {x, y});
+      x1 = std::min(x1, x), y1 = std::min(y1, y), x2 = std::max(x2, x), y2 = std::max(y2, y);
+    }
+    truths.push_back({object.class_id, {x1, y1, x2 - x1, y2 - y1}, rle_from_polygon(xy, labels.height, labels.width)});
+  }
+  return truths;
+}
+
+// Which masks of an image COCO's figures depend on: of each class those of the first detections, and of them those that can have a
+// pixel in common with an object of the class.
+class ComparedMasks {
+ public:
+  explicit ComparedMasks(std::span<const ScoredTruth> truths) {
+    for (const ScoredTruth& t : truths) {
+      const BoxLtwh box = rle_box(t.mask);
+      objects_.push_back({t.class_id, {int(box[0]), int(box[1]), int(box[0] + box[2]), int(box[1] + box[3])}});
+    }
+  }
+  // Of the next detection by falling score, whose mask lies within `reach`.
+  bool next(int32_t class_id, const PixelBox& reach) {
+    if (size_t(class_id) >= seen_.size()) seen_.resize(size_t(class_id) + 1, 0);
+    return ++seen_[size_t(class_id)] <= kComparedDetections &&
+           std::any_of(objects_.begin(), objects_.end(), [&](const Object& o) { return o.class_id == class_id && !common(o.box, reach).empty(); });
+  }
+
+ private:
+  struct Object {
+    int32_t class_id;
+    PixelBox box;
+  };
+  std::vector<Object> objects_;
+  std::vector<int64_t> seen_;  // by class
+};
+
 enum class OriginalMasks { kNone, kCompared, kAll };
 
-void to_original_images(const BatchPart& part, const SegDataset& data, OriginalMasks masks_for, std::vector<ImageResult>& results) {
+void to_original_images(const BatchPart& part, const SegDataset& data, MapStyle style, OriginalMasks masks,
+                        std::vector<ImageResult>& results) {
   const BatchDetections& found = part.found;
   const int height = int(part.batch.images.size(1)), width = int(part.batch.images.size(2));
-  std::vector<int64_t> all;
-  std::vector<std::function<Rle(const MaskView&)>> encoders;
-  std::vector<PixelBox> frames;
-  std::vector<std::vector<int32_t>> classes;  // of the labels
-  for (int64_t image = 0; image < int64_t(results.size()); ++image) {
+  std::vector<std::optional<JsonMask>> encoders(results.size());
+  std::vector<std::vector<MaskItem>> items(results.size());
+  parallel_chunks(int64_t(results.size()), [&](int64_t image) {
+    ImageResult& out = results[size_t(image)];
     const ResultGeometry geometry = part.geometry(image);
-    all.push_back(image);
-    encoders.push_back(json_mask(geometry));
-    frames.push_back(json_frame(geometry));
-    classes.push_back(classes_of(data.image(results[size_t(image)].index)));
-  }
-  const auto item = [&](int64_t image, int64_t i) {
-    MaskItem m = mask_item(found, image, i, height, width, MaskSize::kNative);
-    if (masks_for == OriginalMasks::kCompared &&
-        !is_compared(results[size_t(image)].detections.classes[size_t(i)], classes[size_t(image)])) {
-      m.where = {};
-      return m;
+    const JsonMask& encode = encoders[size_t(image)].emplace(geometry);
+    if (style == MapStyle::kCoco) out.truths = truths_of(data.image(out.index));
+    ComparedMasks compared(out.truths);
+    for (size_t i = 0; i < size_t(out.detections.size()); ++i) {
+      MaskItem& m = items[size_t(image)].emplace_back(mask_item(found, image, int64_t(i), height, width, MaskSize::kNative));
+      m.where = encode.shown(m.where);
+      ScoredDetection& d = out.scored.emplace_back();
+      d.image = out.index, d.class_id = out.detections.classes[i], d.score = out.detections.scores[i];
+      d.box = scale_box(out.detections.boxes[i], geometry);
+      d.compared = compared.next(d.class_id, encode.reach(m.where));
+      if (masks == OriginalMasks::kCompared && !d.compared) m.where = {};
     }
-    const PixelBox& frame = frames[size_t(image)];
-    m.where = {std::max(m.where.x0, frame.x0), std::max(m.where.y0, frame.y0), std::min(m.where.x1, frame.x1),
-               std::min(m.where.y1, frame.y1)};
-    if (m.where.x0 >= m.where.x1 || m.where.y0 >= m.where.y1) m.where = {};
-    return m;
-  };
-  std::vector<std::vector<Rle>> masks =
-      encoded_masks(found, all, item, [&](int64_t image, const MaskView& mask) { return encoders[size_t(image)](mask); });
-  for (size_t image = 0; image < results.size(); ++image) {
-    ImageResult& out = results[image];
-    const ResultGeometry geometry = part.geometry(int64_t(image));
-    for (size_t k = 0; k < masks[image].size(); ++k) {
-      out.scored.push_back({out.index, out.detections.classes[k], out.detections.scores[k], scale_box(out.detections.boxes[k], geometry),
-                            std::move(masks[image][k])});
-    }
-  }
+  });
+  for_each_mask(found, items, [&](size_t image, size_t i, const MaskView& mask) {
+    results[image].scored[i].mask = (*encoders[image])(mask);
+  });
 }
 
 std::vector<ImageResult> process_part(const BatchPart& part, const SegDataset& data, const EvaluatorOptions& options,
@@ -196,7 +218,7 @@ std::vector<ImageResult> process_part(const BatchPart& part, const SegDataset& d
     results[image].detections = part.found.images[image];
   }
   if (options.style == MapStyle::kOriginal) match_as_original(part, results);
-  if (masks != OriginalMasks::kNone) to_original_images(part, data, masks, results);
+  if (masks != OriginalMasks::kNone) to_original_images(part, data, options.style, masks, results);
   return results;
 }
 
@@ -223,35 +245,22 @@ void join(RawOutputs& whole, RawOutputs part, int64_t first, int64_t n) {
 // An image as CocoEval takes it.
 struct CocoImageResult {
   std::vector<CocoTruth> truths;
-  std::vector<Rle> truth_masks;
   std::vector<CocoDetection> detections;
   RunList detection_masks;
 };
 
-// Truth at original size straight from the polygons of the labels.
-void add_truths(CocoImageResult& to, const ScanImage& labels) {
-  for (const LabelObject& object : labels.objects) {
-    std::vector<double> xy;
-    double x1 = labels.width, y1 = labels.height, x2 = 0, y2 = 0;
-    for (const Point& p : object.polygon) {
-      const double x = double(p.x) * labels.width, y = double(p.y) * labels.height;
-      xy.insert(xy.end(), {x, y});
-      x1 = std::min(x1, x), y1 = std::min(y1, y), x2 = std::max(x2, x), y2 = std::max(y2, y);
-    }
-    const Rle& mask = to.truth_masks.emplace_back(rle_from_polygon(xy, labels.height, labels.width));
+CocoImageResult coco_image(const ImageResult& result, const ScanImage& labels) {
+  CocoImageResult to;
+  for (const ScoredTruth& t : result.truths) {
     CocoTruth& truth = to.truths.emplace_back();
-    truth.category = object.class_id;
-    truth.area = double(rle_area(mask));
-    truth.box = {x1, y1, x2 - x1, y2 - y1};
+    truth.category = t.class_id;
+    truth.area = double(rle_area(t.mask));
+    truth.box = t.box;
   }
-}
-
-void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<const ScoredDetection> found) {
-  const std::vector<int32_t> classes = classes_of(labels);
   size_t bounds = 0;
-  for (const ScoredDetection& d : found) bounds += is_compared(d.class_id, classes) ? d.mask.counts.size() + 1 : 0;
-  to.detection_masks.reserve(int64_t(found.size()), bounds);
-  for (const ScoredDetection& d : found) {
+  for (const ScoredDetection& d : result.scored) bounds += d.compared ? d.mask.counts.size() + 1 : 0;
+  to.detection_masks.reserve(int64_t(result.scored.size()), bounds);
+  for (const ScoredDetection& d : result.scored) {
     TESSERA_CHECK(d.mask.height == labels.height && d.mask.width == labels.width, "a mask of {} x {} in an image of {} x {}",
                   d.mask.height, d.mask.width, labels.height, labels.width);
     CocoDetection& detection = to.detections.emplace_back();
@@ -259,12 +268,13 @@ void add_detections(CocoImageResult& to, const ScanImage& labels, std::span<cons
     detection.score = double(d.score);
     detection.box = {double(d.box.x1), double(d.box.y1), double(d.box.x2) - double(d.box.x1), double(d.box.y2) - double(d.box.y1)};
     detection.area = detection.box[2] * detection.box[3];
-    if (is_compared(d.class_id, classes)) {
+    if (d.compared) {
       to.detection_masks.push(d.mask);
     } else {
       to.detection_masks.push_empty();
     }
   }
+  return to;
 }
 
 MetricSet metric_set(const CocoReport& r) {
@@ -296,14 +306,13 @@ class Scorer {
   void add(std::span<const ImageResult> results) {
     std::vector<CocoImageResult> ready(coco_ ? results.size() : 0);
     parallel_chunks(int64_t(ready.size()), [&](int64_t i) {
-      const ScanImage& labels = data_.image(results[size_t(i)].index);
-      add_truths(ready[size_t(i)], labels);
-      add_detections(ready[size_t(i)], labels, results[size_t(i)].scored);
+      const ImageResult& result = results[size_t(i)];
+      ready[size_t(i)] = coco_image(result, data_.image(result.index));
     });
     for (size_t i = 0; i < results.size(); ++i) {
       count(data_.image(results[i].index));
       if (coco_) {
-        add(std::move(ready[i]), data_.image(results[i].index));
+        add(std::move(ready[i]), results[i], data_.image(results[i].index));
       } else {
         add(results[i]);
       }
@@ -354,11 +363,11 @@ class Scorer {
       if (c.last_image != images_) ++c.images, c.last_image = images_;
     }
   }
-  void add(CocoImageResult&& image, const ScanImage& labels) {
+  void add(CocoImageResult&& image, const ImageResult& result, const ScanImage& labels) {
     const int64_t id = coco_->add_image(images_, labels.height, labels.width);
     for (size_t i = 0; i < image.truths.size(); ++i) {
       image.truths[i].image = id;
-      coco_->add_truth(image.truths[i], &image.truth_masks[i]);
+      coco_->add_truth(image.truths[i], &result.truths[i].mask);
     }
     for (CocoDetection& d : image.detections) d.image = id;
     coco_->add_detections(image.detections, std::move(image.detection_masks));
@@ -478,14 +487,26 @@ Evaluator::Evaluator(std::vector<std::string> class_names, EvaluatorOptions opti
 
 ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
                                 Communicator& ranks) const {
+  const auto start = Clock::now();
+  loader.start_epoch(0);  // reads the first images while the weights are folded
   const EvaluationMode mode(model);
   ReplayedForward network(model);
-  return run(network, data, loader, hooks, ranks);
+  ValidationResult result = run_epoch(network, data, loader, hooks, ranks);
+  result.seconds = ms_since(start) / 1e3;
+  return result;
 }
 
 ValidationResult Evaluator::run(SegNetwork& network, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
                                 Communicator& ranks) const {
   const auto start = Clock::now();
+  loader.start_epoch(0);
+  ValidationResult result = run_epoch(network, data, loader, hooks, ranks);
+  result.seconds = ms_since(start) / 1e3;
+  return result;
+}
+
+ValidationResult Evaluator::run_epoch(SegNetwork& network, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
+                                      Communicator& ranks) const {
   const NoGrad no_grad;
   Scorer scorer(class_names_, options_.style, data);
   BatchEvaluation evaluation(network, data, options_, hooks);
@@ -499,7 +520,6 @@ ValidationResult Evaluator::run(SegNetwork& network, const SegDataset& data, Loa
     for (ImageResult& r : results) detections.push_back(std::move(r.scored));
     hooks.detections(detections);
   };
-  loader.start_epoch(0);
   for (Batch batch; batches < loader.rounds(); ++batches) {
     RankPart part;
     std::vector<ImageResult> images_done;
@@ -549,7 +569,6 @@ ValidationResult Evaluator::run(SegNetwork& network, const SegDataset& data, Loa
   const double n = std::max<double>(1.0, double(own));
   result.speed = {spent.load / n, spent.preprocess / n,  spent.inference / n,
                   spent.loss / n, spent.postprocess / n, spent.evaluate / n};
-  result.seconds = ms_since(start) / 1e3;
   if (drawn) hooks.curves(box_curves, mask_curves);
   return result;
 }

@@ -62,6 +62,10 @@ class Evaluator {
                        Communicator& ranks = single_process()) const;
 
  private:
+  // The loader's epoch has been started.
+  ValidationResult run_epoch(SegNetwork& network, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
+                             Communicator& ranks) const;
+
   std::vector<std::string> class_names_;
   EvaluatorOptions options_;
 };

@@ -19,6 +19,11 @@ class Writer {
     value(int64_t(v.size()));
     bytes.append(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(T));
   }
+  void mask(const Rle& m) {
+    value(m.height);
+    value(m.width);
+    list(m.counts);
+  }
   std::string bytes;
 };
 
@@ -32,10 +37,18 @@ class Reader {
   }
   template <class T>
   void list(std::vector<T>& v) {
+    v.resize(size_t(count()));
+    take(v.data(), v.size() * sizeof(T));
+  }
+  int64_t count() {
     int64_t n = 0;
     value(n);
-    v.resize(size_t(n));
-    take(v.data(), v.size() * sizeof(T));
+    return n;
+  }
+  void mask(Rle& m) {
+    value(m.height);
+    value(m.width);
+    list(m.counts);
   }
 
  private:
@@ -58,14 +71,19 @@ std::string pack(const std::vector<ImageResult>& results) {
     w.list(r.box_tp);
     w.list(r.mask_tp);
     w.list(r.label_classes);
+    w.value(int64_t(r.truths.size()));
+    for (const ScoredTruth& t : r.truths) {
+      w.value(t.class_id);
+      w.value(t.box);
+      w.mask(t.mask);
+    }
     w.value(int64_t(r.scored.size()));
     for (const ScoredDetection& d : r.scored) {
       w.value(d.class_id);
       w.value(d.score);
       w.value(d.box);
-      w.value(d.mask.height);
-      w.value(d.mask.width);
-      w.list(d.mask.counts);
+      w.mask(d.mask);
+      w.value(d.compared);
     }
   }
   return std::move(w.bytes);
@@ -81,17 +99,20 @@ std::vector<ImageResult> unpack(std::string_view bytes) {
     in.list(r.box_tp);
     in.list(r.mask_tp);
     in.list(r.label_classes);
-    int64_t scored = 0;
-    in.value(scored);
-    for (int64_t i = 0; i < scored; ++i) {
+    for (int64_t i = 0, n = in.count(); i < n; ++i) {
+      ScoredTruth& t = r.truths.emplace_back();
+      in.value(t.class_id);
+      in.value(t.box);
+      in.mask(t.mask);
+    }
+    for (int64_t i = 0, n = in.count(); i < n; ++i) {
       ScoredDetection& d = r.scored.emplace_back();
       d.image = r.index;
       in.value(d.class_id);
       in.value(d.score);
       in.value(d.box);
-      in.value(d.mask.height);
-      in.value(d.mask.width);
-      in.list(d.mask.counts);
+      in.mask(d.mask);
+      in.value(d.compared);
     }
   }
   return results;

@@ -11,6 +11,13 @@
 
 namespace tessera {
 
+// One object in pixels of the original image.
+struct ScoredTruth {
+  int32_t class_id = 0;
+  BoxLtwh box{};
+  Rle mask;
+};
+
 // One detection in pixels of the original image.
 struct ScoredDetection {
   int64_t image = 0;  // index in the data set
@@ -18,6 +25,7 @@ struct ScoredDetection {
   float score = 0;
   BoxXyxy box;
   Rle mask;  // of the size of the original image; only when masks were asked for
+  bool compared = false;  // the figures depend on its mask
 };
 
 struct ImageResult {
@@ -25,7 +33,8 @@ struct ImageResult {
   Detections detections;                  // network-input pixels
   std::vector<uint16_t> box_tp, mask_tp;  // original style
   std::vector<int32_t> label_classes;
-  std::vector<ScoredDetection> scored;  // original-image pixels, when the style or a hook wants them
+  std::vector<ScoredTruth> truths;        // COCO's style
+  std::vector<ScoredDetection> scored;    // by falling score; original-image pixels, when the style or a hook wants them
 };
 
 // All that scoring needs, which is all but boxes in network-input pixels and anchors.

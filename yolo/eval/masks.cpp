@@ -6,7 +6,6 @@
 #include <tuple>
 #include <utility>
 
-#include "data/bit_resize.h"
 #include "tensor/base/check.h"
 #include "tensor/base/parallel.h"
 #include "tensor/bilinear.h"
@@ -45,8 +44,7 @@ MaskView view_of(const MaskItem& m, const uint32_t* words) { return {m.height, m
 // The mask seen from a frame within it. Its words are still those of the mask, or in `memory`.
 MaskView cut(const MaskView& in, const PixelBox& frame, std::vector<uint32_t>& memory) {
   MaskView out{frame.height(), frame.width(), {}, nullptr};
-  const PixelBox kept{std::max(in.where.x0, frame.x0), std::max(in.where.y0, frame.y0), std::min(in.where.x1, frame.x1),
-                      std::min(in.where.y1, frame.y1)};
+  const PixelBox kept = common(in.where, frame);
   if (kept.empty()) return out;
   out.where = {kept.x0 - frame.x0, kept.y0 - frame.y0, kept.x1 - frame.x0, kept.y1 - frame.y0};
   const uint32_t* const first = in.words + (kept.y0 - in.where.y0) * in.row_words();
@@ -60,33 +58,16 @@ MaskView cut(const MaskView& in, const PixelBox& frame, std::vector<uint32_t>& m
   return out;
 }
 
-// A mask at another size, as an 8-bit image is resized (spec 14.1). Its words are in `memory` unless the size is the same.
-class Resize {
- public:
-  Resize(int in_height, int in_width, int height, int width)
-      : same_(in_height == height && in_width == width),
-        height_(height),
-        width_(width),
-        bits_(in_height, in_width, height, width) {}
-
-  MaskView operator()(const MaskView& in, std::vector<uint32_t>& memory) const {
-    if (same_) return in;
-    MaskView out{height_, width_, {}, nullptr};
-    if (in.where.empty()) return out;
-    const PixelBox to = bits_.reach(in.where);
-    if (to.empty()) return out;
-    out.where = to;
-    memory.resize(size_t(out.row_words() * to.height()));
-    bits_(in.words, in.where, to, memory.data());
-    out.words = memory.data();
-    return out;
-  }
-
- private:
-  bool same_;
-  int height_, width_;
-  BitResize bits_;
-};
+// The part of the network input that the JSON file shows.
+PixelBox json_frame(const ResultGeometry& g) {
+  TESSERA_CHECK(g.has_ratio, "JsonMask: needs the padding of the loader");
+  // The same padding is taken off on both sides, also where the letterbox is one pixel wider on the right or at the bottom.
+  const PixelBox frame{round_even(g.pad_left - 0.1), round_even(g.pad_top - 0.1), g.network_width - round_even(g.pad_left + 0.1),
+                       g.network_height - round_even(g.pad_top + 0.1)};
+  TESSERA_CHECK(!frame.empty(), "JsonMask: padding {} and {} leaves nothing of {} x {}", g.pad_top, g.pad_left, g.network_height,
+                g.network_width);
+  return frame;
+}
 
 // Runs make(i) for all i on all threads and joins the results in order.
 template <class Make>
@@ -257,29 +238,46 @@ BoxLtwh to_ltwh(const BoxXyxy& b) {
   return {(b.x1 + b.x2) / 2 - w / 2, (b.y1 + b.y2) / 2 - h / 2, w, h};
 }
 
-PixelBox json_frame(const ResultGeometry& g) {
-  TESSERA_CHECK(g.has_ratio, "json_mask: needs the padding of the loader");
-  // The same padding is taken off on both sides, also where the letterbox is one pixel wider on the right or at the bottom.
-  const PixelBox frame{round_even(g.pad_left - 0.1), round_even(g.pad_top - 0.1), g.network_width - round_even(g.pad_left + 0.1),
-                       g.network_height - round_even(g.pad_top + 0.1)};
-  TESSERA_CHECK(!frame.empty(), "json_mask: padding {} and {} leaves nothing of {} x {}", g.pad_top, g.pad_left, g.network_height,
-                g.network_width);
-  return frame;
+MaskResize::MaskResize(int in_height, int in_width, int height, int width)
+    : height_(height), width_(width) {
+  if (in_height != height || in_width != width) bits_.emplace(in_height, in_width, height, width);
 }
 
-std::function<Rle(const MaskView&)> json_mask(const ResultGeometry& g) {
-  const PixelBox frame = json_frame(g);
-  return
-      [=, resize = Resize(frame.height(), frame.width(), g.original_height, g.original_width)](const MaskView& native) {
-        thread_local std::vector<uint32_t> inner, resized;
-        return resize(cut(native, frame, inner), resized).rle();
-      };
+PixelBox MaskResize::reach(const PixelBox& from) const {
+  if (!bits_ || from.empty()) return from;
+  const PixelBox to = bits_->reach(from);
+  return to.empty() ? PixelBox{} : to;
+}
+
+MaskView MaskResize::operator()(const MaskView& in, std::vector<uint32_t>& memory) const {
+  if (!bits_) return in;
+  MaskView out{height_, width_, reach(in.where), nullptr};
+  if (out.where.empty()) return out;
+  memory.resize(size_t(out.row_words() * out.where.height()));
+  (*bits_)(in.words, in.where, out.where, memory.data());
+  out.words = memory.data();
+  return out;
+}
+
+JsonMask::JsonMask(const ResultGeometry& g)
+    : frame_(json_frame(g)), resize_(frame_.height(), frame_.width(), g.original_height, g.original_width) {}
+
+PixelBox JsonMask::shown(const PixelBox& native) const { return common(native, frame_); }
+
+PixelBox JsonMask::reach(const PixelBox& shown) const {
+  if (shown.empty()) return {};
+  return resize_.reach({shown.x0 - frame_.x0, shown.y0 - frame_.y0, shown.x1 - frame_.x0, shown.y1 - frame_.y0});
+}
+
+Rle JsonMask::operator()(const MaskView& native) const {
+  thread_local std::vector<uint32_t> inner, resized;
+  return resize_(cut(native, frame_, inner), resized).rle();
 }
 
 MaskPatch to_original(const MaskView& mask, const PixelBox& inner, int original_height, int original_width) {
   TESSERA_CHECK(!inner.empty(), "to_original: an image of {} x {}", inner.height(), inner.width());
   thread_local std::vector<uint32_t> kept, resized;
-  const Resize resize(inner.height(), inner.width(), original_height, original_width);
+  const MaskResize resize(inner.height(), inner.width(), original_height, original_width);
   return resize(cut(mask, inner, kept), resized).copy();
 }
 

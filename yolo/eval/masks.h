@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "data/bit_resize.h"
 #include "data/polygon.h"
 #include "data/rle.h"
 #include "tensor/bit_rows.h"
@@ -84,11 +86,37 @@ BoxXyxy scale_box(const BoxXyxy& box, const ResultGeometry& geometry);
 // Left, top, width, height of a box with the roundings of the original's JSON (spec 9.6).
 BoxLtwh to_ltwh(const BoxXyxy& box);
 
-// The part of the network input that the JSON file shows: its padding cut off (spec 9.6). geometry.has_ratio is required.
-PixelBox json_frame(const ResultGeometry& geometry);
-// What makes the mask of the JSON file from a native one at network-input size: json_frame of it, resized as an 8-bit image to the
-// original size (spec 14.1).
-std::function<Rle(const MaskView&)> json_mask(const ResultGeometry& geometry);
+// A mask at another size, as an 8-bit image is resized (spec 14.1).
+class MaskResize {
+ public:
+  MaskResize(int in_height, int in_width, int height, int width);
+
+  // Where set pixels of `from` can set others.
+  PixelBox reach(const PixelBox& from) const;
+  // Its words are in `memory` unless the size is the same.
+  MaskView operator()(const MaskView& in, std::vector<uint32_t>& memory) const;
+
+ private:
+  int height_, width_;
+  std::optional<BitResize> bits_;  // unless the size is the same
+};
+
+// The mask of the JSON file from a native one at network-input size: its padding cut off (spec 9.6), then resized to the original size.
+// geometry.has_ratio is required.
+class JsonMask {
+ public:
+  explicit JsonMask(const ResultGeometry& geometry);
+
+  // Of the pixels of a native mask those that are not padding.
+  PixelBox shown(const PixelBox& native) const;
+  // Where such pixels can set others of the original image.
+  PixelBox reach(const PixelBox& shown) const;
+  Rle operator()(const MaskView& native) const;
+
+ private:
+  PixelBox frame_;
+  MaskResize resize_;
+};
 
 // A network-size mask in the original image: `inner` is the part of the network input that the image fills, the rest is padding and
 // is cut off; then resized as an 8-bit image (spec 14.1), but only where set pixels can arise.
