@@ -491,22 +491,18 @@ ValidationResult Evaluator::run(YoloSeg& model, const SegDataset& data, Loader& 
   loader.start_epoch(0);  // reads the first images while the weights are folded
   const EvaluationMode mode(model);
   ReplayedForward network(model);
-  ValidationResult result = run_epoch(network, data, loader, hooks, ranks);
-  result.seconds = ms_since(start) / 1e3;
-  return result;
+  return run_epoch(start, network, data, loader, hooks, ranks);
 }
 
 ValidationResult Evaluator::run(SegNetwork& network, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
                                 Communicator& ranks) const {
   const auto start = Clock::now();
   loader.start_epoch(0);
-  ValidationResult result = run_epoch(network, data, loader, hooks, ranks);
-  result.seconds = ms_since(start) / 1e3;
-  return result;
+  return run_epoch(start, network, data, loader, hooks, ranks);
 }
 
-ValidationResult Evaluator::run_epoch(SegNetwork& network, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
-                                      Communicator& ranks) const {
+ValidationResult Evaluator::run_epoch(Clock::time_point start, SegNetwork& network, const SegDataset& data, Loader& loader,
+                                      const EvaluatorHooks& hooks, Communicator& ranks) const {
   const NoGrad no_grad;
   Scorer scorer(class_names_, options_.style, data);
   BatchEvaluation evaluation(network, data, options_, hooks);
@@ -569,6 +565,7 @@ ValidationResult Evaluator::run_epoch(SegNetwork& network, const SegDataset& dat
   const double n = std::max<double>(1.0, double(own));
   result.speed = {spent.load / n, spent.preprocess / n,  spent.inference / n,
                   spent.loss / n, spent.postprocess / n, spent.evaluate / n};
+  result.seconds = ms_since(start) / 1e3;
   if (drawn) hooks.curves(box_curves, mask_curves);
   return result;
 }

@@ -3,6 +3,7 @@
 // do not depend on their number.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <span>
 #include <string>
@@ -62,9 +63,9 @@ class Evaluator {
                        Communicator& ranks = single_process()) const;
 
  private:
-  // The loader's epoch has been started.
-  ValidationResult run_epoch(SegNetwork& network, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks,
-                             Communicator& ranks) const;
+  // The loader's epoch was started at `start`.
+  ValidationResult run_epoch(std::chrono::steady_clock::time_point start, SegNetwork& network, const SegDataset& data, Loader& loader,
+                             const EvaluatorHooks& hooks, Communicator& ranks) const;
 
   std::vector<std::string> class_names_;
   EvaluatorOptions options_;
