@@ -139,6 +139,7 @@ constexpr OptionSpec kOptions[] = {
     // Bench
     {"what", kChoice, "step", 0, 0, "step|infer|op|loader|eval", kBench, "bench", "what to time (also as the first word: bench step)"},
     {"runs", kInt, "5", 1, 1000, "", kBench, "bench", "timed repetitions; the median counts (on a device of rows of calls, without a wait between them, so that starting them does not count)"},
+    {"shape", kText, "", 0, 0, "", kBench, "bench", "bench op: only shapes that begin so: '64>64 3x3', '128>256 3x3/2 @40'"},
     {"profile", kInt, "0", 0, 10000, "", kTrain | kBench, "bench",
      "time every kernel of this many steps (10 when no number follows), by layer"},
     {"print_config", kBool, "false", 0, 0, "", kAll, "other", "show every argument with its origin and exit"},

@@ -1,25 +1,28 @@
 #!/usr/bin/env python3
-"""Convolutions of a file that `tessera bench op --json` wrote, in PyTorch on the CPU (oneDNN), in channels last and out of eager mode,
-as a training calls them: weights are handed over as they are stored.
+"""Convolutions in PyTorch on the CPU (oneDNN), channels last and out of eager mode, as a training calls them: weights are handed over
+as they are stored.
 
-torch_ops.py FILE [--runs 3] Prints {"ops": [{"op", "direction", "shape", "ms"}]}, medians; batch, type and threads are those of the file.
+torch_ops.py [--dtype fp32|bf16] [--batch 4] [--threads 2] [--runs 3] answers each line "conv2d 64>128 3x3/2 @80" (or
+conv_transpose2x2) of its input by {"forward", "backward_data", "backward_weight"}: milliseconds, medians.
 """
 
 import argparse
 import json
 import statistics
+import sys
 import time
 
 import torch
 
 parser = argparse.ArgumentParser()
-parser.add_argument("file")
+parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
+parser.add_argument("--batch", type=int, default=4)
+parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--runs", type=int, default=3)
 args = parser.parse_args()
-source = json.load(open(args.file))
-torch.set_num_threads(source["threads"])
-dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[source["precision"]]
-batch = source["batch"]
+torch.set_num_threads(args.threads)
+dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
+batch = args.batch
 
 
 def case(op, shape):
@@ -46,15 +49,10 @@ def timed(call):
     return statistics.median(times)
 
 
-rows = []
-last, made = None, None
 with torch.no_grad():
-    for o in source["ops"]:
-        if not o["op"].startswith("conv"):
-            continue
-        if (o["op"], o["shape"]) != last:
-            last, made = (o["op"], o["shape"]), case(o["op"], o["shape"])
-        x, w, dy, stride, padding, transposed = made
+    for line in sys.stdin:
+        op, shape = line.strip().split(" ", 1)
+        x, w, dy, stride, padding, transposed = case(op, shape)
         s, p = [stride] * 2, [padding] * 2
 
         def backward(mask):
@@ -65,5 +63,4 @@ with torch.no_grad():
             "backward_data": backward([True, False, False]),
             "backward_weight": backward([False, True, False]),
         }
-        rows.append({"op": o["op"], "direction": o["direction"], "shape": o["shape"], "ms": timed(calls[o["direction"]])})
-print(json.dumps({"ops": rows, "version": torch.__version__}))
+        print(json.dumps({direction: timed(call) for direction, call in calls.items()}), flush=True)

@@ -43,6 +43,8 @@ struct Cases {
   std::vector<Shape> norms;  // of what is normalised
 };
 
+std::string norm_name(const Shape& shape) { return fmt::format("{} @{}", shape[3], shape[1]); }
+
 Cases cases_of(const std::vector<std::string>& models, int64_t size, int64_t batch) {
   Cases cases;
   std::map<std::tuple<bool, int64_t, int64_t, int64_t, int64_t, int64_t>, bool> seen;
@@ -232,7 +234,7 @@ class Bench {
     const Tensor dgamma = Tensor::zeros({channels}, wide_of(type_), device_),
                  dbeta = Tensor::zeros({channels}, wide_of(type_), device_);
     const Tensor y = Tensor::empty(shape, type_, device_);
-    const std::string name = fmt::format("{} @{}", channels, shape[1]);
+    const std::string name = norm_name(shape);
     const double bytes = double(size_of(type_)) * double(numel(shape));
     constexpr double kEps = 1e-3;
     const auto [mean, rstd] = ops::batch_norm_stats(x, kEps);
@@ -285,8 +287,17 @@ Json op_benchmark(const Config& c, double copy_gbytes_per_s) {
   if (models[0] == "all") models = {"yolov8n-seg", "yolov8s-seg", "yolov8m-seg", "yolov8l-seg", "yolov8x-seg"};
   const Cases cases = cases_of(models, c.integer("imgsz"), c.integer("batch"));
   Bench bench(c, copy_gbytes_per_s);
-  for (const ConvCase& k : cases.convs) bench.conv(k);
-  for (const Shape& shape : cases.norms) bench.norm(shape);
+  const std::string& wanted = c.text("shape");
+  for (const ConvCase& k : cases.convs) {
+    if (k.name().starts_with(wanted)) bench.conv(k);
+  }
+  for (const Shape& shape : cases.norms) {
+    if (norm_name(shape).starts_with(wanted)) bench.norm(shape);
+  }
+  if (bench.rows.empty()) {
+    throw Error(ErrorCode::kUsage, fmt::format("shape={}: {} has no such shape", wanted, c.text("model")), {},
+                "tessera bench op lists them: input>output channels, filter/stride, @ side of the map");
+  }
   return bench.rows;
 }
 

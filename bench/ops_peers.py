@@ -1,0 +1,71 @@
+"""What bench/ops_peers.sh runs: PROGRAM PEER_PYTHON KEEP ROUNDS [OPTIONS OF bench op...]"""
+
+import collections
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+program, python, keep, rounds = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), int(sys.argv[4])
+options = sys.argv[5:]
+
+
+def ours(*more):
+    out = subprocess.run([program, "bench", "op", *options, "--runs", "9", *more, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+    return json.loads(out)
+
+
+def one_round():
+    whole = ours("--runs", "1")  # the list of shapes, and both sides' settings
+    settings = ["--runs", "9", "--dtype", whole["precision"], "--batch", str(whole["batch"]), "--threads", str(whole["threads"])]
+    peer = subprocess.Popen([python, pathlib.Path(__file__).parent / "peers" / "torch_ops.py", *settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    rows, shapes = [], dict.fromkeys((o["op"], o["shape"]) for o in whole["ops"] if o["op"].startswith("conv"))
+    for i, (op, shape) in enumerate(shapes):
+        print(f"\r{i + 1}/{len(shapes)} {op} {shape:24}", end="", file=sys.stderr, flush=True)
+        mine = {o["direction"]: o["ms"] for o in ours("--shape", shape)["ops"] if (o["op"], o["shape"]) == (op, shape)}
+        print(op, shape, file=peer.stdin, flush=True)
+        theirs = json.loads(peer.stdout.readline())
+        rows += [{"op": op, "shape": shape, "direction": d, "ours": mine[d], "peer": theirs[d]} for d in mine]
+    peer.stdin.close()
+    peer.wait()
+    print(file=sys.stderr)
+    return {**{k: whole[k] for k in ("precision", "backend", "batch", "threads", "model")}, "rows": rows}
+
+
+for _ in range(rounds):
+    result = one_round()
+    (keep / f"round{len(list(keep.glob('round*')))}.json").write_text(json.dumps(result))
+
+ratios, work = collections.OrderedDict(), {}
+files = sorted(keep.glob("round*.json"))
+for file in files:
+    result = json.loads(file.read_text())
+    for o in result["rows"]:
+        key = (o["op"], o["direction"], o["shape"])
+        ratios.setdefault(key, []).append(o["peer"] / o["ours"])
+        mine, theirs = work.get(key, (0, 0))
+        work[key] = (mine + o["ours"], theirs + o["peer"])
+median = {k: statistics.median(v) for k, v in ratios.items()}
+print(f'{result["model"]}, {result["precision"]}, {result["backend"]}, batch {result["batch"]}, {result["threads"]} threads, {len(files)} round(s)\n')
+print("| times as fast as PyTorch | shapes | median | of all time together | least | slower than PyTorch |")
+print("|---|---|---|---|---|---|")
+
+
+def line(name, keys):
+    total = sum(work[k][1] for k in keys) / sum(work[k][0] for k in keys)
+    print(f"| {name} | {len(keys)} | {statistics.median(median[k] for k in keys):.2f} | {total:.2f} | {min(median[k] for k in keys):.2f} | {sum(median[k] < 1 for k in keys)} |")
+
+
+for direction in ("forward", "backward_data", "backward_weight"):
+    keys = [k for k in median if k[1] == direction]
+    line(direction, keys)
+    kinds = collections.defaultdict(list)
+    for k in keys:
+        kinds[k[2].split()[1]].append(k)
+    for kind, some in sorted(kinds.items()):
+        line(f"... {kind}", some)
+slower = sorted((k for k in median if median[k] < 1), key=median.get)
+print("\nSlower than PyTorch:" + (" none" if not slower else ""))
+for k in slower:
+    print(f"  {k[2]:28} {k[1]:16} {median[k]:.2f}  ({', '.join(f'{r:.2f}' for r in ratios[k])})")
