@@ -8,7 +8,6 @@
 #include "data/coco_json.h"
 #include "data/convert/label_folder.h"
 #include "data/convert/mask_outline.h"
-#include "tensor/base/parallel.h"
 
 namespace tessera {
 
@@ -186,40 +185,19 @@ ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::p
     for (const CocoImage& image : list) names.push_back(checked_name(image.file_name, file.string()));
     LabelFolder folder(to, split);
     const Pictures pictures(images, file, split);
-    std::vector<ConvertReport> parts(list.size());
-    std::vector<std::exception_ptr> errors(list.size());
-    parallel_for(int64_t(list.size()), 16, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        try {
-          std::string rows;
-          parts[size_t(i)] = converter.convert(size_t(i), rows);
-          if (converter.has_annotations(size_t(i))) folder.write(names[size_t(i)], rows);
-          if (const fs::path picture = pictures.find(names[size_t(i)]); !picture.empty()) {
-            folder.link(names[size_t(i)], picture);
-            parts[size_t(i)].pictures = 1;
-          }
-        } catch (...) {
-          errors[size_t(i)] = std::current_exception();
-        }
+    ConvertReport part = convert_each(int64_t(list.size()), [&](int64_t i) {
+      const fs::path& name = names[size_t(i)];
+      std::string rows;
+      ConvertReport r = converter.convert(size_t(i), rows);
+      if (converter.has_annotations(size_t(i))) folder.write(name, rows);
+      if (const fs::path picture = pictures.find(name); !picture.empty()) {
+        folder.link(name, picture);
+        r.pictures = 1;
       }
+      return r;
     });
-    for (const std::exception_ptr& e : errors) {
-      if (e) std::rethrow_exception(e);
-    }
-    int64_t linked = 0;
-    for (const ConvertReport& part : parts) {
-      report.add(part);
-      linked += part.pictures;
-    }
-    if (linked < int64_t(list.size())) {
-      add_finding(
-          report, Severity::kNote, "pictures-missing", file.string(),
-          fmt::format(
-              "{} of {} pictures were not found, e.g. {}", int64_t(list.size()) - linked, list.size(),
-              list[size_t(std::find_if(parts.begin(), parts.end(), [](const auto& p) { return p.pictures == 0; }) - parts.begin())]
-                  .file_name),
-          fmt::format("say where they are: --images FOLDER, or put them into {}", (to / "images" / split).string()));
-    }
+    note_missing_pictures(part, file.string(), to / "images" / split);
+    report.add(part);
     folder.finish(report);
   }
   write_data_yaml(to, classes, report);

@@ -10,6 +10,7 @@
 
 #include "data/yolo_txt.h"
 #include "tensor/base/file.h"
+#include "tensor/base/parallel.h"
 
 namespace tessera {
 
@@ -114,6 +115,33 @@ void LabelFolder::finish(ConvertReport& report) {
   fs::rename(part_, labels_, failed);
   if (failed) throw_file_error("write", labels_, failed.value());
   report.written.push_back(labels_.string());
+}
+
+ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert) {
+  std::vector<ConvertReport> reports(static_cast<size_t>(pictures));
+  std::vector<std::exception_ptr> errors(reports.size());
+  parallel_for(pictures, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      try {
+        reports[size_t(i)] = convert(i);
+      } catch (...) {
+        errors[size_t(i)] = std::current_exception();
+      }
+    }
+  });
+  for (const std::exception_ptr& e : errors) {
+    if (e) std::rethrow_exception(e);
+  }
+  ConvertReport sum;
+  for (const ConvertReport& r : reports) sum.add(r);
+  return sum;
+}
+
+void note_missing_pictures(ConvertReport& report, const std::string& source, const fs::path& images) {
+  if (report.pictures == report.images) return;
+  add_finding(report, Severity::kNote, "pictures-missing", source,
+              fmt::format("{} of {} pictures were not found", report.images - report.pictures, report.images),
+              fmt::format("say where they are: --images FOLDER, or put them into {}", images.string()));
 }
 
 fs::path checked_name(const std::string& file_name, const std::string& where) {

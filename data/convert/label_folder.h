@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,11 @@ class LabelFolder {
  private:
   std::filesystem::path labels_, images_, part_;
 };
+
+// convert(i) of every picture of a split, on all threads: the reports added up in order; of errors the first in order is thrown.
+ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert);
+// A note, unless each picture of the report was found. `source`: what was converted; `images`: where the new set wants them.
+void note_missing_pictures(ConvertReport& report, const std::string& source, const std::filesystem::path& images);
 
 // A path from a file that must stay below the folder it is put into.
 std::filesystem::path checked_name(const std::string& file_name, const std::string& where);

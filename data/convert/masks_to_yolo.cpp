@@ -6,7 +6,6 @@
 #include "data/convert/label_folder.h"
 #include "data/convert/mask_outline.h"
 #include "data/image.h"
-#include "tensor/base/parallel.h"
 
 namespace tessera {
 
@@ -159,39 +158,23 @@ ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::
   for (int c = 0; c < classes; ++c) names.push_back(fmt::format("class{}", c));
 
   ConvertReport report;
-  for (const auto& [split, files] : splits) {
+  for (const auto& entry : splits) {
+    const std::string& split = entry.first;
+    const std::vector<fs::path>& files = entry.second;
     LabelFolder folder(to, split);
-    std::vector<ConvertReport> parts(files.size());
-    std::vector<std::exception_ptr> errors(files.size());
-    parallel_for(int64_t(files.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        try {
-          const fs::path& file = files[size_t(i)];
-          std::string rows;
-          parts[size_t(i)] = convert_mask(read_mask(file), binary, file, rows);
-          folder.write(file.filename(), rows);
-          const fs::path picture = picture_of(images, split, file.stem().string());
-          if (picture.empty()) continue;
-          folder.link(picture.filename(), picture);
-          parts[size_t(i)].pictures = 1;
-        } catch (...) {
-          errors[size_t(i)] = std::current_exception();
-        }
+    ConvertReport part = convert_each(int64_t(files.size()), [&](int64_t i) {
+      const fs::path& file = files[size_t(i)];
+      std::string rows;
+      ConvertReport r = convert_mask(read_mask(file), binary, file, rows);
+      folder.write(file.filename(), rows);
+      if (const fs::path picture = picture_of(images, split, file.stem().string()); !picture.empty()) {
+        folder.link(picture.filename(), picture);
+        r.pictures = 1;
       }
+      return r;
     });
-    for (const std::exception_ptr& e : errors) {
-      if (e) std::rethrow_exception(e);
-    }
-    int64_t linked = 0;
-    for (const ConvertReport& part : parts) {
-      report.add(part);
-      linked += part.pictures;
-    }
-    if (linked < int64_t(files.size())) {
-      add_finding(report, Severity::kNote, "pictures-missing", files[0].parent_path().string(),
-                  fmt::format("{} of {} masks have no picture of their name", int64_t(files.size()) - linked, files.size()),
-                  fmt::format("say where they are: --images FOLDER, or put them into {}", (to / "images" / split).string()));
-    }
+    note_missing_pictures(part, files[0].parent_path().string(), to / "images" / split);
+    report.add(part);
     folder.finish(report);
   }
   write_data_yaml(to, names, report);

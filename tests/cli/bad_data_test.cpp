@@ -357,6 +357,7 @@ TEST_CASE("cli: lint names every fault with its place and ends with 3; --fix men
   CHECK(says(clean.out, "nothing to correct"));
   CHECK(run(w.train("strict", {"--strict"}), w.here()).code == 0);
   refused({"lint"}, 2, {"--data is missing"}, w.here());
+  refused({"lint", "--data", "shapes"}, 2, {"has no files to check"}, w.here());
 }
 
 TEST_CASE("cli: convert goes from labels to COCO JSON and back; the new set trains") {

@@ -35,6 +35,10 @@ int run_lint(const Config& config) {
   if (!config.is_set("data")) {
     throw Error(ErrorCode::kUsage, "--data is missing", {}, "give a data yaml: --data my-set/data.yaml");
   }
+  if (config.text("data") == "shapes") {
+    throw Error(ErrorCode::kUsage, "the embedded set 'shapes' has no files to check", {},
+                "give a data yaml: --data my-set/data.yaml");
+  }
   const std::string split = config.is_explicit("split") ? config.text("split") : "";
   const LintReport report = lint_dataset(config.text("data"), split, config.flag("fix"), config.text("data_root"));
   const int64_t warnings = report.warnings();
