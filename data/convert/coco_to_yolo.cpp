@@ -180,6 +180,7 @@ ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::p
                   "convert it into a folder of its own");
     }
     classes = converter.names();
+    check_names(to, classes);
     const std::vector<CocoImage>& list = converter.coco().images;
     std::vector<fs::path> names;
     for (const CocoImage& image : list) names.push_back(checked_name(image.file_name, file.string()));

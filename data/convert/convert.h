@@ -23,7 +23,7 @@ struct ConvertReport {
   double least_iou = 1, sum_iou = 0;
   int64_t pictures = 0;              // linked into the new set
   std::vector<std::string> written;  // files and folders, for the user
-  std::vector<Finding> findings;     // what was lost, the first kMaxFindings of them
+  std::vector<Finding> findings;     // notes, and what was lost: the first kMaxFindings
 
   double mean_iou() const { return objects > 0 ? sum_iou / double(objects) : 1; }
   void add(const ConvertReport& more);

@@ -21,8 +21,7 @@ void ConvertReport::add(const ConvertReport& more) {
   least_iou = std::min(least_iou, more.least_iou);
   sum_iou += more.sum_iou;
   written.insert(written.end(), more.written.begin(), more.written.end());
-  const size_t room = size_t(kMaxFindings) - findings.size();
-  findings.insert(findings.end(), more.findings.begin(), more.findings.begin() + int64_t(std::min(room, more.findings.size())));
+  for (const Finding& f : more.findings) convert::add_finding(*this, f);
 }
 
 }  // namespace tessera
@@ -153,13 +152,18 @@ fs::path checked_name(const std::string& file_name, const std::string& where) {
   return path;
 }
 
-void write_data_yaml(const fs::path& to, const std::vector<std::string>& names, ConvertReport& report) {
+void check_names(const fs::path& to, const std::vector<std::string>& names) {
   const fs::path file = to / "data.yaml";
   std::error_code ignored;
   if (fs::exists(file, ignored) && names_in(file) != names) {
     throw Error(ErrorCode::kData, "the classes here are not those of the set that is being converted", {file.string()},
                 "give another folder as --to");
   }
+}
+
+void write_data_yaml(const fs::path& to, const std::vector<std::string>& names, ConvertReport& report) {
+  const fs::path file = to / "data.yaml";
+  std::error_code ignored;
   std::set<std::string> splits;
   for (const auto& entry : fs::directory_iterator(to / "labels", ignored)) {
     const std::string name = entry.path().filename().string();
@@ -191,8 +195,18 @@ void write_data_yaml(const fs::path& to, const std::vector<std::string>& names, 
 
 void add_finding(ConvertReport& report, Severity severity, const char* code, const std::string& file, std::string message,
                  std::string hint) {
-  if (int64_t(report.findings.size()) == kMaxFindings) return;
-  report.findings.push_back({severity, code, {file}, std::move(message), std::move(hint)});
+  Finding f;
+  f.severity = severity;
+  f.code = code;
+  f.where.file = file;
+  f.message = std::move(message);
+  f.hint = std::move(hint);
+  add_finding(report, f);
+}
+
+void add_finding(ConvertReport& report, const Finding& finding) {
+  const bool full = int64_t(report.findings.size()) >= kMaxFindings;
+  if (finding.severity == Severity::kNote || !full) report.findings.push_back(finding);
 }
 
 }  // namespace tessera::convert

@@ -45,12 +45,15 @@ void note_missing_pictures(ConvertReport& report, const std::string& source, con
 // A path from a file that must stay below the folder it is put into.
 std::filesystem::path checked_name(const std::string& file_name, const std::string& where);
 
-// data.yaml of all splits below `to`; an existing one must have the same names.
+// Error(kData) when `to` holds a set of other classes; before anything is written.
+void check_names(const std::filesystem::path& to, const std::vector<std::string>& names);
+// data.yaml of all splits below `to`.
 void write_data_yaml(const std::filesystem::path& to, const std::vector<std::string>& names, ConvertReport& report);
 
 void make_folders(const std::filesystem::path& folder);  // Error(kIo)
 
 void add_finding(ConvertReport& report, Severity severity, const char* code, const std::string& file, std::string message,
                  std::string hint);
+void add_finding(ConvertReport& report, const Finding& finding);
 
 }  // namespace tessera::convert

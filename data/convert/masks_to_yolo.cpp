@@ -157,6 +157,7 @@ ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::
   std::vector<std::string> names;
   for (int c = 0; c < classes; ++c) names.push_back(fmt::format("class{}", c));
 
+  check_names(to, names);
   ConvertReport report;
   for (const auto& entry : splits) {
     const std::string& split = entry.first;

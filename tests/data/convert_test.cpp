@@ -183,6 +183,7 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   j["images"][0]["file_name"] = "one.jpg";
   j["categories"][0]["name"] = "other";
   CHECK(says(error_of([&] { coco_to_yolo(folder.write("val.json", j.dump()), to); }), "classes here are not those"));
+  CHECK(!fs::exists(to / "labels/val"));
 }
 
 TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same pixels at the end") {
