@@ -20,6 +20,7 @@ def one_round():
     whole = ours("--runs", "1")  # the list of shapes, and both sides' settings
     settings = ["--runs", "9", "--dtype", whole["precision"], "--batch", str(whole["batch"]), "--threads", str(whole["threads"])]
     peer = subprocess.Popen([python, pathlib.Path(__file__).parent / "peers" / "torch_ops.py", *settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    peer.stdout.readline()  # ready
     rows, shapes = [], dict.fromkeys((o["op"], o["shape"]) for o in whole["ops"] if o["op"].startswith("conv"))
     for i, (op, shape) in enumerate(shapes):
         print(f"\r{i + 1}/{len(shapes)} {op} {shape:24}", end="", file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 """Convolutions in PyTorch on the CPU (oneDNN), channels last and out of eager mode, as a training calls them: weights are handed over
 as they are stored.
 
-torch_ops.py [--dtype fp32|bf16] [--batch 4] [--threads 2] [--runs 3] answers each line "conv2d 64>128 3x3/2 @80" (or
+torch_ops.py [--dtype fp32|bf16] [--batch 4] [--threads 2] [--runs 3] says "ready", then answers each line "conv2d 64>128 3x3/2 @80" (or
 conv_transpose2x2) of its input by {"forward", "backward_data", "backward_weight"}: milliseconds, medians.
 """
 
@@ -49,6 +49,7 @@ def timed(call):
     return statistics.median(times)
 
 
+print("ready", flush=True)  # loading PyTorch takes seconds of a core: nobody should time anything beside it
 with torch.no_grad():
     for line in sys.stdin:
         op, shape = line.strip().split(" ", 1)
