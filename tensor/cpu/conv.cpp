@@ -202,8 +202,7 @@ ConvScratch direct_scratch(ConvPass pass, const ImageView& x, const FilterView& 
 ConvScratch conv2d_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
   FilterView same = w;  // a gradient's is wider
   same.t = x.t;
-  const ImageView& out = pass == ConvPass::kBackwardData ? x : y;
-  if (takes_winograd(same, p) && (w.packed || repays_winograd(out.n, out.h, out.w))) return winograd_scratch(pass, x, same, y);
+  if (repays_winograd(pass, same, y, p)) return winograd_scratch(pass, x, same, y, p);
   ConvScratch s = direct_scratch(pass, x, same, y, p);
   if (widened(x.t)) s.call += widened_bytes(pass, x, w, y);
   return s;
@@ -225,13 +224,13 @@ ConvScratch conv_transpose2x2_scratch(ConvPass pass, const ImageView& x, const F
 }
 
 int64_t packed_filter_size(const FilterView& w, const ConvParams& p) {
-  if (takes_winograd(w, p)) return winograd_filter_size(w);
+  if (packs_winograd(w, p)) return winograd_filter_size(w);
   if (w.t == DType::kF32) return packed_size<float>(w);
   return w.t == DType::kBF16 && multiplies_bf16() ? packed_size<BFloat16>(w) : 0;
 }
 
 void pack_filter(const FilterView& w, const ConvParams& p, void* packed) {
-  if (takes_winograd(w, p)) return winograd_pack_filter(w, packed);
+  if (packs_winograd(w, p)) return winograd_pack_filter(w, packed);
   const auto pack = [&]<class T>(T* to) {
     const TileKernels<T> k = tile_kernels<T>();
     pack_for_conv2d(k, channel_groups(w.o, k), w, to);
@@ -240,7 +239,7 @@ void pack_filter(const FilterView& w, const ConvParams& p, void* packed) {
 }
 
 void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  if (takes_winograd(w, p) && (w.packed || repays_winograd(y.n, y.h, y.w))) return winograd_conv2d(x, w, y, p, epilogue);
+  if (repays_winograd(ConvPass::kForward, w, y, p)) return winograd_conv2d(x, w, y, p, epilogue);
   if (x.t != DType::kBF16) return run_conv2d<float>(x, w, y, p, epilogue);
   if (multiplies_bf16()) return run_conv2d<BFloat16>(x, w, y, p, epilogue);
   const F32Copy x32(x), w32(w), y32(y, false);
@@ -254,7 +253,7 @@ void conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const C
 void conv2d_with_stats(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, double* sums,
                        double* squares) {
   ChannelMoments moments(y.c);
-  if (takes_winograd(w, p) && (w.packed || repays_winograd(y.n, y.h, y.w))) {
+  if (repays_winograd(ConvPass::kForward, w, y, p)) {
     winograd_conv2d(x, w, y, p, {}, &moments);
   } else if (x.t != DType::kBF16) {
     run_conv2d<float>(x, w, y, p, {}, &moments);
@@ -268,7 +267,7 @@ void conv2d_with_stats(const ImageView& x, const FilterView& w, const ImageView&
 }
 
 void conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
-  if (takes_winograd(w, p) && repays_winograd(dx.n, dx.h, dx.w)) return winograd_backward_data(dy, w, dx, p, accumulate);
+  if (repays_winograd(ConvPass::kBackwardData, w, dy, p)) return winograd_backward_data(dy, w, dx, p, accumulate);
   if (dy.t != DType::kBF16) return run_backward_data<float>(dy, w, dx, p, accumulate);
   if (multiplies_bf16()) return run_backward_data<BFloat16>(dy, w, dx, p, accumulate);
   const F32Copy dy32(dy), w32(w), dx32(dx, accumulate);

@@ -1,5 +1,5 @@
 // Convolutions and matrix products of the CPU backend: channels last, register-tiled for AVX-512 and AVX2 and chosen at run time;
-// 3x3 convolutions with stride 1 take a quarter of the products where that pays (winograd.h), all others are direct. Formulas and
+// 3x3 convolutions take a quarter of the products where that pays, with stride 2 half (winograd.h), all others are direct. Formulas and
 // layouts are those of tensor/ops/conv.h and tensor/ops/matmul.h. Views hold f32; those of convolutions may hold bf16 instead, which
 // is multiplied as such where that is faster (multiplies_bf16() in conv_tile.h) and as f32 elsewhere.
 #pragma once

@@ -501,7 +501,7 @@ ConvScratch backward_weight_scratch(const ImageView& x, const ImageView& dy, con
 }
 
 void conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
-  if (takes_winograd({dw.p, x.t, dw.o, dw.kh, dw.kw, dw.i}, p) && repays_winograd(dy.n, dy.h, dy.w)) {
+  if (repays_winograd(ConvPass::kBackwardWeight, {dw.p, x.t, dw.o, dw.kh, dw.kw, dw.i}, dy, p)) {
     return winograd_backward_weight(x, dy, dw, p, accumulate);
   }
   if (x.t != DType::kBF16) return run_backward_weight<float>(x, dy, dw, p, accumulate);

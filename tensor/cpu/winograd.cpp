@@ -14,15 +14,20 @@ namespace tessera::cpu {
 
 namespace {
 
-constexpr int64_t kLeastChannels = 16;       // of either side: fewer fill no vector of AVX-512
-constexpr int64_t kFilterProducts = 1000;    // what transforming a filter costs, in products of each pair of channels
-constexpr int64_t kBlockBytes = 640 * 1024;  // transformed inputs and products of a task: most of L2
+constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector of AVX-512
+// With stride 2 the transforms are half of the work at 16 channels, and memory is waited for.
+constexpr int64_t kLeastChannels2 = 32, kLeastOfWeights2 = 48;
+constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels
+constexpr int64_t kBlockBytes = 640 * 1024;            // transformed inputs and products of a task: most of L2
 constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
 constexpr int64_t kHeight = 14;                        // of the register tile
 constexpr int64_t kEnoughBlocks = 4;
 constexpr int64_t kEnoughTasks = 96;  // runs of blocks: keeps 64 threads busy
 constexpr int64_t kLineFloats = kLine<float>;
 constexpr int64_t kFilterDepth = 32;  // channels of a filter that are transformed at a time
+
+// Of the forward pass and the filter's gradient.
+const WinogradForm& form_of(const ConvParams& p) { return p.stride == 1 ? kStride1Form : kStride2Form; }
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t whole(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
@@ -33,33 +38,33 @@ int64_t pitch_of(int64_t channels, int64_t lanes) {
   return floats % 512 == 0 ? floats + kLineFloats : floats;
 }
 
-// The 4x4 tiles of a batch of images, row by row.
+// The tiles of size x size of a batch of images, row by row.
 struct TileGrid {
   int64_t rows, columns, tiles;
-  explicit TileGrid(const ImageView& y)
-      : rows(ceil_div(y.h, kWinogradTile)), columns(ceil_div(y.w, kWinogradTile)), tiles(y.n * rows * columns) {}
+  TileGrid(const ImageView& y, int64_t size)
+      : rows(ceil_div(y.h, size)), columns(ceil_div(y.w, size)), tiles(y.n * rows * columns) {}
 };
-struct TilePlace {
+// Where the squares of pixels that belong to the tiles lie in an image.
+struct Squares {
+  int64_t offset, step, size;  // of one axis: the first of the first tile's; to the next tile's; pixels
+};
+struct SquarePlace {
   int64_t n, row, column;  // of its first pixel
 };
-TilePlace place(const TileGrid& grid, int64_t tile) {
+SquarePlace place(const TileGrid& grid, int64_t tile, const Squares& s) {
   const int64_t row = tile / grid.columns;
-  return {row / grid.rows, row % grid.rows * kWinogradTile, tile % grid.columns * kWinogradTile};
+  return {row / grid.rows, row % grid.rows * s.step + s.offset, tile % grid.columns * s.step + s.offset};
 }
 
-// The size x size pixels from (row, column) on as they lie, or copied into `window` with zeros where they leave the image.
-template <class T>
-PixelBlock<const T> pixels_at(const ImageView& x, const TilePlace& at, int64_t size, T* window) {
-  if (at.row >= 0 && at.column >= 0 && at.row + size <= x.h && at.column + size <= x.w)
-    return {data<const T>(x) + ((at.n * x.h + at.row) * x.w + at.column) * x.pitch, x.w * x.pitch, x.pitch};
-  copy_band(x, {at.n, at.row, size, at.column, size}, x.c, window, size * x.c);
-  return {window, size * x.c, x.c};
+// Bit i: whether pixel first + i of an axis of `size` pixels is one of the image's.
+uint32_t bits_inside(int64_t first, int64_t count, int64_t size) {
+  const auto below = [](int64_t n) { return (uint32_t{1} << n) - 1; };
+  return below(std::clamp<int64_t>(size - first, 0, count)) & ~below(std::clamp<int64_t>(-first, 0, count));
 }
-
-// Floats that hold such a window.
 template <class T>
-int64_t window_size(int64_t channels) {
-  return whole(kFrequencies * channels * int64_t(sizeof(T)) / int64_t(sizeof(float)) + 1, kLineFloats);
+PixelSquare<T> square_at(const ImageView& x, const SquarePlace& at, int64_t size) {
+  const int64_t first = ((at.n * x.h + at.row) * x.w + at.column) * x.pitch;  // may be before the image
+  return {{data<const T>(x) + first, x.w * x.pitch, x.pitch}, bits_inside(at.row, size, x.h), bits_inside(at.column, size, x.w)};
 }
 
 // Blocks of tiles that a task takes: all of the same size but for one tile.
@@ -78,16 +83,16 @@ struct Blocks {
 class Fetches {
  public:
   Fetches(const TileGrid& grid, int64_t first, int64_t end) : grid_(grid), first_(first), end_(end) {}
-  // Of each tile the size x size pixels that start `offset` from its first, without rows that the tiles above have touched.
+  // The squares of these tiles, without rows that those of the tiles above have touched.
   template <class T>
-  void add(const ImageView& x, int64_t offset, int64_t size) {
+  void add(const ImageView& x, const Squares& squares) {
     for (int64_t tile = first_; tile < end_;) {
       const int64_t row_end = std::min(end_, (tile / grid_.columns + 1) * grid_.columns);
-      const TilePlace at = place(grid_, tile);
-      const int64_t column = std::clamp<int64_t>(at.column + offset, 0, x.w);
-      const int64_t column_end = std::clamp<int64_t>(at.column + offset + (row_end - tile - 1) * kWinogradTile + size, 0, x.w);
-      const int64_t known = at.row == 0 ? 0 : size - kWinogradTile;
-      for (int64_t r = std::max<int64_t>(0, at.row + offset + known); r < std::min(x.h, at.row + offset + size); ++r) {
+      const SquarePlace at = place(grid_, tile, squares);
+      const int64_t column = std::clamp<int64_t>(at.column, 0, x.w);
+      const int64_t column_end = std::clamp<int64_t>(at.column + (row_end - tile - 1) * squares.step + squares.size, 0, x.w);
+      const int64_t known = at.row == squares.offset ? 0 : squares.size - squares.step;
+      for (int64_t r = std::max<int64_t>(0, at.row + known); r < std::min(x.h, at.row + squares.size); ++r) {
         rows_.push_back(ahead_of<T>(x, (at.n * x.h + r) * x.w + column, column_end - column, 0, x.c));
       }
       tile = row_end;
@@ -113,16 +118,19 @@ struct FilterShape {
   std::vector<int64_t> starts;
   int64_t width, depth;
   FilterShape(int64_t columns, int64_t depth_, const TileShape& tile)
-      : groups(channel_groups(columns, tile)), starts(packed_starts(groups, tile)), width(packed_width(groups, tile)), depth(depth_) {}
+      : groups(channel_groups(columns, tile)),
+        starts(packed_starts(groups, tile)),
+        width(packed_width(groups, tile)),
+        depth(depth_) {}
   int64_t plane() const { return width * depth; }
   int64_t size() const { return kFrequencies * plane(); }
 };
 
 // Outputs are the columns. The transform has input channels in its lanes, so it is turned on the way.
 template <class T>
-void transform_filter(const FilterView& w, const FilterShape& shape, float* u) {
+void transform_filter(const FilterView& w, const FilterShape& shape, const WinogradForm& form, float* u) {
   const TileKernels<float> k = tile_kernels<float>();
-  const WinogradKernels<T> transforms = winograd_kernels<T>();
+  const WinogradKernels<T> transforms = winograd_kernels<T>(form);
   const int64_t parts = ceil_div(w.i, kFilterDepth);
   parallel_chunks(static_cast<int64_t>(shape.groups.size()) * parts, [&](int64_t chunk) {
     const auto g = static_cast<size_t>(chunk / parts);
@@ -133,7 +141,8 @@ void transform_filter(const FilterView& w, const FilterShape& shape, float* u) {
     const int64_t plane = columns * kFilterDepth;
     float* turned = thread_scratch<float>(kFrequencies * plane);
     for (int64_t o = 0; o < group.channels; ++o) {
-      transforms.filter(data<const T>(w) + (group.start + o) * 9 * w.i + first, w.i, false, depth, turned + o * kFilterDepth, plane);
+      transforms.filter(data<const T>(w) + (group.start + o) * 9 * w.i + first, w.i, false, depth, turned + o * kFilterDepth,
+                        plane);
     }
     for (int64_t f = 0; f < kFrequencies; ++f) {
       float* to = u + f * shape.plane() + shape.starts[g] * shape.depth + first * columns;
@@ -144,9 +153,9 @@ void transform_filter(const FilterView& w, const FilterShape& shape, float* u) {
 
 // For the data gradient: inputs are the columns, taps run backwards.
 template <class T>
-void transform_filter_of_gradient(const FilterView& w, const FilterShape& shape, float* u) {
+void transform_filter_of_gradient(const FilterView& w, const FilterShape& shape, const WinogradForm& form, float* u) {
   const int64_t lanes = tile_kernels<float>().lanes;
-  const WinogradKernels<T> transforms = winograd_kernels<T>();
+  const WinogradKernels<T> transforms = winograd_kernels<T>(form);
   const int64_t parts = ceil_div(w.o, kFilterDepth);
   parallel_chunks(static_cast<int64_t>(shape.groups.size()) * parts, [&](int64_t chunk) {
     const auto g = static_cast<size_t>(chunk / parts);
@@ -159,9 +168,11 @@ void transform_filter_of_gradient(const FilterView& w, const FilterShape& shape,
   });
 }
 
-// What both directions do: y (+)= epilogue of sum over r, t of x[oy + r - pad, ox + t - pad] times the filter that u holds.
+// What both directions do: y (+)= epilogue of the windows of x times the filter that u holds; the first one begins at x[-pad,
+// -pad].
 template <class T>
 struct TiledConv {
+  WinogradForm form;
   ImageView x, y;
   int64_t pad;
   const float* u;
@@ -171,85 +182,84 @@ struct TiledConv {
   ChannelMoments* moments = nullptr;  // where not null, gathers those of y
 };
 
-// The blocks of a convolution of images of `channels`, and the memory of one: transformed inputs, products, and a window.
-template <class T>
+// The blocks of a convolution of images of `channels`, and the memory of one: transformed inputs and products.
 struct BlockMemory {
   int64_t v_pitch, m_pitch;
   Blocks blocks;
-  int64_t v_plane, m_plane, window_floats;
-  BlockMemory(const TileGrid& grid, int64_t channels, int64_t width, int64_t lanes)
+  int64_t v_plane, m_plane;
+  int64_t products;
+  BlockMemory(const WinogradForm& form, const TileGrid& grid, int64_t channels, int64_t width, int64_t lanes)
       : v_pitch(pitch_of(channels, lanes)),
         m_pitch(pitch_of(width, lanes)),
-        blocks(grid.tiles, kFrequencies * (v_pitch + m_pitch) * int64_t(sizeof(float))),
+        blocks(grid.tiles, form.products() * (v_pitch + m_pitch) * int64_t(sizeof(float))),
         v_plane(blocks.size * v_pitch + kLineFloats),
         m_plane(blocks.size * m_pitch + kLineFloats),
-        window_floats(window_size<T>(channels)) {}
-  int64_t floats() const { return kFrequencies * (v_plane + m_plane) + window_floats; }
+        products(form.products()) {}
+  int64_t floats() const { return products * (v_plane + m_plane); }
 };
 
 template <class T>
 void run(const TiledConv<T>& conv, const FilterShape& filter) {
   const TileKernels<float> k = tile_kernels<float>();
-  const WinogradKernels<T> transforms = winograd_kernels<T>();
-  const auto& [x, y, pad, u, bias, silu, accumulate, residual, moments] = conv;
-  const TileGrid grid(y);
-  const BlockMemory<T> memory(grid, x.c, filter.width, k.lanes);
-  const auto& [v_pitch, m_pitch, blocks, v_plane, m_plane, window_floats] = memory;
+  const auto& [form, x, y, pad, u, bias, silu, accumulate, residual, moments] = conv;
+  const WinogradKernels<T> transforms = winograd_kernels<T>(form);
+  const Squares windows{-pad, form.input_step, form.inputs}, outputs{0, form.outputs, form.outputs};
+  const TileGrid grid(y, form.outputs);
+  const BlockMemory memory(form, grid, x.c, filter.width, k.lanes);
+  const auto& [v_pitch, m_pitch, blocks, v_plane, m_plane, products] = memory;
   const int64_t tasks = std::min(blocks.count, kEnoughTasks);
+  const bool next_task_too = tasks >= 4 * compute_threads();  // most tasks are followed by the next one on their thread
   const auto block_begin = [&](int64_t block) { return block * grid.tiles / blocks.count; };
   const auto run_block = [&](int64_t block, int64_t task, bool last_of_task) {
     const int64_t first = block_begin(block), end = block_begin(block + 1);
     float* v = thread_scratch<float>(memory.floats());
-    float* m = v + kFrequencies * v_plane;
-    T* window = reinterpret_cast<T*>(m + kFrequencies * m_plane);
+    float* m = v + products * v_plane;
     for (int64_t t = first; t < end; ++t) {
-      TilePlace at = place(grid, t);
-      at.row -= pad, at.column -= pad;
-      transforms.input(pixels_at(x, at, kWinogradWindow, window), x.c, v + (t - first) * v_pitch, v_plane);
+      transforms.input(square_at<T>(x, place(grid, t, windows), form.inputs), x.c, {v, v_plane, v_pitch}, t - first);
     }
-    Fetches fetches(grid, end, last_of_task ? end : block_begin(block + 2));
-    fetches.add<T>(x, -pad, kWinogradWindow);
-    fetches.add<T>(y, 0, kWinogradTile);
+    Fetches fetches(grid, end, last_of_task && !next_task_too ? end : block_begin(std::min(block + 2, blocks.count)));
+    fetches.add<T>(x, windows);
+    fetches.add<T>(y, outputs);
     RowJob<float> job;
     job.a_step = v_pitch;
     job.run = x.c;
     job.y_step = m_pitch;
-    job.pixels = end - first;
     const auto groups = static_cast<int64_t>(filter.groups.size());
     for (int64_t f = 0; f < kFrequencies; ++f) {
-      job.a = v + f * v_plane;
+      job.pixels = (end - first) * form.sharing(f);
+      job.a = v + form.before(f) * v_plane;
       for (size_t g = 0; g < filter.groups.size(); ++g) {
         const ChannelGroup& group = filter.groups[g];
         job.ahead = fetches.share(f * groups + int64_t(g), kFrequencies * groups);
         job.vectors = group.vectors;
         job.channels = group.vectors * k.lanes;
         job.w = u + f * filter.plane() + filter.starts[g] * filter.depth;
-        job.y = m + f * m_plane + group.start;
+        job.y = m + form.before(f) * m_plane + group.start;
         k.row(job);
       }
     }
     WinogradOutput<T> out;
-    out.plane = m_plane;
+    out.m = {m, m_plane, m_pitch};
     out.channels = y.c;
     out.bias = bias;
     out.silu = silu;
     out.accumulate = accumulate;
     for (int64_t t = first; t < end; ++t) {
-      const TilePlace at = place(grid, t);
+      const SquarePlace at = place(grid, t, outputs);
       const int64_t pixel = (at.n * y.h + at.row) * y.w + at.column;
-      out.m = m + (t - first) * m_pitch;
+      out.tile = t - first;
       out.y = {data<T>(y) + pixel * y.pitch, y.w * y.pitch, y.pitch};
       if (residual.p) out.residual = {data<const T>(residual) + pixel * residual.pitch, y.w * residual.pitch, residual.pitch};
-      out.rows = std::min(kWinogradTile, y.h - at.row);
-      out.columns = std::min(kWinogradTile, y.w - at.column);
+      out.rows = std::min(form.outputs, y.h - at.row);
+      out.columns = std::min(form.outputs, y.w - at.column);
       transforms.output(out);
     }
     if (!moments) return;
     for (int64_t t = first; t < end;) {  // rows of tiles
       const int64_t row_end = std::min(end, (t / grid.columns + 1) * grid.columns);
-      const TilePlace at = place(grid, t);
-      const int64_t columns = std::min((row_end - t) * kWinogradTile, y.w - at.column);
-      const int64_t rows = std::min(kWinogradTile, y.h - at.row);
+      const SquarePlace at = place(grid, t, outputs);
+      const int64_t columns = std::min((row_end - t) * form.outputs, y.w - at.column);
+      const int64_t rows = std::min(form.outputs, y.h - at.row);
       T* const pixels = data<T>(y) + ((at.n * y.h + at.row) * y.w + at.column) * y.pitch;
       if (columns == y.w) {
         moments->add(task, {pixels, y.t, rows * columns, y.c, y.pitch});
@@ -272,8 +282,9 @@ void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, con
   const TileKernels<float> k = tile_kernels<float>();
   const FilterShape filter(w.o, w.i, k);
   const HostScratch<float> own(w.packed ? 0 : filter.size()), bias(epilogue.bias ? filter.width : 0);
-  if (!w.packed) transform_filter<T>(w, filter, own.get());
-  TiledConv<T> conv{x, y, p.pad, w.packed ? static_cast<const float*>(w.packed) : own.get()};
+  const WinogradForm& form = form_of(p);
+  if (!w.packed) transform_filter<T>(w, filter, form, own.get());
+  TiledConv<T> conv{form, x, y, p.pad, w.packed ? static_cast<const float*>(w.packed) : own.get()};
   if (epilogue.bias) {
     pad_bias(static_cast<const float*>(epilogue.bias), filter.groups, k, bias.get());
     conv.bias = bias.get();
@@ -288,21 +299,24 @@ template <class T>
 void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p, bool accumulate) {
   const FilterShape filter(w.i, w.o, tile_kernels<float>());
   const HostScratch<float> u(filter.size());
-  transform_filter_of_gradient<T>(w, filter, u.get());
-  TiledConv<T> conv{dy, dx, 2 - p.pad, u.get()};
+  const WinogradForm& form = p.stride == 1 ? kStride1Form : kStride2DataForm;
+  transform_filter_of_gradient<T>(w, filter, form, u.get());
+  TiledConv<T> conv{form, dy, dx, p.stride == 1 ? 2 - p.pad : 0, u.get()};
   conv.accumulate = accumulate;
   run(conv, filter);
 }
 
-// Tasks are parts of the tiles x ranges of output channels; each sums in the transformed domain, in memory of its own. Parts are added in order, so nothing depends on the number of threads.
+// Tasks are parts of the tiles x ranges of output channels; each sums in the transformed domain, in memory of its own. Parts are
+// added in order, so nothing depends on the number of threads.
 struct WeightCut {
   int64_t parts, outputs;
-  WeightCut(int64_t tiles, const FilterView& dw) {
-    constexpr int64_t kEnoughParts = 12, kLeastTilesOfPart = 192;  // a part's sums are transformed and added once
-    constexpr int64_t kSumFloats = 1000 * 1000;                    // of a task: a share of L3, where smaller ones transform x again
-    constexpr int64_t kPartialFloats = 4 * 1024 * 1024;            // all parts together
+  WeightCut(const WinogradForm& form, int64_t tiles, const FilterView& dw) {
+    constexpr int64_t kEnoughParts = 12, kLeastProducts = 192 * 36;  // of a part: its sums are transformed and added once
+    constexpr int64_t kSumFloats = 1000 * 1000;          // of a task: a share of L3, where smaller ones transform x again
+    constexpr int64_t kPartialFloats = 4 * 1024 * 1024;  // all parts together
     outputs = std::clamp<int64_t>(ceil_div(kFrequencies * dw.o * dw.i, kSumFloats), 1, ceil_div(dw.o, 32));
-    const int64_t most = std::max<int64_t>(1, std::min(tiles / kLeastTilesOfPart, kPartialFloats / (dw.o * 9 * dw.i)));
+    const int64_t most =
+        std::max<int64_t>(1, std::min(tiles * form.products() / kLeastProducts, kPartialFloats / (dw.o * 9 * dw.i)));
     parts = std::min(ceil_div(kEnoughParts, outputs), most);
     outputs = std::max(outputs, std::min(ceil_div(kEnoughBlocks, parts), ceil_div(dw.o, kHeight)));
   }
@@ -311,27 +325,28 @@ struct WeightCut {
 constexpr int64_t kWeightUnit = 6;    // output channels of the register tile
 constexpr int64_t kWeightBlock = 48;  // tiles: enough to hide loading and storing the sums
 
-// The memory of a task for `outputs` output channels: `tiles` transformed ones of x and dy, the sums, and a window.
-template <class T>
+// The memory of a task for `outputs` output channels: `tiles` transformed ones of x and dy, and the sums.
 struct WeightMemory {
-  int64_t x_pitch, d_pitch, sum_pitch, x_plane, d_plane, sum_plane, window_floats;
-  WeightMemory(int64_t tiles, int64_t inputs, int64_t outputs, int64_t lanes)
+  int64_t x_pitch, d_pitch, sum_pitch, x_plane, d_plane, sum_plane, products;
+  WeightMemory(const WinogradForm& form, int64_t tiles, int64_t inputs, int64_t outputs, int64_t lanes)
       : x_pitch(pitch_of(inputs, lanes)),
         d_pitch(pitch_of(outputs, lanes)),
         sum_pitch(whole(inputs, lanes)),
         x_plane(tiles * x_pitch + kLineFloats),
         d_plane(tiles * d_pitch + kLineFloats),
         sum_plane(outputs * sum_pitch),
-        window_floats(window_size<T>(std::max(inputs, outputs))) {}
-  int64_t floats() const { return kFrequencies * (x_plane + d_plane + sum_plane) + window_floats; }
+        products(form.products()) {}
+  int64_t floats() const { return products * (x_plane + d_plane) + kFrequencies * sum_plane; }
 };
 
 template <class T>
 void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
   const TileKernels<float> k = tile_kernels<float>();
-  const WinogradKernels<T> transforms = winograd_kernels<T>();
-  const TileGrid grid(dy);
-  const WeightCut cut(grid.tiles, dw);
+  const WinogradForm& form = form_of(p);
+  const WinogradKernels<T> transforms = winograd_kernels<T>(form);
+  const Squares windows{-p.pad, form.input_step, form.inputs}, tiles{0, form.outputs, form.outputs};
+  const TileGrid grid(dy, form.outputs);
+  const WeightCut cut(form, grid.tiles, dw);
   const int64_t size = dw.o * 9 * dw.i;
   const HostScratch<float> partial(cut.parts > 1 ? cut.parts * size : 0);
   const auto outputs_until = [&](int64_t range) {
@@ -342,12 +357,11 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
     const int64_t o = outputs_until(task % cut.outputs), outputs = outputs_until(task % cut.outputs + 1) - o;
     const int64_t begin = part * grid.tiles / cut.parts, end = (part + 1) * grid.tiles / cut.parts;
     const int64_t count = ceil_div(end - begin, kWeightBlock);
-    const WeightMemory<T> memory(ceil_div(end - begin, std::max<int64_t>(count, 1)), x.c, outputs, k.lanes);
-    const auto& [x_pitch, d_pitch, sum_pitch, x_plane, d_plane, sum_plane, window_floats] = memory;
+    const WeightMemory memory(form, ceil_div(end - begin, std::max<int64_t>(count, 1)), x.c, outputs, k.lanes);
+    const auto& [x_pitch, d_pitch, sum_pitch, x_plane, d_plane, sum_plane, products] = memory;
     float* v = thread_scratch<float>(memory.floats());
-    float* d = v + kFrequencies * x_plane;
-    float* sums = d + kFrequencies * d_plane;
-    T* window = reinterpret_cast<T*>(sums + kFrequencies * sum_plane);
+    float* d = v + products * x_plane;
+    float* sums = d + products * d_plane;
     ImageView range = dy;
     range.p = data<T>(dy) + o;
     range.c = outputs;
@@ -361,19 +375,17 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
     for (int64_t i = 0; i < count; ++i) {
       const int64_t first = begin + i * (end - begin) / count, last = begin + (i + 1) * (end - begin) / count;
       for (int64_t t = first; t < last; ++t) {
-        TilePlace at = place(grid, t);
-        transforms.gradient(pixels_at(range, at, kWinogradTile, window), outputs, d + (t - first) * d_pitch, d_plane);
-        at.row -= p.pad, at.column -= p.pad;
-        transforms.input(pixels_at(x, at, kWinogradWindow, window), x.c, v + (t - first) * x_pitch, x_plane);
+        transforms.gradient(square_at<T>(range, place(grid, t, tiles), form.outputs), outputs, {d, d_plane, d_pitch}, t - first);
+        transforms.input(square_at<T>(x, place(grid, t, windows), form.inputs), x.c, {v, x_plane, x_pitch}, t - first);
       }
       Fetches fetches(grid, last, begin + std::min(i + 2, count) * (end - begin) / count);
-      fetches.add<T>(x, -p.pad, kWinogradWindow);
-      fetches.add<T>(range, 0, kWinogradTile);
-      job.pixels = last - first;
+      fetches.add<T>(x, windows);
+      fetches.add<T>(range, tiles);
       for (int64_t f = 0; f < kFrequencies; ++f) {
         fetches.share(f, kFrequencies).fetch();
-        job.x = v + f * x_plane;
-        job.d = d + f * d_plane;
+        job.pixels = (last - first) * form.sharing(f);
+        job.x = v + form.before(f) * x_plane;
+        job.d = d + form.before(f) * d_plane;
         job.dw = sums + f * sum_plane;
         k.weight(job);
       }
@@ -390,41 +402,43 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
 
 }  // namespace
 
-bool takes_winograd(const FilterView& w, const ConvParams& p) {
-  if (w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad > 2 || std::min(w.o, w.i) < kLeastChannels) return false;
-  if (w.t == DType::kBF16 && multiplies_bf16() && tile_unit() != TileUnit::kVectors) return false;  // AMX is faster
+bool takes_winograd(ConvPass pass, const FilterView& w, const ConvParams& p) {
+  if (w.kh != 3 || w.kw != 3) return false;
+  if (p.stride == 1 ? p.pad > 2 : p.stride != 2 || p.pad != 1) return false;
+  const int64_t least = p.stride == 1 ? kLeastChannels : pass == ConvPass::kBackwardWeight ? kLeastOfWeights2 : kLeastChannels2;
+  if (std::min(w.o, w.i) < least) return false;
+  // 9 products of bf16 at twice the rate are less than 5 in f32; and AMX is faster than both forms.
+  if (w.t == DType::kBF16 && multiplies_bf16() && (p.stride == 2 || tile_unit() != TileUnit::kVectors)) return false;
   const ConvChoice here = conv_choice_here();
   return (here == ConvChoice::kAuto ? conv_choice() : here) != ConvChoice::kDirect;
 }
 
-bool repays_winograd(int64_t n, int64_t h, int64_t w) {
-  const int64_t tiles = n * ceil_div(h, kWinogradTile) * ceil_div(w, kWinogradTile);
-  return 9 * n * h * w > kFrequencies * tiles * 6 / 5 + kFilterProducts;  // the transforms of the images: a fifth, or more
+bool packs_winograd(const FilterView& w, const ConvParams& p) { return p.stride == 1 && takes_winograd(ConvPass::kForward, w, p); }
+
+bool repays_winograd(ConvPass pass, const FilterView& w, const ImageView& y, const ConvParams& p) {
+  if (w.packed) return packs_winograd(w, p);
+  if (!takes_winograd(pass, w, p)) return false;
+  const WinogradForm& form = form_of(p);
+  const int64_t products = form.products() * TileGrid(y, form.outputs).tiles;
+  return 9 * y.n * y.h * y.w > products * 6 / 5 + kFilterProducts;  // the transforms of the images: a fifth, or more
 }
 
-namespace {
-
-template <class T>
-ConvScratch scratch_of(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y) {
+ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
   const int64_t lanes = tile_kernels<float>().lanes;
   const auto bytes = [](int64_t floats) { return floats * int64_t(sizeof(float)); };
   if (pass == ConvPass::kBackwardWeight) {
-    const TileGrid grid(y);
-    const WeightCut cut(grid.tiles, w);
+    const WinogradForm& form = form_of(p);
+    const TileGrid grid(y, form.outputs);
+    const WeightCut cut(form, grid.tiles, w);
     const int64_t outputs = std::min(w.o, ceil_div(ceil_div(w.o, kWeightUnit), cut.outputs) * kWeightUnit);
-    const WeightMemory<T> memory(std::min(kWeightBlock, ceil_div(grid.tiles, cut.parts)), w.i, outputs, lanes);
+    const WeightMemory memory(form, std::min(kWeightBlock, ceil_div(grid.tiles, cut.parts)), w.i, outputs, lanes);
     return {bytes(cut.parts > 1 ? cut.parts * w.o * 9 * w.i : 0), bytes(memory.floats())};
   }
   const bool forward = pass == ConvPass::kForward;
   const FilterShape filter(forward ? w.o : w.i, forward ? w.i : w.o, tile_kernels<float>());
-  const BlockMemory<T> memory(TileGrid(forward ? y : x), filter.depth, filter.width, lanes);
+  const WinogradForm& form = p.stride == 1 ? kStride1Form : forward ? kStride2Form : kStride2DataForm;
+  const BlockMemory memory(form, TileGrid(forward ? y : x, form.outputs), filter.depth, filter.width, lanes);
   return {bytes(w.packed ? 0 : filter.size()), bytes(memory.floats())};
-}
-
-}  // namespace
-
-ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y) {
-  return x.t == DType::kBF16 ? scratch_of<BFloat16>(pass, x, w, y) : scratch_of<float>(pass, x, w, y);
 }
 
 int64_t winograd_filter_size(const FilterView& w) {
@@ -435,7 +449,7 @@ int64_t winograd_filter_size(const FilterView& w) {
 void winograd_pack_filter(const FilterView& w, void* packed) {
   const FilterShape shape(w.o, w.i, tile_kernels<float>());
   float* u = static_cast<float*>(packed);
-  w.t == DType::kBF16 ? transform_filter<BFloat16>(w, shape, u) : transform_filter<float>(w, shape, u);
+  w.t == DType::kBF16 ? transform_filter<BFloat16>(w, shape, kStride1Form, u) : transform_filter<float>(w, shape, kStride1Form, u);
 }
 
 void winograd_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
@@ -447,8 +461,7 @@ void winograd_backward_data(const ImageView& dy, const FilterView& w, const Imag
   dy.t == DType::kBF16 ? run_backward_data<BFloat16>(dy, w, dx, p, accumulate) : run_backward_data<float>(dy, w, dx, p, accumulate);
 }
 
-void winograd_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
-                              bool accumulate) {
+void winograd_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
   x.t == DType::kBF16 ? run_backward_weight<BFloat16>(x, dy, dw, p, accumulate)
                       : run_backward_weight<float>(x, dy, dw, p, accumulate);
 }

@@ -27,6 +27,7 @@ const std::vector<Sizes> kSizes = {
     {1, 11, 13, 128, 120, 1, 1, 0},  // tiles of 128 channels, whole and not
     {1, 7, 28, 16, 24, 3, 2, 1}, {1, 5, 26, 16, 8, 3, 1, 1}, {1, 4, 26, 16, 256, 3, 2, 1},  // wide enough to be read in place
     {1, 2, 33, 768, 48, 1, 1, 0},  // pixels whole KiB apart
+    {1, 44, 48, 48, 50, 3, 2, 1},  // enough for Winograd's form with stride 2
 };
 const std::vector<DType> kAllTypes = {DType::kF32, DType::kBF16, DType::kF16};
 
@@ -36,8 +37,9 @@ std::vector<OpCase> conv_cases() {
   std::vector<OpCase> list;
   for (const Sizes& s : kSizes) {
     const ConvParams p = s.params();
-    // Its errors are 5 times as large on average (docs/adr/0012-winograd.md); small images are direct in any case.
-    const double winograd = s.k == 3 && s.stride == 1 && std::min(s.i, s.o) >= 16 ? 4 : 0;
+    // Its errors are 5 times as large on average, with stride 2 hardly larger (docs/adr/0012-winograd.md); small images are
+    // direct in any case.
+    const double winograd = s.k != 3 || std::min(s.i, s.o) < 16 ? 0 : s.stride == 1 ? 4 : s.stride == 2 && s.pad == 1 ? 2 : 0;
     const double flops = 2.0 * double(numel(s.y())) * double(s.k * s.k * s.i);
     // bf16 everywhere, f16 where channels fill vectors, with both strides, and where they do not.
     const bool all_types = s.o == 4 || s.o == 24 || s.o == 32 || s.o == 40;

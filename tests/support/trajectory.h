@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "nn/data_parallel.h"
@@ -37,7 +38,8 @@ inline void check_checksums(const nlohmann::json& expected, const StateDict& sta
 
 // Ten steps of `kind` (warmup, plain, adamw) as a training makes them, on any device. Tolerance of the items relative: about ten
 // times what PyTorch's own float32 shows against its float64 (tools/golden/README.md); an update at this learning rate amplifies
-// rounding from step to step.
+// rounding from step to step. It may tip one assignment in one of the steps: then the number of positives differs by one, and the
+// items by what one of some fifty positives contributes.
 inline void check_trajectory(const std::string& kind, double item_tolerance, Device device) {
   const auto golden = read_safetensors(golden_dir() / "train_step_n.safetensors");
   const nlohmann::json expected = read_json(golden_dir() / "trajectory_n.json").at(kind);
@@ -63,7 +65,7 @@ inline void check_trajectory(const std::string& kind, double item_tolerance, Dev
 
   const double decay = expected.at("decay").get<double>();
   WeightUpdate update(arena, *optimizer, ema, {0, decay, 0}, 10);
-  int64_t last_step = -1, i = 0;
+  int64_t last_step = -1, i = 0, tipped = 0;
   for (const auto& step : expected.at("steps")) {
     CAPTURE(kind);
     CAPTURE(i);
@@ -78,9 +80,14 @@ inline void check_trajectory(const std::string& kind, double item_tolerance, Dev
     }
     CHECK(now.accumulate == step.at("accumulate").get<int64_t>());
     const LossResult loss = criterion(model.forward(images), batch);
-    const LossItems logged = loss.report().items;
+    const LossReport report = loss.report();
+    const LossItems& logged = report.items;
     const double items[] = {logged.box, logged.seg, logged.cls, logged.dfl};
-    for (size_t k = 0; k < 4; ++k) CHECK(std::abs(items[k] / step.at("items")[k].get<double>() - 1) <= item_tolerance);
+    const auto positives = step.at("positives").get<int64_t>();
+    CHECK(std::abs(report.positives - positives) <= 1);
+    if (report.positives != positives) ++tipped;
+    const double tolerance = report.positives == positives ? item_tolerance : std::max(item_tolerance, 1.0 / double(positives));
+    for (size_t k = 0; k < 4; ++k) CHECK(std::abs(items[k] / step.at("items")[k].get<double>() - 1) <= tolerance);
     DataParallel(arena, single_process()).backward(loss.total, update.loss_seed());
     const bool stepped = i - last_step >= now.accumulate;
     CHECK(stepped == step.at("stepped").get<bool>());
@@ -91,6 +98,7 @@ inline void check_trajectory(const std::string& kind, double item_tolerance, Dev
     }
     ++i;
   }
+  CHECK(tipped <= 1);
   StateDict counters;
   update.save(counters);
   CHECK(ema.updates() == expected.at("ema_updates").get<int64_t>());
