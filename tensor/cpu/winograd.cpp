@@ -15,8 +15,9 @@ namespace tessera::cpu {
 namespace {
 
 constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector of AVX-512
-// With stride 2 the transforms are half of the work at 16 channels, and memory is waited for.
-constexpr int64_t kLeastChannels2 = 32, kLeastOfWeights2 = 48;
+// With stride 2 the transforms are half of the work at 16 channels, and memory is waited for. Gradients repay theirs for more pairs
+// of channels only, by what was measured.
+constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 8 * 1024, kLeastPairsOfWeights2 = 32 * 1024;
 constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels
 constexpr int64_t kBlockBytes = 640 * 1024;            // transformed inputs and products of a task: most of L2
 constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
@@ -208,7 +209,7 @@ void run(const TiledConv<T>& conv, const FilterShape& filter) {
   const BlockMemory memory(form, grid, x.c, filter.width, k.lanes);
   const auto& [v_pitch, m_pitch, blocks, v_plane, m_plane, products] = memory;
   const int64_t tasks = std::min(blocks.count, kEnoughTasks);
-  const bool next_task_too = tasks >= 4 * compute_threads();  // most tasks are followed by the next one on their thread
+  const bool next_task_too = tasks >= 2 * compute_threads();  // most tasks are followed by the next one on their thread
   const auto block_begin = [&](int64_t block) { return block * grid.tiles / blocks.count; };
   const auto run_block = [&](int64_t block, int64_t task, bool last_of_task) {
     const int64_t first = block_begin(block), end = block_begin(block + 1);
@@ -405,8 +406,9 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
 bool takes_winograd(ConvPass pass, const FilterView& w, const ConvParams& p) {
   if (w.kh != 3 || w.kw != 3) return false;
   if (p.stride == 1 ? p.pad > 2 : p.stride != 2 || p.pad != 1) return false;
-  const int64_t least = p.stride == 1 ? kLeastChannels : pass == ConvPass::kBackwardWeight ? kLeastOfWeights2 : kLeastChannels2;
-  if (std::min(w.o, w.i) < least) return false;
+  if (std::min(w.o, w.i) < (p.stride == 1 ? kLeastChannels : kLeastChannels2)) return false;
+  const int64_t pairs = pass == ConvPass::kForward ? 0 : pass == ConvPass::kBackwardData ? kLeastPairsOfData2 : kLeastPairsOfWeights2;
+  if (p.stride == 2 && w.o * w.i < pairs) return false;
   // 9 products of bf16 at twice the rate are less than 5 in f32; and AMX is faster than both forms.
   if (w.t == DType::kBF16 && multiplies_bf16() && (p.stride == 2 || tile_unit() != TileUnit::kVectors)) return false;
   const ConvChoice here = conv_choice_here();
