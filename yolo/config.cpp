@@ -91,6 +91,7 @@ constexpr OptionSpec kOptions[] = {
     {"single_cls", kBool, "false", 0, 0, "", kTV, "data", "treat all classes as one"},
     {"classes", kText, "", 0, 0, "", kTV | kPredict, "data", "only these classes, by index: 0,2,5"},
     {"rect", kBool, "", 0, 0, "", kVal | kPredict, "data", "rectangular batches (default: true)"},
+    {"rect", kBool, "false", 0, 0, "", kTrain, "data", "training batches of pictures of like shape, in one order; without mosaic, mixup and cutmix"},
     {"overlap_mask", kBool, "true", 0, 0, "", kTV, "data", "one index map an image instead of one plane an object"},
     {"mask_ratio", kInt, "4", 1, 32, "", kTV, "data", "mask size = image size / ratio"},
     // Optimisation
@@ -129,8 +130,11 @@ constexpr OptionSpec kOptions[] = {
     {"bgr", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "probability of swapped colour channels"},
     {"mosaic", kFloat, "1.0", 0, 1, "", kTrain, "augmentation", "probability of a four-image mosaic"},
     {"mixup", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "probability of mixing two images"},
-    {"copy_paste", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "fraction of objects pasted mirrored"},
+    {"cutmix", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "probability of a rectangle of another image"},
+    {"copy_paste", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "fraction of objects that are pasted"},
+    {"copy_paste_mode", kChoice, "flip", 0, 0, "flip|mixup", kTrain, "augmentation", "what is pasted: the image's own objects mirrored, or another image's"},
     {"close_mosaic", kInt, "10", 0, 1e6, "", kTrain, "augmentation", "no mosaic in the last n epochs (0: keep it)"},
+    {"multi_scale", kBool, "false", 0, 0, "", kTrain, "augmentation", "each batch in a size of its own, from 0.5 to 1.5 times imgsz"},
     // Validation and prediction
     {"conf", kFloat, "", 0, 1, "", kVal | kPredict, "detection", "confidence threshold (val 0.001, predict 0.25)"},
     {"iou", kFloat, "0.7", 0, 1, "", kTVP, "detection", "IoU threshold of non-maximum suppression"},

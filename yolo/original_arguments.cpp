@@ -35,15 +35,16 @@ constexpr OriginalArgument kArguments[] = {
     {"seed", "0", "", 0, "", ""},
     {"deterministic", "true", "true", 0, "runs repeat their bits in any case; of cuDNN's plans with TESSERA_DETERMINISTIC=1", ""},
     {"single_cls", "false", "", 0, "", ""},
-    {"rect", "false", "false", kTrain, "training batches are square", ""},
+    {"rect", "false", "", 0, "", ""},
     {"cos_lr", "false", "", 0, "", ""},
     {"close_mosaic", "10", "", 0, "", ""},
     {"resume", "false", "", 0, "", ""},
-    {"amp", "true|false", "", 0, "use --precision bf16 or fp16 (on a GPU) for mixed precision, fp32 (the default) for amp=False", ""},
+    {"amp", "true|false", "", 0, "use --precision bf16 or fp16 (on a GPU) for mixed precision, fp32 (the default) for amp=False",
+     ""},
     {"fraction", "1.0", "", 0, "", ""},
     {"profile", "false", "", 0, "", ""},
     {"freeze", "", "", 0, "", ""},
-    {"multi_scale", "false|0.0", "false|0.0", kTrain, "all training batches have one size", ""},
+    {"multi_scale", "false|0.0", "false|0.0", 0, "", ""},
     {"overlap_mask", "true", "", 0, "", ""},
     {"mask_ratio", "4", "", 0, "", ""},
     {"dropout", "0.0", "0.0", 0, "of classification", ""},
@@ -60,7 +61,8 @@ constexpr OriginalArgument kArguments[] = {
     {"vid_stride", "1", "1", 0, "videos are not read: predict takes pictures, folders and globs", ""},
     {"stream_buffer", "false", "false", 0, "streams are not read: predict takes pictures, folders and globs", ""},
     {"visualize", "false", "false", kPredict, "maps of features are not drawn: remove it", ""},
-    {"augment", "false", "false", kVal | kPredict, "there is no test-time augmentation (for segmentation the original has none either): remove it", ""},
+    {"augment", "false", "false", kVal | kPredict,
+     "there is no test-time augmentation (for segmentation the original has none either): remove it", ""},
     {"agnostic_nms", "false", "", 0, "", ""},
     {"classes", "", "", 0, "", ""},
     {"retina_masks", "false", "", 0, "", ""},
@@ -109,9 +111,9 @@ constexpr OriginalArgument kArguments[] = {
     {"bgr", "0.0", "", 0, "", ""},
     {"mosaic", "1.0", "", 0, "", ""},
     {"mixup", "0.0", "", 0, "", ""},
-    {"cutmix", "0.0", "0.0", kTrain, "this augmentation is not there: remove it", ""},
+    {"cutmix", "0.0", "", 0, "", ""},
     {"copy_paste", "0.0", "", 0, "", ""},
-    {"copy_paste_mode", "flip", "flip", kTrain, "objects are pasted mirrored (flip): remove it", ""},
+    {"copy_paste_mode", "flip", "", 0, "", ""},
     {"auto_augment", "randaugment", "randaugment", 0, "of classification", ""},
     {"erasing", "0.4", "0.4", 0, "of classification", ""},
     {"cfg", "", "", 0, "", ""},
@@ -150,7 +152,8 @@ bool same_value(std::string_view a, std::string_view b) {
 std::span<const OriginalArgument> original_arguments() { return kArguments; }
 
 const OriginalArgument* find_original(std::string_view name) {
-  const auto it = std::find_if(std::begin(kArguments), std::end(kArguments), [&](const OriginalArgument& a) { return a.name == name; });
+  const auto it =
+      std::find_if(std::begin(kArguments), std::end(kArguments), [&](const OriginalArgument& a) { return a.name == name; });
   return it == std::end(kArguments) ? nullptr : it;
 }
 

@@ -13,7 +13,8 @@ namespace tessera {
 namespace {
 
 // `row_of(y)`: row y of the picture that the candidates are in.
-void paste(LabeledImage& picture, std::vector<Instance> candidates, double share, const std::function<const uint8_t*(int)>& row_of) {
+void paste(LabeledImage& picture, std::vector<Instance> candidates, double share,
+           const std::function<const uint8_t*(int)>& row_of) {
   Image& image = picture.image;
   struct Candidate {
     size_t index;
@@ -67,8 +68,8 @@ void copy_paste_flip(LabeledImage& picture, double share) {
 }
 
 void copy_paste_from(LabeledImage& picture, const LabeledImage& other, double share) {
-  TESSERA_CHECK(picture.image.height == other.image.height && picture.image.width == other.image.width, "copy_paste: {}x{} and {}x{}",
-                picture.image.height, picture.image.width, other.image.height, other.image.width);
+  TESSERA_CHECK(picture.image.height == other.image.height && picture.image.width == other.image.width,
+                "copy_paste: {}x{} and {}x{}", picture.image.height, picture.image.width, other.image.height, other.image.width);
   if (share <= 0 || !has_polygons(picture.instances)) return;
   paste(picture, other.instances, share, [&](int y) { return other.image.row(y); });
 }

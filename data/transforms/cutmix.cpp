@@ -42,8 +42,8 @@ void cutmix(LabeledImage& into, LabeledImage&& other, const CutmixDraw& draw) {
   std::erase_if(other.instances, [&](const Instance& i) { return !(intersection_over_area(frame, i.box) >= least); });
   if (other.instances.empty()) return;
   for (Instance& i : other.instances) {
-    i.box = {std::clamp(i.box.x1, frame.x1, frame.x2), std::clamp(i.box.y1, frame.y1, frame.y2), std::clamp(i.box.x2, frame.x1, frame.x2),
-             std::clamp(i.box.y2, frame.y1, frame.y2)};
+    i.box = {std::clamp(i.box.x1, frame.x1, frame.x2), std::clamp(i.box.y1, frame.y1, frame.y2),
+             std::clamp(i.box.x2, frame.x1, frame.x2), std::clamp(i.box.y2, frame.y1, frame.y2)};
     clamp_points(i.polygon, frame);
     into.instances.push_back(std::move(i));
   }

@@ -1,4 +1,5 @@
-// Positions and weights of a bilinear resize without aligned corners, as PyTorch's interpolate takes them: the same on every backend.
+// Positions and weights of a bilinear resize without aligned corners, as PyTorch's interpolate takes them: the same on every
+// backend.
 #pragma once
 
 #include "tensor/ops/host_device.h"

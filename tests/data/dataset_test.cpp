@@ -289,8 +289,8 @@ TEST_CASE("cutmix and copy-paste from another picture: objects come in, and only
     const Sample one = alone->get(i, 0), more = set->get(i, 0);
     CHECK(more.targets.size() >= one.targets.size());
     CHECK(same(more, set->get(i, 0)));
-    const int64_t differing = std::inner_product(one.pixels.begin(), one.pixels.end(), more.pixels.begin(), int64_t(0), std::plus<>(),
-                                                 [](uint8_t p, uint8_t q) { return p != q; });
+    const int64_t differing = std::inner_product(one.pixels.begin(), one.pixels.end(), more.pixels.begin(), int64_t(0),
+                                                 std::plus<>(), [](uint8_t p, uint8_t q) { return p != q; });
     if (more.targets.size() == one.targets.size()) {
       CHECK(differing == 0);
       continue;

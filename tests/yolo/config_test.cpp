@@ -292,9 +292,19 @@ std::string original_file(const std::map<std::string, std::string>& values) {
 }  // namespace
 
 TEST_CASE("config: a file of the original is read; its defaults count as not given") {
-  const YamlFile file(original_file({{"model", "yolov8s-seg.pt"}, {"task", "segment"}, {"data", "my.yaml"}, {"epochs", "50"}, {"momentum", "0.9"},
-                                     {"classes", "[0, 2]"}, {"freeze", "\n- 9"}, {"device", "[0, 1]"}, {"save_dir", "runs/segment/train2"},
-                                     {"erasing", "0.2"}, {"tracker", "bytetrack.yaml"}, {"time", "~"}, {"show", "true"}}));
+  const YamlFile file(original_file({{"model", "yolov8s-seg.pt"},
+                                     {"task", "segment"},
+                                     {"data", "my.yaml"},
+                                     {"epochs", "50"},
+                                     {"momentum", "0.9"},
+                                     {"classes", "[0, 2]"},
+                                     {"freeze", "\n- 9"},
+                                     {"device", "[0, 1]"},
+                                     {"save_dir", "runs/segment/train2"},
+                                     {"erasing", "0.2"},
+                                     {"tracker", "bytetrack.yaml"},
+                                     {"time", "~"},
+                                     {"show", "true"}}));
   Config c(kTrain);
   c.read_file(file.path);
   CHECK(c.text("model") == "yolov8s-seg.pt");
@@ -309,7 +319,8 @@ TEST_CASE("config: a file of the original is read; its defaults count as not giv
   CHECK(c.text("precision") == "fp32");
   const std::vector<std::string> notes = c.notes();
   REQUIRE(notes.size() == 2);
-  CHECK(notes[0] == fmt::format("note: left out of {}, without meaning here: show: True, erasing: 0.2, tracker: bytetrack.yaml", file.path.string()));
+  CHECK(notes[0] == fmt::format("note: left out of {}, without meaning here: show: True, erasing: 0.2, tracker: bytetrack.yaml",
+                                file.path.string()));
   CHECK(notes[1].find("amp: true") != std::string::npos);
   c.set("device", "cpu", "test");
   CHECK(c.notes().size() == 1);  // there the original trains in fp32 too
@@ -339,7 +350,10 @@ TEST_CASE("config: what a file of the original asks for and is not there is an e
     const char *message, *hint;
   };
   for (const Row& row :
-       {Row{kTrain, {{"model", "yolov8n.pt"}}, "task=detect: an argument of the original that is not taken here", "this program is for segmentation"},
+       {Row{kTrain,
+            {{"model", "yolov8n.pt"}},
+            "task=detect: an argument of the original that is not taken here",
+            "this program is for segmentation"},
         Row{kTrain, {{"task", "pose"}}, "task: pose asks for something that is not there", "this program is for segmentation"},
         Row{kTrain, {{"augment", "true"}}, "augment=True: expected one of: cpu cuda", "test-time augmentation"},
         Row{kVal, {{"augment", "true"}}, "augment: True asks for something that is not there", "test-time augmentation"},

@@ -101,6 +101,7 @@ class Trainer {
   void build_optimizer();
   void restore(const Checkpoint& checkpoint);
   void refuse_complete_run() const;
+  std::vector<Size> picture_sizes() const;
   MemoryRequest memory_request(const ModelSpec& spec, UpdateRule rule) const;
   MemoryBudget own_budget() const;  // of this rank
   void check_batch();
