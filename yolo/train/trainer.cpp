@@ -18,6 +18,7 @@
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
+#include "yolo/train/memory_request.h"
 #include "yolo/train/multi_scale.h"
 #include "yolo/train/resumed_config.h"
 #include "yolo/train/run_pictures.h"
@@ -142,54 +143,14 @@ void Trainer::choose_batch() {
   const LoadedModel loaded = start_model(nc);
   std::string reason;
   // Adam keeps one buffer more than SGD; which of them "auto" takes depends on the number of images.
-  MemoryPlan plan(memory_request(loaded.model->spec(), config_.text("optimizer") == "SGD" ? UpdateRule::kSgd : UpdateRule::kAdamW));
+  const UpdateRule rule = config_.text("optimizer") == "SGD" ? UpdateRule::kSgd : UpdateRule::kAdamW;
+  MemoryPlan plan(memory_request(config_, device_, loaded.model->spec(), rule, nullptr, nullptr));
   const int64_t n = ranks_.size();
   int64_t batch = n * plan_batch(plan, own_budget(), std::max<int64_t>(1, config_.integer("nbs") / n), reason);
   ranks_.broadcast(batch, 0, "the planned batch");
   log_line(log_, reason);
   if (n > 1) log_line(log_, fmt::format("batch {}: that of each rank, times {} ranks", batch, n));
   config_.set("batch", std::to_string(batch), "planned from memory");
-}
-
-// Of training batches, each once; before the data is open the square, which holds all of them.
-std::vector<Size> Trainer::picture_sizes() const {
-  const int side = int(config_.integer("imgsz"));
-  if (!train_set_ || !config_.flag("rect")) return {{side, side}};
-  std::vector<Size> sizes;
-  for (int64_t i = 0; i < train_set_->size(); i += options_.batch) {
-    const Size s = train_set_->input_size(i);
-    if (std::find(sizes.begin(), sizes.end(), s) == sizes.end()) sizes.push_back(s);
-  }
-  return sizes;
-}
-
-MemoryRequest Trainer::memory_request(const ModelSpec& spec, UpdateRule rule) const {
-  MemoryRequest r;
-  r.spec = spec;
-  r.device = device_;
-  r.compute_type = compute_type_of(config_);
-  r.recompute = recompute_of(config_, device_);
-  r.frozen_layers = frozen_layers_of(config_);
-  r.rule = rule;
-  r.imgsz = config_.integer("imgsz");
-  r.mask_ratio = config_.integer("mask_ratio");
-  r.batches_ahead = config_.integer("workers") > 0 ? LoaderOptions{}.prefetch + 1 : 0;
-  r.loader_threads = std::max<int64_t>(1, config_.integer("workers"));
-  for (const Size& pictures : picture_sizes()) {
-    if (!config_.flag("multi_scale")) {
-      r.shapes.push_back({pictures, pictures});
-      continue;
-    }
-    const MultiScaleRange range = multi_scale_range(r.imgsz);
-    for (const int64_t side : {range.largest, range.least}) r.shapes.push_back({pictures, multi_scale_input(pictures, side)});
-  }
-  if (val_set_) r.val_images = val_set_->size();
-  r.plots = config_.flag("plots");
-  r.plan_pixels = config_.text("augment") == "cuda";
-  for (const SegDataset* set : {train_set_.get(), val_set_.get()}) {
-    if (set != nullptr) r.picture_bytes += set->picture_bytes_at_most();
-  }
-  return r;
 }
 
 MemoryBudget Trainer::own_budget() const {
@@ -204,7 +165,7 @@ MemoryBudget Trainer::own_budget() const {
 
 // Before anything is written: a run that would die of want of memory does not begin.
 void Trainer::check_batch() {
-  MemoryPlan plan(memory_request(model_->spec(), choice_.rule));
+  MemoryPlan plan(memory_request(config_, device_, model_->spec(), choice_.rule, train_set_.get(), val_set_.get()));
   planned_peak_bytes_ = check_memory(plan, own_budget(), own_batch(), train_set_->size(), options_.imgsz);
 }
 
@@ -311,7 +272,7 @@ void Trainer::announce() const {
                                config_.flag("sync_bn") ? "of all" : "of each rank, running ones of rank 0"));
   }
   if (config_.flag("rect")) {
-    log_line(log_, fmt::format("rect: {} shapes of batches, in one order; no mosaic, mixup or cutmix", picture_sizes().size()));
+    log_line(log_, fmt::format("rect: {} shapes of batches, in one order; no mosaic, mixup or cutmix", picture_sizes(config_, train_set_.get()).size()));
   }
   if (options_.multi_scale) {
     const MultiScaleRange range = multi_scale_range(options_.imgsz);
