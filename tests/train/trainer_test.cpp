@@ -269,7 +269,7 @@ TEST_CASE("a mask that a validation does not compare shares no pixel with an obj
   }
 }
 
-TEST_CASE("--multi-scale: every batch in the size that is drawn for it, its pictures as they were; a plan for the largest") {
+TEST_CASE("--multi-scale: every batch in the size that is drawn for it, its pictures as they were") {
   const Workshop shop;
   Trainer plain(shop.config("plain", {"epochs=2"}), LogStyle::kQuiet);
   Trainer scaled(shop.config("scaled", {"epochs=2", "multi_scale=true"}), LogStyle::kQuiet);
@@ -292,7 +292,6 @@ TEST_CASE("--multi-scale: every batch in the size that is drawn for it, its pict
   CHECK(at == pictures.size());
   CHECK(sides.size() > 1);
   CHECK(results(first.run_folder) != results(second.run_folder));
-  CHECK(second.planned_peak_bytes > first.planned_peak_bytes);
 }
 
 TEST_CASE("--rect: batches by rising height over width, each in its shape and order, of single pictures") {
