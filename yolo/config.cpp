@@ -49,7 +49,7 @@ constexpr OptionSpec kOptions[] = {
     {"simplify", kBool, "true", 0, 0, "", kExport, "main", "as in the original's tutorials; the graph is written without detours in any case"},
     {"nms", kBool, "false", 0, 0, "", kExport, "main", "not there: suppression is not part of the file"},
     {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of a CUDA device; train with a process for each (mpirun): 0,1; an error when it is not there"},
-    {"precision", kChoice, "fp32", 0, 0, "fp32|bf16|fp16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32"},
+    {"precision", kChoice, "fp32", 0, 0, "fp32|bf16|fp16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32; the original's amp=True is fp16 on a GPU, fp32 on a CPU"},
     {"graph", kBool, "true", 0, 0, "", kTrain, "main", "on a GPU, record a training step once and replay it; the results are the same"},
     {"recompute", kChoice, "auto", 0, 0, "auto|true|false", kTrain | kBench, "main",
      "make activations again in the backward pass instead of keeping them: a fifth less memory, the same results; auto: on the CPU"},
