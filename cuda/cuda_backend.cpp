@@ -66,6 +66,7 @@ void CudaBackend::upsample2x(ImageView x, ImageView y) { cuda::upsample2x(x, y);
 void CudaBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) {
   cuda::upsample2x_backward(dy, dx, accumulate);
 }
+void CudaBackend::resize_bilinear(ImageView x, ImageView y) { cuda::resize_bilinear(x, y); }
 
 void CudaBackend::batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd) {
   cuda::batch_norm_stats(x, eps, running, mean, rstd);

@@ -39,6 +39,7 @@ void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p);
 void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate);
 void upsample2x(ImageView x, ImageView y);
 void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate);
+void resize_bilinear(ImageView x, ImageView y);
 
 // norm.cu
 void batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd);

@@ -1,10 +1,11 @@
-// Max pooling and nearest-neighbour upsampling. Channels lie together, so every kernel gives a thread a pack of N channels of one
+// Max pooling and resizes. Channels lie together, so every kernel gives a thread a pack of N channels of one
 // pixel: 16 bytes an access, and a warp reads a pixel's channels, or those of neighbouring pixels, side by side.
 #include <algorithm>
 #include <utility>
 
 #include "cuda/device/rows.cuh"
 #include "cuda/kernels.h"
+#include "tensor/ops/bilinear.h"
 
 namespace tessera::cuda {
 
@@ -150,6 +151,23 @@ __global__ void __launch_bounds__(256)
   store_pack<N>(out, sum, at.count);
 }
 
+// y = four neighbours of x with the weights of tap_of.
+// Thread: N channels of one output pixel.
+template <class T, int N>
+__global__ void __launch_bounds__(256) resize_bilinear_kernel(Images<const T> x, Images<T> y, int col_tiles) {
+  wait_for_kernel_before();
+  const RowPlace at = row_place<N>(y.n * y.h * y.w, y.c, col_tiles);
+  if (at.count <= 0) return;
+  const Pixel out = pixel_at(at.row, y.h, y.w);
+  const Tap v = tap_of(out.y, x.h, y.h), h = tap_of(out.x, x.w, y.w);
+  const auto cell = [&](int iy, int ix) { return load_pack<N>(x.pixel(out.n, iy, ix) + at.col, at.count); };
+  const Pack<T, N> a = cell(v.i0, h.i0), b = cell(v.i0, h.i1), c = cell(v.i1, h.i0), d = cell(v.i1, h.i1);
+  Pack<T, N> sum;
+#pragma unroll
+  for (int i = 0; i < N; ++i) sum.v[i] = v.w0 * (h.w0 * a.v[i] + h.w1 * b.v[i]) + v.w1 * (h.w0 * c.v[i] + h.w1 * d.v[i]);
+  store_pack<N>(y.pixel(at.row) + at.col, sum, at.count);
+}
+
 // Kernels count pixels in 32 bits; the launchers check the images that the grid is not made for.
 template <int N>
 RowGrid pixel_grid(const ImageView& v) {
@@ -215,6 +233,18 @@ void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) {
                  accumulate, g.col_tiles);
         },
         dy.rows(), dx.rows());
+  });
+}
+
+void resize_bilinear(ImageView x, ImageView y) {
+  size32(x.n * x.h * x.w);
+  for_floating("resize_bilinear", x.t, [&]<class T>() {
+    with_pack<T>(
+        [&]<int N>() {
+          const RowGrid g = pixel_grid<N>(y);
+          launch("resize_bilinear", early(g.grid), resize_bilinear_kernel<T, N>, images_of<const T>(x), images_of<T>(y), g.col_tiles);
+        },
+        x.rows(), y.rows());
   });
 }
 

@@ -11,6 +11,7 @@
 #include "data/rasterize.h"
 #include "data/transforms/affine.h"
 #include "data/transforms/copy_paste.h"
+#include "data/transforms/cutmix.h"
 #include "data/transforms/flip.h"
 #include "data/transforms/hsv.h"
 #include "data/transforms/mixup.h"
@@ -73,7 +74,7 @@ void check_config(const DatasetConfig& c) {
   const AugmentConfig& a = c.augment;
   const auto share = [&](const char* name, double v) { require(v >= 0 && v <= 1, name, v, "0 to 1"); };
   share("mosaic", a.mosaic), share("copy_paste", a.copy_paste), share("translate", a.translate), share("scale", a.scale);
-  share("mixup", a.mixup), share("hsv_h", a.hsv_h), share("hsv_s", a.hsv_s), share("hsv_v", a.hsv_v);
+  share("mixup", a.mixup), share("cutmix", a.cutmix), share("hsv_h", a.hsv_h), share("hsv_s", a.hsv_s), share("hsv_v", a.hsv_v);
   share("flipud", a.flipud), share("fliplr", a.fliplr), share("bgr", a.bgr);
   require(a.degrees >= 0 && a.degrees <= 180, "degrees", a.degrees, "0 to 180");
   require(a.shear >= 0 && a.shear < 90, "shear", a.shear, "0 to below 90");
@@ -112,7 +113,7 @@ SegDataset::SegDataset(LabelScan scan, std::vector<std::string> names, DatasetCo
     for (const int64_t i : batches.order) sorted.push_back(std::move(images_[size_t(i)]));
     images_ = std::move(sorted);
     rect_shapes_ = std::move(batches.shapes);
-    config_.augment.mosaic = config_.augment.mixup = 0;  // as the original does
+    config_.augment.mosaic = config_.augment.mixup = config_.augment.cutmix = 0;  // as the original does
   }
   for (const ScanImage& i : images_) {
     const Size s = dataset_size(i.height, i.width, config_.imgsz);
@@ -328,11 +329,14 @@ class ColoredRows final : public RowSink {
 
 }  // namespace
 
-// Mosaic or letterbox, copy-paste, and the affine transform: steps 1 to 4 of section 6.
+double SegDataset::flipped_share() const {
+  return config_.augment.copy_paste_mode == CopyPasteMode::kFlip ? config_.augment.copy_paste : 0;
+}
+
+// Mosaic or letterbox, copy-paste, and the affine transform: steps 1 to 4 of section 6, into a picture of out.target.
 void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const {
   const double mosaic = config_.augment.mosaic;
-  const bool closed = config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at;
-  out.target = input_size(index);
+  const bool closed = this->closed(epoch);
   out.perspective = config_.augment.perspective > 0;
   out.drawn = false;
   const bool with_mosaic = !(rng.uniform() > (closed ? 0.0 : mosaic)) && !closed && mosaic > 0;
@@ -356,7 +360,7 @@ AffineDraw SegDataset::place_mosaic(int64_t index, int epoch, Rng& rng, Scene& o
   out.collage = mosaic_collage(parts, s, xc, yc);
   const AffineDraw draw = draw_affine(rng, c);
   out.m = affine_matrix(draw, 2 * s, 2 * s, s, s);
-  out.by_rows = !out.perspective && c.copy_paste == 0 && keeps_axes(out.m);
+  out.by_rows = !out.perspective && flipped_share() == 0 && keeps_axes(out.m);
   // Objects that end beyond one side of the frame would be dropped at the end; many of a mosaic's do. Not when the largest of the
   // vertex counts matters for the others.
   bool even = true;
@@ -373,12 +377,12 @@ AffineDraw SegDataset::place_mosaic(int64_t index, int epoch, Rng& rng, Scene& o
   out.instances = mosaic_instances(parts, out.collage);
   clock.mark(timing_->labels);
   if (out.by_rows) return draw;
-  const bool whole = out.perspective || c.copy_paste > 0;
-  out.drawn = draw_canvas || c.copy_paste > 0;
+  const bool paste = flipped_share() > 0, whole = out.perspective || paste;
+  out.drawn = draw_canvas || paste;
   if (out.drawn) out.collage.draw(whole ? PixelBox{0, 0, 2 * s, 2 * s} : warp_footprint(out.m, 2 * s, 2 * s, s, s), out.canvas.image);
-  if (c.copy_paste > 0) {
+  if (paste) {
     out.canvas.instances = std::move(out.instances);
-    copy_paste_flip(out.canvas, c.copy_paste);
+    copy_paste_flip(out.canvas, flipped_share());
     out.instances = std::move(out.canvas.instances);
   }
   clock.mark(timing_->pixels);
@@ -392,9 +396,9 @@ AffineDraw SegDataset::place_single(int64_t index, bool paste, Rng& rng, Scene& 
   out.instances = instances(index, picture->image);
   clock.mark(timing_->labels);
   const LetterboxPlan plan = plan_letterbox({picture->image.height, picture->image.width}, out.target);
-  if (paste && c.copy_paste > 0) {
+  if (paste && flipped_share() > 0) {
     LabeledImage pasted{picture->image, std::move(out.instances)};
-    copy_paste_flip(pasted, c.copy_paste);
+    copy_paste_flip(pasted, flipped_share());
     out.instances = std::move(pasted.instances);
     out.canvas.image = letterbox(pasted.image, plan);
   } else {
@@ -414,19 +418,64 @@ AffineDraw SegDataset::place_single(int64_t index, bool paste, Rng& rng, Scene& 
   return draw;
 }
 
+bool SegDataset::joins_pictures(int epoch) const {
+  const AugmentConfig& c = config_.augment;
+  return !closed(epoch) && (c.mixup > 0 || c.cutmix > 0 || (c.copy_paste > 0 && c.copy_paste_mode == CopyPasteMode::kMixup));
+}
+
+// What follows step 4: pasting from another picture, mixup, cutmix; the partners of those two have had the first. Nothing: the scene
+// stays alone.
+std::optional<LabeledImage> SegDataset::join(int epoch, Rng& rng, Scene& scene, Clock& clock) const {
+  thread_local Scene other;
+  const AugmentConfig& c = config_.augment;
+  const bool pastes = c.copy_paste > 0 && c.copy_paste_mode == CopyPasteMode::kMixup;
+  const auto drawn = [&](Scene& s) {
+    LabeledImage picture{Image(s.target.height, s.target.width), std::move(s.instances)};
+    ImageRows rows(picture.image);
+    s.render(rows);
+    clock.mark(timing_->pixels);
+    return picture;
+  };
+  const auto another = [&] {
+    other.target = scene.target;
+    augment(rng.below(size()), epoch, rng, other, true, clock);
+    LabeledImage picture = drawn(other);
+    other.pictures = {};
+    return picture;
+  };
+  const auto partner = [&] {
+    LabeledImage picture = another();
+    if (pastes && has_polygons(picture.instances)) copy_paste_from(picture, another(), c.copy_paste);
+    return picture;
+  };
+  std::optional<LabeledImage> joined;
+  const auto base = [&]() -> LabeledImage& {
+    if (!joined) joined = drawn(scene);
+    return *joined;
+  };
+  if (pastes && has_polygons(scene.instances)) copy_paste_from(base(), another(), c.copy_paste);
+  if (c.mixup > 0 && !(rng.uniform() > c.mixup)) {
+    LabeledImage picture = partner();
+    mixup(base(), std::move(picture), rng.beta(32, 32));
+  }
+  if (c.cutmix > 0 && !(rng.uniform() > c.cutmix)) {
+    LabeledImage picture = partner();
+    cutmix(base(), std::move(picture), draw_cutmix(rng, scene.target.height, scene.target.width));
+  }
+  clock.mark(timing_->pixels);
+  return joined;
+}
+
 Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
-  thread_local Scene scene, other;  // their memory is used again for every item of this thread
+  thread_local Scene scene;  // its memory is used again for every item of this thread
   Clock clock;
   Rng rng(config_.seed, RngPurpose::kAugment, uint64_t(epoch) << 40 | uint64_t(index));
   const AugmentConfig& c = config_.augment;
-  const bool closed = config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at;
-  augment(index, epoch, rng, scene, !config_.plan_pixels || (c.mixup > 0 && !closed), clock);
-  const bool mixed = c.mixup > 0 && !closed && !(rng.uniform() > c.mixup);
-  double share = 0;
-  if (mixed) {
-    augment(rng.below(size()), epoch, rng, other, true, clock);
-    share = rng.beta(32, 32);
-  }
+  const bool joins = joins_pictures(epoch);
+  scene.target = input_size(index);
+  augment(index, epoch, rng, scene, !config_.plan_pixels || joins, clock);
+  std::optional<LabeledImage> joined;
+  if (joins) joined = join(epoch, rng, scene, clock);
   const HsvChange colors(draw_hsv(rng, c));
   FlipDraw flip;
   flip.vertical = rng.uniform() < c.flipud;
@@ -437,7 +486,7 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   sample.index = index;
   sample.height = scene.target.height;
   sample.width = scene.target.width;
-  const bool elsewhere = config_.plan_pixels && !mixed;
+  const bool elsewhere = config_.plan_pixels && !joined;
   if (elsewhere) {
     scene.describe(colors, flip, sample.plan.emplace());
   } else if (pixels == nullptr) {
@@ -447,20 +496,14 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   sample.geometry.original_height = images_[size_t(index)].height;
   sample.geometry.original_width = images_[size_t(index)].width;
   ColoredRows rows(colors, flip, sample.height, sample.width, pixels);
-  if (mixed) {
-    LabeledImage a{Image(sample.height, sample.width), std::move(scene.instances)};
-    LabeledImage b{Image(sample.height, sample.width), std::move(other.instances)};
-    ImageRows into_a(a.image), into_b(b.image);
-    scene.render(into_a);
-    other.render(into_b);
-    mixup(a, std::move(b), share);
-    for (int y = 0; y < sample.height; ++y) rows.done(y, a.image.row(y), {0, sample.width});
-    scene.instances = std::move(a.instances);
+  if (joined) {
+    for (int y = 0; y < sample.height; ++y) rows.done(y, joined->image.row(y), {0, sample.width});
+    scene.instances = std::move(joined->instances);
   } else if (!elsewhere) {
     scene.render(rows);
   }
-  if (config_.plan_pixels && mixed) finished(sample, sample.plan.emplace());
-  scene.pictures = other.pictures = {};
+  if (config_.plan_pixels && joined) finished(sample, sample.plan.emplace());
+  scene.pictures = {};
   clock.mark(timing_->pixels);
   if (flip.vertical) flip_vertical(scene.instances, sample.height);
   if (flip.horizontal) flip_horizontal(scene.instances, sample.width);

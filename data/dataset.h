@@ -56,7 +56,7 @@ struct DatasetConfig {
   int mask_ratio = 4;
   AugmentConfig augment;
   bool plan_pixels = false;  // training samples come with a plan of their pixels instead (data/pixel_plan.h), by the same random numbers
-  int close_mosaic_at = -1;  // first epoch without mosaic, copy-paste and mixup (spec 6.9); -1: never
+  int close_mosaic_at = -1;  // first epoch without mosaic, copy-paste, mixup and cutmix (spec 6.9); -1: never
   uint64_t seed = 0;
   ImageOrder order = ImageOrder::kSeed;
   MosaicPartners partners = MosaicPartners::kAuto;
@@ -107,7 +107,11 @@ class SegDataset : public Dataset {
   std::vector<Instance> instances(int64_t index, const Image& image, const std::function<bool(const BoxXyxy&)>& wanted = {}) const;
   int64_t partner(int64_t index, int epoch, Rng& rng) const;
   struct Scene;
+  bool closed(int epoch) const { return config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at; }
+  double flipped_share() const;  // of copy-paste in flip mode
   void augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
+  bool joins_pictures(int epoch) const;
+  std::optional<LabeledImage> join(int epoch, Rng& rng, Scene& scene, Clock& clock) const;
   AffineDraw place_mosaic(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
   AffineDraw place_single(int64_t index, bool paste, Rng& rng, Scene& out, Clock& clock) const;
   Sample get_train(int64_t index, int epoch, uint8_t* pixels) const;

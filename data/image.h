@@ -14,6 +14,11 @@ namespace tessera {
 
 using PixelBuffer = std::vector<uint8_t, UninitializedAllocator<uint8_t>>;
 
+struct Size {
+  int height = 0, width = 0;
+  bool operator==(const Size&) const = default;
+};
+
 struct Image {
   int height = 0, width = 0;
   PixelBuffer pixels;  // height x width x 3, RGB; a new image is not cleared

@@ -52,10 +52,13 @@ struct Batch {
   std::vector<std::string> files;
   std::vector<int64_t> indices;
   std::vector<ImageGeometry> geometry;
+  Size resized;  // the images are resized to that for the network; empty: they are not
 
   int64_t size() const { return tiles ? int64_t(tiles->items.size()) : images.defined() ? images.size(0) : 0; }
-  int64_t height() const { return tiles ? tiles->height : images.size(1); }  // of the network input
+  int64_t height() const { return tiles ? tiles->height : images.size(1); }  // of the images
   int64_t width() const { return tiles ? tiles->width : images.size(2); }
+  int64_t input_height() const { return resized.height > 0 ? resized.height : height(); }  // of the network
+  int64_t input_width() const { return resized.height > 0 ? resized.width : width(); }
 };
 
 }  // namespace tessera

@@ -128,6 +128,9 @@ void ObservingBackend::upsample2x(ImageView x, ImageView y) {
 void ObservingBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) {
   observe({kPointwise, 0, sum(dy) + written(dx, accumulate)}, [&] { inner_.upsample2x_backward(dy, dx, accumulate); });
 }
+void ObservingBackend::resize_bilinear(ImageView x, ImageView y) {
+  observe({kPointwise, 0, sum(x, y)}, [&] { inner_.resize_bilinear(x, y); });
+}
 
 // ---- norm
 

@@ -9,11 +9,13 @@
 #include <limits>
 #include <numeric>
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "data/yaml_keys.h"
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
+#include "yolo/original_arguments.h"
 
 namespace tessera {
 
@@ -24,7 +26,7 @@ constexpr std::string_view kEnvironmentPrefix = "TESSERA_ARG_";
 constexpr int32_t kLayers = 23;  // of the network, its head included (spec 1.2)
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr unsigned kTV = kTrain | kVal, kTVP = kTrain | kVal | kPredict;
-constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo | kExport | kConvert | kLint;
+constexpr unsigned kAll = kAllVerbs;
 using enum OptionType;
 
 constexpr OptionSpec kOptions[] = {
@@ -47,7 +49,7 @@ constexpr OptionSpec kOptions[] = {
     {"simplify", kBool, "true", 0, 0, "", kExport, "main", "as in the original's tutorials; the graph is written without detours in any case"},
     {"nms", kBool, "false", 0, 0, "", kExport, "main", "not there: suppression is not part of the file"},
     {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of a CUDA device; train with a process for each (mpirun): 0,1; an error when it is not there"},
-    {"precision", kChoice, "fp32", 0, 0, "fp32|bf16|fp16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32"},
+    {"precision", kChoice, "fp32", 0, 0, "fp32|bf16|fp16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32; the original's amp=True is fp16 on a GPU, fp32 on a CPU"},
     {"graph", kBool, "true", 0, 0, "", kTrain, "main", "on a GPU, record a training step once and replay it; the results are the same"},
     {"recompute", kChoice, "auto", 0, 0, "auto|true|false", kTrain | kBench, "main",
      "make activations again in the backward pass instead of keeping them: a fifth less memory, the same results; auto: on the CPU"},
@@ -89,6 +91,7 @@ constexpr OptionSpec kOptions[] = {
     {"single_cls", kBool, "false", 0, 0, "", kTV, "data", "treat all classes as one"},
     {"classes", kText, "", 0, 0, "", kTV | kPredict, "data", "only these classes, by index: 0,2,5"},
     {"rect", kBool, "", 0, 0, "", kVal | kPredict, "data", "rectangular batches (default: true)"},
+    {"rect", kBool, "false", 0, 0, "", kTrain, "data", "training batches of pictures of like shape, in one order; without mosaic, mixup and cutmix"},
     {"overlap_mask", kBool, "true", 0, 0, "", kTV, "data", "one index map an image instead of one plane an object"},
     {"mask_ratio", kInt, "4", 1, 32, "", kTV, "data", "mask size = image size / ratio"},
     // Optimisation
@@ -127,8 +130,11 @@ constexpr OptionSpec kOptions[] = {
     {"bgr", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "probability of swapped colour channels"},
     {"mosaic", kFloat, "1.0", 0, 1, "", kTrain, "augmentation", "probability of a four-image mosaic"},
     {"mixup", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "probability of mixing two images"},
-    {"copy_paste", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "fraction of objects pasted mirrored"},
+    {"cutmix", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "probability of a rectangle of another image"},
+    {"copy_paste", kFloat, "0.0", 0, 1, "", kTrain, "augmentation", "fraction of objects that are pasted"},
+    {"copy_paste_mode", kChoice, "flip", 0, 0, "flip|mixup", kTrain, "augmentation", "what is pasted: the image's own objects mirrored, or another image's"},
     {"close_mosaic", kInt, "10", 0, 1e6, "", kTrain, "augmentation", "no mosaic in the last n epochs (0: keep it)"},
+    {"multi_scale", kBool, "false", 0, 0, "", kTrain, "augmentation", "each batch in a size of its own, from 0.5 to 1.5 times imgsz"},
     // Validation and prediction
     {"conf", kFloat, "", 0, 1, "", kVal | kPredict, "detection", "confidence threshold (val 0.001, predict 0.25)"},
     {"iou", kFloat, "0.7", 0, 1, "", kTVP, "detection", "IoU threshold of non-maximum suppression"},
@@ -206,7 +212,8 @@ std::string checked_value(const OptionSpec& o, std::string_view given) {
         rest.remove_prefix(std::min(rest.size(), one.size() + 1));
       }
       if (lower(text) == "none" && o.fallback == "false") return "false";
-      throw refuse();
+      const OriginalArgument* const theirs = find_original(o.name);  // augment=true means something else there
+      throw Error(ErrorCode::kUsage, refuse().message(), {}, std::string(theirs == nullptr ? "" : theirs->instead));
     }
     case kInt: {
       int64_t n = 0;
@@ -293,10 +300,21 @@ Config::Config(Verb verb) : verb_(verb) {
   }
 }
 
+bool Config::takes(std::string_view name) const { return values_.contains(name); }
+
 void Config::set(std::string_view given, std::string_view text, std::string_view origin) {
   const std::string name = normalize_option_name(given);
   const OptionSpec* o = find_option(name, verb_);
-  if (o == nullptr || !(o->verbs & verb_)) {
+  if (!takes(name)) {
+    const OriginalArgument* const theirs = find_original(name);
+    if (theirs != nullptr && takes(theirs->now)) {
+      const RenamedArgument r = renamed(*theirs, text);
+      return set(r.name, r.value, origin);
+    }
+    if (theirs != nullptr && !text.empty() && is_one_of_values(text, theirs->holds)) return;
+    if (theirs != nullptr && !theirs->instead.empty()) {
+      throw Error(ErrorCode::kUsage, fmt::format("{}={}: an argument of the original that is not taken here", given, text), {}, std::string(theirs->instead));
+    }
     const auto nearest = nearest_option(name, verb_);
     const std::string why = o == nullptr ? "unknown argument" : "this verb takes no argument";
     throw Error(ErrorCode::kUsage, fmt::format("{} '{}'", why, given), {},
@@ -305,6 +323,54 @@ void Config::set(std::string_view given, std::string_view text, std::string_view
   Value& v = values_.find(name)->second;
   const bool planned = verb_ == kTrain && name == "batch" && text == "-1";  // outside of the range, and meant
   v = {text.empty() ? std::string(o->fallback) : planned ? "-1" : checked_value(*o, text), std::string(origin)};
+}
+
+namespace {
+
+std::optional<std::string> text_of(const YAML::Node& value) {
+  if (value.IsScalar()) return value.Scalar();
+  if (!value.IsSequence()) return std::nullopt;
+  std::vector<std::string> items;
+  for (const auto& item : value) {
+    if (!item.IsScalar()) return std::nullopt;
+    items.push_back(item.Scalar());
+  }
+  return fmt::format("[{}]", fmt::join(items, ","));
+}
+
+bool is_of_original(const YAML::Node& root) {
+  return std::any_of(root.begin(), root.end(), [](const auto& item) {
+    const std::string name = item.first.IsScalar() ? normalize_option_name(item.first.Scalar()) : "";
+    return find_option(name) == nullptr && find_original(name) != nullptr;
+  });
+}
+
+}  // namespace
+
+bool Config::passes_over(const std::string& name, const std::string& text, bool defaults) {
+  const OriginalArgument* theirs = find_original(name);
+  if (theirs == nullptr) return false;
+  if (!theirs->now.empty()) {
+    const RenamedArgument r = renamed(*theirs, text);
+    return passes_over(r.name, r.value, defaults);
+  }
+  if (name == "amp") amp_ = boolean_of(text).value_or(true);
+  if (is_one_of_values(text, theirs->fallback) && (defaults || !takes(name))) return true;
+  if (takes(name)) return false;
+  if (theirs->verbs & verb_) {
+    throw Error(ErrorCode::kUsage, fmt::format("{}: {} asks for something that is not there", name, text), {}, std::string(theirs->instead));
+  }
+  left_out_.push_back(fmt::format("{}: {}", name, text));
+  return true;
+}
+
+std::vector<std::string> Config::notes() const {
+  std::vector<std::string> out;
+  if (!left_out_.empty()) out.push_back(fmt::format("note: left out of {}, without meaning here: {}", file_, fmt::join(left_out_, ", ")));
+  if (amp_ && verb_ == kTrain && text("device") != "cpu" && !is_explicit("precision")) {
+    out.push_back(fmt::format("note: amp: true of {} is not taken, the training is in fp32; --precision fp16 or bf16 mixes precisions", file_));
+  }
+  return out;
 }
 
 void Config::read_file(const std::filesystem::path& path) {
@@ -319,15 +385,24 @@ void Config::read_file(const std::filesystem::path& path) {
   if (root.IsNull()) return;
   if (!root.IsMap()) throw Error(ErrorCode::kData, "this is not a file of arguments", {path.string()}, kForm);
   check_unique_keys(root, path.string());
+  file_ = path.string();
+  const bool theirs = is_of_original(root);
+  // The original's default.yaml names its default task and no model; with a model the file is of a run for that task.
+  const YAML::Node model = root["model"];
+  const bool names_model = model.IsDefined() && !model.IsNull();
   for (const auto& item : root) {
     if (!item.first.IsScalar()) throw Error(ErrorCode::kData, "a name must be plain text", place(item.first.Mark()), kForm);
-    const std::string& name = item.first.Scalar();
-    if (item.second.IsNull()) continue;
-    if (!item.second.IsScalar()) {
-      throw Error(ErrorCode::kData, fmt::format("'{}' must be a single value", name), place(item.second.Mark()), "lists are written 0,2,5");
+    const std::string& given = item.first.Scalar();
+    const std::string name = normalize_option_name(given);
+    const bool known = find_option(name) != nullptr || find_original(name) != nullptr;
+    if (known && item.second.IsNull()) continue;
+    const std::optional<std::string> text = item.second.IsNull() ? "" : text_of(item.second);
+    if (!text) {
+      throw Error(ErrorCode::kData, fmt::format("'{}' must be a single value or a list", given), place(item.second.Mark()), kForm);
     }
     try {
-      set(name, item.second.Scalar(), path.string());
+      const bool other_task = name == "task" && names_model && !is_one_of_values(*text, "segment");
+      if (other_task || !passes_over(name, *text, theirs)) set(given, *text, path.string());
     } catch (const Error& e) {
       throw Error(ErrorCode::kUsage, e.message(), place(item.first.Mark()), e.hint().empty() ? "correct the value there" : e.hint());
     }
@@ -380,7 +455,13 @@ void Config::read_arguments(const std::vector<std::string>& arguments) {
       i += next.has_value();
       continue;
     }
-    if (o == nullptr || !(o->verbs & verb_)) set(a, "", "command line");  // throws with the nearest name
+    if (o == nullptr || !(o->verbs & verb_)) {
+      // Throws, unless it is an argument of the original that holds anyway: a boolean may stand alone.
+      const bool valued = has_next && !arguments[i + 1].starts_with("-") && arguments[i + 1].find('=') == std::string::npos;
+      set(a, valued ? arguments[i + 1] : find_original(normalize_option_name(a)) ? "true" : "", "command line");
+      i += valued;
+      continue;
+    }
     // A lone "--resume" continues the newest run.
     const bool next_is_option = has_next && arguments[i + 1].starts_with("--");
     if (o->name == "resume" && (!has_next || next_is_option)) {
@@ -517,7 +598,8 @@ DType compute_type_of(const Config& config) {
 }
 
 Device device_of(const Config& config, int local_rank, int local_size) {
-  const std::string name = config.text("device");
+  std::string_view name = config.text("device");
+  if (name.starts_with('[') && name.ends_with(']')) name = name.substr(1, name.size() - 2);
   if (name == "cpu") return Device::cpu();
   if (name == "cuda") return Device::cuda(local_rank);
   std::vector<int> indices;

@@ -19,6 +19,7 @@ namespace tessera {
 enum Verb : unsigned {
   kTrain = 1, kVal = 2, kPredict = 4, kInspect = 8, kBench = 16, kSelftest = 32, kInfo = 64, kExport = 128, kConvert = 256, kLint = 512,
 };
+constexpr unsigned kAllVerbs = 1023;
 
 enum class OptionType { kBool, kInt, kFloat, kText, kChoice };
 
@@ -50,9 +51,13 @@ class Config {
   explicit Config(Verb verb);  // defaults
 
   // Error(kUsage) for an unknown name (with the nearest one), a value of another type or out of range. An empty value
-  // stands for the default.
+  // stands for the default. An argument that only the original has (yolo/original_arguments.h): what to do instead; it is passed
+  // over where it says what is so anyway.
   void set(std::string_view name, std::string_view value, std::string_view origin);
-  void read_file(const std::filesystem::path& path);  // YAML map; Error(kData) with file and line
+  // YAML map; Error(kData) with file and line. A file of the original, told by a name that only the original has, lists every
+  // argument: values that are its defaults count as not given, so that automatic choices stay; what has no meaning here is left
+  // out and noted, what asks for something that is not there is Error(kUsage).
+  void read_file(const std::filesystem::path& path);
   void read_environment();                            // TESSERA_ARG_<NAME>; Error(kUsage) for a name that no verb knows
   // Arguments after the verb: --key value, --key=value, key=value, and --key alone for a true boolean.
   void read_arguments(const std::vector<std::string>& arguments);
@@ -66,6 +71,8 @@ class Config {
   double number(std::string_view name) const;
   const std::string& text(std::string_view name) const;
 
+  std::vector<std::string> notes() const;  // what was left out of a file, for the log
+
   // Names of this verb in table order with their current values.
   std::vector<std::string> names() const;
   std::string print() const;    // one line for each argument: name, value, origin
@@ -78,9 +85,15 @@ class Config {
     std::string origin;
   };
   const Value& value(std::string_view name) const;
+  bool takes(std::string_view name) const;
+  // Whether an item of a file is not to be set. `defaults`: what equals a default of the original is not.
+  bool passes_over(const std::string& name, const std::string& text, bool defaults);
 
   Verb verb_;
   std::map<std::string, Value, std::less<>> values_;
+  std::string file_;                   // that was read
+  std::vector<std::string> left_out_;  // of it
+  bool amp_ = false;                   // asked for by it
 };
 
 // What `device` names: "cpu", "cuda", the number of one CUDA device, or with several ranks on a machine one number for each: "0,1".

@@ -12,11 +12,6 @@
 
 namespace tessera {
 
-struct Size {
-  int height = 0, width = 0;
-  bool operator==(const Size&) const = default;
-};
-
 // Long side = imgsz, the other rounded up in double precision (spec 3.2, 14.5).
 Size dataset_size(int height, int width, int imgsz);
 

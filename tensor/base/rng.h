@@ -9,7 +9,7 @@
 namespace tessera {
 
 // What a stream is for; part of the key so that streams of one seed never overlap. Values are stored in no file.
-enum class RngPurpose : uint32_t { kInit = 1, kShuffle = 2, kAugment = 3, kShapes = 4, kTest = 5, kUser = 6 };
+enum class RngPurpose : uint32_t { kInit = 1, kShuffle = 2, kAugment = 3, kShapes = 4, kTest = 5, kUser = 6, kMultiScale = 7 };
 
 // One block of the generator: ten rounds over (counter, key).
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);

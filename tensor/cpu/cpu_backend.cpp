@@ -172,6 +172,11 @@ void CpuBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulate
   cpu::upsample2x_backward(dy, dx, accumulate);
 }
 
+void CpuBackend::resize_bilinear(ImageView x, ImageView y) {
+  if (x.t != DType::kF32 || y.t != DType::kF32) return RefBackend::resize_bilinear(x, y);
+  cpu::resize_bilinear(x, y);
+}
+
 // ---- norm
 
 void CpuBackend::batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) {

@@ -45,6 +45,7 @@ class CpuBackend : public RefBackend {
   void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) override;
   void upsample2x(ImageView x, ImageView y) override;
   void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) override;
+  void resize_bilinear(ImageView x, ImageView y) override;
 
   void batch_norm_apply(RowsView x, const BatchNormView& bn, Activation act, RowsView residual, RowsView y) override;
   void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activation act, RowsView dx, void* dgamma, void* dbeta,

@@ -44,6 +44,7 @@ void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p);
 void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate);
 void upsample2x(ImageView x, ImageView y);
 void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate);
+void resize_bilinear(ImageView x, ImageView y);  // f32
 
 // softmax.cpp
 void softmax(RowsView x, RowsView y, bool log);

@@ -3,11 +3,13 @@
 #define HWY_TARGET_INCLUDE "tensor/cpu/pool.cpp"
 #include <cstddef>
 #include <cstring>
+#include <vector>
 
 #include "tensor/cpu/highway.h"
 // After highway.h, once per target:
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/rows-inl.h"
+#include "tensor/ops/bilinear.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::cpu {
@@ -213,6 +215,30 @@ void upsample2x(ImageView x, ImageView y) {
       for (int64_t ix = 0; ix < x.w; ++ix, in += x.pitch * size, out += 2 * y.pitch * size) {
         std::memcpy(out, in, bytes);
         std::memcpy(out + y.pitch * size, in, bytes);
+      }
+    }
+  });
+}
+
+// Two rows of x are blended once for each row of y, then columns of the result.
+void resize_bilinear(ImageView x, ImageView y) {
+  std::vector<Tap> columns;
+  for (int64_t ox = 0; ox < y.w; ++ox) columns.push_back(tap_of(int(ox), int(x.w), int(y.w)));
+  parallel_for(y.n * y.h, std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, y.w * y.c)), [&](int64_t begin, int64_t end) {
+    std::vector<float> blended(size_t(x.w * x.c));
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t n = row / y.h;
+      const Tap v = tap_of(int(row % y.h), int(x.h), int(y.h));
+      const float* upper = data<float>(x) + (n * x.h + v.i0) * x.w * x.pitch;
+      const float* lower = data<float>(x) + (n * x.h + v.i1) * x.w * x.pitch;
+      for (int64_t ix = 0; ix < x.w; ++ix, upper += x.pitch, lower += x.pitch) {
+        for (int64_t c = 0; c < x.c; ++c) blended[size_t(ix * x.c + c)] = v.w0 * upper[c] + v.w1 * lower[c];
+      }
+      float* out = data<float>(y) + row * y.w * y.pitch;
+      for (int64_t ox = 0; ox < y.w; ++ox, out += y.pitch) {
+        const Tap& h = columns[size_t(ox)];
+        const float *left = blended.data() + h.i0 * x.c, *right = blended.data() + h.i1 * x.c;
+        for (int64_t c = 0; c < x.c; ++c) out[c] = h.w0 * left[c] + h.w1 * right[c];
       }
     }
   });

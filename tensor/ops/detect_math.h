@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "tensor/ops/bilinear.h"
 #include "tensor/ops/host_device.h"
 
 namespace tessera::detect_math {
@@ -72,18 +73,8 @@ TESSERA_HOST_DEVICE inline bool suppresses(const Corners& a, float area_a, const
   return double(inter / (area_a + area_b - inter)) > threshold;
 }
 
-// Bilinear resize of `in` cells to `out` without aligned corners (spec 14.3): output o = w0 * in[i0] + w1 * in[i1].
-struct Tap {
-  int i0, i1;
-  float w0, w1;
-};
-TESSERA_HOST_DEVICE inline Tap tap_of(int o, int in, int out) {
-  const float scale = float(in) / float(out);
-  const float at = larger(scale * (float(o) + 0.5f) - 0.5f, 0.0f);
-  const int i0 = int(at) < in - 1 ? int(at) : in - 1;
-  const float rest = at - float(i0), w1 = rest < 1 ? rest : 1.0f;  // never below 0
-  return {i0, i0 + 1 < in ? i0 + 1 : in - 1, 1.0f - w1, w1};
-}
+using tessera::Tap;
+using tessera::tap_of;
 
 // Sum over the channels of coefficient * prototype, in eight lanes that are joined at the end.
 struct LogitSum {

@@ -62,4 +62,14 @@ Tensor upsample2x_backward(const Tensor& dy) {
   return dx;
 }
 
+Tensor resize_bilinear(const Tensor& x, int64_t height, int64_t width) {
+  check_floating("resize_bilinear", "x", x);
+  TESSERA_CHECK(x.rank() == 4 && x.numel() > 0 && height > 0 && width > 0,
+                "resize_bilinear: got x {} for {}x{}, expected (N, H, W, C) that is not empty", describe(x), height, width);
+  const Tensor in = readable(x);
+  Tensor y = Tensor::empty({x.shape()[0], height, width, x.shape()[3]}, x.dtype(), x.device());
+  backend_for(x.device()).resize_bilinear(in.image(), y.image());
+  return y;
+}
+
 }  // namespace tessera::ops

@@ -1,4 +1,4 @@
-// Max pooling and nearest-neighbour upsampling, channels last. Backward: dx (+)= dy of every place that a value was copied to.
+// Max pooling and resizes, channels last. Backward: dx (+)= dy of every place that a value was copied to.
 #pragma once
 
 #include <utility>
@@ -20,6 +20,9 @@ class PoolOps {
   // y[n, 2i+a, 2j+b, c] = x[n, i, j, c].
   virtual void upsample2x(ImageView x, ImageView y) = 0;
   virtual void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) = 0;
+  // To the size of y, without aligned corners: y = sum of four x with the weights of tap_of (tensor/ops/bilinear.h). Of pictures, so
+  // that there is no gradient.
+  virtual void resize_bilinear(ImageView x, ImageView y) = 0;
 };
 
 namespace ops {
@@ -27,6 +30,7 @@ std::pair<Tensor, Tensor> max_pool2d(const Tensor& x, const PoolParams& p, bool 
 Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, const Shape& x_shape, const PoolParams& p);
 Tensor upsample2x(const Tensor& x, const Tensor& into = {});
 Tensor upsample2x_backward(const Tensor& dy);
+Tensor resize_bilinear(const Tensor& x, int64_t height, int64_t width);
 }  // namespace ops
 
 }  // namespace tessera

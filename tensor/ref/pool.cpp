@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "tensor/ops/bilinear.h"
 #include "tensor/ref/element.h"
 #include "tensor/ref/ref_backend.h"
 
@@ -84,6 +85,25 @@ void RefBackend::upsample2x_backward(ImageView dy, ImageView dx, bool accumulate
               for (int64_t b = 0; b < 2; ++b) sum += ref::load(ref::pixel<T>(dy, n, 2 * iy + a, 2 * ix + b)[c]);
             }
             ref::put(ref::pixel<T>(dx, n, iy, ix)[c], sum, accumulate);
+          }
+        }
+      }
+    }
+  });
+}
+
+void RefBackend::resize_bilinear(ImageView x, ImageView y) {
+  ref::for_floating(x.t, [&]<class T>() {
+    for (int64_t n = 0; n < y.n; ++n) {
+      for (int64_t oy = 0; oy < y.h; ++oy) {
+        const Tap v = tap_of(int(oy), int(x.h), int(y.h));
+        for (int64_t ox = 0; ox < y.w; ++ox) {
+          const Tap h = tap_of(int(ox), int(x.w), int(y.w));
+          for (int64_t c = 0; c < y.c; ++c) {
+            const auto at = [&](int iy, int ix) { return double(ref::load(ref::pixel<T>(x, n, iy, ix)[c])); };
+            const double upper = double(h.w0) * at(v.i0, h.i0) + double(h.w1) * at(v.i0, h.i1);
+            const double lower = double(h.w0) * at(v.i1, h.i0) + double(h.w1) * at(v.i1, h.i1);
+            ref::put(ref::pixel<T>(y, n, oy, ox)[c], double(v.w0) * upper + double(v.w1) * lower, false);
           }
         }
       }

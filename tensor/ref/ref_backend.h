@@ -47,6 +47,7 @@ class RefBackend : public Backend {
   void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const PoolParams& p, bool accumulate) override;
   void upsample2x(ImageView x, ImageView y) override;
   void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) override;
+  void resize_bilinear(ImageView x, ImageView y) override;
 
   // norm.cpp
   void batch_norm_stats(ImageView x, double eps, const RunningStatsView& running, void* mean, void* rstd) override;

@@ -95,6 +95,19 @@ TEST_CASE("cli: default < file < environment < command line, shown with origins"
   refused({"train"}, 2, {"TESSERA_ARG_EPOCS", "did you mean --epochs?"}, options);
 }
 
+TEST_CASE("cli: a file of the original: what is left out is noted, what is not there refused, with the place") {
+  const Workshop w;
+  const std::string kept = "task: segment\nmode: train\ndata: nowhere.yaml\nepochs: 2\namp: true\nlr0: 0.01\n";
+  const std::string file = w.write("args.yaml", kept + "erasing: 0.2\nint8: false\nsave_dir: runs/segment/train\n");
+  const Outcome outcome = run({"train", "--cfg", file}, w.here());
+  CHECK(outcome.code == 3);  // the data is not there; what comes before is what counts
+  CHECK(says(outcome.err, fmt::format("note: left out of {}, without meaning here: erasing: 0.2\n", file)));
+  w.write("args.yaml", kept + "half: true\n");
+  refused({"val", "--cfg", file}, 2, {file + ":7:1: half: true asks for something that is not there", "--precision"}, w.here());
+  refused({"train", "amp=True"}, 2, {"amp=True: an argument of the original", "--precision bf16 or fp16"}, w.here());
+  refused({"predict", "--embed", "5"}, 2, {"embed=5: an argument of the original", "remove it"}, w.here());
+}
+
 TEST_CASE("cli: weights to start from belong to the network that is named, or bring theirs") {
   const Workshop w;
   const std::string& weights = Workshop::trained();

@@ -187,7 +187,7 @@ CHECKS = {
                                 "conv2d_backward_weight: 16->88,conv2d_backward_weight: 72->16",
                                 conv="wgmma", type="bf16", blocks="0"),
     "cuda/copy.cu": Check("fill,copy"),
-    "cuda/pool.cu": Check("max_pool2d,max_pool2d_backward,upsample2x,upsample2x_backward"),
+    "cuda/pool.cu": Check("max_pool2d,max_pool2d_backward,upsample2x,upsample2x_backward,resize_bilinear"),
     "cuda/losses.cu": Check("bce_with_logits,bce_with_logits_backward,ciou_loss,ciou_loss_backward,dfl_loss,dfl_loss_backward,"
                             "mask_loss,mask_loss_backward"),
     "cuda/update.cu": Check("update"),

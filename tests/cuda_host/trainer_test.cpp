@@ -90,8 +90,14 @@ TEST_CASE("a training in fp16 on a device: replayed or not, interrupted or not, 
 
 TEST_CASE("a training whose pictures the device makes: the same objects, nearly the same losses, the same pictures in the folder") {
   const Workshop shop;
+  std::vector<std::string> settings = {"plots=true", "epochs=1"};
+  SUBCASE("in one size") {}
+  SUBCASE("in several sizes, some of them joined") { settings.insert(settings.end(), {"multi_scale=true", "cutmix=0.5"}); }
+  SUBCASE("in rectangular batches") { settings.push_back("rect=true"); }
   const auto train = [&](const std::string& where) {
-    Trainer t(shop.config(where, {"augment=" + where, "plots=true", "epochs=1"}), LogStyle::kQuiet);
+    std::vector<std::string> more = settings;
+    more.push_back("augment=" + where);
+    Trainer t(shop.config(where, more), LogStyle::kQuiet);
     t.on_batch = [&](int64_t, int64_t, Batch& batch) {
       CHECK(batch.tiles.has_value() == (where == "cuda"));
       CHECK(batch.images.defined() == (where == "cpu"));
@@ -107,6 +113,24 @@ TEST_CASE("a training whose pictures the device makes: the same objects, nearly 
   CHECK(b.train.seg == doctest::Approx(a.train.seg).epsilon(0.02));
   CHECK(b.train.cls == doctest::Approx(a.train.cls).epsilon(0.02));
   CHECK(fs::file_size(device / "train_batch0.png") > 1000);
+}
+
+TEST_CASE("a training in several sizes on a device has nearly the losses of one on the host, and no step is recorded") {
+  const Workshop shop;
+  const auto train = [&](const std::string& device) {
+    std::vector<double> losses;
+    Trainer t(shop.config(device, {"device=" + device, "multi_scale=true", "epochs=4", "optimizer=SGD"}), LogStyle::kQuiet);
+    t.fit();
+    for (const EpochRow& row : ResultsCsv(t.run_folder() / "results.csv", 4).rows()) losses.push_back(row.train.box + row.train.seg + row.train.cls);
+    return losses;
+  };
+  const uint64_t before = emulated::calls("cudaGraphLaunch");
+  const std::vector<double> device = train("cuda");
+  CHECK(emulated::calls("cudaGraphLaunch") == before);
+  CHECK(emulated::take_reports().empty());
+  const std::vector<double> host = train("cpu");
+  REQUIRE(device.size() == host.size());
+  for (size_t i = 0; i < host.size(); ++i) CHECK(device[i] == doctest::Approx(host[i]).epsilon(0.01));
 }
 
 // Losses, both styles of scoring, masks at original size and pictures.

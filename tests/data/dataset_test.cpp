@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
+#include <numeric>
 #include <set>
 
 #include "data/batch.h"
@@ -270,9 +272,42 @@ TEST_CASE("flips and the exchange of red and blue: the same pixels in other plac
   }
 }
 
-TEST_CASE("close_mosaic switches mosaic, copy-paste and mixup off from its epoch on") {
+TEST_CASE("cutmix and copy-paste from another picture: objects come in, and only those rectangles and outlines change") {
+  DatasetConfig config;
+  AugmentConfig& a = config.augment;
+  a.mosaic = a.translate = a.scale = a.hsv_h = a.hsv_s = a.hsv_v = a.fliplr = 0;
+  SUBCASE("cutmix") { a.cutmix = 1; }
+  SUBCASE("copy-paste") {
+    a.copy_paste = 1;
+    a.copy_paste_mode = CopyPasteMode::kMixup;
+  }
+  const auto set = shapes_set(config);
+  config.augment.cutmix = config.augment.copy_paste = 0;
+  const auto alone = shapes_set(config);
+  int64_t joined = 0;
+  for (int64_t i = 0; i < set->size() && i < 20; ++i) {
+    const Sample one = alone->get(i, 0), more = set->get(i, 0);
+    CHECK(more.targets.size() >= one.targets.size());
+    CHECK(same(more, set->get(i, 0)));
+    const int64_t differing = std::inner_product(one.pixels.begin(), one.pixels.end(), more.pixels.begin(), int64_t(0),
+                                                 std::plus<>(), [](uint8_t p, uint8_t q) { return p != q; });
+    if (more.targets.size() == one.targets.size()) {
+      CHECK(differing == 0);
+      continue;
+    }
+    ++joined;
+    CHECK(differing > 0);
+    CHECK(differing < int64_t(one.pixels.size()));
+  }
+  CHECK(joined > 3);
+}
+
+TEST_CASE("close_mosaic switches mosaic, copy-paste, mixup and cutmix off from its epoch on") {
   DatasetConfig config;
   config.augment = everything();
+  config.augment.cutmix = 1;
+  SUBCASE("mirrored objects") {}
+  SUBCASE("another picture's objects") { config.augment.copy_paste_mode = CopyPasteMode::kMixup; }
   config.augment.degrees = config.augment.shear = config.augment.translate = config.augment.scale = 0;
   config.augment.flipud = config.augment.fliplr = config.augment.bgr = config.augment.hsv_h = config.augment.hsv_s =
       config.augment.hsv_v = 0;

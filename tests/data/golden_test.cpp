@@ -13,6 +13,7 @@
 #include "data/rasterize.h"
 #include "data/transforms/affine.h"
 #include "data/transforms/copy_paste.h"
+#include "data/transforms/cutmix.h"
 #include "data/transforms/flip.h"
 #include "data/transforms/hsv.h"
 #include "data/transforms/letterbox.h"
@@ -401,6 +402,43 @@ TEST_CASE("golden copy-paste and mixup") {
   check_instances({in.instances.begin(), in.instances.begin() + own},
                   {expected.instances.begin(), expected.instances.begin() + own});
   for (size_t i = 0; i < in.instances.size(); ++i) CHECK(in.instances[i].class_id == expected.instances[i].class_id);
+}
+
+TEST_CASE("golden pasting from another picture and cutmix") {
+  const Golden& g = golden();
+  for (size_t k = 0; k < g.parameters.at("paste").size(); ++k) {
+    CAPTURE(k);
+    LabeledImage in = g.labeled("paste.in");
+    const LabeledImage expected = g.labeled(fmt::format("paste.{}.out", k));
+    copy_paste_from(in, g.labeled("paste.partner"), g.parameters["paste"][k]["p"]);
+    CHECK(in.image.pixels == expected.image.pixels);
+    check_instances(in.instances, expected.instances);
+  }
+  int changed = 0, alone = 0;
+  for (size_t k = 0; k < g.parameters.at("cutmix").size(); ++k) {
+    CAPTURE(k);
+    const json& p = g.parameters["cutmix"][k];
+    // After the test of p and the partner's index: three of (lambda, x, y), then the area, where one is free.
+    const json& draws = p["draws"];
+    CutmixDraw draw;
+    for (size_t j = 0; j < 3; ++j) {
+      const auto at = [&](size_t i) { return draws[2 + 3 * j + i].back(); };
+      draw.areas[j] = cutmix_area(at(0).get<double>(), at(1).get<int>(), at(2).get<int>(), 64, 64);
+    }
+    if (draws.size() > 11) {
+      const auto free = draws[11][1].get<std::vector<int>>();
+      const auto place = std::find(free.begin(), free.end(), draws[11][2].get<int>()) - free.begin();
+      draw.choice = (double(place) + 0.5) / double(free.size());
+    }
+    LabeledImage in = g.labeled(fmt::format("cutmix.in{}", p["objects"].get<int>()));
+    const LabeledImage before = in, expected = g.labeled(fmt::format("cutmix.{}.out", k));
+    cutmix(in, g.labeled("cutmix.partner"), draw);
+    CHECK(in.image.pixels == expected.image.pixels);
+    check_instances(in.instances, expected.instances);
+    ++(in.image.pixels == before.image.pixels ? alone : changed);
+  }
+  CHECK(changed >= 6);
+  CHECK(alone >= 1);
 }
 
 TEST_CASE("golden rasters and overlap maps") {

@@ -79,6 +79,23 @@ void pool_cases(std::vector<OpCase>& list) {
   }
 }
 
+void resize_cases(std::vector<OpCase>& list) {
+  struct Sizes {
+    Shape x;
+    int64_t h, w;
+  };
+  for (const Sizes& s : {Sizes{{2, 8, 6, 3}, 12, 9}, Sizes{{1, 9, 12, 3}, 5, 7}, Sizes{{1, 5, 4, 16}, 11, 4}, Sizes{{2, 1, 7, 5}, 3, 1},
+                         Sizes{{1, 6, 6, 8}, 6, 6}, Sizes{{2, 64, 96, 3}, 32, 160}}) {
+    list.push_back({.method = "resize_bilinear",
+                    .detail = fmt::format("{} to {}x{}", to_string(s.x), s.h, s.w),
+                    .slots = {{"x", s.x}, {"y", {s.x[0], s.h, s.w, s.x[3]}, Role::kOut}},
+                    .run = [](Backend& b, const Bound& t, bool) { return b.resize_bilinear(t.image("x"), t.image("y")), 0.0; },
+                    .types = kFloats,
+                    .length = 4,
+                    .rounded_once = true});
+  }
+}
+
 // Rows as the pixels of one image.
 ImageView pixels(const Tensor& x) {
   if (x.rank() == 4) return x.image();
@@ -242,6 +259,7 @@ void joined_norm_cases(std::vector<OpCase>& list) {
 std::vector<OpCase> image_cases() {
   std::vector<OpCase> list;
   pool_cases(list);
+  resize_cases(list);
   norm_cases(list);
   joined_norm_cases(list);
   return list;

@@ -79,6 +79,7 @@ TEST_CASE("entry points refuse what does not fit and say so") {
   CHECK_REFUSED(ops::max_pool2d(image, {2, 1, 2}, true), "pad 2");
   CHECK_REFUSED(ops::max_pool2d_backward(image, f32({1, 4, 4, 3}), {1, 4, 4, 3}, {1, 1, 0}), "max_pool2d_backward: got index f32");
   CHECK_REFUSED(ops::upsample2x_backward(f32({1, 3, 4, 3})), "upsample2x_backward: got dy");
+  CHECK_REFUSED(ops::resize_bilinear(image, 0, 4), "for 0x4");
   CHECK_REFUSED(ops::batch_norm_stats(rank2, 0), "eps = 0");
   CHECK_REFUSED(ops::batch_norm_apply(rank2, f32({3}), f32({3}), f32({2}), f32({3}), Activation::kNone),
                 "batch_norm_apply: got gamma f32[2]");

@@ -174,6 +174,8 @@ void check_other(const Golden& g) {
   } else if (op == "upsample_nearest") {
     g.expect("y", ops::upsample2x(g["x"]), 0);
     g.expect("dx", ops::upsample2x_backward(g["dy"]));
+  } else if (op == "resize_bilinear") {
+    g.expect("y", ops::resize_bilinear(g["x"], g.info()["height"], g.info()["width"]), 2e-6);
   } else if (op == "concat") {
     g.expect("y", ops::concat({g["a"], g["b"], g["c"]}, -1), 0);
   } else {

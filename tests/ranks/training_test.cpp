@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <numeric>
 #include <optional>
 
 #include "autograd/engine.h"
@@ -21,6 +22,7 @@
 #include "tensor/conv_choice.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
+#include "yolo/train/multi_scale.h"
 #include "yolo/train/trainer.h"
 #include "yolo/train/training_data.h"
 
@@ -292,6 +294,24 @@ TEST_CASE("ranks: twelve steps of the trainer equal twelve of one rank with the 
   const std::vector<float> after = part.arena().values(ParamGroup::kWeight).to_vector<float>();
   for (size_t i = 0; i < after.size(); ++i) moved = std::max(moved, std::abs(double(after[i]) - double(before[i])));
   CHECK(moved > 1e-4);  // there was something to compare
+}
+
+TEST_CASE("ranks: batches of several sizes have one size on all ranks; rectangular ones are for one rank") {
+  const Workshop shop;
+  Trainer part(shop.config("parts", {"epochs=2", "val=false", "save=false", "multi_scale=true", "rect=true"}), LogStyle::kQuiet, {}, world());
+  CHECK(!part.config().flag("rect"));
+  int64_t batches = 0;
+  part.on_batch = [&](int64_t epoch, int64_t index, Batch& batch) {
+    const int side = int(multi_scale_side(64, 0, epoch, index));
+    CHECK(batch.resized == Size{side, side});
+    ++batches;
+  };
+  part.fit();
+  CHECK(batches == 2 * part.train_loader().batches());
+  const auto weights = part.arena().values(ParamGroup::kWeight).to_vector<float>();
+  for (const float sum : world().all_gather(std::accumulate(weights.begin(), weights.end(), 0.0f), "a sum of weights")) {
+    CHECK(sum == std::accumulate(weights.begin(), weights.end(), 0.0f));
+  }
 }
 
 TEST_CASE("ranks: a training with validation ends with equal weights everywhere and the metrics of one rank") {

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "tensor/base/memory.h"
@@ -51,6 +53,21 @@ TEST_CASE("memory plan: grows with batch and image, finds the largest batch that
   CHECK(plan.largest_batch(plan.peak_bytes(1) - (int64_t{64} << 20), 64) == 0);
   CHECK(plan.largest_batch(std::numeric_limits<int64_t>::max() - 1, 24) == 24);
   CHECK(plan.peak_bytes(1) == first);  // whatever was asked before
+}
+
+TEST_CASE("memory plan: the largest of several batch shapes counts, wherever it stands") {
+  MemoryRequest several = request(320), flat = request(320), all = request(320);
+  several.shapes = {{{320, 320}, {160, 160}}, {{320, 320}, {480, 480}}, {{320, 320}, {320, 320}}};
+  flat.shapes = {{{160, 320}, {160, 320}}};
+  all.shapes = {{{160, 320}, {160, 320}}, {{320, 160}, {320, 160}}, {{320, 320}, {320, 320}}};
+  const int64_t square = MemoryPlan(request(320)).peak_bytes(8), large = MemoryPlan(request(480)).peak_bytes(8);
+  const int64_t scaled = MemoryPlan(several).peak_bytes(8);
+  CHECK(scaled > square + (large - square) / 2);
+  CHECK(scaled < large + (large - square) / 4);
+  std::reverse(several.shapes.begin(), several.shapes.end());
+  CHECK(std::abs(double(MemoryPlan(several).peak_bytes(8) - scaled)) < 0.02 * double(scaled));
+  CHECK(MemoryPlan(flat).peak_bytes(8) < square);
+  CHECK(MemoryPlan(all).peak_bytes(8) >= square - (int64_t{1} << 20));
 }
 
 TEST_CASE("memory plan: what does not fit is refused with the batch that does") {

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 
 #include "data/image.h"
 #include "nn/io/checkpoint.h"
@@ -18,6 +19,7 @@
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
+#include "yolo/train/multi_scale.h"
 #include "yolo/train/training_data.h"
 
 using namespace tessera;
@@ -110,7 +112,13 @@ TEST_CASE("--cache ram changes no bit of a training, whether its budget holds th
 
 TEST_CASE("a run that is interrupted and resumed ends with the same bits as one that is not") {
   const Workshop shop;
-  Trainer whole(shop.config("whole"), LogStyle::kQuiet);
+  std::vector<std::string> settings;
+  SUBCASE("as it is") {}
+  SUBCASE("batches of several sizes, pictures joined") {
+    settings = {"multi_scale=true", "cutmix=0.5", "mixup=0.3", "copy_paste=0.5", "copy_paste_mode=mixup"};
+  }
+  SUBCASE("rectangular batches") { settings = {"rect=true", "multi_scale=true"}; }
+  Trainer whole(shop.config("whole", settings), LogStyle::kQuiet);
   const TrainSummary summary = whole.fit();
   CHECK(summary.epochs_done == 3);
   CHECK(fs::exists(summary.best));
@@ -118,7 +126,7 @@ TEST_CASE("a run that is interrupted and resumed ends with the same bits as one 
   // Stopped after the first batch of the first epoch, then in the middle of each epoch again.
   fs::path folder;
   {
-    Trainer broken(shop.config("broken"), LogStyle::kQuiet);
+    Trainer broken(shop.config("broken", settings), LogStyle::kQuiet);
     folder = broken.run_folder();
     request_interrupt();
     CHECK(broken.fit().interrupted);
@@ -246,7 +254,8 @@ TEST_CASE("a mask that a validation does not compare shares no pixel with an obj
           const bool first = ++seen[d.class_id] <= kComparedDetections;
           if (first && meets) CHECK(d.compared);
           if (!first) CHECK(!d.compared);
-          compared += d.compared, late += !first && meets, apart += !d.compared && first && !objects.empty() && rle_area(d.mask) > 0;
+          compared += d.compared, late += !first && meets,
+              apart += !d.compared && first && !objects.empty() && rle_area(d.mask) > 0;
         }
       }
     };
@@ -258,6 +267,71 @@ TEST_CASE("a mask that a validation does not compare shares no pixel with an obj
     CHECK(apart > 0);
     CHECK((late > 0) == single_class);
   }
+}
+
+TEST_CASE("--multi-scale: every batch in the size that is drawn for it, its pictures as they were") {
+  const Workshop shop;
+  Trainer plain(shop.config("plain", {"epochs=2"}), LogStyle::kQuiet);
+  Trainer scaled(shop.config("scaled", {"epochs=2", "multi_scale=true"}), LogStyle::kQuiet);
+  std::vector<std::vector<uint8_t>> pictures;
+  std::set<int> sides;
+  plain.on_batch = [&](int64_t, int64_t, Batch& batch) {
+    CHECK(batch.resized == Size{});
+    pictures.push_back(batch.images.to_vector<uint8_t>());
+  };
+  size_t at = 0;
+  const TrainSummary first = plain.fit();
+  scaled.on_batch = [&](int64_t epoch, int64_t index, Batch& batch) {
+    const int side = int(multi_scale_side(64, 0, epoch, index));
+    CHECK(batch.resized == Size{side, side});
+    CHECK(batch.input_height() == side);
+    CHECK(batch.images.to_vector<uint8_t>() == pictures.at(at++));
+    sides.insert(side);
+  };
+  const TrainSummary second = scaled.fit();
+  CHECK(at == pictures.size());
+  CHECK(sides.size() > 1);
+  CHECK(results(first.run_folder) != results(second.run_folder));
+}
+
+TEST_CASE("--rect: batches by rising height over width, each in its shape and order, of single pictures") {
+  const Workshop shop;
+  const fs::path folder = shop.root / "uneven";
+  fs::create_directories(folder / "images");
+  fs::create_directories(folder / "labels");
+  const Size sizes[] = {{64, 64}, {32, 64}, {64, 30}, {48, 64}, {30, 64}, {64, 20}, {64, 62}, {20, 64}};
+  for (size_t i = 0; i < std::size(sizes); ++i) {
+    Image image(sizes[i].height, sizes[i].width);
+    std::fill(image.pixels.begin(), image.pixels.end(), uint8_t(30 * i));
+    write_png(folder / fmt::format("images/{}.png", i), image);
+    std::ofstream(folder / fmt::format("labels/{}.txt", i)) << "0 0.2 0.2 0.8 0.2 0.8 0.8 0.2 0.8\n";
+  }
+  std::ofstream(folder / "data.yaml") << "path: .\ntrain: images\nval: images\nnames: [a]\n";
+  Trainer trainer(shop.config("rect", {"rect=true", "batch=2", "data=" + (folder / "data.yaml").string(), "mosaic=1", "mixup=1",
+                                       "cutmix=1", "epochs=2", "translate=0", "scale=0", "hsv_h=0", "hsv_s=0", "hsv_v=0"}),
+                  LogStyle::kQuiet);
+  struct Row {
+    Size shape;
+    std::vector<int> files;
+  };
+  const std::vector<Row> expected = {{{32, 64}, {7, 4}}, {{64, 64}, {1, 3}}, {{64, 64}, {0, 6}}, {{64, 32}, {2, 5}}};
+  int64_t batches = 0;
+  trainer.on_batch = [&](int64_t, int64_t index, Batch& batch) {
+    ++batches;
+    CAPTURE(index);
+    const Row& row = expected.at(size_t(index));
+    CHECK(batch.height() == row.shape.height);
+    CHECK(batch.width() == row.shape.width);
+    REQUIRE(batch.files.size() == row.files.size());
+    for (size_t k = 0; k < row.files.size(); ++k) {
+      CHECK(fs::path(batch.files[k]).stem().string() == std::to_string(row.files[k]));
+      const Tensor image = batch.images.select(0, int64_t(k));
+      CHECK(std::abs(int(image.select(0, batch.height() / 2).select(0, batch.width() / 2).to_vector<uint8_t>()[0]) -
+                     30 * row.files[k]) <= 1);
+    }
+  };
+  trainer.fit();
+  CHECK(batches == 8);
 }
 
 TEST_CASE("a profile, a planned batch and a memory plan in between change nothing in the results") {

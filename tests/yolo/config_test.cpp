@@ -8,9 +8,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "tensor/base/check.h"
 #include "tests/support/error_of.h"
+#include "yolo/original_arguments.h"
 
 using namespace tessera;
 using tessera::testing::error_of;
@@ -229,7 +231,8 @@ TEST_CASE("config: what is wrong in a file is named with line and column") {
   for (const Row& row :
        {Row{"epochs: 3\nepocs: 4\n", ErrorCode::kUsage, 2, 1, "unknown argument 'epocs'"},
         Row{"# run\n\n  epochs: none\n", ErrorCode::kUsage, 3, 3, "epochs=none: expected a whole number from 1 to 1000000"},
-        Row{"classes: [0, 2]\n", ErrorCode::kData, 1, 10, "'classes' must be a single value"},
+        Row{"epocs:\n", ErrorCode::kUsage, 1, 1, "unknown argument 'epocs'"},
+        Row{"classes: {0: 2}\n", ErrorCode::kData, 1, 10, "'classes' must be a single value or a list"},
         Row{"epochs: 3\n\tbatch: 4\n", ErrorCode::kData, 2, 1, nullptr}, Row{"epochs: [3\n", ErrorCode::kData, 2, 1, nullptr},
         Row{"{a: b}: 3\n", ErrorCode::kData, 1, 1, "a name must be plain text"},
         Row{"- epochs\n", ErrorCode::kData, 0, 0, "this is not a file of arguments"},
@@ -268,6 +271,136 @@ TEST_CASE("config: args.yaml re-runs the run") {
   CHECK(back.is_explicit("lr0"));
   const YamlFile nothing(parsed({}).to_yaml());
   CHECK_NOTHROW(back.read_file(nothing.path));
+}
+
+namespace {
+
+// As a run of the original writes its args.yaml: every argument, with these values in place of its defaults.
+std::string original_file(const std::map<std::string, std::string>& values) {
+  std::string text;
+  for (const OriginalArgument& a : original_arguments()) {
+    if (a.name == "label_smoothing") break;  // the rest is of other versions
+    const auto given = values.find(std::string(a.name));
+    std::string value = given != values.end() ? given->second : std::string(a.fallback.substr(0, a.fallback.find('|')));
+    if (value == "true") value = "True";
+    if (value == "*") value = "runs/segment/train";
+    text += fmt::format("{}: {}\n", a.name, value.empty() ? "null" : value);
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("config: a file of the original is read; its defaults count as not given") {
+  const YamlFile file(original_file({{"model", "yolov8s-seg.pt"},
+                                     {"task", "segment"},
+                                     {"data", "my.yaml"},
+                                     {"epochs", "50"},
+                                     {"momentum", "0.9"},
+                                     {"classes", "[0, 2]"},
+                                     {"freeze", "\n- 9"},
+                                     {"device", "[0, 1]"},
+                                     {"save_dir", "runs/segment/train2"},
+                                     {"erasing", "0.2"},
+                                     {"tracker", "bytetrack.yaml"},
+                                     {"time", "~"},
+                                     {"show", "true"}}));
+  Config c(kTrain);
+  c.read_file(file.path);
+  CHECK(c.text("model") == "yolov8s-seg.pt");
+  CHECK(c.integer("epochs") == 50);
+  CHECK(classes_of(c) == std::vector<int32_t>{0, 2});
+  CHECK(frozen_layers_of(c) == std::vector<int32_t>{9});
+  CHECK(device_of(c, 1, 2) == Device::cuda(1));
+  // Automatic choices stay: 0.01 is only its default, 0.9 is not.
+  CHECK(!c.is_explicit("lr0"));
+  CHECK(c.is_explicit("momentum"));
+  CHECK(c.integer("workers") == 2);
+  CHECK(c.text("precision") == "fp32");
+  const std::vector<std::string> notes = c.notes();
+  REQUIRE(notes.size() == 2);
+  CHECK(notes[0] == fmt::format("note: left out of {}, without meaning here: show: True, erasing: 0.2, tracker: bytetrack.yaml",
+                                file.path.string()));
+  CHECK(notes[1].find("amp: true") != std::string::npos);
+  c.set("device", "cpu", "test");
+  CHECK(c.notes().size() == 1);  // there the original trains in fp32 too
+
+  // Its default.yaml, whose task is another and which names no model; every verb takes it.
+  const YamlFile defaults(original_file({}));
+  for (const Verb verb : {kTrain, kVal, kPredict, kExport, kBench}) {
+    Config d(verb);
+    CHECK_NOTHROW(d.read_file(defaults.path));
+    for (const std::string& name : d.names()) {
+      CAPTURE(name);
+      CHECK(!d.is_explicit(name));
+    }
+    CHECK(d.notes().empty());
+  }
+  // Ours gives what it gives.
+  const YamlFile own("lr0: 0.01\n");
+  Config mine(kTrain);
+  mine.read_file(own.path);
+  CHECK(mine.is_explicit("lr0"));
+}
+
+TEST_CASE("config: what a file of the original asks for and is not there is an error with a remedy") {
+  struct Row {
+    Verb verb;
+    std::map<std::string, std::string> values;
+    const char *message, *hint;
+  };
+  for (const Row& row :
+       {Row{kTrain,
+            {{"model", "yolov8n.pt"}},
+            "task=detect: an argument of the original that is not taken here",
+            "this program is for segmentation"},
+        Row{kTrain, {{"task", "pose"}}, "task: pose asks for something that is not there", "this program is for segmentation"},
+        Row{kTrain, {{"augment", "true"}}, "augment=True: expected one of: cpu cuda", "test-time augmentation"},
+        Row{kVal, {{"augment", "true"}}, "augment: True asks for something that is not there", "test-time augmentation"},
+        Row{kVal, {{"half", "true"}}, "half: True asks for something that is not there", "--precision"},
+        Row{kExport, {{"int8", "true"}}, "int8: True asks for something that is not there", "8 bits"},
+        Row{kPredict, {{"embed", "[9]"}}, "embed: [9] asks for something that is not there", "embeddings"}}) {
+    CAPTURE(row.message);
+    const YamlFile file(original_file(row.values));
+    const Error e = error_of([&] { Config(row.verb).read_file(file.path); });
+    CHECK(e.code() == ErrorCode::kUsage);
+    CHECK(e.message() == row.message);
+    CHECK(e.hint().find(row.hint) != std::string::npos);
+    CHECK(e.where().line > 0);
+  }
+}
+
+TEST_CASE("config: arguments that only the original has, on the command line") {
+  CHECK_NOTHROW(parsed({"task=segment", "--deterministic", "verbose=True", "--pretrained", "True", "dnn=False"}));
+  CHECK(parsed({"--deterministic", "epochs=7"}).integer("epochs") == 7);
+  CHECK(parsed({"--verbose", "true", "--epochs", "7"}).integer("epochs") == 7);
+  for (const char* amp : {"amp=true", "amp=False", "--amp"}) {
+    CAPTURE(amp);
+    const Error e = refused({amp});
+    CHECK(e.code() == ErrorCode::kUsage);
+    CHECK(e.message().find("an argument of the original that is not taken here") != std::string::npos);
+    CHECK(e.hint().find("--precision bf16 or fp16") != std::string::npos);
+  }
+  CHECK(refused({"deterministic=False"}).hint().find("runs repeat their bits") != std::string::npos);
+  CHECK(refused({"label_smoothing=0.1"}).hint().find("without effect") != std::string::npos);
+  CHECK(refused({"determinstic=True"}).message() == "unknown argument 'determinstic'");
+  // Another verb's: said as before.
+  CHECK(refused({"epochs=3"}, kVal).message() == "this verb takes no argument 'epochs'");
+}
+
+TEST_CASE("config: arguments of the original that no verb takes say what to do instead") {
+  for (const OriginalArgument& a : original_arguments()) {
+    CAPTURE(a.name);
+    CHECK((find_option(a.name) != nullptr || !a.instead.empty()));
+    CHECK(find_original(a.name) == &a);  // named once
+    if (!a.now.empty()) CHECK(find_original(a.now) != nullptr);
+  }
+  CHECK(renamed(*find_original("hide_labels"), "True").value == "false");
+  CHECK(renamed(*find_original("line_thickness"), "2").value == "2");
+  CHECK(is_one_of_values("0.0", "0"));
+  CHECK(is_one_of_values("False", "no"));
+  CHECK(!is_one_of_values("0.1", "0"));
+  CHECK(is_one_of_values("4", "|4"));
 }
 
 TEST_CASE("config: every option has a help line of its verb, a legal default and a name in one spelling") {

@@ -5,7 +5,7 @@ on black images (the border shows); "dataset" rows of the validation data set at
 h, resized w, batch h, batch w, left, top, ratio h, ratio w].
 
 augment.safetensors (images u8 H,W,3 BGR, or H,W): "resize.<k>.x/.y" (cv2.resize, bilinear), "letterbox.<k>.x/.y", "hsv.<k>.x/.y",
-"flip_*.x/.y", "warp.<k>.x/.y", "mosaic.<k>.*", "copy_paste.<k>.*", "mixup.*", "raster.<k>.*", "hsv_forward.*". Labels: cls (n)
+"flip_*.x/.y", "warp.<k>.x/.y", "mosaic.<k>.*", "copy_paste.<k>.*", "mixup.*", "paste.*", "cutmix.*", "raster.<k>.*", "hsv_forward.*". Labels: cls (n)
 i32, boxes (n,4) f32 xyxy pixels, polygons (n,P,2) f32 pixels. augment.json gives the parameters and every random number the
 transform asked for, in order. Draws are U(a, b) results, not unit-interval numbers, except where "unit" is said. "polygons":
 resampling, contours and multi-part merge, with vertices in full. Warped images come from OpenCV 5 (float32 coordinates, spec
@@ -412,6 +412,81 @@ def copy_paste_and_mixup():
     parameters["mixup"] = {"draws": draws.log, "partner": "scene drawn, letterboxed to 64 x 64"}
 
 
+class AreaDraws(Draws):
+    """Draws whose Beta(1, 1) covers its range, with np.random.randint and choice too."""
+
+    def beta(self, a, b):
+        value = self.unit()
+        self.log.append(["beta", a, b, value])
+        return value
+
+    def below(self, n):
+        value = int(self.unit() * n)
+        self.log.append(["below", int(n), value])
+        return value
+
+    def choice(self, population):
+        value = population[int(self.unit() * len(population))]
+        self.log.append(["choice", [int(v) for v in population], int(value)])
+        return value
+
+    def __enter__(self):
+        super().__enter__()
+        for name, replacement in (("randint", self.below), ("choice", self.choice)):
+            self.kept.append((np.random, name, getattr(np.random, name)))
+            setattr(np.random, name, replacement)
+        return self
+
+
+class One:
+    """A data set of one item, for what draws a partner."""
+
+    def __init__(self, labels):
+        self.labels, self.buffer = labels, [0]
+
+    def __len__(self):
+        return 1
+
+    def get_image_and_label(self, index):
+        return self.labels
+
+
+def in_pixels(labels):
+    """Boxes and polygons as RandomPerspective hands them on."""
+    h, w = labels["img"].shape[:2]
+    labels["instances"].convert_bbox("xyxy")
+    labels["instances"].denormalize(w, h)
+    return labels
+
+
+def pasting_and_cutmix():
+    """copy_paste_mode mixup, and cutmix into pictures with two objects, one and none; a partner object is 6 % inside, others 100 %."""
+    own = [polygon(12, 12, 9, 8, 9), polygon(50, 44, 8, 12, 16)]
+    there = [polygon(30, 30, 20, 18, 10), polygon(10, 50, 8, 9, 8), polygon(52, 10, 9, 9, 12)]
+    paste = [polygon(30, 30, 10, 8, 10), polygon(10, 50, 8, 9, 8), polygon(52, 10, 9, 9, 12), polygon(14, 14, 9, 9, 12)]
+
+    def labels(name, shapes, first):
+        return in_pixels(labels_of(noise(name, 64, 64), shapes, [first + j for j in range(len(shapes))], 50))
+
+    store_labels("paste.in", labels("paste", own, 0))
+    store_labels("paste.partner", labels("partner", paste, 2))
+    parameters["paste"] = []
+    for k, p in enumerate((0.25, 0.5, 1.0, 0.1)):
+        with Draws(f"paste{k}") as draws:
+            out = augment.CopyPaste(One(labels("partner", paste, 2)), p=p, mode="mixup")(labels("paste", own, 0))
+        store_labels(f"paste.{k}.out", out)
+        parameters["paste"].append({"p": p, "draws": draws.log, "instances": len(out["cls"])})
+    store_labels("cutmix.partner", labels("partner", there, 2))
+    for count in range(3):
+        store_labels(f"cutmix.in{count}", labels("paste", own[:count], 0))
+    parameters["cutmix"] = []
+    for k, count in ((1, 2), (2, 2), (4, 2), (5, 2), (3, 0), (27, 0), (51, 0), (6, 1), (54, 1), (12, 1)):
+        with AreaDraws(f"cut{k}") as draws:
+            out = augment.CutMix(One(labels("partner", there, 2)), p=1.0)(labels("paste", own[:count], 0))
+        store_labels(f"cutmix.{len(parameters['cutmix'])}.out", out)
+        parameters["cutmix"].append({"objects": count, "draws": draws.log})
+
+
 def rasters():
     """Single polygons, and overlap index maps of several (no equal non-zero areas, whose order would be arbitrary)."""
     parameters["raster"] = []
@@ -505,6 +580,7 @@ if __name__ == "__main__":
     warps()
     mosaics()
     copy_paste_and_mixup()
+    pasting_and_cutmix()
     rasters()
     parameters["opencv"] = cv2.__version__
     save_json(folder / "augment.json", parameters, digits=17)

@@ -157,6 +157,9 @@ for case, shape, k, s, p in (
     record(case, "max_pool2d", {"kernel": k, "stride": s, "pad": p}, {"x": x}, F.max_pool2d(x, k, s, p))
 x = leaf("upsample.x", (2, 3, 3, 4))
 record("upsample", "upsample_nearest", {"factor": 2}, {"x": x}, F.interpolate(x, scale_factor=2, mode="nearest"))
+for case, shape, h, w in (("resize_up", (2, 3, 4, 6), 7, 9), ("resize_down", (1, 3, 12, 10), 8, 4), ("resize_mixed", (1, 2, 6, 9), 10, 6)):
+    x = leaf(case + ".x", shape)
+    record(case, "resize_bilinear", {"height": h, "width": w}, {"x": x}, F.interpolate(x, (h, w), mode="bilinear", align_corners=False))
 a, b, c = leaf("concat.a", (2, 3, 4, 5)), leaf("concat.b", (2, 1, 4, 5)), leaf("concat.c", (2, 4, 4, 5))
 record("concat", "concat", {"axis": "channels (last)"}, {"a": a, "b": b, "c": c}, torch.cat([a, b, c], 1))
 

@@ -71,7 +71,9 @@ LogStyle prepare(const Config& config, Communicator& ranks) {
   } else if (config.flag("json")) {
     end_at_interrupt(farewell);
   }
-  return log_style(config.flag("quiet"), config.text("log") == "json");
+  const LogStyle log = log_style(config.flag("quiet"), config.text("log") == "json");
+  for (const std::string& note : config.notes()) log_line(ranks.leader() ? log : LogStyle::kQuiet, note);
+  return log;
 }
 
 }  // namespace tessera

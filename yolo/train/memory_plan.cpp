@@ -15,6 +15,7 @@
 #include "nn/rounded_weights.h"
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
+#include "tensor/ops/pool.h"
 #include "tensor/silent_backend.h"
 #include "tensor/upload_ring.h"
 #include "yolo/eval/evaluator.h"
@@ -75,27 +76,38 @@ struct MemoryPlan::Rehearsal {
   struct Input {
     Tensor images, masks;
   };
-  std::vector<Input> inputs(int64_t batch, int64_t copies, int64_t size, bool tiles = false) const {
-    const int64_t m = size / request.mask_ratio;
+  std::vector<Input> inputs(int64_t batch, int64_t copies, Size size, bool tiles = false) const {
+    const int64_t mh = size.height / request.mask_ratio, mw = size.width / request.mask_ratio;
     std::vector<Input> made;
     for (int64_t i = 0; i < copies; ++i) {
-      made.push_back({Tensor::empty({batch * (tiles ? 4 : 1), size, size, 3}, DType::kU8), Tensor::empty({batch, m, m}, DType::kI32)});
+      made.push_back({Tensor::empty({batch * (tiles ? 4 : 1), size.height, size.width, 3}, DType::kU8),
+                      Tensor::empty({batch, mh, mw}, DType::kI32)});
     }
     return made;
   }
 
-  // What the loss reads: the masks, made again where --mask-ratio is not that of the prototypes.
-  Tensor loss_masks(const Input& input, int64_t size) const {
-    const int64_t m = 2 * size / model->strides()[0];
-    return input.masks.size(1) == m ? input.masks : Tensor::empty({input.masks.size(0), m, m}, DType::kI32);
+  // What the loss reads: the masks, made again where they are not of the prototypes' size.
+  Tensor loss_masks(const Input& input, Size size) const {
+    const int64_t mh = 2 * size.height / model->strides()[0], mw = 2 * size.width / model->strides()[0];
+    const bool fits = input.masks.size(1) == mh && input.masks.size(2) == mw;
+    return fits ? input.masks : Tensor::empty({input.masks.size(0), mh, mw}, DType::kI32);
   }
 
+  // Twice over when there are several shapes: what one leaves behind is not always of use to the next.
   void train(int64_t batch, int64_t steps) {
+    const int side = int(request.imgsz);
+    if (request.shapes.empty()) return train(batch, steps, TrainShape{{side, side}, {side, side}});
+    for (int round = 0; round < (request.shapes.size() > 1 ? 2 : 1); ++round) {
+      for (const TrainShape& shape : request.shapes) train(batch, steps, shape);
+    }
+  }
+
+  void train(int64_t batch, int64_t steps, const TrainShape& shape) {
     model->train(true);
-    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, request.imgsz, request.plan_pixels);
+    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, shape.pictures, request.plan_pixels);
     // On a device the ring's slots beside what the step reads.
     std::vector<Tensor> slots;
-    const Tensor on_host = loss_masks(made.front(), request.imgsz);
+    const Tensor on_host = loss_masks(made.front(), shape.input);
     for (int i = 0; request.device != Device::cpu() && i < UploadRing::kSlots; ++i) {
       slots.push_back(made.front().images.to(request.device));
       slots.push_back(on_host.to(request.device));
@@ -103,7 +115,11 @@ struct MemoryPlan::Rehearsal {
     for (int64_t i = 0; i < steps; ++i) {
       const RoundedWeights rounded(*arena, request.compute_type);
       const Tensor images = made.front().images.narrow(0, 0, batch).to(request.device), masks = on_host.to(request.device);
-      stand_in_loss(model->forward(Variable(images)), masks).backward();
+      const bool resized = shape.pictures.height != shape.input.height || shape.pictures.width != shape.input.width;
+      const Variable input =
+          !resized ? Variable(images)
+                   : Variable(ops::resize_bilinear(normalize(images, DType::kF32).data(), shape.input.height, shape.input.width));
+      stand_in_loss(model->forward(input), masks).backward();
     }
   }
 
@@ -111,7 +127,8 @@ struct MemoryPlan::Rehearsal {
   void validate(YoloSeg& network, int64_t batch) {
     const NoGrad no_grad;
     const int64_t size = request.imgsz + network.max_stride();
-    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, size);
+    const Size square{int(size), int(size)};
+    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, square);
     network.train(false);
     network.fold();
     {
@@ -135,7 +152,7 @@ struct MemoryPlan::Rehearsal {
         Tensor::empty({std::min(kMaskWordsAtOnce, words)}, DType::kI32, request.device);
       }
       outputs = {};
-      stand_in_loss(whole, loss_masks(made.front(), size).to(request.device));
+      stand_in_loss(whole, loss_masks(made.front(), square).to(request.device));
     }
     network.unfold();
   }

@@ -9,10 +9,17 @@
 #include <string>
 #include <vector>
 
+#include "data/image.h"
 #include "yolo/model_yaml.h"
 #include "yolo/train/train_options.h"
 
 namespace tessera {
+
+// Sizes of a training batch.
+struct TrainShape {
+  Size pictures;  // as the loader hands them over
+  Size input;     // of the network: another one where they are resized for it
+};
 
 struct MemoryRequest {
   ModelSpec spec;
@@ -22,6 +29,7 @@ struct MemoryRequest {
   std::vector<int32_t> frozen_layers;
   UpdateRule rule = UpdateRule::kSgd;
   int64_t imgsz = 640;
+  std::vector<TrainShape> shapes;  // that training batches have; none: squares of imgsz
   int64_t mask_ratio = 4;
   int64_t val_images = std::numeric_limits<int64_t>::max();  // in batches of twice the size; 0: no validation
   int64_t batches_ahead = 3;                                 // that the loader makes beside the one in use

@@ -19,6 +19,7 @@ TrainOptions train_options(const Config& c) {
   o.close_mosaic = c.integer("close_mosaic");
   o.save_period = c.integer("save_period");
   o.save_minutes = c.number("save_minutes");
+  o.multi_scale = c.flag("multi_scale");
   o.frozen_layers = frozen_layers_of(c);
   o.hours = c.number("time");
   o.validate = c.flag("val");

@@ -33,6 +33,7 @@ struct TrainOptions {
   bool original_map = false;     // figures as the original computes them, not COCO's
   std::string project, name;
   bool exist_ok = false;
+  bool multi_scale = false;  // of batches
 };
 
 TrainOptions train_options(const Config& config);

@@ -7,6 +7,7 @@
 #include "tensor/augment.h"
 #include "tensor/backend.h"
 #include "tensor/base/scope.h"
+#include "tensor/ops/pool.h"
 
 namespace tessera {
 
@@ -45,7 +46,7 @@ void TrainStep::release() {
 }
 
 TrainStep::Sent TrainStep::prepare(const Batch& batch) const {
-  Sent s{loss_.prepare(batch, batch.size(), batch.height(), batch.width(), model_.device()),
+  Sent s{loss_.prepare(batch, batch.size(), batch.input_height(), batch.input_width(), model_.device()),
          {batch.size(), batch.height(), batch.width(), 3},
          batch.tiles.has_value()};
   // A replayed loss does not look, nor does a kernel.
@@ -97,9 +98,16 @@ void TrainStep::place(const Batch& batch) {
   augment_images(parts[5], parts[4], images_);
 }
 
+Variable TrainStep::network_input() const {
+  const int64_t h = targets_.height, w = targets_.width;
+  if (images_.size(1) == h && images_.size(2) == w) return Variable(images_);
+  const ScopeGuard scope(this);
+  return Variable(ops::resize_bilinear(normalize(images_, DType::kF32).data(), h, w));
+}
+
 void TrainStep::work(bool with_update) {
   const RoundedWeights rounded(update_.arena(), model_.compute_type());
-  const LossResult loss = loss_(model_.forward(Variable(images_)), targets_);
+  const LossResult loss = loss_(model_.forward(network_input()), targets_);
   ranks_.backward(loss.total, update_.loss_seed());
   if (own_statistics_) ranks_.broadcast_buffers();
   if (with_update) {
@@ -123,8 +131,8 @@ void TrainStep::again() {
   std::vector<int64_t> seen;
   for (const BatchNorm2d* norm : norms_) seen.push_back(*norm->num_batches_tracked.data<int64_t>());
   const Shape& masks = targets_.masks.defined() ? targets_.masks.shape() : Shape{};
-  const std::string shapes = fmt::format("{} {} {} {}", to_string(images_.shape()), to_string(targets_.objects.boxes.shape()),
-                                         to_string(masks), targets_.overlap);
+  const std::string shapes = fmt::format("{} {}x{} {} {} {}", to_string(images_.shape()), targets_.height, targets_.width,
+                                         to_string(targets_.objects.boxes.shape()), to_string(masks), targets_.overlap);
   ran_ = replay_.run(shapes, with_update_, [&] { work(with_update_); });
   for (size_t i = 0; i < seen.size(); ++i) *norms_[i]->num_batches_tracked.data<int64_t>() = seen[i] + norms_[i]->training();
 }

@@ -57,6 +57,7 @@ class TrainStep {
   };
   Sent prepare(const Batch& batch) const;
   void place(const Batch& batch);
+  Variable network_input() const;  // the images as they are, or resized (Batch::resized)
   void work(bool with_update);
 
   YoloSeg& model_;

@@ -18,6 +18,8 @@
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
+#include "yolo/train/memory_request.h"
+#include "yolo/train/multi_scale.h"
 #include "yolo/train/resumed_config.h"
 #include "yolo/train/run_pictures.h"
 #include "yolo/train/training_data.h"
@@ -79,6 +81,10 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
     config_ = resumed_config(config_, resume_->meta.args, file);
   }
   device_ = device_of(config_, ranks_.local_rank(), ranks_.local_size());
+  if (!ranks_.alone() && config_.flag("rect")) {
+    log_line(log_, "warning: --rect is for a single process, as in the original; batches are square and shuffled");
+    config_.set("rect", "false", "several ranks");
+  }
   if (config_.integer("batch") < 0) choose_batch();
   options_ = train_options(config_);
   if (options_.batch % ranks_.size() != 0) {
@@ -137,34 +143,14 @@ void Trainer::choose_batch() {
   const LoadedModel loaded = start_model(nc);
   std::string reason;
   // Adam keeps one buffer more than SGD; which of them "auto" takes depends on the number of images.
-  MemoryPlan plan(memory_request(loaded.model->spec(), config_.text("optimizer") == "SGD" ? UpdateRule::kSgd : UpdateRule::kAdamW));
+  const UpdateRule rule = config_.text("optimizer") == "SGD" ? UpdateRule::kSgd : UpdateRule::kAdamW;
+  MemoryPlan plan(memory_request(config_, device_, loaded.model->spec(), rule, nullptr, nullptr));
   const int64_t n = ranks_.size();
   int64_t batch = n * plan_batch(plan, own_budget(), std::max<int64_t>(1, config_.integer("nbs") / n), reason);
   ranks_.broadcast(batch, 0, "the planned batch");
   log_line(log_, reason);
   if (n > 1) log_line(log_, fmt::format("batch {}: that of each rank, times {} ranks", batch, n));
   config_.set("batch", std::to_string(batch), "planned from memory");
-}
-
-MemoryRequest Trainer::memory_request(const ModelSpec& spec, UpdateRule rule) const {
-  MemoryRequest r;
-  r.spec = spec;
-  r.device = device_;
-  r.compute_type = compute_type_of(config_);
-  r.recompute = recompute_of(config_, device_);
-  r.frozen_layers = frozen_layers_of(config_);
-  r.rule = rule;
-  r.imgsz = config_.integer("imgsz");
-  r.mask_ratio = config_.integer("mask_ratio");
-  r.batches_ahead = config_.integer("workers") > 0 ? LoaderOptions{}.prefetch + 1 : 0;
-  r.loader_threads = std::max<int64_t>(1, config_.integer("workers"));
-  if (val_set_) r.val_images = val_set_->size();
-  r.plots = config_.flag("plots");
-  r.plan_pixels = config_.text("augment") == "cuda";
-  for (const SegDataset* set : {train_set_.get(), val_set_.get()}) {
-    if (set != nullptr) r.picture_bytes += set->picture_bytes_at_most();
-  }
-  return r;
 }
 
 MemoryBudget Trainer::own_budget() const {
@@ -179,7 +165,7 @@ MemoryBudget Trainer::own_budget() const {
 
 // Before anything is written: a run that would die of want of memory does not begin.
 void Trainer::check_batch() {
-  MemoryPlan plan(memory_request(model_->spec(), choice_.rule));
+  MemoryPlan plan(memory_request(config_, device_, model_->spec(), choice_.rule, train_set_.get(), val_set_.get()));
   planned_peak_bytes_ = check_memory(plan, own_budget(), own_batch(), train_set_->size(), options_.imgsz);
 }
 
@@ -196,7 +182,7 @@ void Trainer::open_data() {
   train.rank = ranks_.rank();
   train.world = ranks_.size();
   train.threads = int(options_.workers);
-  train.shuffle = true;
+  train.shuffle = !config_.flag("rect");
   train_loader_ = std::make_unique<Loader>(*train_set_, train);
   LoaderOptions val = train;
   val.batch = 2 * own_batch();
@@ -248,11 +234,12 @@ void Trainer::build_optimizer() {
   step_ = std::make_unique<TrainStep>(*model_, *loss_, *parallel_, *update_, step_replay(), !config_.flag("sync_bn"));
 }
 
-// A profile wants the single calls, and what goes over the host cannot be recorded.
+// A profile wants the single calls, what goes over the host cannot be recorded, and sizes that change with every batch do not come
+// again soon enough.
 StepReplay Trainer::step_replay() {
   StepReplay::MakeRecorder make;
   const bool recordable = ranks_.alone() || ranks_.in_stream(device_);
-  if (config_.flag("graph") && config_.integer("profile") == 0 && recordable)
+  if (config_.flag("graph") && config_.integer("profile") == 0 && recordable && !options_.multi_scale)
     make = [this] { return backend_for(device_).recorder(); };
   return {std::move(make), [this](const std::string& line) { log_line(log_, line); }, ranks_};
 }
@@ -283,6 +270,13 @@ void Trainer::announce() const {
     log_line(log_, fmt::format("{} ranks, {} images each in a batch, {} threads each; batch norm statistics {}", ranks_.size(),
                                own_batch(), compute_threads(),
                                config_.flag("sync_bn") ? "of all" : "of each rank, running ones of rank 0"));
+  }
+  if (config_.flag("rect")) {
+    log_line(log_, fmt::format("rect: {} shapes of batches, in one order; no mosaic, mixup or cutmix", picture_sizes(config_, train_set_.get()).size()));
+  }
+  if (options_.multi_scale) {
+    const MultiScaleRange range = multi_scale_range(options_.imgsz);
+    log_line(log_, fmt::format("multi_scale: batches of {} to {} pixels", range.least, range.largest));
   }
   if (at_.epoch > 0 || at_.batch > 0) log_line(log_, fmt::format("resuming at epoch {}, batch {}", at_.epoch + 1, at_.batch));
 }
@@ -392,6 +386,10 @@ bool Trainer::next_batch(int64_t index, Batch& into, std::exception_ptr& unreada
     there = index < train_loader_->batches() && train_loader_->next(into);
   } catch (const Error&) {
     unreadable = std::current_exception();
+  }
+  if (there && options_.multi_scale) {
+    const int64_t side = multi_scale_side(options_.imgsz, uint64_t(options_.seed), at_.epoch, index);
+    into.resized = multi_scale_input({int(into.height()), int(into.width())}, side);
   }
   if (there && on_batch) on_batch(at_.epoch, index, into);
   return there;

@@ -101,7 +101,6 @@ class Trainer {
   void build_optimizer();
   void restore(const Checkpoint& checkpoint);
   void refuse_complete_run() const;
-  MemoryRequest memory_request(const ModelSpec& spec, UpdateRule rule) const;
   MemoryBudget own_budget() const;  // of this rank
   void check_batch();
   void open_run_folder(const Roof& roof);  // begins or goes on with its files

@@ -58,12 +58,14 @@ AugmentConfig augment_config(const Config& c) {
   AugmentConfig a;
   a.mosaic = c.number("mosaic");
   a.copy_paste = c.number("copy_paste");
+  if (c.text("copy_paste_mode") == "mixup") a.copy_paste_mode = CopyPasteMode::kMixup;
   a.degrees = c.number("degrees");
   a.translate = c.number("translate");
   a.scale = c.number("scale");
   a.shear = c.number("shear");
   a.perspective = c.number("perspective");
   a.mixup = c.number("mixup");
+  a.cutmix = c.number("cutmix");
   a.hsv_h = c.number("hsv_h");
   a.hsv_s = c.number("hsv_s");
   a.hsv_v = c.number("hsv_v");
@@ -89,7 +91,7 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
     d.overlap_mask = c.flag("overlap_mask");
     d.mask_ratio = int(c.integer("mask_ratio"));
   }
-  d.rect = !train && (c.verb() != kVal || !c.is_set("rect") || c.flag("rect"));
+  d.rect = train ? c.verb() == kTrain && c.flag("rect") : c.verb() != kVal || !c.is_set("rect") || c.flag("rect");
   if (c.verb() == kTrain) {
     d.seed = uint64_t(c.integer("seed"));
     if (train) {
