@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector of AVX-512
 // With stride 2 the transforms are half of the work at 16 channels, and memory is waited for. Gradients repay theirs for more pairs
 // of channels only, by what was measured.
-constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 8 * 1024, kLeastPairsOfWeights2 = 32 * 1024;
+constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 48 * 96, kLeastPairsOfWeights2 = 128 * 256;
 constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels
 constexpr int64_t kBlockBytes = 640 * 1024;            // transformed inputs and products of a task: most of L2
 constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
