@@ -135,6 +135,25 @@ TEST_CASE("cli: val leaves a run folder with pictures when asked for") {
   val({"--plots", "false", "--save-json"});
   CHECK(fs::exists(w / "runs/val2/predictions.json"));
   CHECK(!fs::exists(w / "runs/val2/BoxPR_curve.png"));
+  // Labels say what predictions.json says: the objects, from the most certain on.
+  const Json t = val({"--plots", "false", "--save-txt", "--save-conf", "--save-json", "--max-det", "4"});
+  for (const char* key : {"box", "mask"}) CHECK(t[key] == val({"--max-det", "4"})[key]);
+  const Json records = Json::parse(content(w / "runs/val3/predictions.json"));
+  for (const char* stem : {"v0", "v1"}) {
+    CAPTURE(stem);
+    std::istringstream lines(content(w / fmt::format("runs/val3/labels/{}.txt", stem)));
+    std::vector<std::string> found, expected;
+    for (std::string line; std::getline(lines, line);) {
+      const double confidence = std::stod(line.substr(line.rfind(' ')));
+      found.push_back(fmt::format("{} {:.4f}", line.substr(0, line.find(' ')), confidence));
+    }
+    for (const Json& r : records) {
+      if (r["image_id"] != stem) continue;
+      expected.push_back(fmt::format("{} {:.4f}", r["category_id"].get<int>() - 1, r["score"].get<double>()));
+    }
+    CHECK(found == expected);
+    CHECK(found.size() == 4);
+  }
 }
 
 TEST_CASE("cli: val --gt --predictions gives the figures of pycocotools") {

@@ -9,7 +9,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -120,7 +119,7 @@ class Output {
   }
 
   void add(const Work& work, const Prediction& p) {
-    const std::string stem = unique_stem(work.file);
+    const std::string stem = stems_.next(work.file);
     if (config_.flag("save")) write_png(folder_ / (stem + ".png"), drawn(work.image, p, names_, config_));
     if (crops_) {
       for (const ObjectPrediction& o : p.objects) crops_->add(work.image, o.box, names_[size_t(o.class_id)], stem);
@@ -181,13 +180,6 @@ class Output {
   }
 
  private:
-  std::string unique_stem(const fs::path& file) {
-    const std::string stem = file.stem().string();
-    std::string name = stem;
-    for (int n = 2; !stems_.insert(name).second; ++n) name = fmt::format("{}_{}", stem, n);
-    return name;
-  }
-
   const Config& config_;
   const std::vector<std::string>& names_;
   size_t total_, done_ = 0, objects_ = 0;
@@ -195,7 +187,7 @@ class Output {
   Progress progress_;
   fs::path folder_;
   std::optional<CropWriter> crops_;
-  std::set<std::string> stems_;
+  UniqueStems stems_;
   std::string results_;
   std::vector<std::string> failures_;
   double preprocess_ = 0, inference_ = 0, postprocess_ = 0;

@@ -462,7 +462,7 @@ class BatchEvaluation {
       std::vector<ImageResult> results = process_part({batch, first, found}, data_, options_, masks_);
       spent.postprocess += ms_since(t4);
       take(std::move(results));
-      if (hooks_.part_done) hooks_.part_done(index, batch, first, found);
+      for (const auto& listener : hooks_.part_done) listener(index, batch, first, found);
     }
     if (hooks_.loss) {
       const auto t3 = Clock::now();

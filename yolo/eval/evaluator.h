@@ -38,8 +38,8 @@ struct EvaluatorHooks {
   std::function<LossReport(const RawOutputs&, const Batch&)> loss;
   std::function<void(int64_t done, int64_t total)> progress;
   // Detections in network-input pixels, with what their masks are made from, of images `first` and on of a batch; part by part in
-  // order, on every rank of its own batch.
-  std::function<void(int64_t batch_index, const Batch&, int64_t first, const BatchDetections&)> part_done;
+  // order, on every rank of its own batch. Any number of listeners.
+  std::vector<std::function<void(int64_t batch_index, const Batch&, int64_t first, const BatchDetections&)>> part_done;
   // Every detection with its mask at original size (predictions.json): images in order, some at a time.
   std::function<void(std::span<const std::vector<ScoredDetection>> images)> detections;
   // What the pictures of precision and recall are made of; computed only for this.

@@ -44,9 +44,9 @@ ValidationPictures::ValidationPictures(std::filesystem::path folder, std::vector
     : folder_(std::move(folder)), class_names_(std::move(class_names)), confusion_(int32_t(class_names_.size()), confidence) {}
 
 void ValidationPictures::listen(EvaluatorHooks& hooks) {
-  hooks.part_done = [this](int64_t index, const Batch& batch, int64_t first, const BatchDetections& found) {
+  hooks.part_done.push_back([this](int64_t index, const Batch& batch, int64_t first, const BatchDetections& found) {
     add(index, batch, first, found);
-  };
+  });
   hooks.curves = [this](const DetectionCurves& box, const DetectionCurves& mask) {
     draw_curves("Box", box);
     draw_curves("Mask", mask);

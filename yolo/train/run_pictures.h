@@ -22,7 +22,7 @@ class ValidationPictures {
   // No folder: counts only, for another rank to draw. confidence: of the validation; the confusion matrix counts what is above it
   // (spec 9.5).
   ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names, double confidence);
-  void listen(EvaluatorHooks& hooks);  // sets part_done and curves; this object must outlive the run
+  void listen(EvaluatorHooks& hooks);  // part_done and curves; this object must outlive the run
   // Joins what several ranks have counted; rank 0 draws.
   void finish(Communicator& ranks = single_process());
 
