@@ -156,6 +156,48 @@ TEST_CASE("cli: val leaves a run folder with pictures when asked for") {
   }
 }
 
+TEST_CASE("cli: a validation names the images that fail, the same for any number of threads") {
+  const Workshop w;
+  for (const char* style : {"coco", "original"}) {
+    CAPTURE(style);
+    std::string first;
+    for (const char* threads : {"1", "2"}) {
+      const std::string name = fmt::format("{}{}", style, threads);
+      const Json j = one_object(run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json", "--plots",
+                                     "--project", w / "runs", "--name", name, "--map-style", style, "--threads", threads},
+                                    w.here()));
+      const std::string csv = content(w / ("runs/" + name + "/images.csv"));
+      if (first.empty()) first = csv;
+      CHECK(csv == first);
+      std::istringstream lines(csv);
+      std::string line;
+      std::getline(lines, line);
+      CHECK(line == "image,objects,detections,box_tp,box_fp,box_fn,mask_tp,mask_fp,mask_fn,mask_f1,mask_iou,confidence");
+      int64_t rows = 0, all = 0, errors = INT64_MAX;
+      while (std::getline(lines, line)) {
+        ++rows;
+        CHECK(line.starts_with(w / "images/val/v"));
+        int64_t objects = 0, detections = 0, box_tp = 0, box_fp = 0, box_fn = 0, tp = 0, fp = 0, fn = 0;
+        const std::string numbers = line.substr(line.find(',') + 1);
+        REQUIRE(std::sscanf(numbers.c_str(), "%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld", &objects, &detections, &box_tp, &box_fp, &box_fn, &tp, &fp,
+                            &fn) == 8);
+        CHECK(tp + fp == detections);
+        CHECK(box_tp + box_fp == detections);
+        CHECK(tp + fn == objects);
+        CHECK(box_tp + box_fn == objects);
+        CHECK(fp + fn <= errors);  // worst first
+        errors = fp + fn;
+        all += objects;
+      }
+      CHECK(rows == 2);
+      CHECK(all == j["instances"]);
+      CHECK(tessera::read_image(w / ("runs/" + name + "/worst_images.png")).width > 100);
+    }
+  }
+  // A training leaves those of its final validation.
+  CHECK(fs::exists(fs::path(Workshop::trained()).parent_path().parent_path() / "images.csv"));
+}
+
 TEST_CASE("cli: val --gt --predictions gives the figures of pycocotools") {
   const Folder folder;
   const std::string truth = folder.write("gt.json", kTruth);

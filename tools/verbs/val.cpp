@@ -131,6 +131,8 @@ int run_val(const Config& given) {
   }
   ValidationPictures pictures(folder, data->names(), double(options.confidence));
   if (plots) pictures.listen(hooks);
+  std::optional<FailingImages> failing;
+  if (!folder.empty()) failing.emplace(folder, *data, plots).listen(hooks);
   std::optional<ValidationLabels> labels;
   if (save_txt) labels.emplace(folder / "labels", *data, config.flag("save_conf")).listen(hooks);
   if (save_json) {
@@ -160,6 +162,7 @@ int run_val(const Config& given) {
     writer->close();
   }
   if (plots) pictures.finish();
+  if (failing) failing->finish();
 
   nlohmann::ordered_json j = {{"command", "val"}, {"model", config.text("model")}, {"data", config.text("data")}};
   j.update(to_json(r));
@@ -179,7 +182,8 @@ int run_val(const Config& given) {
              r.speed.preprocess, r.speed.inference, r.speed.postprocess, r.speed.evaluate, r.map_style);
   if (writer) fmt::print("predictions  {}\n", (folder / "predictions.json").string());
   if (save_txt) fmt::print("labels       {}\n", (folder / "labels").string());
-  if (plots) fmt::print("pictures     {}/*_curve.png, val_batch*.png, confusion_matrix*.png\n", folder.string());
+  if (plots) fmt::print("pictures     {}/*_curve.png, val_batch*.png, confusion_matrix*.png, worst_images.png\n", folder.string());
+  if (failing) fmt::print("images       {}: what was found and missed in each, worst first\n", (folder / "images.csv").string());
   return 0;
 }
 
