@@ -74,13 +74,17 @@ Row make_row(int64_t class_id, const PrecisePolygon& fractions, const Rle& truth
   return {std::move(text), rle_iou({&seen, 1}, {&truth, 1}, {})[0]};
 }
 
+void check_no_labels(const fs::path& to, const std::string& split) {
+  std::error_code ignored;
+  const fs::path labels = to / "labels" / split;
+  if (!fs::exists(labels, ignored)) return;
+  throw Error(ErrorCode::kUsage, "the folder has labels already", {labels.string()}, "give another folder as --to, or remove this one");
+}
+
 LabelFolder::LabelFolder(const fs::path& to, const std::string& split)
     : labels_(to / "labels" / split), images_(to / "images" / split), part_(to / "labels" / ("." + split + ".part")) {
+  check_no_labels(to, split);
   std::error_code ignored;
-  if (fs::exists(labels_, ignored)) {
-    throw Error(ErrorCode::kUsage, "the folder has labels already", {labels_.string()},
-                "give another folder as --to, or remove this one");
-  }
   fs::remove_all(part_, ignored);  // of a conversion that was stopped
   make_folders(part_);
   make_folders(images_);

@@ -20,10 +20,13 @@ struct Row {
 };
 Row make_row(int64_t class_id, const PrecisePolygon& fractions, const Rle& truth);
 
+// Error(kUsage) when labels of the split are there.
+void check_no_labels(const std::filesystem::path& to, const std::string& split);
+
 // Writes the labels of one split: into a hidden folder first, which gets its name at the end.
 class LabelFolder {
  public:
-  LabelFolder(const std::filesystem::path& to, const std::string& split);  // Error(kUsage): it is there
+  LabelFolder(const std::filesystem::path& to, const std::string& split);  // check_no_labels
   ~LabelFolder();
   LabelFolder(const LabelFolder&) = delete;
   LabelFolder& operator=(const LabelFolder&) = delete;

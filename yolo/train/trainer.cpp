@@ -570,7 +570,7 @@ void Trainer::make_final_figures(TrainSummary& summary) {
     } catch (const Error& e) {
       if (e.code() != ErrorCode::kInterrupted) throw;
       throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},
-                  "train_seg --resume " + folder_.string());
+                  config_.command() + " --resume " + folder_.string());
     }
     summary.best_epoch = at_.best.epoch + 1;
   } else if (summary.validation.images == 0) {
