@@ -183,7 +183,7 @@ struct Split {
 
 }  // namespace
 
-ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::path& images) {
+ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::path& images, const ProgressHook& progress) {
   // All files are read and compared before anything is written.
   std::deque<Split> splits;
   for (const fs::path& file : json_files(from)) {
@@ -204,7 +204,8 @@ ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::p
   for (const Split& split : splits) {
     LabelFolder folder(to, split.name);
     const Pictures pictures(images, split.file, split.name);
-    ConvertReport part = convert_each(int64_t(split.pictures.size()), [&](int64_t i) {
+    ProgressCounter counter(progress, "converting " + split.name, int64_t(split.pictures.size()));
+    const auto convert_one = [&](int64_t i) {
       const fs::path& name = split.pictures[size_t(i)];
       std::string rows;
       ConvertReport r = split.converter.convert(size_t(i), rows);
@@ -214,7 +215,8 @@ ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::p
         r.pictures = 1;
       }
       return r;
-    });
+    };
+    ConvertReport part = convert_each(int64_t(split.pictures.size()), convert_one, counter);
     note_missing_pictures(part, split.file.string(), to / "images" / split.name);
     report.add(part);
     folder.finish(report);

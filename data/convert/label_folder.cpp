@@ -120,7 +120,7 @@ void LabelFolder::finish(ConvertReport& report) {
   report.written.push_back(labels_.string());
 }
 
-ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert) {
+ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert, ProgressCounter& progress) {
   std::vector<ConvertReport> reports(static_cast<size_t>(pictures));
   std::vector<std::exception_ptr> errors(reports.size());
   parallel_for(pictures, 4, [&](int64_t begin, int64_t end) {
@@ -130,6 +130,7 @@ ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(i
       } catch (...) {
         errors[size_t(i)] = std::current_exception();
       }
+      progress.picture_done();
     }
   });
   for (const std::exception_ptr& e : errors) {

@@ -41,7 +41,7 @@ class LabelFolder {
 };
 
 // convert(i) of every picture of a split, on all threads: the reports added up in order; of errors the first in order is thrown.
-ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert);
+ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert, ProgressCounter& progress);
 // A note, unless each picture of the report was found. `source`: what was converted; `images`: where the new set wants them.
 void note_missing_pictures(ConvertReport& report, const std::string& source, const std::filesystem::path& images);
 
