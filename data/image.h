@@ -56,9 +56,11 @@ ImageInfo probe_image(std::span<const uint8_t> bytes, const std::string& name);
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
 Image read_image(const std::filesystem::path& path);
 
-// PNG, or JPEG of the given quality (1..100, 4:2:0).
+enum class Chroma { kHalf, kFull };  // 4:2:0 and 4:4:4
+
+// PNG, or JPEG of the given quality (1..100).
 std::vector<uint8_t> encode_png(const Image& image);
-std::vector<uint8_t> encode_jpeg(const Image& image, int quality = 95);
+std::vector<uint8_t> encode_jpeg(const Image& image, int quality = 95, Chroma chroma = Chroma::kHalf);
 void write_png(const std::filesystem::path& path, const Image& image);  // atomically; Error(kIo) when the disk refuses
 
 // Bilinear, bit for bit OpenCV's 8-bit INTER_LINEAR (spec 14.1); equal sizes copy, an exact halving of both sides averages 2 x 2.

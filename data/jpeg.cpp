@@ -148,7 +148,7 @@ struct Encoder {
   Encoder& operator=(const Encoder&) = delete;
 };
 
-bool encode(Encoder& e, const Image& image, int quality) {
+bool encode(Encoder& e, const Image& image, int quality, Chroma chroma) {
   if (setjmp(e.handler.escape)) return false;
   jpeg_create_compress(&e.info);
   jpeg_mem_dest(&e.info, &e.buffer, &e.size);
@@ -158,6 +158,7 @@ bool encode(Encoder& e, const Image& image, int quality) {
   e.info.in_color_space = JCS_RGB;
   jpeg_set_defaults(&e.info);
   jpeg_set_quality(&e.info, quality, TRUE);
+  if (chroma == Chroma::kFull) e.info.comp_info[0].h_samp_factor = e.info.comp_info[0].v_samp_factor = 1;
   jpeg_start_compress(&e.info, TRUE);
   while (e.info.next_scanline < e.info.image_height) {
     JSAMPROW row = const_cast<JSAMPROW>(image.row(int(e.info.next_scanline)));
@@ -169,11 +170,11 @@ bool encode(Encoder& e, const Image& image, int quality) {
 
 }  // namespace
 
-std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
+std::vector<uint8_t> encode_jpeg(const Image& image, int quality, Chroma chroma) {
   TESSERA_CHECK(!image.empty() && quality >= 1 && quality <= 100, "encode_jpeg: {}x{}, quality {}", image.height, image.width,
                 quality);
   Encoder e;
-  if (!encode(e, image, quality)) throw Error(ErrorCode::kData, fmt::format("JPEG encoding failed ({})", e.handler.text));
+  if (!encode(e, image, quality, chroma)) throw Error(ErrorCode::kData, fmt::format("JPEG encoding failed ({})", e.handler.text));
   return {e.buffer, e.buffer + e.size};
 }
 

@@ -1,4 +1,6 @@
 // scan_labels: images and label files of a split, checked in parallel and summed up in order.
+#include "data/label_scan.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,7 +12,6 @@
 
 #include "data/dataset_yaml.h"
 #include "data/image.h"
-#include "data/yolo_txt.h"
 #include "tensor/base/file.h"
 #include "tensor/base/parallel.h"
 
@@ -147,6 +148,12 @@ std::vector<std::string> orphans(const std::vector<std::string>& images) {
 }  // namespace
 
 LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options) {
+  const ProgressHook nobody;
+  ProgressCounter progress(nobody, {}, 0);
+  return scan_labels(images, classes, options, progress);
+}
+
+LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options, ProgressCounter& progress) {
   TESSERA_CHECK(!images.empty() && classes > 0, "scan_labels: {} images, {} classes", images.size(), classes);
   std::vector<Slot> slots(images.size());
   std::vector<std::exception_ptr> errors(images.size());  // the first in order counts, not the first in time
@@ -157,6 +164,7 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
       } catch (...) {
         errors[size_t(i)] = std::current_exception();
       }
+      progress.picture_done();
     }
   });
   for (const std::exception_ptr& e : errors)

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "data/dataset_yaml.h"
+#include "data/label_scan.h"
 #include "tensor/base/checksum.h"
 #include "tensor/base/file.h"
 #include "tensor/base/parallel.h"
@@ -50,16 +51,18 @@ struct Picture {
 };
 
 // Pictures of the same bytes. Sums of a few bits say which may be equal; those are compared.
-void find_repeated(LintReport& report) {
+void find_repeated(LintReport& report, const ProgressHook& progress) {
   std::vector<Picture> pictures;
   for (size_t s = 0; s < report.splits.size(); ++s) {
     for (const ScanImage& image : report.splits[s].scan.images) pictures.push_back({image.file, s});
   }
   std::vector<std::pair<size_t, uint32_t>> sums(pictures.size());
+  ProgressCounter counter(progress, "comparing pictures", int64_t(pictures.size()));
   parallel_for(int64_t(pictures.size()), 8, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const std::string bytes = read_file(pictures[size_t(i)].file);
       sums[size_t(i)] = {bytes.size(), crc32c(std::as_bytes(std::span(bytes)))};
+      counter.picture_done();
     }
   });
   std::map<std::pair<size_t, uint32_t>, std::vector<size_t>> alike;  // the first of each content
@@ -99,7 +102,8 @@ int64_t LintReport::warnings() const {
   return n;
 }
 
-LintReport lint_dataset(const std::string& data, std::string_view split, bool fix, const fs::path& data_root) {
+LintReport lint_dataset(const std::string& data, std::string_view split, bool fix, const fs::path& data_root,
+                        const ProgressHook& progress) {
   std::vector<std::string_view> needed;
   if (!split.empty()) needed.push_back(split);
   const DatasetYaml yaml = load_dataset_yaml(data, data_root, needed);
@@ -130,13 +134,14 @@ LintReport lint_dataset(const std::string& data, std::string_view split, bool fi
     }
     LintSplit& s = report.splits.emplace_back();
     s.name = name;
-    s.scan = scan_labels(images, int64_t(yaml.names.size()), options);
+    ProgressCounter counter(progress, "checking " + name, int64_t(images.size()));
+    s.scan = scan_labels(images, int64_t(yaml.names.size()), options, counter);
     if (fix) fix_labels(s, int64_t(yaml.names.size()));
     for (const ScanImage& image : s.scan.images) {
       for (const LabelObject& o : image.objects) ++report.objects_of_class[size_t(o.class_id)];
     }
   }
-  find_repeated(report);
+  find_repeated(report, progress);
   std::string unused;
   int64_t count = 0;
   for (size_t i = 0; i < yaml.names.size(); ++i) {

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/progress.h"
 #include "data/yolo_txt.h"
 
 namespace tessera {
@@ -32,6 +33,7 @@ struct LintReport {
 // can be used stay as the trainer reads them, bit for bit; the former file is kept beside it as NAME.txt.orig (an older one stays).
 // Files without any usable row, pictures, and lone label files are never touched. Errors of load_dataset_yaml and list_images;
 // Error(kIo) when a file cannot be written.
-LintReport lint_dataset(const std::string& data, std::string_view split, bool fix, const std::filesystem::path& data_root = {});
+LintReport lint_dataset(const std::string& data, std::string_view split, bool fix, const std::filesystem::path& data_root = {},
+                        const ProgressHook& progress = {});
 
 }  // namespace tessera

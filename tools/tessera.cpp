@@ -127,8 +127,9 @@ const VerbEntry* find_verb(std::string_view name) {
 }
 
 int run(std::vector<std::string> arguments, bool& json) {
-  std::string name = std::filesystem::path(arguments.front()).filename().string();
+  std::string command = arguments.front(), name = std::filesystem::path(command).filename().string();
   arguments.erase(arguments.begin());
+  if (command.find_first_of(" \t\"\\$&();*?") != std::string::npos) command = "'" + command + "'";  // one word for a shell
   if (name.ends_with("_seg")) {
     name.resize(name.size() - 4);
   } else {
@@ -143,6 +144,7 @@ int run(std::vector<std::string> arguments, bool& json) {
     }
     name = arguments.front();
     arguments.erase(arguments.begin());
+    command += " " + name;
   }
   const VerbEntry* entry = find_verb(name);
   if (entry == nullptr) {
@@ -159,6 +161,7 @@ int run(std::vector<std::string> arguments, bool& json) {
     arguments.front() = "what=" + arguments.front();
   }
   Config config(entry->verb);
+  config.set_command(command);
   // The file stands below the environment and the command line, so it is looked for first.
   Config given(entry->verb);
   given.read_environment();

@@ -37,7 +37,7 @@ constexpr OptionSpec kOptions[] = {
     {"output", kText, "", 0, 0, "", kExport, "main", "file to write (default: beside the model, best.safetensors becomes best.onnx)"},
     {"data", kText, "", 0, 0, "", kTV | kBench | kLint, "main", "data yaml: a path, a shipped name (coco128-seg.yaml), or 'shapes' for the embedded set"},
     {"data_root", kText, "", 0, 0, "", kTV | kBench | kLint | kConvert, "main", "folder under which the data yaml's images are sought (also TESSERA_DATA)"},
-    {"source", kText, "", 0, 0, "", kPredict, "main", "image file, folder or glob"},
+    {"source", kText, "", 0, 0, "", kPredict, "main", "image, folder, pattern ('photos/**/*.jpg') or .txt list of them; several follow one another"},
     {"epochs", kInt, "100", 1, 1e6, "", kTrain, "main", "epochs to train"},
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
     {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step; train: -1 plans it from memory"},
@@ -77,8 +77,13 @@ constexpr OptionSpec kOptions[] = {
      "save the state within an epoch too when that many minutes have gone since the last time, so that a kill costs no more; 0: after epochs only"},
     {"plots", kBool, "true", 0, 0, "", kTV, "run folder", "write pictures and curves"},
     {"save_json", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "write predictions.json"},
-    {"save_txt", kBool, "false", 0, 0, "", kPredict, "run folder", "write polygons as text, one file an image"},
-    {"save_conf", kBool, "false", 0, 0, "", kPredict, "run folder", "append the confidence to each line of --save-txt"},
+    {"save_txt", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "write polygons as text, one file an image"},
+    {"save_conf", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "append the confidence to each line of --save-txt"},
+    {"save_crop", kBool, "false", 0, 0, "", kPredict, "run folder", "write each object cut out: crops/<class>/<image>.jpg"},
+    {"show_labels", kBool, "true", 0, 0, "", kPredict, "run folder", "class names in the drawn images"},
+    {"show_conf", kBool, "true", 0, 0, "", kPredict, "run folder", "confidences beside the class names"},
+    {"show_boxes", kBool, "true", 0, 0, "", kPredict, "run folder", "boxes with their labels in the drawn images; without them masks alone"},
+    {"line_width", kInt, "", 1, 1000, "", kPredict, "run folder", "pixels of the drawn lines (default: by the size of the image)"},
     {"log", kChoice, "text", 0, 0, "text|json", kAll, "run folder", "form of the log on stderr"},
     {"quiet", kBool, "false", 0, 0, "", kAll, "run folder", "no progress"},
     {"json", kBool, "false", 0, 0, "", kAll, "run folder", "stdout is exactly one JSON object"},
@@ -474,7 +479,12 @@ void Config::read_arguments(const std::vector<std::string>& arguments) {
       continue;
     }
     if (!has_next || next_is_option) throw Error(ErrorCode::kUsage, fmt::format("--{} needs a value: {}", shown_name(o->name), range_text(*o)));
-    set(a, arguments[++i], "command line");
+    std::string words = arguments[++i];
+    // A pattern that the shell has expanded: all its files.
+    while (o->name == "source" && i + 1 < arguments.size() && !arguments[i + 1].starts_with("-") && arguments[i + 1].find('=') == std::string::npos) {
+      words += "," + arguments[++i];
+    }
+    set(a, words, "command line");
   }
 }
 

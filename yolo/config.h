@@ -63,6 +63,9 @@ class Config {
   void read_arguments(const std::vector<std::string>& arguments);
 
   Verb verb() const { return verb_; }
+  // How the user called the program with this verb, for messages that tell a command: "./train_seg", "build/bin/tessera train".
+  const std::string& command() const { return command_; }
+  void set_command(std::string command) { command_ = std::move(command); }
   bool is_set(std::string_view name) const;         // has a value at all
   bool is_explicit(std::string_view name) const;    // was given by file, environment or command line
   std::string_view origin(std::string_view name) const;
@@ -90,6 +93,7 @@ class Config {
   bool passes_over(const std::string& name, const std::string& text, bool defaults);
 
   Verb verb_;
+  std::string command_ = "train_seg";
   std::map<std::string, Value, std::less<>> values_;
   std::string file_;                   // that was read
   std::vector<std::string> left_out_;  // of it

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <set>
 #include <unordered_map>
 
@@ -167,37 +168,56 @@ class Converter {
   std::vector<std::vector<const CocoAnnotation*>> of_image_;
 };
 
+// A file that can be converted: it is read, its picture names are good, and the new set has no labels of its name.
+struct Split {
+  fs::path file;
+  std::string name;
+  Converter converter;
+  std::vector<fs::path> pictures;
+
+  Split(const fs::path& file_, const fs::path& to) : file(file_), name(split_of(file_)), converter(file_) {
+    for (const CocoImage& image : converter.coco().images) pictures.push_back(checked_name(image.file_name, file.string()));
+    check_no_labels(to, name);
+  }
+};
+
 }  // namespace
 
-ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::path& images) {
-  ConvertReport report;
-  std::vector<std::string> classes;
+ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::path& images, const ProgressHook& progress) {
+  // All files are read and compared before anything is written.
+  std::deque<Split> splits;
   for (const fs::path& file : json_files(from)) {
-    const std::string split = split_of(file);
-    const Converter converter(file);
-    if (!classes.empty() && converter.names() != classes) {
+    const Split& split = splits.emplace_back(file, to);
+    if (split.converter.names() != splits.front().converter.names()) {
       throw Error(ErrorCode::kData, "its categories are not those of the files before it", {file.string()},
                   "convert it into a folder of its own");
     }
-    classes = converter.names();
-    check_names(to, classes);
-    const std::vector<CocoImage>& list = converter.coco().images;
-    std::vector<fs::path> names;
-    for (const CocoImage& image : list) names.push_back(checked_name(image.file_name, file.string()));
-    LabelFolder folder(to, split);
-    const Pictures pictures(images, file, split);
-    ConvertReport part = convert_each(int64_t(list.size()), [&](int64_t i) {
-      const fs::path& name = names[size_t(i)];
+    const auto same = std::find_if(splits.begin(), splits.end(), [&](const Split& s) { return s.name == split.name; });
+    if (&*same != &split) {
+      throw Error(ErrorCode::kUsage, fmt::format("the split '{}' is that of {} too", split.name, same->file.string()), {file.string()},
+                  "rename one of the two files");
+    }
+  }
+  ConvertReport report;
+  const std::vector<std::string> classes = splits.front().converter.names();
+  check_names(to, classes);
+  for (const Split& split : splits) {
+    LabelFolder folder(to, split.name);
+    const Pictures pictures(images, split.file, split.name);
+    ProgressCounter counter(progress, "converting " + split.name, int64_t(split.pictures.size()));
+    const auto convert_one = [&](int64_t i) {
+      const fs::path& name = split.pictures[size_t(i)];
       std::string rows;
-      ConvertReport r = converter.convert(size_t(i), rows);
-      if (converter.has_annotations(size_t(i))) folder.write(name, rows);
+      ConvertReport r = split.converter.convert(size_t(i), rows);
+      if (split.converter.has_annotations(size_t(i))) folder.write(name, rows);
       if (const fs::path picture = pictures.find(name); !picture.empty()) {
         folder.link(name, picture);
         r.pictures = 1;
       }
       return r;
-    });
-    note_missing_pictures(part, file.string(), to / "images" / split);
+    };
+    ConvertReport part = convert_each(int64_t(split.pictures.size()), convert_one, counter);
+    note_missing_pictures(part, split.file.string(), to / "images" / split.name);
     report.add(part);
     folder.finish(report);
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "data/finding.h"
+#include "data/progress.h"
 
 namespace tessera {
 
@@ -42,18 +43,18 @@ constexpr double kFaithfulIou = 0.9;
 // errors of read_coco_instances; Error(kData) for a file_name that leaves the folder, and for categories that differ from those of
 // another split in `to`.
 ConvertReport coco_to_yolo(const std::filesystem::path& from, const std::filesystem::path& to,
-                           const std::filesystem::path& images = {});
+                           const std::filesystem::path& images = {}, const ProgressHook& progress = {});
 
 // Grey pictures in which a pixel's value is its class + 1 and 0 is background (two values, 0 and 255: one class; otherwise 255 is
 // left out) -> the same layout as coco_to_yolo's. An object is an 8-connected component of one value. `from`: a folder of pictures,
 // the split "train"; or of such folders, one for each split. Error(kData) for pictures with colours.
 ConvertReport masks_to_yolo(const std::filesystem::path& from, const std::filesystem::path& to,
-                            const std::filesystem::path& images = {});
+                            const std::filesystem::path& images = {}, const ProgressHook& progress = {});
 
 // The labels of a split of a data yaml -> COCO instances JSON: polygons in pixels to two decimals, area and bbox of each,
 // categories class + 1, or COCO's own where is_coco_set(). Image ids are the numbers that file stems are, or count from 1. Bad rows
 // are left out and are findings, as in training. Errors of load_dataset_yaml, list_images and scan_labels.
 ConvertReport yolo_to_coco(const std::string& data, std::string_view split, const std::filesystem::path& to,
-                           const std::filesystem::path& data_root = {});
+                           const std::filesystem::path& data_root = {}, const ProgressHook& progress = {});
 
 }  // namespace tessera

@@ -74,13 +74,17 @@ Row make_row(int64_t class_id, const PrecisePolygon& fractions, const Rle& truth
   return {std::move(text), rle_iou({&seen, 1}, {&truth, 1}, {})[0]};
 }
 
+void check_no_labels(const fs::path& to, const std::string& split) {
+  std::error_code ignored;
+  const fs::path labels = to / "labels" / split;
+  if (!fs::exists(labels, ignored)) return;
+  throw Error(ErrorCode::kUsage, "the folder has labels already", {labels.string()}, "give another folder as --to, or remove this one");
+}
+
 LabelFolder::LabelFolder(const fs::path& to, const std::string& split)
     : labels_(to / "labels" / split), images_(to / "images" / split), part_(to / "labels" / ("." + split + ".part")) {
+  check_no_labels(to, split);
   std::error_code ignored;
-  if (fs::exists(labels_, ignored)) {
-    throw Error(ErrorCode::kUsage, "the folder has labels already", {labels_.string()},
-                "give another folder as --to, or remove this one");
-  }
   fs::remove_all(part_, ignored);  // of a conversion that was stopped
   make_folders(part_);
   make_folders(images_);
@@ -116,7 +120,7 @@ void LabelFolder::finish(ConvertReport& report) {
   report.written.push_back(labels_.string());
 }
 
-ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert) {
+ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert, ProgressCounter& progress) {
   std::vector<ConvertReport> reports(static_cast<size_t>(pictures));
   std::vector<std::exception_ptr> errors(reports.size());
   parallel_for(pictures, 4, [&](int64_t begin, int64_t end) {
@@ -126,6 +130,7 @@ ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(i
       } catch (...) {
         errors[size_t(i)] = std::current_exception();
       }
+      progress.picture_done();
     }
   });
   for (const std::exception_ptr& e : errors) {

@@ -20,10 +20,13 @@ struct Row {
 };
 Row make_row(int64_t class_id, const PrecisePolygon& fractions, const Rle& truth);
 
+// Error(kUsage) when labels of the split are there.
+void check_no_labels(const std::filesystem::path& to, const std::string& split);
+
 // Writes the labels of one split: into a hidden folder first, which gets its name at the end.
 class LabelFolder {
  public:
-  LabelFolder(const std::filesystem::path& to, const std::string& split);  // Error(kUsage): it is there
+  LabelFolder(const std::filesystem::path& to, const std::string& split);  // check_no_labels
   ~LabelFolder();
   LabelFolder(const LabelFolder&) = delete;
   LabelFolder& operator=(const LabelFolder&) = delete;
@@ -38,7 +41,7 @@ class LabelFolder {
 };
 
 // convert(i) of every picture of a split, on all threads: the reports added up in order; of errors the first in order is thrown.
-ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert);
+ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert, ProgressCounter& progress);
 // A note, unless each picture of the report was found. `source`: what was converted; `images`: where the new set wants them.
 void note_missing_pictures(ConvertReport& report, const std::string& source, const std::filesystem::path& images);
 

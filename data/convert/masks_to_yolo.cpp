@@ -142,7 +142,7 @@ fs::path picture_of(const fs::path& images, const std::string& split, const std:
 
 }  // namespace
 
-ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::path& images) {
+ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::path& images, const ProgressHook& progress) {
   const auto splits = masks_by_split(from);
   // Which values are classes is a matter of the whole set, so it is read twice.
   int classes = 1;
@@ -163,7 +163,8 @@ ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::
     const std::string& split = entry.first;
     const std::vector<fs::path>& files = entry.second;
     LabelFolder folder(to, split);
-    ConvertReport part = convert_each(int64_t(files.size()), [&](int64_t i) {
+    ProgressCounter counter(progress, "converting " + split, int64_t(files.size()));
+    const auto convert_one = [&](int64_t i) {
       const fs::path& file = files[size_t(i)];
       std::string rows;
       ConvertReport r = convert_mask(read_mask(file), binary, file, rows);
@@ -173,7 +174,8 @@ ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::
         r.pictures = 1;
       }
       return r;
-    });
+    };
+    ConvertReport part = convert_each(int64_t(files.size()), convert_one, counter);
     note_missing_pictures(part, files[0].parent_path().string(), to / "images" / split);
     report.add(part);
     folder.finish(report);

@@ -8,7 +8,7 @@
 #include "data/coco_json.h"
 #include "data/convert/label_folder.h"
 #include "data/dataset_yaml.h"
-#include "data/yolo_txt.h"
+#include "data/label_scan.h"
 #include "tensor/base/file.h"
 
 namespace tessera {
@@ -72,9 +72,12 @@ std::string annotation_text(const LabelObject& object, const ScanImage& image, i
 
 }  // namespace
 
-ConvertReport yolo_to_coco(const std::string& data, std::string_view split, const fs::path& to, const fs::path& data_root) {
+ConvertReport yolo_to_coco(const std::string& data, std::string_view split, const fs::path& to, const fs::path& data_root,
+                           const ProgressHook& progress) {
   const DatasetYaml yaml = load_dataset_yaml(data, data_root, {&split, 1});
-  const LabelScan scan = scan_labels(list_images(yaml, split), int64_t(yaml.names.size()));
+  const std::vector<std::string> files = list_images(yaml, split);
+  ProgressCounter counter(progress, fmt::format("reading {}", split), int64_t(files.size()));
+  const LabelScan scan = scan_labels(files, int64_t(yaml.names.size()), {}, counter);
   ConvertReport report;
   report.findings = scan.findings;
   const bool official = is_coco_set(data, yaml.names.size());

@@ -335,6 +335,8 @@ TEST_CASE("cli: lint names every fault with its place and ends with 3; --fix men
   CHECK(both.code == 3);
   CHECK(says(both.out, "images/val/v0.png: warning: the split 'train' has this picture too: "));
   CHECK(says(both.out, "3 warnings; "));
+  CHECK(both.err == "checking train: 7 pictures\nchecking val: 2 pictures\ncomparing pictures: 9 pictures\n");
+  CHECK(run({"lint", "--data", w / "data.yaml", "--quiet"}, w.here()).err.empty());
   lint.insert(lint.end(), {"--split", "train"});
   const Outcome found = run(lint, w.here());
   INFO(found.out);

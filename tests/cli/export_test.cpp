@@ -21,6 +21,7 @@ TEST_CASE("cli: export writes a checked file that val and predict run") {
   const Workshop w;
   if (!ready(w)) return;
   fs::copy_file(Workshop::trained(), w / "best.safetensors");
+  w.write("best.onnx.unchecked", "half of a file");
   const Outcome text = run({"export", "--model", "best.safetensors", "--imgsz", "64"}, w.here());
   INFO(text.err);
   CHECK(text.code == 0);
@@ -28,6 +29,7 @@ TEST_CASE("cli: export writes a checked file that val and predict run") {
   CHECK(says(text.out, "checked: read back and run"));
   CHECK(fs::exists(w / "best.onnx"));
   CHECK(!fs::exists(w / "best.onnx.unchecked"));
+  CHECK(says(text.err, "best.onnx.unchecked of an export that was stopped goes"));
   const Outcome outcome = run({"export", "--model", "best.safetensors", "--imgsz", "64", "--dynamic", "--half", "--opset", "20", "--output",
                                "free.onnx", "--json"}, w.here());
   const Json j = outcome.json();

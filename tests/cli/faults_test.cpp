@@ -245,7 +245,7 @@ TEST_CASE("cli: SIGINT, SIGTERM and SIGHUP finish the step, save, print the resu
     INFO(outcome.err);
     CHECK(outcome.signal == 0);
     CHECK(outcome.code == 7);
-    CHECK(says(outcome.err, "state saved. Go on with:\n  train_seg --resume " + run_folder + "\n"));
+    CHECK(says(outcome.err, "state saved. Go on with:\n  " TESSERA_PROGRAM " train --resume " + run_folder + "\n"));
     resume_and_check(w, run_folder);
   }
   // A lone --resume takes the newest run of the project, and --json reports what was measured: nothing, when no epoch was complete.

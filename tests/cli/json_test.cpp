@@ -135,6 +135,67 @@ TEST_CASE("cli: val leaves a run folder with pictures when asked for") {
   val({"--plots", "false", "--save-json"});
   CHECK(fs::exists(w / "runs/val2/predictions.json"));
   CHECK(!fs::exists(w / "runs/val2/BoxPR_curve.png"));
+  // Labels say what predictions.json says: the objects, from the most certain on.
+  const Json t = val({"--plots", "false", "--save-txt", "--save-conf", "--save-json", "--max-det", "4"});
+  for (const char* key : {"box", "mask"}) CHECK(t[key] == val({"--max-det", "4"})[key]);
+  const Json records = Json::parse(content(w / "runs/val3/predictions.json"));
+  for (const char* stem : {"v0", "v1"}) {
+    CAPTURE(stem);
+    std::istringstream lines(content(w / fmt::format("runs/val3/labels/{}.txt", stem)));
+    std::vector<std::string> found, expected;
+    for (std::string line; std::getline(lines, line);) {
+      const double confidence = std::stod(line.substr(line.rfind(' ')));
+      found.push_back(fmt::format("{} {:.4f}", line.substr(0, line.find(' ')), confidence));
+    }
+    for (const Json& r : records) {
+      if (r["image_id"] != stem) continue;
+      expected.push_back(fmt::format("{} {:.4f}", r["category_id"].get<int>() - 1, r["score"].get<double>()));
+    }
+    CHECK(found == expected);
+    CHECK(found.size() == 4);
+  }
+}
+
+TEST_CASE("cli: a validation names the images that fail, the same for any number of threads") {
+  const Workshop w;
+  for (const char* style : {"coco", "original"}) {
+    CAPTURE(style);
+    std::string first;
+    for (const char* threads : {"1", "2"}) {
+      const std::string name = fmt::format("{}{}", style, threads);
+      const Json j = one_object(run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml", "--imgsz", "32", "--json", "--plots",
+                                     "--project", w / "runs", "--name", name, "--map-style", style, "--threads", threads},
+                                    w.here()));
+      const std::string csv = content(w / ("runs/" + name + "/images.csv"));
+      if (first.empty()) first = csv;
+      CHECK(csv == first);
+      std::istringstream lines(csv);
+      std::string line;
+      std::getline(lines, line);
+      CHECK(line == "image,objects,detections,box_tp,box_fp,box_fn,mask_tp,mask_fp,mask_fn,mask_f1,mask_iou,confidence");
+      int64_t rows = 0, all = 0, errors = INT64_MAX;
+      while (std::getline(lines, line)) {
+        ++rows;
+        CHECK(line.starts_with(w / "images/val/v"));
+        int64_t objects = 0, detections = 0, box_tp = 0, box_fp = 0, box_fn = 0, tp = 0, fp = 0, fn = 0;
+        const std::string numbers = line.substr(line.find(',') + 1);
+        REQUIRE(std::sscanf(numbers.c_str(), "%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld", &objects, &detections, &box_tp, &box_fp, &box_fn, &tp, &fp,
+                            &fn) == 8);
+        CHECK(tp + fp == detections);
+        CHECK(box_tp + box_fp == detections);
+        CHECK(tp + fn == objects);
+        CHECK(box_tp + box_fn == objects);
+        CHECK(fp + fn <= errors);  // worst first
+        errors = fp + fn;
+        all += objects;
+      }
+      CHECK(rows == 2);
+      CHECK(all == j["instances"]);
+      CHECK(tessera::read_image(w / ("runs/" + name + "/worst_images.png")).width > 100);
+    }
+  }
+  // A training leaves those of its final validation.
+  CHECK(fs::exists(fs::path(Workshop::trained()).parent_path().parent_path() / "images.csv"));
 }
 
 TEST_CASE("cli: val --gt --predictions gives the figures of pycocotools") {

@@ -102,7 +102,7 @@ TEST_CASE("cli: two ranks train, interrupted and resumed to the same bits as wit
     const Outcome outcome = process.finish();
     INFO(outcome.err);
     CHECK(outcome.code == 7);
-    CHECK(says(outcome.err, "state saved. Go on with:\n  mpirun -n 2 train_seg --resume " + folder + "\n"));
+    CHECK(says(outcome.err, "state saved. Go on with:\n  mpirun -n 2 " TESSERA_PROGRAM " train --resume " + folder + "\n"));
     REQUIRE(state(folder) != state(w / "runs/whole"));
     const Outcome resumed = run(by_two({"train", "--resume", folder}), two(w));
     INFO(resumed.err);

@@ -158,10 +158,10 @@ TEST_CASE("a validation on a device has the figures of the host") {
         }
       };
       int64_t pictured = 0;
-      hooks.part_done = [&](int64_t, const Batch&, int64_t, const BatchDetections& found) {
+      hooks.part_done.push_back([&](int64_t, const Batch&, int64_t, const BatchDetections& found) {
         CHECK(found.prototypes.device() == device);
         for (const Detections& d : found.images) pictured += d.size();
-      };
+      });
       EvaluatorOptions how;
       how.style = style;
       how.confidence = 1e-4f;

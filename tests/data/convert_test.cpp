@@ -184,6 +184,20 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   j["categories"][0]["name"] = "other";
   CHECK(says(error_of([&] { coco_to_yolo(folder.write("val.json", j.dump()), to); }), "classes here are not those"));
   CHECK(!fs::exists(to / "labels/val"));
+
+  // Of several files that do not go together none is converted.
+  folder.write("several/b.json", j.dump());
+  j["categories"][0]["name"] = "another";
+  folder.write("several/c.json", j.dump());
+  const fs::path set = folder.path() / "several-set";
+  CHECK(says(error_of([&] { coco_to_yolo(folder.path() / "several", set); }), "its categories are not those"));
+  fs::remove(folder.path() / "several/c.json");
+  folder.write("several/instances_b.json", read_file(folder.path() / "several/b.json"));
+  CHECK(says(error_of([&] { coco_to_yolo(folder.path() / "several", set); }), "the split 'b' is that of"));
+  folder.write("several/c.json", "{\"images\": [");
+  fs::remove(folder.path() / "several/instances_b.json");
+  error_of([&] { coco_to_yolo(folder.path() / "several", set); });
+  CHECK(!fs::exists(set));
 }
 
 TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same pixels at the end") {

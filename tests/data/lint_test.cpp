@@ -58,6 +58,14 @@ TEST_CASE("lint: faults of rows, files and pictures, pictures in two splits, unu
   CHECK(r.warnings() == 7);
   CHECK(r.objects_of_class == std::vector<int64_t>{2, 2, 0});
   CHECK(lint_dataset(set.yaml(), "val", false).splits.size() == 1);
+  std::vector<std::string> told;  // what is complete
+  int64_t last = 0;
+  lint_dataset(set.yaml(), "val", false, {}, [&](const std::string& what, int64_t done, int64_t total) {
+    CHECK(done == last + 1);
+    last = done < total ? done : 0;
+    if (done == total) told.push_back(what);
+  });
+  CHECK(told == std::vector<std::string>{"checking val", "comparing pictures"});
   CHECK(!fs::exists(set.folder.path() / "labels/train/one.txt.orig"));
 }
 

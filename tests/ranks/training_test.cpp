@@ -18,6 +18,7 @@
 #include "nn/data_parallel.h"
 #include "nn/layers/batch_norm2d.h"
 #include "tensor/backend.h"
+#include "tensor/base/file.h"
 #include "tensor/base/rng.h"
 #include "tensor/conv_choice.h"
 #include "yolo/eval/evaluator.h"
@@ -333,7 +334,13 @@ TEST_CASE("ranks: a training with validation ends with equal weights everywhere 
     Loader loader(*set, options);
     EvaluatorOptions how;
     how.style = std::string(style) == "coco" ? MapStyle::kCoco : MapStyle::kOriginal;
-    const ValidationResult alone = Evaluator(set->names(), how).run(*best.model, *set, loader);
+    EvaluatorHooks hooks;
+    std::string images;
+    hooks.images = [&](const ImageScores& scores) {
+      images = to_csv(scores, [&](int64_t index) { return set->image(index).file; });
+      return std::vector<int64_t>();
+    };
+    const ValidationResult alone = Evaluator(set->names(), how).run(*best.model, *set, loader, hooks);
     CHECK(alone.images == 5);
     CHECK(s.validation.images == 5);
     CHECK(s.validation.instances == alone.instances);
@@ -351,6 +358,8 @@ TEST_CASE("ranks: a training with validation ends with equal weights everywhere 
         CAPTURE(file);
         CHECK(fs::exists(folder / file));
       }
+      CHECK(read_file(folder / "images.csv") == images);
+      CHECK(std::count(images.begin(), images.end(), '\n') == 6);
       CHECK(!fs::exists(fs::path(shop.root) / "runs" / "run2"));
     }
     w.barrier("before the run goes");

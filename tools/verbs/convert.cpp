@@ -6,6 +6,7 @@
 #include "data/dataset_yaml.h"
 #include "tools/verbs/finding_json.h"
 #include "tools/verbs/json_text.h"
+#include "tools/verbs/split_progress.h"
 #include "tools/verbs/verbs.h"
 
 namespace tessera {
@@ -22,7 +23,7 @@ bool holds_json(const fs::path& folder) {
   return false;
 }
 
-ConvertReport convert_any(const Config& config) {
+ConvertReport convert_any(const Config& config, const ProgressHook& progress) {
   const fs::path from = config.text("from"), to = config.text("to"), images = config.text("images");
   std::error_code ignored;
   if (!images.empty() && !fs::is_directory(images, ignored)) {
@@ -35,26 +36,29 @@ ConvertReport convert_any(const Config& config) {
       throw Error(ErrorCode::kData, "no such file or folder", {from.string()},
                   "--from takes a COCO JSON file or a folder of them, a folder of mask pictures, or a data yaml");
     }
-    return from.extension() == ".json" || holds_json(from) ? coco_to_yolo(from, to, images) : masks_to_yolo(from, to, images);
+    return from.extension() == ".json" || holds_json(from) ? coco_to_yolo(from, to, images, progress)
+                                                             : masks_to_yolo(from, to, images, progress);
   }
   if (to.extension() != ".json") {
     throw Error(ErrorCode::kUsage, fmt::format("--to {}: a data yaml becomes a COCO JSON file", to.string()), {},
                 "end its name in .json");
   }
-  return yolo_to_coco(from.string(), config.text("split"), to, config.text("data_root"));
+  return yolo_to_coco(from.string(), config.text("split"), to, config.text("data_root"), progress);
 }
 
 }  // namespace
 
 int run_convert(const Config& config) {
-  prepare(config);
+  const LogStyle log = prepare(config);
   for (const char* name : {"from", "to"}) {
     if (!config.is_set(name)) {
       throw Error(ErrorCode::kUsage, fmt::format("--{} is missing", name), {},
                   "tessera convert --from instances_val.json --to my-set; --help has more");
     }
   }
-  const ConvertReport r = convert_any(config);
+  SplitProgress progress(log);
+  const ConvertReport r = convert_any(
+      config, [&](const std::string& what, int64_t done, int64_t total) { progress.update(what, done, total); });
   if (config.flag("json")) {
     const nlohmann::ordered_json left_out = {{"crowds", r.crowds}, {"duplicates", r.duplicates}, {"empty", r.empty}};
     print_json({{"command", "convert"},

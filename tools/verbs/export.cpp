@@ -106,6 +106,10 @@ int run_export(const Config& config) {
   o.opset = config.integer("opset");
   o.half = config.flag("half"), o.dynamic = config.flag("dynamic");
   const fs::path file = output_of(config);
+  std::error_code ignored;
+  if (fs::exists(unchecked_file(file), ignored)) {
+    log_line(log, fmt::format("note: {} of an export that was stopped goes", unchecked_file(file).string()));
+  }
   const OnnxReport r = export_onnx(*loaded.model, loaded.names, file, o);
   if (config.flag("json")) {
     nlohmann::ordered_json j = {{"command", "export"}, {"model", source},      {"format", "onnx"},  {"output", file.string()},

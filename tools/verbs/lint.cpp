@@ -5,6 +5,7 @@
 #include "tensor/base/standard_streams.h"
 #include "tools/verbs/finding_json.h"
 #include "tools/verbs/json_text.h"
+#include "tools/verbs/split_progress.h"
 #include "tools/verbs/verbs.h"
 
 namespace tessera {
@@ -31,7 +32,7 @@ nlohmann::ordered_json summary_json(const LintSplit& s) {
 }  // namespace
 
 int run_lint(const Config& config) {
-  prepare(config);
+  const LogStyle log = prepare(config);
   if (!config.is_set("data")) {
     throw Error(ErrorCode::kUsage, "--data is missing", {}, "give a data yaml: --data my-set/data.yaml");
   }
@@ -40,7 +41,10 @@ int run_lint(const Config& config) {
                 "give a data yaml: --data my-set/data.yaml");
   }
   const std::string split = config.is_explicit("split") ? config.text("split") : "";
-  const LintReport report = lint_dataset(config.text("data"), split, config.flag("fix"), config.text("data_root"));
+  SplitProgress progress(log);
+  const LintReport report =
+      lint_dataset(config.text("data"), split, config.flag("fix"), config.text("data_root"),
+                   [&](const std::string& what, int64_t done, int64_t total) { progress.update(what, done, total); });
   const int64_t warnings = report.warnings();
   const int code = warnings > 0 ? int(ErrorCode::kData) : 0;
   if (config.flag("json")) {

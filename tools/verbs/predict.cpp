@@ -1,7 +1,5 @@
 // predict: every image through the model, then drawn, as label text and as JSON. An image that cannot be read is reported and the
 // rest goes on.
-#include <glob.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -10,7 +8,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,11 +17,13 @@
 #include "tensor/base/interrupt.h"
 #include "tensor/base/standard_streams.h"
 #include "tools/verbs/onnx_model.h"
+#include "tools/verbs/sources.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/eval/prediction_text.h"
 #include "yolo/eval/predictor.h"
 #include "yolo/io/weights.h"
 #include "yolo/report/annotate.h"
+#include "yolo/report/crops.h"
 #include "yolo/train/run_folder.h"
 
 namespace tessera {
@@ -34,61 +34,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
-
-// Kinds that cannot be decoded are listed too: they are reported by name instead of silently left out.
-constexpr std::string_view kImageSuffixes[] = {"bmp", "gif", "hdr", "jpeg", "jpg",  "png",  "pgm", "pnm",
-                                               "ppm", "psd", "tif", "tiff", "webp", "heic", "avif"};
-
-bool is_image_name(const fs::path& path) {
-  std::string suffix = path.extension().string();
-  std::transform(suffix.begin(), suffix.end(), suffix.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-  return !suffix.empty() && std::find(std::begin(kImageSuffixes), std::end(kImageSuffixes), std::string_view(suffix).substr(1)) !=
-                                std::end(kImageSuffixes);
-}
-
-std::vector<fs::path> matches_of(const std::string& pattern) {
-  std::vector<fs::path> files;
-  glob_t found{};
-  const int failed = ::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
-  for (size_t i = 0; failed == 0 && i < found.gl_pathc; ++i) {
-    std::error_code ignored;
-    if (!fs::is_directory(found.gl_pathv[i], ignored)) files.emplace_back(found.gl_pathv[i]);
-  }
-  globfree(&found);
-  return files;
-}
-
-// The images that --source means, sorted by path.
-std::vector<fs::path> source_images(const Config& config) {
-  if (!config.is_set("source")) {
-    throw Error(ErrorCode::kUsage, "--source is missing", {},
-                "give an image, a folder of images or a glob: --source 'photos/*.jpg'");
-  }
-  const std::string& source = config.text("source");
-  std::error_code failed;
-  std::vector<fs::path> files;
-  if (fs::is_directory(source, failed)) {
-    for (fs::directory_iterator entry(source, failed), end; !failed && entry != end; entry.increment(failed)) {
-      std::error_code ignored;
-      if (is_image_name(entry->path()) && entry->is_regular_file(ignored)) files.push_back(entry->path());
-    }
-    if (failed) throw_file_error("read the folder", source, failed.value());
-    if (files.empty()) {
-      throw Error(ErrorCode::kData, "no image in this folder", {source},
-                  "names end in jpg, jpeg, png or bmp; folders inside are not searched");
-    }
-  } else if (fs::exists(source, failed)) {
-    files.emplace_back(source);
-  } else if (source.find_first_of("*?[") != std::string::npos) {
-    files = matches_of(source);
-    if (files.empty())
-      throw Error(ErrorCode::kData, "no file matches", {source}, "quote the pattern, so that the shell hands it on as it is");
-  } else {
-    throw Error(ErrorCode::kData, "no such file or folder", {source}, "--source takes an image, a folder of images or a glob");
-  }
-  std::sort(files.begin(), files.end());
-  return files;
-}
 
 PredictorOptions predictor_options(const Config& config) {
   PredictorOptions o;
@@ -125,19 +70,21 @@ std::unique_ptr<Predictor> predictor_of(OnnxNetwork& network, const Config& conf
 }
 
 // Images of a few pixels are drawn larger, so that the labels can be read.
-Image drawn(const Image& image, const Prediction& prediction, const std::vector<std::string>& names) {
+Image drawn(const Image& image, const Prediction& prediction, const std::vector<std::string>& names, const Config& config) {
   const int longest = std::max(image.height, image.width);
   const int factor = longest < 320 ? std::clamp(640 / longest, 1, 8) : 1;
   std::vector<Annotation> annotations;
   for (const ObjectPrediction& o : prediction.objects) {
-    annotations.push_back(scaled({o.class_id,
-                                  fmt::format("{} {:.2f}", names[size_t(o.class_id)], o.confidence),
-                                  o.box,
-                                  {o.mask.where, o.mask.view().pixels()}},
-                                 factor));
+    const std::string& name = names[size_t(o.class_id)];
+    const std::string label = config.flag("show_conf") ? fmt::format("{} {:.2f}", name, o.confidence) : name;
+    annotations.push_back(scaled({o.class_id, label, o.box, {o.mask.where, o.mask.view().pixels()}}, factor));
   }
+  AnnotateOptions options;
+  options.boxes = config.flag("show_boxes");
+  options.labels = options.boxes && config.flag("show_labels");  // a label belongs to its box
+  if (config.is_set("line_width")) options.line_width = int(config.integer("line_width"));
   Image out = enlarge(image, factor);
-  annotate(out, annotations);
+  annotate(out, annotations, options);
   return out;
 }
 
@@ -164,18 +111,19 @@ class Output {
         total_(total),
         json_(config.flag("json")),
         progress_(json_ ? log : LogStyle::kQuiet, int64_t(total)) {
-    if (!config.flag("save") && !config.flag("save_txt") && !config.flag("save_json")) return;
+    if (!config.flag("save") && !config.flag("save_txt") && !config.flag("save_json") && !config.flag("save_crop")) return;
     folder_ =
         create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "predict", config.flag("exist_ok"));
-    if (!config.flag("save_txt")) return;
-    std::error_code failed;
-    fs::create_directories(folder_ / "labels", failed);
-    if (failed) throw_file_error("create", folder_ / "labels", failed.value());
+    if (config.flag("save_txt")) create_folder(folder_ / "labels");
+    if (config.flag("save_crop")) crops_.emplace(folder_ / "crops");
   }
 
   void add(const Work& work, const Prediction& p) {
-    const std::string stem = unique_stem(work.file);
-    if (config_.flag("save")) write_png(folder_ / (stem + ".png"), drawn(work.image, p, names_));
+    const std::string stem = stems_.next(work.file);
+    if (config_.flag("save")) write_png(folder_ / (stem + ".png"), drawn(work.image, p, names_, config_));
+    if (crops_) {
+      for (const ObjectPrediction& o : p.objects) crops_->add(work.image, o.box, names_[size_t(o.class_id)], stem);
+    }
     if (config_.flag("save_txt")) {
       const fs::path file = folder_ / "labels" / (stem + ".txt");
       const std::string text = prediction_labels(p, config_.flag("save_conf"));
@@ -232,20 +180,14 @@ class Output {
   }
 
  private:
-  std::string unique_stem(const fs::path& file) {
-    const std::string stem = file.stem().string();
-    std::string name = stem;
-    for (int n = 2; !stems_.insert(name).second; ++n) name = fmt::format("{}_{}", stem, n);
-    return name;
-  }
-
   const Config& config_;
   const std::vector<std::string>& names_;
   size_t total_, done_ = 0, objects_ = 0;
   bool json_;
   Progress progress_;
   fs::path folder_;
-  std::set<std::string> stems_;
+  std::optional<CropWriter> crops_;
+  UniqueStems stems_;
   std::string results_;
   std::vector<std::string> failures_;
   double preprocess_ = 0, inference_ = 0, postprocess_ = 0;
@@ -255,7 +197,11 @@ class Output {
 
 int run_predict(const Config& config) {
   const LogStyle log = prepare(config);
-  const std::vector<fs::path> files = source_images(config);
+  if (!config.is_set("source")) {
+    throw Error(ErrorCode::kUsage, "--source is missing", {},
+                "give an image, a folder of images or a pattern: --source 'photos/*.jpg'");
+  }
+  const std::vector<fs::path> files = source_images(config.text("source"));
   LoadedModel loaded;
   const std::unique_ptr<OnnxNetwork> network = open_onnx(config);
   if (!network) loaded = load_ready(config, log);
@@ -276,6 +222,7 @@ int run_predict(const Config& config) {
                     "what was written for those is complete; start it again for the rest");
       const auto start = Clock::now();
       try {
+        if (is_video(files[i])) refuse_video(files[i]);
         work.push_back({files[i], read_image(files[i])});
         read_ms += ms_since(start);
       } catch (const Error& e) {

@@ -54,8 +54,8 @@ int run_train(const Config& given) {
   if (json) print_json(j);
   if (s.interrupted) {
     if (config.flag("save")) {
-      print_stderr("interrupted in epoch {}; state saved. Go on with:\n  {}train_seg --resume {}{}\n", s.epochs_done + 1,
-                   ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), s.run_folder.string(),
+      print_stderr("interrupted in epoch {}; state saved. Go on with:\n  {}{} --resume {}{}\n", s.epochs_done + 1,
+                   ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), given.command(), s.run_folder.string(),
                    device == Device::cpu() ? "" : " --device " + config.text("device"));
     } else {
       print_stderr("interrupted in epoch {}; nothing is saved because of --save false\n", s.epochs_done + 1);
@@ -71,6 +71,9 @@ int run_train(const Config& given) {
              s.validation.box.map50, s.validation.mask.map, s.validation.mask.map50, s.validation.map_style, s.best_epoch > 0 ? fmt::format("best epoch {}", s.best_epoch) : std::string("last epoch"));
   fmt::print("run       {}\n", s.run_folder.string());
   if (config.flag("save")) fmt::print("weights   {}\n", s.best.string());
+  if (std::filesystem::exists(s.run_folder / "images.csv")) {
+    fmt::print("images    {}: what was found and missed in each, worst first\n", (s.run_folder / "images.csv").string());
+  }
   if (config.flag("plots"))
     fmt::print("pictures  {}/train_batch*.png, val_batch*.png, *_curve.png, results.png\n", s.run_folder.string());
   return 0;

@@ -1,6 +1,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "data/coco_json.h"
 #include "tensor/base/file.h"
@@ -13,6 +14,7 @@
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/eval/masks.h"
+#include "yolo/eval/validation_labels.h"
 #include "yolo/io/weights.h"
 #include "yolo/metrics_json.h"
 #include "yolo/train/run_folder.h"
@@ -122,12 +124,17 @@ int run_val(const Config& given) {
     for (const CocoResultsText& text : of_images) writer->add(text);
   };
   // Figures alone need no folder; pictures come with it, or make one when asked for.
-  const bool save_json = config.flag("save_json"), plots = config.flag("plots") && (save_json || config.is_explicit("plots"));
-  if (plots || save_json) {
+  const bool save_json = config.flag("save_json"), save_txt = config.flag("save_txt");
+  const bool plots = config.flag("plots") && (save_json || save_txt || config.is_explicit("plots"));
+  if (plots || save_json || save_txt) {
     folder = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "val", config.flag("exist_ok"));
   }
   ValidationPictures pictures(folder, data->names(), double(options.confidence));
   if (plots) pictures.listen(hooks);
+  std::optional<FailingImages> failing;
+  if (!folder.empty()) failing.emplace(folder, *data, plots).listen(hooks);
+  std::optional<ValidationLabels> labels;
+  if (save_txt) labels.emplace(folder / "labels", *data, config.flag("save_conf")).listen(hooks);
   if (save_json) {
     writer = std::make_unique<CocoResultsWriter>(folder / "predictions.json");
     const bool coco = is_coco_set(config.text("data"), data->names().size());
@@ -155,6 +162,7 @@ int run_val(const Config& given) {
     writer->close();
   }
   if (plots) pictures.finish();
+  if (failing) failing->finish();
 
   nlohmann::ordered_json j = {{"command", "val"}, {"model", config.text("model")}, {"data", config.text("data")}};
   j.update(to_json(r));
@@ -173,7 +181,9 @@ int run_val(const Config& given) {
   fmt::print("\nmilliseconds an image: {:.1f} load, {:.1f} preprocess, {:.1f} inference, {:.1f} postprocess, {:.1f} evaluate ({} style)\n", r.speed.load,
              r.speed.preprocess, r.speed.inference, r.speed.postprocess, r.speed.evaluate, r.map_style);
   if (writer) fmt::print("predictions  {}\n", (folder / "predictions.json").string());
-  if (plots) fmt::print("pictures     {}/*_curve.png, val_batch*.png, confusion_matrix*.png\n", folder.string());
+  if (save_txt) fmt::print("labels       {}\n", (folder / "labels").string());
+  if (plots) fmt::print("pictures     {}/*_curve.png, val_batch*.png, confusion_matrix*.png, worst_images.png\n", folder.string());
+  if (failing) fmt::print("images       {}: what was found and missed in each, worst first\n", (folder / "images.csv").string());
   return 0;
 }
 

@@ -43,6 +43,7 @@ bool outside(double area, int range) { return area < kAreaRange[range][0] || are
 // Bit t: at IoU threshold t the detection is matched / left out of the count.
 struct Flags {
   uint16_t matched[kAreas], ignored[kAreas];
+  double iou;  // of the match at IoU 0.50, all areas
 };
 
 // Positions 0 .. n-1, sorted stably by key(i) in 0 .. keys-1.
@@ -148,7 +149,7 @@ template <class Truth, class Area>
 void match(int64_t nd, int64_t ng, Truth truth, Area detection_area, Scratch& s, Flags* flags) {
   for (int a = 0; a < kAreas; ++a) {
     for (int64_t d = 0; d < nd; ++d)
-      flags[d].matched[a] = 0, flags[d].ignored[a] = outside(detection_area(d), a) ? kAllThresholds : 0;
+      flags[d].matched[a] = 0, flags[d].ignored[a] = outside(detection_area(d), a) ? kAllThresholds : 0, flags[d].iou = 0;
   }
   if (ng == 0) return;
   s.best.assign(size_t(nd), 0);
@@ -196,6 +197,7 @@ void match(int64_t nd, int64_t ng, Truth truth, Area detection_area, Scratch& s,
         const bool credited = s.id[size_t(m)] != 0;
         const bool ignored = m >= counted || (!credited && outside(detection_area(d), a));
         if (credited) flags[d].matched[a] |= bit;
+        if (credited && a == 0 && t == 0) flags[d].iou = least;
         flags[d].ignored[a] = uint16_t(ignored ? flags[d].ignored[a] | bit : flags[d].ignored[a] & ~bit);
       }
     }
@@ -234,6 +236,18 @@ Matches match_groups(Ordered& o, const std::vector<Group>& groups, Iou iou) {
     }
   });
   return matches;
+}
+
+std::vector<DetectionMatch> counted_matches(const Ordered& o, const Matches& matches) {
+  std::vector<DetectionMatch> counted;
+  counted.reserve(o.detection_order.size());
+  for (size_t slot = 0; slot < o.detection_order.size(); ++slot) {
+    const Flags& flags = matches.flags[slot];
+    if (matches.place[slot] >= kComparedDetections || flags.ignored[0] & 1) continue;
+    const CocoDetection& d = o.detection(int64_t(slot));
+    counted.push_back({d.image, d.score, flags.matched[0] & 1 ? flags.iou : 0});
+  }
+  return counted;
 }
 
 // Figures of one category.
@@ -547,7 +561,7 @@ void CocoEval::add_detections(std::span<const CocoDetection> detections, RunList
   detection_masks_.append(std::move(masks));
 }
 
-CocoReport CocoEval::evaluate(IouKind kind, DetectionCurves* drawn) const {
+CocoReport CocoEval::evaluate(IouKind kind, DetectionCurves* drawn, std::vector<DetectionMatch>* counted) const {
   if (kind == IouKind::kMask) {
     TESSERA_CHECK(truth_masks_.size() == truths() && detection_masks_.size() == detections(),
                   "mask evaluation: {} masks for {} objects, {} masks for {} detections", truth_masks_.size(), truths(),
@@ -571,6 +585,7 @@ CocoReport CocoEval::evaluate(IouKind kind, DetectionCurves* drawn) const {
   report.summary = summarize(figures);
   for (size_t c = 0; c < categories_.size(); ++c) report.classes.push_back(class_result(ordered, categories_[c], c, figures[c]));
   operating_point(figures, report);
+  if (counted) *counted = counted_matches(ordered, matches);
   if (drawn) *drawn = curves_to_draw(figures, report);  // before the classes leave the order of the figures
   std::sort(report.classes.begin(), report.classes.end(),
             [](const auto& a, const auto& b) { return a.category_id < b.category_id; });

@@ -60,6 +60,13 @@ struct CocoReport {
   double precision = 0, recall = 0, f1 = 0, confidence = 0;
 };
 
+// What became of a detection at IoU 0.50, all areas.
+struct DetectionMatch {
+  int64_t image = 0;  // as add_image returned it
+  double score = 0;
+  double iou = 0;  // with the object that it found; 0: none
+};
+
 struct CocoTruth {
   int64_t image = 0;     // as add_image returned it
   int32_t category = 0;  // position in the list of categories
@@ -95,8 +102,8 @@ class CocoEval {
   int64_t truths() const { return static_cast<int64_t>(truths_.size()); }
 
   // May be called any number of times. kMask needs the masks of all truths and detections. `drawn`, if given, gets the curves of a
-  // run folder's pictures.
-  CocoReport evaluate(IouKind kind, DetectionCurves* drawn = nullptr) const;
+  // run folder's pictures, `matches` every detection that counts, in an order that depends on the data alone.
+  CocoReport evaluate(IouKind kind, DetectionCurves* drawn = nullptr, std::vector<DetectionMatch>* matches = nullptr) const;
 
  private:
   void append(const CocoDetection& detection);

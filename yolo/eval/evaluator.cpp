@@ -10,6 +10,7 @@
 #include <span>
 
 #include "autograd/grad_mode.h"
+#include "data/batch.h"
 #include "tensor/backend.h"
 #include "tensor/base/parallel.h"
 #include "yolo/eval/coco_eval.h"
@@ -94,6 +95,19 @@ void for_each_mask(const BatchDetections& found, std::span<const std::vector<Mas
   for_each_mask(found, all, [&](int64_t k, const MaskView& mask) { take(places[size_t(k)].image, places[size_t(k)].i, mask); });
 }
 
+// Of the masks that found an object at IoU 0.50, which is the best of their class; 0 for others.
+std::vector<float> matched_iou(std::span<const float> iou, const ImageResult& of) {
+  const size_t detections = of.mask_tp.size();
+  std::vector<float> matched(detections, 0);
+  for (size_t d = 0; d < detections; ++d) {
+    if (!(of.mask_tp[d] & 1)) continue;
+    for (size_t l = 0; l < of.label_classes.size(); ++l) {
+      if (of.label_classes[l] == of.detections.classes[d]) matched[d] = std::max(matched[d], iou[l * detections + d]);
+    }
+  }
+  return matched;
+}
+
 void match_as_original(const BatchPart& part, std::vector<ImageResult>& results) {
   const Batch& batch = part.batch;
   const BatchDetections& found = part.found;
@@ -104,6 +118,7 @@ void match_as_original(const BatchPart& part, std::vector<ImageResult>& results)
     labels[image] = labelled_image(batch, part.of_batch(int64_t(image)), out);
     out.box_tp.assign(size_t(out.detections.size()), 0);
     out.mask_tp.assign(size_t(out.detections.size()), 0);
+    out.mask_iou.assign(size_t(out.detections.size()), 0);
     if (!labels[image].boxes.empty() && out.detections.size() > 0) matched.push_back(int64_t(image));
   }
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
@@ -135,7 +150,9 @@ void match_as_original(const BatchPart& part, std::vector<ImageResult>& results)
     const RunList truth = label_masks(batch.masks.data<int32_t>() + plane * mh * mw,
                                       batch.overlap ? LabelMasks::kOverlap : LabelMasks::kSeparate, int64_t(known.boxes.size()), mh, mw,
                                       int(found.prototypes.size(1)), int(found.prototypes.size(2)));
-    out.mask_tp = match_detections(mask_iou(truth, predicted), out.label_classes, out.detections.classes);
+    const std::vector<float> iou = mask_iou(truth, predicted);
+    out.mask_tp = match_detections(iou, out.label_classes, out.detections.classes);
+    out.mask_iou = matched_iou(iou, out);
   });
 }
 
@@ -311,6 +328,7 @@ class Scorer {
     });
     for (size_t i = 0; i < results.size(); ++i) {
       count(data_.image(results[i].index));
+      scores_.images.push_back({results[i].index, int64_t(coco_ ? results[i].truths.size() : results[i].label_classes.size()), 0, {}, {}, 0});
       if (coco_) {
         add(std::move(ready[i]), results[i], data_.image(results[i].index));
       } else {
@@ -319,8 +337,9 @@ class Scorer {
     }
   }
 
-  // Curves are computed where they are asked for.
-  void finish(ValidationResult& r, DetectionCurves* box_curves, DetectionCurves* mask_curves) const {
+  // Curves and scores of images are computed where they are asked for.
+  void finish(ValidationResult& r, DetectionCurves* box_curves, DetectionCurves* mask_curves, ImageScores* scores) {
+    std::vector<DetectionMatch> box_matches, mask_matches;
     r.images = images_;
     r.instances = instances_;
     std::map<int32_t, ClassMetrics> classes;
@@ -330,7 +349,9 @@ class Scorer {
       classes[id].instances = count.instances;
     }
     if (coco_) {
-      const CocoReport box = coco_->evaluate(IouKind::kBox, box_curves), mask = coco_->evaluate(IouKind::kMask, mask_curves);
+      const CocoReport box = coco_->evaluate(IouKind::kBox, box_curves, scores ? &box_matches : nullptr);
+      const CocoReport mask = coco_->evaluate(IouKind::kMask, mask_curves, scores ? &mask_matches : nullptr);
+      scores_.confidence = mask.confidence;
       r.box = metric_set(box);
       r.mask = metric_set(mask);
       for (const CocoClassResult& c : box.classes) {
@@ -343,10 +364,15 @@ class Scorer {
       const OriginalAp box = original_ap(box_, label_classes_, box_curves), mask = original_ap(mask_, label_classes_, mask_curves);
       r.box = metric_set(box);
       r.mask = metric_set(mask);
+      scores_.confidence = mask.confidence;
+      if (scores) box_matches = matches_of(box_, {}), mask_matches = matches_of(mask_, mask_iou_);
       for (const OriginalClassAp& c : box.classes) classes[c.class_id].box_map = c.map(), classes[c.class_id].box_map50 = c.ap[0];
       for (const OriginalClassAp& c : mask.classes) classes[c.class_id].mask_map = c.map(), classes[c.class_id].mask_map50 = c.ap[0];
     }
     for (auto& [id, metrics] : classes) r.classes.push_back(std::move(metrics));
+    if (!scores) return;
+    count_matches(box_matches, mask_matches, scores_);
+    *scores = std::move(scores_);
   }
 
  private:
@@ -379,6 +405,20 @@ class Scorer {
       box_.push_back({d.scores[i], d.classes[i], result.box_tp[i]});
       mask_.push_back({d.scores[i], d.classes[i], result.mask_tp[i]});
     }
+    mask_iou_.insert(mask_iou_.end(), result.mask_iou.begin(), result.mask_iou.end());
+    image_ends_.push_back(box_.size());
+  }
+  // iou: of each detection, or none, for boxes, of which nobody asks it.
+  std::vector<DetectionMatch> matches_of(std::span<const ApDetection> detections, std::span<const float> iou) const {
+    std::vector<DetectionMatch> matches;
+    matches.reserve(detections.size());
+    for (size_t image = 0, i = 0; image < image_ends_.size(); ++image) {
+      for (; i < image_ends_[image]; ++i) {
+        const bool found = detections[i].tp & 1;
+        matches.push_back({int64_t(image), double(detections[i].confidence), !found ? 0 : iou.empty() ? 1 : double(iou[i])});
+      }
+    }
+    return matches;
   }
 
   const std::vector<std::string>& names_;
@@ -386,7 +426,10 @@ class Scorer {
   const SegDataset& data_;
   std::optional<CocoEval> coco_;
   std::vector<ApDetection> box_, mask_;
+  std::vector<float> mask_iou_;
+  std::vector<size_t> image_ends_;  // in those
   std::vector<int32_t> label_classes_;
+  ImageScores scores_;
   std::map<int32_t, ClassCount> counts_;
   int64_t images_ = 0, instances_ = 0;
 };
@@ -437,6 +480,15 @@ class BatchEvaluation {
     detection_.max_detections = options.max_detections;
   }
 
+  // An image of the data set once more.
+  void again(int64_t index) {
+    std::vector<Sample> sample;
+    sample.push_back(data_.get(index, 0));
+    const Batch batch = collate(std::move(sample));
+    network_.place(batch.images);
+    hooks_.again(batch, detections(network_.run()));
+  }
+
   // Hands the results over as they come, in order. Adds its times to `spent`, but for those of take().
   void run(int64_t index, const Batch& batch, LossReport& loss, SpeedMs& spent,
            const std::function<void(std::vector<ImageResult>)>& take) {
@@ -455,14 +507,11 @@ class BatchEvaluation {
       if (hooks_.loss) join(whole, outputs, first, n);
       spent.loss += ms_since(t3);
       const auto t4 = Clock::now();
-      BatchDetections found = detect(outputs, network_.strides(), detection_);
-      if (options_.single_class) {
-        for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
-      }
+      const BatchDetections found = detections(outputs);
       std::vector<ImageResult> results = process_part({batch, first, found}, data_, options_, masks_);
       spent.postprocess += ms_since(t4);
       take(std::move(results));
-      if (hooks_.part_done) hooks_.part_done(index, batch, first, found);
+      for (const auto& listener : hooks_.part_done) listener(index, batch, first, found);
     }
     if (hooks_.loss) {
       const auto t3 = Clock::now();
@@ -472,6 +521,14 @@ class BatchEvaluation {
   }
 
  private:
+  BatchDetections detections(const RawOutputs& outputs) const {
+    BatchDetections found = detect(outputs, network_.strides(), detection_);
+    if (options_.single_class) {
+      for (Detections& d : found.images) std::fill(d.classes.begin(), d.classes.end(), 0);
+    }
+    return found;
+  }
+
   SegNetwork& network_;
   const SegDataset& data_;
   const EvaluatorOptions& options_;
@@ -554,8 +611,11 @@ ValidationResult Evaluator::run_epoch(Clock::time_point start, SegNetwork& netwo
   }
   const auto t6 = Clock::now();
   DetectionCurves box_curves, mask_curves;
-  const bool drawn = bool(hooks.curves) && ranks.leader();
-  if (ranks.leader()) scorer.finish(result, drawn ? &box_curves : nullptr, drawn ? &mask_curves : nullptr);
+  ImageScores scores;
+  const bool drawn = bool(hooks.curves) && ranks.leader(), listed = bool(hooks.images) && ranks.leader();
+  if (ranks.leader()) {
+    scorer.finish(result, drawn ? &box_curves : nullptr, drawn ? &mask_curves : nullptr, listed ? &scores : nullptr);
+  }
   share_figures(result, ranks);
   result.map_style = options_.style == MapStyle::kCoco ? "coco" : "original";
   spent.evaluate += ms_since(t6);
@@ -567,6 +627,9 @@ ValidationResult Evaluator::run_epoch(Clock::time_point start, SegNetwork& netwo
                   spent.loss / n, spent.postprocess / n, spent.evaluate / n};
   result.seconds = ms_since(start) / 1e3;
   if (drawn) hooks.curves(box_curves, mask_curves);
+  if (listed) {
+    for (const int64_t index : hooks.images(scores)) evaluation.again(index);
+  }
   return result;
 }
 

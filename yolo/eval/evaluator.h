@@ -15,6 +15,7 @@
 #include "yolo/eval/detection_curves.h"
 #include "yolo/eval/detections.h"
 #include "yolo/eval/image_result.h"
+#include "yolo/eval/image_scores.h"
 #include "yolo/metrics.h"
 #include "yolo/model.h"
 #include "yolo/network.h"
@@ -38,12 +39,16 @@ struct EvaluatorHooks {
   std::function<LossReport(const RawOutputs&, const Batch&)> loss;
   std::function<void(int64_t done, int64_t total)> progress;
   // Detections in network-input pixels, with what their masks are made from, of images `first` and on of a batch; part by part in
-  // order, on every rank of its own batch.
-  std::function<void(int64_t batch_index, const Batch&, int64_t first, const BatchDetections&)> part_done;
+  // order, on every rank of its own batch. Any number of listeners.
+  std::vector<std::function<void(int64_t batch_index, const Batch&, int64_t first, const BatchDetections&)>> part_done;
   // Every detection with its mask at original size (predictions.json): images in order, some at a time.
   std::function<void(std::span<const std::vector<ScoredDetection>> images)> detections;
   // What the pictures of precision and recall are made of; computed only for this.
   std::function<void(const DetectionCurves& box, const DetectionCurves& mask)> curves;
+  // What became of each image, in the order of the data set; computed only for this. Those that it returns (their indices in the data
+  // set) go through the network once more, each alone, for `again`.
+  std::function<std::vector<int64_t>(const ImageScores&)> images;
+  std::function<void(const Batch&, const BatchDetections&)> again;
   std::function<bool()> stop;  // true: leave after this batch
 };
 
@@ -54,8 +59,8 @@ class Evaluator {
   // Puts the model into evaluation mode, folded, and back into the mode it had. Error(kInterrupted) when stop() said so.
   //
   // ranks: each has its share of the images (LoaderOptions, fill = false), the same model, and the same hooks set. Rank 0 scores
-  // the detections of all, in the order of one process; the others get its figures, without those of single classes. `detections`
-  // and `curves` are called on rank 0 alone. Any rank's stop() stops all, after the same batch.
+  // the detections of all, in the order of one process; the others get its figures, without those of single classes. `detections`,
+  // `curves`, `images` and `again` are called on rank 0 alone. Any rank's stop() stops all, after the same batch.
   ValidationResult run(YoloSeg& model, const SegDataset& data, Loader& loader, const EvaluatorHooks& hooks = {},
                        Communicator& ranks = single_process()) const;
   // The same of any network; one whose outputs are decoded has no loss.

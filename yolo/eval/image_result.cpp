@@ -70,6 +70,7 @@ std::string pack(const std::vector<ImageResult>& results) {
     w.list(r.detections.classes);
     w.list(r.box_tp);
     w.list(r.mask_tp);
+    w.list(r.mask_iou);
     w.list(r.label_classes);
     w.value(int64_t(r.truths.size()));
     for (const ScoredTruth& t : r.truths) {
@@ -98,6 +99,7 @@ std::vector<ImageResult> unpack(std::string_view bytes) {
     in.list(r.detections.classes);
     in.list(r.box_tp);
     in.list(r.mask_tp);
+    in.list(r.mask_iou);
     in.list(r.label_classes);
     for (int64_t i = 0, n = in.count(); i < n; ++i) {
       ScoredTruth& t = r.truths.emplace_back();

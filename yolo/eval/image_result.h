@@ -32,6 +32,7 @@ struct ImageResult {
   int64_t index = 0;                      // in the data set
   Detections detections;                  // network-input pixels
   std::vector<uint16_t> box_tp, mask_tp;  // original style
+  std::vector<float> mask_iou;            // original style: with the object that a detection's mask found at IoU 0.50
   std::vector<int32_t> label_classes;
   std::vector<ScoredTruth> truths;        // COCO's style
   std::vector<ScoredDetection> scored;    // by falling score; original-image pixels, when the style or a hook wants them

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 namespace tessera {
@@ -33,16 +34,28 @@ std::string prediction_json(const std::string& image, const Prediction& p, std::
   return root.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+std::string label_line(int32_t class_id, const Polygon& polygon, int height, int width, std::optional<float> confidence) {
+  if (polygon.empty()) return {};
+  std::string text = std::to_string(class_id);
+  for (const Point& point : polygon)
+    fmt::format_to(std::back_inserter(text), " {:g} {:g}", point.x / float(width), point.y / float(height));
+  if (confidence) text += fmt::format(" {:g}", *confidence);
+  return text + '\n';
+}
+
 std::string prediction_labels(const Prediction& p, bool confidence) {
   std::string text;
   for (const ObjectPrediction& o : p.objects) {
-    if (o.polygon.empty()) continue;
-    text += std::to_string(o.class_id);
-    for (const Point& point : o.polygon) text += fmt::format(" {:g} {:g}", point.x / float(p.width), point.y / float(p.height));
-    if (confidence) text += fmt::format(" {:g}", o.confidence);
-    text += '\n';
+    text += label_line(o.class_id, o.polygon, p.height, p.width, confidence ? std::optional(o.confidence) : std::nullopt);
   }
   return text;
+}
+
+std::string UniqueStems::next(const std::filesystem::path& image) {
+  const std::string stem = image.stem().string();
+  std::string name = stem;
+  for (int n = 2; !given_.insert(name).second; ++n) name = fmt::format("{}_{}", stem, n);
+  return name;
 }
 
 }  // namespace tessera

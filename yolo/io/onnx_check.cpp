@@ -173,9 +173,11 @@ OnnxReport check_file(YoloSeg& model, const std::vector<std::string>& names, con
 
 }  // namespace
 
+fs::path unchecked_file(const fs::path& file) { return file.string() + ".unchecked"; }
+
 OnnxReport export_onnx(YoloSeg& model, const std::vector<std::string>& names, const fs::path& file, const OnnxExportOptions& options) {
   const OnnxGraph graph = build_onnx(model, names, options);
-  const fs::path unchecked = file.string() + ".unchecked";
+  const fs::path unchecked = unchecked_file(file);
   struct Remover {
     const fs::path& path;
     ~Remover() {

@@ -30,4 +30,7 @@ inline constexpr OnnxDifference kOnnxTolerance = {0.02, 1e-4, 1e-4, 1e-4};
 // file removed; Error(kData) when a weight is beyond what fp16 holds, or a result is not finite.
 OnnxReport export_onnx(YoloSeg& model, const std::vector<std::string>& names, const std::filesystem::path& file, const OnnxExportOptions& options);
 
+// What the file is called until it is checked. One that is left of an export that was killed is replaced by the next.
+std::filesystem::path unchecked_file(const std::filesystem::path& file);
+
 }  // namespace tessera

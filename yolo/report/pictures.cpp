@@ -28,30 +28,33 @@ Image network_image(const Tensor& images, int64_t index) {
   return out;
 }
 
+// `list` in network-input pixels.
+Image drawn(const Batch& batch, int image, double factor, std::vector<Annotation> list) {
+  const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
+  Image picture = network_image(batch.images, image);
+  if (factor >= 1) {
+    picture = enlarge(picture, int(factor));
+  } else {
+    picture = resize_bilinear(picture, std::max(1, int(std::lround(height * factor))), std::max(1, int(std::lround(width * factor))));
+  }
+  for (Annotation& a : list) a = scaled(a, factor);
+  AnnotateOptions options;
+  options.font_size = 12;
+  options.line_width = 2;
+  annotate(picture, list, options);
+  return picture;
+}
+
 // annotations(i): those of image i in network-input pixels.
 void draw_sheet(const std::filesystem::path& file, const Batch& batch,
                 const std::function<std::vector<Annotation>(int)>& annotations) {
   const int count = int(std::min<int64_t>(batch.size(), kMaxImages));
   if (count == 0) return;
-  const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
-  const GridPlan plan = plan_grid(count, height, width, kSheetSide);
+  const GridPlan plan = plan_grid(count, int(batch.images.size(1)), int(batch.images.size(2)), kSheetSide);
   std::vector<Image> images;
   std::vector<std::string> captions;
   for (int i = 0; i < count; ++i) {
-    Image image = network_image(batch.images, i);
-    double factor = plan.scale;
-    if (factor >= 1) {
-      image = enlarge(image, int(factor));
-    } else {
-      image = resize_bilinear(image, std::max(1, int(std::lround(height * factor))), std::max(1, int(std::lround(width * factor))));
-    }
-    std::vector<Annotation> list = annotations(i);
-    for (Annotation& a : list) a = scaled(a, factor);
-    AnnotateOptions options;
-    options.font_size = 12;
-    options.line_width = 2;
-    annotate(image, list, options);
-    images.push_back(std::move(image));
+    images.push_back(drawn(batch, i, plan.scale, annotations(i)));
     captions.push_back(size_t(i) < batch.files.size() ? std::filesystem::path(batch.files[size_t(i)]).filename().string() : "");
   }
   write_png(file, tile_images(images, captions, plan.columns, kSheetSide + 64));
@@ -87,20 +90,28 @@ Annotation label_annotation(const Batch& batch, size_t t, int64_t nth, const Ten
   return a;
 }
 
+std::vector<Annotation> label_annotations(const Batch& batch, int image, const Tensor& masks, const std::vector<std::string>& class_names) {
+  std::vector<Annotation> list;
+  for (size_t t = 0; t < batch.targets.size(); ++t) {
+    if (batch.target_image[t] != image) continue;
+    Annotation a = label_annotation(batch, t, int64_t(list.size()), masks, int(batch.images.size(1)), int(batch.images.size(2)));
+    a.label = class_name(class_names, a.class_id);
+    list.push_back(std::move(a));
+  }
+  return list;
+}
+
+Annotation prediction_annotation(const PredictedObject& o, const std::vector<std::string>& class_names) {
+  return {o.class_id, fmt::format("{} {:.2f}", class_name(class_names, o.class_id), o.score), o.box, o.mask};
+}
+
+Tensor label_planes(const Batch& batch) { return batch.masks.defined() ? batch.masks.contiguous() : Tensor(); }
+
 }  // namespace
 
 void draw_label_batch(const std::filesystem::path& file, const Batch& batch, const std::vector<std::string>& class_names) {
-  const Tensor masks = batch.masks.defined() ? batch.masks.contiguous() : Tensor();
-  draw_sheet(file, batch, [&](int image) {
-    std::vector<Annotation> list;
-    for (size_t t = 0; t < batch.targets.size(); ++t) {
-      if (batch.target_image[t] != image) continue;
-      Annotation a = label_annotation(batch, t, int64_t(list.size()), masks, int(batch.images.size(1)), int(batch.images.size(2)));
-      a.label = class_name(class_names, a.class_id);
-      list.push_back(std::move(a));
-    }
-    return list;
-  });
+  const Tensor masks = label_planes(batch);
+  draw_sheet(file, batch, [&](int image) { return label_annotations(batch, image, masks, class_names); });
 }
 
 void draw_prediction_batch(const std::filesystem::path& file, const Batch& batch,
@@ -111,10 +122,27 @@ void draw_prediction_batch(const std::filesystem::path& file, const Batch& batch
     std::vector<Annotation> list;
     for (const PredictedObject& o : objects[size_t(image)]) {
       if (!(o.score > kShownScore)) continue;
-      list.push_back({o.class_id, fmt::format("{} {:.2f}", class_name(class_names, o.class_id), o.score), o.box, o.mask});
+      list.push_back(prediction_annotation(o, class_names));
     }
     return list;
   });
+}
+
+void draw_comparisons(const std::filesystem::path& file, const std::vector<ImageComparison>& images,
+                      const std::vector<std::string>& class_names) {
+  constexpr int kImagesInRow = 4, kImageSide = 320;
+  std::vector<Image> pictures;
+  std::vector<std::string> captions;
+  for (const ImageComparison& c : images) {
+    const double scale = plan_grid(1, int(c.batch.images.size(1)), int(c.batch.images.size(2)), kImageSide).scale;
+    std::vector<Annotation> found;
+    for (const PredictedObject& o : c.objects) found.push_back(prediction_annotation(o, class_names));
+    pictures.push_back(drawn(c.batch, 0, scale, label_annotations(c.batch, 0, label_planes(c.batch), class_names)));
+    pictures.push_back(drawn(c.batch, 0, scale, std::move(found)));
+    captions.push_back(c.caption);
+    captions.push_back(c.found_caption);
+  }
+  write_png(file, tile_images(pictures, captions, 2 * kImagesInRow, 2 * kImagesInRow * (kImageSide + 4)));
 }
 
 }  // namespace tessera

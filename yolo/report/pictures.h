@@ -28,4 +28,15 @@ struct PredictedObject {
 void draw_prediction_batch(const std::filesystem::path& file, const Batch& batch,
                            const std::vector<std::vector<PredictedObject>>& objects, const std::vector<std::string>& class_names);
 
+// One image with what it should show and what was found.
+struct ImageComparison {
+  Batch batch;  // of this image alone
+  std::vector<PredictedObject> objects;
+  std::string caption, found_caption;  // of the two pictures
+};
+
+// Labels and detections side by side, four images a row. All objects are drawn.
+void draw_comparisons(const std::filesystem::path& file, const std::vector<ImageComparison>& images,
+                      const std::vector<std::string>& class_names);
+
 }  // namespace tessera

@@ -74,6 +74,7 @@ std::map<std::string, std::string> stored_arguments(const Config& config) {
 
 Config resumed_config(const Config& given, const std::map<std::string, std::string>& stored, const std::filesystem::path& file) {
   Config config(kTrain);
+  config.set_command(given.command());
   // A default stays a default, or automatic choices would be switched off.
   const auto origins = stored.find(kExplicitArguments);
   const std::string given_then = origins == stored.end() ? "" : origins->second;

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 
+#include "tensor/base/file.h"
 #include "yolo/eval/masks.h"
 #include "yolo/report/charts.h"
 
@@ -13,7 +15,9 @@ namespace {
 
 constexpr float kShownConfidence = 0.25f;
 
-std::vector<std::vector<PredictedObject>> shown_objects(const Batch& batch, const BatchDetections& found) {
+// Of each image those that `shows` takes, by falling score.
+std::vector<std::vector<PredictedObject>> shown_objects(const Batch& batch, const BatchDetections& found,
+                                                        const std::function<bool(float score)>& shows) {
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
   std::vector<std::vector<PredictedObject>> objects(found.images.size());
   std::vector<MaskItem> items;
@@ -21,7 +25,7 @@ std::vector<std::vector<PredictedObject>> shown_objects(const Batch& batch, cons
   for (size_t image = 0; image < objects.size(); ++image) {
     const Detections& d = found.images[image];
     size_t shown = 0;
-    while (shown < d.scores.size() && d.scores[shown] > kShownConfidence) ++shown;
+    while (shown < d.scores.size() && shows(d.scores[shown])) ++shown;
     objects[image].resize(shown);
     for (size_t i = 0; i < shown; ++i) {
       PredictedObject& object = objects[image][i];
@@ -44,9 +48,9 @@ ValidationPictures::ValidationPictures(std::filesystem::path folder, std::vector
     : folder_(std::move(folder)), class_names_(std::move(class_names)), confusion_(int32_t(class_names_.size()), confidence) {}
 
 void ValidationPictures::listen(EvaluatorHooks& hooks) {
-  hooks.part_done = [this](int64_t index, const Batch& batch, int64_t first, const BatchDetections& found) {
+  hooks.part_done.push_back([this](int64_t index, const Batch& batch, int64_t first, const BatchDetections& found) {
     add(index, batch, first, found);
-  };
+  });
   hooks.curves = [this](const DetectionCurves& box, const DetectionCurves& mask) {
     draw_curves("Box", box);
     draw_curves("Mask", mask);
@@ -69,7 +73,7 @@ void ValidationPictures::add(int64_t batch_index, const Batch& batch, int64_t fi
   }
   if (batch_index >= kPicturedBatches || folder_.empty()) return;
   if (first == 0) shown_.clear();
-  for (auto& objects : shown_objects(batch, found)) shown_.push_back(std::move(objects));
+  for (auto& objects : shown_objects(batch, found, [](float score) { return score > kShownConfidence; })) shown_.push_back(std::move(objects));
   if (int64_t(shown_.size()) < batch.size()) return;
   draw_label_batch(folder_ / fmt::format("val_batch{}_labels.png", batch_index), batch, class_names_);
   draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", batch_index), batch, shown_, class_names_);
@@ -124,6 +128,41 @@ void ValidationPictures::draw_curves(const std::string& kind, const DetectionCur
     }
     draw_class_curves(folder_ / fmt::format("{}{}_curve.png", kind, chart.name), drawn);
   }
+}
+
+FailingImages::FailingImages(std::filesystem::path folder, const SegDataset& data, bool picture)
+    : folder_(std::move(folder)), data_(data), picture_(picture) {}
+
+void FailingImages::listen(EvaluatorHooks& hooks) {
+  hooks.images = [this](const ImageScores& scores) { return write(scores); };
+  hooks.again = [this](const Batch& batch, const BatchDetections& found) {
+    const ImageScore& s = worst_[shown_.size()];
+    const double least = confidence_;
+    auto objects = shown_objects(batch, found, [least](float score) { return double(score) >= least; });
+    std::string text = fmt::format("{} missed, {} wrong", s.mask.fn, s.mask.fp);
+    if (s.mask.tp > 0) text += fmt::format(", IoU {:.2f}", s.mask_iou);
+    shown_.push_back({batch, std::move(objects.front()), std::filesystem::path(data_.image(s.index).file).filename().string(), text});
+  };
+}
+
+std::vector<int64_t> FailingImages::write(const ImageScores& scores) {
+  write_file_atomic(folder_ / "images.csv", to_csv(scores, [&](int64_t index) { return data_.image(index).file; }));
+  std::error_code ignored;
+  std::filesystem::remove(folder_ / "worst_images.png", ignored);  // of an earlier run into this folder
+  if (!picture_) return {};
+  confidence_ = scores.confidence;
+  std::vector<int64_t> indices;
+  for (const size_t i : scores.worst_first()) {
+    const ImageScore& s = scores.images[i];
+    if (worst_.size() == kWorstImages || s.mask.errors() == 0) break;
+    worst_.push_back(s);
+    indices.push_back(s.index);
+  }
+  return indices;
+}
+
+void FailingImages::finish() const {
+  if (!shown_.empty()) draw_comparisons(folder_ / "worst_images.png", shown_, data_.names());
 }
 
 void draw_dataset_labels(const std::filesystem::path& folder, const SegDataset& data) {

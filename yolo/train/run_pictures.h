@@ -1,5 +1,5 @@
-// The pictures of a run folder that need the model's results: validation batches with labels and predictions, the confusion matrix,
-// curves of precision and recall, and the statistics of the labels.
+// What a run folder gets of a validation besides figures: validation batches with labels and predictions, the confusion matrix, curves
+// of precision and recall, the images that fail; and the statistics of the labels.
 #pragma once
 
 #include <filesystem>
@@ -22,7 +22,7 @@ class ValidationPictures {
   // No folder: counts only, for another rank to draw. confidence: of the validation; the confusion matrix counts what is above it
   // (spec 9.5).
   ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names, double confidence);
-  void listen(EvaluatorHooks& hooks);  // sets part_done and curves; this object must outlive the run
+  void listen(EvaluatorHooks& hooks);  // part_done and curves; this object must outlive the run
   // Joins what several ranks have counted; rank 0 draws.
   void finish(Communicator& ranks = single_process());
 
@@ -34,6 +34,28 @@ class ValidationPictures {
   std::vector<std::string> class_names_;
   ConfusionMatrix confusion_;
   std::vector<std::vector<PredictedObject>> shown_;  // of the parts of a batch so far, image by image
+};
+
+inline constexpr size_t kWorstImages = 16;
+
+// images.csv, and worst_images.png if asked for: the kWorstImages worst images with labels and, beside them, the detections that count;
+// those without an error are left out, and without any there is no picture.
+class FailingImages {
+ public:
+  // folder: of rank 0; others write nothing.
+  FailingImages(std::filesystem::path folder, const SegDataset& data, bool picture);
+  void listen(EvaluatorHooks& hooks);  // images and again; this object must outlive the run
+  void finish() const;                 // draws
+
+ private:
+  std::vector<int64_t> write(const ImageScores& scores);
+
+  std::filesystem::path folder_;
+  const SegDataset& data_;
+  bool picture_;
+  double confidence_ = 0;
+  std::vector<ImageScore> worst_;
+  std::vector<ImageComparison> shown_;
 };
 
 // labels.png: objects of each class, boxes drawn on one another, centres and sizes.

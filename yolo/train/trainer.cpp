@@ -421,11 +421,11 @@ ValidationResult Trainer::validate() {
     ~SwapBack() { ema.swap(); }
   } const swap_back{*ema_};
   // A first look after the first epoch; the best weights are drawn at the end, or, where none are kept, the last.
-  const bool best_follows = options_.save && options_.validate;
-  return evaluate(*model_, options_.plots && (at_.epoch == 0 || (!best_follows && at_.epoch + 1 == options_.epochs)));
+  const bool best_follows = options_.save && options_.validate, last = !best_follows && at_.epoch + 1 >= options_.epochs;
+  return evaluate(*model_, {.pictures = options_.plots && (at_.epoch == 0 || last), .images = last});
 }
 
-ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
+ValidationResult Trainer::evaluate(YoloSeg& model, const EvaluationFiles& files) {
   EvaluatorOptions options;
   options.iou = options_.iou;
   options.max_detections = options_.max_det;
@@ -437,11 +437,15 @@ ValidationResult Trainer::evaluate(YoloSeg& model, bool draw) {
   hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return own_loss(outputs, batch).report(); };
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
-  ValidationPictures pictures(ranks_.leader() ? folder_ : fs::path(), class_names_, double(options.confidence));
-  if (draw) pictures.listen(hooks);
+  const fs::path folder = ranks_.leader() ? folder_ : fs::path();
+  ValidationPictures pictures(folder, class_names_, double(options.confidence));
+  if (files.pictures) pictures.listen(hooks);
+  FailingImages failing(folder, *val_set_, files.pictures);
+  if (files.images) failing.listen(hooks);
   ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks, ranks_);
   progress.finish("");
-  if (draw) pictures.finish(ranks_);
+  if (files.pictures) pictures.finish(ranks_);
+  if (files.images) failing.finish();
   return result;
 }
 
@@ -560,11 +564,11 @@ void Trainer::make_final_figures(TrainSummary& summary) {
   if (kept) {
     // The figures that are reported belong to the file that is kept.
     try {
-      summary.validation = evaluate(*best_model(), options_.plots);
+      summary.validation = evaluate(*best_model(), {.pictures = options_.plots, .images = true});
     } catch (const Error& e) {
       if (e.code() != ErrorCode::kInterrupted) throw;
       throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},
-                  "train_seg --resume " + folder_.string());
+                  config_.command() + " --resume " + folder_.string());
     }
     summary.best_epoch = at_.best.epoch + 1;
   } else if (summary.validation.images == 0) {

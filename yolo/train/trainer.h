@@ -120,7 +120,10 @@ class Trainer {
   LossItems joined_items(const LossReport& own);   // of all ranks; and whether one of them was interrupted
   bool interrupted() const { return ranks_.alone() ? interrupt_requested() : interrupted_; }
   ValidationResult validate();  // of the averaged weights
-  ValidationResult evaluate(YoloSeg& model, bool draw);
+  struct EvaluationFiles {
+    bool pictures = false, images = false;  // images.csv, and with pictures worst_images.png
+  };
+  ValidationResult evaluate(YoloSeg& model, const EvaluationFiles& files);
   std::unique_ptr<YoloSeg> best_model() const;  // of the run folder, on this device
   void finish_epoch(const ValidationResult* result);
   void record_epoch(const EpochRow& row, const ValidationResult* result, bool improved);  // in log, csv and checkpoints
