@@ -1,6 +1,7 @@
 #include "yolo/original_arguments.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <optional>
 
@@ -69,13 +70,13 @@ constexpr OriginalArgument kArguments[] = {
     {"embed", "", "", kPredict, "embeddings are not given: remove it", ""},
     {"show", "false", "false", kPredict, "pictures are written, not shown: --save", ""},
     {"save_frames", "false", "false", 0, "videos are not read: predict takes pictures, folders and globs", ""},
-    {"save_txt", "false", "false", kVal, "tessera predict writes them", ""},
-    {"save_conf", "false", "false", kVal, "tessera predict writes them", ""},
-    {"save_crop", "false", "false", kPredict, "objects are not cut out: remove it", ""},
-    {"show_labels", "true", "true", kPredict, "remove it: pictures show labels", ""},
-    {"show_conf", "true", "true", kPredict, "remove it: pictures show confidences", ""},
-    {"show_boxes", "true", "true", kPredict, "remove it: pictures show boxes", ""},
-    {"line_width", "", "", kPredict, "remove it: lines follow the size of the picture", ""},
+    {"save_txt", "false", "", 0, "", ""},
+    {"save_conf", "false", "", 0, "", ""},
+    {"save_crop", "false", "", 0, "", ""},
+    {"show_labels", "true", "", 0, "", ""},
+    {"show_conf", "true", "", 0, "", ""},
+    {"show_boxes", "true", "", 0, "", ""},
+    {"line_width", "", "", 0, "", ""},
     {"format", "torchscript", "", 0, "", ""},
     {"keras", "false", "false", kExport, "export writes ONNX, from which other tools make their formats: remove it", ""},
     {"optimize", "false", "false", kExport, "export writes ONNX, from which other tools make their formats: remove it", ""},
