@@ -24,7 +24,7 @@ constexpr std::string_view kEnvironmentPrefix = "TESSERA_ARG_";
 constexpr int32_t kLayers = 23;  // of the network, its head included (spec 1.2)
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr unsigned kTV = kTrain | kVal, kTVP = kTrain | kVal | kPredict;
-constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo | kExport | kConvert | kLint;
+constexpr unsigned kAll = kTVP | kInspect | kBench | kSelftest | kInfo | kExport | kConvert | kLint | kDownload;
 using enum OptionType;
 
 constexpr OptionSpec kOptions[] = {
@@ -33,8 +33,9 @@ constexpr OptionSpec kOptions[] = {
     {"model", kText, "", 0, 0, "", kExport, "main", "what to export: .safetensors of a run, or .pt of the original"},
     {"format", kText, "onnx", 0, 0, "", kExport, "main", "form of the file: onnx; others are made of that by their own tools"},
     {"output", kText, "", 0, 0, "", kExport, "main", "file to write (default: beside the model, best.safetensors becomes best.onnx)"},
-    {"data", kText, "", 0, 0, "", kTV | kBench | kLint, "main", "data yaml: a path, a shipped name (coco128-seg.yaml), or 'shapes' for the embedded set"},
-    {"data_root", kText, "", 0, 0, "", kTV | kBench | kLint | kConvert, "main", "folder under which the data yaml's images are sought (also TESSERA_DATA)"},
+    {"data", kText, "", 0, 0, "", kTV | kBench | kLint | kDownload, "main", "data yaml: a path, a shipped name (coco128-seg.yaml), or 'shapes' for the embedded set"},
+    {"data_root", kText, "", 0, 0, "", kTV | kBench | kLint | kConvert | kDownload, "main",
+     "folder under which the data yaml's images are sought, and where download puts them (also TESSERA_DATA)"},
     {"source", kText, "", 0, 0, "", kPredict, "main", "image file, folder or glob"},
     {"epochs", kInt, "100", 1, 1e6, "", kTrain, "main", "epochs to train"},
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
@@ -57,6 +58,14 @@ constexpr OptionSpec kOptions[] = {
     {"to", kText, "", 0, 0, "", kConvert, "main", "folder of the new data set, or the JSON file that a data yaml becomes"},
     {"images", kText, "", 0, 0, "", kConvert, "main", "folder of the pictures, which the new data set links to"},
     {"fix", kBool, "false", 0, 0, "", kLint, "main", "rewrite label files without the rows that cannot be used; the former ones stay as NAME.txt.orig"},
+    {"model", kText, "", 0, 0, "", kDownload, "main", "weights of the original by name: yolov8n-seg.pt (s, m, l, x); they are under AGPL-3.0"},
+    {"url", kText, "", 0, 0, "", kDownload, "main", "address of a file: https, http or file (also as the first word: download https://...)"},
+    {"to", kText, "", 0, 0, "", kDownload, "main", "file to write, or folder for it; of an archive that is unpacked: the folder (default: the current one)"},
+    {"sha256", kText, "", 0, 0, "", kDownload, "main", "checksum that the file must have; without it that of an earlier download counts (NAME.sha256)"},
+    {"unpack", kBool, "", 0, 0, "", kDownload, "main", "unpack the archive and remove it (default: with --data)"},
+    {"keep", kBool, "false", 0, 0, "", kDownload, "main", "keep an archive that was unpacked"},
+    {"timeout", kFloat, "30", 1, 3600, "", kDownload, "main", "seconds to wait for a connection, and for the next byte"},
+    {"retries", kInt, "5", 0, 1000, "", kDownload, "main", "attempts after one that was cut off; those that bring a MiB do not count"},
     {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest | kConvert | kLint, "main", "compute threads (default: usable cores)"},
     {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
     {"split", kChoice, "val", 0, 0, "train|val|test", kVal | kConvert | kLint, "main", "split to validate on, to make a JSON file of, or to check (lint: all of them unless given)"},

@@ -18,6 +18,7 @@ namespace tessera {
 
 enum Verb : unsigned {
   kTrain = 1, kVal = 2, kPredict = 4, kInspect = 8, kBench = 16, kSelftest = 32, kInfo = 64, kExport = 128, kConvert = 256, kLint = 512,
+  kDownload = 1024,
 };
 
 enum class OptionType { kBool, kInt, kFloat, kText, kChoice };
