@@ -24,5 +24,6 @@ set(folder ${CMAKE_SOURCE_DIR}/data/download)
 if(TESSERA_HAS_DOWNLOAD)
   list(APPEND tessera_left_out ${folder}/no_download.cpp)
 else()
-  list(APPEND tessera_left_out ${folder}/curl_api.cpp ${folder}/fetch.cpp ${folder}/part_file.cpp ${folder}/sha256.cpp ${folder}/transfer.cpp)
+  list(APPEND tessera_left_out ${folder}/curl_api.cpp ${folder}/fetch.cpp ${folder}/part_file.cpp ${folder}/sha256.cpp ${folder}/transfer.cpp
+    ${CMAKE_SOURCE_DIR}/tests/data/fetch_test.cpp)
 endif()

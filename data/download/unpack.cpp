@@ -231,14 +231,14 @@ class Extraction {
   }
 
   void link_again(const std::string& given, const std::string& to, const fs::path& name) {  // a hard link: a second name of a file
+    const auto unknown = [&] { distrust(given, fmt::format("is a second name of '{}', which is no file of the archive", to)); };
+    if (!is_inside(to)) unknown();
     const fs::path path = target_ / name, first = target_ / tidy(to);
-    struct stat info {};
     for (fs::path folder = tidy(to).parent_path(); !folder.empty(); folder = folder.parent_path()) {
       if (links_.contains(folder.string())) distrust(given, "lies behind a link of the archive");
     }
-    if (!is_inside(to) || ::lstat(first.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
-      distrust(given, fmt::format("is a second name of '{}', which is no file of the archive", to));
-    }
+    struct stat info {};
+    if (::lstat(first.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) unknown();
     if (first == path) return;
     make_folders(path.parent_path());
     remove_earlier(path);
