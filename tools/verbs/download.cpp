@@ -6,6 +6,7 @@
 #include "tensor/base/check.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
+#include "yolo/io/weights.h"
 
 namespace tessera {
 
@@ -200,8 +201,7 @@ class Download {
   int model() {
     std::string name = config_.text("model");
     if (!name.ends_with(".pt")) name += ".pt";
-    const bool known = name.size() == 14 && name.starts_with("yolov8") && std::string_view("nsmlx").find(name[6]) != std::string_view::npos && name.ends_with("-seg.pt");
-    if (!known) {
+    if (!is_original_weights(name)) {
       throw Error(ErrorCode::kUsage, fmt::format("there are no weights '{}' of the original", config_.text("model")), {},
                   "yolov8n-seg.pt, yolov8s-seg.pt, yolov8m-seg.pt, yolov8l-seg.pt, yolov8x-seg.pt; other files by --url");
     }
