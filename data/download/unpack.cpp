@@ -192,7 +192,7 @@ class Extraction {
     la_int64_t at = 0;
     int64_t end = 0;
     for (int status = 0; (status = archive_read_data_block(reader_.get(), &data, &n, &at)) != ARCHIVE_EOF;) {
-      if (status != ARCHIVE_OK && status != ARCHIVE_WARN) refuse(trouble());
+      if (status != ARCHIVE_OK) refuse(trouble());  // warnings too: of a zip with a wrong checksum libarchive only warns
       check_signal(archive_);
       for (size_t done = 0; done < n;) {
         const ssize_t written = ::pwrite(file.get(), static_cast<const char*>(data) + done, n - done, at + la_int64_t(done));
