@@ -42,7 +42,10 @@ void write_note(const fs::path& file, const Note& note) {
   const Json j = {{"url", note.url},
                   {"sha256", note.sha256},
                   {"bytes", note.bytes},
-                  {"folder", fs::absolute(note.unpacked.folder).lexically_normal().lexically_relative(fs::absolute(file).lexically_normal().parent_path()).string()},
+                  {"folder", fs::absolute(note.unpacked.folder)
+                                 .lexically_normal()
+                                 .lexically_relative(fs::absolute(file).lexically_normal().parent_path())
+                                 .string()},
                   {"names", note.unpacked.names},
                   {"files", note.unpacked.files},
                   {"unpacked_bytes", note.unpacked.bytes}};
@@ -65,8 +68,13 @@ ArchiveResult fetch_archive(FetchRequest request, const fs::path& folder, bool k
   if (const auto note = read_note(note_file); note && note->url == shown) {
     const bool same = request.sha256.empty() || normalized_sha256(request.sha256) == note->sha256;
     if (same && is_there(note->unpacked)) {
-      out.fetched = {.url = shown, .path = request.to, .bytes = note->bytes, .sha256 = note->sha256, .verified = !request.sha256.empty(),
-                     .sha256_from = request.sha256_from, .already_there = true};
+      out.fetched = {.url = shown,
+                     .path = request.to,
+                     .bytes = note->bytes,
+                     .sha256 = note->sha256,
+                     .verified = !request.sha256.empty(),
+                     .sha256_from = request.sha256_from,
+                     .already_there = true};
       out.unpacked = note->unpacked;
       out.unpacked.already_there = note->unpacked.files;
       out.unpacked_before = true;
@@ -100,7 +108,8 @@ Placement place_of_data(const fs::path& unpacked, const DownloadPlace& place, co
     return std::all_of(wanted.begin(), wanted.end(), [&](const fs::path& path) {
       // As the loader: "../" is dropped when only that exists.
       const std::string text = path.string();
-      return is_inside(text) ? fs::exists(folder / path, ignored) : text.starts_with("../") && is_inside(text.substr(3)) && fs::exists(folder / text.substr(3), ignored);
+      return is_inside(text) ? fs::exists(folder / path, ignored)
+                             : text.starts_with("../") && is_inside(text.substr(3)) && fs::exists(folder / text.substr(3), ignored);
     });
   };
   std::vector<fs::path> candidates = {unpacked};

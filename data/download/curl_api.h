@@ -1,8 +1,8 @@
 // libcurl, opened when a download begins: no other verb loads anything that could reach a network (docs/adr/0013-download.md).
 #pragma once
 
-// The table is called through pointers, so the header's checks of arguments do not apply; options that newer versions call deprecated
-// are those that every version knows.
+// The table is called through pointers, so the header's checks of arguments do not apply; options that newer versions call
+// deprecated are those that every version knows.
 #define CURL_DISABLE_TYPECHECK
 #define CURL_DISABLE_DEPRECATION
 #include <curl/curl.h>
@@ -29,7 +29,7 @@ struct CurlApi {
   decltype(&::curl_version) version;
 };
 
-const CurlApi& curl_api();       // Error(kUsage) where the library is not there
+const CurlApi& curl_api();        // Error(kUsage) where the library is not there
 std::string describe_curl_api();  // its version, or why it is not there
 
 }  // namespace tessera

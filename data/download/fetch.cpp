@@ -85,7 +85,8 @@ Completion complete(const Url& url, const FetchRequest& request, PartFile& part)
     const TransferResult result = transfer(url, part, options);
     out.one_piece = result.from_start;
     if (result.from_start || result.ending == TransferEnding::kChanged) out.resumed_from = 0;
-    if (result.from_start && before > 0) log(fmt::format("{}: the server does not go on, or has another file now; all of it is fetched", url.shown));
+    if (result.from_start && before > 0)
+      log(fmt::format("{}: the server does not go on, or has another file now; all of it is fetched", url.shown));
     if (result.ending == TransferEnding::kComplete) break;
     if (interrupt_requested()) {
       part.sync();
@@ -105,7 +106,8 @@ Completion complete(const Url& url, const FetchRequest& request, PartFile& part)
       const std::string of = part.size() > 0 ? fmt::format("; {} bytes are in {}", part.size(), part.path().string()) : "";
       throw Error(ErrorCode::kIo, result.why + of, {url.shown}, "go on with: " + request.again);
     }
-    const double pause = std::min(kLongestWait, std::max(result.wait_s, request.first_wait_s * double(1 << std::min(failures - 1, 10))));
+    const double pause =
+        std::min(kLongestWait, std::max(result.wait_s, request.first_wait_s * double(1 << std::min(failures - 1, 10))));
     log(fmt::format("{}: {}; attempt {} of {} in {:.3g} s", url.shown, result.why, failures, request.retries, pause));
     wait(pause);
     if (interrupt_requested()) interrupted(request, part);
@@ -119,7 +121,9 @@ FetchResult taken_as_it_is(const FetchRequest& request, const std::optional<Expe
   result.sha256 = sha256_of(request.to);
   result.verified = expected.has_value();
   if (expected && expected->hex != result.sha256) {
-    throw Error(ErrorCode::kData, fmt::format("a file of this name is there, with SHA-256 {}; expected is {} ({})", result.sha256, expected->hex, expected->from),
+    throw Error(ErrorCode::kData,
+                fmt::format("a file of this name is there, with SHA-256 {}; expected is {} ({})", result.sha256, expected->hex,
+                            expected->from),
                 {request.to.string()}, "move it away, or choose another place with --to; nothing was fetched");
   }
   return result;
@@ -128,7 +132,9 @@ FetchResult taken_as_it_is(const FetchRequest& request, const std::optional<Expe
 }  // namespace
 
 bool has_download() { return true; }
-std::string describe_download() { return fmt::format("{}, nettle {}.{}", describe_curl_api(), NETTLE_VERSION_MAJOR, NETTLE_VERSION_MINOR); }
+std::string describe_download() {
+  return fmt::format("{}, nettle {}.{}", describe_curl_api(), NETTLE_VERSION_MAJOR, NETTLE_VERSION_MINOR);
+}
 
 Url parse_url(const std::string& text) {
   const CurlApi& curl = curl_api();
@@ -143,7 +149,8 @@ Url parse_url(const std::string& text) {
   Url out;
   out.scheme = code == CURLUE_OK ? part(CURLUPART_SCHEME) : "";
   if (out.scheme != "http" && out.scheme != "https" && out.scheme != "file") {
-    throw Error(ErrorCode::kUsage, fmt::format("'{}' is no address that can be fetched", text), {}, "it begins with https://, http:// or file:///");
+    throw Error(ErrorCode::kUsage, fmt::format("'{}' is no address that can be fetched", text), {},
+                "it begins with https://, http:// or file:///");
   }
   out.text = part(CURLUPART_URL);
   const std::string path = part(CURLUPART_PATH, CURLU_URLDECODE);
@@ -173,11 +180,15 @@ FetchResult fetch(const FetchRequest& request) {
     result.sha256 = part.sha256();
     if (!expected || result.sha256 == expected->hex) break;
     if (done.one_piece) {
-      throw Error(ErrorCode::kData, fmt::format("what came has the SHA-256 {}, expected is {} ({})", result.sha256, expected->hex, expected->from),
-                  {url.shown}, fmt::format("nothing was put at {}; what came is kept as {}: the right --sha256 takes it over, else it is fetched anew",
-                                           request.to.string(), part.path().string()));
+      throw Error(
+          ErrorCode::kData,
+          fmt::format("what came has the SHA-256 {}, expected is {} ({})", result.sha256, expected->hex, expected->from),
+          {url.shown},
+          fmt::format("nothing was put at {}; what came is kept as {}: the right --sha256 takes it over, else it is fetched anew",
+                      request.to.string(), part.path().string()));
     }
-    if (request.log) request.log(fmt::format("{}: the pieces together have another SHA-256 than expected; all is fetched once more", url.shown));
+    if (request.log)
+      request.log(fmt::format("{}: the pieces together have another SHA-256 than expected; all is fetched once more", url.shown));
     part.begin({url.shown, {}, -1});
   }
   result.bytes = part.size();

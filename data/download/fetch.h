@@ -1,5 +1,5 @@
-// Fetches one file by http, https or file URL: into NAME.part, resumed from there, its SHA-256 compared, then given its name. The only
-// code of the program that uses the network; without libcurl no_download.cpp stands in.
+// Fetches one file by http, https or file URL: into NAME.part, resumed from there, its SHA-256 compared, then given its name. The
+// only code of the program that uses the network; without libcurl no_download.cpp stands in.
 #pragma once
 
 #include <cstdint>
@@ -45,10 +45,10 @@ struct FetchResult {
   std::filesystem::path path;
   int64_t bytes = 0;
   std::string sha256;
-  bool verified = false;      // compared with an expected sum
-  std::string sha256_from;    // which one; empty: none was known
+  bool verified = false;       // compared with an expected sum
+  std::string sha256_from;     // which one; empty: none was known
   bool already_there = false;  // nothing was fetched
-  int64_t resumed_from = 0;   // bytes that were there before
+  int64_t resumed_from = 0;    // bytes that were there before
   double seconds = 0;
 };
 

@@ -7,12 +7,11 @@ namespace tessera {
 namespace {
 
 constexpr const char* kRemedy =
-    "install libcurl4-openssl-dev and nettle-dev (tools/install_deps.sh does) and build anew; cmake says 'download: headers of libcurl' then; "
+    "install libcurl4-openssl-dev and nettle-dev (tools/install_deps.sh does) and build anew; cmake says 'download: headers of "
+    "libcurl' then; "
     "or fetch the file by other means";
 
-[[noreturn]] void refuse(const std::string& url) {
-  throw Error(ErrorCode::kUsage, "this build cannot download", {url}, kRemedy);
-}
+[[noreturn]] void refuse(const std::string& url) { throw Error(ErrorCode::kUsage, "this build cannot download", {url}, kRemedy); }
 
 }  // namespace
 

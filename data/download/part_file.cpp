@@ -41,7 +41,8 @@ PartFile::PartFile(const fs::path& goal, const std::string& url)
       throw Error(ErrorCode::kIo, "this is no regular file", {part_.string()}, "move it away, or choose another place");
     }
     if (!locked || info.st_nlink == 0) {  // without a name: just finished by the one who had the lock
-      throw Error(ErrorCode::kUsage, "another process is writing this file", {part_.string()}, "wait for it, or choose another place with --to");
+      throw Error(ErrorCode::kUsage, "another process is writing this file", {part_.string()},
+                  "wait for it, or choose another place with --to");
     }
     read_note(url);
     size_ = synced_ = std::min<int64_t>(synced_, info.st_size);

@@ -1,6 +1,6 @@
-// A file on its way: NAME.part beside the goal, and NAME.part.json, which says what the part is of, so that a later run goes on with it
-// and never joins the pieces of two different files. Bytes count only once they are synced: after a power cut what follows them may be
-// anything.
+// A file on its way: NAME.part beside the goal, and NAME.part.json, which says what the part is of, so that a later run goes on
+// with it and never joins the pieces of two different files. Bytes count only once they are synced: after a power cut what follows
+// them may be anything.
 #pragma once
 
 #include <chrono>

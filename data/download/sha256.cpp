@@ -49,7 +49,8 @@ std::string sha256_of(const std::filesystem::path& file) {
   Sha256 sum;
   std::vector<std::byte> buffer(size_t(1) << 20);
   while (true) {
-    if (interrupt_requested()) throw Error(ErrorCode::kInterrupted, "interrupted while a checksum was taken", {file.string()}, "start it again");
+    if (interrupt_requested())
+      throw Error(ErrorCode::kInterrupted, "interrupted while a checksum was taken", {file.string()}, "start it again");
     const ssize_t n = ::read(fd, buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw_file_error("read", file, errno);

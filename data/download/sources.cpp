@@ -27,7 +27,8 @@ class Reader {
     std::vector<DownloadSource> out;
     if (!node || node.IsNull()) return out;
     if (node.IsSequence()) {
-      for (const YAML::Node& item : node) out.push_back(item.IsMap() ? source_of(item) : DownloadSource{address(text(item), item), {}, {}, place(item)});
+      for (const YAML::Node& item : node)
+        out.push_back(item.IsMap() ? source_of(item) : DownloadSource{address(text(item), item), {}, {}, place(item)});
     } else {
       for (const std::string& line : lines(text(node))) out.push_back({address(line, node), {}, {}, place(node)});
     }
@@ -74,7 +75,8 @@ class Reader {
   }
 
   std::string checked_sum(const YAML::Node& node) const {
-    if (!node.IsScalar() || !is_sha256(node.Scalar())) fail("'sha256' must be 64 hexadecimal digits", node, "sha256sum FILE prints them");
+    if (!node.IsScalar() || !is_sha256(node.Scalar()))
+      fail("'sha256' must be 64 hexadecimal digits", node, "sha256sum FILE prints them");
     return normalized_sha256(node.Scalar());
   }
 
@@ -88,7 +90,9 @@ class Reader {
         out.sha256 = checked_sum(entry.second);
       } else if (key == "to") {
         out.to = text(entry.second);
-        if (!is_inside(out.to)) fail(fmt::format("'to: {}' leads out of the folder of the data", out.to), entry.second, "give a relative folder without '..'");
+        if (!is_inside(out.to))
+          fail(fmt::format("'to: {}' leads out of the folder of the data", out.to), entry.second,
+               "give a relative folder without '..'");
       } else {
         fail(fmt::format("'{}' is no key of an address", key), entry.first, kForm);
       }
@@ -107,8 +111,8 @@ auto parsed(const DatasetText& yaml, F&& f) {
   try {
     return f();
   } catch (const YAML::Exception& e) {
-    throw Error(ErrorCode::kData, fmt::format("this is not valid yaml: {}", e.msg), {yaml.source, e.mark.line + 1, e.mark.column + 1},
-                "check indentation, colons, quotes and tabs");
+    throw Error(ErrorCode::kData, fmt::format("this is not valid yaml: {}", e.msg),
+                {yaml.source, e.mark.line + 1, e.mark.column + 1}, "check indentation, colons, quotes and tabs");
   }
 }
 
@@ -152,7 +156,8 @@ FoundData find_data(const std::string& name, const fs::path& data_root) {
         found.missing += !there;
         found.labels += there && fs::exists(label_path(image), ignored);
       }
-      if (found.missing > 0) out.trouble = fmt::format("{} of {} images of '{}' are missing", found.missing, found.images + found.missing, split);
+      if (found.missing > 0)
+        out.trouble = fmt::format("{} of {} images of '{}' are missing", found.missing, found.images + found.missing, split);
       out.splits.push_back(found);
     }
   } catch (const Error& e) {

@@ -74,13 +74,15 @@ std::string remedy_of_status(long status) {
 std::string remedy_of(CURLcode code) {
   switch (code) {
     case CURLE_COULDNT_RESOLVE_PROXY: return "check http_proxy, https_proxy and all_proxy in the environment";
-    case CURLE_COULDNT_RESOLVE_HOST: return "check the address, and that this machine has a network and a name server; behind a proxy set https_proxy";
+    case CURLE_COULDNT_RESOLVE_HOST:
+      return "check the address, and that this machine has a network and a name server; behind a proxy set https_proxy";
     case CURLE_COULDNT_CONNECT: return "check address and port, and whether a firewall wants a proxy: https_proxy=http://host:port";
     case CURLE_OPERATION_TIMEDOUT: return "--timeout waits longer; behind a firewall set https_proxy=http://host:port";
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CACERT_BADFILE:
-      return "the server could not prove who it is: check clock and address; install ca-certificates, or name the file of your own authority in SSL_CERT_FILE";
+      return "the server could not prove who it is: check clock and address; install ca-certificates, or name the file of your own "
+             "authority in SSL_CERT_FILE";
     case CURLE_FILE_COULDNT_READ_FILE: return "check the path and its permissions";
     default: return "try again; the address opened with a browser may tell more";
   }
@@ -94,7 +96,11 @@ bool is_cut(CURLcode code) {
 class Transfer {
  public:
   Transfer(const Url& url, PartFile& part, const TransferOptions& options)
-      : url_(url), part_(part), options_(options), first_(part.origin().validator.empty() ? 0 : part.size()), easy_(curl_.easy_init(), curl_.easy_cleanup) {
+      : url_(url),
+        part_(part),
+        options_(options),
+        first_(part.origin().validator.empty() ? 0 : part.size()),
+        easy_(curl_.easy_init(), curl_.easy_cleanup) {
     if (!easy_) throw Error(ErrorCode::kMemory, "libcurl has no memory", {}, "close other programs");
   }
 
@@ -108,7 +114,9 @@ class Transfer {
       address = redirect(address, hops);
     }
     if (failure_) std::rethrow_exception(failure_);
-    TransferResult result = changed_ ? TransferResult{.ending = TransferEnding::kChanged, .why = {}} : code == CURLE_OK ? answered() : failed(code);
+    TransferResult result = changed_           ? TransferResult{.ending = TransferEnding::kChanged, .why = {}}
+                            : code == CURLE_OK ? answered()
+                                               : failed(code);
     result.from_start = began_ && status() != 206;
     return result;
   }
@@ -159,11 +167,14 @@ class Transfer {
 
   std::string redirect(const std::string& from, int hops) const {
     const char* const to = info<char*>(CURLINFO_REDIRECT_URL);
-    if (to == nullptr) refuse(fmt::format("the server answers {} without saying where the file is", status()), "check the address with a browser");
+    if (to == nullptr)
+      refuse(fmt::format("the server answers {} without saying where the file is", status()), "check the address with a browser");
     const Url next = parse_url(to);
-    if (hops >= kMaxRedirects) refuse(fmt::format("sent on more than {} times, last to {}", kMaxRedirects, next.shown), "check the address with a browser");
+    if (hops >= kMaxRedirects)
+      refuse(fmt::format("sent on more than {} times, last to {}", kMaxRedirects, next.shown), "check the address with a browser");
     if (next.scheme == "file" || (from.starts_with("https:") && next.scheme != "https")) {
-      refuse(fmt::format("the server sends on to {}, which is not as safe", next.shown), "ask for that address itself if you trust it");
+      refuse(fmt::format("the server sends on to {}, which is not as safe", next.shown),
+             "ask for that address itself if you trust it");
     }
     return next.text;
   }
@@ -246,7 +257,8 @@ class Transfer {
     const fs::space_info space = fs::space(folder, failed);
     const int64_t needed = total - part_.size();
     if (failed || total < 0 || space.available >= uintmax_t(std::max<int64_t>(needed, 0))) return;
-    throw Error(ErrorCode::kIo, fmt::format("{} MiB are to come, but there is room for {} MiB", needed >> 20, space.available >> 20),
+    throw Error(ErrorCode::kIo,
+                fmt::format("{} MiB are to come, but there is room for {} MiB", needed >> 20, space.available >> 20),
                 {folder.string()}, "free some space, or choose another folder");
   }
 
@@ -300,6 +312,8 @@ class Transfer {
 
 }  // namespace
 
-TransferResult transfer(const Url& url, PartFile& part, const TransferOptions& options) { return Transfer(url, part, options).run(); }
+TransferResult transfer(const Url& url, PartFile& part, const TransferOptions& options) {
+  return Transfer(url, part, options).run();
+}
 
 }  // namespace tessera

@@ -28,7 +28,8 @@ struct TransferResult {
   bool from_start = false;  // the part was begun anew
 };
 
-// Redirects are followed, at most ten, never from https to http. Error for what another attempt does not mend. A signal ends it as a cut.
+// Redirects are followed, at most ten, never from https to http. Error for what another attempt does not mend. A signal ends it as
+// a cut.
 TransferResult transfer(const Url& url, PartFile& part, const TransferOptions& options);
 
 }  // namespace tessera

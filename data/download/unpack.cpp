@@ -55,7 +55,9 @@ class Descriptor {
 };
 
 void check_signal(const fs::path& archive) {
-  if (interrupt_requested()) throw Error(ErrorCode::kInterrupted, "interrupted while it was unpacked", {archive.string()}, "start it again: the archive is kept");
+  if (interrupt_requested())
+    throw Error(ErrorCode::kInterrupted, "interrupted while it was unpacked", {archive.string()},
+                "start it again: the archive is kept");
 }
 
 void make_folders(const fs::path& folder) {
@@ -99,8 +101,8 @@ class Workplace {
   bool locked_ = false;
 };
 
-// Of a link that lies `depth` folders below. It may go up only at its beginning: "up" after a name could go up from wherever that name
-// leads, which is not what the text looks like.
+// Of a link that lies `depth` folders below. It may go up only at its beginning: "up" after a name could go up from wherever that
+// name leads, which is not what the text looks like.
 bool leads_out(const std::string& to, std::ptrdiff_t depth) {
   if (to.empty() || to.front() == '/') return true;
   bool descending = false;
@@ -138,7 +140,9 @@ class Extraction {
   }
 
  private:
-  [[noreturn]] void refuse(const std::string& message, const std::string& hint = "the archive is damaged or of another kind: fetch it again, or unpack it by hand") const {
+  [[noreturn]] void refuse(
+      const std::string& message,
+      const std::string& hint = "the archive is damaged or of another kind: fetch it again, or unpack it by hand") const {
     throw Error(ErrorCode::kData, message, {archive_.string()}, hint);
   }
   [[noreturn]] void distrust(const std::string& name, const std::string& why) const {
@@ -221,7 +225,8 @@ class Extraction {
   }
 
   void link(const std::string& given, const std::string& to, const fs::path& name) {
-    if (leads_out(to, std::distance(name.begin(), name.end()) - 1)) distrust(given, fmt::format("is a link out of the folder, to '{}'", to));
+    if (leads_out(to, std::distance(name.begin(), name.end()) - 1))
+      distrust(given, fmt::format("is a link out of the folder, to '{}'", to));
     const fs::path path = target_ / name;
     make_folders(path.parent_path());
     remove_earlier(path);
@@ -259,8 +264,8 @@ class Extraction {
 void check_links(const fs::path& archive, const fs::path& part) {
   for (fs::recursive_directory_iterator it(part), end; it != end; ++it) {
     if (it->is_symlink() && leads_out(fs::read_symlink(it->path()).string(), it.depth())) {
-      throw Error(ErrorCode::kData, fmt::format("'{}' is a link out of the data set", it->path().lexically_relative(part).string()), {archive.string()},
-                  "unpack it by hand");
+      throw Error(ErrorCode::kData, fmt::format("'{}' is a link out of the data set", it->path().lexically_relative(part).string()),
+                  {archive.string()}, "unpack it by hand");
     }
   }
 }
@@ -286,10 +291,9 @@ class Move {
       for (const auto& entry : fs::directory_iterator(from)) check(entry.path(), to / entry.path().filename());
       return;
     }
-    const bool same = source.type() == there.type() &&
-                      (fs::is_symlink(source)        ? fs::read_symlink(from) == fs::read_symlink(to)
-                       : fs::is_regular_file(source) ? same_content(from, to)
-                                                     : false);
+    const bool same = source.type() == there.type() && (fs::is_symlink(source) ? fs::read_symlink(from) == fs::read_symlink(to)
+                                                        : fs::is_regular_file(source) ? same_content(from, to)
+                                                                                      : false);
     if (!same) {
       throw Error(ErrorCode::kUsage, "a file of this name is there with another content", {to.string()},
                   fmt::format("move it away, or unpack elsewhere; nothing of {} was put in place", archive_.filename().string()));
@@ -335,7 +339,8 @@ std::string archive_stem(const fs::path& file) {
 
 bool is_inside(const std::string& path) {
   const fs::path p(path);
-  return !path.empty() && !p.is_absolute() && path.find('\0') == std::string::npos && std::find(p.begin(), p.end(), "..") == p.end();
+  return !path.empty() && !p.is_absolute() && path.find('\0') == std::string::npos &&
+         std::find(p.begin(), p.end(), "..") == p.end();
 }
 
 UnpackReport unpack(const fs::path& archive, const fs::path& folder, const UnpackOptions& options) {

@@ -1,5 +1,5 @@
-// Unpacks archives of data sets: zip, tar, tar.gz, tar.xz, tar.zst and what else libarchive reads. Nothing is written outside of the
-// folder that is named, nothing that is there is replaced, and a run that is killed leaves nothing half unpacked.
+// Unpacks archives of data sets: zip, tar, tar.gz, tar.xz, tar.zst and what else libarchive reads. Nothing is written outside of
+// the folder that is named, nothing that is there is replaced, and a run that is killed leaves nothing half unpacked.
 #pragma once
 
 #include <cstdint>
@@ -36,10 +36,10 @@ struct UnpackReport {
   std::vector<std::string> names;  // of the first level there
 };
 
-// First all of it into a hidden folder inside of `folder`, then by renaming to its place. Refused, with nothing left behind: names that
-// are absolute or hold "..", links that lead out, devices (Error(kData)); a file that is there with another content (Error(kUsage));
-// damaged or locked archives (Error(kData)); a full disk (Error(kIo)); Error(kInterrupted) after a signal. Owners, times and special
-// modes are not restored. __MACOSX and .DS_Store are left out.
+// First all of it into a hidden folder inside of `folder`, then by renaming to its place. Refused, with nothing left behind: names
+// that are absolute or hold "..", links that lead out, devices (Error(kData)); a file that is there with another content
+// (Error(kUsage)); damaged or locked archives (Error(kData)); a full disk (Error(kIo)); Error(kInterrupted) after a signal. Owners,
+// times and special modes are not restored. __MACOSX and .DS_Store are left out.
 UnpackReport unpack(const std::filesystem::path& archive, const std::filesystem::path& folder, const UnpackOptions& options = {});
 
 }  // namespace tessera

@@ -60,9 +60,11 @@ TEST_CASE("cli: a data set is fetched, unpacked, found, and trained on; a second
   const Folder folder;
   const RunOptions here = {.folder = folder.path(), .environment = {}, .out = {}, .err = {}, .name = {}};
   const std::string archive = zipped_set(folder, "far/tiny.zip", "tiny/");
-  const std::string yaml = folder.write("tiny.yaml", "path: tiny\ntrain: images/train\nval: images/val\nnames: [cat, dog]\ndownload: file://" + archive + "\n");
+  const std::string yaml = folder.write(
+      "tiny.yaml", "path: tiny\ntrain: images/train\nval: images/val\nnames: [cat, dog]\ndownload: file://" + archive + "\n");
   // Before: the error of a training names the remedy, and nothing is fetched silently.
-  const Arguments train = {"train", "--data", yaml, "--epochs", "1", "--imgsz", "32", "--batch", "1", "--val", "false", "--plots", "false", "--workers", "0"};
+  const Arguments train = {"train", "--data", yaml,    "--epochs", "1",     "--imgsz",   "32", "--batch",
+                           "1",     "--val",  "false", "--plots",  "false", "--workers", "0"};
   refused(train, 3, {"the images are not there", "tessera download --data " + yaml + " fetches it"}, here);
   CHECK(!fs::exists(folder / "datasets"));
 
@@ -101,14 +103,19 @@ TEST_CASE("cli: several archives, a sum of the yaml's own, another folder") {
   if (!can_download()) return;
   const Folder folder;
   const RunOptions here = {.folder = folder.path(), .environment = {}, .out = {}, .err = {}, .name = {}};
-  const std::string images = zipped({{"train/a.png", picture_png(48, 40)}, {"val/b.png", picture_png(48, 40)}}, folder, "far/images.zip");
-  const std::string lists = zipped({{"set/train.txt", "./images/train/a.png\n"}, {"set/val.txt", "./images/val/b.png\n"}, {"set/labels/train/a.txt", ""}}, folder, "far/lists.zip");
+  const std::string images =
+      zipped({{"train/a.png", picture_png(48, 40)}, {"val/b.png", picture_png(48, 40)}}, folder, "far/images.zip");
+  const std::string lists =
+      zipped({{"set/train.txt", "./images/train/a.png\n"}, {"set/val.txt", "./images/val/b.png\n"}, {"set/labels/train/a.txt", ""}},
+             folder, "far/lists.zip");
   const Json fetched = run({"download", "--url", "file://" + images, "--to", "x.zip", "--json"}, here).json();
   const std::string sum = fetched["sha256"];
   CHECK(sum.size() == 64);
   const auto yaml = [&](const std::string& expected) {
-    return folder.write("set.yaml", fmt::format("path: set\ntrain: train.txt\nval: val.txt\nnames: [cat]\ndownload:\n  - file://{}\n"
-                                                "  - {{url: 'file://{}', to: set/images, sha256: {}}}\n", lists, images, expected));
+    return folder.write("set.yaml",
+                        fmt::format("path: set\ntrain: train.txt\nval: val.txt\nnames: [cat]\ndownload:\n  - file://{}\n"
+                                    "  - {{url: 'file://{}', to: set/images, sha256: {}}}\n",
+                                    lists, images, expected));
   };
   const Arguments download = {"download", "--data", yaml(std::string(64, '0')), "--data-root", "data"};
   const Outcome wrong = refused(download, 3, {std::string(64, '0'), sum, "set.yaml"}, here);
@@ -130,13 +137,16 @@ TEST_CASE("cli: data yamls whose data cannot be had") {
   const auto yaml = [&](const std::string& download) {
     return w.write("lost.yaml", "path: lost\ntrain: images/train\nval: images/val\nnames: [cat]\n" + download);
   };
-  refused({"download", "--data", yaml("download: |\n  import os\n  os.system('touch hit')\n")}, 3, {"lost.yaml:5:11:", "a script or a command, which is never run"}, w.here());
+  refused({"download", "--data", yaml("download: |\n  import os\n  os.system('touch hit')\n")}, 3,
+          {"lost.yaml:5:11:", "a script or a command, which is never run"}, w.here());
   refused({"download", "--data", yaml("download: bash hit.sh\n")}, 3, {"lost.yaml:5:11:", "never run"}, w.here());
   refused({"download", "--data", yaml("")}, 3, {"does not say where to get them", "download: https://"}, w.here());
   const std::string other = zipped({{"other/x.txt", "x"}}, w.folder(), "far/other.zip");
-  refused({"download", "--data", yaml("download: file://" + other + "\n")}, 3, {"everything was fetched and unpacked, but the images are not there"}, w.here());
+  refused({"download", "--data", yaml("download: file://" + other + "\n")}, 3,
+          {"everything was fetched and unpacked, but the images are not there"}, w.here());
   const std::string evil = zipped({{"lost/../../evil.txt", "x"}}, w.folder(), "far/evil.zip");
-  refused({"download", "--data", yaml("download: file://" + evil + "\n")}, 3, {"leads out of the folder", "do not trust"}, w.here());
+  refused({"download", "--data", yaml("download: file://" + evil + "\n")}, 3, {"leads out of the folder", "do not trust"},
+          w.here());
   CHECK(!fs::exists(w / "evil.txt"));
   CHECK(!fs::exists(w / "hit"));
 }
@@ -178,8 +188,10 @@ TEST_CASE("cli: weights of the original by name, with a word about their licence
   const Outcome outcome = refused({"download", "--model", "yolov8s-seg", "--retries", "0", "--timeout", "5"}, 6,
                                   {"https://github.com/ultralytics/assets/releases/download/v8.3.0/yolov8s-seg.pt"}, options);
   CHECK(says(outcome.err, "AGPL-3.0"));
-  refused({"train", "--data", w / "data.yaml", "--model", "yolov8s-seg.pt"}, 3, {"tessera download --model yolov8s-seg.pt"}, w.here());
-  refused({"predict", "--source", w / "images/val", "--model", "yolov8x-seg.pt"}, 3, {"tessera download --model yolov8x-seg.pt"}, w.here());
+  refused({"train", "--data", w / "data.yaml", "--model", "yolov8s-seg.pt"}, 3, {"tessera download --model yolov8s-seg.pt"},
+          w.here());
+  refused({"predict", "--source", w / "images/val", "--model", "yolov8x-seg.pt"}, 3, {"tessera download --model yolov8x-seg.pt"},
+          w.here());
 }
 
 TEST_CASE("cli: a download that is interrupted goes on where it was") {
@@ -198,14 +210,16 @@ TEST_CASE("cli: a download that is interrupted goes on where it was") {
   for (const int number : {SIGINT, SIGTERM}) {
     const size_t before = server.requests().size();
     Process process(arguments, here);
-    CHECK(process.wait_until([&] { return server.requests().size() > before && fs::exists(part) && fs::file_size(part) == 50'000; }));
+    CHECK(
+        process.wait_until([&] { return server.requests().size() > before && fs::exists(part) && fs::file_size(part) == 50'000; }));
     CHECK(says(maps_of(process), "libcurl"));
     process.send(number);
     const Outcome outcome = process.finish();
     INFO(described(arguments, outcome));
     CHECK(outcome.code == 7);
     CHECK(says(error_line(outcome), "50000 of 200000 bytes are in new folder/my set.bin.part"));
-    CHECK(says(error_line(outcome), fmt::format("go on with: tessera download --url '{}' --to 'new folder/'", server.url("/a/my%20set.bin?x=1"))));
+    CHECK(says(error_line(outcome),
+               fmt::format("go on with: tessera download --url '{}' --to 'new folder/'", server.url("/a/my%20set.bin?x=1"))));
     CHECK(fs::file_size(part) == 50'000);
     server.handle([&](const HttpRequest& request) {
       HttpReply reply = file.reply(request);
@@ -228,11 +242,13 @@ TEST_CASE("cli: a download that is interrupted goes on where it was") {
   CHECK(content(folder / "new folder/my set.bin") == file.content);
   CHECK(server.requests().back().header("range") == "bytes=50000-");
 
-  const Json failed = run({"download", server.url("/x"), "--to", folder / "y", "--sha256", std::string(64, '0'), "--json"}, here).json();
+  const Json failed =
+      run({"download", server.url("/x"), "--to", folder / "y", "--sha256", std::string(64, '0'), "--json"}, here).json();
   CHECK(failed["error"]["code"] == 3);
 }
 
-TEST_CASE("cli: a download on a full disk, and into a folder that nobody may write to, is exit code 6; a kill leaves no half file") {
+TEST_CASE(
+    "cli: a download on a full disk, and into a folder that nobody may write to, is exit code 6; a kill leaves no half file") {
   if (!can_download()) return;
   const Folder folder;
   const ServedFile file{.content = std::string(200'000, 'x'), .modified = {}, .date = {}};
@@ -251,7 +267,8 @@ TEST_CASE("cli: a download on a full disk, and into a folder that nobody may wri
   });
   {
     Process process({"download", server.url("/set.bin")}, here);
-    CHECK(process.wait_until([&] { return fs::exists(folder / "set.bin.part") && fs::file_size(folder / "set.bin.part") >= 100'000; }));
+    CHECK(process.wait_until(
+        [&] { return fs::exists(folder / "set.bin.part") && fs::file_size(folder / "set.bin.part") >= 100'000; }));
   }  // killed
   CHECK(!fs::exists(folder / "set.bin"));
   server.handle([&](const HttpRequest& request) { return file.reply(request); });

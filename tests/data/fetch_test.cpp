@@ -40,7 +40,8 @@ std::string sum_of(std::string_view text) {
 struct Fixture {
   Fixture() {
     // Proxies of the machine must not stand between the test and its server.
-    for (const char* name : {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"}) unsetenv(name);
+    for (const char* name : {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"})
+      unsetenv(name);
   }
 
   TempFolder folder;
@@ -108,7 +109,8 @@ TEST_CASE("addresses: what can be fetched, the name of the file, no password in 
   CHECK(parse_url("https://host.org/a/b/set.zip?x=1#y").file_name == "set.zip");
   CHECK(parse_url("http://host.org/a/my%20set.zip").file_name == "my set.zip");
   CHECK(parse_url("file:///tmp/set.zip").scheme == "file");
-  for (const char* unfit : {"https://host.org/", "https://host.org", "https://host.org/a/", "https://host.org/a%0Ab", "https://host.org/%2e%2e"}) {
+  for (const char* unfit :
+       {"https://host.org/", "https://host.org", "https://host.org/a/", "https://host.org/a%0Ab", "https://host.org/%2e%2e"}) {
     CAPTURE(unfit);
     CHECK(parse_url(unfit).file_name.empty());
   }
@@ -395,7 +397,8 @@ TEST_CASE("answers that are no file: what, where, what to do") {
                                          {302, {{"Location", "/a/set.zip"}}, "more than 10 times", 11}}) {
     CAPTURE(row.said);
     const size_t before = f.server.requests().size();
-    f.server.handle([&](const HttpRequest&) { return HttpReply{.status = row.status, .headers = row.headers, .body = "<html>sorry</html>"}; });
+    f.server.handle(
+        [&](const HttpRequest&) { return HttpReply{.status = row.status, .headers = row.headers, .body = "<html>sorry</html>"}; });
     FetchRequest r = f.request();
     r.retries = 2;
     const Error e = error_of([&] { fetch(r); });
@@ -416,7 +419,8 @@ TEST_CASE("a server that is back after a while, and one that sends elsewhere") {
   }
   SUBCASE("elsewhere") {
     f.server.handle([&](const HttpRequest& request) {
-      if (request.target == "/a/set.zip") return HttpReply{.status = 302, .headers = {{"Location", f.server.url("/b")}}, .body = "moved"};
+      if (request.target == "/a/set.zip")
+        return HttpReply{.status = 302, .headers = {{"Location", f.server.url("/b")}}, .body = "moved"};
       if (request.target == "/b") return HttpReply{.status = 307, .headers = {{"Location", "c?d=1"}}, .body = {}};
       return f.file.reply(request);
     });
@@ -430,7 +434,9 @@ TEST_CASE("a server that is back after a while, and one that sends elsewhere") {
 TEST_CASE("nobody there: no server, no answer, no file") {
   Fixture f;
   std::string closed;
-  { closed = HttpServer([](const HttpRequest&) { return HttpReply{}; }).url("/x.zip"); }
+  {
+    closed = HttpServer([](const HttpRequest&) { return HttpReply{}; }).url("/x.zip");
+  }
   FetchRequest r = f.request();
   r.timeout_s = 1;
   SUBCASE("no server") { r.url = closed; }

@@ -1,13 +1,13 @@
-// Archives of every kind unpack to what was packed; those that mean harm, are damaged or meet other files leave nothing behind. And where
-// data yamls say that their data are.
+// Archives of every kind unpack to what was packed; those that mean harm, are damaged or meet other files leave nothing behind. And
+// where data yamls say that their data are.
 #include "data/download/unpack.h"
 
 #include <archive.h>
 #include <archive_entry.h>
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <fcntl.h>
 
 #include <memory>
 
@@ -37,7 +37,8 @@ fs::path pack(const fs::path& file, const std::vector<Packed>& entries, const ch
   const std::unique_ptr<archive, int (*)(archive*)> writer(archive_write_new(), archive_write_free);
   const std::string name = file.string();
   const auto ends = [&](const char* end) { return name.ends_with(end); };
-  REQUIRE((ends(".zip") ? archive_write_set_format_zip(writer.get()) : archive_write_set_format_pax_restricted(writer.get())) == ARCHIVE_OK);
+  REQUIRE((ends(".zip") ? archive_write_set_format_zip(writer.get()) : archive_write_set_format_pax_restricted(writer.get())) ==
+          ARCHIVE_OK);
   if (ends("gz")) archive_write_add_filter_gzip(writer.get());
   if (ends("xz")) archive_write_add_filter_xz(writer.get());
   if (ends("zst")) archive_write_add_filter_zstd(writer.get());
@@ -55,7 +56,8 @@ fs::path pack(const fs::path& file, const std::vector<Packed>& entries, const ch
     if (p.type == AE_IFLNK) archive_entry_set_symlink(entry.get(), p.content.c_str());
     if (p.type == 0) archive_entry_set_hardlink(entry.get(), p.content.c_str());
     REQUIRE(archive_write_header(writer.get(), entry.get()) >= ARCHIVE_WARN);
-    if (p.type == AE_IFREG) REQUIRE(archive_write_data(writer.get(), p.content.data(), p.content.size()) == la_ssize_t(p.content.size()));
+    if (p.type == AE_IFREG)
+      REQUIRE(archive_write_data(writer.get(), p.content.data(), p.content.size()) == la_ssize_t(p.content.size()));
   }
   REQUIRE(archive_write_close(writer.get()) == ARCHIVE_OK);
   return file;
@@ -80,9 +82,14 @@ using Paths = std::vector<std::string>;
 TEST_CASE("archives of every kind unpack to what was packed") {
   const TempFolder folder;
   const std::string big(3'000'000, 'x');
-  const std::vector<Packed> entries = {{"set/", "", AE_IFDIR}, {"set/images/a.jpg", big},        {"set/empty", ""},
-                                       {"./set/run.sh", "#!", AE_IFREG, 04755}, {"set/s\xC3\xBC\xC3\x9F.txt", "sweet"}, {"set/link", "images", AE_IFLNK},
-                                       {"__MACOSX/set/._a", "junk"}, {"set/.DS_Store", "junk"}};
+  const std::vector<Packed> entries = {{"set/", "", AE_IFDIR},
+                                       {"set/images/a.jpg", big},
+                                       {"set/empty", ""},
+                                       {"./set/run.sh", "#!", AE_IFREG, 04755},
+                                       {"set/s\xC3\xBC\xC3\x9F.txt", "sweet"},
+                                       {"set/link", "images", AE_IFLNK},
+                                       {"__MACOSX/set/._a", "junk"},
+                                       {"set/.DS_Store", "junk"}};
   for (const char* name : {"a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz", "a.tar.zst", "A.ZIP"}) {
     CAPTURE(name);
     if (std::string_view(name) == "A.ZIP") continue;
@@ -90,7 +97,8 @@ TEST_CASE("archives of every kind unpack to what was packed") {
     const fs::path to = folder.path() / fmt::format("to_{}", name);
     int64_t done = 0, total = 0;
     const UnpackReport report = unpack(archive, to, {.place = {}, .progress = [&](int64_t d, int64_t t) { done = d, total = t; }});
-    CHECK(tree(to) == Paths{"set", "set/empty", "set/images", "set/images/a.jpg", "set/link -> images", "set/run.sh", "set/s\xC3\xBC\xC3\x9F.txt"});
+    CHECK(tree(to) == Paths{"set", "set/empty", "set/images", "set/images/a.jpg", "set/link -> images", "set/run.sh",
+                            "set/s\xC3\xBC\xC3\x9F.txt"});
     CHECK(read_file(to / "set/images/a.jpg") == big);
     CHECK(read_file(to / "set/s\xC3\xBC\xC3\x9F.txt") == "sweet");
     CHECK(report.files == 5);
@@ -99,7 +107,8 @@ TEST_CASE("archives of every kind unpack to what was packed") {
     CHECK(report.already_there == 0);
     CHECK(total == int64_t(fs::file_size(archive)));
     CHECK(done > 0);
-    CHECK((fs::status(to / "set/run.sh").permissions() & fs::perms::mask) == (fs::status(to / "set/images").permissions() & fs::perms::mask));
+    CHECK((fs::status(to / "set/run.sh").permissions() & fs::perms::mask) ==
+          (fs::status(to / "set/images").permissions() & fs::perms::mask));
     CHECK((fs::status(to / "set/empty").permissions() & fs::perms(07111)) == fs::perms::none);
   }
   CHECK(is_archive_name("A.ZIP"));
@@ -143,7 +152,8 @@ TEST_CASE("archives that mean harm leave nothing, inside or outside") {
       CAPTURE(name);
       CAPTURE(last);
       const auto odd = [](const Packed& p) { return p.type != AE_IFREG && p.type != AE_IFLNK && p.type != AE_IFDIR; };
-      if (std::string_view(name).ends_with(".zip") && std::any_of(row.entries.begin(), row.entries.end(), odd)) continue;  // zip has no such
+      if (std::string_view(name).ends_with(".zip") && std::any_of(row.entries.begin(), row.entries.end(), odd))
+        continue;  // zip has no such
       const fs::path archive = pack(folder.path() / name, row.entries);
       const Error e = error_of([&] { unpack(archive, folder.path() / "to"); });
       CHECK(e.code() == ErrorCode::kData);
@@ -158,8 +168,9 @@ TEST_CASE("archives that mean harm leave nothing, inside or outside") {
 
 TEST_CASE("links and second names inside of the folder are kept; of a name that comes twice the last counts") {
   const TempFolder folder;
-  const fs::path archive = pack(folder.path() / "a.tar", {{"a/one", "1"}, {"b/up", "../a/one", AE_IFLNK}, {"a/two", "a/one", 0}, {"c", "first"}, {"c", "second!"},
-                                                           {"a/one", "new"}});
+  const fs::path archive = pack(
+      folder.path() / "a.tar",
+      {{"a/one", "1"}, {"b/up", "../a/one", AE_IFLNK}, {"a/two", "a/one", 0}, {"c", "first"}, {"c", "second!"}, {"a/one", "new"}});
   const UnpackReport report = unpack(archive, folder.path() / "to");
   CHECK(tree(folder.path() / "to") == Paths{"a", "a/one", "a/two", "b", "b/up -> ../a/one", "c"});
   CHECK(read_file(folder.path() / "to/c") == "second!");
@@ -172,7 +183,8 @@ TEST_CASE("links and second names inside of the folder are kept; of a name that 
 TEST_CASE("files that are there: equal ones stay, another one stops everything before anything is moved") {
   const TempFolder folder;
   const fs::path to = folder.path() / "to";
-  const fs::path archive = pack(folder.path() / "a.zip", {{"set/a", "one"}, {"set/b", "two"}, {"set/sub/c", "three"}, {"set/l", "a", AE_IFLNK}});
+  const fs::path archive =
+      pack(folder.path() / "a.zip", {{"set/a", "one"}, {"set/b", "two"}, {"set/sub/c", "three"}, {"set/l", "a", AE_IFLNK}});
   folder.write("to/set/b", "two");
   folder.write("to/set/own", "mine");
   SUBCASE("equal") {
@@ -267,11 +279,11 @@ TEST_CASE("where an archive of a data set goes") {
   const Paths wanted = {"set/images/train/a.png", "set/images/val/b.png"};
   for (const Row& row : std::vector<Row>{
            {"path: set\n", {in("set/", a), in("set/", b), {"README", "hi"}}, {"README", wanted[0], wanted[1]}},  // as it is
-           {"path: set\n", {a, b, l}, {wanted[0], wanted[1], "set/labels/train/a.txt"}},                       // without a folder of its own
-           {"path: set\n", {in("set-v2/", a), in("set-v2/", b)}, wanted},                                       // under another name
-           {"path: set\n", {in("x/y/", a), in("x/y/", b)}, wanted},                                             // deeper
-           {"path: set\n", {l}, {"set/labels/train/a.txt"}},                                                    // a part, loose
-           {"path: set\n", {in("set/", l)}, {"set/labels/train/a.txt"}},                                        // a part, named
+           {"path: set\n", {a, b, l}, {wanted[0], wanted[1], "set/labels/train/a.txt"}},  // without a folder of its own
+           {"path: set\n", {in("set-v2/", a), in("set-v2/", b)}, wanted},                 // under another name
+           {"path: set\n", {in("x/y/", a), in("x/y/", b)}, wanted},                       // deeper
+           {"path: set\n", {l}, {"set/labels/train/a.txt"}},                              // a part, loose
+           {"path: set\n", {in("set/", l)}, {"set/labels/train/a.txt"}},                  // a part, named
            {"path: ../sets/set\n", {a, b}, wanted},
            {"", {in("set-v2/", a), in("set-v2/", b)}, {"images/train/a.png", "images/val/b.png"}},  // the yaml's own folder
        }) {
@@ -280,7 +292,8 @@ TEST_CASE("where an archive of a data set goes") {
     CAPTURE(first);
     const TempFolder folder;
     const fs::path archive = pack(folder.path() / "a.zip", row.entries), data = folder.path() / "data";
-    const std::string yaml_file = folder.write("data/set.yaml", row.path + "train: images/train\nval: images/val\nnames: [cat]\n").string();
+    const std::string yaml_file =
+        folder.write("data/set.yaml", row.path + "train: images/train\nval: images/val\nnames: [cat]\n").string();
     const DownloadPlace place = download_place(read_dataset_text(yaml_file), data);
     const DatasetYaml yaml = load_dataset_yaml(yaml_file, data);
     unpack(archive, place.folder, {.place = [&](const fs::path& all) { return place_of_data(all, place, yaml); }, .progress = {}});
@@ -297,7 +310,12 @@ TEST_CASE("a part of an archive that links out of that part is refused") {
   const TempFolder folder;
   const fs::path archive = pack(folder.path() / "a.tar", {{"x/in/a", "1"}, {"x/in/up", "../..", AE_IFLNK}});
   const Error e = error_of([&] {
-    unpack(archive, folder.path() / "to", {.place = [&](const fs::path& all) { return Placement{all / "x/in", folder.path() / "to"}; }, .progress = {}});
+    unpack(archive, folder.path() / "to",
+           {.place =
+                [&](const fs::path& all) {
+                  return Placement{all / "x/in", folder.path() / "to"};
+                },
+            .progress = {}});
   });
   CHECK(e.code() == ErrorCode::kData);
   CHECK(says(e, "'up' is a link out of the data set"));

@@ -23,7 +23,7 @@
 namespace tessera::test {
 
 struct HttpRequest {
-  std::string target;                           // "/a.zip", or a whole URL when the server is asked as a proxy
+  std::string target;                          // "/a.zip", or a whole URL when the server is asked as a proxy
   std::map<std::string, std::string> headers;  // lower-case names
   std::string header(const std::string& name) const {
     const auto it = headers.find(name);
@@ -62,7 +62,8 @@ struct ServedFile {
     r.body = content;
     if (!ranges || !range.starts_with("bytes=") || !same) return r;
     const size_t first = std::stoul(range.substr(6));
-    if (first >= content.size()) return {.status = 416, .headers = {{"Content-Range", fmt::format("bytes */{}", content.size())}}, .body = {}};
+    if (first >= content.size())
+      return {.status = 416, .headers = {{"Content-Range", fmt::format("bytes */{}", content.size())}}, .body = {}};
     r.status = 206;
     r.headers.emplace_back("Content-Range", fmt::format("bytes {}-{}/{}", first, content.size() - 1, content.size()));
     r.body = content.substr(first);
@@ -135,7 +136,8 @@ class HttpServer {
     if (reply.hangs_up) return false;
     std::string text = fmt::format("HTTP/1.1 {} Word\r\nConnection: close\r\n", reply.status);
     for (const auto& [name, value] : reply.headers) text += name + ": " + value + "\r\n";
-    if (reply.says_length) text += fmt::format("Content-Length: {}\r\n", reply.stated_length >= 0 ? reply.stated_length : int64_t(reply.body.size()));
+    if (reply.says_length)
+      text += fmt::format("Content-Length: {}\r\n", reply.stated_length >= 0 ? reply.stated_length : int64_t(reply.body.size()));
     text += "\r\n" + reply.body.substr(0, reply.cut_after >= 0 ? size_t(reply.cut_after) : std::string::npos);
     for (size_t sent = 0; sent < text.size();) {
       const ssize_t n = send(fd, text.data() + sent, text.size() - sent, MSG_NOSIGNAL);

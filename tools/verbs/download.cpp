@@ -17,7 +17,8 @@ namespace {
 // Where the original publishes its weights.
 constexpr std::string_view kWeights = "https://github.com/ultralytics/assets/releases/download/v8.3.0/";
 constexpr std::string_view kWeightsNotice =
-    "weights of Ultralytics, published under AGPL-3.0 (or a licence bought from them), which may reach what is trained from them; not part of this program";
+    "weights of Ultralytics, published under AGPL-3.0 (or a licence bought from them), which may reach what is trained from them; "
+    "not part of this program";
 constexpr std::array<std::string_view, 3> kNames = {"data", "url", "model"};
 
 // As a shell takes it.
@@ -74,7 +75,8 @@ class Meter {
 };
 
 nlohmann::ordered_json file_json(const FetchResult& r) {
-  nlohmann::ordered_json j = {{"url", r.url}, {"path", r.path.string()}, {"bytes", r.bytes}, {"sha256", r.sha256}, {"verified", r.verified}};
+  nlohmann::ordered_json j = {
+      {"url", r.url}, {"path", r.path.string()}, {"bytes", r.bytes}, {"sha256", r.sha256}, {"verified", r.verified}};
   if (r.verified) j["sha256_from"] = r.sha256_from;
   j["already_there"] = r.already_there;
   j["resumed_from"] = r.resumed_from;
@@ -84,7 +86,10 @@ nlohmann::ordered_json file_json(const FetchResult& r) {
 
 nlohmann::ordered_json archive_json(const ArchiveResult& r) {
   nlohmann::ordered_json j = file_json(r.fetched);
-  j["unpacked"] = {{"folder", r.unpacked.folder.string()}, {"files", r.unpacked.files}, {"bytes", r.unpacked.bytes}, {"already_there", r.unpacked.already_there}};
+  j["unpacked"] = {{"folder", r.unpacked.folder.string()},
+                   {"files", r.unpacked.files},
+                   {"bytes", r.unpacked.bytes},
+                   {"already_there", r.unpacked.already_there}};
   j["archive_kept"] = r.archive_kept;
   return j;
 }
@@ -105,12 +110,14 @@ void print_file(const FetchResult& r, const fs::path& sum_file) {
 
 void print_archive(const ArchiveResult& r) {
   if (r.unpacked_before) {
-    return fmt::print("{}: was fetched and unpacked before (remove {}.unpacked to have it done anew)\n", r.fetched.url, r.fetched.path.string());
+    return fmt::print("{}: was fetched and unpacked before (remove {}.unpacked to have it done anew)\n", r.fetched.url,
+                      r.fetched.path.string());
   }
   const fs::path note = r.fetched.path.string() + ".unpacked";
   print_file(r.fetched, r.archive_kept && !r.fetched.already_there ? sum_file_of(r.fetched.path) : note);
   const std::string equal = r.unpacked.already_there > 0 ? fmt::format(", {} of them were there", r.unpacked.already_there) : "";
-  fmt::print("  unpacked: {} files, {}{}, into {}\n", r.unpacked.files, format_bytes(double(r.unpacked.bytes)), equal, r.unpacked.folder.string());
+  fmt::print("  unpacked: {} files, {}{}, into {}\n", r.unpacked.files, format_bytes(double(r.unpacked.bytes)), equal,
+             r.unpacked.folder.string());
 }
 
 class Download {
@@ -123,11 +130,14 @@ class Download {
       if (config_.is_set(name)) given.emplace_back(name);
     }
     if (given.size() != 1) {
-      throw Error(ErrorCode::kUsage, given.empty() ? "what is to be fetched?" : "one thing at a time: --" + fmt::format("{}", fmt::join(given, " and --")), {},
-                  "--data coco128-seg.yaml, --model yolov8n-seg.pt or --url https://...");
+      throw Error(
+          ErrorCode::kUsage,
+          given.empty() ? "what is to be fetched?" : "one thing at a time: --" + fmt::format("{}", fmt::join(given, " and --")), {},
+          "--data coco128-seg.yaml, --model yolov8n-seg.pt or --url https://...");
     }
     if (config_.is_set("sha256") && !is_sha256(config_.text("sha256"))) {
-      throw Error(ErrorCode::kUsage, fmt::format("sha256={}: expected 64 hexadecimal digits", config_.text("sha256")), {}, "sha256sum FILE prints them");
+      throw Error(ErrorCode::kUsage, fmt::format("sha256={}: expected 64 hexadecimal digits", config_.text("sha256")), {},
+                  "sha256sum FILE prints them");
     }
     return given[0] == "data" ? data() : given[0] == "model" ? model() : url(config_.text("url"), {});
   }
@@ -168,12 +178,13 @@ class Download {
     Meter meter(log_, file.filename().string());
     nlohmann::ordered_json j = {{"command", "download"}};
     if (unpacks) {
-      const ArchiveResult result = fetch_archive(request(text, file, meter), to.empty() ? "." : to, config_.flag("keep"), options(meter, [&](const fs::path& all) {
-        // Loose files would be strewn over the current folder.
-        const auto entries = std::distance(fs::directory_iterator(all), fs::directory_iterator());
-        const bool loose = to.empty() && (entries > 1 || !fs::directory_iterator(all)->is_directory());
-        return Placement{all, to.empty() ? (loose ? fs::path(archive_stem(file)) : fs::path(".")) : fs::path(to)};
-      }));
+      const ArchiveResult result = fetch_archive(
+          request(text, file, meter), to.empty() ? "." : to, config_.flag("keep"), options(meter, [&](const fs::path& all) {
+            // Loose files would be strewn over the current folder.
+            const auto entries = std::distance(fs::directory_iterator(all), fs::directory_iterator());
+            const bool loose = to.empty() && (entries > 1 || !fs::directory_iterator(all)->is_directory());
+            return Placement{all, to.empty() ? (loose ? fs::path(archive_stem(file)) : fs::path(".")) : fs::path(to)};
+          }));
       meter.finish();
       j.update(archive_json(result));
       if (!json_) print_archive(result);
@@ -212,19 +223,25 @@ class Download {
   int data() {
     const std::string& name = config_.text("data");
     const fs::path root = config_.text("data_root");
-    if (name == "shapes") throw Error(ErrorCode::kUsage, "the embedded set 'shapes' is made by the program itself", {}, "train_seg --data shapes");
+    if (name == "shapes")
+      throw Error(ErrorCode::kUsage, "the embedded set 'shapes' is made by the program itself", {}, "train_seg --data shapes");
     if (name.find("://") != std::string::npos) {
-      throw Error(ErrorCode::kUsage, "--data takes a data yaml, not an address", {}, fmt::format("tessera download --url {} --unpack", quoted(name)));
+      throw Error(ErrorCode::kUsage, "--data takes a data yaml, not an address", {},
+                  fmt::format("tessera download --url {} --unpack", quoted(name)));
     }
     for (const char* other : {"to", "sha256"}) {
       if (config_.is_set(other)) {
         throw Error(ErrorCode::kUsage, fmt::format("--{} does not go with --data", other), {},
-                    std::string_view(other) == "to" ? "--data-root FOLDER says where the data go" : "the data yaml may give it: sha256: beside download:");
+                    std::string_view(other) == "to" ? "--data-root FOLDER says where the data go"
+                                                    : "the data yaml may give it: sha256: beside download:");
       }
     }
     const DatasetText text = read_dataset_text(name, root);
     FoundData found = find_data(name, root);
-    nlohmann::ordered_json j = {{"command", "download"}, {"data", name}, {"already_there", found.complete()}, {"archives", nlohmann::ordered_json::array()}};
+    nlohmann::ordered_json j = {{"command", "download"},
+                                {"data", name},
+                                {"already_there", found.complete()},
+                                {"archives", nlohmann::ordered_json::array()}};
     if (found.complete()) {
       if (!json_) fmt::print("{}: the data are there already, nothing was fetched\n", name);
     } else {
@@ -241,7 +258,8 @@ class Download {
       if (!json_) fmt::print("  {}: {} images, {} with a label file\n", s.name, s.images, s.labels);
     }
     if (!json_) fmt::print("  in {}\n", found.root);
-    next(j, fmt::format("train_seg --data {}{} --epochs 100 --imgsz 640", quoted(name), root.empty() ? "" : " --data-root " + quoted(root.string())));
+    next(j, fmt::format("train_seg --data {}{} --epochs 100 --imgsz 640", quoted(name),
+                        root.empty() ? "" : " --data-root " + quoted(root.string())));
     if (json_) print_json(j);
     return 0;
   }
