@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <exception>
 #include <map>
 #include <memory>
@@ -129,6 +130,9 @@ class Transfer {
     set(CURLOPT_PROTOCOLS, redirected ? kHttp : kHttp | CURLPROTO_FILE);
     set(CURLOPT_FOLLOWLOCATION, 0L);  // by hand, to see each step
     set(CURLOPT_USERAGENT, "tessera");
+    for (const char* name : {"SSL_CERT_FILE", "CURL_CA_BUNDLE"}) {  // as the program curl; the library alone does not look there
+      if (const char* const file = std::getenv(name); file != nullptr && *file != '\0') set(CURLOPT_CAINFO, file);
+    }
     set(CURLOPT_CONNECTTIMEOUT_MS, long(1000 * options_.timeout_s));
     set(CURLOPT_LOW_SPEED_LIMIT, 1L);
     set(CURLOPT_LOW_SPEED_TIME, long(std::ceil(options_.timeout_s)));

@@ -62,7 +62,7 @@ class Meter {
   void draw(std::string_view what, int64_t done, int64_t total, int64_t first) {
     if (!bar_ || what != what_ || total != total_ || first != first_) {
       finish();
-      bar_.emplace(style_, total, ProgressUnit::kBytes, first);
+      bar_.emplace(style_, total, ProgressUnit::kBytes, done);  // speed from here on
       what_ = what, total_ = total, first_ = first;
     }
     bar_->update(done, what_ + name_);
