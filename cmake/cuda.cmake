@@ -127,7 +127,7 @@ endif()
 # or where they were found here.
 function(tessera_vendor_library name cudnn cublaslt)
   set(folder ${CMAKE_SOURCE_DIR}/cuda/vendor)
-  set(sources ${folder}/conv_plan.cpp ${folder}/gemm_plan.cpp ${folder}/shared_library.cpp ${folder}/nccl_api.cpp ${folder}/no_cudnn.cpp ${folder}/no_cublaslt.cpp)
+  set(sources ${folder}/conv_plan.cpp ${folder}/gemm_plan.cpp ${folder}/nccl_api.cpp ${folder}/no_cudnn.cpp ${folder}/no_cublaslt.cpp)
   if(cudnn)
     list(TRANSFORM sources REPLACE no_cudnn cudnn_planner)
   endif()

@@ -34,10 +34,14 @@ train: images/train
 val: images/val
 download: https://github.com/ultralytics/assets/releases/download/v0.0.0/coco8-seg.zip
 )"},
-    Builtin{"coco.yaml", R"(# COCO 2017: images from cocodataset.org, labels converted from its instances JSON.
+    Builtin{"coco.yaml", R"(# COCO 2017: images from cocodataset.org (which has no https), labels converted from its instances JSON.
 path: coco
 train: train2017.txt
 val: val2017.txt
+download:
+  - https://github.com/ultralytics/assets/releases/download/v0.0.0/coco2017labels-segments.zip
+  - {url: "http://images.cocodataset.org/zips/val2017.zip", to: coco/images}
+  - {url: "http://images.cocodataset.org/zips/train2017.zip", to: coco/images}
 )"},
 };
 

@@ -200,27 +200,28 @@ fs::path resolve(const fs::path& root, const std::string& value) {
 
 }  // namespace
 
-DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root, std::span<const std::string_view> needed) {
-  DatasetYaml out;
+DatasetText read_dataset_text(const std::string& name, const fs::path& data_root) {
+  DatasetText out;
   std::vector<std::string> tried;
   const fs::path file = find_file(name, data_root, tried);
-  std::string text;
-  fs::path folder;
   if (!file.empty()) {
-    out.source = file.string();
-    text = read_file(file, kMaxYamlBytes);
-    folder = absolute_path(file).parent_path();
+    out = {file.string(), read_file(file, kMaxYamlBytes), absolute_path(file).parent_path()};
   } else if (const auto builtin = builtin_dataset_yaml(name)) {
-    out.source = name;
-    text = *builtin;
+    out = {name, std::string(*builtin), {}};
   } else {
     std::vector<std::string> known(builtin_dataset_names().begin(), builtin_dataset_names().end());
     fail(fmt::format("there is no data yaml '{}'; tried {}", name, join(tried)), {},
          fmt::format("name a file, or one that the program brings: {}", join(known)));
   }
-  if (text.find('\0') != std::string::npos) fail("this is not a text file", {out.source}, "name a data yaml");
-  check_nesting(text, out.source);
+  if (out.text.find('\0') != std::string::npos) fail("this is not a text file", {out.source}, "name a data yaml");
+  check_nesting(out.text, out.source);
+  return out;
+}
 
+DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root, std::span<const std::string_view> needed) {
+  const auto [source, text, folder] = read_dataset_text(name, data_root);
+  DatasetYaml out;
+  out.source = source;
   YAML::Node root;
   try {
     root = YAML::Load(text);
@@ -230,7 +231,6 @@ DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root
     out.names = class_names(root, out.source, out.findings);
     if (root["channels"] && integer(scalar(root["channels"], "channels", out.source)) != 3)
       fail("only images of 3 channels can be used", place(out.source, root["channels"].Mark()));
-    if (root["download"] && root["download"].IsScalar()) out.download = root["download"].Scalar();
 
     std::map<std::string, std::vector<std::string>> entries;
     for (const char* key : {"train", "val", "test", "minival"})
@@ -267,8 +267,10 @@ DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root
           for (const std::string& e : entries[std::string(split)])
             if (const std::string p = resolve(candidate, e).string(); !is_there(p)) paths.push_back(p);
       std::string hint = "correct 'path:', or say where the data is with --data-root or TESSERA_DATA";
-      const bool address = out.download.starts_with("http") && out.download.find('\n') == std::string::npos;  // else: a script
-      if (address) hint += fmt::format("; its archive is at {}", out.download);
+      const YAML::Node download = root["download"];  // addresses, or a script, which is never run
+      if (download && (download.IsSequence() || (download.IsScalar() && download.Scalar().find("://") < 6))) {
+        hint += fmt::format("; tessera download --data {}{} fetches it", name, data_root.empty() ? "" : " --data-root " + data_root.string());
+      }
       fail(fmt::format("the images are not there; tried {}", join(paths)),
            root["path"] ? place(out.source, root["path"].Mark()) : FileLocation{out.source}, hint);
     }

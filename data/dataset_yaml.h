@@ -1,4 +1,5 @@
-// The data yaml (spec 5.1): where the images of each split are and what the classes are called. Nothing is ever downloaded here.
+// The data yaml (spec 5.1): where the images of each split are and what the classes are called. Nothing is downloaded here: that is the verb
+// download (data/download/sources.h).
 #pragma once
 
 #include <filesystem>
@@ -18,13 +19,19 @@ struct DatasetYaml {
   std::filesystem::path root;                                        // absolute
   std::vector<std::string> names;                                    // class id -> name
   std::map<std::string, std::vector<std::filesystem::path>> splits;  // "train", "val", ...: absolute folders and list files
-  std::string download;                                              // how to get the data, as the file states it; text, never run
   std::vector<Finding> findings;                                     // notes: renamed keys, doubled class names
 };
 
 // Names of the data yamls inside the program (coco128-seg.yaml, coco8-seg.yaml, coco.yaml), and the text of one of them.
 std::span<const std::string_view> builtin_dataset_names();
 std::optional<std::string_view> builtin_dataset_yaml(std::string_view name);
+
+// The text of a data yaml, from a file, from a folder that holds one, or built in, as below.
+struct DatasetText {
+  std::string source, text;
+  std::filesystem::path folder;  // of the file, absolute; empty for a built-in one
+};
+DatasetText read_dataset_text(const std::string& name_or_path, const std::filesystem::path& data_root = {});
 
 // Reads a data yaml from a file, from a folder that holds a data.yaml (or just one yaml), or, when no such file exists, the
 // built-in one of that name ("coco128-seg" and "coco128-seg.yaml" are the same).

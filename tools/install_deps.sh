@@ -7,6 +7,7 @@ packages=(
   libfmt-dev libyaml-cpp-dev nlohmann-json3-dev libeigen3-dev libjpeg-dev libstb-dev libarchive-dev libhwy-dev libcairo2-dev
   libopenmpi-dev openmpi-bin
   libprotobuf-dev protobuf-compiler
+  libcurl4-openssl-dev nettle-dev
   doctest-dev fonts-dejavu-core
 )
 

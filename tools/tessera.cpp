@@ -68,6 +68,11 @@ constexpr VerbEntry kVerbs[] = {
      "Times a training step, inference, single kernels, the loader or the evaluation, beside their bound.",
      "  tessera bench step --model yolov8n-seg --imgsz 640 --batch 16\n  tessera bench infer --batch 1 --json\n"
      "  tessera bench loader --data coco128-seg.yaml\n"},
+    {"download", kDownload, run_download, "Fetches data sets and weights by URL and verifies them: the one verb that uses the network.",
+     "  tessera download --data coco128-seg.yaml                                # into datasets/, unpacked, then says what it found\n"
+     "  tessera download --data my.yaml --data-root /data                       # the addresses under its key download:\n"
+     "  tessera download --model yolov8n-seg.pt                                 # weights of the original (AGPL-3.0)\n"
+     "  tessera download https://host/set.zip --sha256 HEX --unpack --to sets   # any file; again after Ctrl-C: goes on\n"},
     {"selftest", kSelftest, run_selftest, "Checks kernels, gradients and determinism on this machine.", "  tessera selftest\n"},
     {"info", kInfo, run_info, "Build, CPU, backends, libraries and environment switches.", "  tessera info --json\n"},
 };
@@ -159,6 +164,10 @@ int run(std::vector<std::string> arguments, bool& json) {
   // bench takes what to time as its first word.
   if (entry->verb == kBench && !arguments.empty() && arguments.front().find_first_of("-=") == std::string::npos) {
     arguments.front() = "what=" + arguments.front();
+  }
+  // download takes an address as its first word; it may hold a '='.
+  if (entry->verb == kDownload && !arguments.empty() && arguments.front().find("://") < arguments.front().find_first_of("-=")) {
+    arguments.front() = "url=" + arguments.front();
   }
   Config config(entry->verb);
   config.set_command(command);

@@ -18,8 +18,9 @@ namespace tessera {
 
 enum Verb : unsigned {
   kTrain = 1, kVal = 2, kPredict = 4, kInspect = 8, kBench = 16, kSelftest = 32, kInfo = 64, kExport = 128, kConvert = 256, kLint = 512,
+  kDownload = 1024,
 };
-constexpr unsigned kAllVerbs = 1023;
+constexpr unsigned kAllVerbs = 2 * kDownload - 1;
 
 enum class OptionType { kBool, kInt, kFloat, kText, kChoice };
 

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "cuda/vendor/gemm_plan.h"
-#include "cuda/vendor/shared_library.h"
 #include "tensor/base/check.h"
+#include "tensor/base/shared_library.h"
 
 namespace tessera::cuda {
 
@@ -18,7 +18,7 @@ namespace {
 // The functions of the library. Called only when describe_cublaslt() or a planner has seen that they are there. The header's own
 // ...Init() are shells of those with _internal.
 struct CublasLt {
-  vendor::SharedLibrary library{TESSERA_CUBLASLT_NAME, TESSERA_CUBLASLT_LIBRARY};
+  SharedLibrary library{TESSERA_CUBLASLT_NAME, TESSERA_CUBLASLT_LIBRARY};
   decltype(&::cublasLtCreate) cublasLtCreate = library.function<decltype(&::cublasLtCreate)>("cublasLtCreate");
   decltype(&::cublasLtGetStatusString) cublasLtGetStatusString = library.function<decltype(&::cublasLtGetStatusString)>("cublasLtGetStatusString");
   decltype(&::cublasLtGetVersion) cublasLtGetVersion = library.function<decltype(&::cublasLtGetVersion)>("cublasLtGetVersion");

@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "cuda/vendor/conv_plan.h"
-#include "cuda/vendor/shared_library.h"
 #include "tensor/base/check.h"
+#include "tensor/base/shared_library.h"
 
 namespace tessera::cuda {
 
@@ -22,7 +22,7 @@ namespace {
 
 // The functions of the library. Called only when describe_cudnn() or a planner has seen that they are there.
 struct Cudnn {
-  vendor::SharedLibrary library{"libcudnn.so.9", TESSERA_CUDNN_LIBRARY};
+  SharedLibrary library{"libcudnn.so.9", TESSERA_CUDNN_LIBRARY};
   decltype(&::cudnnBackendCreateDescriptor) cudnnBackendCreateDescriptor = library.function<decltype(&::cudnnBackendCreateDescriptor)>("cudnnBackendCreateDescriptor");
   decltype(&::cudnnBackendDestroyDescriptor) cudnnBackendDestroyDescriptor = library.function<decltype(&::cudnnBackendDestroyDescriptor)>("cudnnBackendDestroyDescriptor");
   decltype(&::cudnnBackendExecute) cudnnBackendExecute = library.function<decltype(&::cudnnBackendExecute)>("cudnnBackendExecute");

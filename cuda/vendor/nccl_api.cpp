@@ -1,7 +1,7 @@
 #include "cuda/vendor/nccl_api.h"
 
-#include "cuda/vendor/shared_library.h"
 #include "tensor/base/check.h"
+#include "tensor/base/shared_library.h"
 
 namespace tessera::cuda::vendor {
 

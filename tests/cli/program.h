@@ -132,6 +132,7 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   void send(int number) const { kill(child_, number); }
+  pid_t id() const { return child_; }
   std::string out() const { return content(captured_ / "out"); }
   std::string err() const { return content(captured_ / "err"); }
 

@@ -5,14 +5,14 @@
 #include <fmt/format.h>
 
 #include "cuda/context.h"
-#include "cuda/vendor/shared_library.h"
 #include "tensor/base/check.h"
+#include "tensor/base/shared_library.h"
 
 namespace tessera::testing {
 namespace {
 
 struct Library {
-  cuda::vendor::SharedLibrary library{"libcublasLt.so.13", "libcublasLt.so.12"};
+  SharedLibrary library{"libcublasLt.so.13", "libcublasLt.so.12"};
 #define TESSERA_TAKE(name) decltype(&::name) name = library.function<decltype(&::name)>(#name)
   TESSERA_TAKE(cublasLtCreate);
   TESSERA_TAKE(cublasLtGetStatusName);

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "cuda/install.h"
+#include "data/download/fetch.h"
 #include "nn/io/onnx_graph.h"
 #include "tensor/backend.h"
 #include "tensor/base/env.h"
@@ -80,6 +81,7 @@ int run_info(const Config& config) {
                                     {"mpi", describe_mpi()},
                                     {"nccl", describe_nccl()},
                                     {"onnx", describe_onnx()},
+                                    {"download", describe_download()},
                                     {"environment", switches}};
   if (config.flag("json")) {
     print_json(j);

@@ -66,7 +66,7 @@ LogStyle prepare(const Config& config, Communicator& ranks) {
   // What has nothing to save simply ends, with the object that --json promises.
   const std::string_view farewell = config.flag("json") && ranks.leader() ? kInterruptedJson : "";
   const bool scores_files = config.verb() == kVal && config.is_set("gt");
-  if (config.verb() & (kTrain | kVal | kPredict) && !scores_files) {
+  if (config.verb() & (kTrain | kVal | kPredict | kDownload) && !scores_files) {
     install_interrupt_handlers(farewell);
   } else if (config.flag("json")) {
     end_at_interrupt(farewell);

@@ -16,6 +16,7 @@ int run_convert(const Config& config);
 int run_lint(const Config& config);
 int run_inspect(const Config& config);
 int run_bench(const Config& config);
+int run_download(const Config& config);
 int run_selftest(const Config& config);
 int run_info(const Config& config);
 

@@ -53,6 +53,13 @@ ModelSpec prefer_builtin(ModelSpec spec) {
 }
 
 Weights read_pt(const std::string& path) {
+  const std::filesystem::path file_path(path);
+  std::error_code ignored;
+  if (is_original_weights(file_path.filename().string()) && !std::filesystem::exists(file_path, ignored)) {
+    const std::string folder = file_path.has_parent_path() ? fmt::format(" --to {}/", file_path.parent_path().string()) : "";
+    throw Error(ErrorCode::kData, "there is no such file", {path},
+                fmt::format("tessera download --model {}{} fetches it (AGPL-3.0)", file_path.filename().string(), folder));
+  }
   const TorchFile file = read_torch_pt(path, {.to_f32 = true});
   if (!file.head_class.empty() && !file.head_class.ends_with(".Segment")) {
     throw Error(ErrorCode::kData, fmt::format("the model's head is {}, not Segment", file.head_class), {path},
@@ -113,6 +120,10 @@ LoadedModel build(Weights weights, const std::string& path, const ModelOptions& 
 }
 
 }  // namespace
+
+bool is_original_weights(std::string_view name) {
+  return name.size() == 14 && name.starts_with("yolov8") && name.ends_with("-seg.pt") && std::string_view("nsmlx").find(name[6]) != std::string_view::npos;
+}
 
 LoadedModel load_model(const std::string& name_or_path, const ModelOptions& options) {
   const bool whole = holds_weights(name_or_path);

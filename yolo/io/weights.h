@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "nn/io/checkpoint.h"
@@ -30,6 +31,9 @@ struct LoadedModel {
 // Error(kUsage): no such model; weights where a file of weights was to be given, or twice. Error(kData) with the file: damaged,
 // another task (a detector), weights that do not fit.
 LoadedModel load_model(const std::string& name_or_path, const ModelOptions& options = {});
+
+// Of yolov8n-seg.pt and its larger brothers: the names under which the original publishes its weights, which the verb download fetches.
+bool is_original_weights(std::string_view name);
 
 // The model part of a checkpoint: task, scale, class count and names; the yaml when it is not the built-in one.
 void describe_model(const YoloSeg& model, const std::vector<std::string>& names, CheckpointMeta& meta);

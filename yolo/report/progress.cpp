@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -35,21 +36,32 @@ std::string format_duration(double seconds) {
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
-Progress::Progress(LogStyle style, int64_t total) : style_(style), total_(total), start_(std::chrono::steady_clock::now()) {}
+std::string format_bytes(double bytes) {
+  constexpr std::array<const char*, 5> units = {"B", "KiB", "MiB", "GiB", "TiB"};
+  size_t unit = 0;
+  for (; bytes >= 1024 && unit + 1 < units.size(); ++unit) bytes /= 1024;
+  return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, units[unit]);
+}
+
+Progress::Progress(LogStyle style, int64_t total, ProgressUnit unit, int64_t first)
+    : style_(style), total_(total), first_(first), unit_(unit), start_(std::chrono::steady_clock::now()) {}
 
 void Progress::update(int64_t done, const std::string& note) {
-  if (style_ != LogStyle::kTerminal || total_ <= 0) return;
-  if (drawn_ && done < total_ && seconds_since(last_) < 0.1) return;
+  const bool endless = total_ <= 0;
+  if (style_ != LogStyle::kTerminal || (endless && unit_ == ProgressUnit::kItems)) return;
+  if (drawn_ && (endless || done < total_) && seconds_since(last_) < 0.1) return;
   last_ = std::chrono::steady_clock::now();
   drawn_ = true;
   const double elapsed = seconds_since(start_);
-  const double rate = elapsed > 0 ? double(done) / elapsed : 0.0;
-  const std::string tail = fmt::format(" {}/{} {:.2f} it/s, {} left", done, total_, rate,
-                                       done > 0 ? format_duration(double(total_ - done) / std::max(rate, 1e-9)) : "?");
+  const double rate = elapsed > 0 ? double(done - first_) / elapsed : 0.0;
+  const std::string left = done > first_ ? format_duration(double(total_ - done) / std::max(rate, 1e-9)) : "?";
+  const std::string tail = unit_ == ProgressUnit::kItems ? fmt::format(" {}/{} {:.2f} it/s, {} left", done, total_, rate, left)
+                           : endless ? fmt::format(" {}, {}/s", format_bytes(double(done)), format_bytes(rate))
+                                     : fmt::format(" {} of {}, {}/s, {} left", format_bytes(double(done)), format_bytes(double(total_)), format_bytes(rate), left);
   const int room = std::clamp(terminal_width() - int(note.size() + tail.size()) - 4, 0, 30);
   std::string bar;
-  if (room >= 5) {
-    const int filled = int(int64_t(room) * done / total_);
+  if (room >= 5 && !endless) {
+    const int filled = int(double(room) * double(std::min(done, total_)) / double(total_));
     bar = " [" + std::string(size_t(filled), '=') + std::string(size_t(room - filled), ' ') + "]";
   }
   print_stderr("\r\033[K{}{}{}", note, bar, tail);

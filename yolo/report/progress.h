@@ -13,9 +13,12 @@ enum class LogStyle { kTerminal, kLines, kJson, kQuiet };
 // The style for stderr as it is: kTerminal only on a terminal.
 LogStyle log_style(bool quiet, bool json);
 
+enum class ProgressUnit { kItems, kBytes };
+
 class Progress {
  public:
-  Progress(LogStyle style, int64_t total);
+  // Speed and time left are those of what comes after `first`. Bytes may come without a total (below 1): counted, without a bar.
+  Progress(LogStyle style, int64_t total, ProgressUnit unit = ProgressUnit::kItems, int64_t first = 0);
   // `note` is what stands before the bar ("3/100 box 1.2 ..."); redrawn at most ten times a second.
   void update(int64_t done, const std::string& note);
   // Removes the bar; `line`, if not empty, stays as a line of its own (kTerminal and kLines).
@@ -23,7 +26,8 @@ class Progress {
 
  private:
   LogStyle style_;
-  int64_t total_;
+  int64_t total_, first_;
+  ProgressUnit unit_;
   std::chrono::steady_clock::time_point start_, last_;
   bool drawn_ = false;
 };
@@ -32,5 +36,6 @@ class Progress {
 void log_line(LogStyle style, const std::string& text);
 
 std::string format_duration(double seconds);  // "1:02:03" or "2:03"
+std::string format_bytes(double bytes);        // "312 B", "1.5 KiB", "18.0 GiB"
 
 }  // namespace tessera

@@ -1,11 +1,11 @@
-// A vendor's library, opened when it is first needed. A program that does not ask for it runs without it, and does not pay for it: cuDNN
-// and cuBLASLt alone take 200 MiB and a tenth of a second to load.
+// A library that few runs want, opened when it is first needed. A program that does not ask for it runs without it, and does not pay for
+// it: cuDNN and cuBLASLt alone take 200 MiB and a tenth of a second to load, libcurl brings thirty other libraries.
 #pragma once
 
 #include <initializer_list>
 #include <string>
 
-namespace tessera::cuda::vendor {
+namespace tessera {
 
 class SharedLibrary {
  public:
@@ -28,4 +28,4 @@ class SharedLibrary {
   std::string refusal_, missing_;
 };
 
-}  // namespace tessera::cuda::vendor
+}  // namespace tessera

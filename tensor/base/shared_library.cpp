@@ -1,8 +1,8 @@
-#include "cuda/vendor/shared_library.h"
+#include "tensor/base/shared_library.h"
 
 #include <dlfcn.h>
 
-namespace tessera::cuda::vendor {
+namespace tessera {
 
 SharedLibrary::SharedLibrary(std::initializer_list<const char*> names) {
   for (const char* name : names) {
@@ -23,4 +23,4 @@ std::string SharedLibrary::trouble() const {
   return missing_.empty() ? "" : "it has no function " + missing_;
 }
 
-}  // namespace tessera::cuda::vendor
+}  // namespace tessera
