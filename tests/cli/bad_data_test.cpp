@@ -242,7 +242,7 @@ TEST_CASE("cli: a shipped data yaml works from any folder, or says where it look
   const Workshop w;
   const Outcome outcome = refused({"train", "--data", "coco128-seg.yaml"}, 3,
                                   {"coco128-seg.yaml:2:7: the images are not there", w / "coco128-seg/images/train2017",
-                                   w / "datasets/coco128-seg/images/train2017", "TESSERA_DATA", "https://"},
+                                   w / "datasets/coco128-seg/images/train2017", "TESSERA_DATA", "tessera download --data coco128-seg.yaml"},
                                   w.here());
   CHECK(outcome.out.empty());
   const fs::path shared = fs::path(TESSERA_SOURCE_DIR) / "../shared/data";

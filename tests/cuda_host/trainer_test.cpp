@@ -121,7 +121,8 @@ TEST_CASE("a training in several sizes on a device has nearly the losses of one 
     std::vector<double> losses;
     Trainer t(shop.config(device, {"device=" + device, "multi_scale=true", "epochs=4", "optimizer=SGD"}), LogStyle::kQuiet);
     t.fit();
-    for (const EpochRow& row : ResultsCsv(t.run_folder() / "results.csv", 4).rows()) losses.push_back(row.train.box + row.train.seg + row.train.cls);
+    const ResultsCsv results(t.run_folder() / "results.csv", 4);
+    for (const EpochRow& row : results.rows()) losses.push_back(row.train.box + row.train.seg + row.train.cls);
     return losses;
   };
   const uint64_t before = emulated::calls("cudaGraphLaunch");
