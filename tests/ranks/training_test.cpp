@@ -299,12 +299,14 @@ TEST_CASE("ranks: twelve steps of the trainer equal twelve of one rank with the 
 
 TEST_CASE("ranks: batches of several sizes have one size on all ranks; rectangular ones are for one rank") {
   const Workshop shop;
-  Trainer part(shop.config("parts", {"epochs=2", "val=false", "save=false", "multi_scale=true", "rect=true"}), LogStyle::kQuiet, {}, world());
+  const std::string batch = fmt::format("batch={}", 2 * world().size());
+  Trainer part(shop.config("parts", {batch, "epochs=2", "val=false", "save=false", "multi_scale=true", "rect=true"}), LogStyle::kQuiet, {},
+               world());
   CHECK(!part.config().flag("rect"));
   int64_t batches = 0;
-  part.on_batch = [&](int64_t epoch, int64_t index, Batch& batch) {
+  part.on_batch = [&](int64_t epoch, int64_t index, Batch& given) {
     const int side = int(multi_scale_side(64, 0, epoch, index));
-    CHECK(batch.resized == Size{side, side});
+    CHECK(given.resized == Size{side, side});
     ++batches;
   };
   part.fit();
