@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "tensor/base/check.h"
+#include "tensor/base/descriptor.h"
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
 
@@ -39,20 +40,6 @@ std::string_view ending_of(std::string_view name) {
   }
   return {};
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 void check_signal(const fs::path& archive) {
   if (interrupt_requested())

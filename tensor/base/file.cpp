@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "tensor/base/check.h"
+#include "tensor/base/descriptor.h"
 
 namespace tessera {
 
@@ -43,20 +44,6 @@ std::string remedy(int error_number) {
     default: return "check the path and what it names";
   }
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 // Opens for reading and tells the size; folders are refused (open() alone accepts them).
 int open_to_read(const std::filesystem::path& path, FileKind kind, size_t& size) {

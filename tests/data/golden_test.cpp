@@ -29,9 +29,14 @@ using nlohmann::json;
 namespace {
 
 struct Golden {
-  TensorMap tensors = read_safetensors(golden_dir() / "augment.safetensors");
+  TensorMap tensors = read_both();
   json parameters = read_json(golden_dir() / "augment.json");
 
+  static TensorMap read_both() {
+    TensorMap all = read_safetensors(golden_dir() / "augment.safetensors");
+    all.merge(read_safetensors(golden_dir() / "augment_pairs.safetensors"));
+    return all;
+  }
   Image image(const std::string& name) const {
     const Tensor& t = tensors.at(name);
     Image out(int(t.size(0)), int(t.size(1)));

@@ -1,11 +1,12 @@
-"""augment.safetensors, augment.json, letterbox.json: the original's image and label transforms with known random numbers.
+"""augment.safetensors, augment_pairs.safetensors, augment.json, letterbox.json: the original's image and label transforms with known random numbers.
 
 letterbox.json: "letterbox" rows [w, h, target h, target w, auto, scaleup, result h, result w, top, bottom, left, right] observed
 on black images (the border shows); "dataset" rows of the validation data set at one image per batch (rect): [w, h, imgsz, resized
 h, resized w, batch h, batch w, left, top, ratio h, ratio w].
 
 augment.safetensors (images u8 H,W,3 BGR, or H,W): "resize.<k>.x/.y" (cv2.resize, bilinear), "letterbox.<k>.x/.y", "hsv.<k>.x/.y",
-"flip_*.x/.y", "warp.<k>.x/.y", "mosaic.<k>.*", "copy_paste.<k>.*", "mixup.*", "paste.*", "cutmix.*", "raster.<k>.*", "hsv_forward.*". Labels: cls (n)
+"flip_*.x/.y", "warp.<k>.x/.y", "mosaic.<k>.*", "copy_paste.<k>.*", "mixup.*", "raster.<k>.*", "hsv_forward.*"; in
+augment_pairs.safetensors "paste.*", "cutmix.*". Labels: cls (n)
 i32, boxes (n,4) f32 xyxy pixels, polygons (n,P,2) f32 pixels. augment.json gives the parameters and every random number the
 transform asked for, in order. Draws are U(a, b) results, not unit-interval numbers, except where "unit" is said. "polygons":
 resampling, contours and multi-part merge, with vertices in full. Warped images come from OpenCV 5 (float32 coordinates, spec
@@ -585,4 +586,6 @@ if __name__ == "__main__":
     parameters["opencv"] = cv2.__version__
     save_json(folder / "augment.json", parameters, digits=17)
     save_json(folder / "polygons.json", polygons(), digits=9)
-    save_tensors(folder / "augment.safetensors", tensors)
+    pairs = {name for name in tensors if name.split(".")[0] in ("paste", "cutmix")}
+    save_tensors(folder / "augment.safetensors", {name: t for name, t in tensors.items() if name not in pairs})
+    save_tensors(folder / "augment_pairs.safetensors", {name: tensors[name] for name in pairs})
