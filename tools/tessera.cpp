@@ -16,6 +16,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
+#include "tensor/base/shell_word.h"
 #include "tensor/base/standard_streams.h"
 #include "tensor/comm.h"
 #include "tensor/conv_choice.h"
@@ -134,7 +135,7 @@ const VerbEntry* find_verb(std::string_view name) {
 int run(std::vector<std::string> arguments, bool& json) {
   std::string command = arguments.front(), name = std::filesystem::path(command).filename().string();
   arguments.erase(arguments.begin());
-  if (command.find_first_of(" \t\"\\$&();*?") != std::string::npos) command = "'" + command + "'";  // one word for a shell
+  command = shell_word(command);
   if (name.ends_with("_seg")) {
     name.resize(name.size() - 4);
   } else {

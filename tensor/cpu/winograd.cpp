@@ -15,8 +15,8 @@ namespace tessera::cpu {
 namespace {
 
 constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector of AVX-512
-// With stride 2 the transforms are half of the work at 16 channels, and memory is waited for. Gradients repay theirs for more pairs
-// of channels only, by what was measured.
+// With stride 2, by what was measured (docs/performance.md): 16>32 was slower, and gradients repay their transforms for more pairs of
+// channels only.
 constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 48 * 96, kLeastPairsOfWeights2 = 128 * 256;
 constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels
 constexpr int64_t kBlockBytes = 640 * 1024;            // transformed inputs and products of a task: most of L2
@@ -209,7 +209,7 @@ void run(const TiledConv<T>& conv, const FilterShape& filter) {
   const BlockMemory memory(form, grid, x.c, filter.width, k.lanes);
   const auto& [v_pitch, m_pitch, blocks, v_plane, m_plane, products] = memory;
   const int64_t tasks = std::min(blocks.count, kEnoughTasks);
-  const bool next_task_too = tasks >= 2 * compute_threads();  // most tasks are followed by the next one on their thread
+  const bool next_task_too = tasks >= 2 * compute_threads();  // at least half of them are followed by the next one on their thread
   const auto block_begin = [&](int64_t block) { return block * grid.tiles / blocks.count; };
   const auto run_block = [&](int64_t block, int64_t task, bool last_of_task) {
     const int64_t first = block_begin(block), end = block_begin(block + 1);

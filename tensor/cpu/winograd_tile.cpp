@@ -21,9 +21,17 @@ HWY_INLINE V times(float c, V v) { return hn::Mul(splat(c), v); }
 HWY_INLINE V plus_times(V sum, float c, V v) { return hn::MulAdd(splat(c), v, sum); }
 HWY_INLINE V minus_times(V sum, float c, V v) { return hn::NegMulAdd(splat(c), v, sum); }
 
-// One axis of each transform. Stride 1:
-struct InputTransform {  // B^T: 6 -> 6
-  static constexpr int kFrom = 6, kTo = 6;
+// One axis of each transform; of the second axis element c goes as element kept(c) into the transform, and as it is to copied(c);
+// or not: -1. The first kGiven elements of the result come from the transform.
+template <int kElements, int kResults>
+struct Whole {
+  static constexpr int kFrom = kElements, kTo = kResults, kKept = kFrom, kGiven = kTo;
+  static constexpr int kept(int c) { return c; }
+  static constexpr int copied(int) { return -1; }
+};
+
+// Stride 1:
+struct InputTransform : Whole<6, 6> {  // B^T: 6 -> 6
   static HWY_INLINE void apply(const V (&d)[6], V (&t)[6]) {
     const V even_a = minus_times(d[4], kB2, d[2]), odd_a = minus_times(times(kA, d[3]), kA * kB2, d[1]);
     const V even_b = minus_times(d[4], kA2, d[2]), odd_b = minus_times(times(kB, d[3]), kB * kA2, d[1]);
@@ -35,8 +43,7 @@ struct InputTransform {  // B^T: 6 -> 6
     t[5] = plus_times(minus_times(d[5], kSum2, d[3]), kProduct2, d[1]);
   }
 };
-struct OutputTransform {  // A^T: 6 -> 4
-  static constexpr int kFrom = 6, kTo = 4;
+struct OutputTransform : Whole<6, 4> {  // A^T: 6 -> 4
   static HWY_INLINE void apply(const V (&m)[6], V (&y)[4]) {
     const V even_a = hn::Add(m[1], m[2]), odd_a = hn::Sub(m[1], m[2]);
     const V even_b = hn::Add(m[3], m[4]), odd_b = hn::Sub(m[3], m[4]);
@@ -46,8 +53,7 @@ struct OutputTransform {  // A^T: 6 -> 4
     y[3] = plus_times(plus_times(m[5], kA2 * kA, odd_a), kB2 * kB, odd_b);
   }
 };
-struct GradientTransform {  // A: 4 -> 6
-  static constexpr int kFrom = 4, kTo = 6;
+struct GradientTransform : Whole<4, 6> {  // A: 4 -> 6
   static HWY_INLINE void apply(const V (&y)[4], V (&t)[6]) {
     const V even_a = plus_times(y[0], kA2, y[2]), odd_a = plus_times(y[1], kA2, y[3]);
     const V even_b = plus_times(y[0], kB2, y[2]), odd_b = plus_times(y[1], kB2, y[3]);
@@ -59,8 +65,7 @@ struct GradientTransform {  // A: 4 -> 6
     t[5] = y[3];
   }
 };
-struct FilterTransform {  // G: 3 -> 6
-  static constexpr int kFrom = 3, kTo = 6;
+struct FilterTransform : Whole<3, 6> {  // G: 3 -> 6
   static HWY_INLINE void apply(const V (&g)[3], V (&t)[6]) {
     const V even_a = plus_times(times(float(1 / kAtA), g[0]), float(kA2 / kAtA), g[2]), odd_a = times(float(kA / kAtA), g[1]);
     const V even_b = plus_times(times(float(1 / kAtB), g[0]), float(kB2 / kAtB), g[2]), odd_b = times(float(kB / kAtB), g[1]);
@@ -72,8 +77,7 @@ struct FilterTransform {  // G: 3 -> 6
     t[5] = g[2];
   }
 };
-struct FilterGradientTransform {  // G^T: 6 -> 3
-  static constexpr int kFrom = 6, kTo = 3;
+struct FilterGradientTransform : Whole<6, 3> {  // G^T: 6 -> 3
   static HWY_INLINE void apply(const V (&u)[6], V (&g)[3]) {
     const V even_a = hn::Add(u[1], u[2]), odd_a = hn::Sub(u[1], u[2]);
     const V even_b = hn::Add(u[3], u[4]), odd_b = hn::Sub(u[3], u[4]);
@@ -110,9 +114,8 @@ HWY_INLINE void two_tap_output(const V* m, const V* plus, V* y) {
   if (plus == nullptr) return;
   for (int i = 0; i < 4; ++i) y[i * kStep] = hn::Add(y[i * kStep], plus[i]);
 }
-// Where element c of the second axis goes: as element kept(c) into the two-tap transform, and as it is to copied(c); or not: -1.
 struct Stride2Input {  // B^T: 9 -> 9
-  static constexpr int kFrom = 9, kTo = 9, kKept = 5;
+  static constexpr int kFrom = 9, kTo = 9, kKept = 5, kGiven = 5;
   static constexpr int kept(int c) { return c % 2 == 0 ? c / 2 : -1; }
   static constexpr int copied(int c) { return c % 2 == 0 ? -1 : 5 + c / 2; }
   static HWY_INLINE void apply(const V (&d)[9], V (&t)[9]) {
@@ -121,12 +124,11 @@ struct Stride2Input {  // B^T: 9 -> 9
   }
   static HWY_INLINE void apply_two_tap(const V (&d)[5], V (&t)[5]) { two_tap_input<1>(d, t); }
 };
-struct Stride2Output {  // A^T: 9 -> 4
-  static constexpr int kFrom = 9, kTo = 4;
+struct Stride2Output : Whole<9, 4> {  // A^T: 9 -> 4
   static HWY_INLINE void apply(const V (&m)[9], V (&y)[4]) { two_tap_output<1>(m, m + 5, y); }
 };
 struct Stride2Gradient {  // A: 4 -> 9
-  static constexpr int kFrom = 4, kTo = 9, kKept = 4;
+  static constexpr int kFrom = 4, kTo = 9, kKept = 4, kGiven = 5;
   static constexpr int kept(int c) { return c; }
   static constexpr int copied(int c) { return 5 + c; }
   static HWY_INLINE void apply(const V (&y)[4], V (&t)[9]) {
@@ -144,7 +146,7 @@ struct Stride2Gradient {  // A: 4 -> 9
   }
 };
 struct Stride2DataInput {  // 5 -> 9
-  static constexpr int kFrom = 5, kTo = 9, kKept = 5;
+  static constexpr int kFrom = 5, kTo = 9, kKept = 5, kGiven = 5;
   static constexpr int kept(int c) { return c; }
   static constexpr int copied(int c) { return c < 4 ? 5 + c : -1; }
   static HWY_INLINE void apply(const V (&d)[5], V (&t)[9]) {
@@ -153,15 +155,13 @@ struct Stride2DataInput {  // 5 -> 9
   }
   static HWY_INLINE void apply_two_tap(const V (&d)[5], V (&t)[5]) { two_tap_input<1>(d, t); }
 };
-struct Stride2DataOutput {  // 9 -> 8
-  static constexpr int kFrom = 9, kTo = 8;
+struct Stride2DataOutput : Whole<9, 8> {  // 9 -> 8
   static HWY_INLINE void apply(const V (&m)[9], V (&y)[8]) {
     two_tap_output<2>(m, nullptr, y + 1);
     for (int i = 0; i < 4; ++i) y[2 * i] = m[5 + i];
   }
 };
-struct Stride2Filter {  // G: 3 -> 6
-  static constexpr int kFrom = 3, kTo = 6;
+struct Stride2Filter : Whole<3, 6> {  // G: 3 -> 6
   static HWY_INLINE void apply(const V (&g)[3], V (&t)[6]) {
     const V even_c = times(1 / kAtC, g[0]), odd_c = times(kC / kAtC, g[2]);
     const V even_d = times(1 / kAtD, g[0]), odd_d = times(kD / kAtD, g[2]);
@@ -173,8 +173,7 @@ struct Stride2Filter {  // G: 3 -> 6
     t[5] = g[1];
   }
 };
-struct Stride2FilterGradient {  // G^T: 6 -> 3
-  static constexpr int kFrom = 6, kTo = 3;
+struct Stride2FilterGradient : Whole<6, 3> {  // G^T: 6 -> 3
   static HWY_INLINE void apply(const V (&u)[6], V (&g)[3]) {
     const V even_c = hn::Sub(u[0], u[1]), odd_c = hn::Add(u[0], u[1]);
     const V even_d = hn::Sub(u[2], u[3]), odd_d = hn::Add(u[2], u[3]);
@@ -184,31 +183,9 @@ struct Stride2FilterGradient {  // G^T: 6 -> 3
   }
 };
 
-// Both axes: columns first, then rows. at(r, c) loads element (r, c), put(r, c, v) takes one of the result.
+// Both axes: columns first, then rows. at(r, c) loads element (r, c), put(r, c, v) takes one of the result. Elements of the second
+// axis that are only copied are put at once.
 template <class Transform, class At, class Put>
-HWY_INLINE void both_axes(const At& at, const Put& put) {
-  V middle[Transform::kTo][Transform::kFrom];
-#pragma GCC unroll 9
-  for (int c = 0; c < Transform::kFrom; ++c) {
-    V from[Transform::kFrom], to[Transform::kTo];
-#pragma GCC unroll 9
-    for (int r = 0; r < Transform::kFrom; ++r) from[r] = at(r, c);
-    Transform::apply(from, to);
-#pragma GCC unroll 9
-    for (int r = 0; r < Transform::kTo; ++r) middle[r][c] = to[r];
-  }
-#pragma GCC unroll 9
-  for (int r = 0; r < Transform::kTo; ++r) {
-    V to[Transform::kTo];
-    Transform::apply(middle[r], to);
-#pragma GCC unroll 9
-    for (int c = 0; c < Transform::kTo; ++c) put(r, c, to[c]);
-  }
-}
-
-// The same for transforms of stride 2 that copy elements of the second axis: those are put at once.
-template <class Transform, class At, class Put>
-requires requires { Transform::kKept; }
 HWY_INLINE void both_axes(const At& at, const Put& put) {
   V middle[Transform::kTo][Transform::kKept];
 #pragma GCC unroll 9
@@ -225,10 +202,14 @@ HWY_INLINE void both_axes(const At& at, const Put& put) {
   }
 #pragma GCC unroll 9
   for (int r = 0; r < Transform::kTo; ++r) {
-    V to[5];
-    Transform::apply_two_tap(middle[r], to);
+    V to[Transform::kGiven];
+    if constexpr (Transform::kGiven == Transform::kTo) {
+      Transform::apply(middle[r], to);
+    } else {
+      Transform::apply_two_tap(middle[r], to);
+    }
 #pragma GCC unroll 9
-    for (int c = 0; c < 5; ++c) put(r, c, to[c]);
+    for (int c = 0; c < Transform::kGiven; ++c) put(r, c, to[c]);
   }
 }
 

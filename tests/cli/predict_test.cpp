@@ -70,7 +70,7 @@ TEST_CASE("cli: sources of the original that are none here say what to do") {
            {"0", 2, {"a camera is no source", "ffmpeg -i '/dev/video0'"}},
            {"screen", 2, {"the screen is no source"}},
            {"-", 2, {"standard input"}},
-           {"https://host/a.jpg", 2, {"an address is no source", "tessera download 'https://host/a.jpg'"}},
+           {"https://host/a.jpg", 2, {"an address is no source", "tessera download https://host/a.jpg)"}},
            {"rtsp://host/1", 2, {"a stream is no source", "ffmpeg -i 'rtsp://host/1'"}},
            {"clip.mp4", 3, {"clip.mp4: this is a video", "ffmpeg -i 'clip.mp4' -qscale:v 2 'frames/clip_%06d.jpg'"}},
            {"films", 3, {"a.AVI: this is a video"}},

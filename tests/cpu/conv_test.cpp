@@ -370,5 +370,21 @@ TEST_CASE("results do not depend on the number of threads") {
   }
 }
 
+// The cases above would not show it: where the form is not taken, the plain sum passes.
+TEST_CASE("3x3 convolutions with stride 2 take Winograd's form in each direction, packed filters do not") {
+  const Settings restore;
+  set_conv_choice("own");
+  std::vector<float> w(512 * 9 * 64);
+  FilterView filter{w.data(), DType::kF32, 512, 3, 3, 64};
+  const Image y(1, 20, 20, 512, 0, 0);
+  for (const ConvPass pass : {ConvPass::kForward, ConvPass::kBackwardData, ConvPass::kBackwardWeight}) {
+    CHECK(cpu::repays_winograd(pass, filter, y.view, {2, 1}));
+    CHECK(!cpu::repays_winograd(pass, filter, y.view, {2, 0}));
+  }
+  filter.packed = w.data();
+  CHECK(!cpu::repays_winograd(ConvPass::kForward, filter, y.view, {2, 1}));
+  CHECK(cpu::repays_winograd(ConvPass::kForward, filter, y.view, {1, 1}));
+}
+
 }  // namespace
 }  // namespace tessera

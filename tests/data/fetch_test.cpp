@@ -16,12 +16,11 @@
 
 using namespace tessera;
 using tessera::testing::error_of;
+using tessera::testing::says_in_full;
 using namespace tessera::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-bool says(const Error& e, std::string_view text) { return std::string_view(e.what()).find(text) != std::string_view::npos; }
 
 std::string random_text(size_t size, uint64_t seed = 1) {
   Rng rng(seed, RngPurpose::kTest);
@@ -76,7 +75,7 @@ struct Fixture {
     cut_first(after);
     const Error e = error_of([&] { fetch(request()); });
     CHECK(e.code() == ErrorCode::kIo);
-    CHECK(says(e, "tessera download AGAIN"));
+    CHECK(says_in_full(e, "tessera download AGAIN"));
     CHECK(!fs::exists(goal()));
     CHECK(read_file(part()) == file.content.substr(0, size_t(after)));
     log.clear();
@@ -151,15 +150,15 @@ TEST_CASE("a file is fetched whole; without a known sum its own is kept for the 
     f.file.content = random_text(1000, 2);
     const Error e = error_of([&] { fetch(f.request()); });
     CHECK(e.code() == ErrorCode::kData);
-    CHECK(says(e, "set.zip.sha256"));
-    CHECK(says(e, sum_of(f.file.content)));
+    CHECK(says_in_full(e, "set.zip.sha256"));
+    CHECK(says_in_full(e, sum_of(f.file.content)));
     CHECK(!fs::exists(f.goal()));
   }
   SUBCASE("what is there is never replaced") {
     write_file_atomic(f.goal(), "mine");
     const Error e = error_of([&] { fetch(f.request()); });
     CHECK(e.code() == ErrorCode::kData);
-    CHECK(says(e, sum_of("mine")));
+    CHECK(says_in_full(e, sum_of("mine")));
     CHECK(read_file(f.goal()) == "mine");
     fs::remove(f.goal().string() + ".sha256");
     const FetchResult as_it_is = fetch(f.request());
@@ -185,8 +184,8 @@ TEST_CASE("a sum that was given is compared; another one leaves no file, and wha
     const std::string right = std::exchange(r.sha256, std::string(64, '0'));
     const Error e = error_of([&] { fetch(r); });
     CHECK(e.code() == ErrorCode::kData);
-    CHECK(says(e, std::string(64, '0') + " (--sha256)"));
-    CHECK(says(e, sum_of(f.file.content)));
+    CHECK(says_in_full(e, std::string(64, '0') + " (--sha256)"));
+    CHECK(says_in_full(e, sum_of(f.file.content)));
     CHECK(!fs::exists(f.goal()));
     CHECK(fs::file_size(f.part()) == f.file.content.size());
     r.sha256 = right;
@@ -251,7 +250,7 @@ TEST_CASE("cuts in a row: given up when they bring nothing, never while they do"
   r.retries = 3;
   const Error e = error_of([&] { fetch(r); });
   CHECK(e.code() == ErrorCode::kIo);
-  CHECK(says(e, "4000 bytes are in"));
+  CHECK(says_in_full(e, "4000 bytes are in"));
   CHECK(answers == 4);
 }
 
@@ -374,7 +373,7 @@ TEST_CASE("lengths: unknown, nothing, too long") {
     });
     const Error e = error_of([&] { fetch(f.request()); });
     CHECK(e.code() == ErrorCode::kIo);
-    CHECK(says(e, "there is room for"));
+    CHECK(says_in_full(e, "there is room for"));
   }
 }
 
@@ -403,8 +402,8 @@ TEST_CASE("answers that are no file: what, where, what to do") {
     r.retries = 2;
     const Error e = error_of([&] { fetch(r); });
     CHECK(e.code() == (row.status == 200 ? ErrorCode::kData : ErrorCode::kIo));
-    CHECK(says(e, row.said));
-    CHECK(says(e, r.url));
+    CHECK(says_in_full(e, row.said));
+    CHECK(says_in_full(e, r.url));
     CHECK(f.server.requests().size() - before == row.requests);
     CHECK(fs::is_empty(f.folder.path() / "sub"));
   }
@@ -457,7 +456,7 @@ TEST_CASE("nobody there: no server, no answer, no file") {
   const auto start = std::chrono::steady_clock::now();
   const Error e = error_of([&] { fetch(r); });
   CHECK(e.code() == ErrorCode::kIo);
-  CHECK(says(e, parse_url(r.url).shown));
+  CHECK(says_in_full(e, parse_url(r.url).shown));
   CHECK(!e.hint().empty());
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(60));
   CHECK(!fs::exists(f.goal()));
@@ -497,8 +496,8 @@ TEST_CASE("a signal: the part stays, and the rest is fetched later") {
   const Error e = error_of([&] { fetch(r); });
   clear_interrupt();
   CHECK(e.code() == ErrorCode::kInterrupted);
-  CHECK(says(e, "100000 of 300000 bytes are in " + f.part().string()));
-  CHECK(says(e, "go on with: tessera download AGAIN"));
+  CHECK(says_in_full(e, "100000 of 300000 bytes are in " + f.part().string()));
+  CHECK(says_in_full(e, "go on with: tessera download AGAIN"));
   f.server.handle([&](const HttpRequest& request) { return f.file.reply(request); });
   f.check_done(fetch(f.request()), 100'000);
 }
@@ -510,7 +509,7 @@ TEST_CASE("one process at a time; links and pipes under the part's name are not 
     PartFile other(f.goal(), "http://x/");
     const Error e = error_of([&] { fetch(f.request()); });
     CHECK(e.code() == ErrorCode::kUsage);
-    CHECK(says(e, "another process"));
+    CHECK(says_in_full(e, "another process"));
   }
   SUBCASE("a link") {
     const fs::path precious = f.folder.write("precious", "mine");

@@ -10,6 +10,7 @@
 
 using namespace tessera;
 using tessera::testing::error_of;
+using tessera::testing::says_in_full;
 using namespace tessera::test;
 namespace fs = std::filesystem;
 
@@ -25,8 +26,6 @@ const Finding* finding(const std::vector<Finding>& all, std::string_view code) {
   const auto it = std::find_if(all.begin(), all.end(), [&](const Finding& f) { return f.code == code; });
   return it == all.end() ? nullptr : &*it;
 }
-
-bool says(const Error& e, std::string_view text) { return std::string_view(e.what()).find(text) != std::string_view::npos; }
 
 // A data set of three 40 x 30 images with one object each.
 fs::path make_set(const TempFolder& folder, const std::string& name = "set") {
@@ -153,16 +152,16 @@ TEST_CASE("built-in data yamls, found by bare name; missing images list every pa
   const std::string_view needed[] = {"train", "val"};
   const Error e = error_of([&] { load_dataset_yaml("coco128-seg.yaml", "/nowhere", needed); });
   CHECK(e.code() == ErrorCode::kData);
-  CHECK(says(e, "/nowhere/coco128-seg/images/train2017"));
-  CHECK(says(e, "TESSERA_DATA"));
-  CHECK(says(e, "tessera download --data coco128-seg.yaml --data-root /nowhere fetches it"));
+  CHECK(says_in_full(e, "/nowhere/coco128-seg/images/train2017"));
+  CHECK(says_in_full(e, "TESSERA_DATA"));
+  CHECK(says_in_full(e, "tessera download --data coco128-seg.yaml --data-root /nowhere fetches it"));
 }
 
 TEST_CASE("an unknown data yaml lists what was tried and what there is") {
   const Error e = error_of([] { load_dataset_yaml("coco128seg.yaml", "/nowhere"); });
   CHECK(e.code() == ErrorCode::kData);
-  CHECK(says(e, "/nowhere/coco128seg.yaml"));
-  CHECK(says(e, "coco128-seg.yaml"));
+  CHECK(says_in_full(e, "/nowhere/coco128seg.yaml"));
+  CHECK(says_in_full(e, "coco128-seg.yaml"));
 }
 
 TEST_CASE("data yaml: faults with place") {
@@ -193,12 +192,12 @@ TEST_CASE("data yaml: faults with place") {
     const std::string file = folder.write("bad.yaml", c.text).string();
     const Error e = error_of([&] { load_dataset_yaml(file); });
     CHECK(e.code() == ErrorCode::kData);
-    CHECK(says(e, c.message));
+    CHECK(says_in_full(e, c.message));
     CHECK(e.where().file == file);
     CHECK(e.where().line == c.line);
   }
   const std::string deep = folder.write("deep.yaml", "names: " + std::string(100000, '[')).string();
-  CHECK(says(error_of([&] { load_dataset_yaml(deep); }), "nested"));
+  CHECK(says_in_full(error_of([&] { load_dataset_yaml(deep); }), "nested"));
   const std::string dashes = folder
                                  .write("dashes.yaml",
                                         [] {
@@ -207,8 +206,8 @@ TEST_CASE("data yaml: faults with place") {
                                           return s;
                                         }())
                                  .string();
-  CHECK(says(error_of([&] { load_dataset_yaml(dashes); }), "nested"));
-  CHECK(says(error_of([&] { load_dataset_yaml(folder.write("zero.yaml", std::string("a\0b", 3)).string()); }), "not a text file"));
+  CHECK(says_in_full(error_of([&] { load_dataset_yaml(dashes); }), "nested"));
+  CHECK(says_in_full(error_of([&] { load_dataset_yaml(folder.write("zero.yaml", std::string("a\0b", 3)).string()); }), "not a text file"));
 }
 
 TEST_CASE("data yaml: roots, splits, lists and names in all their forms") {
@@ -237,9 +236,9 @@ TEST_CASE("data yaml: roots, splits, lists and names in all their forms") {
   CHECK(load_dataset_yaml(folder.write("nc.yaml", "train: a\nval: b\nnc: 2\n").string()).names ==
         std::vector<std::string>{"class_0", "class_1"});
 
-  CHECK(says(error_of([&] { list_images(load_dataset_yaml(yaml_file.string()), "test"); }), "'test'"));
+  CHECK(says_in_full(error_of([&] { list_images(load_dataset_yaml(yaml_file.string()), "test"); }), "'test'"));
   fs::create_directories(folder.path() / "set/images/empty");
-  CHECK(says(error_of([&] { images_of("path: ../set\ntrain: images/empty\nval: images/empty\n" + names); }), "no image"));
+  CHECK(says_in_full(error_of([&] { images_of("path: ../set\ntrain: images/empty\nval: images/empty\n" + names); }), "no image"));
 }
 
 TEST_CASE("image lists: suffixes in any case, hidden files, code-point order, fraction") {
@@ -328,7 +327,7 @@ TEST_CASE("scan: a detection set is an error that says so, under every policy") 
   for (const LabelPolicy policy : {LabelPolicy::kLenient, LabelPolicy::kOriginal}) {
     ScanOptions options;
     options.policy = policy;
-    CHECK(says(error_of([&] { scan_labels(images, 3, options); }), "detection set"));
+    CHECK(says_in_full(error_of([&] { scan_labels(images, 3, options); }), "detection set"));
   }
 }
 

@@ -23,4 +23,9 @@ Error error_of(F&& call) {
 
 inline bool says(const Error& e, std::string_view part) { return e.message().find(part) != std::string_view::npos; }
 
+// With its place and remedy, as it is printed.
+inline bool says_in_full(const Error& e, std::string_view part) {
+  return std::string_view(e.what()).find(part) != std::string_view::npos;
+}
+
 }  // namespace tessera::testing

@@ -4,6 +4,7 @@
 
 #include "data/download/archive.h"
 #include "tensor/base/check.h"
+#include "tensor/base/shell_word.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/io/weights.h"
@@ -21,15 +22,6 @@ constexpr std::string_view kWeightsNotice =
     "not part of this program";
 constexpr std::array<std::string_view, 3> kNames = {"data", "url", "model"};
 
-// As a shell takes it.
-std::string quoted(const std::string& text) {
-  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=%+@";
-  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
-  std::string out = "'";
-  for (const char c : text) out += c == '\'' ? "'\\''" : std::string(1, c);
-  return out + "'";
-}
-
 // The command again, as it would be typed.
 std::string command_line(const Config& config) {
   std::string out = "tessera download";
@@ -40,7 +32,7 @@ std::string command_line(const Config& config) {
     if (find_option(name, kDownload)->type == OptionType::kBool) {
       out += fmt::format(" --{}{}", config.flag(name) ? "" : "no-", shown);
     } else {
-      out += fmt::format(" --{} {}", shown, quoted(name == "url" ? parse_url(config.text(name)).shown : config.text(name)));
+      out += fmt::format(" --{} {}", shown, shell_word(name == "url" ? parse_url(config.text(name)).shown : config.text(name)));
     }
   }
   return out;
@@ -199,7 +191,7 @@ class Download {
     }
     if (!notice.empty()) {
       j["licence"] = "AGPL-3.0";
-      next(j, fmt::format("train_seg --model {} --data coco128-seg.yaml", quoted(file.string())));
+      next(j, fmt::format("train_seg --model {} --data coco128-seg.yaml", shell_word(file.string())));
     }
     if (json_) print_json(j);
     return 0;
@@ -227,7 +219,7 @@ class Download {
       throw Error(ErrorCode::kUsage, "the embedded set 'shapes' is made by the program itself", {}, "train_seg --data shapes");
     if (name.find("://") != std::string::npos) {
       throw Error(ErrorCode::kUsage, "--data takes a data yaml, not an address", {},
-                  fmt::format("tessera download --url {} --unpack", quoted(name)));
+                  fmt::format("tessera download --url {} --unpack", shell_word(name)));
     }
     for (const char* other : {"to", "sha256"}) {
       if (config_.is_set(other)) {
@@ -258,8 +250,8 @@ class Download {
       if (!json_) fmt::print("  {}: {} images, {} with a label file\n", s.name, s.images, s.labels);
     }
     if (!json_) fmt::print("  in {}\n", found.root);
-    next(j, fmt::format("train_seg --data {}{} --epochs 100 --imgsz 640", quoted(name),
-                        root.empty() ? "" : " --data-root " + quoted(root.string())));
+    next(j, fmt::format("train_seg --data {}{} --epochs 100 --imgsz 640", shell_word(name),
+                        root.empty() ? "" : " --data-root " + shell_word(root.string())));
     if (json_) print_json(j);
     return 0;
   }

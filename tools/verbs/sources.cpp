@@ -12,6 +12,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
+#include "tensor/base/shell_word.h"
 
 namespace tessera {
 
@@ -138,7 +139,7 @@ void refuse_kinds(const std::string& source) {
       "make pictures of it, then --source frames: mkdir frames && ffmpeg -i '{}' -frames:v 100 frames/%06d.jpg";
   if (source == "-") refuse("standard input", "write the picture into a file");
   if (source.starts_with("http://") || source.starts_with("https://"))
-    refuse("an address", fmt::format("fetch it, then give the file: tessera download '{}'", source));
+    refuse("an address", fmt::format("fetch it, then give the file: tessera download {}", shell_word(source)));
   if (source.find("://") != std::string::npos) refuse("a stream", fmt::format(fmt::runtime(kFrames), source));
   if (is_there(source)) return;
   if (!source.empty() && source.find_first_not_of("0123456789") == std::string::npos) {

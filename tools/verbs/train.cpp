@@ -4,6 +4,7 @@
 #include "cuda/install.h"
 #include "tensor/base/file.h"
 #include "tensor/base/memory.h"
+#include "tensor/base/shell_word.h"
 #include "tensor/base/standard_streams.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/roof.h"
@@ -55,7 +56,7 @@ int run_train(const Config& given) {
   if (s.interrupted) {
     if (config.flag("save")) {
       print_stderr("interrupted in epoch {}; state saved. Go on with:\n  {}{} --resume {}{}\n", s.epochs_done + 1,
-                   ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), given.command(), s.run_folder.string(),
+                   ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), given.command(), shell_word(s.run_folder.string()),
                    device == Device::cpu() ? "" : " --device " + config.text("device"));
     } else {
       print_stderr("interrupted in epoch {}; nothing is saved because of --save false\n", s.epochs_done + 1);

@@ -14,6 +14,7 @@
 #include "tensor/base/file.h"
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
+#include "tensor/base/shell_word.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/report/pictures.h"
@@ -568,7 +569,7 @@ void Trainer::make_final_figures(TrainSummary& summary) {
     } catch (const Error& e) {
       if (e.code() != ErrorCode::kInterrupted) throw;
       throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},
-                  config_.command() + " --resume " + folder_.string());
+                  config_.command() + " --resume " + shell_word(folder_.string()));
     }
     summary.best_epoch = at_.best.epoch + 1;
   } else if (summary.validation.images == 0) {
