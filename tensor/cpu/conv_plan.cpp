@@ -403,7 +403,8 @@ int64_t most_band_bytes(const ImageView& x, int64_t kh, int64_t kw, int64_t stri
 template int64_t most_band_bytes<float>(const ImageView&, int64_t, int64_t, int64_t);
 template int64_t most_band_bytes<BFloat16>(const ImageView&, int64_t, int64_t, int64_t);
 
-constexpr int64_t kDeepRows = 64;  // shorter rows of a single group gain nothing by being fetched two tiles ahead
+constexpr int64_t kSpreadBytes = 512;  // of a row: a pass has room to fetch a share of the next band
+constexpr int64_t kDeepRows = 64;      // shorter rows of a single group gain nothing by being fetched two tiles ahead
 
 template <class T>
 void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups, const TileKernels<T>& kernels) {
@@ -415,6 +416,10 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const Cut tasks = cut(1, units, work, kUnit * product.depth * int64_t(sizeof(T)), count, kRowsBytes);
   const std::vector<int64_t> packed_start = packed_starts(groups, kernels);
   const bool copies = crowded<T>(product.a_pitch);
+  // The next band is fetched evenly while all groups pass over this one, where they take long enough; else by the first of them,
+  // two tiles ahead.
+  const bool spreads = copies || product.depth * int64_t(sizeof(T)) >= kSpreadBytes;
+  const bool next_task_too = tasks.tasks >= 2 * compute_threads();  // most are followed by the next one on their thread
   const int64_t copy_pitch = product.depth + kLine<T>;
   const int64_t band = tasks.band * kUnit;
   if (product.moments) product.moments->start(tasks.tasks * tasks.splits);
@@ -435,25 +440,25 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
     job.y_step = product.y_pitch;
     for (int64_t first = start_of(task); first < end; first += band) {
       job.a = product.a + first * product.a_pitch;
-      job.second_tile_ahead = !copies && (product.depth >= kDeepRows || count > 1);
+      job.second_tile_ahead = !spreads && (product.depth >= kDeepRows || count > 1);
       job.pixels = std::min(end - first, band);
       if (copies) {
         for (int64_t r = 0; r < job.pixels; ++r) std::copy_n(job.a + r * product.a_pitch, product.depth, copy + r * copy_pitch);
         job.a = copy;
-        const int64_t next = std::min(first + job.pixels, end);
-        job.ahead = {reinterpret_cast<const char*>(product.a + next * product.a_pitch), std::min(end - next, band),
-                     product.depth * int64_t(sizeof(T)), product.a_pitch * int64_t(sizeof(T))};
       }
+      const int64_t next = first + job.pixels, next_end = std::min(next + band, next_task_too ? product.rows : end);
+      const Ahead ahead{reinterpret_cast<const char*>(product.a + next * product.a_pitch), next_end - next,
+                        product.depth * int64_t(sizeof(T)), product.a_pitch * int64_t(sizeof(T))};
       for (int64_t g = first_group; g < end_group; ++g) {
         const ChannelGroup& group = groups[static_cast<size_t>(g)];
         const int64_t start = packed_start[static_cast<size_t>(g)];
         set_group(job, product.epilogue, group, start);
+        if (spreads) job.ahead = ahead.part(g - first_group, end_group - first_group);
         job.w = product.weights + start * product.depth;
         job.y = product.y + first * product.y_pitch + group.start;
         if (product.epilogue.residual) job.residual = product.epilogue.residual + first * job.residual_step + group.start;
         kernels.row(job);
-        job.ahead = {};  // fetched once
-        job.second_tile_ahead = false;
+        job.second_tile_ahead = false;  // fetched once
       }
       if (!product.moments) continue;
       const int64_t channel = groups[static_cast<size_t>(first_group)].start;

@@ -51,6 +51,10 @@ HWY_NOINLINE void finish_tile(const RowJob<T>& j, int64_t first, int64_t count, 
 // end, costs next to nothing.
 constexpr int64_t kSteps = kLine<T> / kDeep;  // multiply-adds that read a line of a pixel
 
+// A tile whose pixels are this deep fills L1 with its input and weights: what is fetched for the next one is gone when that starts,
+// so its own next line is fetched instead.
+constexpr int64_t kDeepRun = 768 / int64_t(sizeof(T));
+
 // A stream: one line for each step.
 struct Lines {
   const char* p;
@@ -58,23 +62,28 @@ struct Lines {
 };
 HWY_INLINE Lines lines_of(const T* p, int64_t step) { return {reinterpret_cast<const char*>(p), step * int64_t(sizeof(T))}; }
 
-// Hands out what `ahead` names, kSteps lines at a time: the first line of every pixel, then the second, ...
+// What `ahead` names, in even shares for `blocks` blocks of kSteps; a share is of one pixel.
 class AheadLines {
  public:
-  explicit AheadLines(const Ahead& ahead) : ahead_(ahead), left_(ahead.bytes > 0 ? ahead.pixels : 0) {}
-  bool empty() const { return left_ <= 0; }
+  AheadLines(const Ahead& ahead, int64_t blocks) : p_(ahead.p), pitch_(ahead.pitch) {
+    if (blocks <= 0 || ahead.pixels <= 0) return;
+    const bool dense = ahead.bytes == ahead.pitch;  // one long pixel
+    pixels_ = dense ? 1 : ahead.pixels;
+    bytes_ = dense ? ahead.pixels * ahead.bytes : ahead.bytes;
+    const int64_t of_pixel = kSteps * std::max<int64_t>(1, blocks / pixels_);
+    step_ = (bytes_ + of_pixel - 1) / of_pixel;
+  }
+  bool empty() const { return pixels_ <= 0; }
   Lines next() {
-    if (empty()) return {ahead_.p, 0};
-    const Lines lines{ahead_.p + line_ + (ahead_.pixels - left_) * ahead_.pitch, ahead_.pitch};
-    left_ -= kSteps;
-    if (left_ <= 0 && (line_ += kLineBytes) < ahead_.bytes) left_ = ahead_.pixels;
+    const Lines lines{p_ + at_, step_};
+    if ((at_ += kSteps * step_) >= bytes_) at_ = 0, p_ += pitch_, --pixels_;
     return lines;
   }
 
  private:
-  const Ahead& ahead_;
-  int64_t left_;      // pixels whose line has not been asked for
-  int64_t line_ = 0;  // offset in a pixel
+  const char* p_;
+  int64_t pixels_ = 0, bytes_ = 0, pitch_;  // left to fetch; of each, and from one to the next
+  int64_t step_ = 0, at_ = 0;               // bytes of a step; where in the pixel
 };
 
 // Note [Addresses]: the pixels of a tile are a run-time stride apart, which asks for more address registers than x86 has: compilers
@@ -132,6 +141,7 @@ HWY_NOINLINE void tile(const RowJob<T>& j, int64_t first, AheadLines& ahead, flo
   const int64_t step = j.a_step;
   int64_t step3 = 3 * step;
   opaque(step3);
+  const bool deep = j.run >= kDeepRun && j.kernel_rows * j.taps == 1;
   int64_t output = 0;  // channels whose lines have been asked for
   for (int64_t r = 0; r < j.kernel_rows; ++r, row += j.a_row) {
     const T* tap = row;
@@ -145,7 +155,10 @@ HWY_NOINLINE void tile(const RowJob<T>& j, int64_t first, AheadLines& ahead, flo
       while (k < j.run && (j.next_tile_ahead || output < NV * kWidth || !ahead.empty())) {
         const int64_t end = std::min(j.run, k + kLine<T>);
         Lines next = lines_of(tap + k, 0), far = next;
-        if (j.next_tile_ahead) next = lines_of(tap + MR * step + k, step);
+        if (j.next_tile_ahead) {
+          next = lines_of(tap + MR * step + k, step);
+          if (deep) next = lines_of(tap + (end < j.run ? end : MR * step), step);
+        }
         if (output < NV * kWidth) {
           far = lines_of(y + output, j.y_step);
           output += kLine<T>;
@@ -197,7 +210,8 @@ void run_row(const RowJob<T>& j) {
   const int64_t low = j.pixels / tiles;
   const int64_t short_tiles = tiles - j.pixels % tiles;
   const bool finishes = j.silu || j.residual;
-  AheadLines ahead(j.ahead);
+  const int64_t blocks = j.kernel_rows * j.taps * (j.run / kLine<T>) - NV * kWidth / kLine<T>;  // of a tile, beside its output's
+  AheadLines ahead(j.ahead, tiles * blocks);
   HWY_ALIGN float sums[kTileVectors * kWidth];
   for (int64_t t = 0, p = 0; t < tiles; ++t) {
     const int64_t rows = low + (t >= short_tiles);
