@@ -403,6 +403,7 @@ int64_t most_band_bytes(const ImageView& x, int64_t kh, int64_t kw, int64_t stri
 template int64_t most_band_bytes<float>(const ImageView&, int64_t, int64_t, int64_t);
 template int64_t most_band_bytes<BFloat16>(const ImageView&, int64_t, int64_t, int64_t);
 
+constexpr int64_t kRowsWeightBytes = 1024 * 1024;
 constexpr int64_t kSpreadBytes = 512;  // of a row: a pass has room to fetch a share of the next band
 constexpr int64_t kDeepRows = 64;      // shorter rows of a single group gain nothing by being fetched two tiles ahead
 
@@ -413,7 +414,10 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const int64_t units = ceil_div(product.rows, kUnit);
   const int64_t work = kUnit * product.depth * packed_width(groups, kernels);
   const auto count = static_cast<int64_t>(groups.size());
-  const Cut tasks = cut(1, units, work, kUnit * product.depth * int64_t(sizeof(T)), count, kRowsBytes);
+  // Weights far beyond L2 are shared out like those of a plan, though an input serves one tap and comes again for every share.
+  const int64_t weights = product.depth * packed_width(groups, kernels) * int64_t(sizeof(T));
+  const int64_t shares = std::clamp<int64_t>(weights / kRowsWeightBytes, 1, count);
+  const Cut tasks = cut(1, units, work, kUnit * product.depth * int64_t(sizeof(T)), count, kRowsBytes, shares);
   const std::vector<int64_t> packed_start = packed_starts(groups, kernels);
   const bool copies = crowded<T>(product.a_pitch);
   // The next band is fetched evenly while all groups pass over this one, where they take long enough; else by the first of them,
