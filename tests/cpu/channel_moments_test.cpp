@@ -63,6 +63,7 @@ TEST_CASE("statistics that a convolution gathers are those of its result") {
       check_stats({5, 2, 2, 64}, {48, 3, 3, 64}, {1, 1}, type);     // windows
       check_stats({1, 13, 11, 64}, {5, 1, 1, 64}, {1, 0}, type);    // few channels side by side, pixels left over
       check_stats({1, 6, 6, 512}, {512, 1, 1, 512}, {1, 0}, type);  // channels shared out
+      check_stats({1, 13, 11, 2048}, {288, 1, 1, 2048}, {1, 0}, type);  // and their weights
       check_stats({1, 1, 1, 16}, {16, 1, 1, 16}, {1, 0}, type);     // a single pixel
     }
   }
