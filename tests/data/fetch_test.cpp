@@ -201,6 +201,26 @@ TEST_CASE("a sum that was given is compared; another one leaves no file, and wha
     CHECK(e.code() == ErrorCode::kData);
     CHECK(f.server.requests().size() == 2);
   }
+  SUBCASE("wrong, then none: what came is taken over") {
+    r.sha256 = std::string(64, '0');
+    CHECK(says_in_full(error_of([&] { fetch(r); }), "taken over once --sha256 has its sum or is gone"));
+    r.sha256.clear();
+    f.check_done(fetch(r), 300'000);
+    CHECK(f.server.requests().size() == 1);
+  }
+  SUBCASE("wrong, over a connection that is cut each time: fetched anew once, not for ever") {
+    r.sha256 = std::string(64, '0');
+    r.retries = 1;
+    int answers = 0;
+    f.server.handle([&](const HttpRequest& request) {
+      if (++answers > 8) return HttpReply{.status = 404, .headers = {}, .body = {}};
+      HttpReply reply = f.file.reply(request);
+      if (request.header("range").empty()) reply.cut_after = 100'000;
+      return reply;
+    });
+    CHECK(error_of([&] { fetch(r); }).code() == ErrorCode::kData);
+    CHECK(answers == 4);
+  }
 }
 
 TEST_CASE("a cut connection: the rest is asked for, in the same run and in a later one") {
