@@ -198,6 +198,18 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   fs::remove(folder.path() / "several/instances_b.json");
   error_of([&] { coco_to_yolo(folder.path() / "several", set); });
   CHECK(!fs::exists(set));
+
+  // Pictures that would share a label file.
+  const auto refused = [&](const char* first, const char* second) {
+    json two = j;
+    two["annotations"] = json::array();
+    two["images"] = {{{"id", 1}, {"file_name", first}, {"height", height}, {"width", width}},
+                     {{"id", 2}, {"file_name", second}, {"height", height}, {"width", width}}};
+    return error_of([&] { coco_to_yolo(folder.write("two.json", two.dump()), set); });
+  };
+  CHECK(says(refused("a/x.jpg", "a/x.png"), "the pictures 'a/x.jpg' and 'a/x.png' would have one label file"));
+  CHECK(says(refused("x.jpg", "./x.jpg"), "the picture 'x.jpg' is there twice"));
+  CHECK(!fs::exists(set));
 }
 
 TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same pixels at the end") {
@@ -243,6 +255,15 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
   write_png(folder.path() / "masks/val/8.png", colours);
   CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "again"); }), "the mask has colours"));
   CHECK(!fs::exists(folder.path() / "again/labels/val"));
+  fs::remove(folder.path() / "masks/val/8.png");
+  // Of two splits none is converted unless both can be.
+  fs::create_directories(folder.path() / "again/labels/val");
+  CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "again"); }), "has labels already"));
+  CHECK(!fs::exists(folder.path() / "again/labels/train"));
+  write_grey(folder.path() / "masks/val/7.bmp.png", values, height, width);
+  fs::rename(folder.path() / "masks/val/7.bmp.png", folder.path() / "masks/val/7.bmp");
+  CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "third"); }),
+             "the pictures '7.bmp' and '7.png' would have one label file"));
   fs::create_directories(folder.path() / "empty");
   CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "empty", folder.path() / "again"); }), "no mask pictures"));
 
