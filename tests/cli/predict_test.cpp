@@ -50,6 +50,10 @@ TEST_CASE("cli: predict takes images, folders, patterns, lists, and several of t
   CHECK(images_of(w, {"p/list.txt"}) == Names{"p/b.png", "p/./in/c.png", "p/a.png", "p/in/c.png"});
   w.write("p/marked.txt", "\xEF\xBB\xBF" "b.png\n\t p/a.png\n");  // of an editor that marks UTF-8
   CHECK(images_of(w, {"p/marked.txt"}) == Names{"p/b.png", "p/a.png"});
+  w.write("p/patterns.txt", "in/*.png\nin/**/d.png\np/b.png\n");
+  CHECK(images_of(w, {"p/patterns.txt"}) == Names{"p/in/c.png", "p/in/deep/d.png", "p/b.png"});
+  w.write("p/[x]/patterns.txt", "e*.png\n");
+  CHECK(images_of(w, {"p/[x]/patterns.txt"}) == Names{"p/[x]/e.png"});
   w.write("long.txt", "p/a.png\np/none.png\n");
   refused(predict({"--source", "long.txt"}), 3, {"long.txt:2: p/none.png: no such file or folder"}, w.here());
   w.write("empty.txt", "\n\n");

@@ -166,9 +166,13 @@ std::vector<fs::path> of_list(const fs::path& list) {
     line.resize(line.find_last_not_of(kBlank) + 1);
     const FileLocation place{list.string(), number};
     if (is_list(line)) throw Error(ErrorCode::kData, fmt::format("a list in a list: '{}'", line), place, "name its lines here");
-    const fs::path beside = list.parent_path() / line;
+    fs::path beside = list.parent_path() / line;
+    if (is_pattern(line) && !is_there(beside)) beside = fs::path(literal_pattern(list.parent_path().string())) / line;
+    const auto means_something = [](const std::string& source) {
+      return is_there(source) || (is_pattern(source) && !deep_matches_of(source).empty());
+    };
     try {
-      const std::vector<fs::path> found = of_source(is_there(line) || !is_there(beside) ? line : beside.string());
+      const std::vector<fs::path> found = of_source(means_something(line) || !means_something(beside.string()) ? line : beside.string());
       files.insert(files.end(), found.begin(), found.end());
     } catch (const Error& e) {
       throw Error(e.code(), e.where().file.empty() ? e.message() : fmt::format("{}: {}", e.where().file, e.message()), place,
