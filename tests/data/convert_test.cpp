@@ -238,6 +238,7 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
   const CocoInstances coco = read_coco_instances(file);
   REQUIRE(coco.annotations.size() == 2);
   CHECK(coco.images[0].id == 7);
+  CHECK(coco.images[0].file_name == "7.png");
   CHECK(coco.categories.size() == 2);
   CHECK(coco.categories[1].id == 2);
   for (const CocoAnnotation& a : coco.annotations) {
@@ -248,6 +249,18 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
     CHECK(differ == 0);
     CHECK(*a.area == double(std::count_if(values.begin(), values.end(), [&](uint8_t v) { return v == uint8_t(a.category_id); })));
   }
+
+  // Pictures of one name in several folders stay apart, and come back.
+  for (const char* name : {"nested/images/train/a/1.png", "nested/images/train/b/c/1.png"}) write_grey(folder.path() / name, values, height, width);
+  folder.write("nested/labels/train/a/1.txt", read_file(to / "labels/val/7.txt"));
+  folder.write("nested/data.yaml", "train: images/train\nval: images/train\nnames: [x, y]\n");
+  yolo_to_coco((folder.path() / "nested").string(), "train", file);
+  const CocoInstances nested = read_coco_instances(file);
+  REQUIRE(nested.images.size() == 2);
+  CHECK(nested.images[0].file_name == "a/1.png");
+  CHECK(nested.images[1].file_name == "b/c/1.png");
+  CHECK(coco_to_yolo(file, folder.path() / "back").objects == 2);
+  CHECK(fs::exists(folder.path() / "back/labels/instances/a/1.txt"));
 
   values[5] = 1;
   Image colours(height, width);
