@@ -153,8 +153,8 @@ Url parse_url(const std::string& text) {
                 "it begins with https://, http:// or file:///");
   }
   out.text = part(CURLUPART_URL);
-  const std::string path = part(CURLUPART_PATH, CURLU_URLDECODE);
-  out.file_name = path.substr(path.rfind('/') == std::string::npos ? 0 : path.rfind('/') + 1);
+  out.path = part(CURLUPART_PATH, CURLU_URLDECODE);
+  out.file_name = out.path.substr(out.path.rfind('/') == std::string::npos ? 0 : out.path.rfind('/') + 1);
   const bool unfit = out.file_name == "." || out.file_name == ".." || out.file_name.size() > 200 ||
                      std::any_of(out.file_name.begin(), out.file_name.end(), [](char c) { return uint8_t(c) < 32 || c == 127; });
   if (unfit) out.file_name.clear();

@@ -2,6 +2,7 @@
 #include "data/download/fetch.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -486,8 +487,23 @@ TEST_CASE("a file URL, and its absence of doubt: always from the start") {
   Fixture f;
   const fs::path source = f.folder.write("there/set.zip", f.file.content);
   FetchRequest r = f.request();
-  r.url = "file://" + source.string();
-  f.check_done(fetch(r), 0);
+  SUBCASE("a file") {
+    r.url = "file://" + source.string();
+    f.check_done(fetch(r), 0);
+  }
+  SUBCASE("a folder is no empty file, and nobody waits for a pipe") {
+    const fs::path pipe = f.folder.path() / "there/my pipe";
+    REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+    for (const std::string& other : {source.parent_path().string(), f.folder.path().string() + "/there/my%20pipe"}) {
+      CAPTURE(other);
+      r.url = "file://" + other;
+      const Error e = error_of([&] { fetch(r); });
+      CHECK(e.code() == ErrorCode::kIo);
+      CHECK(says_in_full(e, "this is a folder, a pipe or a device"));
+      CHECK(!fs::exists(f.goal()));
+      CHECK(!fs::exists(f.part()));
+    }
+  }
   CHECK(f.server.requests().empty());
 }
 
