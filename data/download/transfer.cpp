@@ -188,7 +188,8 @@ class Transfer {
   void check_local() const {
     std::error_code ignored;
     const fs::file_status status = fs::status(url_.path, ignored);
-    if (fs::exists(status) && !fs::is_regular_file(status)) refuse("this is a folder, a pipe or a device", "give the address of a file");
+    if (fs::exists(status) && !fs::is_regular_file(status))
+      refuse("this is a folder, a pipe or a device", "give the address of a file");
   }
 
   [[noreturn]] void refuse(const std::string& message, const std::string& remedy) const {

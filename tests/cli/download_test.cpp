@@ -91,7 +91,8 @@ TEST_CASE("cli: a data set is fetched, unpacked, found, and trained on; a second
   // A part lost: the note says that all was unpacked, so the remedy is to remove it.
   fs::remove_all(folder / "datasets/tiny/images/val");
   const std::string note = folder / "datasets/tiny.zip.unpacked";
-  refused({"download", "--data", yaml}, 3, {"the images are not there", "where files were removed since: rm datasets/tiny.zip.unpacked, then"}, here);
+  refused({"download", "--data", yaml}, 3,
+          {"the images are not there", "where files were removed since: rm datasets/tiny.zip.unpacked, then"}, here);
   REQUIRE(fs::exists(note));
 
   // All lost: it is fetched again, for the note says only what was unpacked then.
@@ -313,7 +314,8 @@ TEST_CASE("cli: an archive of thousands of files without a folder is known again
   const RunOptions here = {.folder = folder.path(), .environment = {}, .out = {}, .err = {}, .name = {}};
   std::vector<std::pair<std::string, std::string>> files;
   for (int i = 0; i < 5000; ++i) files.emplace_back(fmt::format("{:0230}.txt", i), "");  // more than a MiB of names
-  const Arguments download = {"download", "--url", "file://" + zipped(files, folder, "far/flat.zip"), "--unpack", "--to", "set", "--json"};
+  const Arguments download = {"download", "--url", "file://" + zipped(files, folder, "far/flat.zip"), "--unpack", "--to",
+                              "set",      "--json"};
   CHECK(run(download, here).json()["unpacked"]["files"] == 5000);
   const Outcome again = run(download, here);
   INFO(described(download, again));

@@ -48,7 +48,9 @@ TEST_CASE("cli: predict takes images, folders, patterns, lists, and several of t
   // Lines of a list are sought from here, then beside it; its order stays.
   w.write("p/list.txt", "b.png\r\n\n./in/c.png  \np/a.png\np/in/*.png\n");
   CHECK(images_of(w, {"p/list.txt"}) == Names{"p/b.png", "p/./in/c.png", "p/a.png", "p/in/c.png"});
-  w.write("p/marked.txt", "\xEF\xBB\xBF" "b.png\n\t p/a.png\n");  // of an editor that marks UTF-8
+  w.write("p/marked.txt",
+          "\xEF\xBB\xBF"
+          "b.png\n\t p/a.png\n");  // of an editor that marks UTF-8
   CHECK(images_of(w, {"p/marked.txt"}) == Names{"p/b.png", "p/a.png"});
   w.write("p/patterns.txt", "in/*.png\nin/**/d.png\np/b.png\n");
   CHECK(images_of(w, {"p/patterns.txt"}) == Names{"p/in/c.png", "p/in/deep/d.png", "p/b.png"});

@@ -251,7 +251,8 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
   }
 
   // Pictures of one name in several folders stay apart, and come back.
-  for (const char* name : {"nested/images/train/a/1.png", "nested/images/train/b/c/1.png"}) write_grey(folder.path() / name, values, height, width);
+  for (const char* name : {"nested/images/train/a/1.png", "nested/images/train/b/c/1.png"})
+    write_grey(folder.path() / name, values, height, width);
   folder.write("nested/labels/train/a/1.txt", read_file(to / "labels/val/7.txt"));
   folder.write("nested/data.yaml", "train: images/train\nval: images/train\nnames: [x, y]\n");
   yolo_to_coco((folder.path() / "nested").string(), "train", file);

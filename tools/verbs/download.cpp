@@ -239,9 +239,11 @@ class Download {
       const std::vector<std::string> notes = fetch_all(name, text, root, j);
       found = find_data(name, root);
       if (!found.complete()) {
-        throw Error(ErrorCode::kData, fmt::format("everything was fetched and unpacked, but {}", found.trouble), {text.source},
-                    "'path:', 'train:' and 'val:' must name what the archives hold; tessera lint tells more" +
-                        (notes.empty() ? "" : fmt::format("; where files were removed since: rm {}, then start again", fmt::join(notes, " "))));
+        throw Error(
+            ErrorCode::kData, fmt::format("everything was fetched and unpacked, but {}", found.trouble), {text.source},
+            "'path:', 'train:' and 'val:' must name what the archives hold; tessera lint tells more" +
+                (notes.empty() ? ""
+                               : fmt::format("; where files were removed since: rm {}, then start again", fmt::join(notes, " "))));
       }
     }
     j["root"] = found.root;
@@ -257,7 +259,8 @@ class Download {
   }
 
   // The notes, as words for a shell, of archives that had been unpacked before.
-  std::vector<std::string> fetch_all(const std::string& name, const DatasetText& text, const fs::path& root, nlohmann::ordered_json& j) {
+  std::vector<std::string> fetch_all(const std::string& name, const DatasetText& text, const fs::path& root,
+                                     nlohmann::ordered_json& j) {
     const std::vector<DownloadSource> sources = download_sources(text);
     if (sources.empty()) {
       throw Error(ErrorCode::kData, "the data are not there, and the data yaml does not say where to get them", {text.source},

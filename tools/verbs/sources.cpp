@@ -172,7 +172,8 @@ std::vector<fs::path> of_list(const fs::path& list) {
       return is_there(source) || (is_pattern(source) && !deep_matches_of(source).empty());
     };
     try {
-      const std::vector<fs::path> found = of_source(means_something(line) || !means_something(beside.string()) ? line : beside.string());
+      const std::vector<fs::path> found =
+          of_source(means_something(line) || !means_something(beside.string()) ? line : beside.string());
       files.insert(files.end(), found.begin(), found.end());
     } catch (const Error& e) {
       throw Error(e.code(), e.where().file.empty() ? e.message() : fmt::format("{}: {}", e.where().file, e.message()), place,
@@ -197,10 +198,9 @@ std::vector<fs::path> of_source(const std::string& source) {
 bool is_video(const fs::path& file) { return has_suffix(file, kVideoSuffixes); }
 
 void refuse_video(const fs::path& file) {
-  throw Error(
-      ErrorCode::kData, "this is a video, which is no source here", {file.string()},
-      fmt::format("make pictures of it, then --source frames: mkdir frames && ffmpeg -i {} -qscale:v 2 {}",
-                  shell_word(file.string()), shell_word("frames/" + file.stem().string() + "_%06d.jpg")));
+  throw Error(ErrorCode::kData, "this is a video, which is no source here", {file.string()},
+              fmt::format("make pictures of it, then --source frames: mkdir frames && ffmpeg -i {} -qscale:v 2 {}",
+                          shell_word(file.string()), shell_word("frames/" + file.stem().string() + "_%06d.jpg")));
 }
 
 std::vector<fs::path> source_images(const std::string& sources) {

@@ -223,7 +223,8 @@ void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<
   TESSERA_CHECK(values.size() == n * n, "confusion matrix of {} values for {} classes", values.size(), names.size());
   const bool numbers = n <= 31;
   constexpr double kMostSide = 6000;  // of thousands of classes: a canvas has no more than 32767 pixels a side
-  const double cell = std::min(std::max(numbers ? 36.0 : 9.0, n <= 12 ? 600.0 / double(n) : 0.0), kMostSide / double(n)), side = cell * double(n);
+  const double cell = std::min(std::max(numbers ? 36.0 : 9.0, n <= 12 ? 600.0 / double(n) : 0.0), kMostSide / double(n)),
+               side = cell * double(n);
   const double left = 150, top = 50, name_size = std::min(11.5, cell * 0.95);
   Canvas canvas(int(left + side) + 110, int(top + side) + 150);
   double largest = normalized ? 1.0 : 1e-9;
