@@ -11,6 +11,7 @@
 #include "data/yaml_keys.h"
 #include "tensor/base/env.h"
 #include "tensor/base/file.h"
+#include "tensor/base/shell_word.h"
 
 namespace tessera {
 
@@ -269,7 +270,8 @@ DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root
       std::string hint = "correct 'path:', or say where the data is with --data-root or TESSERA_DATA";
       const YAML::Node download = root["download"];  // addresses, or a script, which is never run
       if (download && (download.IsSequence() || (download.IsScalar() && download.Scalar().find("://") < 6))) {
-        hint += fmt::format("; tessera download --data {}{} fetches it", name, data_root.empty() ? "" : " --data-root " + data_root.string());
+        hint += fmt::format("; tessera download --data {}{} fetches it", shell_word(name),
+                            data_root.empty() ? "" : " --data-root " + shell_word(data_root.string()));
       }
       fail(fmt::format("the images are not there; tried {}", join(paths)),
            root["path"] ? place(out.source, root["path"].Mark()) : FileLocation{out.source}, hint);

@@ -177,6 +177,7 @@ struct Split {
 
   Split(const fs::path& file_, const fs::path& to) : file(file_), name(split_of(file_)), converter(file_) {
     for (const CocoImage& image : converter.coco().images) pictures.push_back(checked_name(image.file_name, file.string()));
+    check_own_labels(pictures, file.string());
     check_no_labels(to, name);
   }
 };

@@ -52,8 +52,9 @@ ConvertReport masks_to_yolo(const std::filesystem::path& from, const std::filesy
                             const std::filesystem::path& images = {}, const ProgressHook& progress = {});
 
 // The labels of a split of a data yaml -> COCO instances JSON: polygons in pixels to two decimals, area and bbox of each,
-// categories class + 1, or COCO's own where is_coco_set(). Image ids are the numbers that file stems are, or count from 1. Bad rows
-// are left out and are findings, as in training. Errors of load_dataset_yaml, list_images and scan_labels.
+// categories class + 1, or COCO's own where is_coco_set(). A file_name begins below the folder that all pictures share. Image ids
+// are the numbers that file stems are, or count from 1. Bad rows are left out and are findings, as in training. Errors of
+// load_dataset_yaml, list_images and scan_labels.
 ConvertReport yolo_to_coco(const std::string& data, std::string_view split, const std::filesystem::path& to,
                            const std::filesystem::path& data_root = {}, const ProgressHook& progress = {});
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include "data/yolo_txt.h"
@@ -155,6 +156,19 @@ fs::path checked_name(const std::string& file_name, const std::string& where) {
                 "write it relative to the folder of pictures");
   }
   return path;
+}
+
+void check_own_labels(const std::vector<fs::path>& names, const std::string& where) {
+  std::map<fs::path, const fs::path*> picture_of;
+  for (const fs::path& name : names) {
+    const auto [first, is_new] = picture_of.emplace(fs::path(name).replace_extension(".txt"), &name);
+    if (is_new) continue;
+    const bool same = *first->second == name;
+    throw Error(ErrorCode::kData,
+                same ? fmt::format("the picture '{}' is there twice", name.string())
+                     : fmt::format("the pictures '{}' and '{}' would have one label file", first->second->string(), name.string()),
+                {where}, same ? "join what belongs to the two" : "rename one of them");
+  }
 }
 
 void check_names(const fs::path& to, const std::vector<std::string>& names) {

@@ -48,6 +48,9 @@ void note_missing_pictures(ConvertReport& report, const std::string& source, con
 // A path from a file that must stay below the folder it is put into.
 std::filesystem::path checked_name(const std::string& file_name, const std::string& where);
 
+// Error(kData) when two of these pictures, relative names of one split, would have one label file.
+void check_own_labels(const std::vector<std::filesystem::path>& names, const std::string& where);
+
 // Error(kData) when `to` holds a set of other classes; before anything is written.
 void check_names(const std::filesystem::path& to, const std::vector<std::string>& names);
 // data.yaml of all splits below `to`.

@@ -6,6 +6,7 @@
 #include "data/convert/label_folder.h"
 #include "data/convert/mask_outline.h"
 #include "data/image.h"
+#include "tensor/bit_rows.h"
 
 namespace tessera {
 
@@ -91,22 +92,23 @@ ConvertReport convert_mask(const GreyMask& mask, bool binary, const fs::path& fi
       class_of[size_t(component[at] - 1)] = values[at] - 1;
     }
   }
-  std::vector<uint8_t> pixels, whole(values.size());
+  std::vector<uint8_t> pixels;
+  std::vector<uint32_t> words;
   for (int c = 0; c < count; ++c) {
     const PixelBox& b = boxes[size_t(c)];
     const int height = b.y1 - b.y0, width = b.x1 - b.x0;
-    pixels.assign(size_t(height) * size_t(width), 0);
-    std::fill(whole.begin(), whole.end(), uint8_t(0));
+    pixels.resize(size_t(height) * size_t(width));
+    words.resize(size_t(words_of_row(width) * height));
     for (int y = 0; y < height; ++y) {
-      for (int x = 0; x < width; ++x) {
-        const size_t at = size_t(y + b.y0) * size_t(mask.width) + size_t(x + b.x0);
-        whole[at] = pixels[size_t(y) * size_t(width) + size_t(x)] = component[at] == c + 1;
-      }
+      uint8_t* const row = pixels.data() + size_t(y) * size_t(width);
+      const int32_t* const of_row = component.data() + size_t(y + b.y0) * size_t(mask.width) + size_t(b.x0);
+      for (int x = 0; x < width; ++x) row[x] = of_row[x] == c + 1;
+      pack_bits(row, width, words.data() + y * words_of_row(width));
     }
     const std::vector<PrecisePolygon> parts = mask_outline(pixels.data(), height, width);
     PrecisePolygon polygon = merge_parts(parts);
     for (PrecisePoint& p : polygon) p = {(p.x + b.x0) / mask.width, (p.y + b.y0) / mask.height};
-    Row row = make_row(class_of[size_t(c)], polygon, rle_encode(whole.data(), mask.height, mask.width));
+    Row row = make_row(class_of[size_t(c)], polygon, rle_encode(words.data(), b, mask.height, mask.width));
     if (row.text.empty()) {
       ++report.empty;
       continue;
@@ -144,6 +146,13 @@ fs::path picture_of(const fs::path& images, const std::string& split, const std:
 
 ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::path& images, const ProgressHook& progress) {
   const auto splits = masks_by_split(from);
+  // Of several splits none is converted unless all can be.
+  for (const auto& [split, files] : splits) {
+    check_no_labels(to, split);
+    std::vector<fs::path> pictures;
+    for (const fs::path& file : files) pictures.push_back(file.filename());
+    check_own_labels(pictures, files[0].parent_path().string());
+  }
   // Which values are classes is a matter of the whole set, so it is read twice.
   int classes = 1;
   bool binary = true;

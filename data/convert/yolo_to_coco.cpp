@@ -46,6 +46,19 @@ std::vector<int64_t> image_ids(const std::vector<ScanImage>& images) {
   return ids;
 }
 
+// The folder that all images lie below.
+fs::path common_folder(const std::vector<ScanImage>& images) {
+  fs::path folder = fs::path(images[0].file).parent_path();
+  for (const ScanImage& image : images) {
+    const auto below = [&] {
+      const fs::path own = fs::path(image.file).parent_path();
+      return std::mismatch(folder.begin(), folder.end(), own.begin(), own.end()).first == folder.end();
+    };
+    while (!below()) folder = folder.parent_path();
+  }
+  return folder;
+}
+
 std::string annotation_text(const LabelObject& object, const ScanImage& image, int64_t id, int64_t image_id, int64_t category,
                             ConvertReport& report) {
   std::vector<double> xy, exact;
@@ -82,6 +95,7 @@ ConvertReport yolo_to_coco(const std::string& data, std::string_view split, cons
   report.findings = scan.findings;
   const bool official = is_coco_set(data, yaml.names.size());
   const std::vector<int64_t> ids = image_ids(scan.images);
+  const fs::path folder = common_folder(scan.images);
 
   if (!to.parent_path().empty()) convert::make_folders(to.parent_path());
   write_file_atomic(to, [&](AtomicFile& out) {
@@ -95,7 +109,7 @@ ConvertReport yolo_to_coco(const std::string& data, std::string_view split, cons
     for (size_t i = 0; i < scan.images.size(); ++i) {
       const ScanImage& image = scan.images[i];
       out.write(fmt::format("{}{{\"id\": {}, \"file_name\": {}, \"width\": {}, \"height\": {}}}", i == 0 ? "\n" : ",\n", ids[i],
-                            quoted(fs::path(image.file).filename().string()), image.width, image.height));
+                            quoted(fs::path(image.file).lexically_relative(folder).generic_string()), image.width, image.height));
     }
     out.write("],\n\"annotations\": [");
     for (size_t i = 0; i < scan.images.size(); ++i) {

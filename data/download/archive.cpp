@@ -12,15 +12,13 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-constexpr size_t kMaxNoteBytes = size_t(1) << 20;
+constexpr size_t kMaxNoteBytes = size_t(1) << 30;  // it names all files of a flat archive
 
 struct Note {
   std::string url, sha256;
   int64_t bytes = 0;
   UnpackReport unpacked;
 };
-
-fs::path note_of(fs::path archive) { return archive += ".unpacked"; }
 
 std::optional<Note> read_note(const fs::path& file) {
   std::error_code ignored;
@@ -60,6 +58,8 @@ bool is_there(const UnpackReport& unpacked) {
 }
 
 }  // namespace
+
+fs::path note_of(fs::path archive) { return archive += ".unpacked"; }
 
 ArchiveResult fetch_archive(FetchRequest request, const fs::path& folder, bool keep, const UnpackOptions& options) {
   const fs::path note_file = note_of(request.to);

@@ -14,6 +14,8 @@ struct ArchiveResult {
   bool archive_kept = false;
 };
 
+std::filesystem::path note_of(std::filesystem::path archive);  // NAME.unpacked
+
 // `request.to` is the archive. Removed once it is unpacked, with its sum file, unless `keep` or it was there before. Without a
 // known sum that of the note counts, if the archive was fetched and unpacked from the same address before.
 ArchiveResult fetch_archive(FetchRequest request, const std::filesystem::path& folder, bool keep, const UnpackOptions& options);

@@ -153,8 +153,8 @@ Url parse_url(const std::string& text) {
                 "it begins with https://, http:// or file:///");
   }
   out.text = part(CURLUPART_URL);
-  const std::string path = part(CURLUPART_PATH, CURLU_URLDECODE);
-  out.file_name = path.substr(path.rfind('/') == std::string::npos ? 0 : path.rfind('/') + 1);
+  out.path = part(CURLUPART_PATH, CURLU_URLDECODE);
+  out.file_name = out.path.substr(out.path.rfind('/') == std::string::npos ? 0 : out.path.rfind('/') + 1);
   const bool unfit = out.file_name == "." || out.file_name == ".." || out.file_name.size() > 200 ||
                      std::any_of(out.file_name.begin(), out.file_name.end(), [](char c) { return uint8_t(c) < 32 || c == 127; });
   if (unfit) out.file_name.clear();
@@ -174,18 +174,19 @@ FetchResult fetch(const FetchRequest& request) {
   make_folder(request.to.parent_path());
   const auto start = Clock::now();
   PartFile part(request.to, url.shown);
-  while (true) {
+  for (bool once_more = false;; once_more = true) {
     const Completion done = complete(url, request, part);
     result.resumed_from = done.resumed_from;
     result.sha256 = part.sha256();
     if (!expected || result.sha256 == expected->hex) break;
-    if (done.one_piece) {
+    if (done.one_piece || once_more) {
       throw Error(
           ErrorCode::kData,
           fmt::format("what came has the SHA-256 {}, expected is {} ({})", result.sha256, expected->hex, expected->from),
           {url.shown},
-          fmt::format("nothing was put at {}; what came is kept as {}: the right --sha256 takes it over, else it is fetched anew",
-                      request.to.string(), part.path().string()));
+          fmt::format("nothing was put at {}; what came is kept as {} and taken over once {} has its sum or is gone; else it is "
+                      "fetched anew",
+                      request.to.string(), part.path().string(), expected->from));
     }
     if (request.log)
       request.log(fmt::format("{}: the pieces together have another SHA-256 than expected; all is fetched once more", url.shown));

@@ -17,6 +17,7 @@ struct Url {
   std::string text;       // as it is asked for
   std::string shown;      // the same with a password masked
   std::string scheme;     // http, https or file
+  std::string path;       // decoded
   std::string file_name;  // last part of the path, decoded; empty: there is none that a file could have
 };
 

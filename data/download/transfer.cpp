@@ -106,6 +106,7 @@ class Transfer {
   }
 
   TransferResult run() {
+    if (url_.scheme == "file") check_local();
     std::string address = url_.text;
     CURLcode code = CURLE_OK;
     for (int hops = 0;; ++hops) {
@@ -181,6 +182,14 @@ class Transfer {
              "ask for that address itself if you trust it");
     }
     return next.text;
+  }
+
+  // libcurl takes a folder for an empty file, and waits for whoever writes into a pipe.
+  void check_local() const {
+    std::error_code ignored;
+    const fs::file_status status = fs::status(url_.path, ignored);
+    if (fs::exists(status) && !fs::is_regular_file(status))
+      refuse("this is a folder, a pipe or a device", "give the address of a file");
   }
 
   [[noreturn]] void refuse(const std::string& message, const std::string& remedy) const {

@@ -88,7 +88,14 @@ TEST_CASE("cli: a data set is fetched, unpacked, found, and trained on; a second
   CHECK(j["root"] == (folder / "datasets/tiny"));
   CHECK(run(train, here).code == 0);
 
-  // One image lost: it is fetched again, for the note says only what was unpacked then.
+  // A part lost: the note says that all was unpacked, so the remedy is to remove it.
+  fs::remove_all(folder / "datasets/tiny/images/val");
+  const std::string note = folder / "datasets/tiny.zip.unpacked";
+  refused({"download", "--data", yaml}, 3,
+          {"the images are not there", "where files were removed since: rm datasets/tiny.zip.unpacked, then"}, here);
+  REQUIRE(fs::exists(note));
+
+  // All lost: it is fetched again, for the note says only what was unpacked then.
   fs::remove_all(folder / "datasets/tiny/images");
   fs::remove_all(folder / "datasets/tiny");
   const Json again = run({"download", "--data", yaml, "--json", "--keep"}, here).json();
@@ -192,6 +199,11 @@ TEST_CASE("cli: weights of the original by name, with a word about their licence
           w.here());
   refused({"predict", "--source", w / "images/val", "--model", "yolov8x-seg.pt"}, 3, {"tessera download --model yolov8x-seg.pt"},
           w.here());
+  refused({"predict", "--source", w / "images/val", "--model", "my models/yolov8x-seg.pt"}, 3,
+          {"tessera download --model yolov8x-seg.pt --to 'my models/' fetches it"}, w.here());
+  w.write("my set.yaml", "path: lost\ntrain: a\nval: b\nnames: [cat]\ndownload: https://host/a.zip\n");
+  refused({"train", "--data", "my set.yaml", "--data-root", "da ta"}, 3,
+          {"tessera download --data 'my set.yaml' --data-root 'da ta' fetches it"}, w.here());
 }
 
 TEST_CASE("cli: a download that is interrupted goes on where it was") {
@@ -296,6 +308,21 @@ TEST_CASE("cli: an archive by address: loose files get a folder, --to is the fol
 }
 
 // What is not loaded cannot be called: libcurl is the only way to a network that the program has.
+TEST_CASE("cli: an archive of thousands of files without a folder is known again") {
+  if (!can_download()) return;
+  const Folder folder;
+  const RunOptions here = {.folder = folder.path(), .environment = {}, .out = {}, .err = {}, .name = {}};
+  std::vector<std::pair<std::string, std::string>> files;
+  for (int i = 0; i < 5000; ++i) files.emplace_back(fmt::format("{:0230}.txt", i), "");  // more than a MiB of names
+  const Arguments download = {"download", "--url", "file://" + zipped(files, folder, "far/flat.zip"), "--unpack", "--to",
+                              "set",      "--json"};
+  CHECK(run(download, here).json()["unpacked"]["files"] == 5000);
+  const Outcome again = run(download, here);
+  INFO(described(download, again));
+  CHECK(again.code == 0);
+  CHECK(again.json()["already_there"] == true);
+}
+
 TEST_CASE("cli: a training does not load what could reach a network") {
   const Workshop w;
   Process process(w.train("offline", {"--epochs", "50"}), w.here());

@@ -48,6 +48,14 @@ TEST_CASE("cli: predict takes images, folders, patterns, lists, and several of t
   // Lines of a list are sought from here, then beside it; its order stays.
   w.write("p/list.txt", "b.png\r\n\n./in/c.png  \np/a.png\np/in/*.png\n");
   CHECK(images_of(w, {"p/list.txt"}) == Names{"p/b.png", "p/./in/c.png", "p/a.png", "p/in/c.png"});
+  w.write("p/marked.txt",
+          "\xEF\xBB\xBF"
+          "b.png\n\t p/a.png\n");  // of an editor that marks UTF-8
+  CHECK(images_of(w, {"p/marked.txt"}) == Names{"p/b.png", "p/a.png"});
+  w.write("p/patterns.txt", "in/*.png\nin/**/d.png\np/b.png\n");
+  CHECK(images_of(w, {"p/patterns.txt"}) == Names{"p/in/c.png", "p/in/deep/d.png", "p/b.png"});
+  w.write("p/[x]/patterns.txt", "e*.png\n");
+  CHECK(images_of(w, {"p/[x]/patterns.txt"}) == Names{"p/[x]/e.png"});
   w.write("long.txt", "p/a.png\np/none.png\n");
   refused(predict({"--source", "long.txt"}), 3, {"long.txt:2: p/none.png: no such file or folder"}, w.here());
   w.write("empty.txt", "\n\n");
@@ -59,6 +67,7 @@ TEST_CASE("cli: sources of the original that are none here say what to do") {
   const Workshop w;
   w.write("clip.mp4", "frames");
   w.write("films/a.AVI", "frames");
+  w.write("it's.mov", "frames");
   w.write("tree/in/a.png", picture_png(48, 40));
   w.write("words/a.md", "text");
   struct Row {
@@ -67,12 +76,13 @@ TEST_CASE("cli: sources of the original that are none here say what to do") {
     std::vector<std::string> parts;
   };
   for (const Row& row : std::vector<Row>{
-           {"0", 2, {"a camera is no source", "ffmpeg -i '/dev/video0'"}},
+           {"0", 2, {"a camera is no source", "ffmpeg -i /dev/video0 -frames"}},
            {"screen", 2, {"the screen is no source"}},
            {"-", 2, {"standard input"}},
            {"https://host/a.jpg", 2, {"an address is no source", "tessera download https://host/a.jpg)"}},
-           {"rtsp://host/1", 2, {"a stream is no source", "ffmpeg -i 'rtsp://host/1'"}},
-           {"clip.mp4", 3, {"clip.mp4: this is a video", "ffmpeg -i 'clip.mp4' -qscale:v 2 'frames/clip_%06d.jpg'"}},
+           {"rtsp://host/1", 2, {"a stream is no source", "ffmpeg -i rtsp://host/1 -frames"}},
+           {"clip.mp4", 3, {"clip.mp4: this is a video", "ffmpeg -i clip.mp4 -qscale:v 2 frames/clip_%06d.jpg"}},
+           {"it's.mov", 3, {R"(ffmpeg -i 'it'\''s.mov' -qscale:v 2 'frames/it'\''s_%06d.jpg')"}},
            {"films", 3, {"a.AVI: this is a video"}},
            {"tree", 3, {"no image in this folder", "--source 'tree/**'"}},
            {"words/*", 3, {"1 files match, and none is an image"}},

@@ -198,6 +198,18 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   fs::remove(folder.path() / "several/instances_b.json");
   error_of([&] { coco_to_yolo(folder.path() / "several", set); });
   CHECK(!fs::exists(set));
+
+  // Pictures that would share a label file.
+  const auto refused = [&](const char* first, const char* second) {
+    json two = j;
+    two["annotations"] = json::array();
+    two["images"] = {{{"id", 1}, {"file_name", first}, {"height", height}, {"width", width}},
+                     {{"id", 2}, {"file_name", second}, {"height", height}, {"width", width}}};
+    return error_of([&] { coco_to_yolo(folder.write("two.json", two.dump()), set); });
+  };
+  CHECK(says(refused("a/x.jpg", "a/x.png"), "the pictures 'a/x.jpg' and 'a/x.png' would have one label file"));
+  CHECK(says(refused("x.jpg", "./x.jpg"), "the picture 'x.jpg' is there twice"));
+  CHECK(!fs::exists(set));
 }
 
 TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same pixels at the end") {
@@ -226,6 +238,7 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
   const CocoInstances coco = read_coco_instances(file);
   REQUIRE(coco.annotations.size() == 2);
   CHECK(coco.images[0].id == 7);
+  CHECK(coco.images[0].file_name == "7.png");
   CHECK(coco.categories.size() == 2);
   CHECK(coco.categories[1].id == 2);
   for (const CocoAnnotation& a : coco.annotations) {
@@ -237,12 +250,34 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
     CHECK(*a.area == double(std::count_if(values.begin(), values.end(), [&](uint8_t v) { return v == uint8_t(a.category_id); })));
   }
 
+  // Pictures of one name in several folders stay apart, and come back.
+  for (const char* name : {"nested/images/train/a/1.png", "nested/images/train/b/c/1.png"})
+    write_grey(folder.path() / name, values, height, width);
+  folder.write("nested/labels/train/a/1.txt", read_file(to / "labels/val/7.txt"));
+  folder.write("nested/data.yaml", "train: images/train\nval: images/train\nnames: [x, y]\n");
+  yolo_to_coco((folder.path() / "nested").string(), "train", file);
+  const CocoInstances nested = read_coco_instances(file);
+  REQUIRE(nested.images.size() == 2);
+  CHECK(nested.images[0].file_name == "a/1.png");
+  CHECK(nested.images[1].file_name == "b/c/1.png");
+  CHECK(coco_to_yolo(file, folder.path() / "back").objects == 2);
+  CHECK(fs::exists(folder.path() / "back/labels/instances/a/1.txt"));
+
   values[5] = 1;
   Image colours(height, width);
   std::iota(colours.pixels.begin(), colours.pixels.end(), uint8_t(0));
   write_png(folder.path() / "masks/val/8.png", colours);
   CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "again"); }), "the mask has colours"));
   CHECK(!fs::exists(folder.path() / "again/labels/val"));
+  fs::remove(folder.path() / "masks/val/8.png");
+  // Of two splits none is converted unless both can be.
+  fs::create_directories(folder.path() / "again/labels/val");
+  CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "again"); }), "has labels already"));
+  CHECK(!fs::exists(folder.path() / "again/labels/train"));
+  write_grey(folder.path() / "masks/val/7.bmp.png", values, height, width);
+  fs::rename(folder.path() / "masks/val/7.bmp.png", folder.path() / "masks/val/7.bmp");
+  CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "third"); }),
+             "the pictures '7.bmp' and '7.png' would have one label file"));
   fs::create_directories(folder.path() / "empty");
   CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "empty", folder.path() / "again"); }), "no mask pictures"));
 

@@ -2,6 +2,7 @@
 #include "data/download/fetch.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -200,6 +201,26 @@ TEST_CASE("a sum that was given is compared; another one leaves no file, and wha
     const Error e = error_of([&] { fetch(r); });
     CHECK(e.code() == ErrorCode::kData);
     CHECK(f.server.requests().size() == 2);
+  }
+  SUBCASE("wrong, then none: what came is taken over") {
+    r.sha256 = std::string(64, '0');
+    CHECK(says_in_full(error_of([&] { fetch(r); }), "taken over once --sha256 has its sum or is gone"));
+    r.sha256.clear();
+    f.check_done(fetch(r), 300'000);
+    CHECK(f.server.requests().size() == 1);
+  }
+  SUBCASE("wrong, over a connection that is cut each time: fetched anew once, not for ever") {
+    r.sha256 = std::string(64, '0');
+    r.retries = 1;
+    int answers = 0;
+    f.server.handle([&](const HttpRequest& request) {
+      if (++answers > 8) return HttpReply{.status = 404, .headers = {}, .body = {}};
+      HttpReply reply = f.file.reply(request);
+      if (request.header("range").empty()) reply.cut_after = 100'000;
+      return reply;
+    });
+    CHECK(error_of([&] { fetch(r); }).code() == ErrorCode::kData);
+    CHECK(answers == 4);
   }
 }
 
@@ -466,8 +487,23 @@ TEST_CASE("a file URL, and its absence of doubt: always from the start") {
   Fixture f;
   const fs::path source = f.folder.write("there/set.zip", f.file.content);
   FetchRequest r = f.request();
-  r.url = "file://" + source.string();
-  f.check_done(fetch(r), 0);
+  SUBCASE("a file") {
+    r.url = "file://" + source.string();
+    f.check_done(fetch(r), 0);
+  }
+  SUBCASE("a folder is no empty file, and nobody waits for a pipe") {
+    const fs::path pipe = f.folder.path() / "there/my pipe";
+    REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+    for (const std::string& other : {source.parent_path().string(), f.folder.path().string() + "/there/my%20pipe"}) {
+      CAPTURE(other);
+      r.url = "file://" + other;
+      const Error e = error_of([&] { fetch(r); });
+      CHECK(e.code() == ErrorCode::kIo);
+      CHECK(says_in_full(e, "this is a folder, a pipe or a device"));
+      CHECK(!fs::exists(f.goal()));
+      CHECK(!fs::exists(f.part()));
+    }
+  }
   CHECK(f.server.requests().empty());
 }
 

@@ -162,6 +162,9 @@ TEST_CASE("charts are written, the same every time, whatever the values") {
   draw_confusion_matrix(file("counts.png"), {"cat"}, std::vector<double>{90, 1, 0, 7}, false);
   draw_confusion_matrix(file("nothing.png"), {}, std::vector<double>{0}, false);
   draw_confusion_matrix(file("large.png"), std::vector<std::string>(80, "name"), std::vector<double>(81 * 81, 0.3));
+  std::vector<double> thousands(size_t(4001) * 4001);  // with cells of 9 pixels more than a canvas holds
+  thousands[0] = 1;
+  draw_confusion_matrix(file("thousands.png"), std::vector<std::string>(4000, "name"), thousands);
   CHECK_THROWS(draw_confusion_matrix(file("wrong.png"), {"cat"}, std::vector<double>{1}));
   CHECK_THROWS(draw_curve_grid(folder.path / "no" / "folder.png", curves, 8));
 }

@@ -102,11 +102,10 @@ void print_file(const FetchResult& r, const fs::path& sum_file) {
 
 void print_archive(const ArchiveResult& r) {
   if (r.unpacked_before) {
-    return fmt::print("{}: was fetched and unpacked before (remove {}.unpacked to have it done anew)\n", r.fetched.url,
-                      r.fetched.path.string());
+    return fmt::print("{}: was fetched and unpacked before (remove {} to have it done anew)\n", r.fetched.url,
+                      note_of(r.fetched.path).string());
   }
-  const fs::path note = r.fetched.path.string() + ".unpacked";
-  print_file(r.fetched, r.archive_kept && !r.fetched.already_there ? sum_file_of(r.fetched.path) : note);
+  print_file(r.fetched, r.archive_kept && !r.fetched.already_there ? sum_file_of(r.fetched.path) : note_of(r.fetched.path));
   const std::string equal = r.unpacked.already_there > 0 ? fmt::format(", {} of them were there", r.unpacked.already_there) : "";
   fmt::print("  unpacked: {} files, {}{}, into {}\n", r.unpacked.files, format_bytes(double(r.unpacked.bytes)), equal,
              r.unpacked.folder.string());
@@ -237,11 +236,14 @@ class Download {
     if (found.complete()) {
       if (!json_) fmt::print("{}: the data are there already, nothing was fetched\n", name);
     } else {
-      fetch_all(name, text, root, j);
+      const std::vector<std::string> notes = fetch_all(name, text, root, j);
       found = find_data(name, root);
       if (!found.complete()) {
-        throw Error(ErrorCode::kData, fmt::format("everything was fetched and unpacked, but {}", found.trouble), {text.source},
-                    "'path:', 'train:' and 'val:' must name what the archives hold; tessera lint tells more");
+        throw Error(
+            ErrorCode::kData, fmt::format("everything was fetched and unpacked, but {}", found.trouble), {text.source},
+            "'path:', 'train:' and 'val:' must name what the archives hold; tessera lint tells more" +
+                (notes.empty() ? ""
+                               : fmt::format("; where files were removed since: rm {}, then start again", fmt::join(notes, " "))));
       }
     }
     j["root"] = found.root;
@@ -256,7 +258,9 @@ class Download {
     return 0;
   }
 
-  void fetch_all(const std::string& name, const DatasetText& text, const fs::path& root, nlohmann::ordered_json& j) {
+  // The notes, as words for a shell, of archives that had been unpacked before.
+  std::vector<std::string> fetch_all(const std::string& name, const DatasetText& text, const fs::path& root,
+                                     nlohmann::ordered_json& j) {
     const std::vector<DownloadSource> sources = download_sources(text);
     if (sources.empty()) {
       throw Error(ErrorCode::kData, "the data are not there, and the data yaml does not say where to get them", {text.source},
@@ -264,6 +268,7 @@ class Download {
     }
     const DatasetYaml yaml = load_dataset_yaml(name, root);
     const DownloadPlace place = download_place(text, root);
+    std::vector<std::string> notes;
     for (const DownloadSource& source : sources) {
       const fs::path file = place.folder / name_of(parse_url(source.url));
       Meter meter(log_, file.filename().string());
@@ -277,7 +282,9 @@ class Download {
       meter.finish();
       j["archives"].push_back(archive_json(result));
       if (!json_) print_archive(result);
+      if (result.unpacked_before) notes.push_back(shell_word(note_of(file).string()));
     }
+    return notes;
   }
 
   void next(nlohmann::ordered_json& j, const std::string& command) const {

@@ -106,8 +106,8 @@ std::vector<fs::path> of_folder(const std::string& folder) {
   if (files.empty()) {
     throw Error(ErrorCode::kData, "no image in this folder", {folder},
                 folders.empty() ? "names end in jpg, jpeg, png or bmp"
-                                : fmt::format("folders inside are not searched, but with --source '{}' they are",
-                                              (fs::path(folder) / "**").string()));
+                                : fmt::format("folders inside are not searched, but with --source {} they are",
+                                              shell_word((fs::path(folder) / "**").string())));
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -135,15 +135,17 @@ void refuse_kinds(const std::string& source) {
   const auto refuse = [&](const std::string& what, const std::string& remedy) {
     throw Error(ErrorCode::kUsage, fmt::format("{} is no source here: '{}'", what, source), {}, remedy);
   };
-  constexpr const char* kFrames =
-      "make pictures of it, then --source frames: mkdir frames && ffmpeg -i '{}' -frames:v 100 frames/%06d.jpg";
+  const auto frames = [](const std::string& input) {
+    return fmt::format("make pictures of it, then --source frames: mkdir frames && ffmpeg -i {} -frames:v 100 frames/%06d.jpg",
+                       shell_word(input));
+  };
   if (source == "-") refuse("standard input", "write the picture into a file");
   if (source.starts_with("http://") || source.starts_with("https://"))
     refuse("an address", fmt::format("fetch it, then give the file: tessera download {}", shell_word(source)));
-  if (source.find("://") != std::string::npos) refuse("a stream", fmt::format(fmt::runtime(kFrames), source));
+  if (source.find("://") != std::string::npos) refuse("a stream", frames(source));
   if (is_there(source)) return;
   if (!source.empty() && source.find_first_not_of("0123456789") == std::string::npos) {
-    refuse("a camera", fmt::format(fmt::runtime(kFrames), "/dev/video" + source));
+    refuse("a camera", frames("/dev/video" + source));
   }
   if (source == "screen" || source.starts_with("screen ")) refuse("the screen", "save a picture of it as a file");
 }
@@ -154,17 +156,24 @@ std::vector<fs::path> of_list(const fs::path& list) {
   std::vector<fs::path> files;
   const std::string text = read_file(list, kMaxListBytes);
   int64_t number = 0;
-  for (size_t begin = 0; begin < text.size();) {
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF", kBlank = " \t\r\f\v";
+  for (size_t begin = text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     std::string line = text.substr(begin, end - begin);
     begin = end + 1, ++number;
-    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
+    line.erase(0, std::min(line.find_first_not_of(kBlank), line.size()));
     if (line.empty()) continue;
+    line.resize(line.find_last_not_of(kBlank) + 1);
     const FileLocation place{list.string(), number};
     if (is_list(line)) throw Error(ErrorCode::kData, fmt::format("a list in a list: '{}'", line), place, "name its lines here");
-    const fs::path beside = list.parent_path() / line;
+    fs::path beside = list.parent_path() / line;
+    if (is_pattern(line) && !is_there(beside)) beside = fs::path(literal_pattern(list.parent_path().string())) / line;
+    const auto means_something = [](const std::string& source) {
+      return is_there(source) || (is_pattern(source) && !deep_matches_of(source).empty());
+    };
     try {
-      const std::vector<fs::path> found = of_source(is_there(line) || !is_there(beside) ? line : beside.string());
+      const std::vector<fs::path> found =
+          of_source(means_something(line) || !means_something(beside.string()) ? line : beside.string());
       files.insert(files.end(), found.begin(), found.end());
     } catch (const Error& e) {
       throw Error(e.code(), e.where().file.empty() ? e.message() : fmt::format("{}: {}", e.where().file, e.message()), place,
@@ -189,10 +198,9 @@ std::vector<fs::path> of_source(const std::string& source) {
 bool is_video(const fs::path& file) { return has_suffix(file, kVideoSuffixes); }
 
 void refuse_video(const fs::path& file) {
-  throw Error(
-      ErrorCode::kData, "this is a video, which is no source here", {file.string()},
-      fmt::format("make pictures of it, then --source frames: mkdir frames && ffmpeg -i '{}' -qscale:v 2 'frames/{}_%06d.jpg'",
-                  file.string(), file.stem().string()));
+  throw Error(ErrorCode::kData, "this is a video, which is no source here", {file.string()},
+              fmt::format("make pictures of it, then --source frames: mkdir frames && ffmpeg -i {} -qscale:v 2 {}",
+                          shell_word(file.string()), shell_word("frames/" + file.stem().string() + "_%06d.jpg")));
 }
 
 std::vector<fs::path> source_images(const std::string& sources) {

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "nn/io/torch_pt.h"
+#include "tensor/base/shell_word.h"
 #include "yolo/io/ultralytics_names.h"
 
 namespace tessera {
@@ -56,7 +57,7 @@ Weights read_pt(const std::string& path) {
   const std::filesystem::path file_path(path);
   std::error_code ignored;
   if (is_original_weights(file_path.filename().string()) && !std::filesystem::exists(file_path, ignored)) {
-    const std::string folder = file_path.has_parent_path() ? fmt::format(" --to {}/", file_path.parent_path().string()) : "";
+    const std::string folder = file_path.has_parent_path() ? " --to " + shell_word(file_path.parent_path().string() + "/") : "";
     throw Error(ErrorCode::kData, "there is no such file", {path},
                 fmt::format("tessera download --model {}{} fetches it (AGPL-3.0)", file_path.filename().string(), folder));
   }

@@ -222,7 +222,9 @@ void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<
   const size_t n = names.size() + 1;
   TESSERA_CHECK(values.size() == n * n, "confusion matrix of {} values for {} classes", values.size(), names.size());
   const bool numbers = n <= 31;
-  const double cell = std::max(numbers ? 36.0 : 9.0, n <= 12 ? 600.0 / double(n) : 0.0), side = cell * double(n);
+  constexpr double kMostSide = 6000;  // of thousands of classes: a canvas has no more than 32767 pixels a side
+  const double cell = std::min(std::max(numbers ? 36.0 : 9.0, n <= 12 ? 600.0 / double(n) : 0.0), kMostSide / double(n)),
+               side = cell * double(n);
   const double left = 150, top = 50, name_size = std::min(11.5, cell * 0.95);
   Canvas canvas(int(left + side) + 110, int(top + side) + 150);
   double largest = normalized ? 1.0 : 1e-9;
@@ -231,13 +233,14 @@ void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<
   }
   canvas.text(left + side / 2, 22, normalized ? "confusion matrix, columns normalised" : "confusion matrix",
               {15, kText, Align::kMiddle, 0, true});
+  canvas.fill_rect(left, top, side, side, {252, 252, 252});
   for (size_t r = 0; r < n; ++r) {
     for (size_t c = 0; c < n; ++c) {
       const double v = values[r * n + c], x = left + double(c) * cell, y = top + double(r) * cell;
-      const bool shown = std::isfinite(v) && v >= (normalized ? 0.005 : 0.5);
-      const Rgb color = shown ? heat(v / largest) : Rgb{252, 252, 252};
+      if (!std::isfinite(v) || v < (normalized ? 0.005 : 0.5)) continue;
+      const Rgb color = heat(v / largest);
       canvas.fill_rect(x, y, cell, cell, color);
-      if (!numbers || !shown) continue;
+      if (!numbers) continue;
       const std::string text = normalized ? fmt::format("{:.2f}", v) : fmt::format("{:.0f}", v);
       canvas.text(x + cell / 2, y + cell / 2, text, {std::min(13.0, cell * 0.32), text_color_on(color), Align::kMiddle});
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tensor/base/check.h"
+#include "tensor/base/shell_word.h"
 
 namespace tessera {
 
@@ -34,7 +35,7 @@ Checkpoint load_to_resume(const std::filesystem::path& file) {
     std::error_code ignored;
     const std::filesystem::path best = file.parent_path() / "best.safetensors";
     if (e.code() != ErrorCode::kData || best == file || !std::filesystem::exists(best, ignored)) throw;
-    throw Error(e.code(), e.message(), e.where(), e.hint() + "; or start a new run from its best weights: --model " + best.string());
+    throw Error(e.code(), e.message(), e.where(), e.hint() + "; or start a new run from its best weights: --model " + shell_word(best.string()));
   }
   if (c.meta.format == 0 || c.sections.empty()) {
     throw Error(ErrorCode::kData, "this file holds weights only, no training state", {file.string()},
