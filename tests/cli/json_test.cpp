@@ -71,6 +71,9 @@ TEST_CASE("cli: train --json") {
   CHECK(j["classes"][0]["name"] == "dog");  // the one with objects
   CHECK(fs::exists(std::string(j["weights"])));
   CHECK(Json::parse(content(w / "runs/j/metrics.json")) == j);
+  CHECK(j["best_epoch"] == 1);
+  CHECK(j["best_metric"] == "fitness");
+  CHECK(j["best_value"] == 0);
   // Log lines are JSON too when asked for.
   const Outcome log = run(w.train("l", {"--log", "json"}), w.here());
   std::stringstream lines(log.err);
@@ -284,7 +287,18 @@ TEST_CASE("cli: inspect, bench, info and selftest --json") {
   check_keys(inspect, {"model", "imgsz", "nc", "names", "parameters", "fused_parameters", "state_entries", "gflops", "layers"});
   CHECK(inspect["parameters"] == 3409968);
   CHECK(inspect["layers"].size() == 23);
-  CHECK(one_object(run({"inspect", "--model", Workshop::trained(), "--json"}))["nc"] == 2);
+  CHECK_FALSE(inspect.contains("best_epoch"));
+  // Of a training: how far it was, which epoch is its best, and by which figure.
+  const Outcome trained = run(w.train("by_masks", {"--best", "mask-map"}), w.here());
+  CHECK(says(trained.out, "epoch 1, best by mask-map: 0)"));
+  const std::string weights = w / "runs/by_masks/weights/best.safetensors";
+  const Json of_run = one_object(run({"inspect", "--model", weights, "--json"}));
+  CHECK(of_run["nc"] == 2);
+  CHECK(of_run["epoch"] == 1);
+  CHECK(of_run["best_epoch"] == 1);
+  CHECK(of_run["best_metric"] == "mask-map");
+  CHECK(of_run["best_value"] == 0);
+  CHECK(says(run({"inspect", "--model", weights}).out, "\ntraining: epoch 1; best by mask-map, epoch 1: 0\n"));
 
   const Json step = one_object(
       run({"bench", "step", "--model", w / "yolov8n-seg.yaml", "--imgsz", "64", "--batch", "1", "--runs", "1", "--json"}));

@@ -57,7 +57,8 @@ struct TrainSummary {
   int64_t epochs_done = 0;
   bool interrupted = false;
   bool stopped_early = false;
-  int64_t best_epoch = 0;         // 1-based; 0: no validation
+  int64_t best_epoch = 0;         // 1-based, of best; 0: no validation
+  double best_value = 0;          // of what --best names, in that epoch
   ValidationResult validation;    // of best, or of the last epoch when nothing was validated or saved
   double seconds = 0;
   int64_t planned_peak_bytes = 0;  // of memory, as told before the first step
