@@ -20,9 +20,10 @@ std::span<const BestMetric> best_metrics();
 const BestMetric& best_metric(std::string_view name);  // of a checked argument; another name is a bug
 
 struct BestEpoch {
-  double value = 0;    // of the metric
-  int64_t epoch = -1;  // 0-based, the last one that was better than all before, or for want of a value above 0 the last; -1: none yet
-  int64_t kept = -1;   // whose weights are kept: the last one with the best value
+  double value = 0;  // of the metric
+  int64_t epoch =
+      -1;  // 0-based, the last one that was better than all before, or for want of a value above 0 the last; -1: none yet
+  int64_t kept = -1;  // whose weights are kept: the last one with the best value
 
   // True: this epoch's weights are the best, ties included, as in the original. Patience counts from strict improvements only.
   bool take(int64_t at, double v);
