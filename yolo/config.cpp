@@ -86,6 +86,7 @@ constexpr OptionSpec kOptions[] = {
     {"save_minutes", kFloat, "10", 0, 1e6, "", kTrain, "run folder",
      "save the state within an epoch too when that many minutes have gone since the last time, so that a kill costs no more; 0: after epochs only"},
     {"plots", kBool, "true", 0, 0, "", kTV, "run folder", "write pictures and curves"},
+    {"tensorboard", kBool, "false", 0, 0, "", kTrain, "run folder", "also write the series of results.csv as TensorBoard's event files"},
     {"save_json", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "write predictions.json"},
     {"save_txt", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "write polygons as text, one file an image"},
     {"save_conf", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "append the confidence to each line of --save-txt"},

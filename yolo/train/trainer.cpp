@@ -118,6 +118,7 @@ void Trainer::open_run_folder(const Roof& roof) {
     if (options_.plots) draw_dataset_labels(folder_, *train_set_);
   }
   csv_ = std::make_unique<ResultsCsv>(folder_ / "results.csv", at_.epoch);
+  if (config_.flag("tensorboard")) events_ = std::make_unique<EventFile>(folder_, csv_->rows());
   run_log_ = std::make_unique<TrainLog>(folder_ / "log.jsonl", log_, at_.epoch, at_.batch);
   if (config_.integer("profile") > 0) start_profile(roof);
   announce();
@@ -485,6 +486,7 @@ void Trainer::record_epoch(const EpochRow& row, const ValidationResult* result, 
   if (log_ == LogStyle::kTerminal || log_ == LogStyle::kLines) log_line(log_, line);
   run_log_->epoch(row, result, rate);
   csv_->append(row);
+  if (events_) events_->append(row);
   if (!options_.save) return;
   // last.safetensors closes the epoch: killed before it, a resume makes the epoch and its other files again.
   if (improved || !options_.validate) save_weights(folder_ / "weights" / "best.safetensors");
