@@ -180,9 +180,9 @@ TEST_CASE("cli: bash completes verbs, arguments and values, for each name of the
 TEST_CASE("cli: zsh, fish and groff read what is written for them") {
   const Folder f;
   f.write("_tessera", script_of("zsh")), f.write("tessera.fish", script_of("fish")), f.write("tessera.1", run({"man"}).out);
-  const auto fine = [&](const char* program, const std::string& command) {
+  const auto fine = [&](const std::string& program, const std::string& command) {
     if (!there_is(program)) {
-      MESSAGE(std::string("skipped: no ") + program);
+      MESSAGE("skipped: no " << program);
       return;
     }
     const Shell result = shell(f, command);
