@@ -1,4 +1,6 @@
 // The machine-readable side: --json makes stdout exactly one JSON object with the keys of docs/cli.md, for results and for errors.
+#include <cmath>
+
 #include "tests/cli/workshop.h"
 
 using namespace tessera::test;

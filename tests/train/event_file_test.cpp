@@ -79,8 +79,7 @@ TEST_CASE("event files: the bytes of TensorBoard's own library") {
   CHECK(ours == content(golden_dir() / "events.tfevents"));
 }
 
-TEST_CASE(
-    "--tensorboard: a record an epoch with every series; a resumed run goes on in a new file and takes back what runs again") {
+TEST_CASE("--tensorboard: a record an epoch with every series; a resumed run goes on in a new file, which takes back what runs again") {
   const TrainingFolder shop({.train = 6, .val = 2, .size = 32}, {"batch=2", "nbs=2"});
   Trainer first(shop.config({"name=run", "epochs=2", "tensorboard=true"}), LogStyle::kQuiet);
   const fs::path folder = first.fit().run_folder;
