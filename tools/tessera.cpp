@@ -23,72 +23,24 @@
 #include "tensor/cpu/install.h"
 #include "tools/verbs/error_report.h"
 #include "tools/verbs/json_text.h"
+#include "tools/verbs/verb_table.h"
 #include "tools/verbs/verbs.h"
 
 namespace {
 
 using namespace tessera;
 
-struct VerbEntry {
-  std::string_view name;
-  Verb verb;
-  int (*run)(const Config&);
-  std::string_view purpose;
-  std::string_view examples;
-};
-
-constexpr VerbEntry kVerbs[] = {
-    {"train", kTrain, run_train, "Trains YOLOv8-seg, validates after each epoch and leaves a run folder.",
-     "  train_seg --data coco128-seg.yaml --epochs 100 --imgsz 640\n"
-     "  train_seg --data shapes --epochs 40 --imgsz 160            # the embedded data set, nothing to download\n"
-     "  train_seg --model yolov8s-seg.pt --data my.yaml            # start from weights of the original\n"
-     "  train_seg --resume runs/segment/train                      # go on, bit for bit\n"
-     "  mpirun -n 2 --bind-to none train_seg --data my.yaml        # two processes, each with half of every batch\n"},
-    {"val", kVal, run_val, "Box and mask mAP of a model on a split, or of any COCO result file.",
-     "  val_seg --model runs/segment/train/weights/best.safetensors --data coco128-seg.yaml\n"
-     "  val_seg --model yolov8n-seg.pt --data coco.yaml --map-style original\n"
-     "  val_seg --gt instances_val2017.json --predictions results.json\n"},
-    {"predict", kPredict, run_predict, "Masks, contours, classes and confidences of images.",
-     "  predict_seg --model best.safetensors --source photo.jpg\n"
-     "  predict_seg --model best.safetensors --source 'photos/*.jpg' --save-txt --save-json --conf 0.4\n"},
-    {"export", kExport, run_export, "Writes a trained model as ONNX, reads the file back and compares what it gives with the model.",
-     "  tessera export --model runs/segment/train/weights/best.safetensors              # best.onnx beside it\n"
-     "  tessera export --model best.safetensors --imgsz 480,640 --batch 4 --half        # for a GPU, one fixed size\n"
-     "  tessera export --model yolov8n-seg.pt --dynamic --output out/n.onnx             # any size and batch\n"
-     "  predict_seg --model best.onnx --source photo.jpg                                # the file runs here too, on the CPU\n"},
-    {"convert", kConvert, run_convert, "COCO JSON or mask pictures to YOLO labels, and back to COCO JSON; says what a conversion lost.",
-     "  tessera convert --from annotations/instances_val2017.json --to my-set --images val2017\n"
-     "  tessera convert --from annotations --to my-set --images images   # every *.json there is a split\n"
-     "  tessera convert --from masks --to my-set --images photos         # grey value = class + 1\n"
-     "  tessera convert --from my-set/data.yaml --split val --to instances_val.json\n"},
-    {"lint", kLint, run_lint, "Findings in a data set, each with file and line, and with --fix a remedy.",
-     "  tessera lint --data my-set/data.yaml\n  tessera lint --data my-set/data.yaml --fix\n  tessera lint --data coco128-seg.yaml --split train --json\n"},
-    {"inspect", kInspect, run_inspect, "Layers, shapes, parameters, FLOP and bytes of a model.",
-     "  tessera inspect --model yolov8s-seg --imgsz 640\n  tessera inspect --model best.safetensors --json\n"},
-    {"bench", kBench, run_bench,
-     "Times a training step, inference, single kernels, the loader or the evaluation, beside their bound.",
-     "  tessera bench step --model yolov8n-seg --imgsz 640 --batch 16\n  tessera bench infer --batch 1 --json\n"
-     "  tessera bench loader --data coco128-seg.yaml\n"},
-    {"download", kDownload, run_download, "Fetches data sets and weights by URL and verifies them: the one verb that uses the network.",
-     "  tessera download --data coco128-seg.yaml                                # into datasets/, unpacked, then says what it found\n"
-     "  tessera download --data my.yaml --data-root /data                       # the addresses under its key download:\n"
-     "  tessera download --model yolov8n-seg.pt                                 # weights of the original (AGPL-3.0)\n"
-     "  tessera download https://host/set.zip --sha256 HEX --unpack --to sets   # any file; again after Ctrl-C: goes on\n"},
-    {"selftest", kSelftest, run_selftest, "Checks kernels, gradients and determinism on this machine.", "  tessera selftest\n"},
-    {"info", kInfo, run_info, "Build, CPU, backends, libraries and environment switches.", "  tessera info --json\n"},
-};
-
 std::string overview() {
   std::string text = "Tessera: trains, validates and runs YOLOv8 instance segmentation.\n\nUsage: tessera <verb> [arguments]\n\nVerbs:\n";
-  for (const VerbEntry& v : kVerbs) text += fmt::format("  {:<9} {}\n", v.name, v.purpose);
+  for (const VerbEntry& v : verb_entries()) text += fmt::format("  {:<10} {}\n", v.name, v.purpose);
   return text +
-         "\n  tessera <verb> --help lists the arguments of a verb. train_seg, val_seg, predict_seg and export_seg are the same program.\n"
+         fmt::format("\n  tessera <verb> --help lists the arguments of a verb. {} are further names of the program.\n", fmt::join(further_names(), ", ")) +
          "\nExample:\n  train_seg --data coco128-seg.yaml --epochs 100 --imgsz 640\n";
 }
 
 std::vector<std::string_view> verb_names() {
   std::vector<std::string_view> names;
-  for (const VerbEntry& v : kVerbs) names.push_back(v.name);
+  for (const VerbEntry& v : verb_entries()) names.push_back(v.name);
   return names;
 }
 
@@ -128,8 +80,9 @@ void print_config(const Config& config, bool json) {
 }
 
 const VerbEntry* find_verb(std::string_view name) {
-  const auto it = std::find_if(std::begin(kVerbs), std::end(kVerbs), [&](const VerbEntry& v) { return v.name == name; });
-  return it == std::end(kVerbs) ? nullptr : it;
+  const auto verbs = verb_entries();
+  const auto it = std::find_if(verbs.begin(), verbs.end(), [&](const VerbEntry& v) { return v.name == name; });
+  return it == verbs.end() ? nullptr : &*it;
 }
 
 int run(std::vector<std::string> arguments, bool& json) {
@@ -162,10 +115,9 @@ int run(std::vector<std::string> arguments, bool& json) {
     print_help(verb_help(entry->verb, entry->name, entry->purpose, entry->examples), json);
     return 0;
   }
-  // bench takes what to time as its first word.
-  if (entry->verb == kBench && !arguments.empty() && arguments.front().find_first_of("-=") == std::string::npos) {
-    arguments.front() = "what=" + arguments.front();
-  }
+  // bench takes what to time as its first word, completion the shell.
+  const bool named = entry->first_word.empty() || arguments.empty() || arguments.front().find_first_of("-=") != std::string::npos;
+  if (!named) arguments.front() = fmt::format("{}={}", entry->first_word, arguments.front());
   // download takes an address as its first word; it may hold a '='.
   if (entry->verb == kDownload && !arguments.empty() && arguments.front().find("://") < arguments.front().find_first_of("-=")) {
     arguments.front() = "url=" + arguments.front();

@@ -31,14 +31,14 @@ using enum OptionType;
 
 constexpr OptionSpec kOptions[] = {
     // Main
-    {"model", kText, "yolov8n-seg", 0, 0, "", kTVP | kInspect | kBench, "main", "scale (yolov8n-seg), model yaml, .safetensors, or .pt of the original; val and predict: .onnx too"},
-    {"model", kText, "", 0, 0, "", kExport, "main", "what to export: .safetensors of a run, or .pt of the original"},
-    {"format", kText, "onnx", 0, 0, "", kExport, "main", "form of the file: onnx; others are made of that by their own tools"},
-    {"output", kText, "", 0, 0, "", kExport, "main", "file to write (default: beside the model, best.safetensors becomes best.onnx)"},
-    {"data", kText, "", 0, 0, "", kTV | kBench | kLint | kDownload, "main", "data yaml: a path, a shipped name (coco128-seg.yaml), or 'shapes' for the embedded set"},
-    {"data_root", kText, "", 0, 0, "", kTV | kBench | kLint | kConvert | kDownload, "main",
+    {"model", kText, "yolov8n-seg", 0, 0, "yolov8n-seg|yolov8s-seg|yolov8m-seg|yolov8l-seg|yolov8x-seg|FILE", kTVP | kInspect | kBench, "main", "scale (yolov8n-seg), model yaml, .safetensors, or .pt of the original; val and predict: .onnx too"},
+    {"model", kText, "", 0, 0, "FILE", kExport, "main", "what to export: .safetensors of a run, or .pt of the original"},
+    {"format", kText, "onnx", 0, 0, "onnx", kExport, "main", "form of the file: onnx; others are made of that by their own tools"},
+    {"output", kText, "", 0, 0, "FILE", kExport, "main", "file to write (default: beside the model, best.safetensors becomes best.onnx)"},
+    {"data", kText, "", 0, 0, "coco128-seg.yaml|coco8-seg.yaml|coco.yaml|shapes|FILE", kTV | kBench | kLint | kDownload, "main", "data yaml: a path, a shipped name (coco128-seg.yaml), or 'shapes' for the embedded set"},
+    {"data_root", kText, "", 0, 0, "FOLDER", kTV | kBench | kLint | kConvert | kDownload, "main",
      "folder under which the data yaml's images are sought, and where download puts them (also TESSERA_DATA)"},
-    {"source", kText, "", 0, 0, "", kPredict, "main", "image, folder, pattern ('photos/**/*.jpg') or .txt list of them; several follow one another"},
+    {"source", kText, "", 0, 0, "FILE", kPredict, "main", "image, folder, pattern ('photos/**/*.jpg') or .txt list of them; several follow one another"},
     {"epochs", kInt, "100", 1, 1e6, "", kTrain, "main", "epochs to train"},
     {"imgsz", kInt, "640", 32, 8192, "", kTVP | kInspect | kBench, "main", "image size in pixels, a multiple of 32"},
     {"batch", kInt, "16", 1, 65536, "", kTV | kInspect | kBench | kPredict, "main", "images a step; train: -1 plans it from memory"},
@@ -49,35 +49,36 @@ constexpr OptionSpec kOptions[] = {
     {"dynamic", kBool, "false", 0, 0, "", kExport, "main", "batch, height and width are free"},
     {"simplify", kBool, "true", 0, 0, "", kExport, "main", "as in the original's tutorials; the graph is written without detours in any case"},
     {"nms", kBool, "false", 0, 0, "", kExport, "main", "not there: suppression is not part of the file"},
-    {"device", kText, "cpu", 0, 0, "", kTVP | kBench, "main", "cpu, cuda or the number of a CUDA device; train with a process for each (mpirun): 0,1; an error when it is not there"},
+    {"device", kText, "cpu", 0, 0, "cpu|cuda", kTVP | kBench, "main", "cpu, cuda or the number of a CUDA device; train with a process for each (mpirun): 0,1; an error when it is not there"},
     {"precision", kChoice, "fp32", 0, 0, "fp32|bf16|fp16", kTVP | kBench, "main", "type of the network's activations and products; masters and sums are fp32; the original's amp=True is fp16 on a GPU, fp32 on a CPU"},
     {"graph", kBool, "true", 0, 0, "", kTrain, "main", "on a GPU, record a training step once and replay it; the results are the same"},
     {"recompute", kChoice, "auto", 0, 0, "auto|true|false", kTrain | kBench, "main",
      "make activations again in the backward pass instead of keeping them: a fifth less memory, the same results; auto: on the CPU"},
-    {"conv", kText, "auto", 0, 0, "", kTVP | kBench | kSelftest | kInfo, "main",
+    {"conv", kText, "auto", 0, 0, "auto|naive|own|direct|cudnn", kTVP | kBench | kSelftest | kInfo, "main",
      "kernels of convolutions: auto, naive (plain loops, to find who errs), own, direct (own without Winograd or warpgroups), cudnn; and for layers own,model.0=cudnn,model.22.*=naive"},
-    {"from", kText, "", 0, 0, "", kConvert, "main", "what to convert: COCO instances JSON or a folder of them, a folder of grey mask pictures, or a data yaml"},
-    {"to", kText, "", 0, 0, "", kConvert, "main", "folder of the new data set, or the JSON file that a data yaml becomes"},
-    {"images", kText, "", 0, 0, "", kConvert, "main", "folder of the pictures, which the new data set links to"},
+    {"from", kText, "", 0, 0, "FILE", kConvert, "main", "what to convert: COCO instances JSON or a folder of them, a folder of grey mask pictures, or a data yaml"},
+    {"to", kText, "", 0, 0, "FILE", kConvert, "main", "folder of the new data set, or the JSON file that a data yaml becomes"},
+    {"images", kText, "", 0, 0, "FOLDER", kConvert, "main", "folder of the pictures, which the new data set links to"},
     {"fix", kBool, "false", 0, 0, "", kLint, "main", "rewrite label files without the rows that cannot be used; the former ones stay as NAME.txt.orig"},
-    {"model", kText, "", 0, 0, "", kDownload, "main", "weights of the original by name: yolov8n-seg.pt (s, m, l, x); they are under AGPL-3.0"},
+    {"model", kText, "", 0, 0, "yolov8n-seg.pt|yolov8s-seg.pt|yolov8m-seg.pt|yolov8l-seg.pt|yolov8x-seg.pt", kDownload, "main", "weights of the original by name: yolov8n-seg.pt (s, m, l, x); they are under AGPL-3.0"},
     {"url", kText, "", 0, 0, "", kDownload, "main", "address of a file: https, http or file (also as the first word: download https://...)"},
-    {"to", kText, "", 0, 0, "", kDownload, "main", "file to write, or folder for it; of an archive that is unpacked: the folder (default: the current one)"},
+    {"to", kText, "", 0, 0, "FILE", kDownload, "main", "file to write, or folder for it; of an archive that is unpacked: the folder (default: the current one)"},
     {"sha256", kText, "", 0, 0, "", kDownload, "main", "checksum that the file must have; without it that of an earlier download counts (NAME.sha256)"},
     {"unpack", kBool, "", 0, 0, "", kDownload, "main", "unpack the archive and remove it (default: with --data)"},
     {"keep", kBool, "false", 0, 0, "", kDownload, "main", "keep an archive that was unpacked"},
     {"timeout", kFloat, "30", 1, 3600, "", kDownload, "main", "seconds to wait for a connection, and for the next byte"},
     {"retries", kInt, "5", 0, 1000, "", kDownload, "main", "attempts after one that was cut off; those that bring a MiB do not count"},
+    {"shell", kChoice, "", 0, 0, "bash|zsh|fish", kCompletion, "main", "whose completion to print (also as the first word: completion bash)"},
     {"threads", kInt, "", 1, 1024, "", kTVP | kBench | kSelftest | kConvert | kLint, "main", "compute threads (default: usable cores)"},
     {"workers", kInt, "2", 0, 256, "", kTV | kBench, "main", "loader threads; results do not depend on it"},
     {"split", kChoice, "val", 0, 0, "train|val|test", kVal | kConvert | kLint, "main", "split to validate on, to make a JSON file of, or to check (lint: all of them unless given)"},
-    {"resume", kText, "", 0, 0, "", kTrain, "main", "run folder or last.safetensors to continue, bit for bit"},
-    {"pretrained", kText, "", 0, 0, "", kTrain, "main", "weights to start from: what fits of them when --model is given, a scale or a yaml"},
-    {"gt", kText, "", 0, 0, "", kVal, "main", "COCO instances JSON, with --predictions: scores a result file without a model"},
-    {"predictions", kText, "", 0, 0, "", kVal, "main", "COCO results JSON for --gt"},
-    {"cfg", kText, "", 0, 0, "", kAll, "main", "yaml file of arguments"},
+    {"resume", kText, "", 0, 0, "FILE", kTrain, "main", "run folder or last.safetensors to continue, bit for bit"},
+    {"pretrained", kText, "", 0, 0, "FILE", kTrain, "main", "weights to start from: what fits of them when --model is given, a scale or a yaml"},
+    {"gt", kText, "", 0, 0, "FILE", kVal, "main", "COCO instances JSON, with --predictions: scores a result file without a model"},
+    {"predictions", kText, "", 0, 0, "FILE", kVal, "main", "COCO results JSON for --gt"},
+    {"cfg", kText, "", 0, 0, "FILE", kAll, "main", "yaml file of arguments"},
     // Run folder and output
-    {"project", kText, "runs/segment", 0, 0, "", kTVP, "run folder", "folder that holds the runs"},
+    {"project", kText, "runs/segment", 0, 0, "FOLDER", kTVP, "run folder", "folder that holds the runs"},
     {"name", kText, "", 0, 0, "", kTVP, "run folder", "name of the run (default: the verb, then train2, train3, ...)"},
     {"exist_ok", kBool, "false", 0, 0, "", kTVP, "run folder", "use an existing run folder"},
     {"save", kBool, "true", 0, 0, "", kTrain | kPredict, "run folder", "write checkpoints (train) or drawn images (predict)"},
@@ -85,6 +86,7 @@ constexpr OptionSpec kOptions[] = {
     {"save_minutes", kFloat, "10", 0, 1e6, "", kTrain, "run folder",
      "save the state within an epoch too when that many minutes have gone since the last time, so that a kill costs no more; 0: after epochs only"},
     {"plots", kBool, "true", 0, 0, "", kTV, "run folder", "write pictures and curves"},
+    {"tensorboard", kBool, "false", 0, 0, "", kTrain, "run folder", "also write the series of results.csv as TensorBoard's event files"},
     {"save_json", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "write predictions.json"},
     {"save_txt", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "write polygons as text, one file an image"},
     {"save_conf", kBool, "false", 0, 0, "", kVal | kPredict, "run folder", "append the confidence to each line of --save-txt"},
@@ -119,7 +121,9 @@ constexpr OptionSpec kOptions[] = {
     {"warmup_bias_lr", kFloat, "0.1", 0, 1, "", kTrain, "optimisation", "bias learning rate at the start of the warm-up"},
     {"cos_lr", kBool, "false", 0, 0, "", kTrain, "optimisation", "cosine schedule instead of linear"},
     {"nbs", kInt, "64", 1, 65536, "", kTrain, "optimisation", "nominal batch: gradients accumulate up to it"},
-    {"patience", kInt, "100", 0, 1e6, "", kTrain, "optimisation", "stop after this many epochs without improvement (0: never)"},
+    {"best", kChoice, "fitness", 0, 0, "fitness|mask-map|mask-map50|mask-f1|box-map|box-map50|box-f1", kTrain, "optimisation",
+     "figure by which epochs are compared, for best.safetensors and --patience; fitness: 0.1 mAP50 + 0.9 mAP of boxes, plus that of masks"},
+    {"patience", kInt, "100", 0, 1e6, "", kTrain, "optimisation", "stop after this many epochs without a better one, by --best (0: never)"},
     {"time", kFloat, "", 0, 1e6, "", kTrain, "optimisation", "stop after this many hours"},
     {"seed", kInt, "0", 0, 4e9, "", kTrain | kBench | kSelftest, "optimisation", "all random numbers follow from it"},
     {"sync_bn", kBool, "false", 0, 0, "", kTrain, "optimisation", "with several processes: batch norm statistics of the whole batch, not of each process's part"},
@@ -246,15 +250,15 @@ std::string checked_value(const OptionSpec& o, std::string_view given) {
   throw refuse();
 }
 
+}  // namespace
+
+std::span<const OptionSpec> option_specs() { return kOptions; }
+
 std::string shown_name(std::string_view name) {
   std::string s(name);
   std::replace(s.begin(), s.end(), '_', '-');
   return s;
 }
-
-}  // namespace
-
-std::span<const OptionSpec> option_specs() { return kOptions; }
 
 std::optional<bool> boolean_of(std::string_view text) {
   const std::string v = lower(text);
@@ -641,6 +645,18 @@ Device device_of(const Config& config, int local_rank, int local_size) {
   return Device::cuda(indices[size_t(local_rank)]);
 }
 
+std::string option_note(const OptionSpec& o) {
+  std::string note(o.help);
+  if (o.type == kChoice) {
+    std::string list(o.choices);
+    std::replace(list.begin(), list.end(), '|', ',');
+    note += fmt::format(" [{}]", list);
+  }
+  if (!o.fallback.empty() && o.type != kBool) note += fmt::format(" (default {})", o.fallback);
+  if (o.type == kBool && o.fallback == "true") note += " (default true)";
+  return note;
+}
+
 std::string verb_help(Verb verb, std::string_view verb_name, std::string_view purpose, std::string_view examples) {
   std::string out = fmt::format("{}\n\nUsage: tessera {} [--name value | --name=value | name=value] ...\n\nExamples:\n{}", purpose,
                                 verb_name, examples);
@@ -651,15 +667,7 @@ std::string verb_help(Verb verb, std::string_view verb_name, std::string_view pu
       group = o.group;
       out += fmt::format("\n{}:\n", group);
     }
-    std::string note(o.help);
-    if (o.type == kChoice) {
-      std::string list(o.choices);
-      std::replace(list.begin(), list.end(), '|', ',');
-      note += fmt::format(" [{}]", list);
-    }
-    if (!o.fallback.empty() && o.type != kBool) note += fmt::format(" (default {})", o.fallback);
-    if (o.type == kBool && o.fallback == "true") note += " (default true)";
-    out += fmt::format("  --{:<16} {}\n", shown_name(o.name), note);
+    out += fmt::format("  --{:<16} {}\n", shown_name(o.name), option_note(o));
   }
   out += "\nPrecedence: default < --cfg file < environment TESSERA_ARG_<NAME> < command line; --print-config shows it.\n";
   return out;

@@ -18,9 +18,12 @@ namespace tessera {
 
 enum Verb : unsigned {
   kTrain = 1, kVal = 2, kPredict = 4, kInspect = 8, kBench = 16, kSelftest = 32, kInfo = 64, kExport = 128, kConvert = 256, kLint = 512,
-  kDownload = 1024,
+  kDownload = 1024, kCompletion = 2048, kMan = 4096,
 };
-constexpr unsigned kAllVerbs = 2 * kDownload - 1;
+constexpr unsigned kAllVerbs = 2 * kMan - 1;
+
+// Stand in the choices of a text for any path.
+constexpr std::string_view kAnyFile = "FILE", kAnyFolder = "FOLDER";
 
 enum class OptionType { kBool, kInt, kFloat, kText, kChoice };
 
@@ -29,7 +32,7 @@ struct OptionSpec {
   OptionType type;
   std::string_view fallback;  // default value; empty: unset
   double low, high;           // allowed range of numbers, both ends included
-  std::string_view choices;   // of kChoice, separated by '|'
+  std::string_view choices;   // of kChoice, separated by '|'; of kText what a shell may offer, a path as kAnyFile or kAnyFolder
   unsigned verbs;             // bits of Verb
   std::string_view group;     // heading in --help
   std::string_view help;
@@ -41,6 +44,10 @@ const OptionSpec* find_option(std::string_view name, unsigned verbs = ~0u);
 
 // "conv-f" and "CONV_F" are "conv_f".
 std::string normalize_option_name(std::string_view name);
+// "conv_f" as it is shown: "conv-f".
+std::string shown_name(std::string_view name);
+// What an option means, with its choices and its default, as --help shows it.
+std::string option_note(const OptionSpec& option);
 // Of true, 1, yes, on and false, 0, no, off, in any case.
 std::optional<bool> boolean_of(std::string_view text);
 // The known name with the smallest edit distance, when it is close enough to be meant; of a verb's options, or of any list.

@@ -48,7 +48,4 @@ struct ValidationResult {
   double seconds = 0;
 };
 
-// 0.1 mAP50 + 0.9 mAP50-95 of boxes plus the same of masks (spec 8.8), on values rounded to five decimals.
-double fitness(const ValidationResult& r);
-
 }  // namespace tessera

@@ -29,7 +29,7 @@ struct CheckpointMeta {
   // progress
   int64_t epoch = -1;  // 0-based last finished epoch; -1: none
   int64_t step = 0;    // optimizer steps
-  double best_fitness = 0;
+  double best_fitness = 0;  // of what the trainer compares epochs by
   int64_t best_epoch = -1;
   // what else the trainer needs to go on; names of numbers begin with that of their part ("progress.batch")
   std::map<std::string, std::string> args;  // every training argument as text

@@ -1,4 +1,6 @@
 // The machine-readable side: --json makes stdout exactly one JSON object with the keys of docs/cli.md, for results and for errors.
+#include <cmath>
+
 #include "tests/cli/workshop.h"
 
 using namespace tessera::test;
@@ -71,6 +73,10 @@ TEST_CASE("cli: train --json") {
   CHECK(j["classes"][0]["name"] == "dog");  // the one with objects
   CHECK(fs::exists(std::string(j["weights"])));
   CHECK(Json::parse(content(w / "runs/j/metrics.json")) == j);
+  CHECK(j["best_epoch"] == 1);
+  CHECK(j["best_metric"] == "fitness");
+  const auto part = [&](const char* kind) { return 0.1 * double(j[kind]["map50"]) + 0.9 * double(j[kind]["map"]); };
+  CHECK(double(j["best_value"]) == doctest::Approx(part("box") + part("mask")).epsilon(1e-4));
   // Log lines are JSON too when asked for.
   const Outcome log = run(w.train("l", {"--log", "json"}), w.here());
   std::stringstream lines(log.err);
@@ -284,7 +290,20 @@ TEST_CASE("cli: inspect, bench, info and selftest --json") {
   check_keys(inspect, {"model", "imgsz", "nc", "names", "parameters", "fused_parameters", "state_entries", "gflops", "layers"});
   CHECK(inspect["parameters"] == 3409968);
   CHECK(inspect["layers"].size() == 23);
-  CHECK(one_object(run({"inspect", "--model", Workshop::trained(), "--json"}))["nc"] == 2);
+  CHECK_FALSE(inspect.contains("best_epoch"));
+  // Of a training: how far it was, which epoch is its best, and by which figure.
+  const Outcome trained = run(w.train("by_masks", {"--best", "mask-map"}), w.here());
+  const double value = double(Json::parse(content(w / "runs/by_masks/metrics.json"))["mask"]["map"]);
+  CHECK(says(trained.out, fmt::format("epoch 1, best by mask-map: {:.5g})", std::round(value * 1e5) / 1e5)));
+  const std::string weights = w / "runs/by_masks/weights/best.safetensors";
+  const Json of_run = one_object(run({"inspect", "--model", weights, "--json"}));
+  CHECK(of_run["nc"] == 2);
+  CHECK(of_run["epoch"] == 1);
+  CHECK(of_run["best_epoch"] == 1);
+  CHECK(of_run["best_metric"] == "mask-map");
+  CHECK(double(of_run["best_value"]) == doctest::Approx(value).epsilon(1e-4));
+  CHECK(says(run({"inspect", "--model", weights}).out,
+             fmt::format("\ntraining: epoch 1; best by mask-map, epoch 1: {:.5g}\n", double(of_run["best_value"]))));
 
   const Json step = one_object(
       run({"bench", "step", "--model", w / "yolov8n-seg.yaml", "--imgsz", "64", "--batch", "1", "--runs", "1", "--json"}));

@@ -4,7 +4,7 @@
 using namespace tessera::test;
 
 TEST_CASE("cli: every verb has a help with examples; without a verb the overview and exit code 2") {
-  for (const char* verb : {"train", "val", "predict", "export", "inspect", "bench", "download", "selftest", "info"}) {
+  for (const char* verb : {"train", "val", "predict", "export", "inspect", "bench", "download", "completion", "man", "selftest", "info"}) {
     CAPTURE(verb);
     for (const Arguments& arguments : {Arguments{verb, "--help"}, Arguments{verb, "--imgsz", "wrong", "-h"}}) {
       const Outcome outcome = run(arguments);

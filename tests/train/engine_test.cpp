@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "nn/layers/batch_norm2d.h"
@@ -212,6 +213,47 @@ TEST_CASE("best weights, the end of patience and the epochs that are kept are th
     CHECK(done == s.at("epochs").get<int64_t>());
     CHECK(saved == s.at("best").get<std::vector<int64_t>>());
   }
+}
+
+TEST_CASE("--best: every choice is a figure of the validation, rounded as the original's") {
+  ValidationResult r;
+  r.box = {.map = 0.300004, .map50 = 0.4, .map75 = 0.9, .f1 = 0.51};
+  r.mask = {.map = 0.200006, .map50 = 0.6, .map75 = 0.9, .f1 = 0.52};
+  const std::map<std::string_view, double> expected = {{"fitness", 0.1 * 0.4 + 0.9 * 0.3 + 0.1 * 0.6 + 0.9 * 0.20001},
+                                                       {"mask-map", 0.20001}, {"mask-map50", 0.6}, {"mask-f1", 0.52},
+                                                       {"box-map", 0.3}, {"box-map50", 0.4}, {"box-f1", 0.51}};
+  std::string names;
+  for (const BestMetric& m : best_metrics()) {
+    CAPTURE(m.name);
+    names += fmt::format("{}{}", names.empty() ? "" : "|", m.name);
+    CHECK(m.of(r) == doctest::Approx(expected.at(m.name)).epsilon(2e-5));
+    CHECK(std::abs(m.of(r) * 1e5 - std::nearbyint(m.of(r) * 1e5)) < 1e-9);
+  }
+  CHECK(best_metrics().size() == expected.size());
+  CHECK(names == find_option("best")->choices);
+  CHECK(best_metrics()[0].name == find_option("best")->fallback);
+}
+
+TEST_CASE("the best epoch is the one whose weights are kept, ties included, and goes through a checkpoint") {
+  BestEpoch best;
+  CheckpointMeta meta;
+  CHECK(describe_training(meta).empty());  // no training
+  meta.args["best"] = "mask-map50";
+  CHECK(describe_training(meta) == "none complete");
+  for (const double value : {0.25, 0.5, 0.125, 0.5, 0.25}) {
+    ++meta.epoch;
+    best.take(meta.epoch, value);
+    best.save(meta);
+    const BestEpoch back = BestEpoch::restored(meta);
+    CHECK(back.value == best.value);
+    CHECK(back.epoch == best.epoch);
+    CHECK(back.kept == best.kept);
+  }
+  CHECK(best.epoch == 1);  // patience counts from here
+  CHECK(best.kept == 3);
+  CHECK(describe_training(meta) == "epoch 5; best by mask-map50, epoch 4: 0.5");
+  meta.args.erase("best"), meta.args["epochs"] = "5", meta.counters.clear();  // as files of before were
+  CHECK(describe_training(meta) == "epoch 5; best by fitness, epoch 2: 0.5");
 }
 
 TEST_CASE("a training keeps the weights of the epochs that the original keeps, validated or not") {

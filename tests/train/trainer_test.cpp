@@ -15,6 +15,7 @@
 #include "nn/io/checkpoint.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/parallel.h"
+#include "tests/support/narrow_model.h"
 #include "tests/support/training_folder.h"
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/evaluator.h"
@@ -144,6 +145,66 @@ TEST_CASE("a run that is interrupted and resumed ends with the same bits as one 
   CHECK(same_state(summary.last, folder / "weights" / "last.safetensors"));
   CHECK(results(summary.run_folder) == results(folder));
   CHECK(steps_logged(folder) == steps_logged(summary.run_folder));
+}
+
+TEST_CASE("--best: the named figure chooses the weights that are kept and ends the run, across a resume too") {
+  const Workshop shop;
+  std::ofstream(shop.root / "yolov8n-seg.yaml") << kNarrowModel;
+  // Learns fast enough for figures above 0: the pictures as they are, and the same ones to validate on.
+  std::ofstream(shop.root / "same.yaml") << fmt::format("path: {}\ntrain: images/train\nval: images/train\nnames: [a, b, c, d, e]\n",
+                                                        fs::path(shop.data).parent_path().string());
+  const auto config = [&](const std::string& name, std::vector<std::string> more) {
+    for (const char* given : {"epochs=24", "batch=2", "nbs=2", "optimizer=AdamW", "lr0=0.01", "warmup_epochs=0", "single_cls=true", "mosaic=0",
+                              "scale=0", "translate=0", "fliplr=0"}) {
+      more.emplace_back(given);
+    }
+    more.insert(more.end(), {"data=" + (shop.root / "same.yaml").string(), "model=" + (shop.root / "yolov8n-seg.yaml").string()});
+    return shop.config(name, more);
+  };
+  const TrainSummary whole = Trainer(config("whole", {"patience=0", "save_period=1"}), LogStyle::kQuiet).fit();
+  const std::vector<EpochRow> rows = ResultsCsv(whole.run_folder / "results.csv", 24).rows();
+  REQUIRE(rows.size() == 24);
+
+  const int64_t patience = 2;
+  std::set<int64_t> ends;
+  for (const auto& [name, value] : std::map<std::string, double (*)(const EpochRow&)>{
+           {"fitness", [](const EpochRow& r) { return 0.1 * (r.box.map50 + r.mask.map50) + 0.9 * (r.box.map + r.mask.map); }},
+           {"mask-map50", [](const EpochRow& r) { return r.mask.map50; }},
+           {"box-map", [](const EpochRow& r) { return r.box.map; }}}) {
+    CAPTURE(name);
+    BestEpoch expected;
+    int64_t done = 0;
+    for (; done < 24 && !expected.too_long_ago(done, patience); ++done) {
+      expected.take(done, std::nearbyint(value(rows[size_t(done)]) * 1e5) / 1e5);
+    }
+    fs::path folder;
+    {
+      Trainer first(config(name, {"best=" + name, fmt::format("patience={}", patience)}), LogStyle::kQuiet);
+      folder = first.run_folder();
+      first.on_batch = [](int64_t epoch, int64_t, Batch&) {
+        if (epoch == 2) request_interrupt();
+      };
+      CHECK(first.fit().interrupted);
+      clear_interrupt();
+    }
+    Config again(kTrain);
+    again.read_arguments({"resume=" + folder.string(), "best=" + std::string(name == "box-map" ? "mask-map" : "box-map")});
+    CHECK_THROWS_WITH_AS(Trainer(again, LogStyle::kQuiet), doctest::Contains(("--best cannot change in a resumed run (it is '" + name).c_str()), Error);
+    Config resumed(kTrain);
+    resumed.read_arguments({"resume=" + folder.string()});
+    const TrainSummary s = Trainer(resumed, LogStyle::kQuiet).fit();
+    CHECK(s.epochs_done == done);
+    CHECK(s.best_epoch == expected.kept + 1);
+    CHECK(s.best_value == doctest::Approx(expected.value).epsilon(0.02));  // five decimals of small figures
+    CHECK(same_state(s.best, whole.run_folder / "weights" / fmt::format("epoch{}.safetensors", expected.kept)));
+    const CheckpointMeta meta = load_checkpoint(s.best).meta;
+    CHECK(best_metric_of(meta) == name);
+    CHECK(describe_training(meta) == fmt::format("epoch {}; best by {}, epoch {}: {:.5g}", s.best_epoch, name, s.best_epoch, s.best_value));
+    ends.insert(done);
+  }
+  CHECK(rows[23].box.map50 > 0);
+  MESSAGE("ends after " << ends.size() << " different epochs");
+  CHECK_THROWS_WITH_AS(Trainer(config("none", {"best=mask-map", "val=false"}), LogStyle::kQuiet), doctest::Contains("needs validations"), Error);
 }
 
 TEST_CASE("--save-minutes saves within an epoch: a run killed there goes on from its last save to the same bits") {

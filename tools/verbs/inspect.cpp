@@ -3,6 +3,7 @@
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/io/weights.h"
+#include "yolo/train/best_epoch.h"
 
 namespace tessera {
 
@@ -15,6 +16,7 @@ int run_inspect(const Config& config) {
   }
   if (!config.flag("json")) {
     fmt::print("{}", format_layer_table(model, size, size));
+    if (const std::string training = describe_training(loaded.meta); !training.empty()) fmt::print("training: {}\n", training);
     return 0;
   }
   const ModelCounts counts = model.counts();
@@ -27,9 +29,13 @@ int run_inspect(const Config& config) {
                       {"parameters", l.parameters}, {"outputs", outputs}, {"flops", l.flops}, {"bytes", l.bytes}});
     flops += l.flops;
   }
-  const nlohmann::ordered_json j = {{"command", "inspect"}, {"model", model.spec().name}, {"imgsz", size}, {"nc", model.nc()},
+  nlohmann::ordered_json j = {{"command", "inspect"}, {"model", model.spec().name}, {"imgsz", size}, {"nc", model.nc()},
                                     {"names", loaded.names}, {"parameters", counts.parameters}, {"fused_parameters", counts.fused_parameters},
                                     {"state_entries", counts.state_entries}, {"gflops", flops / 1e9}, {"layers", layers}};
+  if (loaded.meta.epoch >= 0) j["epoch"] = loaded.meta.epoch + 1;
+  if (const BestEpoch best = BestEpoch::restored(loaded.meta); best.kept >= 0) {
+    j.update({{"best_epoch", best.kept + 1}, {"best_metric", best_metric_of(loaded.meta)}, {"best_value", best.value}});
+  }
   print_json(j);
   return 0;
 }

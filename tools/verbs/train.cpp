@@ -20,7 +20,9 @@ nlohmann::ordered_json summary_json(Trainer& trainer, const TrainSummary& s) {
   nlohmann::ordered_json j = {{"command", "train"}, {"model", trainer.model().spec().name}, {"data", trainer.config().text("data")}};
   if (s.validation.images > 0) j.update(to_json(s.validation));  // nothing was measured when interrupted before
   j["epoch"] = s.epochs_done;
-  if (s.best_epoch > 0) j["best_epoch"] = s.best_epoch;
+  if (s.best_epoch > 0) {
+    j.update({{"best_epoch", s.best_epoch}, {"best_metric", trainer.config().text("best")}, {"best_value", s.best_value}});
+  }
   j["images_per_s"] = s.images_per_s;
   j["peak_rss_mib"] = peak_resident_bytes() >> 20;
   j["planned_peak_mib"] = s.planned_peak_bytes >> 20;
@@ -64,12 +66,17 @@ int run_train(const Config& given) {
     return int(ErrorCode::kInterrupted);
   }
   if (json) return 0;
-  if (s.stopped_early) fmt::print("stopped after {} epochs: no improvement, or out of time\n", s.epochs_done);
+  if (s.stopped_early) {
+    const bool out_of_time = config.is_set("time") && s.seconds > config.number("time") * 3600;
+    fmt::print("stopped after {} epochs: {}\n", s.epochs_done,
+               out_of_time ? "out of time" : fmt::format("no better {} in {} epochs", config.text("best"), config.text("patience")));
+  }
   fmt::print("{}", format_table(s.validation, s.validation.classes.size() > 1));
   fmt::print("\n{} epochs in {} ({:.1f} images/s in training, peak memory {} MiB)\n", s.epochs_done, format_duration(s.seconds), s.images_per_s,
              peak_resident_bytes() >> 20);
   fmt::print("box  mAP50-95 {:.4f}  mAP50 {:.4f}\nmask mAP50-95 {:.4f}  mAP50 {:.4f}   ({} style, {})\n", s.validation.box.map,
-             s.validation.box.map50, s.validation.mask.map, s.validation.mask.map50, s.validation.map_style, s.best_epoch > 0 ? fmt::format("best epoch {}", s.best_epoch) : std::string("last epoch"));
+             s.validation.box.map50, s.validation.mask.map, s.validation.mask.map50, s.validation.map_style,
+             s.best_epoch > 0 ? fmt::format("epoch {}, best by {}: {:.5g}", s.best_epoch, config.text("best"), s.best_value) : "last epoch");
   fmt::print("run       {}\n", s.run_folder.string());
   if (config.flag("save")) fmt::print("weights   {}\n", s.best.string());
   if (std::filesystem::exists(s.run_folder / "images.csv")) {

@@ -17,6 +17,8 @@ int run_lint(const Config& config);
 int run_inspect(const Config& config);
 int run_bench(const Config& config);
 int run_download(const Config& config);
+int run_completion(const Config& config);
+int run_man(const Config& config);
 int run_selftest(const Config& config);
 int run_info(const Config& config);
 

@@ -15,6 +15,7 @@ struct Weights {
   ModelSpec spec;
   StateDict state;  // our layout
   std::vector<std::string> names;
+  CheckpointMeta meta{};
 };
 
 // Channels out of a convolution of the file (file layout); 0 when it is not there.
@@ -81,7 +82,7 @@ Weights read_pt(const std::string& path) {
 
 Weights read_native(const std::string& path) {
   const Checkpoint checkpoint = load_checkpoint(path);
-  return {spec_of_checkpoint(checkpoint, path), from_file_layout(checkpoint.model), checkpoint.meta.class_names};
+  return {spec_of_checkpoint(checkpoint, path), from_file_layout(checkpoint.model), checkpoint.meta.class_names, checkpoint.meta};
 }
 
 bool holds_weights(const std::string& name) {
@@ -106,6 +107,7 @@ LoadedModel build(Weights weights, const std::string& path, const ModelOptions& 
   LoadedModel out;
   out.pretrained = true;
   out.names = weights.names.empty() ? numbered_names(weights.spec.nc) : weights.names;
+  out.meta = std::move(weights.meta);
   if (options.nc <= 0 || options.nc == weights.spec.nc) {
     out.model = std::make_unique<YoloSeg>(weights.spec);
     out.report = load_strict(weights.state, out.model->state_dict(), path);

@@ -22,6 +22,7 @@ struct LoadedModel {
   std::unique_ptr<YoloSeg> model;
   std::vector<std::string> names;  // of the classes; "0", "1", ... when the file has none or nc was changed
   bool pretrained = false;         // weights came from a file
+  CheckpointMeta meta;             // of a .safetensors of this program, else empty
   LoadReport report;               // what was transferred; complete unless nc was changed or the weights are of another model
   std::vector<std::string> warnings;
 };

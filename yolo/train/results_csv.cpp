@@ -4,6 +4,8 @@
 #include <fstream>
 #include <string>
 
+#include <fmt/ranges.h>
+
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
 
@@ -11,11 +13,11 @@ namespace tessera {
 
 namespace {
 
-constexpr const char* kHeader =
-    "epoch,time,train/box_loss,train/seg_loss,train/cls_loss,train/dfl_loss,metrics/precision(B),metrics/recall(B),metrics/mAP50(B),"
-    "metrics/mAP50-95(B),metrics/precision(M),metrics/recall(M),metrics/mAP50(M),metrics/mAP50-95(M),val/box_loss,val/seg_loss,"
-    "val/cls_loss,val/dfl_loss,lr/pg0,lr/pg1,lr/pg2\n";
-constexpr size_t kColumns = 21;
+constexpr std::string_view kNames[] = {
+    "epoch", "time", "train/box_loss", "train/seg_loss", "train/cls_loss", "train/dfl_loss", "metrics/precision(B)", "metrics/recall(B)",
+    "metrics/mAP50(B)", "metrics/mAP50-95(B)", "metrics/precision(M)", "metrics/recall(M)", "metrics/mAP50(M)", "metrics/mAP50-95(M)",
+    "val/box_loss", "val/seg_loss", "val/cls_loss", "val/dfl_loss", "lr/pg0", "lr/pg1", "lr/pg2"};
+constexpr size_t kColumns = std::size(kNames);
 
 std::array<double, kColumns> columns_of(const EpochRow& r) {
   return {double(r.epoch), r.seconds,     r.train.box,  r.train.seg,    r.train.cls,   r.train.dfl,  r.box.precision,
@@ -36,6 +38,15 @@ EpochRow row_of(const std::array<double, kColumns>& c) {
 }
 
 }  // namespace
+
+std::vector<Series> series_of(const EpochRow& row) {
+  const auto values = columns_of(row);
+  std::vector<Series> all;
+  for (size_t i = 1; i < kColumns; ++i) {
+    all.push_back({kNames[i], values[i], kNames[i].starts_with("metrics/") || kNames[i].starts_with("val/")});
+  }
+  return all;
+}
 
 ResultsCsv::ResultsCsv(std::filesystem::path path, int64_t keep_epochs) : path_(std::move(path)) {
   if (keep_epochs <= 0) return;
@@ -63,7 +74,7 @@ void ResultsCsv::append(const EpochRow& row) {
 }
 
 void ResultsCsv::write() const {
-  std::string text = kHeader;
+  std::string text = fmt::format("{}\n", fmt::join(kNames, ","));
   for (const EpochRow& r : rows_) {
     const auto c = columns_of(r);
     for (size_t i = 0; i < kColumns; ++i) text += fmt::format("{}{:.6g}", i ? "," : "", c[i]);

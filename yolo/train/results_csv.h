@@ -4,6 +4,7 @@
 
 #include <array>
 #include <filesystem>
+#include <string_view>
 #include <vector>
 
 #include "yolo/metrics.h"
@@ -18,6 +19,14 @@ struct EpochRow {
   std::array<double, 3> lr{};
   bool validated = true;
 };
+
+// The columns beside the epoch.
+struct Series {
+  std::string_view name;
+  double value;
+  bool of_validation;
+};
+std::vector<Series> series_of(const EpochRow& row);
 
 class ResultsCsv {
  public:

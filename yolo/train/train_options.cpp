@@ -15,6 +15,7 @@ TrainOptions train_options(const Config& c) {
   o.nbs = c.integer("nbs");
   o.workers = c.integer("workers");
   o.seed = c.integer("seed");
+  o.best = c.text("best");
   o.patience = c.integer("patience");
   o.close_mosaic = c.integer("close_mosaic");
   o.save_period = c.integer("save_period");
@@ -33,6 +34,10 @@ TrainOptions train_options(const Config& c) {
   o.project = c.text("project");
   o.name = c.is_set("name") ? c.text("name") : "train";
   o.exist_ok = c.flag("exist_ok");
+  if (!o.validate && o.best != "fitness") {
+    throw Error(ErrorCode::kUsage, fmt::format("--best {} needs validations, and --val is false", o.best), {},
+                "leave one of the two out; without validations the last epoch's weights are kept as the best");
+  }
   return o;
 }
 

@@ -19,7 +19,8 @@ struct TrainOptions {
   int64_t imgsz = 640;           // pixels a side, a multiple of 32
   int64_t workers = 2;           // threads of the loader
   int64_t seed = 0;
-  int64_t patience = 100;     // epochs without a better fitness before the run ends; 0: no limit
+  std::string best = "fitness";  // metric that epochs are compared by
+  int64_t patience = 100;     // epochs without a better one before the run ends; 0: no limit
   int64_t close_mosaic = 10;  // epochs without mosaic at the end
   int64_t save_period = -1;   // epochs between checkpoints that are kept; below 1: none
   std::vector<int32_t> frozen_layers;

@@ -118,6 +118,7 @@ void Trainer::open_run_folder(const Roof& roof) {
     if (options_.plots) draw_dataset_labels(folder_, *train_set_);
   }
   csv_ = std::make_unique<ResultsCsv>(folder_ / "results.csv", at_.epoch);
+  if (config_.flag("tensorboard")) events_ = std::make_unique<EventFile>(folder_, csv_->rows());
   run_log_ = std::make_unique<TrainLog>(folder_ / "log.jsonl", log_, at_.epoch, at_.batch);
   if (config_.integer("profile") > 0) start_profile(roof);
   announce();
@@ -462,7 +463,7 @@ void Trainer::finish_epoch(const ValidationResult* result) {
     row.val = result->loss;
     row.box = result->box;
     row.mask = result->mask;
-    improved = at_.best.take(at_.epoch, fitness(*result));
+    improved = at_.best.take(at_.epoch, best_metric(options_.best).of(*result));
   }
   ++at_.epoch;
   at_.batch = 0;
@@ -485,6 +486,7 @@ void Trainer::record_epoch(const EpochRow& row, const ValidationResult* result, 
   if (log_ == LogStyle::kTerminal || log_ == LogStyle::kLines) log_line(log_, line);
   run_log_->epoch(row, result, rate);
   csv_->append(row);
+  if (events_) events_->append(row);
   if (!options_.save) return;
   // last.safetensors closes the epoch: killed before it, a resume makes the epoch and its other files again.
   if (improved || !options_.validate) save_weights(folder_ / "weights" / "best.safetensors");
@@ -571,7 +573,8 @@ void Trainer::make_final_figures(TrainSummary& summary) {
       throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},
                   config_.command() + " --resume " + shell_word(folder_.string()));
     }
-    summary.best_epoch = at_.best.epoch + 1;
+    summary.best_epoch = at_.best.kept + 1;
+    summary.best_value = at_.best.value;
   } else if (summary.validation.images == 0) {
     summary.validation = validate();
   }
@@ -595,8 +598,6 @@ Checkpoint Trainer::checkpoint() const {
   Checkpoint c;
   describe_model(*model_, class_names_, c.meta);
   c.meta.epoch = at_.epoch - 1;
-  c.meta.best_fitness = at_.best.fitness;
-  c.meta.best_epoch = at_.best.epoch;
   c.meta.args = stored_arguments(config_);
   c.meta.counters = {{"progress.batch", at_.batch},
                      {"progress.last_step", at_.last_step},
@@ -606,6 +607,7 @@ Checkpoint Trainer::checkpoint() const {
                      {"data.fingerprint", data_fingerprint_}};
   c.meta.numbers = {{"progress.seconds", at_.seconds}, {"progress.box", at_.running.box}, {"progress.seg", at_.running.seg},
                     {"progress.cls", at_.running.cls}, {"progress.dfl", at_.running.dfl}};
+  at_.best.save(c.meta);
   return c;
 }
 
@@ -664,7 +666,7 @@ void Trainer::restore(const Checkpoint& c) {
   const auto update = c.sections.find("update");
   update_->restore(update == c.sections.end() ? StateDict{} : update->second);  // older runs had none
   at_.epoch = c.meta.epoch + 1;
-  at_.best = {c.meta.best_fitness, c.meta.best_epoch};
+  at_.best = BestEpoch::restored(c.meta);
   const auto counter = [&](const char* name) { return c.meta.counters.contains(name) ? c.meta.counters.at(name) : 0; };
   const auto number = [&](const char* name) { return c.meta.numbers.contains(name) ? c.meta.numbers.at(name) : 0.0; };
   at_.batch = counter("progress.batch");

@@ -28,6 +28,7 @@
 #include "yolo/model.h"
 #include "yolo/report/progress.h"
 #include "yolo/train/best_epoch.h"
+#include "yolo/train/event_file.h"
 #include "yolo/train/loss.h"
 #include "yolo/train/memory_plan.h"
 #include "yolo/train/results_csv.h"
@@ -57,7 +58,8 @@ struct TrainSummary {
   int64_t epochs_done = 0;
   bool interrupted = false;
   bool stopped_early = false;
-  int64_t best_epoch = 0;         // 1-based; 0: no validation
+  int64_t best_epoch = 0;         // 1-based, of best; 0: no validation
+  double best_value = 0;          // of what --best names, in that epoch
   ValidationResult validation;    // of best, or of the last epoch when nothing was validated or saved
   double seconds = 0;
   int64_t planned_peak_bytes = 0;  // of memory, as told before the first step
@@ -168,6 +170,7 @@ class Trainer {
   int64_t non_finite_in_a_row_ = 0;
   bool interrupted_ = false;         // agreed on by several ranks
   std::unique_ptr<ResultsCsv> csv_;  // these of rank 0
+  std::unique_ptr<EventFile> events_;  // null: not asked for
   std::unique_ptr<TrainLog> run_log_;
   std::vector<double> epoch_rates_;
   int64_t planned_peak_bytes_ = 0;
