@@ -65,7 +65,7 @@ LoadedModel load_ready(const Config& config, LogStyle log) {
 
 std::unique_ptr<Predictor> predictor_of(OnnxNetwork& network, const Config& config) {
   PredictorOptions options = predictor_options(fitted_to(network, config));
-  if (!network.dynamic()) options.fixed = {int(network.size()[0]), int(network.size()[1])};
+  options.fixed = fixed_size(network);
   return std::make_unique<Predictor>(network, network.names(), std::move(options));
 }
 
