@@ -119,6 +119,7 @@ int run_val(const Config& given) {
   const bool plots = config.flag("plots") && (save_json || save_txt || config.is_explicit("plots"));
   if (plots || save_json || save_txt) {
     folder = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "val", config.flag("exist_ok"));
+    if (const std::string kept = set_aside_earlier_validation(folder); !kept.empty()) log_line(log, kept);
   }
   ValidationPictures pictures(folder, data->names(), double(options.confidence));
   if (plots) pictures.listen(hooks);

@@ -6,8 +6,6 @@
 #include <exception>
 #include <utility>
 
-#include <fmt/ranges.h>
-
 #include "nn/layers/batch_norm2d.h"
 #include "tensor/augment.h"
 #include "tensor/backend.h"
@@ -111,9 +109,7 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
 
 void Trainer::open_run_folder(const Roof& roof) {
   if (!resume_) {
-    if (const std::vector<std::string> moved = set_aside_earlier_run(folder_); !moved.empty()) {
-      log_line(log_, fmt::format("note: of the run that was in {} are kept {}", folder_.string(), fmt::join(moved, ", ")));
-    }
+    if (const std::string kept = set_aside_earlier_training(folder_); !kept.empty()) log_line(log_, kept);
     write_file_atomic(folder_ / "args.yaml", config_.to_yaml());
     if (options_.plots) draw_dataset_labels(folder_, *train_set_);
   }
