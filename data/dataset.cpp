@@ -69,6 +69,7 @@ void check_config(const DatasetConfig& c) {
   };
   require(c.imgsz >= 32 && c.imgsz <= 16384, "imgsz", c.imgsz, "32 to 16384");
   require(c.stride >= 1, "stride", c.stride, "at least 1");
+  TESSERA_CHECK(c.fixed == Size{} || !(c.train || c.rect), "a fixed size in training or with rect");
   require(c.batch >= 1, "batch", double(c.batch), "at least 1");
   require(c.mask_ratio >= 1 && c.mask_ratio <= 32, "mask_ratio", c.mask_ratio, "1 to 32");
   const AugmentConfig& a = c.augment;
@@ -116,7 +117,7 @@ SegDataset::SegDataset(LabelScan scan, std::vector<std::string> names, DatasetCo
     config_.augment.mosaic = config_.augment.mixup = config_.augment.cutmix = 0;  // as the original does
   }
   for (const ScanImage& i : images_) {
-    const Size s = dataset_size(i.height, i.width, config_.imgsz);
+    const Size s = dataset_size({i.height, i.width}, config_.largest());
     decoded_bytes_ += int64_t(s.height) * s.width * 3;
   }
   const bool fits = decoded_bytes_ <= config_.cache_bytes;
@@ -143,7 +144,7 @@ std::vector<int64_t> SegDataset::objects_by_class() const {
 }
 
 Size SegDataset::input_size(int64_t index) const {
-  return config_.rect ? rect_shapes_[size_t(index / config_.batch)] : Size{config_.imgsz, config_.imgsz};
+  return config_.rect ? rect_shapes_[size_t(index / config_.batch)] : config_.largest();
 }
 
 // ---- one item --------------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ DecodedPtr SegDataset::decoded(int64_t index) const {
     out->image = read_image(images_[size_t(index)].file);
     out->original_height = out->image.height;
     out->original_width = out->image.width;
-    const Size s = dataset_size(out->image.height, out->image.width, config_.imgsz);
+    const Size s = dataset_size({out->image.height, out->image.width}, config_.largest());
     if (s.height != out->image.height || s.width != out->image.width) out->image = resize_bilinear(out->image, s.height, s.width);
     return out;
   });

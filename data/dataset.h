@@ -49,6 +49,7 @@ enum class MosaicPartners {
 struct DatasetConfig {
   int imgsz = 640;
   bool train = true;   // augmentation; otherwise letterbox only (spec 6.11)
+  Size fixed;          // of the network input, where that is not a square of imgsz (an .onnx file of one size); not with rect or train
   bool rect = false;   // batches of equal shape by aspect ratio (spec 3.5): the set is in the order of rising height / width
   int64_t batch = 16;  // for rect shapes and the size of the mosaic buffer
   int stride = 32;
@@ -68,6 +69,9 @@ struct DatasetConfig {
   bool single_cls = false;
   std::vector<int32_t> classes;  // keep these only; empty: all
   double fraction = 1;           // of the images, train only
+
+  // What pictures are fitted into when they are decoded.
+  Size largest() const { return fixed == Size{} ? Size{imgsz, imgsz} : fixed; }
 };
 
 class SegDataset : public Dataset {

@@ -14,6 +14,7 @@
 
 #include "data/yaml_keys.h"
 #include "tensor/base/check.h"
+#include "tensor/base/csv_field.h"
 #include "tensor/base/file.h"
 #include "yolo/original_arguments.h"
 
@@ -493,9 +494,13 @@ void Config::read_arguments(const std::vector<std::string>& arguments) {
     }
     if (!has_next || next_is_option) throw Error(ErrorCode::kUsage, fmt::format("--{} needs a value: {}", shown_name(o->name), range_text(*o)));
     std::string words = arguments[++i];
-    // A pattern that the shell has expanded: all its files.
-    while (o->name == "source" && i + 1 < arguments.size() && !arguments[i + 1].starts_with("-") && arguments[i + 1].find('=') == std::string::npos) {
-      words += "," + arguments[++i];
+    // A pattern that the shell has expanded: all its files, in quotes, so that commas in their names divide nothing.
+    const auto another = [&] {
+      return i + 1 < arguments.size() && !arguments[i + 1].starts_with("-") && arguments[i + 1].find('=') == std::string::npos;
+    };
+    if (o->name == "source" && another()) {
+      words = csv_quoted(words);
+      while (another()) words += "," + csv_quoted(arguments[++i]);
     }
     set(a, words, "command line");
   }

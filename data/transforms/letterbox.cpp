@@ -13,10 +13,10 @@ namespace {
 int round_even(double x) { return int(std::nearbyint(x)); }
 }  // namespace
 
-Size dataset_size(int height, int width, int imgsz) {
-  const double r = double(imgsz) / std::max(height, width);
-  if (r == 1) return {height, width};
-  return {std::min(int(std::ceil(height * r)), imgsz), std::min(int(std::ceil(width * r)), imgsz)};
+Size dataset_size(Size image, Size within) {
+  const double r = std::min(double(within.height) / image.height, double(within.width) / image.width);
+  if (r == 1) return image;
+  return {std::min(int(std::ceil(image.height * r)), within.height), std::min(int(std::ceil(image.width * r)), within.width)};
 }
 
 LetterboxPlan plan_letterbox(Size image, Size target, const LetterboxOptions& options) {

@@ -12,8 +12,8 @@
 
 namespace tessera {
 
-// Long side = imgsz, the other rounded up in double precision (spec 3.2, 14.5).
-Size dataset_size(int height, int width, int imgsz);
+// As large as fits: of a square, long side = imgsz. The other side is rounded up in double precision (spec 3.2, 14.5).
+Size dataset_size(Size image, Size within);
 
 struct LetterboxPlan {
   int resized_height = 0, resized_width = 0;

@@ -45,6 +45,12 @@ TEST_CASE("cli: predict takes images, folders, patterns, lists, and several of t
   CHECK(images_of(w, {"p/b.png,p/a.png"}) == Names{"p/b.png", "p/a.png"});
   CHECK(images_of(w, {"p/b.png", "p/a.png", "p"}) == Names{"p/b.png", "p/a.png"});  // as a shell expands a pattern
   CHECK(images_of(w, {"one, two.png"}) == Names{"one, two.png"});
+  // Beside others it is that file too, and others are not taken for it.
+  CHECK(images_of(w, {"p/a.png", "one, two.png", "p/b.png,p/in/c.png"}) == Names{"p/a.png", "one, two.png", "p/b.png", "p/in/c.png"});
+  CHECK(images_of(w, {"\"one, two.png\",p/a.png"}) == Names{"one, two.png", "p/a.png"});
+  w.write("one.png,two.png", picture), w.write("one.png", picture), w.write("two.png", picture);
+  CHECK(images_of(w, {"one.png", "two.png"}) == Names{"one.png", "two.png"});
+  CHECK(images_of(w, {"one.png,two.png"}) == Names{"one.png,two.png"});
   // Lines of a list are sought from here, then beside it; its order stays.
   w.write("p/list.txt", "b.png\r\n\n./in/c.png  \np/a.png\np/in/*.png\n");
   CHECK(images_of(w, {"p/list.txt"}) == Names{"p/b.png", "p/./in/c.png", "p/a.png", "p/in/c.png"});

@@ -360,6 +360,25 @@ TEST_CASE("validation: letterbox only, geometry that leads back, rect batches of
   const auto square = open_dataset(yaml, "val", config);
   CHECK(square->get(0, 0).height == 64);
   CHECK(square->get(0, 0).width == 64);
+
+  config.fixed = {64, 96};
+  const auto wide = open_dataset(yaml, "val", config);
+  const std::vector<ImageGeometry> expected = {
+      // original height and width; ratios of the one resize, the smaller side rounded up; padding at the left and at the top
+      {40, 80, 48.0 / 40, 96.0 / 80, 0, 8},   {80, 40, 64.0 / 80, 32.0 / 40, 32, 0}, {64, 64, 1, 1, 16, 0},
+      {30, 90, 32.0 / 30, 96.0 / 90, 0, 16},  {100, 20, 64.0 / 100, 13.0 / 20, 41, 0}, {64, 48, 1, 1, 24, 0},
+      {50, 50, 64.0 / 50, 64.0 / 50, 16, 0}};
+  for (int64_t i = 0; i < wide->size(); ++i) {
+    CAPTURE(i);
+    const Sample s = wide->get(i, 0);
+    CHECK(Size{s.height, s.width} == config.fixed);
+    const ImageGeometry &g = s.geometry, &e = expected[size_t(i)];
+    CHECK(Size{g.original_height, g.original_width} == Size{e.original_height, e.original_width});
+    CHECK(g.ratio_height == e.ratio_height);
+    CHECK(g.ratio_width == e.ratio_width);
+    CHECK(g.pad_left == e.pad_left);
+    CHECK(g.pad_top == e.pad_top);
+  }
 }
 
 TEST_CASE("class filter, single class, fraction, and values out of range") {

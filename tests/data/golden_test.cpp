@@ -152,7 +152,7 @@ TEST_CASE("golden letterbox and data set sizes") {
     CAPTURE(r.dump());
     const Size image{r[1], r[0]};
     const int imgsz = r[2];
-    const Size resized = dataset_size(image.height, image.width, imgsz);
+    const Size resized = dataset_size({image.height, image.width}, {imgsz, imgsz});
     // Columns 3 and 4 repeat the batch shape: the original overwrites its record. The ratios below pin the resize.
     const RectBatches rect = rect_batches(std::span(&image, 1), 1, imgsz);
     CHECK(rect.shapes[0] == Size{r[5], r[6]});

@@ -71,5 +71,18 @@ TEST_CASE("crops hold the image's pixels, have names of their own and stay in th
     CHECK(crop.height == 31);  // of 20 * 1.02 + 10: from 4.8 to 35.2, both truncated
     CHECK(std::all_of(crop.pixels.begin(), crop.pixels.end(), [&](uint8_t v) { return std::abs(int(v) - grey) < 3; }));
   }
+  // A later run into the folder: what it does not write of these images goes, other images' stay.
+  crops.add(image, {5, 10, 20, 30}, "dog", "b");
+  CropWriter again(folder / "crops");
+  again.begin("a");
+  again.add(image, {50, 10, 70, 30}, "dog", "a");
+  again.add(image, {50, 10, 70, 30}, "dog", "a");
+  again.begin("a2");  // whose name the second of a has
+  files.clear();
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) files.push_back(entry.path().lexically_relative(folder).string());
+  }
+  std::sort(files.begin(), files.end());
+  CHECK(files == std::vector<std::string>{"crops/dog/a.jpg", "crops/dog/a2.jpg", "crops/dog/b.jpg"});
   fs::remove_all(folder);
 }

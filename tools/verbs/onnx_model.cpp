@@ -29,4 +29,8 @@ Config fitted_to(const OnnxNetwork& network, const Config& config) {
   return out;
 }
 
+Size fixed_size(const OnnxNetwork& network) {
+  return network.dynamic() ? Size{} : Size{int(network.size()[0]), int(network.size()[1])};
+}
+
 }  // namespace tessera

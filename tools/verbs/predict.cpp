@@ -65,7 +65,7 @@ LoadedModel load_ready(const Config& config, LogStyle log) {
 
 std::unique_ptr<Predictor> predictor_of(OnnxNetwork& network, const Config& config) {
   PredictorOptions options = predictor_options(fitted_to(network, config));
-  if (!network.dynamic()) options.fixed = {int(network.size()[0]), int(network.size()[1])};
+  options.fixed = fixed_size(network);
   return std::make_unique<Predictor>(network, network.names(), std::move(options));
 }
 
@@ -114,6 +114,8 @@ class Output {
     if (!config.flag("save") && !config.flag("save_txt") && !config.flag("save_json") && !config.flag("save_crop")) return;
     folder_ =
         create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "predict", config.flag("exist_ok"));
+    std::error_code ignored;
+    fs::remove(folder_ / "predictions.json", ignored);  // of an earlier run into this folder
     if (config.flag("save_txt")) create_folder(folder_ / "labels");
     if (config.flag("save_crop")) crops_.emplace(folder_ / "crops");
   }
@@ -122,6 +124,7 @@ class Output {
     const std::string stem = stems_.next(work.file);
     if (config_.flag("save")) write_png(folder_ / (stem + ".png"), drawn(work.image, p, names_, config_));
     if (crops_) {
+      crops_->begin(stem);
       for (const ObjectPrediction& o : p.objects) crops_->add(work.image, o.box, names_[size_t(o.class_id)], stem);
     }
     if (config_.flag("save_txt")) {

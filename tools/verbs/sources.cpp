@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cctype>
+#include <functional>
 #include <iterator>
 #include <set>
 #include <span>
 #include <string_view>
 
 #include "tensor/base/check.h"
+#include "tensor/base/csv_field.h"
 #include "tensor/base/file.h"
 #include "tensor/base/shell_word.h"
 
@@ -205,15 +207,17 @@ void refuse_video(const fs::path& file) {
 
 std::vector<fs::path> source_images(const std::string& sources) {
   std::vector<std::string> each;
-  if (is_there(sources)) {
-    each.push_back(sources);  // a name with a comma
-  } else {
-    for (size_t begin = 0; begin <= sources.size();) {
-      const size_t end = std::min(sources.find(',', begin), sources.size());
-      if (end > begin) each.push_back(sources.substr(begin, end - begin));
-      begin = end + 1;
+  const std::function<void(const std::string&)> add = [&](const std::string& words) {
+    if (is_there(words)) return each.push_back(words);  // a name with a comma
+    for (const CsvField& word : csv_fields(words)) {
+      if (word.quoted) {
+        add(word.text);
+      } else if (!word.text.empty()) {
+        each.push_back(word.text);
+      }
     }
-  }
+  };
+  add(sources);
   if (each.empty()) throw Error(ErrorCode::kUsage, "--source is empty", {}, "give an image, a folder of images or a pattern");
   std::vector<fs::path> files;
   std::set<fs::path> known;

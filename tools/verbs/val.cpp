@@ -71,15 +71,6 @@ LoadedModel load_weights(const Config& config, LogStyle log) {
   return loaded;
 }
 
-Config fitted_to_square(const OnnxNetwork& network, const Config& config) {
-  const auto [height, width] = network.size();
-  if (!network.dynamic() && height != width) {
-    throw Error(ErrorCode::kUsage, fmt::format("the file takes {} x {} only, validation needs a square", height, width), {config.text("model")},
-                "export the model with --dynamic, or with one number as --imgsz");
-  }
-  return fitted_to(network, config);
-}
-
 }  // namespace
 
 int run_val(const Config& given) {
@@ -90,11 +81,11 @@ int run_val(const Config& given) {
   if (given.is_set("gt")) return score_files(given);
 
   const std::unique_ptr<OnnxNetwork> network = open_onnx(given);
-  const Config config = network ? fitted_to_square(*network, given) : given;
+  const Config config = network ? fitted_to(*network, given) : given;
   LoadedModel loaded;
   if (!network) loaded = load_weights(config, log);
   const int64_t nc = network ? network->nc() : loaded.model->nc();
-  const auto data = open_split(config, config.text("split"), false, log);
+  const auto data = open_split(config, config.text("split"), false, log, 1, network ? fixed_size(*network) : Size{});
   if (int64_t(data->names().size()) != nc && !config.flag("single_cls")) {
     throw Error(ErrorCode::kData, fmt::format("the model has {} classes, the data {}", nc, data->names().size()),
                 {config.text("model")}, "validate on the data set that it was trained for");
@@ -128,6 +119,7 @@ int run_val(const Config& given) {
   const bool plots = config.flag("plots") && (save_json || save_txt || config.is_explicit("plots"));
   if (plots || save_json || save_txt) {
     folder = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "val", config.flag("exist_ok"));
+    if (const std::string kept = set_aside_earlier_validation(folder); !kept.empty()) log_line(log, kept);
   }
   ValidationPictures pictures(folder, data->names(), double(options.confidence));
   if (plots) pictures.listen(hooks);

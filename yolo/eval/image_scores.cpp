@@ -7,20 +7,9 @@
 #include <numeric>
 
 #include "tensor/base/check.h"
+#include "tensor/base/csv_field.h"
 
 namespace tessera {
-
-namespace {
-
-// A field of a CSV file (RFC 4180).
-std::string quoted(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string out = "\"";
-  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + '"';
-}
-
-}  // namespace
 
 double ImageScore::mask_f1() const {
   const int64_t all = 2 * mask.tp + mask.errors();
@@ -59,7 +48,7 @@ std::string to_csv(const ImageScores& scores, const std::function<std::string(in
   std::string text = "image,objects,detections,box_tp,box_fp,box_fn,mask_tp,mask_fp,mask_fn,mask_f1,mask_iou,confidence\n";
   for (const size_t i : scores.worst_first()) {
     const ImageScore& s = scores.images[i];
-    fmt::format_to(std::back_inserter(text), "{},{},{},{},{},{},{},{},{},{:.4f},{},{:g}\n", quoted(file(s.index)), s.objects,
+    fmt::format_to(std::back_inserter(text), "{},{},{},{},{},{},{},{},{},{:.4f},{},{:g}\n", csv_field(file(s.index)), s.objects,
                    s.detections, s.box.tp, s.box.fp, s.box.fn, s.mask.tp, s.mask.fp, s.mask.fn, s.mask_f1(),
                    s.mask.tp > 0 ? fmt::format("{:.4f}", s.mask_iou) : "", scores.confidence);
   }

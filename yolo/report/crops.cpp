@@ -19,6 +19,9 @@ std::string folder_name(std::string name) {
   return name;
 }
 
+// Of the n-th crop of a class and a stem, from 1 on.
+std::string file_name(const std::string& stem, int n) { return n == 1 ? stem + ".jpg" : fmt::format("{}{}.jpg", stem, n); }
+
 }  // namespace
 
 PixelBox crop_box(const BoxXyxy& b, int height, int width) {
@@ -29,6 +32,18 @@ PixelBox crop_box(const BoxXyxy& b, int height, int width) {
   return {pixel(cx - w / 2, width), pixel(cy - h / 2, height), pixel(cx + w / 2, width), pixel(cy + h / 2, height)};
 }
 
+void CropWriter::begin(const std::string& stem) const {
+  std::error_code failed;
+  for (const auto& folder : std::filesystem::directory_iterator(folder_, failed)) {
+    for (int n = 1;; ++n) {
+      const std::filesystem::path file = folder.path() / file_name(stem, n);
+      if (!std::filesystem::exists(file, failed)) break;
+      if (written_.contains(file.string())) continue;
+      if (!std::filesystem::remove(file, failed)) throw_file_error("remove", file, failed.value());
+    }
+  }
+}
+
 void CropWriter::add(const Image& image, const BoxXyxy& box, const std::string& class_name, const std::string& stem) {
   const PixelBox where = crop_box(box, image.height, image.width);
   if (where.empty()) return;
@@ -36,8 +51,8 @@ void CropWriter::add(const Image& image, const BoxXyxy& box, const std::string& 
   for (int y = 0; y < crop.height; ++y) std::memcpy(crop.row(y), image.row(where.y0 + y) + 3 * where.x0, size_t(crop.width) * 3);
 
   const std::filesystem::path folder = folder_ / folder_name(class_name);
-  std::filesystem::path file = folder / (stem + ".jpg");
-  for (int n = 2; !written_.insert(file.string()).second; ++n) file = folder / fmt::format("{}{}.jpg", stem, n);
+  std::filesystem::path file = folder / file_name(stem, 1);
+  for (int n = 2; !written_.insert(file.string()).second; ++n) file = folder / file_name(stem, n);
   std::error_code failed;
   std::filesystem::create_directories(folder, failed);
   if (failed) throw_file_error("create", folder, failed.value());

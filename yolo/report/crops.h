@@ -20,8 +20,11 @@ class CropWriter {
  public:
   explicit CropWriter(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
+  // Before the crops of an image: those that an earlier run into this folder left by the same stem are removed. Error(kIo) as below.
+  void begin(const std::string& stem) const;
+
   // JPEG of quality 95 with full chroma. A box outside of the image has no crop. What no folder may be called becomes '_' in a
-  // class name. Files of an earlier run by the same name are replaced. Error(kIo) when the disk refuses.
+  // class name. Error(kIo) when the disk refuses.
   void add(const Image& image, const BoxXyxy& box, const std::string& class_name, const std::string& stem);
 
  private:

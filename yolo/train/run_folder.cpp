@@ -1,14 +1,18 @@
 #include "yolo/train/run_folder.h"
 
 #include <fcntl.h>
+#include <fmt/ranges.h>
+#include <fnmatch.h>
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
@@ -20,7 +24,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kElsewhere = "choose another place with --project";
-constexpr const char* kPrevious = "previous_";
+
+fs::path previous(const fs::path& file) { return file.parent_path() / ("previous_" + file.filename().string()); }
 
 fs::path newest_checkpoint(const fs::path& project) {
   fs::path newest;
@@ -41,6 +46,94 @@ fs::path newest_checkpoint(const fs::path& project) {
   }
   return newest;
 }
+
+// docs/cli.md lists them.
+constexpr const char* kOfValidation[] = {"val_batch[0-9]_labels.png", "val_batch[0-9]_pred.png", "Box*_curve.png", "Mask*_curve.png",
+                                         "confusion_matrix.png", "confusion_matrix_normalized.png", "images.csv",
+                                         "worst_images.png", "predictions.json"};
+constexpr const char* kOfTraining[] = {"train_batch[0-9].png", "labels.png", "results.png", "results.csv", "log.jsonl", "profile.csv",
+                                       "events.out.tfevents.*"};
+constexpr const char* kPeriodic[] = {"epoch*.safetensors"};
+constexpr const char* kPreviousPeriodic[] = {"previous_epoch*.safetensors"};
+
+bool is_there(const fs::path& file) {
+  std::error_code ignored;
+  return fs::exists(file, ignored);
+}
+
+std::vector<fs::path> matches(const fs::path& folder, std::span<const char* const> patterns) {
+  std::vector<fs::path> found;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (std::any_of(patterns.begin(), patterns.end(), [&](const char* p) { return fnmatch(p, name.c_str(), 0) == 0; })) {
+      found.push_back(entry.path());
+    }
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+nlohmann::json metrics_of(const fs::path& run_folder) {
+  std::ifstream in(run_folder / "metrics.json");
+  return nlohmann::json::parse(in, nullptr, false);
+}
+
+class SetAside {
+ public:
+  explicit SetAside(fs::path run_folder) : folder_(std::move(run_folder)), weights_(folder_ / "weights") {}
+
+  void of_validation() {
+    const nlohmann::json metrics = metrics_of(folder_);
+    if (metrics.is_object() && metrics.contains("command") && metrics["command"] == "val") {
+      move(folder_ / "labels");  // elsewhere a folder of this name may as well be of a data set
+      remove(folder_ / "metrics.json");
+    }
+    remove_all_of(folder_, kOfValidation);
+  }
+
+  void of_training() {
+    // Without last.safetensors it is a run that completed no epoch: the one before it is worth more.
+    if (!is_there(weights_ / "last.safetensors") && is_there(previous(weights_ / "last.safetensors"))) {
+      remove(folder_ / "metrics.json");
+      remove(weights_ / "best.safetensors");
+      remove_all_of(weights_, kPeriodic);
+    } else {
+      move(folder_ / "metrics.json");
+      move(weights_ / "best.safetensors");
+      remove_all_of(weights_, kPreviousPeriodic);
+      for (const fs::path& file : matches(weights_, kPeriodic)) move(file);
+      move(weights_ / "last.safetensors");  // the last to go: killed before it, the earlier run can still be resumed
+    }
+    remove_all_of(folder_, kOfTraining);
+  }
+
+  std::string note() const {
+    return moved_.empty() ? "" : fmt::format("note: of the run that was in {} are kept {}", folder_.string(), fmt::join(moved_, ", "));
+  }
+
+ private:
+  void remove(const fs::path& file) const {
+    std::error_code failed;
+    fs::remove(file, failed);
+    if (failed) throw_file_error("remove", file, failed.value());
+  }
+  void remove_all_of(const fs::path& folder, std::span<const char* const> patterns) const {
+    for (const fs::path& file : matches(folder, patterns)) remove(file);
+  }
+  void move(const fs::path& file) {
+    if (!is_there(file)) return;
+    const fs::path to = previous(file);
+    std::error_code failed;
+    if (fs::is_directory(to, failed)) fs::remove_all(to, failed);  // which a rename does not replace
+    fs::rename(file, to, failed);
+    if (failed) throw_file_error("rename", file, failed.value());
+    moved_.push_back(to.lexically_relative(folder_).string());
+  }
+
+  fs::path folder_, weights_;
+  std::vector<std::string> moved_;
+};
 
 }  // namespace
 
@@ -71,23 +164,17 @@ fs::path create_run_folder(const fs::path& project, const std::string& name, boo
   }
 }
 
-std::vector<std::string> set_aside_earlier_run(const fs::path& run_folder) {
-  std::vector<std::string> moved;
-  const auto move = [&](const fs::path& file) {
-    std::error_code failed;
-    const fs::path to = file.parent_path() / (kPrevious + file.filename().string());
-    if (!fs::exists(file, failed)) return;
-    fs::rename(file, to, failed);
-    if (failed) throw_file_error("rename", file, failed.value());
-    moved.push_back(to.lexically_relative(run_folder).string());
-  };
-  std::error_code ignored;
-  move(run_folder / "metrics.json");
-  // Weights without last.safetensors are of a run that completed no epoch: those of the run before it are worth more.
-  if (!fs::exists(run_folder / "weights" / "last.safetensors", ignored)) return moved;
-  move(run_folder / "weights" / "best.safetensors");
-  move(run_folder / "weights" / "last.safetensors");  // the last to go: killed before it, the earlier run can still be resumed
-  return moved;
+std::string set_aside_earlier_validation(const fs::path& run_folder) {
+  SetAside earlier(run_folder);
+  earlier.of_validation();
+  return earlier.note();
+}
+
+std::string set_aside_earlier_training(const fs::path& run_folder) {
+  SetAside earlier(run_folder);
+  earlier.of_validation();
+  earlier.of_training();
+  return earlier.note();
 }
 
 fs::path checkpoint_to_resume(const std::string& given, const fs::path& project) {
@@ -107,7 +194,7 @@ fs::path checkpoint_to_resume(const std::string& given, const fs::path& project)
   }
   const fs::path file = fs::path(given) / "weights" / "last.safetensors";
   if (!fs::exists(file, ignored)) {
-    const fs::path earlier = file.parent_path() / (kPrevious + file.filename().string());
+    const fs::path earlier = previous(file);
     throw Error(ErrorCode::kData, "this run has no checkpoint yet", {given},
                 "it ended before its first epoch was complete: start it again, with --cfg <run>/args.yaml" +
                     (fs::exists(earlier, ignored) ? "; the run before it in this folder: --resume " + earlier.string() : ""));
@@ -127,8 +214,7 @@ RunFolderLock::~RunFolderLock() {
 }
 
 int64_t reported_epochs(const fs::path& run_folder) {
-  std::ifstream in(run_folder / "metrics.json");
-  const auto j = nlohmann::json::parse(in, nullptr, false);
+  const nlohmann::json j = metrics_of(run_folder);
   const auto epoch = j.is_object() ? j.find("epoch") : j.end();
   return epoch != j.end() && epoch->is_number_integer() ? epoch->get<int64_t>() : -1;
 }

@@ -15,9 +15,12 @@ void create_folder(const std::filesystem::path& folder);
 // the system's words when it cannot be created or written to.
 std::filesystem::path create_run_folder(const std::filesystem::path& project, const std::string& name, bool exist_ok);
 
-// For a new run in a folder of an earlier one (--exist-ok): the earlier one's checkpoints and metrics.json become previous_<name>
-// beside them, so that neither a resume nor the figures of the end take them for the new run's. Returns the new names.
-std::vector<std::string> set_aside_earlier_run(const std::filesystem::path& run_folder);
+// For a new run in a folder of an earlier one (--exist-ok), so that nothing of that is taken for the new run's: of the files that such
+// a run may write, those that are there are removed, whether this one will write them or not. A training's checkpoints and
+// metrics.json and the labels of a validation become previous_<name> beside their place. Files of other names stay. Returns the line
+// that tells what is kept; empty: nothing.
+std::string set_aside_earlier_training(const std::filesystem::path& run_folder);
+std::string set_aside_earlier_validation(const std::filesystem::path& run_folder);
 
 // The file that --resume means: a checkpoint, a run folder's weights/last.safetensors, or for "auto" (a lone --resume) the newest
 // one of <project>/*. Error(kData) when there is no such run or it has no checkpoint yet; Error(kUsage) when "auto" finds none.

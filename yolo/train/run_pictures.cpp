@@ -148,7 +148,7 @@ void FailingImages::listen(EvaluatorHooks& hooks) {
 std::vector<int64_t> FailingImages::write(const ImageScores& scores) {
   write_file_atomic(folder_ / "images.csv", to_csv(scores, [&](int64_t index) { return data_.image(index).file; }));
   std::error_code ignored;
-  std::filesystem::remove(folder_ / "worst_images.png", ignored);  // of an earlier run into this folder
+  std::filesystem::remove(folder_ / "worst_images.png", ignored);  // of an earlier validation of this run
   if (!picture_) return {};
   confidence_ = scores.confidence;
   std::vector<int64_t> indices;

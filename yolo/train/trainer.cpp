@@ -6,8 +6,6 @@
 #include <exception>
 #include <utility>
 
-#include <fmt/ranges.h>
-
 #include "nn/layers/batch_norm2d.h"
 #include "tensor/augment.h"
 #include "tensor/backend.h"
@@ -16,7 +14,6 @@
 #include "tensor/base/parallel.h"
 #include "tensor/base/shell_word.h"
 #include "yolo/eval/evaluator.h"
-#include "yolo/io/ultralytics_names.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/results_plot.h"
 #include "yolo/train/memory_request.h"
@@ -111,9 +108,7 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
 
 void Trainer::open_run_folder(const Roof& roof) {
   if (!resume_) {
-    if (const std::vector<std::string> moved = set_aside_earlier_run(folder_); !moved.empty()) {
-      log_line(log_, fmt::format("note: of the run that was in {} are kept {}", folder_.string(), fmt::join(moved, ", ")));
-    }
+    if (const std::string kept = set_aside_earlier_training(folder_); !kept.empty()) log_line(log_, kept);
     write_file_atomic(folder_ / "args.yaml", config_.to_yaml());
     if (options_.plots) draw_dataset_labels(folder_, *train_set_);
   }
@@ -233,6 +228,7 @@ void Trainer::build_optimizer() {
   decay[size_t(ParamGroup::kWeight)] = weight_decay_;
   update_ = std::make_unique<WeightUpdate>(*arena_, *optimizer_, *ema_, decay, kMaxGradNorm,
                                            LossScaling{.on = compute_type_of(config_) == DType::kF16});
+  state_ = std::make_unique<TrainState>(*model_, *arena_, *update_, *optimizer_, *ema_);
   step_ = std::make_unique<TrainStep>(*model_, *loss_, *parallel_, *update_, step_replay(), !config_.flag("sync_bn"));
 }
 
@@ -597,81 +593,31 @@ std::unique_ptr<YoloSeg> Trainer::best_model() const {
 Checkpoint Trainer::checkpoint() const {
   Checkpoint c;
   describe_model(*model_, class_names_, c.meta);
-  c.meta.epoch = at_.epoch - 1;
+  save_progress(at_, c.meta);
   c.meta.args = stored_arguments(config_);
-  c.meta.counters = {{"progress.batch", at_.batch},
-                     {"progress.last_step", at_.last_step},
-                     {"progress.skipped", at_.skipped_steps},
-                     {"ranks", ranks_.size()},
-                     {"data.images", train_set_->size()},
-                     {"data.fingerprint", data_fingerprint_}};
-  c.meta.numbers = {{"progress.seconds", at_.seconds}, {"progress.box", at_.running.box}, {"progress.seg", at_.running.seg},
-                    {"progress.cls", at_.running.cls}, {"progress.dfl", at_.running.dfl}};
-  at_.best.save(c.meta);
+  c.meta.counters["ranks"] = ranks_.size();
+  c.meta.counters["data.images"] = train_set_->size();
+  c.meta.counters["data.fingerprint"] = data_fingerprint_;
   return c;
-}
-
-StateDict Trainer::averaged_weights() const {
-  ema_->swap();
-  StateDict copy;
-  for (const auto& [name, tensor] : to_file_layout(model_->state_dict())) copy.add(name, tensor.clone());
-  ema_->swap();
-  return copy;
 }
 
 void Trainer::save_last() {
   Checkpoint c = checkpoint();
-  // Plain names: the averaged weights, so that the file is a model; the rest is what a resume needs.
-  c.model = averaged_weights();
-  StateDict& arena = c.sections["arena"];
-  for (int g = 0; g < kAllGroups; ++g) {
-    arena.add(fmt::format("values.{}", g), arena_->values(ParamGroup(g)));
-    if (g < kTrainedGroups) arena.add(fmt::format("grads.{}", g), arena_->grads(ParamGroup(g)));
-  }
-  update_->save(c.sections["update"]);
-  optimizer_->save(c.sections["optimizer"]);
-  ema_->save(c.sections["ema"]);
+  state_->save(c);
   save_checkpoint(folder_ / "weights" / "last.safetensors", c);
   saved_ = Clock::now();
 }
 
 void Trainer::save_weights(const fs::path& path) const {
   Checkpoint c = checkpoint();
-  c.model = averaged_weights();
+  c.model = state_->averaged_weights();
   save_checkpoint(path, c);
 }
 
 void Trainer::restore(const Checkpoint& c) {
-  const std::string file = (folder_ / "weights" / "last.safetensors").string();
-  load_matching(from_file_layout(c.model), model_->state_dict());  // what lies outside the arena: counters, frozen layers
-  const StateDict& arena = c.section("arena", file);
-  const auto copy = [&](const std::string& name, const Tensor& into) {
-    const Tensor* saved = arena.find(name);
-    if (saved == nullptr || saved->shape() != into.shape()) {
-      throw Error(ErrorCode::kData, fmt::format("entry arena/{} does not fit this model", name), {file}, "the file is damaged; start a new run");
-    }
-    into.copy_from(*saved);
-  };
-  for (int g = 0; g < kAllGroups; ++g) {
-    copy(fmt::format("values.{}", g), arena_->values(ParamGroup(g)));
-    if (g < kTrainedGroups) copy(fmt::format("grads.{}", g), arena_->grads(ParamGroup(g)));
-  }
-  try {
-    optimizer_->restore(c.section("optimizer", file));
-    ema_->restore(c.section("ema", file));
-  } catch (const Error& e) {
-    if (e.code() != ErrorCode::kData) throw;
-    throw Error(ErrorCode::kData, e.message(), {file}, "the file is damaged; start a new run");
-  }
-  const auto update = c.sections.find("update");
-  update_->restore(update == c.sections.end() ? StateDict{} : update->second);  // older runs had none
-  at_.epoch = c.meta.epoch + 1;
-  at_.best = BestEpoch::restored(c.meta);
+  state_->restore(c, (folder_ / "weights" / "last.safetensors").string());
+  at_ = progress_of(c.meta);
   const auto counter = [&](const char* name) { return c.meta.counters.contains(name) ? c.meta.counters.at(name) : 0; };
-  const auto number = [&](const char* name) { return c.meta.numbers.contains(name) ? c.meta.numbers.at(name) : 0.0; };
-  at_.batch = counter("progress.batch");
-  at_.last_step = counter("progress.last_step");
-  at_.skipped_steps = counter("progress.skipped");
   if (const int64_t ranks = counter("ranks"); ranks > 0 && ranks != ranks_.size()) {
     log_line(log_, fmt::format("note: the run had {} ranks and goes on with {}: not to the same bits", ranks, ranks_.size()));
   }
@@ -679,9 +625,7 @@ void Trainer::restore(const Checkpoint& c) {
     log_line(log_, fmt::format("note: the training data has changed since ({} images then, {} now): the run goes on with it, not to the same bits",
                                images, train_set_->size()));
   }
-  at_.seconds = number("progress.seconds");
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left
-  at_.running = {number("progress.box"), number("progress.seg"), number("progress.cls"), number("progress.dfl")};
   refuse_complete_run();
 }
 

@@ -18,8 +18,6 @@
 #include "data/loader.h"
 #include "nn/data_parallel.h"
 #include "nn/io/checkpoint.h"
-#include "nn/optim/ema.h"
-#include "nn/optim/optimizer.h"
 #include "nn/optim/schedule.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/comm.h"
@@ -27,7 +25,6 @@
 #include "yolo/io/weights.h"
 #include "yolo/model.h"
 #include "yolo/report/progress.h"
-#include "yolo/train/best_epoch.h"
 #include "yolo/train/event_file.h"
 #include "yolo/train/loss.h"
 #include "yolo/train/memory_plan.h"
@@ -36,21 +33,10 @@
 #include "yolo/train/step_profile.h"
 #include "yolo/train/train_log.h"
 #include "yolo/train/train_options.h"
+#include "yolo/train/train_state.h"
 #include "yolo/train/train_step.h"
 
 namespace tessera {
-
-// Where a training stands; with weights, optimizer and EMA it is everything that a resume needs. Random numbers need no state: they
-// follow from (seed, epoch, index).
-struct TrainProgress {
-  int64_t epoch = 0;          // 0-based, in work
-  int64_t batch = 0;          // batches of this epoch done
-  int64_t last_step = -1;     // global batch index of the last optimizer step
-  int64_t skipped_steps = 0;  // updates left out because a gradient was not finite
-  LossItems running;          // mean of the logged items over the batches of this epoch
-  double seconds = 0;         // of training so far, over all sittings
-  BestEpoch best;
-};
 
 struct TrainSummary {
   std::filesystem::path run_folder;
@@ -133,7 +119,6 @@ class Trainer {
   bool out_of_patience() const;
 
   Checkpoint checkpoint() const;
-  StateDict averaged_weights() const;  // a copy, in file layout
   void save_last();
   bool save_is_due() const;  // within an epoch: --save-minutes have gone
   void save_weights(const std::filesystem::path& path) const;
@@ -160,6 +145,7 @@ class Trainer {
   std::unique_ptr<SegmentationLoss> loss_;
   std::unique_ptr<DataParallel> parallel_;
   std::unique_ptr<WeightUpdate> update_;
+  std::unique_ptr<TrainState> state_;
   std::unique_ptr<TrainStep> step_;
   OptimizerChoice choice_;
   double weight_decay_ = 0;

@@ -77,9 +77,10 @@ AugmentConfig augment_config(const Config& c) {
 
 }  // namespace
 
-std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split, bool train, LogStyle log, int sharers) {
+std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split, bool train, LogStyle log, int sharers, Size fixed) {
   DatasetConfig d;
   d.imgsz = int(c.integer("imgsz"));
+  d.fixed = fixed;
   d.train = train;
   // Validation batches are twice as large, as in the original (spec 8.1), which also decides the rectangles.
   d.batch = train || c.verb() != kTrain ? c.integer("batch") : 2 * c.integer("batch");

@@ -13,8 +13,9 @@ namespace tessera {
 
 // The data set of one split, with the label findings written to the log. `train`: augmentation as the arguments say; else letterbox
 // in rectangular batches (or square with rect=false). Verbs: train, val, bench.
-// `sharers`: processes of this machine that divide the default of --cache-mib.
-std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log, int sharers = 1);
+// `sharers`: processes of this machine that divide the default of --cache-mib. `fixed`: DatasetConfig::fixed.
+std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log, int sharers = 1,
+                                       Size fixed = {});
 
 // Of file names and labels in their order: the same as long as a training has the same images with the same objects.
 int64_t fingerprint(const SegDataset& set);
