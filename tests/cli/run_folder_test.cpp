@@ -21,7 +21,7 @@ Names files_of(const fs::path& folder) {
 
 TEST_CASE("cli: a training in a used folder leaves no results of the earlier one that look like its own") {
   const Workshop w;
-  const Names bare = {"args.yaml", "images.csv", "log.jsonl", "metrics.json", "results.csv"};
+  const Names bare = {"args.yaml", "images.csv", "log.jsonl", "metrics.json", "report.html", "results.csv"};
   const std::string folder = w / "runs/again";
   REQUIRE(run(w.train("again", {"--epochs", "2", "--plots", "true", "--save-period", "1", "--profile", "1", "--tensorboard"}), w.here()).code == 0);
   for (const char* name : {"train_batch0.png", "labels.png", "results.png", "profile.csv", "val_batch0_labels.png",
@@ -67,7 +67,7 @@ TEST_CASE("cli: a validation in a used folder leaves no results of the earlier o
   for (const char* name : {"val_batch0_pred.png", "BoxR_curve.png", "worst_images.png", "predictions.json", "labels/v0.txt"})
     CHECK(all.contains(name));
   CHECK(says(val({"--plots", "false", "--save-json"}), "are kept previous_labels"));
-  const Names few = {"images.csv", "metrics.json", "predictions.json", "previous_labels/v0.txt", "previous_labels/v1.txt"};
+  const Names few = {"images.csv", "metrics.json", "predictions.json", "report.html", "previous_labels/v0.txt", "previous_labels/v1.txt"};
   CHECK(files_of(folder) == few);
   val({"--plots"});
   CHECK(!fs::exists(folder + "/predictions.json"));

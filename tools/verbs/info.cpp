@@ -53,6 +53,10 @@ std::string conv_kernels() {
 
 }  // namespace
 
+std::string made_by(const Config& config) {
+  return fmt::format("tessera {}, on {}: {} threads of {}", TESSERA_VERSION, config.text("device"), compute_threads(), cpu_name());
+}
+
 int run_info(const Config& config) {
   utsname system{};
   uname(&system);

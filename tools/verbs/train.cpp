@@ -10,6 +10,7 @@
 #include "tools/verbs/roof.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/metrics_json.h"
+#include "yolo/report/html_report.h"
 #include "yolo/train/trainer.h"
 
 namespace tessera {
@@ -53,6 +54,7 @@ int run_train(const Config& given) {
   if (!ranks.leader()) return s.interrupted ? int(ErrorCode::kInterrupted) : 0;
   const nlohmann::ordered_json j = summary_json(trainer, s);
   write_file_atomic(s.run_folder / "metrics.json", json_text(j, 2));
+  if (!s.interrupted) write_html_report(s.run_folder, j, made_by(config));
   const bool json = given.flag("json");
   if (json) print_json(j);
   if (s.interrupted) {
@@ -82,6 +84,7 @@ int run_train(const Config& given) {
   if (std::filesystem::exists(s.run_folder / "images.csv")) {
     fmt::print("images    {}: what was found and missed in each, worst first\n", (s.run_folder / "images.csv").string());
   }
+  fmt::print("report    {}\n", (s.run_folder / "report.html").string());
   if (config.flag("plots"))
     fmt::print("pictures  {}/train_batch*.png, val_batch*.png, *_curve.png, results.png\n", s.run_folder.string());
   return 0;

@@ -17,6 +17,7 @@
 #include "yolo/eval/validation_labels.h"
 #include "yolo/io/weights.h"
 #include "yolo/metrics_json.h"
+#include "yolo/report/html_report.h"
 #include "yolo/train/run_folder.h"
 #include "yolo/train/run_pictures.h"
 #include "yolo/train/training_data.h"
@@ -164,6 +165,7 @@ int run_val(const Config& given) {
   if (!folder.empty()) {
     j["run_dir"] = folder.string();
     write_file_atomic(folder / "metrics.json", json_text(j, 2));
+    write_html_report(folder, j, made_by(config));
   }
   if (config.flag("json")) {
     print_json(j);
@@ -175,6 +177,7 @@ int run_val(const Config& given) {
   if (writer) fmt::print("predictions  {}\n", (folder / "predictions.json").string());
   if (save_txt) fmt::print("labels       {}\n", (folder / "labels").string());
   if (plots) fmt::print("pictures     {}/*_curve.png, val_batch*.png, confusion_matrix*.png, worst_images.png\n", folder.string());
+  if (!folder.empty()) fmt::print("report       {}\n", (folder / "report.html").string());
   if (failing) fmt::print("images       {}: what was found and missed in each, worst first\n", (folder / "images.csv").string());
   return 0;
 }

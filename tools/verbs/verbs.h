@@ -25,4 +25,7 @@ int run_info(const Config& config);
 // What every verb does first: threads, device, log style.
 LogStyle prepare(const Config& config, Communicator& ranks = single_process());
 
+// "tessera 0.1, on cpu: 2 threads of AMD EPYC ...", for a report. Of a verb with --device.
+std::string made_by(const Config& config);
+
 }  // namespace tessera

@@ -50,7 +50,7 @@ fs::path newest_checkpoint(const fs::path& project) {
 // docs/cli.md lists them.
 constexpr const char* kOfValidation[] = {"val_batch[0-9]_labels.png", "val_batch[0-9]_pred.png", "Box*_curve.png", "Mask*_curve.png",
                                          "confusion_matrix.png", "confusion_matrix_normalized.png", "images.csv",
-                                         "worst_images.png", "predictions.json"};
+                                         "worst_images.png", "predictions.json", "report.html"};
 constexpr const char* kOfTraining[] = {"train_batch[0-9].png", "labels.png", "results.png", "results.csv", "log.jsonl", "profile.csv",
                                        "events.out.tfevents.*"};
 constexpr const char* kPeriodic[] = {"epoch*.safetensors"};
