@@ -19,6 +19,8 @@ constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector 
 // channels only.
 constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 48 * 96, kLeastPairsOfWeights2 = 128 * 256;
 constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels
+constexpr int64_t kFarFilterProducts = 5000;           // the same of one whose transform comes from memory again: larger than
+constexpr int64_t kFarFilter = int64_t(16) << 20;      // so many values
 constexpr int64_t kBlockBytes = 640 * 1024;            // transformed inputs and products of a task: most of L2
 constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
 constexpr int64_t kHeight = 14;                        // of the register tile
@@ -422,7 +424,9 @@ bool repays_winograd(ConvPass pass, const FilterView& w, const ImageView& y, con
   if (!takes_winograd(pass, w, p)) return false;
   const WinogradForm& form = form_of(p);
   const int64_t products = form.products() * TileGrid(y, form.outputs).tiles;
-  return 9 * y.n * y.h * y.w > products * 6 / 5 + kFilterProducts;  // the transforms of the images: a fifth, or more
+  const bool far = pass != ConvPass::kBackwardWeight && form.products() * w.o * w.i > kFarFilter;
+  // The transforms of the images: a fifth, or more.
+  return 9 * y.n * y.h * y.w > products * 6 / 5 + (far ? kFarFilterProducts : kFilterProducts);
 }
 
 ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
