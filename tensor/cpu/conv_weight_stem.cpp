@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kSide = 3, kRun = 9;  // rows of the filter; numbers (kx, channel) of one
 constexpr int kTaps = kSide * kRun;
+constexpr int64_t kAhead = 24;  // pixels from what is read to what is fetched: a stride that the CPU does not foresee
 constexpr int kRowsAtOnce = HWY_TARGET <= HWY_AVX3 ? kSide : 1;  // 27 sums of 32 registers, or 9 of 16
 
 // sums[ky][r] += x[ky][pixel * step + r] * d[pixel * d_step]: kLanes output channels, or the first of them.
@@ -33,6 +34,7 @@ HWY_NOINLINE void add_pixels(const float* const* x, int64_t step, const float* d
   const M inside = first(outputs);
   for (int64_t p = 0; p < pixels; ++p, d += d_step) {
     const V g = kWhole ? load(d) : load(inside, d);
+    __builtin_prefetch(d + kAhead * d_step);
 #pragma GCC unroll 32
     for (int ky = 0; ky < kRows; ++ky) {
 #pragma GCC unroll 32
