@@ -19,8 +19,8 @@ constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector 
 // channels only.
 constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 48 * 96, kLeastPairsOfWeights2 = 128 * 256;
 constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels
-constexpr int64_t kFarFilterProducts = 5000;           // the same of one whose transform comes from memory again: larger than
-constexpr int64_t kFarFilter = int64_t(16) << 20;      // so many values
+constexpr int64_t kFarFilter = int64_t(16) << 20;      // values of a transformed filter: a larger one comes from memory again,
+constexpr int64_t kFarFilterProducts = 5000;           // and costs this instead
 constexpr int64_t kBlockBytes = 640 * 1024;            // transformed inputs and products of a task: most of L2
 constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
 constexpr int64_t kHeight = 14;                        // of the register tile

@@ -307,7 +307,6 @@ TEST_CASE("cli: an archive by address: loose files get a folder, --to is the fol
   CHECK(content(folder / "z/a.txt") == "mine");
 }
 
-// What is not loaded cannot be called: libcurl is the only way to a network that the program has.
 TEST_CASE("cli: an archive of thousands of files without a folder is known again") {
   if (!can_download()) return;
   const Folder folder;
@@ -323,6 +322,7 @@ TEST_CASE("cli: an archive of thousands of files without a folder is known again
   CHECK(again.json()["already_there"] == true);
 }
 
+// What is not loaded cannot be called: libcurl is the only way to a network that the program has.
 TEST_CASE("cli: a training does not load what could reach a network") {
   const Workshop w;
   Process process(w.train("offline", {"--epochs", "50"}), w.here());

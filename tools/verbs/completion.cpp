@@ -40,14 +40,6 @@ Values values_of(const OptionSpec& o) {
 // --no-<name> is offered where it changes something.
 bool is_on_by_default(const OptionSpec& o) { return o.type == OptionType::kBool && o.fallback == "true"; }
 
-Words verbs_of(const OptionSpec& o) {
-  Words names;
-  for (const VerbEntry& v : verb_entries()) {
-    if (o.verbs & v.verb) names.emplace_back(v.name);
-  }
-  return names;
-}
-
 // What the first word after a verb may be without a name before it, when that is a choice.
 Words first_words(const VerbEntry& v) {
   const OptionSpec* o = v.first_word.empty() ? nullptr : find_option(v.first_word, v.verb);
@@ -133,7 +125,7 @@ std::string bash_script() {
   }
   for (const OptionSpec& o : option_specs()) {
     Words patterns;
-    for (const std::string& verb : verbs_of(o)) patterns.push_back(fmt::format("{}:{}", verb, shown_name(o.name)));
+    for (const std::string_view verb : verbs_of(o)) patterns.push_back(fmt::format("{}:{}", verb, shown_name(o.name)));
     const Values v = values_of(o);
     const char* kind = o.type == OptionType::kBool ? "boolean" : v.files ? "files" : v.folders ? "folders" : "words";
     values += fmt::format("    {}) kind={} words='{}' ;;\n", fmt::join(patterns, "|"), kind, fmt::join(v.words, " "));

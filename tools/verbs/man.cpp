@@ -49,10 +49,7 @@ std::string arguments() {
       heading[0] = char(std::toupper(heading[0]));
       text += fmt::format(".SS {}\n", roff(heading));
     }
-    std::vector<std::string_view> verbs;
-    for (const VerbEntry& v : verb_entries()) {
-      if (o.verbs & v.verb) verbs.push_back(v.name);
-    }
+    const std::vector<std::string_view> verbs = verbs_of(o);
     const std::string all = verbs.size() == verb_entries().size() ? "every verb" : fmt::format("{}", fmt::join(verbs, ", "));
     text += fmt::format(".TP\n\\fB\\-\\-{}\\fR \\fI{}\\fR\n{} ({})\n", roff(shown_name(o.name)), roff(value_of(o)),
                         roff(option_note(o)), all);

@@ -59,6 +59,13 @@ constexpr std::string_view kFurtherNames[] = {"train_seg", "val_seg", "predict_s
 }  // namespace
 
 std::span<const VerbEntry> verb_entries() { return kVerbs; }
+std::vector<std::string_view> verbs_of(const OptionSpec& option) {
+  std::vector<std::string_view> names;
+  for (const VerbEntry& v : kVerbs) {
+    if (option.verbs & v.verb) names.push_back(v.name);
+  }
+  return names;
+}
 std::span<const std::string_view> further_names() { return kFurtherNames; }
 
 }  // namespace tessera

@@ -4,6 +4,7 @@
 
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "yolo/config.h"
 
@@ -18,6 +19,8 @@ struct VerbEntry {
   std::string_view first_word{};  // name of the argument that the first word may give without saying its name
 };
 std::span<const VerbEntry> verb_entries();
+// Names of the verbs that take an option.
+std::vector<std::string_view> verbs_of(const OptionSpec& option);
 
 // Names of the program with a verb implied: train_seg is tessera train.
 std::span<const std::string_view> further_names();

@@ -17,7 +17,7 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 constexpr size_t kMostBytes = size_t(64) << 20;  // of a file that is taken in
-constexpr size_t kShownImages = 25;
+constexpr size_t kShownRows = 25;
 
 constexpr std::string_view kStyle = R"(
 :root{color-scheme:light dark}
@@ -36,11 +36,12 @@ struct Picture {
 struct Chapter {
   const char* title;
   std::vector<Picture> pictures;
+  const char* table = nullptr;  // a .csv file, whose first rows follow them
 };
 const std::vector<Chapter>& chapters() {
   static const std::vector<Chapter> all = {
       {"Course of the training", {{"results.png", "losses, metrics and rates over the epochs"}}},
-      {"Images that fail", {{"worst_images.png", "the worst: labels, and beside them the detections that count"}}},
+      {"Images that fail", {{"worst_images.png", "the worst: labels, and beside them the detections that count"}}, "images.csv"},
       {"Masks", {{"MaskPR_curve.png", "precision over recall"}, {"MaskF1_curve.png", "F1 over confidence"}}},
       {"Boxes", {{"BoxPR_curve.png", "precision over recall"}, {"BoxF1_curve.png", "F1 over confidence"}}},
       {"Confusion", {{"confusion_matrix_normalized.png", "by boxes; columns: what is there, rows: what was found"}}},
@@ -67,6 +68,23 @@ std::string content_of(const fs::path& file) {
   std::error_code failed;
   const auto size = fs::file_size(file, failed);
   return failed || size > kMostBytes ? "" : read_file(file, kMostBytes);
+}
+
+// Text with what HTML reads as markup spelled out; bytes that are no UTF-8 become U+FFFD.
+std::string html_text(std::string_view text) {
+  // Through JSON, which replaces what is no UTF-8.
+  const std::string valid = Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+  std::string out;
+  for (const char c : valid) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      default: out += c;
+    }
+  }
+  return out;
 }
 
 std::string number(const Json& value) {
@@ -126,13 +144,12 @@ std::string facts(const Json& metrics) {
   return out + "</table>\n";
 }
 
-// The first rows of images.csv, which begins with the worst.
-std::string failing_images(const fs::path& file) {
+std::string first_rows(const fs::path& file) {
   const std::string text = content_of(file);
   if (text.empty()) return "";
   std::string out = "<div class=\"wide\"><table>\n";
   size_t row = 0;
-  for (size_t begin = 0; begin < text.size() && row <= kShownImages; ++row) {
+  for (size_t begin = 0; begin < text.size() && row <= kShownRows; ++row) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     out += "<tr>";
     for (const CsvField& field : csv_fields(std::string_view(text).substr(begin, end - begin))) {
@@ -146,22 +163,6 @@ std::string failing_images(const fs::path& file) {
 }
 
 }  // namespace
-
-std::string html_text(std::string_view text) {
-  // Through JSON, which replaces what is no UTF-8.
-  const std::string valid = Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
-  std::string out;
-  for (const char c : valid) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
 
 void write_html_report(const fs::path& run_folder, const Json& metrics, const std::string& made_by) {
   const auto text = [&](const char* key) { return metrics.contains(key) ? number(metrics[key]) : std::string(); };
@@ -182,7 +183,7 @@ void write_html_report(const fs::path& run_folder, const Json& metrics, const st
             fmt::format("<figure><img alt=\"{0}\" src=\"data:image/png;base64,{1}\"><figcaption>{2} ({0})</figcaption></figure>\n",
                         p.file, base64(png), p.caption);
       }
-      if (chapter.title == std::string_view("Images that fail")) body += failing_images(run_folder / "images.csv");
+      if (chapter.table != nullptr) body += first_rows(run_folder / chapter.table);
       if (!body.empty()) out.write(fmt::format("<h2>{}</h2>\n{}", chapter.title, body));
     }
     out.write(facts(metrics));

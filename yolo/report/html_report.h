@@ -12,7 +12,4 @@ namespace tessera {
 // folder does not hold are left out, so are pictures beyond 64 MiB. Written atomically. Error(kIo).
 void write_html_report(const std::filesystem::path& run_folder, const nlohmann::ordered_json& metrics, const std::string& made_by);
 
-// Text with what HTML reads as markup spelled out; bytes that are no UTF-8 become U+FFFD.
-std::string html_text(std::string_view text);
-
 }  // namespace tessera
