@@ -112,6 +112,7 @@ if [[ -n "${GPU_CHECK_PROGRAMS:-}" ]]; then
   [[ -x $test_cuda ]] || stop "no programs in $programs: tools/gpu_pack.sh makes them"
   # The vendor's libraries may be there as Python packages only.
   vendor=$(python3 -c 'import glob, sysconfig; print(":".join(glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/*/lib")))' 2>/dev/null)
+  library_path=${LD_LIBRARY_PATH:-}
   export LD_LIBRARY_PATH="$programs/lib${vendor:+:$vendor}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   export TESSERA_SOURCE_DIR=$PWD  # where the tests seek their golden values
   table+="| build | skipped: programs of another machine | |"$'\n'
@@ -180,12 +181,13 @@ sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
     bench "bench_step_n_16_$kernels" 40 step n 16 "$kernels" --runs 10 --json
     bench "conv_table_$kernels" 60 op n 16 "$kernels" --runs 3 --json
   done
-  torch_step=(python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20)
+  # PyTorch with this machine's libraries, not with those of the programs.
+  torch_step=(env LD_LIBRARY_PATH="${library_path-${LD_LIBRARY_PATH:-}}" python3 bench/peers/torch_step.py n 16 --device cuda --dtype bf16 --layout nhwc --steps 20)
   peer=
   if wanted torch_step || wanted torch_step_compiled; then
     export YOLO_CONFIG_DIR="$report/ultralytics" YOLO_OFFLINE=true
     mkdir -p "$YOLO_CONFIG_DIR"  # else the import prints
-    if python3 -c 'import torch, ultralytics; assert torch.cuda.is_available()' >"$report/torch_step.refused.txt" 2>&1; then
+    if "${torch_step[@]:0:3}" -c 'import torch, ultralytics; assert torch.cuda.is_available()' >"$report/torch_step.refused.txt" 2>&1; then
       peer=1
     else
       skip torch_step "no PyTorch with CUDA and ultralytics for this python3"

@@ -13,12 +13,12 @@ check() { # WHAT STATUS
   (($2 == 0)) || { result=FAILED; failed=1; }
   echo "$result: $1"
 }
-train() { "$tessera" train --data shapes --imgsz 96 --batch 16 --epochs 12 --no-plots --seed 3 --device "$device" --project "$folder" "$@"; }
+train=("$tessera" train --data shapes --imgsz 96 --batch 16 --epochs 12 --no-plots --seed 3 --device "$device" --project "$folder")
 
 # ---- killed and resumed: not a bit differs from a run that was let be
-train --precision bf16 --name whole --log text >"$folder/whole.txt" 2>&1
+"${train[@]}" --precision bf16 --name whole --log text >"$folder/whole.txt" 2>&1
 check "a training on $device" $?
-train --precision bf16 --name cut --log text >"$folder/cut.txt" 2>&1 &
+"${train[@]}" --precision bf16 --name cut --log text >"$folder/cut.txt" 2>&1 &
 training=$!
 for ((i = 0; i < 600; ++i)); do
   (($(wc -l 2>/dev/null <"$folder/cut/results.csv" || echo 0) >= 5)) && break
