@@ -45,8 +45,8 @@ void launch_conv_ahead(const char* name, const ImageView& x, const FilterView& w
          conv_ahead_kernel<TileT, T, kFilterAlongK, Out>, images_of<const T>(x), filters_of<const T>(w), images_of<Out>(y), g,
          static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const Out>(epilogue.residual),
          kFormsStats<TileT> && stats != nullptr
-             ? stats->make(blocks_for(y.n * y.h * y.w, TileT::kRows), y.c, blocks_for(y.c, TileT::kCols))
-             : StatsOfResult{});
+             ? stats->make(blocks_for(y.n * y.h * y.w, TileT::kRows), y.c)
+             : Chunks<Moments>{});
 }
 
 // dx is added to by reading it as the residual.

@@ -50,7 +50,7 @@ struct PatchTiles {
 template <class T, int kCols, bool kFilterAlongK>
 __global__ void __launch_bounds__(kThreads, 1)
     conv_patch_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
-                      Images<const T> residual, StatsOfResult stats) {
+                      Images<const T> residual, Chunks<Moments> stats) {
   using Shared = PatchShared<kCols, kFilterAlongK>;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int first_col = int(blockIdx.y) * kCols;
@@ -196,9 +196,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     fold_in_block<1>(parts, kCols, kGroups, CombinedMoments{});
     const int t = int(threadIdx.x);
-    const int end = min(first_col + kCols, y.c);
-    if (first_col + t < end) stats.chunks.parts[int64_t(blockIdx.x) * y.c + first_col + t] = parts[t];
-    join_chunks(stats.chunks, int(blockIdx.x), int(blockIdx.y), first_col, end, parts, CombinedMoments{}, stats.store);
+    if (t < min(kCols, y.c - first_col)) stats.row(int(blockIdx.x))[first_col + t] = parts[t];
   }
 }
 
@@ -319,7 +317,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
       launch(name, early({blocks, dim3(kThreads), sizeof(PatchShared<kCols, kFilterAlongK>)}),
              conv_patch_kernel<T, kCols, kFilterAlongK>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
              static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
-             stats != nullptr ? stats->make(blocks.x, y.c, tiles.cols) : StatsOfResult{});
+             stats != nullptr ? stats->make(blocks.x, y.c) : Chunks<Moments>{});
     };
     if (y.c <= 16) {
       tile.template operator()<16>();

@@ -64,18 +64,13 @@ struct Shared {
 
 __device__ int block_of_grid() { return (int(blockIdx.z) * int(gridDim.y) + int(blockIdx.y)) * int(gridDim.x) + int(blockIdx.x); }
 
-// Not inlined: it would take registers from the kernel.
-__attribute__((noinline)) __device__ void join_stats(const StatsOfResult stats, int channels, Moments* room) {
-  join_chunks(stats.chunks, block_of_grid(), 0, 0, channels, room, CombinedMoments{}, stats.store);
-}
-
 // y[n, a, b, o] = act(bias[o] + sum over (ky, kx, c) of x[n, 2 a + ky - pad, 2 b + kx - pad, c] w[o, ky, kx, c])
 //
 // Block (strip of columns, strip of rows, image). A warp has one line of results: four times 16 pixels, one matrix of windows each.
 // `stats`: of a result that is nothing but the sums; there a lane has two outputs of every fourth pixel.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 4)
-    stem_kernel(Images<const T> x, Filters<const T> w, Images<T> y, int pad, const float* bias, Activation act, StatsOfResult stats) {
+    stem_kernel(Images<const T> x, Filters<const T> w, Images<T> y, int pad, const float* bias, Activation act, Chunks<Moments> stats) {
   TESSERA_SHARED(shared, Shared);
   const int first_col = int(blockIdx.x) * kAcross;
   const int first_row = int(blockIdx.y) * kDown;
@@ -167,10 +162,9 @@ __global__ void __launch_bounds__(kThreads, 4)
     for (int i = 0; i < 2; ++i) shared.parts[warp * 4 + lane / 8][lane % 8 * 2 + i] = of[i].moments(pixels);
     fold_in_block<1>(&shared.parts[0][0], kOuts, kWarps * 4, CombinedMoments{});
     const int o = int(threadIdx.x);
-    if (o < kOuts && out + o < y.c) stats.chunks.parts[int64_t(block_of_grid()) * y.c + out + o] = shared.parts[0][o];
+    if (o < kOuts && out + o < y.c) stats.row(block_of_grid())[out + o] = shared.parts[0][o];
     __syncthreads();  // of the outputs after these
   }
-  if (stats.wanted()) join_stats(stats, y.c, &shared.parts[0][0]);
 }
 
 struct WeightShared {
@@ -273,7 +267,7 @@ bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
       const dim3 blocks(blocks_for(y.w, kAcross), blocks_for(y.h, kDown), unsigned(y.n));
       launch("conv2d, pictures", early({blocks, dim3(kThreads)}), stem_kernel<T>, images_of<const T>(x), filters_of<const T>(w),
              images_of<T>(y), size32(p.pad), static_cast<const float*>(epilogue.bias), epilogue.activation,
-             stats != nullptr ? stats->make(int64_t(blocks.x) * blocks.y * blocks.z, y.c, 1) : StatsOfResult{});
+             stats != nullptr ? stats->make(int64_t(blocks.x) * blocks.y * blocks.z, y.c) : Chunks<Moments>{});
     }
   });
   return true;

@@ -148,7 +148,7 @@ struct StoreBias {
 };
 template <class T, int N>
 __global__ void __launch_bounds__(kReductionThreads, 2)
-    bias_kernel(Rows<const T> dy, Chunks<float> chunks, ColumnPlan plan, StoreBias store) {
+    bias_kernel(Rows<const T> dy, Chunks<float> chunks, ColumnPlan plan) {
   wait_for_kernel_before();
   TESSERA_SHARED(parts, float[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, dy.rows, dy.cols);
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kReductionThreads, 2)
       }
     }
   }
-  join_columns(chunks, parts, mine, plan, at, CombinedBias{}, store);
+  leave_chunk(chunks, parts, mine, plan, at, CombinedBias{});
 }
 
 }  // namespace
@@ -196,9 +196,9 @@ void bias_backward(RowsView dy, void* dbias, bool accumulate) {
     with_whole_packs<T>(
         [&]<int N>() {
           const ColumnPlan plan = plan_reduction<N>(dy, kBiasGroup);
-          const ChunkRoom<float> room(plan.chunks, dy.cols, plan.col_tiles);
-          launch("bias_backward", plan.grid(), bias_kernel<T, N>, rows_of<const T>(dy), room.get(), plan,
-                 StoreBias{static_cast<float*>(dbias), accumulate});
+          const ChunkRoom<float> room(plan.chunks, dy.cols);
+          launch("bias_backward", plan.grid(), bias_kernel<T, N>, rows_of<const T>(dy), room.get(), plan);
+          join_chunks<JoinedSum>("bias_backward, joined", room, StoreBias{static_cast<float*>(dbias), accumulate});
         },
         dy);
   });

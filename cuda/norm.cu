@@ -69,6 +69,20 @@ __device__ void load_group(Packed<T, N> (&group)[U], const Rows<const T>& x, con
 struct Sums {
   float dz, dz_deviation;
 };
+struct JoinedSums {
+  double dz = 0, dz_deviation = 0;
+  JoinedSums() = default;
+  __device__ explicit JoinedSums(const Sums&) {}
+  __device__ void add(const Sums& part) {
+    dz += double(part.dz);
+    dz_deviation += double(part.dz_deviation);
+  }
+  __device__ void add(const JoinedSums& other) {
+    dz += other.dz;
+    dz_deviation += other.dz_deviation;
+  }
+  __device__ Sums result() const { return {float(dz), float(dz_deviation)}; }
+};
 struct CombinedSums {
   template <class Get>
   __device__ Sums operator()(int parts, const Get& part) const {
@@ -89,9 +103,8 @@ struct CombinedSums {
 // its own squared deviation from the mean bounds what the subtraction at the end can lose: an error of some roundings for each row
 // of a thread, whatever the values are. d of a row past the end is 0.
 constexpr int kStatsGroup = 4;
-template <class T, int N, class Store>
-__global__ void __launch_bounds__(kReductionThreads, 2)
-    stats_kernel(Rows<const T> x, Chunks<Moments> chunks, ColumnPlan plan, Store store) {
+template <class T, int N>
+__global__ void __launch_bounds__(kReductionThreads, 2) stats_kernel(Rows<const T> x, Chunks<Moments> chunks, ColumnPlan plan) {
   wait_for_kernel_before();
   TESSERA_SHARED(parts, Moments[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
@@ -123,7 +136,7 @@ __global__ void __launch_bounds__(kReductionThreads, 2)
       mine[i] = {n, own.v[i] - origin.v[i] + mean, max(0.0f, squares[i] - sum[i] * mean)};
     }
   }
-  join_columns(chunks, parts, mine, plan, at, CombinedMoments{}, store);
+  leave_chunk(chunks, parts, mine, plan, at, CombinedMoments{});
 }
 
 // What a rank tells the others.
@@ -147,10 +160,9 @@ void stats(const char* name, RowsView x, const Store& store) {
     with_whole_packs<T>(
         [&]<int N>() {
           const ColumnPlan plan = plan_reduction<N>(x, kStatsGroup);
-          const ChunkRoom<Moments> room(plan.chunks, x.cols, plan.col_tiles);
-          const auto finish = store(static_cast<const T*>(x.p));
-          launch(name, plan.grid(), stats_kernel<T, N, std::remove_const_t<decltype(finish)>>, rows_of<const T>(x), room.get(), plan,
-                 finish);
+          const ChunkRoom<Moments> room(plan.chunks, x.cols);
+          launch(name, plan.grid(), stats_kernel<T, N>, rows_of<const T>(x), room.get(), plan);
+          join_chunks<JoinedMoments>(name, room, store(static_cast<const T*>(x.p)));
         },
         x);
   });
@@ -250,8 +262,7 @@ struct StoreGradients {
 constexpr int kBackwardGroup = 2;
 template <class T, int N, Activation kAct>
 __global__ void __launch_bounds__(kReductionThreads, 2)
-    backward_sums_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Chunks<Sums> chunks, ColumnPlan plan,
-                         StoreGradients<kCentered<T>> store) {
+    backward_sums_kernel(Rows<const T> x, Rows<const T> dy, Channels bn, Chunks<Sums> chunks, ColumnPlan plan) {
   wait_for_kernel_before();
   TESSERA_SHARED(parts, Sums[N * kReductionThreads]);
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);
@@ -285,7 +296,7 @@ __global__ void __launch_bounds__(kReductionThreads, 2)
       }
     }
   }
-  join_columns(chunks, parts, mine, plan, at, CombinedSums{}, store);
+  leave_chunk(chunks, parts, mine, plan, at, CombinedSums{});
 }
 
 // Second pass: dx = gamma rstd (dz - mean(dz) - xhat mean(dz xhat)): what is left when the parts that act through mean and variance
@@ -393,7 +404,7 @@ void conv2d_with_stats(ImageView x, FilterView w, ImageView y, const ConvParams&
                        void* mean, void* rstd) {
   ResultStats stats({nullptr, float(eps), running_of(running), static_cast<float*>(mean), static_cast<float*>(rstd)});
   conv2d(x, w, y, p, {}, &stats);
-  if (!stats.there()) batch_norm_stats(y, eps, running, mean, rstd);
+  stats.there() ? stats.join() : batch_norm_stats(y, eps, running, mean, rstd);
 }
 
 void batch_norm_rstd(RowsView var, double eps, void* rstd) {
@@ -427,11 +438,12 @@ void batch_norm_backward(RowsView x, RowsView dy, const BatchNormView& bn, Activ
         [&]<int N>() {
           with_activation(act, [&]<Activation kAct>() {
             const ColumnPlan sums = plan_reduction<N>(x, kBackwardGroup);
-            const ChunkRoom<Sums> room(sums.chunks, x.cols, sums.col_tiles);
+            const ChunkRoom<Sums> room(sums.chunks, x.cols);
             const StoreGradients<kCentered<T>> store{
                 in, static_cast<float*>(dgamma), static_cast<float*>(dbeta), accumulate, float(x.rows), of};
             launch("batch_norm_backward, sums", sums.grid(), backward_sums_kernel<T, N, kAct>, rows_of<const T>(x),
-                   rows_of<const T>(dy), in, room.get(), sums, store);
+                   rows_of<const T>(dy), in, room.get(), sums);
+            join_chunks<JoinedSums>("batch_norm_backward, joined", room, store);
             const ColumnPlan plan = plan_elementwise<N>(x);
             launch("batch_norm_backward, dx", plan.grid(), backward_dx_kernel<T, N, kAct>, rows_of<const T>(x),
                    rows_of<const T>(dy), in.mean, of, rows_of<T>(dx), plan);

@@ -42,22 +42,14 @@ struct StoreStats {
   }
 };
 
-// For a kernel that has the numbers of a convolution's result on the way, as they are stored.
-struct StatsOfResult {
-  Chunks<Moments> chunks;
-  StoreStats<float> store;
-  __device__ bool wanted() const { return chunks.parts != nullptr; }
-};
-
-// Statistics of a convolution's result (cuda/conv.h), for the launchers.
+// Statistics of a convolution's result (cuda/conv.h), of the numbers as they are stored, for the launchers: a kernel that has them
+// on the way leaves the moments of its chunks, and join() forms the statistics of all.
 class ResultStats {
  public:
   explicit ResultStats(const StoreStats<float>& store) : store_(store) {}
-  bool there() const { return room_.has_value(); }  // the kernel that ran forms them
-  // What it is given: chunks of pixels, and tiles of channels.
-  StatsOfResult make(int64_t chunks, int64_t channels, int64_t tiles) {
-    return {room_.emplace(chunks, channels, tiles).get(), store_};
-  }
+  bool there() const { return room_.has_value(); }  // the kernel that ran leaves them
+  const Chunks<Moments>& make(int64_t chunks, int64_t channels) { return room_.emplace(chunks, channels).get(); }
+  void join() const { join_chunks<JoinedMoments>("conv2d, statistics", *room_, store_); }
 
  private:
   StoreStats<float> store_;

@@ -2,8 +2,7 @@
 // to a channel is read once and stays in registers, and a warp reads whole lines: the neighbouring channels of one row or of a few
 // rows.
 //
-// For results over all rows of a channel blocks reduce chunks of rows, which the last one joins (cuda/device/chunks.cuh): in an order
-// that only the shapes decide.
+// For results over all rows of a channel blocks reduce chunks of rows, which another kernel joins (cuda/device/chunks.cuh).
 #pragma once
 
 #include <algorithm>
@@ -64,7 +63,7 @@ struct ColumnPlace {
   int col;
   bool any;
   int row, step, end;
-  int chunk, tile;
+  int chunk;
 };
 
 template <int N>
@@ -80,16 +79,15 @@ __device__ ColumnPlace column_place(const ColumnPlan& plan, int rows, int cols) 
   at.step = plan.height;
   at.end = begin + min(plan.rows_per_chunk, rows - begin);
   at.chunk = chunk;
-  at.tile = tile;
   at.any = at.col < cols && y < plan.height && at.row < at.end;
   return at;
 }
 
-// Joins what all threads of all blocks have of a channel: finish(channel, part), once. All threads come here; those without rows
-// bring the neutral part. `parts` has room for N of every thread.
-template <int N, class Part, class Combined, class Finish>
-__device__ void join_columns(const Chunks<Part>& chunks, Part* parts, const Part (&mine)[N], const ColumnPlan& plan,
-                             const ColumnPlace& at, const Combined& combined, const Finish& finish) {
+// Leaves what the threads of the block have of its channels. All threads come here; those without rows bring the neutral part.
+// `parts` has room for N of every thread.
+template <int N, class Part, class Combined>
+__device__ void leave_chunk(const Chunks<Part>& chunks, Part* parts, const Part (&mine)[N], const ColumnPlan& plan,
+                            const ColumnPlace& at, const Combined& combined) {
   const int t = int(threadIdx.x);
   const int places = plan.width * plan.height;
 #pragma unroll
@@ -98,12 +96,10 @@ __device__ void join_columns(const Chunks<Part>& chunks, Part* parts, const Part
   }
   fold_in_block<N>(parts, plan.width, plan.height, combined);
   if (t < plan.width && at.col < chunks.cols) {
-    Part* const row = chunks.parts + int64_t(at.chunk) * chunks.cols + at.col;
+    Part* const row = chunks.row(at.chunk) + at.col;
 #pragma unroll
     for (int i = 0; i < N; ++i) row[i] = parts[i * plan.width + t];
   }
-  const int first = at.tile * plan.width * N;
-  join_chunks(chunks, at.chunk, at.tile, first, min(first + plan.width * N, chunks.cols), parts, combined, finish);
 }
 
 }  // namespace tessera::cuda

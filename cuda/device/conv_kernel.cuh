@@ -183,7 +183,7 @@ __device__ void store_moments(SumsOf<TileT>& sums, int rows, int cols, Moments* 
 template <class TileT, class T, bool kFilterAlongK, class Out = T>
 __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
     conv_ahead_kernel(Images<const T> x, Filters<const T> w, Images<Out> y, Geometry geometry, const float* bias, Activation act,
-                      Images<const Out> residual, StatsOfResult stats) {
+                      Images<const Out> residual, Chunks<Moments> stats) {
   constexpr int kRows = TileT::kRows, kCols = TileT::kCols, kPack = kWide<T>;
   TESSERA_DYNAMIC_SHARED(Stage<TileT>, stages);
   const ConvBlock<kRows, kCols> block(geometry, w, y);
@@ -226,9 +226,7 @@ __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
     if (!stats.wanted()) return;
     const int col_tiles = (y.c + kCols - 1) / kCols;  // the block's place anew: kept, it would take registers from the product
     const int row_tile = int(blockIdx.x) / col_tiles, col_tile = int(blockIdx.x) % col_tiles, first_col = col_tile * kCols;
-    store_moments<Out>(sums, min(kRows, y.n * y.h * y.w - row_tile * kRows), y.c - first_col,
-                       stats.chunks.parts + int64_t(row_tile) * y.c + first_col);
-    join_chunks(stats.chunks, row_tile, col_tile, first_col, min(first_col + kCols, y.c), sums.parts, CombinedMoments{}, stats.store);
+    store_moments<Out>(sums, min(kRows, y.n * y.h * y.w - row_tile * kRows), y.c - first_col, stats.row(row_tile) + first_col);
   }
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "cuda/context.h"
-#include "cuda/device/chunks.cuh"
 #include "cuda/device/reduce.cuh"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
@@ -16,6 +15,23 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
+// Blocks that have come; 0 between two kernels. Those that share it run one after the other, in one stream.
+__device__ unsigned ticket;
+
+// For all threads of the block that is the last of `count` to come here: true, and what the others have written before they came is
+// there, to be read with __ldcg(): not from the first cache, which is the multiprocessor's own. All threads of a block come here.
+__device__ bool comes_last(unsigned* blocks, int count) {
+  __syncthreads();  // the fence is for what all threads have written
+  if (count == 1) return true;
+  bool last = false;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicInc(blocks, unsigned(count - 1)) == unsigned(count - 1);
+    __threadfence();
+  }
+  return __syncthreads_or(last) != 0;
+}
+
 struct BlockSums {
   double* partial;  // of each block
   float* total;
@@ -26,7 +42,7 @@ struct BlockSums {
 __device__ void add_to_total(const BlockSums& sums, double value) {
   value = block_reduce<Add>(value, 0.0);
   if (threadIdx.x == 0) sums.partial[blockIdx.x] = value;
-  if (!comes_last(tickets, int(gridDim.x))) return;
+  if (!comes_last(&ticket, int(gridDim.x))) return;
   double all = 0;
   for (int i = int(threadIdx.x); i < int(gridDim.x); i += kThreads) all += __ldcg(sums.partial + i);
   all = block_reduce<Add>(all, 0.0);

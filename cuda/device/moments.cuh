@@ -31,6 +31,30 @@ struct CombinedMoments {
   }
 };
 
+// All chunks' moments (cuda/device/chunks.cuh): sums of the deviations of their means from the first one's, and of the squares about
+// it. In double, which leaves of what is subtracted at the end no more than a rounding.
+struct JoinedMoments {
+  double n = 0, sum = 0, squares = 0;
+  float origin = 0;
+  JoinedMoments() = default;
+  __device__ explicit JoinedMoments(const Moments& first) : origin(first.mean) {}
+  __device__ void add(const Moments& m) {
+    const double d = double(m.mean) - double(origin);
+    n += double(m.n);
+    sum += double(m.n) * d;
+    squares += double(m.m2) + double(m.n) * d * d;
+  }
+  __device__ void add(const JoinedMoments& other) {
+    n += other.n;
+    sum += other.sum;
+    squares += other.squares;
+  }
+  __device__ Moments result() const {
+    const double mean = n > 0 ? sum / n : 0.0;
+    return {float(n), float(double(origin) + mean), float(fmax(0.0, squares - sum * mean))};
+  }
+};
+
 // Of n values of one thread: the sums of their deviations from the first, and of the squares. The first being among them, its own
 // squared deviation from the mean bounds what the subtraction at the end can lose: an error of some roundings for each value,
 // whatever the values are.

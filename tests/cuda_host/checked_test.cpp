@@ -146,25 +146,16 @@ void last_adds(const float* x, float* parts, float* y, float* ticket, Omitted st
   y[t] = sum;
 }
 
-struct Sum {
-  template <class Get>
-  float operator()(int parts, const Get& part) const {
-    float sum = 0;
-    for (int k = 0; k < parts; ++k) sum += part(k);
-    return sum;
-  }
-};
-constexpr int kColumns = 70, kFirstTile = 40;
-
-// Two tiles of columns, each with blocks of its own; a block leaves a row of x.
-void sum_rows(const float* x, float* y, cuda::Chunks<float> chunks) {
-  TESSERA_SHARED(room, float[64]);
-  const int tile = int(blockIdx.x) % 2, row = int(blockIdx.x) / 2;
-  const int begin = tile == 0 ? 0 : kFirstTile, end = tile == 0 ? kFirstTile : kColumns;
-  const int col = begin + int(threadIdx.x);
-  if (col < end) chunks.parts[row * kColumns + col] = x[row * kColumns + col];
-  cuda::join_chunks(chunks, row, tile, begin, end, room, Sum(), [&](int c, float sum) { y[c] = sum; });
+// A block leaves a row of x.
+constexpr int kColumns = 61;
+void leave_row(const float* x, cuda::Chunks<float> chunks) {
+  const int col = int(threadIdx.x), row = int(blockIdx.x);
+  if (col < kColumns) chunks.row(row)[col] = x[row * kColumns + col];
 }
+struct StoreSum {
+  float* y;
+  void operator()(int col, float sum) const { y[col] = sum; }
+};
 
 struct DeviceArray {
   float* p = nullptr;
@@ -223,14 +214,15 @@ TEST_CASE("what is in order passes") {
   }
 }
 
-TEST_CASE("the last block joins the chunks of all, in one step or two") {
-  for (const int rows : {1, 3, 64, 65, 200}) {
+TEST_CASE("chunks that blocks leave are joined, by small blocks or by large ones") {
+  for (const int rows : {1, 3, 64, 257, 700}) {
     CAPTURE(rows);
     const DeviceArray x(rows * kColumns), y(kColumns, -1);
-    const cuda::ChunkRoom<float> room(rows, kColumns, 2);
-    CHECK((room.get().groups > 1) == (rows > 64));
+    const cuda::ChunkRoom<float> room(rows, kColumns);
     for (int launch = 0; launch < 2; ++launch) {
-      CHECK(report_of(2 * rows, sum_rows, x.p, y.p, room.get()) == "nothing");
+      CHECK(report_of(cuda::Grid{dim3(unsigned(rows)), dim3(64)}, leave_row, x.p, room.get()) == "nothing");
+      cuda::join_chunks<cuda::JoinedSum>("join", room, StoreSum{y.p});
+      CHECK(emulated::take_reports().empty());
       for (int c = 0; c < kColumns; ++c) CHECK(cuda::fetch(y.p + c) == float(rows * (rows - 1) / 2 * kColumns + rows * c));
     }
   }

@@ -31,12 +31,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Changes that are no mistakes, as --list prints them, and why nobody can tell the difference.
 EQUIVALENT = {
-    "chunks.cuh join_rows: for (int row = lane; row < rows; row += kTogether * lanes) { [< to <=]":
-        "the round more joins neutral parts",
-    "chunks.cuh join_rows: if (lane < lanes) { [< to <=]":
-        "the threads more join rows that others join, into places of their own, which nobody reads",
-    "chunks.cuh join_rows: __syncthreads();  // `room` is free for the next columns [dropped]":
-        "of `room` a thread reads, behind the last barrier of the fold, the place alone that it writes itself",
+    "chunks.cuh join_chunks_kernel: for (int row = t / kJoinColumns; row < chunks.count; row += kTogether * lanes) { [< to <=]":
+        "the round more adds nothing",
     "conv_patch.cu conv_patch_kernel: if (piece >= kCols || channel >= x.c) continue; [>= to >]":
         "the piece more has a place in the panel and is not multiplied",
     "conv_patch.cu conv_patch_kernel: for (int line = first_line; line < kPatchSide * kPatchSide; line += kLinesAtOnce) { [< to <=]":
@@ -72,7 +68,7 @@ EQUIVALENT = {
     "unsigned(in_row) < unsigned(numbers); [< to <=]": "the number more is read inside the picture and not stored",
     "conv_stem.cu fill: if (at < kLines * kLine) (&v[0][0])[at] = read[i]; [< to <=]":
         "the number more lies in the padding of the patch",
-    "conv_stem.cu stem_kernel: if (o < kOuts && out + o < y.c) stats.chunks.parts[int64_t(block_of_grid()) * y.c + out + o] = shared.parts[0][o]; [< to <=]":
+    "conv_stem.cu stem_kernel: if (o < kOuts && out + o < y.c) stats.row(block_of_grid())[out + o] = shared.parts[0][o]; [< to <=]":
         "the channel more is the first of the next outputs, which write it anew behind a barrier",
     "conv_stem.cu stem_kernel: __syncthreads();  // of the outputs after these [dropped]":
         "after the join parts[0] alone is read, which the first warp alone writes again, behind the __syncwarp() of its pixels",
