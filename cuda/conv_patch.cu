@@ -1,9 +1,9 @@
 // 3 x 3 convolution of few channels at stride 1, and its gradients, in 16 bits on the warpgroup instructions of sm_90a.
 // Compiled for sm_90a and nothing else (cmake/cuda.cmake).
 //
-// The tiled kernel brings each pixel to shared memory nine times, and the filter once for each tile. Here the filter stays in shared
-// memory while a block works through its tiles, and of each tile the pixels come once, with a border. Nothing is copied on the way
-// to the tensor cores:
+// The tiled kernel brings each pixel to shared memory nine times, and the filter once for each tile. Here the filter stays in
+// shared memory while a block works through its tiles, and of each tile the pixels come once, with a border. Nothing is copied on
+// the way to the tensor cores:
 //
 // Note [Windows in a patch]: a pixel is a line of the patch, 64 channels in 128 bytes, so eight neighbours are eight lines as an
 // operand wants them, wherever they begin: pieces take turns by the address, not by the row. Eight rows of A are eight pixels side
@@ -17,86 +17,153 @@ namespace tessera::cuda::wgmma {
 
 namespace {
 
-constexpr int kSide = 16;  // of a tile, in pixels; a warpgroup has a quarter of 8 x 8
 constexpr int kBorder = 1;
-constexpr int kPatchSide = kSide + 2 * kBorder;
-constexpr int kThreads = 512;
 constexpr int kTaps = 9;
 constexpr int kMostChannels = 64;
 
-template <int kCols, bool kFilterAlongK>
-struct PatchShared {
-  static constexpr int kLines = (kPatchSide * kPatchSide + 7) / 8 * 8;
-  static constexpr int kPitch = kCols + (kCols <= 64 ? 8 : 0);  // of results; the eight put neighbours on other banks
-  struct alignas(1024) Patch {
-    uint16_t v[kLines][kMostChannels];
-  };
-  TurningPanel<kCols, kFilterAlongK> filter[kTaps];
-  Patch patches[2];
-  static_assert(sizeof(Patch) >= kSide * kSide * kPitch * sizeof(uint16_t));  // results go where the patch was
+template <int kSide>
+struct alignas(1024) Patch {
+  static constexpr int kPitch = kSide + 2 * kBorder;
+  static constexpr int kLines = kPitch * kPitch;
+  uint16_t v[(kLines + 7) / 8 * 8][kMostChannels];
 };
 
 struct PatchTiles {
   int across, down, count;
   int cols;  // tiles of channels
+
+  struct Place {
+    int n, row, col;
+  };
+  template <int kSide>
+  __device__ Place place(int tile) const {
+    const int line = tile / across;
+    const int n = line / down;
+    return {n, (line - n * down) * kSide, (tile - line * across) * kSide};
+  }
+};
+
+constexpr int kSide = 8;  // of a tile, in pixels: the 64 rows of a product
+
+template <int kCols, bool kFilterAlongK>
+struct PatchShared {
+  using Filter = TurningPanel<kCols, kFilterAlongK>;
+  using Patches = Patch<kSide>[2];
+  static constexpr int kPitch = kCols + 8;  // of results; the eight put neighbours on other banks
+  using Results = uint16_t[kSide * kSide][kPitch];
+  static constexpr size_t kMostBytes = 227 << 10;
+  static constexpr int kGroups =
+      std::min<int>(6, (kMostBytes - kTaps * sizeof(Filter)) / (sizeof(Patches) + sizeof(Results)));  // warpgroups of a block
+
+  Filter filter[kTaps];
+  Patches patches[kGroups];
+  alignas(16) Results results[kGroups];
+};
+
+// Moments of the values that a thread sees of each of its columns, as they are stored.
+template <class T, int kColumns>
+struct ColumnMoments {
+  uint32_t first[(kColumns + 1) / 2];  // of two columns each, which are one register
+  float sum[kColumns] = {}, squares[kColumns] = {};
+  int n = 0;
+
+  __device__ float first_of(int column) const {
+    T value;
+    value.bits = uint16_t(first[column / 2] >> column % 2 * 16);
+    return load(value);
+  }
+  // Of columns 2 pair and the next.
+  __device__ void add(int pair, const Packed<T, 2>& values) {
+    if (n == 0) first[pair] = uint32_t(values.v[1].bits) << 16 | values.v[0].bits;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int column = pair * 2 + i;
+      const float d = load(values.v[i]) - first_of(column);
+      sum[column] += d;
+      squares[column] += d * d;
+    }
+  }
+  // Of the eight threads of a warp that have the same columns, for the first of them: f(column, moments).
+  template <class F>
+  __device__ void joined(F&& f) {
+    float count = float(n);
+    const float one_of_n = n > 0 ? 1.0f / count : 0.0f;
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {  // mean and sum of squares about it
+      const float mean = sum[c] * one_of_n;
+      squares[c] = fmaxf(0.0f, squares[c] - sum[c] * mean);
+      sum[c] = n > 0 ? first_of(c) + mean : 0.0f;
+    }
+#pragma unroll
+    for (int distance = 4; distance < kWarp; distance *= 2) {
+      const float others = __shfl_xor_sync(kAllLanes, count, distance);
+      const float share = others > 0 ? others / (count + others) : 0.0f;
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        const float away = __shfl_xor_sync(kAllLanes, sum[c], distance) - sum[c];
+        squares[c] += __shfl_xor_sync(kAllLanes, squares[c], distance) + away * away * count * share;
+        sum[c] += away * share;
+      }
+      count += others;
+    }
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) f(c, Moments{count, sum[c], squares[c]});
+  }
 };
 
 // y[pixel, column] = act(bias[column] + sum over (tap, channel) of x[pixel at tap, channel] * w[tap, channel, column])
 //                    + residual[pixel, column]
 // with w[tap, channel, column] = w[column, tap, channel] (kFilterAlongK) or w[channel, 8 - tap, column].
 //
-// Block (b, column tile): every gridDim.x-th tile of the images. The next patch comes while this one is multiplied.
+// Block (b, column tile). Each of its warpgroups goes through tiles by itself, the first at b, and waits for nobody else: while one
+// waits for its pixels or stores, others multiply. The next patch comes while this one is used.
 // `stats`: of a result that is nothing but the sums.
 template <class T, int kCols, bool kFilterAlongK>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 128, 1)
     conv_patch_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
                       Images<const T> residual, Chunks<Moments> stats) {
   using Shared = PatchShared<kCols, kFilterAlongK>;
+  constexpr int kGroups = Shared::kGroups, kThreads = kGroups * 128;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int first_col = int(blockIdx.y) * kCols;
-  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x % 128 / kWarp), group = int(threadIdx.x / 128);
-  const int top = group / 2 * 8, left = group % 2 * 8;  // of the warpgroup's pixels in the tile
-
+  const int in_group = int(threadIdx.x % 128), group = int(threadIdx.x / 128);
+  const int lane = in_group % kWarp, warp = in_group / kWarp;
   constexpr int kPieces = kMostChannels / 8;
-  const int piece = int(threadIdx.x % kPieces) * 8;
-  const int first_line = int(threadIdx.x / kPieces);
-  constexpr int kLinesAtOnce = kThreads / kPieces;
 
   wait_for_kernel_before();
-  if constexpr (kFilterAlongK) {
-    for (int line = first_line; line < kTaps * kCols; line += kLinesAtOnce) {
-      const int tap = line / kCols;
-      const int col = line - tap * kCols;
-      if (piece >= x.c) break;
-      copy_ahead(shared->filter[tap].place(piece, col), w.p + (int64_t(first_col + col) * kTaps + tap) * w.i + piece,
-                 first_col + col < y.c);
-    }
-  } else {
-    static_assert(kFilterAlongK || kCols <= 64);
-    for (int line = first_line; line < kTaps * kMostChannels; line += kLinesAtOnce) {
-      const int tap = line / kMostChannels;
-      const int channel = line - tap * kMostChannels;
-      if (piece >= kCols || channel >= x.c) continue;
-      copy_ahead(shared->filter[tap].place(channel, piece),
-                 w.p + (int64_t(channel) * kTaps + kTaps - 1 - tap) * w.i + first_col + piece, first_col + piece < y.c);
+  {
+    const int piece = int(threadIdx.x % kPieces) * 8;
+    constexpr int kLinesAtOnce = kThreads / kPieces;
+    if constexpr (kFilterAlongK) {
+      for (int line = int(threadIdx.x) / kPieces; line < kTaps * kCols; line += kLinesAtOnce) {
+        const int tap = line / kCols;
+        const int col = line - tap * kCols;
+        if (piece >= x.c) break;
+        copy_ahead(shared->filter[tap].place(piece, col), w.p + (int64_t(first_col + col) * kTaps + tap) * w.i + piece,
+                   first_col + col < y.c);
+      }
+    } else {
+      static_assert(kFilterAlongK || kCols <= 64);
+      for (int line = int(threadIdx.x) / kPieces; line < kTaps * kMostChannels; line += kLinesAtOnce) {
+        const int tap = line / kMostChannels;
+        const int channel = line - tap * kMostChannels;
+        if (piece >= kCols || channel >= x.c) continue;
+        copy_ahead(shared->filter[tap].place(channel, piece),
+                   w.p + (int64_t(channel) * kTaps + kTaps - 1 - tap) * w.i + first_col + piece, first_col + piece < y.c);
+      }
     }
   }
 
-  struct Place {
-    int n, row, col;
-  };
-  auto place_of = [&](int tile) {
-    const int line = tile / tiles.across;
-    const int n = line / tiles.down;
-    return Place{n, (line - n * tiles.down) * kSide, (tile - line * tiles.across) * kSide};
-  };
-  auto fill = [&](typename Shared::Patch& patch, int tile) {
+  // As many threads side by side as a pixel has pieces.
+  const int across = x.c <= 16 ? 2 : x.c <= 32 ? 4 : 8;
+  const int piece = in_group % across * 8;
+  auto fill = [&](Patch<kSide>& patch, int tile) {
     if (tile < tiles.count && piece < x.c) {
-      const Place at = place_of(tile);
-      for (int line = first_line; line < kPatchSide * kPatchSide; line += kLinesAtOnce) {
-        const int in_patch = line / kPatchSide;
+      const PatchTiles::Place at = tiles.place<kSide>(tile);
+      for (int line = in_group / across; line < Patch<kSide>::kLines; line += 128 / across) {
+        const int in_patch = line / Patch<kSide>::kPitch;
         const int row = at.row - kBorder + in_patch;
-        const int col = at.col - kBorder + line - in_patch * kPatchSide;
+        const int col = at.col - kBorder + line - in_patch * Patch<kSide>::kPitch;
         const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w);
         copy_ahead(&patch.v[line][piece ^ line % 8 * 8], x.pixel(at.n, row, col) + piece, inside);
       }
@@ -104,56 +171,75 @@ __global__ void __launch_bounds__(kThreads, 1)
     close_copies();
   };
 
-  // Of moments: two columns of every kGroups-th pixel.
-  constexpr int kGroups = kThreads / (kCols / 2);
-  const int pair = int(threadIdx.x) % (kCols / 2) * 2;
-  const int first_pixel = int(threadIdx.x) / (kCols / 2);
-  int pixels = 0;
-  Deviations of[2];
-
-  fill(shared->patches[0], int(blockIdx.x));
-  int now = 0;
-  for (int tile = int(blockIdx.x); tile < tiles.count; tile += int(gridDim.x)) {
-    typename Shared::Patch& patch = shared->patches[now];
-    now = 1 - now;
-    fill(shared->patches[now], tile + int(gridDim.x));
-    wait_for_copies<1>();
-    publish_to_products();
-    __syncthreads();
-
+  constexpr int kColumns = kFilterAlongK ? kCols / 4 : 1;  // of a thread
+  ColumnMoments<T, kColumns> moments;
+  auto& results = shared->results[group];
+  const int step = int(gridDim.x) * kGroups;
+  int tile = int(blockIdx.x) + int(gridDim.x) * group;
+  fill(shared->patches[group][0], tile);
+  fill(shared->patches[group][1], tile + step);
+  wait_for_copies<1>();
+  publish_to_products();
+  __syncthreads();  // the filter is there
+  for (int now = 0; tile < tiles.count; now = 1 - now) {
+    Patch<kSide>& patch = shared->patches[group][now];
     float sum[kCols / 8][2][2] = {};
+    open_products();
     for (int k = 0; k < x.c; k += 16) {
-      open_products();
 #pragma unroll
       for (int tap = 0; tap < kTaps; ++tap) {
-        const uint16_t* const first = &patch.v[(top + tap / 3) * kPatchSide + left + tap % 3][k];
-        begin_multiply_add<T, true, kFilterAlongK, kPatchSide>(sum, first, shared->filter[tap].first(k, 0));
+        const uint16_t* const first = &patch.v[tap / 3 * Patch<kSide>::kPitch + tap % 3][k];
+        begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(sum, first, shared->filter[tap].first(k, 0));
       }
-      close_products();
-      wait_for_products(sum);
     }
-    __syncthreads();  // the patch has been read
+    close_products();
+    const PatchTiles::Place at = tiles.place<kSide>(tile);
+    const int col = at.col + lane / 4;
+    const auto addend = [&](int half, int j) {
+      const int row = at.row + warp * 2 + half;
+      const int column = first_col + j * 8 + lane % 4 * 2;
+      return residual.p != nullptr && row < y.h && col < y.w && column < y.c
+                 ? load_raw<2>(residual.pixel(at.n, row, col) + column)
+                 : Packed<T, 2>{};
+    };
+    Packed<T, 2> added[2][kCols / 8];  // of a gradient read meanwhile; forward, moments have the registers
+    if constexpr (!kFilterAlongK) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int j = 0; j < kCols / 8; ++j) added[half][j] = addend(half, j);
+      }
+    }
+    wait_for_products(sum);
+    sync_warpgroup();  // the patch has been read
+    tile += step;
+    fill(patch, tile + step);
 
-    const Place at = place_of(tile);
-    auto* const results = reinterpret_cast<T(*)[Shared::kPitch]>(&patch) + (group * 64 + warp * 16);  // of the warp: 2 x 8 pixels
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = at.row + top + warp * 2 + half;
-      const int col = at.col + left + lane / 4;
-      const bool inside = row < y.h && col < y.w;
 #pragma unroll
       for (int j = 0; j < kCols / 8; ++j) {
         const int in_tile = j * 8 + lane % 4 * 2;
         const int column = first_col + in_tile;
-        Pack<T, 2> added{};
-        if (residual.p != nullptr && inside && column < y.c) added = load_pack<2>(residual.pixel(at.n, row, col) + column);
-        Pack<T, 2> v;
+        if constexpr (kFilterAlongK) added[half][j] = addend(half, j);
+        Packed<T, 2> v;
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const float b = bias != nullptr && column < y.c ? bias[column + i] : 0.0f;
-          v.v[i] = activate(act, sum[j][half][i] + b) + added.v[i];
+          v.v[i] = rounded<T>(activate(act, sum[j][half][i] + b) + load(added[half][j].v[i]));
         }
-        store_pack<2>(&results[half * 8 + lane / 4][in_tile], v);
+        *reinterpret_cast<Packed<T, 2>*>(&results[warp * 16 + half * 8 + lane / 4][in_tile]) = v;
+      }
+    }
+    if constexpr (kFilterAlongK) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (!stats.wanted() || at.row + warp * 2 + half >= y.h || col >= y.w) continue;
+#pragma unroll
+        for (int j = 0; j < kCols / 8; ++j) {  // its own results, read back: kept, they would take registers
+          moments.add(j, load_raw<2>(reinterpret_cast<const T*>(&results[warp * 16 + half * 8 + lane / 4][j * 8 + lane % 4 * 2])));
+        }
+        ++moments.n;
       }
     }
     __syncwarp();
@@ -163,54 +249,43 @@ __global__ void __launch_bounds__(kThreads, 1)
       const int index = lane + i * kWarp;
       const int pixel = index / kPacks;
       const int in_tile = index % kPacks * 8;
-      const int row = at.row + top + warp * 2 + pixel / 8;
-      const int col = at.col + left + pixel % 8;
-      if (row < y.h && col < y.w && first_col + in_tile < y.c) {
-        *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, row, col) + first_col + in_tile) = load_raw<8>(&results[pixel][in_tile]);
+      const int to_row = at.row + warp * 2 + pixel / kSide;
+      const int to_col = at.col + pixel % kSide;
+      if (to_row < y.h && to_col < y.w && first_col + in_tile < y.c) {
+        *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, to_row, to_col) + first_col + in_tile) =
+            load_raw<8>(reinterpret_cast<const T*>(&results[warp * 16 + pixel][in_tile]));
       }
     }
-    if (kFilterAlongK && stats.wanted()) {
-      __syncthreads();
-      const auto* const all = reinterpret_cast<const T(*)[Shared::kPitch]>(&patch);
-      for (int pixel = first_pixel; first_pixel < kGroups && pixel < kSide * kSide; pixel += kGroups) {
-        const int row = at.row + pixel / 128 * 8 + pixel % 64 / 8;
-        const int col = at.col + pixel / 64 % 2 * 8 + pixel % 8;
-        if (row >= y.h || col >= y.w) continue;
-        const Pack<T, 2> v = load_pack<2>(&all[pixel][pair]);
-        const bool none = pixels++ == 0;
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          if (none) of[i].first = v.v[i];
-          of[i].add(v.v[i]);
-        }
-      }
-    }
-    __syncthreads();  // the results have been read: the patch after the next may come
+    wait_for_copies<1>();
+    publish_to_products();
+    sync_warpgroup();  // the next patch is there
   }
+  wait_for_copies<0>();
   if (kFilterAlongK && stats.wanted()) {
-    auto* const parts = reinterpret_cast<Moments*>(&shared->patches[0]);
-    static_assert(sizeof(Moments) * kThreads <= sizeof(shared->patches[0]));
-    if (first_pixel < kGroups) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) parts[first_pixel * kCols + pair + i] = of[i].moments(pixels);
-    }
-    fold_in_block<1>(parts, kCols, kGroups, CombinedMoments{});
+    __syncthreads();  // no patch is used any more
+    auto* const parts = reinterpret_cast<Moments(*)[kCols]>(&shared->patches[0]);  // of each warp
+    static_assert(sizeof(Moments) * kCols * kThreads / kWarp <= sizeof(shared->patches));
+    moments.joined([&](int c, const Moments& m) {
+      if (lane < 4) parts[threadIdx.x / kWarp][c / 2 * 8 + lane * 2 + c % 2] = m;
+    });
+    __syncthreads();
     const int t = int(threadIdx.x);
-    if (t < min(kCols, y.c - first_col)) stats.row(int(blockIdx.x))[first_col + t] = parts[t];
+    if (t < min(kCols, y.c - first_col)) {
+      stats.row(int(blockIdx.x))[first_col + t] = CombinedMoments{}(kThreads / kWarp, [&](int k) { return parts[k][t]; });
+    }
   }
 }
 
 constexpr int kWeightThreads = 384;  // a warpgroup for each row of the filter
 constexpr int kOuts = 64;
 
+constexpr int kWeightSide = 16;
+
 struct WeightShared {
-  struct alignas(1024) Patch {
-    uint16_t v[(kPatchSide * kPatchSide + 7) / 8 * 8][kMostChannels];
-  };
   struct alignas(1024) Tile {
-    uint16_t v[kSide * kSide][kOuts];
+    uint16_t v[kWeightSide * kWeightSide][kOuts];
   };
-  Patch x[2];
+  Patch<kWeightSide> x[2];
   Tile dy[2];
 };
 
@@ -233,22 +308,19 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
   const int end = min((int(blockIdx.x) + 1) * per_chunk, tiles.count);
   auto fill = [&](int at, int tile) {
     if (tile < end) {
-      const int above = tile / tiles.across;
-      const int n = above / tiles.down;
-      const int first_row = (above - n * tiles.down) * kSide;
-      const int first = (tile - above * tiles.across) * kSide;
+      const auto [n, first_row, first] = tiles.place<kWeightSide>(tile);
       if (piece < kCols) {
-        for (int line = first_line; line < kPatchSide * kPatchSide; line += kLinesAtOnce) {
-          const int in_patch = line / kPatchSide;
+        for (int line = first_line; line < Patch<kWeightSide>::kLines; line += kLinesAtOnce) {
+          const int in_patch = line / Patch<kWeightSide>::kPitch;
           const int row = first_row - kBorder + in_patch;
-          const int col = first - kBorder + line - in_patch * kPatchSide;
+          const int col = first - kBorder + line - in_patch * Patch<kWeightSide>::kPitch;
           const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w) && first_col + piece < x.c;
           copy_ahead(&shared->x[at].v[line][piece ^ line % 8 * 8], x.pixel(n, row, col) + first_col + piece, inside);
         }
       }
-      for (int line = first_line; line < kSide * kSide; line += kLinesAtOnce) {
-        const int row = first_row + line / kSide;
-        const int col = first + line % kSide;
+      for (int line = first_line; line < kWeightSide * kWeightSide; line += kLinesAtOnce) {
+        const int row = first_row + line / kWeightSide;
+        const int col = first + line % kWeightSide;
         const bool inside = row < dy.h && col < dy.w && first_out + piece < dy.c;
         copy_ahead(&shared->dy[at].v[line][piece ^ line % 8 * 8], dy.pixel(n, row, col) + first_out + piece, inside);
       }
@@ -268,12 +340,13 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
     __syncthreads();
     open_products();
 #pragma unroll
-    for (int step = 0; step < kSide * kSide / 16; ++step) {
+    for (int step = 0; step < kWeightSide * kWeightSide / 16; ++step) {
       const int row = step / 2 * 2, col = step % 2 * 8;
 #pragma unroll
       for (int kx = 0; kx < 3; ++kx) {
-        begin_multiply_add<T, false, false, kSide, kPatchSide>(sum[kx], shared->dy[now].v[row * kSide + col],
-                                                               shared->x[now].v[(row + ky) * kPatchSide + col + kx]);
+        begin_multiply_add<T, false, false, kWeightSide, Patch<kWeightSide>::kPitch>(
+            sum[kx], shared->dy[now].v[row * kWeightSide + col],
+            shared->x[now].v[(row + ky) * Patch<kWeightSide>::kPitch + col + kx]);
       }
     }
     close_products();
@@ -298,8 +371,8 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
   }
 }
 
-PatchTiles tiles_of(const ImageView& y, int cols) {
-  PatchTiles tiles{int(blocks_for(y.w, kSide)), int(blocks_for(y.h, kSide)), 0, int(blocks_for(y.c, cols))};
+PatchTiles tiles_of(const ImageView& y, int side, int cols) {
+  PatchTiles tiles{int(blocks_for(y.w, side)), int(blocks_for(y.h, side)), 0, int(blocks_for(y.c, cols))};
   tiles.count = size32(int64_t(tiles.across) * tiles.down * y.n);
   return tiles;
 }
@@ -312,9 +385,11 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y)) return false;
     auto tile = [&]<int kCols>() {
-      const PatchTiles tiles = tiles_of(y, kCols);
+      const PatchTiles tiles = tiles_of(y, kSide, kCols);
       const dim3 blocks(unsigned(std::min(tiles.count, std::max(1, device().multiprocessors / tiles.cols))), unsigned(tiles.cols));
-      launch(name, early({blocks, dim3(kThreads), sizeof(PatchShared<kCols, kFilterAlongK>)}),
+      launch(name,
+             early({blocks, dim3(unsigned(PatchShared<kCols, kFilterAlongK>::kGroups) * 128),
+                    sizeof(PatchShared<kCols, kFilterAlongK>)}),
              conv_patch_kernel<T, kCols, kFilterAlongK>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
              static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
              stats != nullptr ? stats->make(blocks.x, y.c) : Chunks<Moments>{});
@@ -349,7 +424,7 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
   return for_16_bits(x.t, [&]<class T>() {
     if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
     auto tile = [&]<int kCols>() {
-      const PatchTiles tiles = tiles_of(dy, kOuts);
+      const PatchTiles tiles = tiles_of(dy, kWeightSide, kOuts);
       const int parts = tiles.cols * int(blocks_for(x.c, kCols));
       // A block fills a multiprocessor, and every chunk more is a filter more to add.
       const int most = int(std::clamp<int64_t>(enough_blocks() / 2 / parts, 1, std::max(1, tiles.count)));

@@ -70,9 +70,9 @@ struct Sums {
   float dz, dz_deviation;
 };
 struct JoinedSums {
-  double dz = 0, dz_deviation = 0;
+  double dz, dz_deviation;
   JoinedSums() = default;
-  __device__ explicit JoinedSums(const Sums&) {}
+  __device__ explicit JoinedSums(const Sums&) : dz(0), dz_deviation(0) {}
   __device__ void add(const Sums& part) {
     dz += double(part.dz);
     dz_deviation += double(part.dz_deviation);

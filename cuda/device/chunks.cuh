@@ -105,9 +105,9 @@ void join_chunks(const char* name, const ChunkRoom<Part>& room, const Finish& fi
 
 // Of plain sums. In double: rounding it once at the end costs nothing.
 struct JoinedSum {
-  double sum = 0;
+  double sum;
   JoinedSum() = default;
-  __device__ explicit JoinedSum(float) {}
+  __device__ explicit JoinedSum(float) : sum(0) {}
   __device__ void add(float part) { sum += double(part); }
   __device__ void add(const JoinedSum& other) { sum += other.sum; }
   __device__ float result() const { return float(sum); }

@@ -34,10 +34,10 @@ struct CombinedMoments {
 // All chunks' moments (cuda/device/chunks.cuh): sums of the deviations of their means from the first one's, and of the squares about
 // it. In double, which leaves of what is subtracted at the end no more than a rounding.
 struct JoinedMoments {
-  double n = 0, sum = 0, squares = 0;
-  float origin = 0;
+  double n, sum, squares;
+  float origin;
   JoinedMoments() = default;
-  __device__ explicit JoinedMoments(const Moments& first) : origin(first.mean) {}
+  __device__ explicit JoinedMoments(const Moments& first) : n(0), sum(0), squares(0), origin(first.mean) {}
   __device__ void add(const Moments& m) {
     const double d = double(m.mean) - double(origin);
     n += double(m.n);

@@ -205,6 +205,10 @@ __device__ inline void wait_for_products(float (&d)[kN][2][2]) {
 // What this thread has stored in shared memory is there for products that begin after the next barrier.
 __device__ inline void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+
+// A barrier of the 128 threads of a warpgroup, which a block may have up to eight of.
+__device__ inline void sync_warpgroup() { asm volatile("bar.sync %0, 128;" ::"r"(int(threadIdx.x / 128) + 1) : "memory"); }
+
 #endif  // __CUDACC__
 
 }  // namespace tessera::cuda

@@ -18,7 +18,9 @@ constinit AccessChecker access_checker;
 
 namespace {
 
-constexpr uint8_t kSeveral = 255;
+constexpr uint8_t kSeveral = 255, kSeveralOfGroup = 64;
+constexpr unsigned kWarpsOfGroup = 4;
+unsigned group_of(const Access& a) { return a.warp < kSeveralOfGroup ? a.warp / kWarpsOfGroup : a.warp - kSeveralOfGroup; }
 
 const char* name_of(AccessKind kind) {
   switch (kind) {
@@ -121,7 +123,8 @@ void AccessChecker::begin_launch(const void* argument, size_t argument_bytes) {
 }
 
 void AccessChecker::begin_block() {
-  block_began_ = ++interval_;
+  block_began_ = met_ = ++interval_;
+  std::fill(std::begin(group_met_), std::end(group_met_), 0u);
   std::fill(std::begin(warp_interval_), std::end(warp_interval_), 0u);
   std::fill(std::begin(published_), std::end(published_), 0u);
   std::fill(std::begin(fenced_), std::end(fenced_), 0u);
@@ -130,6 +133,7 @@ void AccessChecker::begin_block() {
 
 void AccessChecker::fence() {
   fenced_[thread_] = interval_;
+  met_at_fence_[thread_] = met_;
   for (Received& r : received_) {
     if (r.thread == thread_ && r.fenced == 0) r.fenced = interval_;
   }
@@ -146,10 +150,10 @@ void AccessChecker::meet_others(const void* word) {
     for (const Work& w : met->left) {
       if (w.began != block_began_) received_.push_back({w, thread_});
     }
-    if (fenced) met->left.push_back({block_began_, fenced_[thread_], thread_});
+    if (fenced) met->left.push_back({block_began_, fenced_[thread_], met_at_fence_[thread_], thread_});
     for (size_t i = 0; fenced && i < before; ++i) {  // handed on
       const Received& r = received_[i];
-      if (r.fenced != 0 && (r.thread == thread_ || r.fenced < fenced_[thread_])) met->left.push_back(r.work);
+      if (r.fenced != 0 && (r.thread == thread_ || r.fenced < met_at_fence_[thread_])) met->left.push_back(r.work);
     }
   }
   in_kernel = true;
@@ -158,9 +162,9 @@ void AccessChecker::meet_others(const void* word) {
 bool AccessChecker::handed_over(const Access& before) const {
   return std::any_of(received_.begin(), received_.end(), [&](const Received& r) {
     const Work& w = r.work;
-    const bool there = r.fenced != 0 && (r.thread == thread_ || r.fenced < interval_);
+    const bool there = r.fenced != 0 && (r.thread == thread_ || r.fenced < met_);
     const bool own = before.warp * 32u + before.lane == w.thread;
-    return there && before.interval >= w.began && (before.interval < w.fenced || (before.interval == w.fenced && own));
+    return there && before.interval >= w.began && (before.interval < w.met || (before.interval <= w.fenced && own));
   });
 }
 
@@ -170,8 +174,9 @@ void AccessChecker::add_region(size_t begin, size_t bytes, const char* name) { r
 bool AccessChecker::unordered(const Access& before, uint32_t first) const {
   if (before.interval < first) return false;
   if (before.interval < block_began_) return !handed_over(before);  // by another block
-  if (before.interval < interval_) return false;
+  if (before.interval < met_) return false;
   const unsigned warp = thread_ / 32;
+  if (group_of(before) == warp / kWarpsOfGroup && before.interval < group_met_[warp / kWarpsOfGroup]) return false;
   return before.warp != warp || (before.lane != thread_ % 32 && before.warp_interval == warp_interval_[warp]);
 }
 
@@ -195,14 +200,16 @@ void AccessChecker::remember(Shadow& s, AccessKind kind, uint32_t first, uint32_
   s.read = mine;
   s.read.other_blocks = before.interval >= first && (before.other_blocks || before.interval < block_began_);
   if (before.interval != interval_) return;
-  if (before.warp != mine.warp) s.read.warp = kSeveral;
+  if (before.warp != mine.warp) {
+    s.read.warp = group_of(before) == group_of(mine) ? uint8_t(kSeveralOfGroup + group_of(mine)) : kSeveral;
+  }
   if (before.warp != mine.warp || (before.lane != mine.lane && before.warp_interval == mine.warp_interval)) s.read.lane = kSeveral;
 }
 
 std::string AccessChecker::race(AccessKind kind, uint32_t place, const Shadow& s, const Access& before) const {
   const bool other_block = before.interval < block_began_ || before.other_blocks;
   std::string who = other_block               ? "another block"
-                    : before.warp == kSeveral ? "several warps"
+                    : before.warp >= kSeveralOfGroup ? "several warps"
                                               : "warp " + std::to_string(before.warp);
   if (!other_block && before.lane != kSeveral) who += " lane " + std::to_string(before.lane);
   const char* const what = &before == &s.read ? "read" : before.atomic ? "atomic operation" : "write";

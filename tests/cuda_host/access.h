@@ -6,8 +6,9 @@
 // what a product reads is read from its begin until it was waited for, and must have been published by who wrote it.
 //
 // Note [Order of accesses]: two accesses of one byte, one of them a write, are a race unless something orders them: a barrier of
-// the block between them, or a __syncwarp() for lanes of one warp. So time is counted in intervals. Barriers of the block begin a
-// new one for all, __syncwarp() a new one for the warp; each byte remembers its last write and its last read with their intervals.
+// the block or of their warpgroup between them, or a __syncwarp() for lanes of one warp. So time is counted in intervals. A barrier
+// begins a new one, the block and each warpgroup know since which one all theirs have met, and __syncwarp() begins a new one for the
+// warp; each byte remembers its last write and its last read with their intervals.
 // Atomics are in order with each other. What one block has written, no other may touch in the same launch, but for one way: a thread
 // fences and then does an atomic on some word, and a thread of the other block does one on the same word later and fences then. What
 // came before the first fence, by that thread or, with a barrier in between, by others of its block, is there after the second, for
@@ -29,7 +30,7 @@ struct Access {
   uint32_t interval = 0;  // 0: none yet
   uint32_t warp_interval = 0;
   uint32_t place = 0;          // of the instruction, from the start of the program
-  uint8_t warp = 0, lane = 0;  // kSeveral: more than one read it in this interval
+  uint8_t warp = 0, lane = 0;  // kSeveral, kSeveralOfGroup + warpgroup: more than one read it in this interval
   bool atomic : 1 = false;
   bool other_blocks : 1 = false;  // a read by another block of this launch came before
   bool copying : 1 = false;       // a copy into it goes on
@@ -49,7 +50,8 @@ class AccessChecker {
   void begin_launch(const void* argument, size_t argument_bytes);
   void begin_block();
   void add_region(size_t begin, size_t bytes, const char* name);
-  void barrier() { ++interval_; }
+  void barrier() { met_ = ++interval_; }
+  void group_barrier(unsigned group) { group_met_[group] = ++interval_; }
   void warp_barrier(unsigned warp) { ++warp_interval_[warp]; }
   void set_thread(unsigned linear) { thread_ = linear; }
   void publish() { published_[thread_] = interval_; }
@@ -77,13 +79,14 @@ class AccessChecker {
   std::vector<Region> regions_;
   std::vector<Shadow> shadow_;  // of the arena
   uint32_t interval_ = 1, block_began_ = 1, launch_began_ = 1;
+  uint32_t met_ = 1, group_met_[8] = {};  // since which interval all of the block, or of the warpgroup, have
   uint32_t warp_interval_[32] = {};
   uint32_t published_[1024] = {};  // when each thread last did
   unsigned thread_ = 0;
 
   // What a block did from its beginning to a fence of one of its threads.
   struct Work {
-    uint32_t began, fenced;
+    uint32_t began, fenced, met;  // met: before which interval all threads' work came before the fence
     unsigned thread;
   };
   // Work of other blocks, as the running one gets it: by an atomic of a thread, and for good with that thread's next fence.
@@ -92,7 +95,7 @@ class AccessChecker {
     unsigned thread;
     uint32_t fenced = 0;  // 0: not yet
   };
-  uint32_t fenced_[1024] = {};  // when each thread last did
+  uint32_t fenced_[1024] = {}, met_at_fence_[1024] = {};  // when each thread last did
   struct Word {
     const void* at;
     std::vector<Work> left;  // by those who did an atomic on it after a fence

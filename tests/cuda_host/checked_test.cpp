@@ -55,6 +55,20 @@ void two_passes(const float* x, float* y, bool barrier) {  // `sum` is used agai
   }
 }
 
+enum class Slip { kNone, kNoBarrier, kOfOthers };
+
+// Each warpgroup hands values on by itself, round after round, the second one twice as often.
+void of_groups(const float* x, float* y, Slip slip) {
+  TESSERA_SHARED(row, float[kN]);
+  const unsigned t = threadIdx.x, group = t / 128;
+  for (unsigned round = 0; round <= group; ++round) {
+    row[t] = x[t];
+    if (slip != Slip::kNoBarrier) cuda::sync_warpgroup();
+    atomicAdd(y, row[slip == Slip::kOfOthers ? t ^ 128 : t ^ 64]);
+    cuda::sync_warpgroup();
+  }
+}
+
 void counted(const float*, float* y, bool atomic) {
   TESSERA_SHARED(count, int[1]);
   if (threadIdx.x == 0) count[0] = 0;
@@ -197,6 +211,7 @@ TEST_CASE("what is in order passes") {
   CHECK(report_of(1, tree_sum, x.p, y.p, 0) == "nothing");
   CHECK(report_of(1, neighbours, x.p, y.p, true) == "nothing");
   CHECK(report_of(1, two_passes, x.p, y.p, true) == "nothing");
+  CHECK(report_of(1, of_groups, x.p, y.p, Slip::kNone) == "nothing");
   CHECK(report_of(1, counted, x.p, y.p, true) == "nothing");
   CHECK(report_of(4, blocks_add, x.p, y.p, true) == "nothing");
   CHECK(report_of(4, in_place, x.p, false) == "nothing");
@@ -250,6 +265,8 @@ TEST_CASE("missing barriers and atomics are named") {
   CHECK_SAYS(report_of(1, tree_sum, x.p, y.p, 2), "race on shared 'tree', byte ");
   CHECK_SAYS(report_of(1, neighbours, x.p, y.p, false), "race on shared 'row', byte ");
   CHECK_SAYS(report_of(1, two_passes, x.p, y.p, false), "race on shared 'sum', byte 0");
+  CHECK_SAYS(report_of(1, of_groups, x.p, y.p, Slip::kNoBarrier), " shared 'row', byte ");
+  CHECK_SAYS(report_of(1, of_groups, x.p, y.p, Slip::kOfOthers), " shared 'row', byte ");
   CHECK_SAYS(report_of(1, counted, x.p, y.p, false), "race on shared 'count', byte 0");
   CHECK_SAYS(report_of(1, one_word, x.p, y.p), "race on a device buffer of 4 bytes, byte 0: this write");
   CHECK_SAYS(report_of(4, blocks_add, x.p, y.p, false), "race on a device buffer of 4 bytes, byte 0: this");

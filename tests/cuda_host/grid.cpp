@@ -39,7 +39,8 @@ constexpr unsigned kMaxThreads = 1024;
 constexpr size_t kStackBytes = 64 << 10;
 constexpr size_t kPage = 4096;
 
-enum class State : uint8_t { kFresh, kReady, kAtBarrier, kAtWarp, kDone };
+enum class State : uint8_t { kFresh, kReady, kAtBarrier, kAtGroup, kAtWarp, kDone };
+constexpr unsigned kGroup = 128;  // threads of a warpgroup
 
 struct Thread {
   uint3 index{};
@@ -64,6 +65,7 @@ class Machine {
  public:
   cudaError_t run(const cudaLaunchConfig_t& config, void (*body)(void*), void* argument, size_t argument_bytes);
   int barrier(int predicate, const Place& where);
+  void group_barrier(const Place& where);
   void meet(unsigned mask, void* mine, WarpAction action, const Place& where);
   SharedMemory& shared() { return shared_; }
   void forget_reports() { reports_before_ = 0; }
@@ -106,6 +108,7 @@ class Machine {
   void (*body_)(void*) = nullptr;
   void* argument_ = nullptr;
   unsigned threads_n_ = 0, done_ = 0, at_barrier_ = 0;
+  unsigned at_group_[kMaxThreads / kGroup] = {};
   bool early_ = false, copies_at_once_ = false;
   size_t waited_ = 0;  // threads that have, for the kernel before
   int votes_ = 0, votes_seen_ = 0;
@@ -190,11 +193,13 @@ void Machine::open_barrier() {
 // Nobody can go on, and not all are done: names the first reason.
 void Machine::deadlock() {
   const Thread* at_warp = nullptr;
+  const Thread* at_group = nullptr;
   const Thread* at_barrier = nullptr;
   const Thread* elsewhere = nullptr;
   for (unsigned i = 0; i < threads_n_; ++i) {
     const Thread& t = threads_[i];
     if (t.state == State::kAtWarp && at_warp == nullptr) at_warp = &t;
+    if (t.state == State::kAtGroup && at_group == nullptr) at_group = &t;
     if (t.state != State::kAtBarrier) continue;
     if (at_barrier == nullptr) {
       at_barrier = &t;
@@ -205,6 +210,9 @@ void Machine::deadlock() {
   if (at_warp != nullptr) {
     report("the warp operation at %s:%u never completes: thread %u waits for lanes that left or wait elsewhere",
            at_warp->where.file_name(), at_warp->where.line(), at_warp->linear);
+  } else if (at_group != nullptr) {
+    report("the barrier of a warpgroup at %s:%u never opens: thread %u waits for threads that left or wait elsewhere",
+           at_group->where.file_name(), at_group->where.line(), at_group->linear);
   } else if (done_ > 0) {
     report("divergent barrier: %u threads wait at %s:%u and %u have left the kernel", at_barrier_, at_barrier->where.file_name(),
            at_barrier->where.line(), done_);
@@ -300,6 +308,21 @@ int Machine::barrier(int predicate, const Place& where) {
   return votes_seen_;
 }
 
+void Machine::group_barrier(const Place& where) {
+  Thread& me = *current_;
+  const unsigned group = me.linear / kGroup;
+  me.where = where;
+  if (++at_group_[group] < kGroup) {
+    me.state = State::kAtGroup;
+    return wait();
+  }
+  at_group_[group] = 0;
+  access_checker.group_barrier(group);
+  for (unsigned i = group * kGroup; i < (group + 1) * kGroup; ++i) {
+    if (threads_[i].state == State::kAtGroup) make_ready(threads_[i]);
+  }
+}
+
 void Machine::meet(unsigned mask, void* mine, WarpAction action, const Place& where) {
   Thread& me = *current_;
   const unsigned lane = lane_of_warp;
@@ -375,6 +398,7 @@ void Machine::start_block(unsigned index) {
   for (auto& list : meetings_) list.clear();
   access_checker.begin_block();
   head_ = done_ = at_barrier_ = 0;
+  std::fill(std::begin(at_group_), std::end(at_group_), 0u);
   count_ = threads_n_;
   votes_ = votes_seen_ = 0;
   new_order();
@@ -444,6 +468,11 @@ int block_barrier(int predicate, const Place& where) {
   const int votes = machine.barrier(predicate, where);
   access_checker.in_kernel = true;
   return votes;
+}
+void group_barrier(const Place& where) {
+  access_checker.in_kernel = false;
+  machine.group_barrier(where);
+  access_checker.in_kernel = true;
 }
 void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where) {
   access_checker.in_kernel = false;

@@ -54,6 +54,7 @@ using WarpAction = void (*)(void* const* lanes, unsigned mask);
 extern unsigned lane_of_warp;  // of the thread that runs now
 
 int block_barrier(int predicate, const Place& where);  // how many threads came with a true predicate
+void group_barrier(const Place& where);                // of the 128 threads of a warpgroup
 void warp_meet(unsigned mask, void* mine, WarpAction action, const Place& where);
 void report(const char* format, ...) __attribute__((format(printf, 1, 2)));
 void touch_atomic(const void* p, size_t bytes, const void* from);  // tells the access checker (access.h)
@@ -269,6 +270,7 @@ void wait_for_products(float (&)[kN][2][2]) {
   emulated::wait_for_products();
 }
 inline void publish_to_products() { emulated::publish_to_products(); }
+inline void sync_warpgroup(const std::source_location& where = std::source_location::current()) { emulated::group_barrier(where); }
 }  // namespace tessera::cuda
 
 // ---- block and warp operations
