@@ -108,8 +108,8 @@ TEST_CASE("a recording that fails leaves the device as it was") {
     CHECK(says(e, "too many resources requested for launch"));
   }
   SUBCASE("the device is lost at any call") {
-    for (const char* call : {"cudaStreamCreateWithFlags", "cudaStreamBeginCapture", "cudaThreadExchangeStreamCaptureMode",
-                             "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphUpload"}) {
+    for (const char* call : {"cudaDeviceGetStreamPriorityRange", "cudaStreamCreateWithPriority", "cudaStreamBeginCapture",
+                             "cudaThreadExchangeStreamCaptureMode", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphUpload"}) {
       CAPTURE(call);
       emulated::fail_call(call, 1, cudaErrorIllegalAddress);
       const Error e = error_of(record);
