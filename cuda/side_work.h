@@ -1,13 +1,13 @@
-// Work beside the chain of a recorded step. Kernels of weight gradients wait for little and nothing waits for them before the update;
-// in one stream each holds up the chain of the backward pass, although most leave multiprocessors idle. A fork by events makes them a
-// branch of the graph.
+// Work beside the chain of a recorded step. Kernels of weight gradients wait for little and nothing waits for them before the
+// update; in one stream each holds up the chain of the backward pass, although most leave multiprocessors idle. A fork by events
+// makes them a branch of the graph.
 //
 //   main:  ... sums, dx --+-- gradient by the data -- sums, dx --+-- ... (wait for an older group) ... -- join -- update
 //   side:                 +-- gradient by the weights -----------+-- ...
 //
 // What they read is memory of the main stream that is released when the calls are over: it is held back until the main stream has
-// waited for them (tensor/beside.h). Their scratch is of an allocator that the side stream alone uses. All of it follows the order of
-// the calls, so that a recording has the bits of the same calls in turn.
+// waited for them (tensor/beside.h). Their scratch is of an allocator that the side stream alone uses. All of it follows the order
+// of the calls, so that a recording has the bits of the same calls in turn.
 #pragma once
 
 #include <optional>

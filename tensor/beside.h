@@ -1,5 +1,5 @@
 // Calls whose results nobody reads for a while, as the gradients of weights in a backward pass: a device may make them beside those
-// that come after. What they read must not be written meanwhile; its memory may be released. Backend::join_calls_beside() ends that.
+// that come after, up to Backend::join_calls_beside(). What they read must not be written meanwhile; its memory may be released.
 #pragma once
 
 #include "tensor/caching_allocator.h"
@@ -37,7 +37,7 @@ class BesideMemory {
  private:
   CachingAllocator& allocator_;
   const int calls_of_group_;
-  int calls_ = 0;     // of the group that has begun
+  int calls_ = 0;      // of the group that has begun
   size_t before_ = 0;  // blocks that were held back when the group before was complete
 };
 

@@ -303,15 +303,17 @@ TEST_CASE("steps with gradients of weights beside the chain have the bits of ste
   cuda::set_side_calls(calls_beside);
   emulated::delay_forks(late);
   Training calls(false, type), graph(true, type, true, single_process(), false, made_again);
-  for (int64_t i = 0; i < 6; ++i) {
+  for (int64_t i = 0; i < 4; ++i) {
     CAPTURE(i);
     if (!late) emulated::set_seed(uint64_t(100 + i));
     const StepResult a = calls.run(i), b = graph.run(i);
     CHECK(b.update.norm == a.update.norm);
-    if (i > 3) CHECK(b.ran == (i == 4 ? StepReplay::Ran::kReplayed : StepReplay::Ran::kRecorded));
+    if (i == 3) CHECK(b.ran == StepReplay::Ran::kRecorded);
   }
-  graph.step.again(), graph.step.finish();
-  calls.step.again(), calls.step.finish();
+  for (Training* t : {&calls, &graph}) {
+    t->step.again();
+    t->step.finish();
+  }
   check_same_bits(graph.state(), calls.state());
   cuda::set_side_calls(calls_before);
   emulated::delay_forks(false);

@@ -1,4 +1,5 @@
-// Gradients of weights beside the chain of a recorded backward pass: the bits of the calls in turn, in whatever order the graph allows.
+// Gradients of weights beside the chain of a recorded backward pass: the bits of the calls in turn, in whatever order the graph
+// allows.
 #include "cuda/side_work.h"
 
 #include <doctest/doctest.h>
@@ -28,8 +29,8 @@ struct Orders {
   }
 };
 
-// Layers of one size, so that a buffer that is free too early is the next one's at once. What a layer leaves of its gradient depends
-// on all before.
+// Layers of one size, so that a buffer that is free too early is the next one's at once. What a layer leaves of its gradient
+// depends on all before.
 struct Layers {
   static constexpr int kCount = 7;
   Layers() {

@@ -110,7 +110,8 @@ bool joined(const Capture& capture, const Frontier& end) {
   return true;
 }
 
-// In the order of the capture (seed 0), or in another that the dependencies allow: drawn, or what has forked as late as can be.
+// In the order of the capture (seed 0), or in another that the dependencies allow: drawn, or what has forked as late as can
+// be, of that the oldest last.
 cudaError_t run_graph(const std::vector<Node>& nodes) {
   std::mt19937_64 random(seed() * 1000003 + ++streams().graph_launches);
   std::vector<size_t> missing(nodes.size());
@@ -126,7 +127,7 @@ cudaError_t run_graph(const std::vector<Node>& nodes) {
     auto chosen = std::next(ready.begin(), ptrdiff_t(skipped));
     if (streams().delay_forks) {
       chosen = std::find_if(ready.begin(), ready.end(), [&](size_t i) { return !nodes[i].forked; });
-      if (chosen == ready.end()) chosen = ready.begin();
+      if (chosen == ready.end()) chosen = std::prev(ready.end());
     }
     const size_t i = *chosen;
     ready.erase(chosen);
