@@ -203,6 +203,13 @@ TEST_CASE("the emulated runtime's rules of a capture over two streams") {
     two.rejoin();
     end = cudaSuccess;
   }
+  SUBCASE("a kernel is to start early behind both") {
+    CHECK(cudaMemsetAsync(nullptr, 0, 0, two.origin) == cudaSuccess);
+    CHECK(emulated::accept_early(two.origin) == cudaSuccess);
+    two.rejoin();
+    CHECK(emulated::accept_early(two.origin) == cudaErrorInvalidValue);
+    end = cudaSuccess;
+  }
   SUBCASE("not joined") { end = cudaErrorStreamCaptureUnjoined; }
   SUBCASE("ended by the other stream") {
     two.rejoin();
