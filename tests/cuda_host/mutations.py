@@ -31,7 +31,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Changes that are no mistakes, as --list prints them, and why nobody can tell the difference.
 EQUIVALENT = {
-    "side_work.cpp join: memory_.joined(); [dropped]": "the memory is held back to the end of the recording",
     "chunks.cuh join_rows: for (int row = lane; row < rows; row += kTogether * lanes) { [< to <=]":
         "the round more joins neutral parts",
     "chunks.cuh join_rows: if (lane < lanes) { [< to <=]":
@@ -123,6 +122,7 @@ EQUIVALENT = {
     "augment.cu sample: if (!(sx > -1 && sy > -1 && sx < float(item.canvas_width) && sy < float(item.canvas_height))) "
     "[no. 2 < to <=]": "at the edge itself all taps are border",
     "augment.cu recolored: if (hue < 0) hue += 180; [< to <=]": "hue 0 becomes 180, which becomes 0",
+    "side_work.cpp join: memory_.joined(); [dropped]": "the memory is held back to the end of the recording",
 }
 
 # What checks a file: test case of test_cuda_host_checked, or "method:part of the detail" of op cases; the convolution kernels that
