@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/grad_mode.h"
+#include "tensor/backend.h"
 #include "tensor/base/scope.h"
 #include "tensor/ops/pointwise.h"
 
@@ -30,6 +31,13 @@ void Engine::run(const Variable& root, const Tensor& seed) {
     node->freed = true;
     node->inputs.clear();  // lets older nodes go as soon as they have run
   }
+  join_beside();
+}
+
+void Engine::join_beside() {
+  if (beside_.empty()) return;
+  backend_for((*beside_.begin())->grad.device()).join_calls_beside();
+  beside_.clear();
 }
 
 Engine::Slot& Engine::slot_of(const Edge& edge) {
@@ -93,11 +101,12 @@ Grad Engine::assemble(Slot& slot) {
   return {whole, true};
 }
 
-void Engine::send_to_leaf(Variable::State& leaf, const Grad& grad) {
-  if (leaf.grad.defined()) {
-    ops::add_scaled(grad.value, 1.0, leaf.grad);
+void Engine::send_to_leaf(const std::shared_ptr<Variable::State>& leaf, const Grad& grad) {
+  if (leaf->grad.defined()) {
+    if (beside_.contains(leaf)) join_beside();
+    ops::add_scaled(grad.value, 1.0, leaf->grad);
   } else {
-    leaf.grad = grad.exclusive && grad.value.is_dense() ? grad.value : grad.value.clone();
+    leaf->grad = grad.exclusive && grad.value.is_dense() ? grad.value : grad.value.clone();
   }
 }
 
@@ -105,7 +114,7 @@ void Engine::send(const Edge& edge, Grad grad) {
   if (!edge) return;
   TESSERA_CHECK(grad.value.shape() == edge.shape, "gradient {} sent to an input of shape {}", describe(grad.value),
                 to_string(edge.shape));
-  if (edge.leaf) return send_to_leaf(*edge.leaf, grad);
+  if (edge.leaf) return send_to_leaf(edge.leaf, grad);
   Slot& slot = slot_of(edge);
   if (slot.slices.empty()) return add(slot.whole, std::move(grad));
   Grad whole = assemble(slot);
@@ -118,17 +127,28 @@ void Engine::send_slice(const Edge& edge, int64_t start, Grad grad) {
   if (edge.leaf) {
     Tensor whole = Tensor::zeros(edge.shape, grad.value.dtype(), grad.value.device());
     whole.narrow(-1, start, grad.value.shape().back()).copy_from(grad.value);
-    return send_to_leaf(*edge.leaf, {whole, true});
+    return send_to_leaf(edge.leaf, {whole, true});
   }
   add_slice(slot_of(edge), start, std::move(grad));
 }
 
-const Tensor* Engine::grad_target(const Edge& edge) const {
-  return edge.leaf && edge.leaf->grad.defined() ? &edge.leaf->grad : nullptr;
+const Tensor* Engine::grad_target(const Edge& edge) {
+  if (!edge.leaf || !edge.leaf->grad.defined()) return nullptr;
+  if (beside_.contains(edge.leaf)) join_beside();
+  return &edge.leaf->grad;
+}
+
+const Tensor* Engine::grad_target_beside(const Edge& edge) {
+  if (!edge.leaf || !edge.leaf->grad.defined()) return nullptr;
+  beside_.insert(edge.leaf);
+  return &edge.leaf->grad;
 }
 
 Tensor Engine::sum_target(const Edge& edge) {
-  if (edge.leaf) return edge.leaf->grad;
+  if (edge.leaf) {
+    const Tensor* grad = grad_target(edge);
+    return grad != nullptr ? *grad : Tensor();
+  }
   const auto it = slots_.find(edge.node.get());
   if (it == slots_.end()) {
     const int64_t channel = edge.node->first_channel();

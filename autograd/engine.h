@@ -3,8 +3,10 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <queue>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "autograd/node.h"
@@ -16,7 +18,7 @@ class Engine {
   void run(const Variable& root, const Tensor& seed);  // gradients of sum(root * seed) into the leaves; frees the graph
 
   // Called with the gradient of a leaf each time an operation that reads the leaf has run backwards: after the last of them it is
-  // final.
+  // final, but for calls beside, which whoever reads it there joins (Backend::join_calls_beside).
   void on_leaf(std::function<void(const Tensor& grad)> listener) { leaf_listener_ = std::move(listener); }
 
   // Called by Node::backward. The gradient has the shape of the input.
@@ -24,7 +26,9 @@ class Engine {
   // The gradient of channels [start, start + grad.size(-1)) of the input's last axis; the rest of it is zero.
   void send_slice(const Edge& edge, int64_t start, Grad grad);
   // The tensor into which a leaf's gradient may be accumulated directly; null when there is none yet.
-  const Tensor* grad_target(const Edge& edge) const;
+  const Tensor* grad_target(const Edge& edge);
+  // The same, for a call within a BesideGuard.
+  const Tensor* grad_target_beside(const Edge& edge);
   // For operations that can add their gradient to what has arrived for the input: compute(into, add) does so where that is in a place
   // of its own, and else gets no tensor and returns a fresh one. Not called for an input that needs none.
   template <class Compute>
@@ -58,10 +62,12 @@ class Engine {
   static void add(Grad& sum, Grad grad);
   static void add_slice(Slot& slot, int64_t start, Grad grad);
   static Grad assemble(Slot& slot);
-  static void send_to_leaf(Variable::State& leaf, const Grad& grad);
+  void send_to_leaf(const std::shared_ptr<Variable::State>& leaf, const Grad& grad);
+  void join_beside();
 
   std::priority_queue<std::pair<uint64_t, Node*>> heap_;
   std::unordered_map<Node*, Slot> slots_;
+  std::unordered_set<std::shared_ptr<Variable::State>> beside_;  // leaves to whose gradients calls beside add
   std::function<void(const Tensor& grad)> leaf_listener_;
 };
 

@@ -2,6 +2,7 @@
 
 #include "cuda/context.h"
 #include "cuda/kernels.h"
+#include "cuda/side_work.h"
 
 namespace tessera {
 
@@ -45,9 +46,11 @@ void CudaBackend::conv2d_backward_data(ImageView dy, FilterView w, ImageView dx,
   cuda::conv2d_backward_data(dy, w, dx, p, accumulate);
 }
 void CudaBackend::conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
-  cuda::conv2d_backward_weight(x, dy, dw, p, accumulate);
+  cuda::beside([&] { cuda::conv2d_backward_weight(x, dy, dw, p, accumulate); });
 }
-void CudaBackend::bias_backward(RowsView dy, void* dbias, bool accumulate) { cuda::bias_backward(dy, dbias, accumulate); }
+void CudaBackend::bias_backward(RowsView dy, void* dbias, bool accumulate) {
+  cuda::beside([&] { cuda::bias_backward(dy, dbias, accumulate); });
+}
 void CudaBackend::conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
   cuda::conv_transpose2x2(x, w, y, bias);
 }
@@ -55,7 +58,7 @@ void CudaBackend::conv_transpose2x2_backward_data(ImageView dy, FilterView w, Im
   cuda::conv_transpose2x2_backward_data(dy, w, dx, accumulate);
 }
 void CudaBackend::conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {
-  cuda::conv_transpose2x2_backward_weight(x, dy, dw, accumulate);
+  cuda::beside([&] { cuda::conv_transpose2x2_backward_weight(x, dy, dw, accumulate); });
 }
 
 void CudaBackend::max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) { cuda::max_pool2d(x, y, index, p); }

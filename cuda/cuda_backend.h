@@ -15,6 +15,8 @@ class CudaBackend : public Backend {
   int64_t available_bytes() override;
   void synchronize() override;
   std::unique_ptr<Recorder> recorder() override;        // graph_capture.cpp
+  int calls_beside() const override;                    // side_work.cpp
+  void join_calls_beside() override;
   std::unique_ptr<UploadRing> upload_ring() override;  // upload_ring.cpp
   void upload(void* device, const void* host, size_t bytes) override;
   void download(void* host, const void* device, size_t bytes) override;

@@ -5,6 +5,10 @@
 
 namespace tessera::cuda {
 
+// The next kernel of a stream that was made to wait for an event follows more than the kernel before it, and is not started early.
+void note_wait(cudaStream_t stream);
+bool take_wait(cudaStream_t stream);  // whether there was one since the last call
+
 class Event {
  public:
   Event() { TESSERA_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
@@ -18,7 +22,9 @@ class Event {
   }
   // What was recorded last; where nothing was, there is nothing to wait for.
   void hold_up(cudaStream_t stream) const {
-    if (recorded_) TESSERA_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0));
+    if (!recorded_) return;
+    TESSERA_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0));
+    note_wait(stream);
   }
   void wait() const {
     if (recorded_) TESSERA_CUDA_CHECK(cudaEventSynchronize(event_));

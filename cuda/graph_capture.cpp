@@ -5,6 +5,7 @@
 #include "cuda/context.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.cuh"
+#include "cuda/side_work.h"
 
 namespace tessera {
 
@@ -33,14 +34,19 @@ class Pool {
  public:
   ~Pool() {
     allocator_.reset();
+    scratch_.reset();
     for (void* p : returned_) (void)cudaFree(p);
   }
   CachingAllocator& allocator() { return *allocator_; }
+  CachingAllocator& side_scratch() { return *scratch_; }
 
  private:
+  std::unique_ptr<CachingAllocator> make() {
+    return std::make_unique<CachingAllocator>(
+        CachingAllocator::Raw{memory_while_capturing, [this](void* p, size_t) { returned_.push_back(p); }});
+  }
   std::vector<void*> returned_;
-  std::unique_ptr<CachingAllocator> allocator_ = std::make_unique<CachingAllocator>(
-      CachingAllocator::Raw{memory_while_capturing, [this](void* p, size_t) { returned_.push_back(p); }});
+  std::unique_ptr<CachingAllocator> allocator_ = make(), scratch_ = make();
 };
 
 class Graph final : public Recording {
@@ -62,12 +68,15 @@ class Graph final : public Recording {
 };
 
 // A stream that is captured, and with it every stream that waits for an event of it, until it waits for them in turn: reductions
-// over several ranks have one of their own. Whatever happens, it is no longer when this goes.
+// over several ranks and work beside have one of their own. Whatever happens, it is no longer when this goes.
 class CapturedStream {
  public:
   CapturedStream() {
     // The default stream cannot be captured, nor a stream that waits for it.
-    TESSERA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    // Its kernels come before those beside, whose stream has the least priority, as every stream has that asks for none.
+    int least = 0, greatest = 0;
+    TESSERA_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+    TESSERA_CUDA_CHECK(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest));
     const cudaError_t error = cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
     if (error != cudaSuccess) (void)cudaStreamDestroy(stream_);
     check(error, "cudaStreamBeginCapture");
@@ -88,7 +97,7 @@ class CapturedStream {
     capturing_ = false;
     TESSERA_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
     cudaGraphExec_t exec = nullptr;
-    const cudaError_t error = cudaGraphInstantiate(&exec, graph, 0);
+    const cudaError_t error = cudaGraphInstantiate(&exec, graph, cudaGraphInstantiateFlagUseNodePriority);
     (void)cudaGraphDestroy(graph);
     check(error, "cudaGraphInstantiate");
     // What the first launch would take of the device's memory is taken here, where its lack is no more than a failed recording.
@@ -113,13 +122,16 @@ class GraphRecorder final : public Recorder {
     {
       const AllocatorGuard memory(pool_->allocator());
       const StreamGuard guard(stream.get());
+      SideWork side(stream.get(), pool_->allocator(), side_.get(), pool_->side_scratch());
       work();
+      side.join();
     }
     return std::make_unique<Graph>(pool_, stream.end());
   }
 
  private:
   std::shared_ptr<Pool> pool_ = std::make_shared<Pool>();
+  SideStream side_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "cuda/launch.cuh"
 
 #include "cuda/check.h"
+#include "cuda/event.h"
 #include "tensor/base/env.h"
 
 namespace tessera::cuda::detail {
@@ -11,13 +12,14 @@ bool sync_after_launch() {
 }
 
 // Code for older devices does not wait, and must not be started early on any: what the first such kernel was compiled for, all
-// were.
+// were. Nor is a kernel started early that follows another stream's work too: of several kernels before it, a graph has to be told
+// for each whether it is waited for by the kernel itself.
 bool starts_early(const void* kernel) {
   static const bool early = [&] {
     cudaFuncAttributes of{};
     return cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
   }();
-  return early;
+  return early && !take_wait(current_stream());
 }
 
 void launch_failed(cudaError_t error, const char* name, const std::string& arguments, const Grid& grid, bool ran) {

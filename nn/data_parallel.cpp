@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "autograd/engine.h"
+#include "tensor/backend.h"
 
 namespace tessera {
 
@@ -37,6 +38,7 @@ DataParallel::DataParallel(const ParameterArena& arena, Communicator& ranks, int
 void DataParallel::send(size_t bucket, std::vector<std::unique_ptr<PendingReduce>>& in_flight) {
   Bucket& b = buckets_[bucket];
   b.sent = true;
+  backend_for(b.grads.device()).join_calls_beside();
   in_flight.push_back(ranks_.start_all_reduce(b.grads, Reduce::kMean, b.what));
 }
 

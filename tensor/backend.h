@@ -56,6 +56,10 @@ class Backend : public CopyOps,
   // Bytes between the host and this device; complete on return. For the host itself a plain copy.
   virtual void upload(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
   virtual void download(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }
+  // Of calls within a BesideGuard (tensor/beside.h) so many may be under way before memory that they read is used again; 0: they are
+  // made in turn.
+  virtual int calls_beside() const { return 0; }
+  virtual void join_calls_beside() {}  // what is called from now on sees their results
 };
 
 // Registers a backend; the last one installed for a kind of device is the one that runs.

@@ -169,7 +169,15 @@ void* CachingAllocator::allocate(size_t bytes) {
 void CachingAllocator::release(void* p) noexcept {
   if (p == nullptr) return;
   std::lock_guard lock(mutex_);
-  auto it = blocks_.find(static_cast<char*>(p));
+  if (holds_back_) {
+    held_back_.push_back(static_cast<char*>(p));
+  } else {
+    release_locked(static_cast<char*>(p));
+  }
+}
+
+void CachingAllocator::release_locked(char* p) noexcept {
+  auto it = blocks_.find(p);
   if (it == blocks_.end() || it->second.free) std::abort();  // not ours, or freed twice
   it->second.free = true;
   forbid(it->second.begin, it->second.bytes);
@@ -233,6 +241,27 @@ void CachingAllocator::trim_locked() {
 void CachingAllocator::trim() {
   std::lock_guard lock(mutex_);
   trim_locked();
+}
+
+void CachingAllocator::hold_back() {
+  std::lock_guard lock(mutex_);
+  holds_back_ = true;
+}
+
+size_t CachingAllocator::held_back() const {
+  std::lock_guard lock(mutex_);
+  return held_back_.size();
+}
+
+void CachingAllocator::let_go(size_t count) {
+  std::lock_guard lock(mutex_);
+  for (; count > 0; --count, held_back_.pop_front()) release_locked(held_back_.front());
+}
+
+void CachingAllocator::let_go() {
+  std::lock_guard lock(mutex_);
+  holds_back_ = false;
+  for (char* p : std::exchange(held_back_, {})) release_locked(p);
 }
 
 AllocatorStats CachingAllocator::stats() const {

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -58,6 +59,12 @@ class CachingAllocator {
   void release(void* p) noexcept;
   void trim();  // give unused segments back
 
+  // From now on blocks that are released wait, as if in use, until they are let go: work that goes on beside may still read them.
+  void hold_back();
+  size_t held_back() const;     // blocks that wait
+  void let_go(size_t count);    // those that have waited longest
+  void let_go();                // all, and no more wait
+
   AllocatorStats stats() const;
   void reset_peaks();
 
@@ -84,6 +91,7 @@ class CachingAllocator {
   Block* grow(size_t bytes);
   Block* grow_range(size_t bytes);  // null: it cannot
   void trim_locked();
+  void release_locked(char* p) noexcept;
 
   Raw raw_;
   const bool keep_;
@@ -93,6 +101,8 @@ class CachingAllocator {
   std::map<size_t, std::pair<char*, size_t>> segments_;
   std::pair<char*, size_t> range_{};  // begin and bytes
   size_t next_segment_ = 1;
+  bool holds_back_ = false;
+  std::deque<char*> held_back_;  // in the order of their release
   AllocatorStats stats_;
 };
 

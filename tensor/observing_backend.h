@@ -39,6 +39,8 @@ class ObservingBackend : public Backend {
   CachingAllocator& allocator() override { return inner_.allocator(); }
   int64_t available_bytes() override { return inner_.available_bytes(); }
   void synchronize() override { inner_.synchronize(); }
+  int calls_beside() const override { return inner_.calls_beside(); }
+  void join_calls_beside() override { inner_.join_calls_beside(); }
   void upload(void* device, const void* host, size_t bytes) override;
   void download(void* host, const void* device, size_t bytes) override;
 

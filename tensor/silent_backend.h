@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 
+#include "tensor/beside.h"
 #include "tensor/host_range.h"
 #include "tensor/observing_backend.h"
 
@@ -33,9 +34,11 @@ inline CachingAllocator::Raw untouched_memory(Device::Kind kind) {
 // detect's, which grows with images, anchors and classes.
 class SilentBackend : public ObservingBackend {
  public:
-  explicit SilentBackend(Backend& inner) : ObservingBackend(inner), allocator_(untouched_memory(inner.device_kind())) {}
+  explicit SilentBackend(Backend& inner)
+      : ObservingBackend(inner), allocator_(untouched_memory(inner.device_kind())), beside_(allocator_, inner.calls_beside()) {}
   CachingAllocator& allocator() override { return allocator_; }
   void synchronize() override {}
+  void join_calls_beside() override { beside_.joined(); }
   void download(void* host, const void*, size_t bytes) override { std::memset(host, 0, bytes); }
   void detect(const DetectInput& in, const DetectParams& params, float*, float*) override {
     take(inner().detect_scratch_bytes(in, params));
@@ -52,7 +55,9 @@ class SilentBackend : public ObservingBackend {
   }
   void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool) override {
     take(inner().conv2d_scratch(ConvPass::kBackwardWeight, x, dw, dy, p));
+    count_beside();
   }
+  void bias_backward(RowsView, void*, bool) override { count_beside(); }
   void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void*) override {
     take(inner().conv_transpose2x2_scratch(ConvPass::kForward, x, w, y));
   }
@@ -61,6 +66,7 @@ class SilentBackend : public ObservingBackend {
   }
   void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool) override {
     take(inner().conv_transpose2x2_scratch(ConvPass::kBackwardWeight, x, dw, dy));
+    count_beside();
   }
   // Of each thread, the most that any call asked for since.
   void reset_thread_scratch() { thread_scratch_ = 0; }
@@ -73,12 +79,19 @@ class SilentBackend : public ObservingBackend {
   void take(int64_t bytes) {
     if (bytes > 0) allocator_.release(allocator_.allocate(size_t(bytes)));
   }
+  // As the device would hold back what the call reads.
+  void count_beside() {
+    if (!BesideGuard::here() || inner().calls_beside() == 0) return;
+    beside_.begin();
+    beside_.end();
+  }
   void take(const ConvScratch& scratch) {
     take(scratch.call);
     thread_scratch_ = std::max(thread_scratch_, scratch.thread);
   }
 
   CachingAllocator allocator_;
+  BesideMemory beside_;
   int64_t thread_scratch_ = 0;
 };
 

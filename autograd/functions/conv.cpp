@@ -3,16 +3,20 @@
 #include "autograd/engine.h"
 #include "autograd/functions/pointwise.h"
 #include "tensor/backend.h"
+#include "tensor/beside.h"
 
 namespace tessera::ag {
 
 namespace {
 
-// Adds to the leaf's gradient in place when it exists, else sends a fresh one. compute(target, accumulate).
+// Adds to the leaf's gradient in place when it exists, beside what comes after, else sends a fresh one. compute(target, accumulate).
 template <class Compute>
 void weight_gradient(Engine& engine, const Edge& edge, const Tensor& dy, Compute compute) {
   if (!edge) return;
-  if (const Tensor* target = engine.grad_target(edge)) return compute(*target, true);
+  if (const Tensor* target = engine.grad_target_beside(edge)) {
+    const BesideGuard guard;
+    return compute(*target, true);
+  }
   Tensor fresh = Tensor::empty(edge.shape, wide_of(dy.dtype()), dy.device());
   compute(fresh, false);
   engine.send(edge, {fresh, true});

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "autograd/functions/concat.h"
@@ -15,6 +16,7 @@
 #include "autograd/grad_mode.h"
 #include "autograd/graph_dump.h"
 #include "autograd/node.h"
+#include "tensor/beside.h"
 #include "tensor/caching_allocator.h"
 #include "tensor/observing_backend.h"
 
@@ -175,6 +177,36 @@ TEST_CASE("convolutions of one input add their gradients in place, to those of s
     CHECK(two[i] == doctest::Approx(a[i] + b[i]).epsilon(1e-5));
     CHECK(three[i] == doctest::Approx(a[i] + b[i] + c[i]).epsilon(1e-5));
   }
+}
+
+TEST_CASE("gradients of weights are called beside, and joined before anybody reads them") {
+  struct Watched : ObservingBackend {
+    using ObservingBackend::ObservingBackend;
+    void observe(const OpCost&, const std::function<void()>& run) override { run(); }
+    void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) override {
+      seen += BesideGuard::here() ? "beside " : "in turn ";
+      ObservingBackend::conv2d_backward_weight(x, dy, dw, p, accumulate);
+    }
+    void add_scaled(RowsView x, double alpha, RowsView y) override {
+      seen += "add ";
+      ObservingBackend::add_scaled(x, alpha, y);
+    }
+    void join_calls_beside() override { seen += "join "; }
+    std::string seen;
+  };
+  Watched backend(backend_for(Device::cpu()));
+  const BackendGuard guard(backend);
+  const Variable x(Tensor::full({1, 2, 3, 4}, 0.5)), w(Tensor::full({4, 1, 1, 4}, 0.25), true);
+  const auto seen_in = [&](const Variable& y) {
+    backend.seen.clear();
+    y.backward();
+    return backend.seen;
+  };
+  CHECK(seen_in(ag::sum(ag::conv2d(x, w, {}, {1, 0}))) == "in turn ");  // there is nothing to add to
+  CHECK(seen_in(ag::sum(ag::conv2d(ag::conv2d(x, w, {}, {1, 0}), w, {}, {1, 0}))) == "beside beside join ");
+  // The older of two readers adds to the gradient itself.
+  const Variable twice = ag::scale(w, 2);
+  CHECK(seen_in(ag::add(ag::sum(twice), ag::sum(ag::conv2d(x, w, {}, {1, 0})))) == "beside join add ");
 }
 
 TEST_CASE("a convolution of channels adds its gradient in place to that of the whole result") {

@@ -35,6 +35,9 @@ void copy(void* to, const void* from, size_t bytes);
 // Copies on streams that the default stream does not wait for run as late as they may: when they are waited for (default: at once).
 void defer_copies(bool defer);
 
+// Work of a graph that was captured from another stream than the first runs when nothing else can (default: in an order of the seed).
+void delay_forks(bool delay);
+
 uint64_t capture_of(cudaStream_t stream);  // the number of the capture that its work goes into, from 1; 0: none
 
 uint64_t launches();  // since the start

@@ -108,8 +108,8 @@ TEST_CASE("a recording that fails leaves the device as it was") {
     CHECK(says(e, "too many resources requested for launch"));
   }
   SUBCASE("the device is lost at any call") {
-    for (const char* call : {"cudaStreamCreateWithFlags", "cudaStreamBeginCapture", "cudaThreadExchangeStreamCaptureMode",
-                             "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphUpload"}) {
+    for (const char* call : {"cudaDeviceGetStreamPriorityRange", "cudaStreamCreateWithPriority", "cudaStreamBeginCapture",
+                             "cudaThreadExchangeStreamCaptureMode", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphUpload"}) {
       CAPTURE(call);
       emulated::fail_call(call, 1, cudaErrorIllegalAddress);
       const Error e = error_of(record);
@@ -201,6 +201,13 @@ TEST_CASE("the emulated runtime's rules of a capture over two streams") {
   cudaError_t end = cudaErrorStreamCaptureInvalidated;
   SUBCASE("joined") {
     two.rejoin();
+    end = cudaSuccess;
+  }
+  SUBCASE("a kernel is to start early behind both") {
+    CHECK(cudaMemsetAsync(nullptr, 0, 0, two.origin) == cudaSuccess);
+    CHECK(emulated::accept_early(two.origin) == cudaSuccess);
+    two.rejoin();
+    CHECK(emulated::accept_early(two.origin) == cudaErrorInvalidValue);
     end = cudaSuccess;
   }
   SUBCASE("not joined") { end = cudaErrorStreamCaptureUnjoined; }

@@ -11,6 +11,7 @@
 #include <map>
 
 #include "autograd/grad_mode.h"
+#include "cuda/side_work.h"
 #include "data/sample.h"
 #include "nn/io/safetensors.h"
 #include "nn/layers/conv2d.h"
@@ -284,6 +285,38 @@ TEST_CASE("replayed steps have the bits of steps call by call") {
   }
   check_same_bits(graph.state(), calls.state());
   CHECK(graph.log.empty());
+  check_no_reports();
+}
+
+// As a step has its gradients of weights beside the chain: late, or at any time.
+TEST_CASE("steps with gradients of weights beside the chain have the bits of steps call by call") {
+  const NoHostAccess closed;
+  const int calls_before = cuda::side_calls();
+  const uint64_t seed = emulated::seed();
+  DType type = DType::kF32;
+  int calls_beside = 8;
+  bool late = true, made_again = false;
+  SUBCASE("late") {}
+  SUBCASE("late, one at a time, in 16 bits") { type = DType::kBF16, calls_beside = 1; }
+  SUBCASE("at any time, activations made again, in 16 bits") { type = DType::kBF16, calls_beside = 3, late = false, made_again = true; }
+  cuda::set_side_calls(calls_beside);
+  emulated::delay_forks(late);
+  Training calls(false, type), graph(true, type, true, single_process(), false, made_again);
+  for (int64_t i = 0; i < 4; ++i) {
+    CAPTURE(i);
+    if (!late) emulated::set_seed(uint64_t(100 + i));
+    const StepResult a = calls.run(i, 1), b = graph.run(i, 1);
+    CHECK(b.update.norm == a.update.norm);
+    if (i == 3) CHECK(b.ran == StepReplay::Ran::kRecorded);
+  }
+  for (Training* t : {&calls, &graph}) {
+    t->step.again();
+    t->step.finish();
+  }
+  check_same_bits(graph.state(), calls.state());
+  cuda::set_side_calls(calls_before);
+  emulated::delay_forks(false);
+  emulated::set_seed(seed);
   check_no_reports();
 }
 
@@ -601,6 +634,18 @@ TEST_CASE("profile and memory plan of a device") {
   CHECK(plan.peak_bytes(32) > plan.peak_bytes(1));
   CHECK(check_memory(plan, budget, 2, 2, 64) <= budget.bytes);
   CHECK(backend_for(kCuda).allocator().stats().allocations == before.allocations);
+
+  // With what calls beside hold back.
+  const int calls_before = cuda::side_calls();
+  const auto peak = [&](int calls) {
+    cuda::set_side_calls(calls);
+    return MemoryPlan(request).peak_bytes(32);
+  };
+  request.val_images = 0;
+  const int64_t in_turn = peak(0);
+  CHECK(peak(1) >= in_turn);
+  CHECK(peak(100) > peak(1));
+  cuda::set_side_calls(calls_before);
 }
 
 }  // namespace

@@ -8,8 +8,8 @@ A file is built once, with all of its mistakes in it behind a switch that TESSER
 that CHECKS names for it, or all: seconds for each that is caught. --only takes those whose
 description matches REGEX ("dropped"), --every N each Nth, --list only prints them.
 
-The mistakes: every barrier, fence, wait, open, close and publish dropped; waits for one group of copies less; every guard off by one;
-every loop one too long, or one too short where it goes over an array of the thread, whose end no check can watch; every index of a
+The mistakes: every barrier, fence, wait, open, close and publish dropped, and what orders work of two streams and their memory; waits
+for one group of copies less; every guard off by one; every loop one too long, or one too short where it goes over an array of the thread, whose end no check can watch; every index of a
 shared variable off by one; another stage of a pipeline, and no turn to the next.
 
 Ends with 1 when a mistake survived that is not in EQUIVALENT, or when an entry there names no mistake, or one that is caught.
@@ -118,6 +118,7 @@ EQUIVALENT = {
     "augment.cu sample: if (!(sx > -1 && sy > -1 && sx < float(item.canvas_width) && sy < float(item.canvas_height))) "
     "[no. 2 < to <=]": "at the edge itself all taps are border",
     "augment.cu recolored: if (hue < 0) hue += 180; [< to <=]": "hue 0 becomes 180, which becomes 0",
+    "side_work.cpp join: memory_.joined(); [dropped]": "the memory is held back to the end of the recording",
 }
 
 # What checks a file: test case of test_cuda_host_checked, or "method:part of the detail" of op cases; the convolution kernels that
@@ -191,6 +192,7 @@ CHECKS = {
     "cuda/detect.cu": Check("detect"),
     "cuda/mask_patches.cu": Check("mask_patches"),
     "cuda/assign.cu": Check("assign,collect_positives"),
+    "cuda/side_work.cpp": Check("*calls beside have the bits*"),
     "bench/kernels/cuda/conv_rungs.cu": Check("*ladder*"),
     "bench/kernels/cuda/norm_rungs.cu": Check("*ladder*"),
 }
@@ -255,9 +257,9 @@ def closing(text, at):
 
 
 def bodies(text):
-    """(name, begin, end) of the body of every function that runs on the device."""
+    """(name, begin, end) of the body of every function that runs on the device or forks and joins streams."""
     head = r"\b__(?:global|device)__\b(?:[^(;{]*__launch_bounds__\((?:[^()]|\([^()]*\))*\))?(?:[^(;{]*operator\(\))?[^(;{]*\("
-    for match in re.finditer(head, text):
+    for match in re.finditer(rf"{head}|\bvoid SideWork::\w+\(", text):
         after = closing(text, match.end() - 1) + 1
         begin = text.find("{", after)
         if begin >= 0 and ";" not in text[after:begin]:  # else a declaration
@@ -267,7 +269,8 @@ def bodies(text):
 
 # Statements that order something, each of which can be forgotten.
 ORDERING = (r"(?:__sync(?:threads|warp)\([^()]*\)|wait_for_kernel_before\(\)|wait_for_copies<[^;]*>\(\)|close_copies\(\)"
-            r"|__threadfence\(\)|open_products\(\)|close_products\(\)|wait_for_products\([^;]*\)|publish_to_products\(\)|\w+\.publish\(\)|\w+\.settle\(\));")
+            r"|__threadfence\(\)|open_products\(\)|close_products\(\)|wait_for_products\([^;]*\)|publish_to_products\(\)|\w+\.publish\(\)|\w+\.settle\(\)"
+            r"|\w+(?:\.|->)(?:record|hold_up|begin|joined)\([^;]*\));")
 
 
 def mistakes(path):
@@ -355,7 +358,7 @@ def included(path, known={}):
 
 def readers(path):
     kernels = [str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("cuda/*.cu"))]
-    return [path] if path.endswith(".cu") else [k for k in kernels if path in included(k)]
+    return [path] if path.endswith((".cu", ".cpp")) else [k for k in kernels if path in included(k)]
 
 
 class Builder:
@@ -363,7 +366,7 @@ class Builder:
         self.build = build
         self.compile_one = {}
         for entry in json.loads((build / "compile_commands.json").read_text()):
-            if "tessera_cuda_checked.dir" in entry["command"] and entry["file"].endswith(".cu"):
+            if "tessera_cuda_checked.dir" in entry["command"] and entry["file"].endswith((".cu", "side_work.cpp")):
                 self.compile_one[str(pathlib.Path(entry["file"]).relative_to(ROOT))] = shlex.split(entry["command"])
         steps = subprocess.run(["ninja", "-C", build, "-t", "commands", "test_cuda_host_checked"], capture_output=True, text=True,
                                check=True)
@@ -425,8 +428,8 @@ def main():
     parser.add_argument("--list", action="store_true")
     args = parser.parse_intermixed_args()
 
-    sources = sorted(str(p.relative_to(ROOT)) for pattern in ("cuda/*.cu", "bench/kernels/cuda/*.cu", "cuda/device/*.cuh")
-                     for p in ROOT.glob(pattern))
+    patterns = ("cuda/*.cu", "cuda/side_work.cpp", "bench/kernels/cuda/*.cu", "cuda/device/*.cuh")
+    sources = sorted(str(p.relative_to(ROOT)) for pattern in patterns for p in ROOT.glob(pattern))
     sources.remove("cuda/device/platform.cuh")  # the emulation brings its own
     every = {path: mistakes(path) for path in sources}
     known = {m.description for all_of in every.values() for m in all_of}

@@ -1,6 +1,7 @@
 // Streams of the emulated GPU, their events, captures and graphs. All streams run at once, in the caller; a stream that is captured
 // keeps its work for a graph, and refuses what a real one refuses. A graph runs in an order drawn from the seed, of those that its
 // dependencies allow: a wait that was forgotten shows as a wrong result.
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <random>
@@ -19,6 +20,7 @@ using Frontier = std::set<size_t>;
 struct Node {
   Work work;
   Frontier after;
+  bool forked;  // of another stream than the one that the capture began with
 };
 
 // What is captured between a begin and its end, from the stream of the begin and those that waited for an event of it.
@@ -58,7 +60,7 @@ struct Streams {
   uint64_t captures_begun = 0, graph_launches = 0;
   cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
   std::set<cudaStream_t> alive;
-  bool defer_copies = false;
+  bool defer_copies = false, delay_forks = false;
 };
 Streams& streams() {
   static Streams s;
@@ -108,7 +110,8 @@ bool joined(const Capture& capture, const Frontier& end) {
   return true;
 }
 
-// In the order of the capture (seed 0), or in another that the dependencies allow.
+// In the order of the capture (seed 0), or in another that the dependencies allow: drawn, or what has forked as late as can
+// be, of that the oldest last.
 cudaError_t run_graph(const std::vector<Node>& nodes) {
   std::mt19937_64 random(seed() * 1000003 + ++streams().graph_launches);
   std::vector<size_t> missing(nodes.size());
@@ -121,7 +124,11 @@ cudaError_t run_graph(const std::vector<Node>& nodes) {
   }
   while (!ready.empty()) {
     const size_t skipped = seed() == 0 ? 0 : random() % ready.size();
-    const auto chosen = std::next(ready.begin(), ptrdiff_t(skipped));
+    auto chosen = std::next(ready.begin(), ptrdiff_t(skipped));
+    if (streams().delay_forks) {
+      chosen = std::find_if(ready.begin(), ready.end(), [&](size_t i) { return !nodes[i].forked; });
+      if (chosen == ready.end()) chosen = std::prev(ready.end());
+    }
     const size_t i = *chosen;
     ready.erase(chosen);
     if (const cudaError_t error = nodes[i].work(); error != cudaSuccess) return error;
@@ -161,13 +168,20 @@ cudaError_t forbidden_while_capturing() {
 }
 
 void defer_copies(bool defer) { streams().defer_copies = defer; }
+void delay_forks(bool delay) { streams().delay_forks = delay; }
+
+// In a graph it has one kernel before it: of several nobody promises which it is brought onto the device beside.
+cudaError_t accept_early(cudaStream_t stream) {
+  return capturing(stream) && stream->frontier.size() > 1 ? remember(cudaErrorInvalidValue) : cudaSuccess;
+}
 
 cudaError_t submit(cudaStream_t stream, std::function<cudaError_t()> work) {
   if (const cudaError_t error = accept(stream); error != cudaSuccess) return error;
   if (!capturing(stream)) return work();
   cudaError_t planned = cudaSuccess;
   if (fails_now("capture", &planned)) return planned;
-  stream->capture->nodes.push_back({std::move(work), std::exchange(stream->frontier, {stream->capture->nodes.size()})});
+  Capture& capture = *stream->capture;
+  capture.nodes.push_back({std::move(work), std::exchange(stream->frontier, {capture.nodes.size()}), stream != capture.origin});
   return cudaSuccess;
 }
 
@@ -200,6 +214,18 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   TESSERA_MAY_FAIL();
   streams().alive.insert(*stream = new CUstream_st{.waits_for_default = flags != cudaStreamNonBlocking});
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+  TESSERA_MAY_FAIL();
+  streams().alive.insert(*stream = new CUstream_st{.waits_for_default = flags != cudaStreamNonBlocking});
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  TESSERA_MAY_FAIL();
+  *least = 0, *greatest = -5;
   return cudaSuccess;
 }
 

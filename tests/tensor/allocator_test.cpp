@@ -6,6 +6,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/rng.h"
+#include "tensor/beside.h"
 #include "tensor/caching_allocator.h"
 #include "tensor/host_range.h"
 
@@ -218,6 +219,53 @@ TEST_CASE("statistics") {
   a.trim();
   CHECK(a.stats().bytes_reserved == 0);
   CHECK(a.stats().peak_reserved >= int64_t(6 * kMiB));
+}
+
+TEST_CASE("what is held back is in use until it is let go, the oldest first") {
+  System system;
+  CachingAllocator a(system.raw());
+  void* p = a.allocate(2 * kMiB);
+  void* q = a.allocate(2 * kMiB);
+  a.hold_back();
+  a.release(q);
+  a.release(p);
+  CHECK(a.held_back() == 2);
+  CHECK(a.stats().bytes_in_use == int64_t(4 * kMiB));
+  void* r = a.allocate(2 * kMiB);
+  CHECK(r != p);
+  CHECK(r != q);
+  a.let_go(1);
+  CHECK(a.held_back() == 1);
+  CHECK(a.allocate(2 * kMiB) == q);
+  a.release(r);
+  a.let_go();
+  CHECK(a.held_back() == 0);
+  CHECK(a.stats().bytes_in_use == int64_t(2 * kMiB));
+  a.release(q);
+  CHECK(a.stats().bytes_in_use == 0);
+}
+
+TEST_CASE("memory under calls beside is free when the group after them is complete") {
+  System system;
+  CachingAllocator a(system.raw());
+  const auto call = [&](BesideMemory& memory) {
+    void* p = a.allocate(2 * kMiB);
+    memory.begin();
+    a.release(p);
+    return memory.end();
+  };
+  BesideMemory memory(a, 2);
+  for (int group = 0; group < 5; ++group) {
+    CHECK(!call(memory));
+    CHECK(call(memory));
+    CHECK(a.held_back() == 2);
+  }
+  CHECK(system.held == 8 * kMiB);  // of two groups
+  memory.joined();
+  CHECK(a.stats().bytes_in_use == 0);
+  CHECK(!call(memory));
+  CHECK(a.held_back() == 1);
+  memory.joined();
 }
 
 TEST_CASE("without memory: the cache goes back first, then the error names the sizes") {

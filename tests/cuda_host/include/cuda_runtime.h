@@ -456,6 +456,7 @@ using cudaGraphExec_t = struct CUgraphExec_st*;
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive, cudaStreamCaptureStatusInvalidated };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
+constexpr unsigned long long cudaGraphInstantiateFlagUseNodePriority = 8;
 using cudaEvent_t = struct CUevent_st*;
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost,
@@ -503,6 +504,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamCreate(cudaStream_t* stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority);
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
@@ -529,6 +532,7 @@ cudaError_t run_grid(const void* kernel, const cudaLaunchConfig_t& config, void 
                      size_t argument_bytes);
 // Work for a stream: run at once, or, when the stream is captured, kept for the graph.
 cudaError_t submit(cudaStream_t stream, std::function<cudaError_t()> work);
+cudaError_t accept_early(cudaStream_t stream);  // a kernel that is launched early
 }
 
 template <class... P, class... A>
@@ -537,6 +541,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     void (*kernel)(P...);
     std::tuple<P...> arguments;
   } call{kernel, std::tuple<P...>(P(arguments)...)};
+  if (config->numAttrs != 0) {
+    if (const cudaError_t error = tessera::emulated::accept_early(config->stream); error != cudaSuccess) return error;
+  }
   return tessera::emulated::submit(config->stream, [call, config = *config]() mutable {
     config.attrs = nullptr;  // the caller's; that there were some says that it is launched early
     return tessera::emulated::run_grid(
