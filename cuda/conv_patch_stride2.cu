@@ -1,4 +1,4 @@
-// 3 x 3 convolution of few channels at stride 2, and its gradient by the data, in 16 bits on the warpgroup instructions of sm_90a.
+// 3 x 3 convolution of few channels at stride 2, and its gradients, in 16 bits on the warpgroup instructions of sm_90a.
 // Compiled for sm_90a and nothing else (cmake/cuda.cmake).
 //
 // As in cuda/conv_patch.cu, whose Note [Windows in a patch] holds here too, the filter stays in shared memory and a pixel comes once.
@@ -25,8 +25,8 @@ struct alignas(1024) Lines {
 };
 
 template <class Shared>
-constexpr int resident() {  // blocks of a multiprocessor, by shared memory; more than six have no registers
-  return std::min(6, int((227 << 10) / (sizeof(Shared) + 1024)));
+constexpr int resident(int by_registers = 6) {  // blocks of a multiprocessor
+  return std::min(by_registers, int((228 << 10) / (sizeof(Shared) + 1024)));
 }
 
 struct Tiles {
@@ -42,17 +42,42 @@ __device__ Place place_of(const Tiles& tiles, int tile) {
   return {n, (line - n * tiles.down) * kSide, (tile - line * tiles.across) * kSide};
 }
 
-// ---- y = conv(x)
-
-// Pixels of two columns share a line: those of tap column 0 and, kSlot numbers on, of column 1. So eight neighbours of a result are
-// eight lines for every tap; column 2 is column 0 of the next line.
-template <int kCols, int kSlot>
-struct ForwardShared {
+// What a tile of results reads of x. Pixels of two columns share a line: those of tap column 0 and, kSlot numbers on, of column 1.
+// So eight neighbours of a result are eight lines for every tap; column 2 is column 0 of the next line, the next row two rows on.
+template <int kSlot>
+struct PairedPatch {
   static constexpr int kAcross = kSide + 1;  // lines
   static constexpr int kDown = 2 * kSide + 1;
+  static constexpr int kStep = 2 * kAcross;  // lines from row to row of results
+  Lines<(kAcross * kDown + 7) / 8 * 8> lines;
+
+  __device__ const uint16_t* first(int ky, int kx, int number = 0) const {
+    return &lines.v[ky * kAcross + kx / 2][kx % 2 * kSlot + number];
+  }
+  // Copies begin; all threads of the block come here.
+  template <class T>
+  __device__ void fill(const Images<const T>& x, const Place& at) {
+    constexpr int kPieces = kSlot / 8;
+    constexpr int kLinesAtOnce = kThreads / (2 * kPieces);
+    const int piece = int(threadIdx.x) % kPieces * 8;
+    const int second = int(threadIdx.x) / kPieces % 2;  // of the two pixels of a line
+    for (int line = int(threadIdx.x) / (2 * kPieces); line < kAcross * kDown; line += kLinesAtOnce) {
+      const int in_patch = line / kAcross;
+      const int row = 2 * at.row - 1 + in_patch;
+      const int col = 2 * (at.col + line - in_patch * kAcross) - 1 + second;
+      const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w) && piece < x.c;
+      copy_ahead(lines.place(line, second * kSlot + piece), x.pixel(at.n, row, col) + piece, inside);
+    }
+  }
+};
+
+// ---- y = conv(x)
+
+template <int kCols, int kSlot>
+struct ForwardShared {
   static constexpr int kPitch = kCols + 8;  // of results; the eight put neighbours on other banks
   static constexpr int kTapsOfLine = kLine / kSlot;
-  using Patch = Lines<(kAcross * kDown + 7) / 8 * 8>;
+  using Patch = PairedPatch<kSlot>;
   Lines<kCols> filter[(kTaps + kTapsOfLine - 1) / kTapsOfLine];
   Patch patches[2];
   static_assert(sizeof(Patch) >= kSide * kSide * kPitch * sizeof(uint16_t));  // results go where the patch was
@@ -81,42 +106,28 @@ __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>
                w.p + (int64_t(first_col + col) * kTaps + tap) * w.i + piece, first_col + col < y.c && piece < x.c);
   }
 
-  const int piece = int(threadIdx.x) % kPieces * 8;
-  const int second = int(threadIdx.x) / kPieces % 2;  // of the two pixels of a line
-  const int first_line = int(threadIdx.x) / (2 * kPieces);
-  constexpr int kLinesAtOnce = kThreads / (2 * kPieces);
-  auto fill = [&](typename Shared::Patch& patch, int tile) {
-    if (tile < tiles.count) {
-      const Place at = place_of(tiles, tile);
-      for (int line = first_line; line < Shared::kAcross * Shared::kDown; line += kLinesAtOnce) {
-        const int in_patch = line / Shared::kAcross;
-        const int row = 2 * at.row - 1 + in_patch;
-        const int col = 2 * (at.col + line - in_patch * Shared::kAcross) - 1 + second;
-        const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w) && piece < x.c;
-        copy_ahead(patch.place(line, second * kSlot + piece), x.pixel(at.n, row, col) + piece, inside);
-      }
-    }
+  auto fill = [&](int at, int tile) {
+    if (tile < tiles.count) shared->patches[at].fill(x, place_of(tiles, tile));
     close_copies();
   };
 
-  fill(shared->patches[0], int(blockIdx.x));
+  fill(0, int(blockIdx.x));
   int now = 0;
   for (int tile = int(blockIdx.x); tile < tiles.count; tile += int(gridDim.x)) {
     wait_for_copies<0>();
     publish_to_products();
     __syncthreads();  // this patch is there, the other has been read
-    fill(shared->patches[1 - now], tile + int(gridDim.x));
+    fill(1 - now, tile + int(gridDim.x));
 
     typename Shared::Patch& patch = shared->patches[now];
     float sum[kCols / 8][2][2] = {};
     open_products();
 #pragma unroll
     for (int tap = 0; tap < kTaps; ++tap) {
-      const int ky = tap / 3, kx = tap % 3;
 #pragma unroll
       for (int k = 0; k < kSlot; k += 16) {
-        begin_multiply_add<T, true, true, 2 * Shared::kAcross>(
-            sum, &patch.v[ky * Shared::kAcross + kx / 2][kx % 2 * kSlot + k],
+        begin_multiply_add<T, true, true, Shared::Patch::kStep>(
+            sum, patch.first(tap / 3, tap % 3, k),
             &shared->filter[tap / Shared::kTapsOfLine].v[0][tap % Shared::kTapsOfLine * kSlot + k]);
       }
     }
@@ -325,9 +336,105 @@ __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>(
   }
 }
 
+// ---- dw = gradient by the filter
+
+constexpr int kOuts = 64;  // rows of a product
+
+template <int kSlot>
+struct WeightShared {
+  using Tile = Lines<kSide * kSide>;
+  PairedPatch<kSlot> x[2];
+  Tile dy[2];
+  static constexpr int kResident = kSlot == 16 ? 4 : 2;  // by registers
+};
+
+// partial[b, o, ky, kx, c] = sum over the block's pixels of dy[pixel, o] x[pixel at (ky, kx), c]
+//
+// Block b: every gridDim.x-th tile of dy. A product has all outputs for rows, a tap column's channels, or those of two, for columns,
+// and two by eight pixels for k: lines of both panels are pixels. The next tile comes while this one is multiplied.
+template <class T, int kSlot>
+__global__ void __launch_bounds__(kThreads, resident<WeightShared<kSlot>>(WeightShared<kSlot>::kResident))
+    conv_stride2_weight_kernel(Images<const T> x, Images<const T> dy, Tiles tiles, float* partial) {
+  using Shared = WeightShared<kSlot>;
+  TESSERA_DYNAMIC_SHARED(Shared, shared);
+  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
+
+  constexpr int kPieces = kOuts / 8;
+  const int piece = int(threadIdx.x) % kPieces * 8;
+  auto fill = [&](int at, int tile) {
+    if (tile < tiles.count) {
+      const Place place = place_of(tiles, tile);
+      shared->x[at].fill(x, place);
+      for (int line = int(threadIdx.x) / kPieces; line < kSide * kSide; line += kThreads / kPieces) {
+        const int row = place.row + line / kSide;
+        const int col = place.col + line % kSide;
+        const bool inside = row < dy.h && col < dy.w && piece < dy.c;
+        copy_ahead(shared->dy[at].place(line, piece), dy.pixel(place.n, row, col) + piece, inside);
+      }
+    }
+    close_copies();
+  };
+
+  wait_for_kernel_before();
+  float two[3][2 * kSlot / 8][2][2] = {};  // of each ky: kx = 0, then kx = 1
+  float one[3][kSlot / 8][2][2] = {};      // kx = 2
+#pragma unroll
+  for (int ky = 0; ky < 3; ++ky) {
+    write_sums(two[ky]);
+    write_sums(one[ky]);
+  }
+  fill(0, int(blockIdx.x));
+  int now = 0;
+  for (int tile = int(blockIdx.x); tile < tiles.count; tile += int(gridDim.x)) {
+    wait_for_copies<0>();
+    publish_to_products();
+    __syncthreads();  // this tile is there, the other has been read
+    fill(1 - now, tile + int(gridDim.x));
+
+    constexpr int kStep = PairedPatch<kSlot>::kStep;
+    open_products();
+#pragma unroll
+    for (int row = 0; row < kSide; row += 2) {
+#pragma unroll
+      for (int ky = 0; ky < 3; ++ky) {
+        const uint16_t* const of_dy = shared->dy[now].v[row * kSide];
+        begin_multiply_add<T, false, false, kSide, kStep>(two[ky], of_dy, shared->x[now].first(2 * row + ky, 0));
+        begin_multiply_add<T, false, false, kSide, kStep>(one[ky], of_dy, shared->x[now].first(2 * row + ky, 2));
+      }
+    }
+    close_products();
+#pragma unroll
+    for (int ky = 0; ky < 3; ++ky) {
+      wait_for_products(two[ky]);
+      wait_for_products(one[ky]);
+    }
+    now = 1 - now;
+  }
+
+#pragma unroll
+  for (int ky = 0; ky < 3; ++ky) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int out = warp * 16 + half * 8 + lane / 4;
+      float* const to = partial + ((int64_t(blockIdx.x) * dy.c + out) * kTaps + ky * 3) * x.c;
+      auto store = [&](const float(&sum)[2], int kx, int channel) {
+        if (out < dy.c && channel < x.c) store_pack<2>(to + kx * x.c + channel, Pack<float, 2>{{sum[0], sum[1]}});
+      };
+#pragma unroll
+      for (int j = 0; j < kSlot / 8; ++j) {
+        const int channel = j * 8 + lane % 4 * 2;
+        store(two[ky][j][half], 0, channel);
+        store(two[ky][j + kSlot / 8][half], 1, channel);
+        store(one[ky][j][half], 2, channel);
+      }
+    }
+  }
+}
+
 // ----
 
 constexpr int kMostChannels = 64;
+constexpr int kMostPaired = kLine / 2;  // of x
 
 bool is_stride2(const FilterView& w, const ConvParams& p) {
   return device().major == 9 && w.kh == 3 && w.kw == 3 && p.stride == 2 && p.pad == 1 && w.o <= kMostChannels && w.i <= kMostChannels;
@@ -341,15 +448,14 @@ Tiles tiles_of(const ImageView& y) {
 
 // As many blocks as the device holds, for the tiles of the images and `cols` tiles of channels.
 template <class Shared>
-Grid grid_of(const Tiles& tiles, unsigned cols) {
-  const int most = std::max(1, device().multiprocessors * resident<Shared>() / int(cols));
+Grid grid_of(const Tiles& tiles, unsigned cols, int by_registers = 6) {
+  const int most = std::max(1, device().multiprocessors * resident<Shared>(by_registers) / int(cols));
   return early({dim3(unsigned(std::min(tiles.count, most)), cols), dim3(kThreads), sizeof(Shared)});
 }
 
 }  // namespace
 
 bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
-  constexpr int kMostPaired = kLine / 2;
   if (!is_stride2(w, p) || x.c > kMostPaired) return false;
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y)) return false;
@@ -384,6 +490,25 @@ bool stride2_conv2d_backward_data(const ImageView& dy, const FilterView& w, cons
     } else {
       dy.c <= 32 ? tile.template operator()<32, 32>() : tile.template operator()<32, 64>();
     }
+    return true;
+  });
+}
+
+bool stride2_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
+                                    bool accumulate) {
+  if (!is_stride2(dw, p) || x.c > kMostPaired) return false;
+  return for_16_bits(x.t, [&]<class T>() {
+    if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
+    auto tile = [&]<int kSlot>() {
+      using Shared = WeightShared<kSlot>;
+      const Tiles tiles = tiles_of(dy);
+      const Grid grid = grid_of<Shared>(tiles, 1, Shared::kResident);
+      const Scratch<float> partial(int64_t(grid.blocks.x) * dw.o * kTaps * dw.i);
+      launch("conv2d_backward_weight, patches of stride 2", grid, conv_stride2_weight_kernel<T, kSlot>, images_of<const T>(x),
+             images_of<const T>(dy), tiles, partial.get());
+      tiled::add_filter_chunks(partial, int(grid.blocks.x), dw, accumulate);
+    };
+    x.c <= 16 ? tile.template operator()<16>() : tile.template operator()<32>();
     return true;
   });
 }
