@@ -268,8 +268,8 @@ __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>(
 
     constexpr int kPacks = kCols / 8;
     float sum[2][2 * kPacks][2][2] = {};  // of each i: columns of j = 0, then of j = 1
-#pragma unroll
-    for (int i = 0; i < 2; ++i) write_sums(sum[i]);
+    write_sums(sum[0]);
+    write_sums(sum[1]);
     open_products();
 #pragma unroll
     for (int t = 0; t < Product::kCount; ++t) {
@@ -306,6 +306,7 @@ __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>(
           }
         }
       }
+      __syncwarp();  // other lanes store there
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
