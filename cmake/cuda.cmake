@@ -62,7 +62,7 @@ function(tessera_cuda_library)
     ${CMAKE_SOURCE_DIR}/cuda/vendor/limits.cpp)
   list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/cuda/no_cuda.cpp)
   # Instructions that are not in the architecture itself but in its variant: code for that and no other.
-  set(of_90a ${CMAKE_SOURCE_DIR}/cuda/conv_wgmma.cu ${CMAKE_SOURCE_DIR}/cuda/conv_patch.cu)
+  set(of_90a ${CMAKE_SOURCE_DIR}/cuda/conv_wgmma.cu ${CMAKE_SOURCE_DIR}/cuda/conv_patch.cu ${CMAKE_SOURCE_DIR}/cuda/conv_patch_stride2.cu)
   list(REMOVE_ITEM sources ${of_90a})
   add_library(tessera_cuda_90a OBJECT ${of_90a})
   set_target_properties(tessera_cuda_90a PROPERTIES CUDA_ARCHITECTURES 90a)

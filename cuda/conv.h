@@ -65,13 +65,18 @@ bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvPa
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
-// What conv2d() tries: patches, for 3 x 3 at stride 1 of few channels, then tiles.
+// What conv2d() tries: patches, for 3 x 3 of few channels at stride 1 or 2, then tiles.
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
                  ResultStats* stats = nullptr);
 bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
                   ResultStats* stats = nullptr);
 bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
                                 const ConvEpilogue& epilogue);
+bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue);
+bool stride2_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
+                                  bool accumulate);
+bool stride2_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
+                                    bool accumulate);
 }  // namespace wgmma
 
 }  // namespace tessera::cuda

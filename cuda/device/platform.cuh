@@ -201,6 +201,13 @@ __device__ inline void wait_for_products(float (&d)[kN][2][2]) {
 #pragma unroll
   for (int j = 0; j < kN; ++j) asm volatile("" : TESSERA_FOUR(j)::"memory");  // no read of d moves before the wait
 }
+// d is written before what follows. Of several that are products of one group, zeros would else be written when a product wants
+// them, and wait for the products before it.
+template <int kN>
+__device__ inline void write_sums(float (&d)[kN][2][2]) {
+#pragma unroll
+  for (int j = 0; j < kN; ++j) asm volatile("" : TESSERA_FOUR(j));
+}
 #undef TESSERA_FOUR
 // What this thread has stored in shared memory is there for products that begin after the next barrier.
 __device__ inline void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

@@ -334,6 +334,9 @@ TEST_CASE("warpgroup kernels") {
     if ((c.method == "conv2d" || c.method == "conv2d_backward_data" || with_stats) && (is("17x16 16->32") || is("3x2x2 32->40"))) {
       cases.push_back(c);
     }
+    if (c.method.starts_with("conv2d") && !c.method.ends_with("stats") && (is("35x21 16->32") || is("17x18 48->24"))) {
+      cases.push_back(c);
+    }
     if (with_stats && is("13x10 3->16")) cases.push_back(c);
     if (with_stats && is("128->120")) wide.push_back(c);
     if (c.method == "conv2d_backward_weight" && is("17x16 16->32")) wide.push_back(c);  // a block has several patches

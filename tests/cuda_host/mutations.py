@@ -183,6 +183,11 @@ CHECKS = {
                                 "conv2d_backward_weight:17x16 16->32,conv2d_backward_weight:7x9 40->24,"
                                 "conv2d_backward_weight: 16->88,conv2d_backward_weight: 72->16",
                                 conv="wgmma", type="bf16", blocks="0"),
+    # Several tiles for a block, that end within a patch and do not, channels that end within a slot and that need two tiles.
+    "cuda/conv_patch_stride2.cu": Check("conv2d:35x21 16->32,conv2d:34x18 32->64,conv2d:17x12 8->48,conv2d_backward_data:35x21 16->32,"
+                                        "conv2d_backward_data:34x18 32->64,conv2d_backward_data:17x18 48->24,"
+                                        "conv2d_backward_weight:35x21 16->32,conv2d_backward_weight:34x18 32->64,"
+                                        "conv2d_backward_weight:17x12 8->48", conv="wgmma", type="bf16", blocks="0"),
     "cuda/copy.cu": Check("fill,copy"),
     "cuda/pool.cu": Check("max_pool2d,max_pool2d_backward,upsample2x,upsample2x_backward,resize_bilinear"),
     "cuda/losses.cu": Check("bce_with_logits,bce_with_logits_backward,ciou_loss,ciou_loss_backward,dfl_loss,dfl_loss_backward,"

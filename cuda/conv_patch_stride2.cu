@@ -1,0 +1,517 @@
+// 3 x 3 convolution of few channels at stride 2, and its gradients, in 16 bits on the warpgroup instructions of sm_90a.
+// Compiled for sm_90a and nothing else (cmake/cuda.cmake).
+//
+// As in cuda/conv_patch.cu, whose Note [Windows in a patch] holds here too, the filter stays in shared memory and a pixel comes once.
+// There a block fills a multiprocessor; here it is one warpgroup, so that while one waits others multiply, and others store.
+#include <algorithm>
+
+#include "cuda/conv_launch.cuh"
+#include "cuda/device/warpgroup.cuh"
+
+namespace tessera::cuda::wgmma {
+
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kSide = 8;  // of a tile, in pixels of the smaller image
+constexpr int kTaps = 9;
+constexpr int kLine = 64;  // numbers
+
+// kCount lines, as operands want them: piece p of line r lies at place p ^ r % 8.
+template <int kCount>
+struct alignas(1024) Lines {
+  uint16_t v[kCount][kLine];
+  __device__ uint16_t* place(int line, int number) { return &v[line][number ^ line % 8 * 8]; }
+};
+
+template <class Shared>
+constexpr int resident(int by_registers = 6) {  // blocks of a multiprocessor
+  return std::min(by_registers, int((228 << 10) / (sizeof(Shared) + 1024)));
+}
+
+struct Tiles {
+  int across, down, count;
+};
+
+struct Place {
+  int n, row, col;
+};
+__device__ Place place_of(const Tiles& tiles, int tile) {
+  const int line = tile / tiles.across;
+  const int n = line / tiles.down;
+  return {n, (line - n * tiles.down) * kSide, (tile - line * tiles.across) * kSide};
+}
+
+// What a tile of results reads of x. Pixels of two columns share a line: those of tap column 0 and, kSlot numbers on, of column 1.
+// So eight neighbours of a result are eight lines for every tap; column 2 is column 0 of the next line, the next row two rows on.
+template <int kSlot>
+struct PairedPatch {
+  static constexpr int kAcross = kSide + 1;  // lines
+  static constexpr int kDown = 2 * kSide + 1;
+  static constexpr int kStep = 2 * kAcross;  // lines from row to row of results
+  Lines<(kAcross * kDown + 7) / 8 * 8> lines;
+
+  __device__ const uint16_t* first(int ky, int kx, int number = 0) const {
+    return &lines.v[ky * kAcross + kx / 2][kx % 2 * kSlot + number];
+  }
+  // Copies begin; all threads of the block come here.
+  template <class T>
+  __device__ void fill(const Images<const T>& x, const Place& at) {
+    constexpr int kPieces = kSlot / 8;
+    constexpr int kLinesAtOnce = kThreads / (2 * kPieces);
+    const int piece = int(threadIdx.x) % kPieces * 8;
+    const int second = int(threadIdx.x) / kPieces % 2;  // of the two pixels of a line
+    for (int line = int(threadIdx.x) / (2 * kPieces); line < kAcross * kDown; line += kLinesAtOnce) {
+      const int in_patch = line / kAcross;
+      const int row = 2 * at.row - 1 + in_patch;
+      const int col = 2 * (at.col + line - in_patch * kAcross) - 1 + second;
+      const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w) && piece < x.c;
+      copy_ahead(lines.place(line, second * kSlot + piece), x.pixel(at.n, row, col) + piece, inside);
+    }
+  }
+};
+
+// ---- y = conv(x)
+
+template <int kCols, int kSlot>
+struct ForwardShared {
+  static constexpr int kPitch = kCols + 8;  // of results; the eight put neighbours on other banks
+  static constexpr int kTapsOfLine = kLine / kSlot;
+  using Patch = PairedPatch<kSlot>;
+  Lines<kCols> filter[(kTaps + kTapsOfLine - 1) / kTapsOfLine];
+  Patch patches[2];
+  static_assert(sizeof(Patch) >= kSide * kSide * kPitch * sizeof(uint16_t));  // results go where the patch was
+};
+
+// y[pixel, column] = act(bias[column] + sum over (tap, channel) of x[pixel at tap, channel] * w[column, tap, channel])
+//                    + residual[pixel, column]
+//
+// Block (b, column tile): every gridDim.x-th tile of the images. The next patch comes while this one is multiplied.
+template <class T, int kCols, int kSlot>
+__global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>>())
+    conv_stride2_kernel(Images<const T> x, Filters<const T> w, Images<T> y, Tiles tiles, const float* bias, Activation act,
+                        Images<const T> residual) {
+  using Shared = ForwardShared<kCols, kSlot>;
+  TESSERA_DYNAMIC_SHARED(Shared, shared);
+  const int first_col = int(blockIdx.y) * kCols;
+  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
+
+  wait_for_kernel_before();
+  constexpr int kPieces = kSlot / 8;
+  for (int i = int(threadIdx.x); i < kTaps * kCols * kPieces; i += kThreads) {
+    const int piece = i % kPieces * 8;
+    const int tap = i / kPieces % kTaps;
+    const int col = i / (kPieces * kTaps);
+    copy_ahead(shared->filter[tap / Shared::kTapsOfLine].place(col, tap % Shared::kTapsOfLine * kSlot + piece),
+               w.p + (int64_t(first_col + col) * kTaps + tap) * w.i + piece, first_col + col < y.c && piece < x.c);
+  }
+
+  auto fill = [&](int at, int tile) {
+    if (tile < tiles.count) shared->patches[at].fill(x, place_of(tiles, tile));
+    close_copies();
+  };
+
+  fill(0, int(blockIdx.x));
+  int now = 0;
+  for (int tile = int(blockIdx.x); tile < tiles.count; tile += int(gridDim.x)) {
+    wait_for_copies<0>();
+    publish_to_products();
+    __syncthreads();  // this patch is there, the other has been read
+    fill(1 - now, tile + int(gridDim.x));
+
+    typename Shared::Patch& patch = shared->patches[now];
+    float sum[kCols / 8][2][2] = {};
+    open_products();
+#pragma unroll
+    for (int tap = 0; tap < kTaps; ++tap) {
+#pragma unroll
+      for (int k = 0; k < kSlot; k += 16) {
+        begin_multiply_add<T, true, true, Shared::Patch::kStep>(
+            sum, patch.first(tap / 3, tap % 3, k),
+            &shared->filter[tap / Shared::kTapsOfLine].v[0][tap % Shared::kTapsOfLine * kSlot + k]);
+      }
+    }
+    close_products();
+    wait_for_products(sum);
+    now = 1 - now;
+    __syncthreads();  // the patch has been read
+
+    const Place at = place_of(tiles, tile);
+    auto* const results = reinterpret_cast<T(*)[Shared::kPitch]>(&patch) + warp * 16;  // of the warp: 2 x 8 pixels
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = at.row + warp * 2 + half;
+      const int col = at.col + lane / 4;
+      const bool inside = row < y.h && col < y.w;
+#pragma unroll
+      for (int j = 0; j < kCols / 8; ++j) {
+        const int in_tile = j * 8 + lane % 4 * 2;
+        const int column = first_col + in_tile;
+        Pack<T, 2> added{};
+        if (residual.p != nullptr && inside && column < y.c) added = load_pack<2>(residual.pixel(at.n, row, col) + column);
+        Pack<T, 2> v;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const float b = bias != nullptr && column < y.c ? bias[column + i] : 0.0f;
+          v.v[i] = activate(act, sum[j][half][i] + b) + added.v[i];
+        }
+        store_pack<2>(&results[half * 8 + lane / 4][in_tile], v);
+      }
+    }
+    __syncwarp();
+    constexpr int kPacks = kCols / 8;
+#pragma unroll
+    for (int i = 0; i < 16 * kPacks / kWarp; ++i) {
+      const int index = lane + i * kWarp;
+      const int pixel = index / kPacks;
+      const int in_tile = index % kPacks * 8;
+      const int row = at.row + warp * 2 + pixel / 8;
+      const int col = at.col + pixel % 8;
+      if (row < y.h && col < y.w && first_col + in_tile < y.c) {
+        *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, row, col) + first_col + in_tile) = load_packed<8>(&results[pixel][in_tile]);
+      }
+    }
+  }
+}
+
+// ---- dx = gradient by the data
+
+// Row 2 a of dx has tap row 1 of row a of dy; row 2 a + 1 has tap row 2 of it and tap row 0 of row a + 1; columns alike. A tile of
+// dy thus gives the four neighbours (2 a + i, 2 b + j) by nine taps. Two of them that have one i are columns of one product; where
+// the left one has no tap the filter is zero.
+struct Product {
+  int down, right;  // which pixel of dy, from (a, b)
+  int row;          // i
+
+  static constexpr int kCount = 6;
+  static __host__ __device__ constexpr Product at(int t) { return t < 4 ? Product{0, t / 2, t % 2} : Product{1, t - 4, 1}; }
+  __device__ int tap(int col) const {  // j; or -1
+    const int ky = row == 0 ? 1 : 2 - 2 * down;
+    const int kx = col == 1 ? 2 - 2 * right : right == 0 ? 1 : -1;
+    return kx < 0 ? -1 : ky * 3 + kx;
+  }
+};
+
+template <int kCols, int kDepth>
+struct DataShared {
+  static constexpr int kPatchSide = kSide + 1;
+  using Patch = Lines<(kPatchSide * kPatchSide + 7) / 8 * 8>;
+  Lines<kDepth> filter[Product::kCount * 2 * kCols / kLine];  // a line: one channel of dy
+  Patch patches[2];
+};
+
+// Of four lanes each has part `lane` of four pieces; then piece `lane` whole.
+__device__ inline void turn(unsigned (&v)[4]) {
+  const bool odd = threadIdx.x % 2 != 0, upper = threadIdx.x % 4 >= 2;
+#pragma unroll
+  for (int i = 0; i < 4; i += 2) {
+    const unsigned other = __shfl_xor_sync(~0u, odd ? v[i] : v[i + 1], 1);
+    v[i] = odd ? other : v[i];
+    v[i + 1] = odd ? v[i + 1] : other;
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const unsigned other = __shfl_xor_sync(~0u, upper ? v[i] : v[i + 2], 2);
+    v[i] = upper ? other : v[i];
+    v[i + 2] = upper ? v[i + 2] : other;
+  }
+}
+
+// dx[2 a + i, 2 b + j, column] (+)= sum over (tap, channel) as above of dy[pixel, channel] * w[channel, tap, column]
+//
+// Block (b, column tile): every gridDim.x-th tile of dy. The next patch comes while this one is multiplied.
+template <class T, int kCols, int kDepth>
+__global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>())
+    conv_stride2_data_kernel(Images<const T> dy, Filters<const T> w, Images<T> dx, Tiles tiles, bool accumulate) {
+  using Shared = DataShared<kCols, kDepth>;
+  TESSERA_DYNAMIC_SHARED(Shared, shared);
+  const int first_col = int(blockIdx.y) * kCols;
+  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
+
+  wait_for_kernel_before();
+  constexpr int kFilterPieces = kCols / 8;
+  for (int i = int(threadIdx.x); i < Product::kCount * 2 * kDepth * kFilterPieces; i += kThreads) {
+    const int piece = i % kFilterPieces * 8;
+    const int part = i / kFilterPieces % (Product::kCount * 2);
+    const int channel = i / (kFilterPieces * Product::kCount * 2);
+    const int tap = Product::at(part / 2).tap(part % 2);
+    const int number = part * kCols + piece;
+    copy_ahead(shared->filter[number / kLine].place(channel, number % kLine),
+               w.p + (int64_t(channel) * kTaps + tap) * w.i + first_col + piece,
+               tap >= 0 && channel < dy.c && first_col + piece < dx.c);
+  }
+
+  constexpr int kPieces = kDepth / 8;
+  const int piece = int(threadIdx.x) % kPieces * 8;
+  const int first_line = int(threadIdx.x) / kPieces;
+  constexpr int kLinesAtOnce = kThreads / kPieces;
+  auto fill = [&](typename Shared::Patch& patch, int tile) {
+    if (tile < tiles.count) {
+      const Place at = place_of(tiles, tile);
+      for (int line = first_line; line < Shared::kPatchSide * Shared::kPatchSide; line += kLinesAtOnce) {
+        const int in_patch = line / Shared::kPatchSide;
+        const int row = at.row + in_patch;
+        const int col = at.col + line - in_patch * Shared::kPatchSide;
+        copy_ahead(patch.place(line, piece), dy.pixel(at.n, row, col) + piece, row < dy.h && col < dy.w && piece < dy.c);
+      }
+    }
+    close_copies();
+  };
+
+  fill(shared->patches[0], int(blockIdx.x));
+  int now = 0;
+  for (int tile = int(blockIdx.x); tile < tiles.count; tile += int(gridDim.x)) {
+    wait_for_copies<0>();
+    publish_to_products();
+    __syncthreads();  // this patch is there, the other has been read
+    fill(shared->patches[1 - now], tile + int(gridDim.x));
+
+    constexpr int kPacks = kCols / 8;
+    float sum[2][2 * kPacks][2][2] = {};  // of each i: columns of j = 0, then of j = 1
+    write_sums(sum[0]);
+    write_sums(sum[1]);
+    open_products();
+#pragma unroll
+    for (int t = 0; t < Product::kCount; ++t) {
+      constexpr int kOfOne = 2 * kCols;
+      const Product product = Product::at(t);
+#pragma unroll
+      for (int k = 0; k < kDepth; k += 16) {
+        begin_multiply_add<T, true, false, Shared::kPatchSide>(
+            sum[product.row], &shared->patches[now].v[product.down * Shared::kPatchSide + product.right][k],
+            &shared->filter[t * kOfOne / kLine].v[k][t * kOfOne % kLine]);
+      }
+    }
+    close_products();
+#pragma unroll
+    for (int i = 0; i < 2; ++i) wait_for_products(sum[i]);
+    now = 1 - now;
+
+    const Place at = place_of(tiles, tile);
+    const int left = 2 * (at.col + lane / 4);
+    if (accumulate) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int row = 2 * (at.row + warp * 2 + half) + i;
+#pragma unroll
+          for (int m = 0; m < 2 * kPacks; ++m) {
+            const int col = left + m / kPacks;
+            const int column = first_col + m % kPacks * 8 + lane % 4 * 2;
+            if (row >= dx.h || col >= dx.w || column >= dx.c) continue;
+            const Pack<T, 2> before = load_pack<2>(static_cast<const T*>(dx.pixel(at.n, row, col) + column));
+#pragma unroll
+            for (int e = 0; e < 2; ++e) sum[i][m][half][e] += before.v[e];
+          }
+        }
+      }
+      __syncwarp();  // other lanes store there
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int row = 2 * (at.row + warp * 2 + half) + i;
+#pragma unroll
+        for (int first = 0; first < 2 * kPacks; first += 4) {
+          unsigned two[4];
+#pragma unroll
+          for (int m = 0; m < 4; ++m) {
+            const float(&of)[2] = sum[i][first + m][half];
+            two[m] = rounded<T>(of[0]).bits | unsigned(rounded<T>(of[1]).bits) << 16;
+          }
+          turn(two);
+          const int mine = first + lane % 4;
+          const int col = left + mine / kPacks;
+          const int column = first_col + mine % kPacks * 8;
+          if (row < dx.h && col < dx.w && column < dx.c) {
+            Packed<T, 8> all;
+#pragma unroll
+            for (int m = 0; m < 8; ++m) all.v[m].bits = uint16_t(two[m / 2] >> m % 2 * 16);
+            *reinterpret_cast<Packed<T, 8>*>(dx.pixel(at.n, row, col) + column) = all;
+          }
+        }
+      }
+    }
+  }
+}
+
+// ---- dw = gradient by the filter
+
+constexpr int kOuts = 64;  // rows of a product
+
+template <int kSlot>
+struct WeightShared {
+  using Tile = Lines<kSide * kSide>;
+  PairedPatch<kSlot> x[2];
+  Tile dy[2];
+  static constexpr int kResident = kSlot == 16 ? 4 : 2;  // by registers
+};
+
+// partial[b, o, ky, kx, c] = sum over the block's pixels of dy[pixel, o] x[pixel at (ky, kx), c]
+//
+// Block b: every gridDim.x-th tile of dy. A product has all outputs for rows, a tap column's channels, or those of two, for columns,
+// and two by eight pixels for k: lines of both panels are pixels. The next tile comes while this one is multiplied.
+template <class T, int kSlot>
+__global__ void __launch_bounds__(kThreads, resident<WeightShared<kSlot>>(WeightShared<kSlot>::kResident))
+    conv_stride2_weight_kernel(Images<const T> x, Images<const T> dy, Tiles tiles, float* partial) {
+  using Shared = WeightShared<kSlot>;
+  TESSERA_DYNAMIC_SHARED(Shared, shared);
+  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
+
+  constexpr int kPieces = kOuts / 8;
+  const int piece = int(threadIdx.x) % kPieces * 8;
+  auto fill = [&](int at, int tile) {
+    if (tile < tiles.count) {
+      const Place place = place_of(tiles, tile);
+      shared->x[at].fill(x, place);
+      for (int line = int(threadIdx.x) / kPieces; line < kSide * kSide; line += kThreads / kPieces) {
+        const int row = place.row + line / kSide;
+        const int col = place.col + line % kSide;
+        const bool inside = row < dy.h && col < dy.w && piece < dy.c;
+        copy_ahead(shared->dy[at].place(line, piece), dy.pixel(place.n, row, col) + piece, inside);
+      }
+    }
+    close_copies();
+  };
+
+  wait_for_kernel_before();
+  float two[3][2 * kSlot / 8][2][2] = {};  // of each ky: kx = 0, then kx = 1
+  float one[3][kSlot / 8][2][2] = {};      // kx = 2
+#pragma unroll
+  for (int ky = 0; ky < 3; ++ky) {
+    write_sums(two[ky]);
+    write_sums(one[ky]);
+  }
+  fill(0, int(blockIdx.x));
+  int now = 0;
+  for (int tile = int(blockIdx.x); tile < tiles.count; tile += int(gridDim.x)) {
+    wait_for_copies<0>();
+    publish_to_products();
+    __syncthreads();  // this tile is there, the other has been read
+    fill(1 - now, tile + int(gridDim.x));
+
+    constexpr int kStep = PairedPatch<kSlot>::kStep;
+    open_products();
+#pragma unroll
+    for (int row = 0; row < kSide; row += 2) {
+#pragma unroll
+      for (int ky = 0; ky < 3; ++ky) {
+        const uint16_t* const of_dy = shared->dy[now].v[row * kSide];
+        begin_multiply_add<T, false, false, kSide, kStep>(two[ky], of_dy, shared->x[now].first(2 * row + ky, 0));
+        begin_multiply_add<T, false, false, kSide, kStep>(one[ky], of_dy, shared->x[now].first(2 * row + ky, 2));
+      }
+    }
+    close_products();
+#pragma unroll
+    for (int ky = 0; ky < 3; ++ky) {
+      wait_for_products(two[ky]);
+      wait_for_products(one[ky]);
+    }
+    now = 1 - now;
+  }
+
+#pragma unroll
+  for (int ky = 0; ky < 3; ++ky) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int out = warp * 16 + half * 8 + lane / 4;
+      float* const to = partial + ((int64_t(blockIdx.x) * dy.c + out) * kTaps + ky * 3) * x.c;
+      auto store = [&](const float(&sum)[2], int kx, int channel) {
+        if (out < dy.c && channel < x.c) store_pack<2>(to + kx * x.c + channel, Pack<float, 2>{{sum[0], sum[1]}});
+      };
+#pragma unroll
+      for (int j = 0; j < kSlot / 8; ++j) {
+        const int channel = j * 8 + lane % 4 * 2;
+        store(two[ky][j][half], 0, channel);
+        store(two[ky][j + kSlot / 8][half], 1, channel);
+        store(one[ky][j][half], 2, channel);
+      }
+    }
+  }
+}
+
+// ----
+
+constexpr int kMostChannels = 64;
+constexpr int kMostPaired = kLine / 2;  // of x
+
+bool is_stride2(const FilterView& w, const ConvParams& p) {
+  return device().major == 9 && w.kh == 3 && w.kw == 3 && p.stride == 2 && p.pad == 1 && w.o <= kMostChannels && w.i <= kMostChannels;
+}
+
+Tiles tiles_of(const ImageView& y) {
+  Tiles tiles{int(blocks_for(y.w, kSide)), int(blocks_for(y.h, kSide)), 0};
+  tiles.count = size32(int64_t(tiles.across) * tiles.down * y.n);
+  return tiles;
+}
+
+// As many blocks as the device holds, for the tiles of the images and `cols` tiles of channels.
+template <class Shared>
+Grid grid_of(const Tiles& tiles, unsigned cols, int by_registers = 6) {
+  const int most = std::max(1, device().multiprocessors * resident<Shared>(by_registers) / int(cols));
+  return early({dim3(unsigned(std::min(tiles.count, most)), cols), dim3(kThreads), sizeof(Shared)});
+}
+
+}  // namespace
+
+bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
+  if (!is_stride2(w, p) || x.c > kMostPaired) return false;
+  return for_16_bits(x.t, [&]<class T>() {
+    if (!in_packs<T>(x, w, y)) return false;
+    auto tile = [&]<int kCols, int kSlot>() {
+      const Tiles tiles = tiles_of(y);
+      launch("conv2d, patches of stride 2", grid_of<ForwardShared<kCols, kSlot>>(tiles, blocks_for(y.c, kCols)),
+             conv_stride2_kernel<T, kCols, kSlot>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
+             static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual));
+    };
+    if (y.c <= 32) {
+      x.c <= 16 ? tile.template operator()<32, 16>() : tile.template operator()<32, 32>();
+    } else {
+      x.c <= 16 ? tile.template operator()<64, 16>() : tile.template operator()<64, 32>();
+    }
+    return true;
+  });
+}
+
+bool stride2_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
+                                  bool accumulate) {
+  if (!is_stride2(w, p)) return false;
+  return for_16_bits(dy.t, [&]<class T>() {
+    if (!in_packs<T>(dy, w, dx)) return false;
+    auto tile = [&]<int kCols, int kDepth>() {
+      const Tiles tiles = tiles_of(dy);
+      launch("conv2d_backward_data, patches of stride 2", grid_of<DataShared<kCols, kDepth>>(tiles, blocks_for(dx.c, kCols)),
+             conv_stride2_data_kernel<T, kCols, kDepth>, images_of<const T>(dy), filters_of<const T>(w), images_of<T>(dx), tiles,
+             accumulate);
+    };
+    if (dx.c <= 16) {
+      dy.c <= 32 ? tile.template operator()<16, 32>() : tile.template operator()<16, 64>();
+    } else {
+      dy.c <= 32 ? tile.template operator()<32, 32>() : tile.template operator()<32, 64>();
+    }
+    return true;
+  });
+}
+
+bool stride2_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
+                                    bool accumulate) {
+  if (!is_stride2(dw, p) || x.c > kMostPaired) return false;
+  return for_16_bits(x.t, [&]<class T>() {
+    if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
+    auto tile = [&]<int kSlot>() {
+      using Shared = WeightShared<kSlot>;
+      const Tiles tiles = tiles_of(dy);
+      const Grid grid = grid_of<Shared>(tiles, 1, Shared::kResident);
+      const Scratch<float> partial(int64_t(grid.blocks.x) * dw.o * kTaps * dw.i);
+      launch("conv2d_backward_weight, patches of stride 2", grid, conv_stride2_weight_kernel<T, kSlot>, images_of<const T>(x),
+             images_of<const T>(dy), tiles, partial.get());
+      tiled::add_filter_chunks(partial, int(grid.blocks.x), dw, accumulate);
+    };
+    x.c <= 16 ? tile.template operator()<16>() : tile.template operator()<32>();
+    return true;
+  });
+}
+
+}  // namespace tessera::cuda::wgmma
