@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "cuda/conv_launch.cuh"
+#include "cuda/device/fragment_moments.cuh"
 #include "cuda/device/warpgroup.cuh"
 
 namespace tessera::cuda::wgmma {
@@ -58,57 +59,6 @@ struct PatchShared {
   Filter filter[kTaps];
   Patches patches[kGroups];
   alignas(16) Results results[kGroups];
-};
-
-// Moments of the values that a thread sees of each of its columns, as they are stored.
-template <class T, int kColumns>
-struct ColumnMoments {
-  uint32_t first[(kColumns + 1) / 2];  // of two columns each, which are one register
-  float sum[kColumns] = {}, squares[kColumns] = {};
-  int n = 0;
-
-  __device__ float first_of(int column) const {
-    T value;
-    value.bits = uint16_t(first[column / 2] >> column % 2 * 16);
-    return load(value);
-  }
-  // Of columns 2 pair and the next.
-  __device__ void add(int pair, const Packed<T, 2>& values) {
-    if (n == 0) first[pair] = uint32_t(values.v[1].bits) << 16 | values.v[0].bits;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int column = pair * 2 + i;
-      const float d = load(values.v[i]) - first_of(column);
-      sum[column] += d;
-      squares[column] += d * d;
-    }
-  }
-  // Of the eight threads of a warp that have the same columns, for the first of them: f(column, moments).
-  template <class F>
-  __device__ void joined(F&& f) {
-    float count = float(n);
-    const float one_of_n = n > 0 ? 1.0f / count : 0.0f;
-#pragma unroll
-    for (int c = 0; c < kColumns; ++c) {  // mean and sum of squares about it
-      const float mean = sum[c] * one_of_n;
-      squares[c] = fmaxf(0.0f, squares[c] - sum[c] * mean);
-      sum[c] = n > 0 ? first_of(c) + mean : 0.0f;
-    }
-#pragma unroll
-    for (int distance = 4; distance < kWarp; distance *= 2) {
-      const float others = __shfl_xor_sync(kAllLanes, count, distance);
-      const float share = others > 0 ? others / (count + others) : 0.0f;
-#pragma unroll
-      for (int c = 0; c < kColumns; ++c) {
-        const float away = __shfl_xor_sync(kAllLanes, sum[c], distance) - sum[c];
-        squares[c] += __shfl_xor_sync(kAllLanes, squares[c], distance) + away * away * count * share;
-        sum[c] += away * share;
-      }
-      count += others;
-    }
-#pragma unroll
-    for (int c = 0; c < kColumns; ++c) f(c, Moments{count, sum[c], squares[c]});
-  }
 };
 
 // y[pixel, column] = act(bias[column] + sum over (tap, channel) of x[pixel at tap, channel] * w[tap, channel, column])
@@ -171,8 +121,7 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     close_copies();
   };
 
-  constexpr int kColumns = kFilterAlongK ? kCols / 4 : 1;  // of a thread
-  ColumnMoments<T, kColumns> moments;
+  FragmentMoments<T, kFilterAlongK ? kCols : 8> moments;
   auto& results = shared->results[group];
   const int step = int(gridDim.x) * kGroups;
   int tile = int(blockIdx.x) + int(gridDim.x) * group;
@@ -235,11 +184,7 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         if (!stats.wanted() || at.row + warp * 2 + half >= y.h || col >= y.w) continue;
-#pragma unroll
-        for (int j = 0; j < kCols / 8; ++j) {  // its own results, read back: kept, they would take registers
-          moments.add(j, load_raw<2>(reinterpret_cast<const T*>(&results[warp * 16 + half * 8 + lane / 4][j * 8 + lane % 4 * 2])));
-        }
-        ++moments.n;
+        moments.add(reinterpret_cast<const T*>(&results[warp * 16 + half * 8 + lane / 4][lane % 4 * 2]));
       }
     }
     __syncwarp();
@@ -261,18 +206,12 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     sync_warpgroup();  // the next patch is there
   }
   wait_for_copies<0>();
-  if (kFilterAlongK && stats.wanted()) {
+  if constexpr (kFilterAlongK) {
+    if (!stats.wanted()) return;
     __syncthreads();  // no patch is used any more
-    auto* const parts = reinterpret_cast<Moments(*)[kCols]>(&shared->patches[0]);  // of each warp
-    static_assert(sizeof(Moments) * kCols * kThreads / kWarp <= sizeof(shared->patches));
-    moments.joined([&](int c, const Moments& m) {
-      if (lane < 4) parts[threadIdx.x / kWarp][c / 2 * 8 + lane * 2 + c % 2] = m;
-    });
-    __syncthreads();
-    const int t = int(threadIdx.x);
-    if (t < min(kCols, y.c - first_col)) {
-      stats.row(int(blockIdx.x))[first_col + t] = CombinedMoments{}(kThreads / kWarp, [&](int k) { return parts[k][t]; });
-    }
+    auto& parts = *reinterpret_cast<FragmentMomentsOfWarps<kThreads, kCols>*>(&shared->patches[0]);
+    static_assert(sizeof(parts) <= sizeof(shared->patches));
+    moments.store(parts, y.c - first_col, stats.row(int(blockIdx.x)) + first_col);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cuda/conv_launch.cuh"
+#include "cuda/device/fragment_moments.cuh"
 #include "cuda/device/warpgroup.cuh"
 
 namespace tessera::cuda::wgmma {
@@ -87,10 +88,11 @@ struct ForwardShared {
 //                    + residual[pixel, column]
 //
 // Block (b, column tile): every gridDim.x-th tile of the images. The next patch comes while this one is multiplied.
+// `stats`: of a result that is nothing but the sums.
 template <class T, int kCols, int kSlot>
 __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>>())
     conv_stride2_kernel(Images<const T> x, Filters<const T> w, Images<T> y, Tiles tiles, const float* bias, Activation act,
-                        Images<const T> residual) {
+                        Images<const T> residual, Chunks<Moments> stats) {
   using Shared = ForwardShared<kCols, kSlot>;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int first_col = int(blockIdx.y) * kCols;
@@ -111,6 +113,7 @@ __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>
     close_copies();
   };
 
+  FragmentMoments<T, kCols> moments;
   fill(0, int(blockIdx.x));
   int now = 0;
   for (int tile = int(blockIdx.x); tile < tiles.count; tile += int(gridDim.x)) {
@@ -157,6 +160,7 @@ __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>
         }
         store_pack<2>(&results[half * 8 + lane / 4][in_tile], v);
       }
+      if (stats.wanted() && inside) moments.add(&results[half * 8 + lane / 4][lane % 4 * 2]);
     }
     __syncwarp();
     constexpr int kPacks = kCols / 8;
@@ -171,6 +175,13 @@ __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>
         *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, row, col) + first_col + in_tile) = load_packed<8>(&results[pixel][in_tile]);
       }
     }
+  }
+  wait_for_copies<0>();
+  if (stats.wanted()) {
+    __syncthreads();  // no patch is used any more
+    auto& parts = *reinterpret_cast<FragmentMomentsOfWarps<kThreads, kCols>*>(&shared->patches[0]);
+    static_assert(sizeof(parts) <= sizeof(shared->patches));
+    moments.store(parts, y.c - first_col, stats.row(int(blockIdx.x)) + first_col);
   }
 }
 
@@ -456,15 +467,18 @@ Grid grid_of(const Tiles& tiles, unsigned cols, int by_registers = 6) {
 
 }  // namespace
 
-bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue) {
+bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                    ResultStats* stats) {
   if (!is_stride2(w, p) || x.c > kMostPaired) return false;
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y)) return false;
     auto tile = [&]<int kCols, int kSlot>() {
       const Tiles tiles = tiles_of(y);
-      launch("conv2d, patches of stride 2", grid_of<ForwardShared<kCols, kSlot>>(tiles, blocks_for(y.c, kCols)),
+      const Grid grid = grid_of<ForwardShared<kCols, kSlot>>(tiles, blocks_for(y.c, kCols));
+      launch("conv2d, patches of stride 2", grid,
              conv_stride2_kernel<T, kCols, kSlot>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
-             static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual));
+             static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
+             stats != nullptr ? stats->make(grid.blocks.x, y.c) : Chunks<Moments>{});
     };
     if (y.c <= 32) {
       x.c <= 16 ? tile.template operator()<32, 16>() : tile.template operator()<32, 32>();

@@ -39,7 +39,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 }  // namespace
 
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats) {
-  return patch_conv2d(x, w, y, p, epilogue, stats) || stride2_conv2d(x, w, y, p, epilogue) ||
+  return patch_conv2d(x, w, y, p, epilogue, stats) || stride2_conv2d(x, w, y, p, epilogue, stats) ||
          tile_conv2d(x, w, y, p, epilogue, stats);
 }
 

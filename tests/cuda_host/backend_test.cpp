@@ -139,6 +139,8 @@ TEST_CASE("statistics of a convolution's result come from the kernel that writes
                              {21, 19, 64, 64, 3, 1},
                              {35, 18, 48, 80, 3, 1},
                              {17, 16, 32, 16, 3, 1},
+                             {37, 21, 16, 32, 3, 2},
+                             {18, 33, 32, 64, 3, 2},
                              {37, 139, 3, 24, 3, 2},
                              {13, 11, 64, 16, 1, 1}}) {
         const Tensor x = random({2, l.h, l.w, l.in}, type), w = random({l.out, l.size, l.size, l.in}, type);
