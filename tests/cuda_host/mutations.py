@@ -47,6 +47,12 @@ EQUIVALENT = {
     "[< to <=]": "the line more lies in the padding of the patch",
     "conv_patch.cu conv_patch_weight_kernel: for (int kx = 0; kx < 3; ++kx) wait_for_products(sum[kx]); [one short]":
         "the first waits for the products of all; the others only keep the compiler from reading sums earlier",
+    "conv_patch_stride2.cu fill: for (int line = int(threadIdx.x) / (2 * kPieces); line < kAcross * kDown; line += kLinesAtOnce) { "
+    "[< to <=]": "the line more lies in the padding of the patch",
+    "conv_patch_stride2.cu conv_stride2_data_kernel: for (int i = 0; i < 2; ++i) wait_for_products(sum[i]); [one short]":
+        "the first waits for the products of all; the other only keeps the compiler from reading sums earlier",
+    "conv_patch_stride2.cu conv_stride2_weight_kernel: for (int ky = 0; ky < 3; ++ky) { [one short]":
+        "write_sums() is for the compiler",
     "losses.cu logit: for (int channel = lane * N; channel < k; channel += kGroup * N) { [< to <=]": "the pack more has no numbers",
     "losses.cu mask_prototypes_backward_kernel: for (int first = 0; first < m.items.count; first += kLooks * kThreads) { [< to <=]":
         "the round more finds no item",
