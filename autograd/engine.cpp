@@ -53,7 +53,10 @@ Engine::Slot& Engine::slot_of(const Edge& edge) {
 void Engine::add(Grad& sum, Grad grad) {
   if (!sum.value.defined()) {
     sum = std::move(grad);
-  } else if (sum.exclusive) {
+    return;
+  }
+  if (grad.value.dtype() != sum.value.dtype()) grad = {grad.value.to(sum.value.dtype()), true};  // Node::gradient_type
+  if (sum.exclusive) {
     ops::add_scaled(grad.value, 1.0, sum.value);
   } else if (grad.exclusive) {
     ops::add_scaled(sum.value, 1.0, grad.value);

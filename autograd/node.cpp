@@ -46,6 +46,19 @@ const Tensor& Saved::get() const {
   return tensor_;
 }
 
+DType gradient_type_of(std::span<const Edge> inputs, DType of_result) {
+  DType type = of_result;
+  bool first = true;
+  for (const Edge& e : inputs) {
+    if (!e) continue;
+    const DType wanted = e.node ? e.node->gradient_type(of_result) : of_result;
+    if (!first && wanted != type) return of_result;
+    type = wanted;
+    first = false;
+  }
+  return type;
+}
+
 bool needs_grad(std::initializer_list<const Variable*> inputs) {
   if (!grad_enabled()) return false;
   for (const Variable* v : inputs) {

@@ -49,6 +49,8 @@ class Node {
   virtual bool recomputable() const { return false; }
   virtual Tensor recompute() const { TESSERA_CHECK(false, "'{}' cannot make its result again", name()); }
 
+  // The type in which this node reads the gradient of its result: who sends it may write that instead of the result's own.
+  virtual DType gradient_type(DType of_result) const { return of_result; }
   // At least 0: the result is channels of the only input, from this one on, and nothing else.
   virtual int64_t first_channel() const { return -1; }
 
@@ -86,6 +88,9 @@ class SavedInput {
  private:
   Saved kept_;
 };
+
+// The type that the nodes which made `inputs`, all of type `of_result`, read gradients in, where they agree on one.
+DType gradient_type_of(std::span<const Edge> inputs, DType of_result);
 
 // True when a result of these inputs must be recorded.
 bool needs_grad(std::initializer_list<const Variable*> inputs);

@@ -76,9 +76,12 @@ struct AssignWork {
   int* largest_overlap;
 };
 
+constexpr int kPackedBins = 16;
+
 // predicted = anchor -+ expected bin * stride, or the corners as they come; all else is emptied.
-// Thread i: side i % 4 of row i / 4. A warp reads 32 sides one after the other in memory, 2 KiB with 16 bins.
-__global__ void __launch_bounds__(kThreads) decode_kernel(AssignProblem p, AssignWork work) {
+// Thread i: side i % 4 of row i / 4. A warp reads 32 sides one after the other in memory, 2 KiB with 16 bins, which every model has;
+// those a thread reads at once where they are aligned (`wide`).
+__global__ void __launch_bounds__(kThreads) decode_kernel(AssignProblem p, bool wide, AssignWork work) {
   wait_for_kernel_before();
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < p.images * p.width) work.largest_metric[i] = work.largest_overlap[i] = 0;
@@ -92,7 +95,21 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(AssignProblem p, Assig
     corner = in[side];
   } else {
     const int bins = l.box.cols / 4;
-    const float distance = expected_bin(in + side * bins, bins) * l.stride;
+    const float* const logits = in + side * bins;
+    float expected;
+    if (bins == kPackedBins && wide) {
+      Pack<float, kPackedBins> all;
+#pragma unroll
+      for (int first = 0; first < kPackedBins; first += 4) {
+        const Packed<float, 4> four = load_packed<4>(logits + first);
+#pragma unroll
+        for (int b = 0; b < 4; ++b) all.v[first + b] = four.v[b];
+      }
+      expected = expected_bin(all.v, kPackedBins);
+    } else {
+      expected = expected_bin(logits, bins);
+    }
+    const float distance = expected * l.stride;
     const float anchor = anchor_at(side % 2 == 0 ? at.x : at.y, l.stride);
     corner = side < 2 ? anchor - distance : anchor + distance;
   }
@@ -122,13 +139,14 @@ __device__ unsigned long long key_of(float metric, int candidate) {
 }
 __device__ int candidate_of(unsigned long long key) { return int(0xffffffffu - unsigned(key & 0xffffffffu)); }
 
-constexpr int kChunk = 8 * kThreads;  // candidates whose metrics a block holds at a time
+constexpr int kPickThreads = 1024;  // objects are fewer than multiprocessors, and a metric takes long
+constexpr int kChunk = 2 * kPickThreads;  // candidates whose metrics a block holds at a time
 
 // The anchors that an object takes: counted in picks, the object's number left in first where it is the lowest.
 // Block: one object. Its candidates, the anchors in its box in their order, are gone through kChunk at a time; a thread has every
-// 256th. Of each chunk and the best so far the block draws the best again, one by one: all threads offer their best, and the one
+// 1024th. Of each chunk and the best so far the block draws the best again, one by one: all threads offer their best, and the one
 // whose offer is taken looks for its next. Most boxes hold less than a chunk.
-__global__ void __launch_bounds__(kThreads) pick_kernel(AssignProblem p, AssignParams params, AssignWork work) {
+__global__ void __launch_bounds__(kPickThreads) pick_kernel(AssignProblem p, AssignParams params, AssignWork work) {
   wait_for_kernel_before();
   TESSERA_SHARED(cells, CellBox[kAnchorLevels]);
   TESSERA_SHARED(metric, float[kChunk]);
@@ -154,7 +172,7 @@ __global__ void __launch_bounds__(kThreads) pick_kernel(AssignProblem p, AssignP
   int found = 0;
   for (int first = 0; first < count; first += kChunk) {
     const int n = min(kChunk, count - first);
-    for (int i = t; i < n; i += kThreads) {
+    for (int i = t; i < n; i += kPickThreads) {
       locate(first + i, [&](int level, int row, int) {
         const float overlap = p.overlap(object, work.predicted + 4 * int64_t(p.levels[level].first + row));
         metric[i] = p.metric(object, level, row, overlap, params);
@@ -163,7 +181,7 @@ __global__ void __launch_bounds__(kThreads) pick_kernel(AssignProblem p, AssignP
     unsigned long long carried = t < found ? best[t] : 0;
     auto offer = [&] {
       unsigned long long most = carried;
-      for (int i = t; i < n; i += kThreads) most = max(most, key_of(metric[i], first + i));
+      for (int i = t; i < n; i += kPickThreads) most = max(most, key_of(metric[i], first + i));
       return most;
     };
     unsigned long long mine = offer();
@@ -404,8 +422,9 @@ void assign(const AssignInput& in, const AssignParams& params, int32_t* target, 
   const Scratch<int> of_object(2 * objects);
   const AssignWork work{predicted.get(), of_row.get(), of_row.get() + in.rows(), of_object.get(), of_object.get() + objects};
   const Grid rows = one_thread_each(in.rows(), kThreads);
-  launch("assign, decode", early(one_thread_each(std::max(4 * in.rows(), objects), kThreads)), decode_kernel, p, work);
-  launch("assign, pick", early({dim3(blocks_for(objects, 1)), dim3(kThreads)}), pick_kernel, p, params, work);
+  const bool wide = std::all_of(in.levels.begin(), in.levels.end(), [](const AnchorLevel& l) { return rows_are_aligned(l.box); });
+  launch("assign, decode", early(one_thread_each(std::max(4 * in.rows(), objects), kThreads)), decode_kernel, p, wide, work);
+  launch("assign, pick", early({dim3(blocks_for(objects, 1)), dim3(kPickThreads)}), pick_kernel, p, params, work);
   launch("assign, resolve", early(rows), resolve_kernel, p, params, work, target, score);
   launch("assign, normalise", early(rows), normalise_kernel, p, work, static_cast<const int32_t*>(target), score);
 }

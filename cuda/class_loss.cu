@@ -43,8 +43,8 @@ struct LabelledPack {
   float score;
 };
 
-// Calls f(pack) for the block's share of the packs: 2048 one after the other in memory, of which a thread has eight, 256 apart, as in
-// bce_kernel. The label of a row is the same for all threads along it and comes from the cache.
+// Calls f(pack) for the block's share of the packs: 1024 one after the other in memory, of which a thread has four, 256 apart, as in
+// bce_kernel; they are read together. The label of a row is the same for all threads along it and comes from the cache.
 template <int N, class F>
 __device__ void for_each_labelled_pack(const LabelledMaps<const float>& maps, const int32_t* label, const float* score,
                                        int packs_of_row, F&& f) {
@@ -57,13 +57,29 @@ __device__ void for_each_labelled_pack(const LabelledMaps<const float>& maps, co
   const Rows<const float> x = maps.x[p.map];
   const int begin = (int(blockIdx.x) - maps.first_block[p.map]) * kPacksOfBlock;
   const int end = min(begin + kPacksOfBlock, x.rows * packs_of_row);
-  for (int i = begin + int(threadIdx.x); i < end; i += kThreads) {
+  const auto locate = [&](int i) {
     p.row = i / packs_of_row;
     p.col = (i - p.row * packs_of_row) * N;
     p.count = x.cols - p.col;
-    p.x = load_pack<N>(x.row(p.row) + p.col, p.count);
+  };
+  Pack<float, N> logits[kPacksOfThread];
+  int labels[kPacksOfThread];
+#pragma unroll
+  for (int k = 0; k < kPacksOfThread; ++k) {
+    const int i = begin + k * kThreads + int(threadIdx.x);
+    if (i >= end) break;
+    locate(i);
+    logits[k] = load_pack<N>(x.row(p.row) + p.col, p.count);
+    labels[k] = label[maps.first_row[p.map] + p.row];
+  }
+#pragma unroll
+  for (int k = 0; k < kPacksOfThread; ++k) {
+    const int i = begin + k * kThreads + int(threadIdx.x);
+    if (i >= end) break;
+    locate(i);
+    p.x = logits[k];
     const int place = maps.first_row[p.map] + p.row;
-    p.labelled = label[place] - p.col;
+    p.labelled = labels[k] - p.col;
     const bool here = p.labelled >= 0 && p.labelled < N;
     if (!here) p.labelled = -1;
     p.score = here ? score[place] : 0.0f;
@@ -87,14 +103,14 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // dx = (sigmoid(x) - t) scale.
-template <int N>
+template <class T, int N>
 __global__ void __launch_bounds__(kThreads)
     bce_labels_backward_kernel(LabelledMaps<const float> maps, const int32_t* label, const float* score, int packs_of_row,
-                               const float* scale, LabelledMaps<float> dx) {
+                               const float* scale, LabelledMaps<T> dx) {
   wait_for_kernel_before();
   const float factor = *scale;
   for_each_labelled_pack<N>(maps, label, score, packs_of_row, [&](const LabelledPack<N>& p) {
-    Pack<float, N> gradient;
+    Pack<T, N> gradient;
 #pragma unroll
     for (int j = 0; j < N; ++j) gradient.v[j] = (functors::Sigmoid::f(p.x.v[j]) - (j == p.labelled ? p.score : 0.0f)) * factor;
     store_pack<N>(dx.x[p.map].row(p.row) + p.col, gradient, p.count);
@@ -124,14 +140,16 @@ void bce_with_labels(std::span<const RowsView> x, const int32_t* label, const fl
 void bce_with_labels_backward(std::span<const RowsView> x, const int32_t* label, const float* score, const float* scale,
                               std::span<const RowsView> dx) {
   expect_f32("bce_with_labels_backward", x[0].t);
-  const auto run = [&]<int N>() {
-    const int packs_of_row = size32((x[0].cols + N - 1) / N);
-    unsigned blocks = 0;
-    const LabelledMaps<const float> maps = labelled_maps<const float>(x, packs_of_row, blocks);
-    launch("bce_with_labels_backward", early({dim3(blocks), dim3(kThreads)}), bce_labels_backward_kernel<N>, maps, label, score,
-           packs_of_row, scale, labelled_maps<float>(dx, packs_of_row, blocks));
-  };
-  all_aligned(x) && all_aligned(dx) ? run.template operator()<kWide<float>>() : run.template operator()<1>();
+  for_floating("bce_with_labels_backward", dx[0].t, [&]<class T>() {
+    const auto run = [&]<int N>() {
+      const int packs_of_row = size32((x[0].cols + N - 1) / N);
+      unsigned blocks = 0;
+      const LabelledMaps<const float> maps = labelled_maps<const float>(x, packs_of_row, blocks);
+      launch("bce_with_labels_backward", early({dim3(blocks), dim3(kThreads)}), bce_labels_backward_kernel<T, N>, maps, label, score,
+             packs_of_row, scale, labelled_maps<T>(dx, packs_of_row, blocks));
+    };
+    all_aligned(x) && all_aligned(dx) ? run.template operator()<kWide<float>>() : run.template operator()<1>();
+  });
 }
 
 }  // namespace tessera::cuda

@@ -80,6 +80,7 @@ class CudaBackend : public Backend {
   void scatter_add_rows(RowsView x, const int64_t* index, std::span<const RowsView> tables) override;
 
   // losses.cu
+  bool losses_take_narrow() const override { return true; }
   void bce_with_logits(RowsView x, RowsView target, void* sum) override;
   void bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) override;
   void bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, void* sum) override;

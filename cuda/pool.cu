@@ -30,12 +30,17 @@ Window window_of(const PoolParams& p) { return {int(p.kernel), int(p.stride), in
 // Taps of a line that are read together.
 constexpr int kTogether = 5;
 
+// Small blocks: those of a small map (400 of 256 threads, 20 pixels of 16 images) miss being all on the device at once by a few, which
+// would then take as long again.
+constexpr unsigned kPoolThreads = 128;
+constexpr int kPoolBlocks = 7;  // on a multiprocessor
+
 // y = maximum of the window, index = ky * kernel + kx of the first one in scan order (p null: not wanted). Taps outside the image
 // do not take part.
 // Thread: N channels of one output pixel. Windows overlap, and the threads of a block are neighbours, so most reads are hits in the
 // first cache; the taps of a line are under way together. Where a line has fewer, its last is read again, which beats nothing.
 template <class T, int N>
-__global__ void __launch_bounds__(256, 3)
+__global__ void __launch_bounds__(kPoolThreads, kPoolBlocks)
     max_pool_kernel(Images<const T> x, Images<T> y, uint8_t* index, Window window, int col_tiles) {
   wait_for_kernel_before();
   const RowPlace at = row_place<N>(y.n * y.h * y.w, y.c, col_tiles);
@@ -79,8 +84,9 @@ __global__ void __launch_bounds__(256, 3)
 // Thread: N channels of one input pixel. It asks the few windows that cover the pixel, in order: a sum of gathered values is the
 // same on every run, where windows that scatter to their maximum would need atomics. The windows of a line are read together.
 template <class T, int N>
-__global__ void __launch_bounds__(256, 2) max_pool_backward_kernel(Images<const T> dy, const uint8_t* index, Images<T> dx,
-                                                                   Window window, bool accumulate, int col_tiles) {
+__global__ void __launch_bounds__(kPoolThreads, kPoolBlocks)
+    max_pool_backward_kernel(Images<const T> dy, const uint8_t* index, Images<T> dx, Window window, bool accumulate,
+                             int col_tiles) {
   wait_for_kernel_before();
   const RowPlace at = row_place<N>(dx.n * dx.h * dx.w, dx.c, col_tiles);
   if (at.count <= 0) return;
@@ -170,8 +176,8 @@ __global__ void __launch_bounds__(256) resize_bilinear_kernel(Images<const T> x,
 
 // Kernels count pixels in 32 bits; the launchers check the images that the grid is not made for.
 template <int N>
-RowGrid pixel_grid(const ImageView& v) {
-  return row_grid<N>(size32(v.n * v.h * v.w), v.c);
+RowGrid pixel_grid(const ImageView& v, unsigned threads = 256) {
+  return row_grid<N>(size32(v.n * v.h * v.w), v.c, threads);
 }
 
 // with_whole_packs(), the taps of a pack lying aligned too.
@@ -190,7 +196,7 @@ void max_pool2d(ImageView x, ImageView y, ImageView index, const PoolParams& p) 
   for_floating("max_pool2d", x.t, [&]<class T>() {
     with_index_packs<T>(
         [&]<int N>() {
-          const RowGrid g = pixel_grid<N>(y);
+          const RowGrid g = pixel_grid<N>(y, kPoolThreads);
           launch("max_pool2d", early(g.grid), max_pool_kernel<T, N>, images_of<const T>(x), images_of<T>(y), data<uint8_t>(index),
                  window_of(p), g.col_tiles);
         },
@@ -203,7 +209,7 @@ void max_pool2d_backward(ImageView dy, ImageView index, ImageView dx, const Pool
   for_floating("max_pool2d_backward", dy.t, [&]<class T>() {
     with_index_packs<T>(
         [&]<int N>() {
-          const RowGrid g = pixel_grid<N>(dx);
+          const RowGrid g = pixel_grid<N>(dx, kPoolThreads);
           launch("max_pool2d_backward", early(g.grid), max_pool_backward_kernel<T, N>, images_of<const T>(dy),
                  static_cast<const uint8_t*>(index.p), images_of<T>(dx), window_of(p), accumulate, g.col_tiles);
         },

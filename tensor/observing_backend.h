@@ -95,6 +95,7 @@ class ObservingBackend : public Backend {
   void gather_rows(std::span<const RowsView> tables, const int64_t* index, RowsView y) override;
   void scatter_add_rows(RowsView x, const int64_t* index, std::span<const RowsView> tables) override;
 
+  bool losses_take_narrow() const override { return inner_.losses_take_narrow(); }
   void bce_with_logits(RowsView x, RowsView target, void* result) override;
   void bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) override;
   void bce_with_labels(std::span<const RowsView> x, const int32_t* label, const float* score, void* sum) override;

@@ -111,7 +111,7 @@ RawOutputs YoloSeg::forward(const Variable& images) {
     const ScopeGuard scope(layers_[size_t(layer.index)].get());
     if (&layer == &spec_.layers.back()) {
       RawOutputs raw = head().forward(inputs);  // logits come in f32
-      raw.prototypes = ag::cast(raw.prototypes, DType::kF32);
+      if (!training()) raw.prototypes = ag::cast(raw.prototypes, DType::kF32);  // the loss takes them as they are
       return raw;
     }
     outputs[size_t(layer.index)] = run_layer(layer, inputs, place_of(size_t(layer.index)));

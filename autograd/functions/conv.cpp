@@ -32,6 +32,7 @@ class ConvNode final : public Node {
   ConvNode(const Variable& x, const Variable& w, const Tensor& rounded_w, const Variable& bias, const ConvParams& p)
       : Node({Edge(x), Edge(w), Edge(bias)}), x_(x), w_(rounded_w), p_(p) {}
   std::string_view name() const override { return "conv2d"; }
+  DType gradient_type(DType) const override { return w_.get().dtype(); }
   void backward(Grad dy, Engine& engine) override {
     weight_gradient(engine, inputs[2], dy.value, [&](const Tensor& t, bool acc) { ops::bias_backward(dy.value, t, acc); });
     if (w_.get().dtype() != dy.value.dtype()) dy = {dy.value.to(w_.get().dtype()), true};  // of a wide result

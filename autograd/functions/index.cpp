@@ -1,6 +1,7 @@
 #include "autograd/functions/index.h"
 
 #include "autograd/engine.h"
+#include "tensor/backend.h"
 #include "tensor/ops/index.h"
 
 namespace tessera::ag {
@@ -22,14 +23,17 @@ class GatherNode final : public Node {
     // One buffer for all of them is one fill.
     int64_t all = 0;
     for (const Shape& s : shapes_) all += numel(s);
-    const Tensor zeros = Tensor::zeros({all}, dy.value.dtype(), dy.value.device());
+    // The few rows are rounded before they are spread, each into a row of its own, and not the whole afterwards.
+    const bool narrow = backend_for(dy.value.device()).losses_take_narrow();
+    const Tensor rows = dy.value.to(narrow ? gradient_type_of(inputs, dy.value.dtype()) : dy.value.dtype());
+    const Tensor zeros = Tensor::zeros({all}, rows.dtype(), rows.device());
     std::vector<Tensor> dx;
     int64_t first = 0;
     for (const Shape& s : shapes_) {
       dx.push_back(zeros.narrow(0, first, numel(s)).view(s));
       first += numel(s);
     }
-    ops::scatter_add_rows(dy.value, index_.get(), dx);
+    ops::scatter_add_rows(rows, index_.get(), dx);
     for (size_t t = 0; t < inputs.size(); ++t) engine.send(inputs[t], {dx[t], true});
   }
   void release() override { index_.release(); }

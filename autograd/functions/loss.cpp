@@ -1,6 +1,8 @@
 #include "autograd/functions/loss.h"
 
 #include "autograd/engine.h"
+#include "autograd/functions/pointwise.h"
+#include "tensor/backend.h"
 
 namespace tessera::ag {
 
@@ -41,7 +43,8 @@ class LabelledBceNode final : public Node {
   void backward(Grad dy, Engine& engine) override {
     std::vector<Tensor> x;
     for (const Saved& s : x_) x.push_back(s.get());
-    const std::vector<Tensor> dx = ops::bce_with_labels_backward(x, label_.get(), score_.get(), dy.value);
+    const DType type = backend_for(dy.value.device()).losses_take_narrow() ? gradient_type_of(inputs, x[0].dtype()) : x[0].dtype();
+    const std::vector<Tensor> dx = ops::bce_with_labels_backward(x, label_.get(), score_.get(), dy.value, type);
     for (size_t m = 0; m < inputs.size(); ++m) engine.send(inputs[m], {dx[m], true});
   }
   void release() override {
@@ -146,8 +149,11 @@ Variable dfl_loss(const Variable& logits, const Tensor& target, const Tensor& we
                               "dfl_loss", &ops::dfl_loss_backward, logits, target, weight) : nullptr);
 }
 
-Variable mask_loss(const Variable& coefficients, const Variable& prototypes, const Tensor& masks, const MaskLossTargets& targets,
+Variable mask_loss(const Variable& coefficients, const Variable& any_prototypes, const Tensor& masks, const MaskLossTargets& targets,
                    const Tensor& into) {
+  const DType type = any_prototypes.data().dtype();
+  const bool as_they_are = backend_for(any_prototypes.data().device()).losses_take_narrow();
+  const Variable prototypes = cast(any_prototypes, as_they_are ? type : wide_of(type));
   const bool record = needs_grad({&coefficients, &prototypes});
   return Variable::result(ops::mask_loss(coefficients.data(), prototypes.data(), masks, items_of(targets), into),
                           record ? std::make_shared<MaskLossNode>(coefficients, prototypes, masks, targets) : nullptr);

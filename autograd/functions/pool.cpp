@@ -11,7 +11,9 @@ class MaxPoolNode final : public Node {
   MaxPoolNode(const Variable& x, Tensor index, const PoolParams& p) : Node({Edge(x)}), index_(std::move(index)), p_(p) {}
   std::string_view name() const override { return "max_pool2d"; }
   void backward(Grad dy, Engine& engine) override {
-    engine.send(inputs[0], {ops::max_pool2d_backward(dy.value, index_.get(), inputs[0].shape, p_), true});
+    engine.send_or_add(inputs[0], [&](const Tensor& into, bool add) {
+      return ops::max_pool2d_backward(dy.value, index_.get(), inputs[0].shape, p_, into, add);
+    });
   }
   void release() override { index_.release(); }
   int64_t saved_bytes() const override { return index_.bytes(); }
@@ -25,7 +27,9 @@ class UpsampleNode final : public Node {
  public:
   explicit UpsampleNode(const Variable& x) : Node({Edge(x)}) {}
   std::string_view name() const override { return "upsample2x"; }
-  void backward(Grad dy, Engine& engine) override { engine.send(inputs[0], {ops::upsample2x_backward(dy.value), true}); }
+  void backward(Grad dy, Engine& engine) override {
+    engine.send_or_add(inputs[0], [&](const Tensor& into, bool add) { return ops::upsample2x_backward(dy.value, into, add); });
+  }
   void release() override {}
   int64_t saved_bytes() const override { return 0; }
 };

@@ -60,7 +60,8 @@ void sum_of_blocks(int64_t blocks, float* total, F&& start) {
 // Of a logit against a target in [0, 1]: max(x, 0) - x t + log(1 + exp(-|x|)).
 __device__ float cross_entropy(float logit, float target) { return functors::Softplus::f(logit) - logit * target; }
 
-constexpr int kPacksOfBlock = 8 * kThreads;  // of elementwise sums
+constexpr int kPacksOfThread = 4;
+constexpr int kPacksOfBlock = kPacksOfThread * kThreads;  // of elementwise sums
 
 }  // namespace
 

@@ -1,5 +1,5 @@
 // Where a thread of an elementwise kernel over rows works. A block is a tile: threads side by side along the columns, `kPack`
-// neighbours each, and as many rows as make 256 threads. Warps read whole lines: a row of at least 32 packs is read by full warps,
+// neighbours each, and as many rows as make its threads, mostly 256. Warps read whole lines: a row of at least 32 packs is read by full warps,
 // of shorter rows a warp takes several.
 #pragma once
 
@@ -18,12 +18,11 @@ struct RowGrid {
 };
 
 template <int N>
-RowGrid row_grid(int64_t rows, int64_t cols) {
-  constexpr unsigned kThreads = 256;
+RowGrid row_grid(int64_t rows, int64_t cols, unsigned threads = 256) {
   const int64_t packs = (cols + N - 1) / N;
   unsigned width = 1;
-  while (width < kThreads && width < packs) width *= 2;
-  const unsigned height = kThreads / width;
+  while (width < threads && width < packs) width *= 2;
+  const unsigned height = threads / width;
   const int64_t col_tiles = (packs + width - 1) / width;
   const int64_t row_tiles = (rows + height - 1) / height;
   return {{dim3(blocks_for(col_tiles * row_tiles, 1)), dim3(width, height)}, size32(col_tiles)};

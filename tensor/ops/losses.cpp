@@ -63,10 +63,12 @@ void check_dfl(std::string_view op, const Tensor& logits, const Tensor& target, 
 
 void check_mask(std::string_view op, const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks,
                 const MaskLossItems& items) {
-  check_wide(op, "prototypes", prototypes);
+  check_defined(op, "prototypes", prototypes);
+  if (!is_floating(prototypes.dtype()) || !backend_for(prototypes.device()).losses_take_narrow()) check_wide(op, "prototypes", prototypes);
   TESSERA_CHECK(prototypes.rank() == 4, "{}: got prototypes {}, expected (N, mh, mw, k)", op, describe(prototypes));
   const Shape& s = prototypes.shape();
-  check_like(op, "coefficients", coefficients, {items.count, s[3]}, prototypes);
+  check_type_and_device(op, "coefficients", coefficients, wide_of(prototypes.dtype()), prototypes.device());
+  check_like(op, "coefficients", coefficients, {items.count, s[3]}, coefficients);
   check_type_and_device(op, "masks", masks, DType::kI32, prototypes.device());
   TESSERA_CHECK(masks.rank() == 3 && masks.is_dense() && masks.shape()[1] == s[1] && masks.shape()[2] == s[2] &&
                     (!items.overlap || masks.shape()[0] == s[0]),
@@ -113,11 +115,19 @@ Tensor bce_with_labels(std::span<const Tensor> x, const Tensor& label, const Ten
 
 std::vector<Tensor> bce_with_labels_backward(std::span<const Tensor> x, const Tensor& label, const Tensor& score,
                                              const Tensor& scale) {
+  return bce_with_labels_backward(x, label, score, scale, x.empty() ? DType::kF32 : x[0].dtype());
+}
+
+std::vector<Tensor> bce_with_labels_backward(std::span<const Tensor> x, const Tensor& label, const Tensor& score,
+                                             const Tensor& scale, DType type) {
   const LabelledRows all = check_labels("bce_with_labels_backward", x, label, score);
+  const bool narrow = type != x[0].dtype() && wide_of(type) == x[0].dtype();
+  TESSERA_CHECK(type == x[0].dtype() || (narrow && backend_for(x[0].device()).losses_take_narrow()),
+                "bce_with_labels_backward: got gradients of {} for logits {}", name_of(type), describe(x[0]));
   check_vector("bce_with_labels_backward", "scale", scale, 1, x[0]);
   std::vector<Tensor> dx;
   std::vector<RowsView> views;
-  for (const Tensor& map : x) views.push_back(dx.emplace_back(Tensor::empty(map.shape(), map.dtype(), map.device())).rows());
+  for (const Tensor& map : x) views.push_back(dx.emplace_back(Tensor::empty(map.shape(), type, map.device())).rows());
   backend_for(scale.device())
       .bce_with_labels_backward(all.views, label.data<int32_t>(), score.data<float>(), scale.raw(), views);
   return dx;
@@ -173,7 +183,7 @@ Tensor mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Ten
   check_mask("mask_loss", coefficients, prototypes, masks, items);
   const Tensor c = readable(coefficients);
   const Tensor p = readable(prototypes);
-  Tensor sum = sum_for("mask_loss", p, into);
+  Tensor sum = sum_for("mask_loss", c, into);
   backend_for(p.device()).mask_loss(c.rows(), p.image(), masks.data<int32_t>(), items, sum.raw());
   return sum;
 }
@@ -181,8 +191,8 @@ Tensor mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Ten
 void mask_loss_backward(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items,
                         const Tensor& scale, const Tensor& dcoefficients, const Tensor& dprototypes) {
   check_mask("mask_loss_backward", coefficients, prototypes, masks, items);
-  check_vector("mask_loss_backward", "scale", scale, 1, prototypes);
-  check_like("mask_loss_backward", "dcoefficients", dcoefficients, coefficients.shape(), prototypes);
+  check_vector("mask_loss_backward", "scale", scale, 1, coefficients);
+  check_like("mask_loss_backward", "dcoefficients", dcoefficients, coefficients.shape(), coefficients);
   check_like("mask_loss_backward", "dprototypes", dprototypes, prototypes.shape(), prototypes);
   const Tensor c = readable(coefficients);
   const Tensor p = readable(prototypes);

@@ -25,6 +25,8 @@ inline constexpr size_t kMostMaps = 4;
 class LossOps {
  public:
   virtual ~LossOps() = default;
+  // Whether prototypes, their gradient and that of labelled logits may have 16 bits where all else is f32.
+  virtual bool losses_take_narrow() const { return false; }
   // sum over all elements of max(x,0) - x*t + log(1 + exp(-|x|)), whose gradient is sigmoid(x) - t.
   virtual void bce_with_logits(RowsView x, RowsView target, void* sum) = 0;
   virtual void bce_with_logits_backward(RowsView x, RowsView target, const void* scale, RowsView dx, bool accumulate) = 0;
@@ -50,7 +52,7 @@ class LossOps {
   // pixels of the cross-entropy between sum_k c*p and the object's mask, counted inside its box only (x >= x1, x < x2, likewise y),
   // divided by area; summed over the items (spec 7.6).
   virtual void mask_loss(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items, void* sum) = 0;
-  // Both gradients are written.
+  // Both gradients are written, that of the prototypes in their type.
   virtual void mask_loss_backward(RowsView coefficients, ImageView prototypes, const int32_t* masks, const MaskLossItems& items,
                                   const void* scale, RowsView dcoefficients, ImageView dprototypes) = 0;
 };
@@ -62,11 +64,15 @@ Tensor bce_with_logits(const Tensor& x, const Tensor& target);
 void bce_with_logits_backward(const Tensor& x, const Tensor& target, const Tensor& scale, const Tensor& dx, bool accumulate);
 // x (rows..., classes), label i32 and score f32 of all rows.
 Tensor bce_with_labels(std::span<const Tensor> x, const Tensor& label, const Tensor& score, const Tensor& into = {});
+// Gradients of `type`, which may be of 16 bits where the backend writes them (losses_take_narrow).
+std::vector<Tensor> bce_with_labels_backward(std::span<const Tensor> x, const Tensor& label, const Tensor& score, const Tensor& scale,
+                                             DType type);
 std::vector<Tensor> bce_with_labels_backward(std::span<const Tensor> x, const Tensor& label, const Tensor& score, const Tensor& scale);
 Tensor ciou_loss(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& ciou = {}, const Tensor& into = {});
 Tensor ciou_loss_backward(const Tensor& boxes, const Tensor& target, const Tensor& weight, const Tensor& scale);
 Tensor dfl_loss(const Tensor& logits, const Tensor& target, const Tensor& weight, const Tensor& into = {});
 Tensor dfl_loss_backward(const Tensor& logits, const Tensor& target, const Tensor& weight, const Tensor& scale);
+// Prototypes of 16 bits where the backend reads them (losses_take_narrow); all else is wide.
 Tensor mask_loss(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items,
                  const Tensor& into = {});
 void mask_loss_backward(const Tensor& coefficients, const Tensor& prototypes, const Tensor& masks, const MaskLossItems& items,

@@ -31,15 +31,17 @@ std::pair<Tensor, Tensor> max_pool2d(const Tensor& x, const PoolParams& p, bool 
   return {y, index};
 }
 
-Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, const Shape& x_shape, const PoolParams& p) {
+Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, const Shape& x_shape, const PoolParams& p, const Tensor& into,
+                           bool accumulate) {
   check_floating("max_pool2d_backward", "dy", dy);
   check_like("max_pool2d_backward", "dy", dy, pool_shape(x_shape, p), dy);
   check_type_and_device("max_pool2d_backward", "index", index, DType::kU8, dy.device());
   TESSERA_CHECK(index.shape() == dy.shape() && index.is_dense(), "max_pool2d_backward: got index {}, expected dense {}",
                 describe(index), to_string(dy.shape()));
+  TESSERA_CHECK(into.defined() || !accumulate, "max_pool2d_backward: got accumulate without into, expected a tensor to add to");
   const Tensor gradient = readable(dy);
-  Tensor dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
-  backend_for(dy.device()).max_pool2d_backward(gradient.image(), index.image(), dx.image(), p, /*accumulate=*/false);
+  Tensor dx = output("max_pool2d_backward", into, x_shape, dy);
+  backend_for(dy.device()).max_pool2d_backward(gradient.image(), index.image(), dx.image(), p, accumulate);
   return dx;
 }
 
@@ -52,13 +54,14 @@ Tensor upsample2x(const Tensor& x, const Tensor& into) {
   return y;
 }
 
-Tensor upsample2x_backward(const Tensor& dy) {
+Tensor upsample2x_backward(const Tensor& dy, const Tensor& into, bool accumulate) {
   check_floating("upsample2x_backward", "dy", dy);
   TESSERA_CHECK(dy.rank() == 4 && dy.shape()[1] % 2 == 0 && dy.shape()[2] % 2 == 0,
                 "upsample2x_backward: got dy {}, expected (N, H, W, C) with even H and W", describe(dy));
+  TESSERA_CHECK(into.defined() || !accumulate, "upsample2x_backward: got accumulate without into, expected a tensor to add to");
   const Tensor gradient = readable(dy);
-  Tensor dx = Tensor::empty({dy.shape()[0], dy.shape()[1] / 2, dy.shape()[2] / 2, dy.shape()[3]}, dy.dtype(), dy.device());
-  backend_for(dy.device()).upsample2x_backward(gradient.image(), dx.image(), /*accumulate=*/false);
+  Tensor dx = output("upsample2x_backward", into, {dy.shape()[0], dy.shape()[1] / 2, dy.shape()[2] / 2, dy.shape()[3]}, dy);
+  backend_for(dy.device()).upsample2x_backward(gradient.image(), dx.image(), accumulate);
   return dx;
 }
 

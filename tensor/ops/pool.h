@@ -27,9 +27,10 @@ class PoolOps {
 
 namespace ops {
 std::pair<Tensor, Tensor> max_pool2d(const Tensor& x, const PoolParams& p, bool want_index, const Tensor& into = {});  // y, index
-Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, const Shape& x_shape, const PoolParams& p);
+Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, const Shape& x_shape, const PoolParams& p, const Tensor& into = {},
+                           bool accumulate = false);
 Tensor upsample2x(const Tensor& x, const Tensor& into = {});
-Tensor upsample2x_backward(const Tensor& dy);
+Tensor upsample2x_backward(const Tensor& dy, const Tensor& into = {}, bool accumulate = false);
 Tensor resize_bilinear(const Tensor& x, int64_t height, int64_t width);
 }  // namespace ops
 

@@ -53,10 +53,8 @@ EQUIVALENT = {
         "the first waits for the products of all; the other only keeps the compiler from reading sums earlier",
     "conv_patch_stride2.cu conv_stride2_weight_kernel: for (int ky = 0; ky < 3; ++ky) { [one short]":
         "write_sums() is for the compiler",
-    "losses.cu logit: for (int channel = lane * N; channel < k; channel += kGroup * N) { [< to <=]": "the pack more has no numbers",
-    "losses.cu mask_prototypes_backward_kernel: for (int first = 0; first < m.items.count; first += kLooks * kThreads) { [< to <=]":
+    "mask_loss.cu for_each_batch: for (int first = 0; first < m.items.count; first += kLooks * kThreads) { [< to <=]":
         "the round more finds no item",
-    "losses.cu mask_prototypes_backward_kernel: if (channel >= k) continue; [>= to >]": "the pack more has no numbers",
     "tile.cuh multiply_panels: const bool more = step + 1 < steps; [< to <=]":
         "the panel more is of zeros, for all of it lies past the end, and not multiplied",
     "index.cu gather_rows_kernel: for (int t = 0; t < int(kMostTables); ++t) { [< to <=]": "there is never a table more",
@@ -79,8 +77,6 @@ EQUIVALENT = {
     "conv_stem.cu stem_kernel: __syncthreads();  // of the outputs after these [dropped]":
         "after the join parts[0] alone is read, which the first warp alone writes again, behind the __syncwarp() of its pixels",
     "conv_stem.cu stem_kernel: for (int out = 0; out < y.c; out += kOuts) { [< to <=]": "the round more has no results",
-    "losses.cu mask_prototypes_backward_kernel: __syncthreads();  // the list is free for the next items [dropped]":
-        "the list is written behind the next round's first barrier, counts are not read behind the second",
     "class_loss.cu for_each_labelled_pack: for (int m = 1; m < int(kMostMaps); ++m) { [< to <=]": "there is never a map more",
     "class_loss.cu for_each_labelled_pack: const bool here = p.labelled >= 0 && p.labelled < N; [no. 2 < to <=]":
         "no entry of the pack has that number",
@@ -196,8 +192,8 @@ CHECKS = {
                                         "conv2d_backward_weight:17x12 8->48", conv="wgmma", type="bf16", blocks="0"),
     "cuda/copy.cu": Check("fill,copy"),
     "cuda/pool.cu": Check("max_pool2d,max_pool2d_backward,upsample2x,upsample2x_backward,resize_bilinear"),
-    "cuda/losses.cu": Check("bce_with_logits,bce_with_logits_backward,ciou_loss,ciou_loss_backward,dfl_loss,dfl_loss_backward,"
-                            "mask_loss,mask_loss_backward"),
+    "cuda/losses.cu": Check("bce_with_logits,bce_with_logits_backward,ciou_loss,ciou_loss_backward,dfl_loss,dfl_loss_backward"),
+    "cuda/mask_loss.cu": Check("mask_loss,mask_loss_backward"),
     "cuda/update.cu": Check("update"),
     "cuda/augment.cu": Check("*augmentation*"),
     "cuda/detect.cu": Check("detect"),

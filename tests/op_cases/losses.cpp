@@ -113,6 +113,28 @@ std::vector<OpCase> loss_cases() {
                                                      maps(t, "dx"));
                           return 0.0;
                         }});
+    // Wide logits with narrow gradients.
+    std::vector<Slot> mixed = with(slots, gradients);
+    for (Slot& s : mixed) s.wide = s.wide || s.name[0] == 'x' || s.name == "scale";
+    list.push_back({.method = "bce_with_labels_backward",
+                    .detail = fmt::format("{} classes, narrow gradients", classes),
+                    .slots = mixed,
+                    .run =
+                        [=](Backend& b, const Bound& t, bool) {
+                          const auto run = [&](const Tensor& d0, const Tensor& d1, const Tensor& d2) {
+                            const std::array dx{d0.rows(), d1.rows(), d2.rows()};
+                            b.bce_with_labels_backward(maps(t, "x"), t["label"].data<int32_t>(), t["score"].data<float>(),
+                                                       t.raw("scale"), dx);
+                          };
+                          if (b.losses_take_narrow()) return run(t["dx0"], t["dx1"], t["dx2"]), 0.0;
+                          // What is there instead: the gradients rounded.
+                          const auto wide = [&](const char* name) { return Tensor::zeros(t[name].shape(), t["scale"].dtype()); };
+                          const Tensor d0 = wide("dx0"), d1 = wide("dx1"), d2 = wide("dx2");
+                          run(d0, d1, d2);
+                          t["dx0"].copy_from(d0), t["dx1"].copy_from(d1), t["dx2"].copy_from(d2);
+                          return 0.0;
+                        },
+                    .types = {DType::kBF16, DType::kF16}});
   }
   for (int64_t n : {1, 7, 100}) {
     const std::vector<Slot> boxes = {{"boxes", {n, 4}, Role::kIn, Fit::kRows, corners()},
@@ -201,6 +223,42 @@ std::vector<OpCase> loss_cases() {
                return 0.0;
              },
          .length = 63});
+    // Narrow prototypes beside wide coefficients.
+    std::vector<Slot> mixed = slots;
+    for (Slot& s : mixed) s.wide = s.name == "coefficients";
+    Slot wide_sum = sum(), wide_scale = scale(0.8);
+    wide_sum.wide = wide_scale.wide = true;
+    const auto prototypes = [](Backend& b, const Bound& t, DType wide) {
+      return b.losses_take_narrow() ? t["prototypes"] : t["prototypes"].to(wide);
+    };
+    list.push_back({.method = "mask_loss",
+                    .detail = detail + ", narrow",
+                    .slots = with(mixed, {wide_sum}),
+                    .run =
+                        [=](Backend& b, const Bound& t, bool) {
+                          const Tensor p = prototypes(b, t, t["sum"].dtype());
+                          b.mask_loss(t.rows("coefficients"), p.image(), t["masks"].data<int32_t>(), mask_items(t, overlap), t.raw("sum"));
+                          return 0.0;
+                        },
+                    .types = {DType::kBF16, DType::kF16},
+                    .length = double(k)});
+    list.push_back({.method = "mask_loss_backward",
+                    .detail = detail + ", narrow",
+                    .slots = with(mixed, {wide_scale,
+                                          {.name = "dcoefficients", .shape = {n, k}, .role = Role::kOut, .wide = true},
+                                          {"dprototypes", {2, h, w, k}, Role::kOut}}),
+                    .run =
+                        [=](Backend& b, const Bound& t, bool) {
+                          const Tensor p = prototypes(b, t, t["scale"].dtype());
+                          const bool as_they_are = p.dtype() == t["dprototypes"].dtype();
+                          const Tensor dp = as_they_are ? t["dprototypes"] : Tensor::zeros(p.shape(), p.dtype());
+                          b.mask_loss_backward(t.rows("coefficients"), p.image(), t["masks"].data<int32_t>(), mask_items(t, overlap),
+                                               t.raw("scale"), t.rows("dcoefficients"), dp.image());
+                          if (!as_they_are) t["dprototypes"].copy_from(dp);
+                          return 0.0;
+                        },
+                    .types = {DType::kBF16, DType::kF16},
+                    .length = 63});
   };
   for (bool overlap : {true, false}) {
     for (int64_t k : {1, 5, 32}) {

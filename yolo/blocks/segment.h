@@ -21,7 +21,8 @@ struct RawOutputs {
   std::array<Variable, kAnchorLevels> box;           // (N, h, w, 64)
   std::array<Variable, kAnchorLevels> cls;           // (N, h, w, nc)
   std::array<Variable, kAnchorLevels> coefficients;  // (N, h, w, masks)
-  Variable prototypes;                         // (N, 2 h0, 2 w0, masks), h0 and w0 of level 0
+  // (N, 2 h0, 2 w0, masks), h0 and w0 of level 0. In training of the type that the network computes in; all else is f32.
+  Variable prototypes;
   // Of an exported file: box holds cx cy w h in pixels (4 channels) and cls probabilities.
   bool decoded = false;
 };
