@@ -67,6 +67,14 @@ struct RowJob {
   int64_t residual_step = 0;
 };
 
+// Rows of output pixels, one below the other, by several groups of channels: jobs of the first row, which differ in what concerns
+// their channels only. For units that want more work at a time than a row by a group; fetches ahead are those of the first job.
+template <class T>
+struct BandJob {
+  std::span<const RowJob<T>> groups;
+  int64_t rows = 1, a_next = 0, y_next = 0, residual_next = 0;  // elements from row to row
+};
+
 // A column of pairs (Note [Pairs]), at most kLine<BFloat16> channels wide: to[p * to_step + 2 * c + half] =
 // (first, second)[half][p * step + c] for p < pairs. Writes whole lines: up to 2 * kLine values from each `to`.
 struct PairColumn {
@@ -127,6 +135,7 @@ struct TileKernels : TileShape {
   // The same for `pixels` pixels of either (bf16 only): dst[(p * channels + i) * 2 + half] = (first, second)[half][p * pitch + i].
   void (*pair_pixels)(T* dst, const T* first, const T* second, int64_t pitch, int64_t channels, int64_t pixels);
   void (*pair_column)(const PairColumn&);  // bf16 only
+  void (*band)(const BandJob<T>&);         // null: rows are as good
 };
 template <class T>
 TileKernels<T> tile_kernels();
