@@ -19,7 +19,7 @@ namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE {
 constexpr int kTileRows = 16;
 constexpr int64_t kTileDepth = 32;                 // channels of a full tile of A
 constexpr int kMaxAmxVectors = 2;                  // of a group of output channels
-constexpr int64_t kAmxJobPixels = 512;             // 16 products for each tile of sums that is stored
+constexpr int64_t kAmxJobPixels = 512;             // 16 steps of pairs: those of two tiles of A stay in L1
 constexpr int64_t kSumBytes = 16 * sizeof(float);  // a row of sums
 
 template <class Tiles>
@@ -38,13 +38,13 @@ void configure_tiles(int rows, int64_t tail) {
   Tiles::configure(now);
 }
 
-// One step of k: each of kDown tiles of A, at a[row] + at, meets each of NV tiles of B, `across` apart, in sums kRow * NV + kColumn;
-// before<sum>() is called before the product into it. kTurns: factors take turns in two registers each, and those of B stay for all
+// One step of k: each of kDown tiles of A, at a[row] + at, meets each of NV tiles of B, at b + across(column), in sums kRow * NV +
+// kColumn; before<sum>() is called before the product into it. kTurns: factors take turns in two registers each, and those of B stay for all
 // rows; else each has one, 4 and 5 or, in the shape of the tail, 6 and 7, and every other row meets the columns in reverse.
-template <class Tiles, int kDown, int NV, bool kTurns, bool kOfTail, class Before>
-HWY_INLINE void tile_step(const T* const (&a)[kDown], int64_t at, int64_t a_bytes, const T* b, int64_t b_bytes, int64_t across,
-                          const Before& before) {
-  static_assert(kDown <= 4 && NV <= 2);
+template <class Tiles, int kDown, int NV, bool kTurns, bool kOfTail, class Across, class Before>
+HWY_INLINE void tile_step(const T* const (&a)[kDown], int64_t at, int64_t a_bytes, const T* b, int64_t b_bytes,
+                          const Across& across, const Before& before) {
+  static_assert(kDown <= 4 && NV <= 4);
   const auto row = [&]<int kRow>() {
     if constexpr (kRow < kDown) {
       constexpr int kA = kOfTail || (kTurns && kRow % 2 == 1) ? 6 : 4;
@@ -53,40 +53,21 @@ HWY_INLINE void tile_step(const T* const (&a)[kDown], int64_t at, int64_t a_byte
         if constexpr (kStep < NV) {
           constexpr int kColumn = !kTurns && kRow % 2 == 1 ? NV - 1 - kStep : kStep;
           constexpr int kB = kOfTail || (kTurns && kColumn % 2 == 1) ? 7 : 5;
-          if constexpr (kRow == 0 || (kStep > 0 && !kTurns)) Tiles::template load<kB>(b + kColumn * across, b_bytes);
+          if constexpr (kRow == 0 || (kStep > 0 && !(kTurns && NV <= 2))) Tiles::template load<kB>(b + across(kColumn), b_bytes);
           before.template operator()<kRow * NV + kColumn>();
           Tiles::template multiply_add<kRow * NV + kColumn, kA, kB>();
         }
       };
       column.template operator()<0>();
       column.template operator()<1>();
+      column.template operator()<2>();
+      column.template operator()<3>();
     }
   };
   row.template operator()<0>();
   row.template operator()<1>();
   row.template operator()<2>();
   row.template operator()<3>();
-}
-
-template <class Tiles, int kCount>
-HWY_INLINE void zero_sums() {
-  Tiles::template zero<0>();
-  if constexpr (kCount > 1) Tiles::template zero<1>();
-  if constexpr (kCount > 2) Tiles::template zero<2>();
-  if constexpr (kCount > 3) Tiles::template zero<3>();
-}
-
-// Sums of kDown x NV tiles as rows of f32, `pitch` of them from row to row.
-template <class Tiles, int kDown, int NV>
-HWY_INLINE void store_sums(float* to, int64_t pitch) {
-  const auto store = [&]<int kTile>() {
-    if constexpr (kTile < kDown * NV)
-      Tiles::template store<kTile>(to + kTile / NV * kTileRows * pitch + kTile % NV * kWidth, pitch * int64_t(sizeof(float)));
-  };
-  store.template operator()<0>();
-  store.template operator()<1>();
-  store.template operator()<2>();
-  store.template operator()<3>();
 }
 
 // What a band is the first to ask for, some lines at each step.
@@ -164,7 +145,7 @@ class AmxBand {
     const T* a[kDown];
     for (int m = 0; m < kDown; ++m) a[m] = j.a + places[m < count ? m : 0].a;
     const int64_t a_bytes = j.a_step * int64_t(sizeof(T)), b_bytes = NV * kSumBytes;
-    constexpr int64_t kAcross = 2 * kWidth;
+    const auto across = [](int column) { return column * 2 * kWidth; };
     const int64_t whole = j.run / kTileDepth * kTileDepth, tail = j.run - whole;
     const int of_step = int((end_ + steps_ - 2) / std::max<int64_t>(steps_ - 1, 1));
     const T* w = j.w;
@@ -176,9 +157,9 @@ class AmxBand {
     const auto step = [&]<bool kTurns, bool kOfTail>(int64_t at) {
       if (begins) {
         begins = false;
-        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, a_bytes, w, b_bytes, kAcross, take_over);
+        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, a_bytes, w, b_bytes, across, take_over);
       } else {
-        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, a_bytes, w, b_bytes, kAcross, []<int>() {});
+        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, a_bytes, w, b_bytes, across, []<int>() {});
         finish<NV>(std::min(end_, next_ + of_step));
       }
       ahead_.step();
@@ -298,72 +279,148 @@ HWY_INLINE void transpose_pairs(const T* src, int64_t step, int64_t pairs, int64
   }
 }
 
-// Gradients of kDown x 16 outputs from `o` on and NV x 16 columns from `q` on; `a`: their tiles of d, `down` elements apart.
-template <class Tiles, int kDown, int NV>
-void weight_tiles(const WeightJob<T>& j, const T* a, int64_t down, int64_t o, int64_t q) {
-  zero_sums<Tiles, kDown * NV>();
-  constexpr int64_t kTile = kTileRows * kTileDepth;  // elements
-  const int64_t b_bytes = j.x_step * int64_t(sizeof(T));
-  constexpr int64_t kAcross = 2 * kWidth;
-  const int64_t whole = j.pixels / 16, tail = j.pixels % 16;
-  const T* of_row[kDown];
-  for (int m = 0; m < kDown; ++m) of_row[m] = a + m * down;
-  int64_t at = 0;
-  const auto nothing = []<int>() {};
-  for (int64_t y = 0; y < j.rows; ++y) {
-    const T* x = j.x + y * j.x_row + 2 * q;
-    for (int64_t k = 0; k < whole; ++k, at += kTile, x += 16 * j.x_step) {
-      if (tail == 0) {
-        tile_step<Tiles, kDown, NV, true, false>(of_row, at, 64, x, b_bytes, kAcross, nothing);
-      } else {
-        tile_step<Tiles, kDown, NV, false, false>(of_row, at, 64, x, b_bytes, kAcross, nothing);
+template <class Tiles>
+class AmxWeights {
+ public:
+  explicit AmxWeights(const WeightRows<T>& rows)
+      : rows_(rows), j_(rows.job), steps_(j_.rows * ((j_.pixels + 15) / 16)), down_(steps_ * kTile) {}
+
+  void run() {
+    const int64_t blocks = (j_.outputs + kTileRows - 1) / kTileRows;
+    const T* const panel = transpose(blocks);
+    configure_tiles<Tiles>(kTileRows, j_.pixels % 16 * 2);
+    for (int64_t b = 0; b < blocks; b += 2) {
+      for (size_t i = 0; i < rows_.x_offsets.size(); ++i) {
+        const T* x = j_.x + rows_.x_offsets[i];
+        float* dw = j_.dw + int64_t(i) * rows_.dw_next;
+        if (b + 1 < blocks) {
+          for (int64_t q = 0; q < j_.run; q += 2 * kWidth) block<2, 2>(panel + b * down_, x, dw, b * kTileRows, q);
+        } else {
+          for (int64_t q = 0; q < j_.run; q += 4 * kWidth) block<1, 4>(panel + b * down_, x, dw, b * kTileRows, q);
+        }
       }
     }
-    if (tail == 0) continue;
-    tile_step<Tiles, kDown, NV, false, true>(of_row, at, 64, x, b_bytes, kAcross, nothing);
-    at += kTile;
+    flush();
   }
-  alignas(64) float sums[kDown * kTileRows * NV * kWidth];
-  store_sums<Tiles, kDown, NV>(sums, NV * kWidth);
-  const float* from = sums;
-  for (int64_t m = o; m < std::min<int64_t>(j.outputs, o + kDown * kTileRows); ++m, from += NV * kWidth) {
-    float* to = j.dw + m * j.dw_step + q;
-    for (int64_t c = 0; c < NV * kWidth; c += kWidth) {
-      const M valid = first(static_cast<size_t>(std::clamp<int64_t>(j.run - q - c, 0, kWidth)));
-      const V sum = load(from + c);
-      store(valid, j.accumulate ? hn::Add(sum, load(valid, to + c)) : sum, to + c);
+
+ private:
+  static constexpr int64_t kTile = kTileRows * kTileDepth;  // elements
+
+  // Tiles of d, those of each 16 outputs together.
+  const T* transpose(int64_t blocks) const {
+    thread_local std::vector<T> memory;
+    memory.resize(static_cast<size_t>(std::max<int64_t>(int64_t(memory.size()), blocks * down_ + kLine<T>)));
+    auto* const panel = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+    for (int64_t b = 0; b < blocks; ++b) {
+      T* to = panel + b * down_;
+      for (int64_t y = 0; y < j_.rows; ++y) {
+        for (int64_t p = 0; p < j_.pixels; p += 16, to += kTile) {
+          transpose_pairs(j_.d + y * j_.d_row + p * j_.d_step + b * 2 * kTileRows, j_.d_step, std::min<int64_t>(16, j_.pixels - p),
+                          std::min<int64_t>(kTileRows, j_.outputs - b * kTileRows), to);
+        }
+      }
+    }
+    return panel;
+  }
+
+  // Gradients of kDown x 16 outputs from `o` on and NV x 16 columns from `q` on; `d`: their tiles. Columns beyond the run are
+  // the first again and not stored.
+  template <int kDown, int NV>
+  void block(const T* d, const T* x, float* dw, int64_t o, int64_t q) {
+    static_assert(kDown * NV == 4);
+    if (waits_ && waiting_vectors_ != NV) flush();
+    const T* a[kDown];
+    for (int m = 0; m < kDown; ++m) a[m] = d + m * down_;
+    const int64_t b_bytes = j_.x_step * int64_t(sizeof(T));
+    const int64_t columns = std::min<int64_t>(j_.run - q, NV * kWidth);
+    const int64_t vectors = (columns + kWidth - 1) / kWidth;
+    const int64_t whole = j_.pixels / 16, tail = j_.pixels % 16;
+    const int of_step = int((end_ + steps_ - 2) / std::max<int64_t>(steps_ - 1, 1));
+    int64_t at = 0;
+    bool begins = true;
+    const auto step = [&]<bool kTurns, bool kOfTail>(const T* b) {
+      const auto across = [&](int column) { return column < vectors ? column * 2 * kWidth : 0; };
+      if (begins) {
+        begins = false;
+        const auto take_over = [&]<int kSum>() {
+          if (waits_) store_tile<NV, kSum>();
+          Tiles::template zero<kSum>();
+        };
+        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, 64, b, b_bytes, across, take_over);
+      } else {
+        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, 64, b, b_bytes, across, []<int>() {});
+        finish<NV>(std::min(end_, next_ + of_step));
+      }
+      at += kTile;
+    };
+    for (int64_t y = 0; y < j_.rows; ++y) {
+      const T* b = x + y * j_.x_row + 2 * q;
+      for (int64_t k = 0; k < whole; ++k, b += 16 * j_.x_step) {
+        if (tail == 0) {
+          step.template operator()<true, false>(b);
+        } else {
+          step.template operator()<false, false>(b);
+        }
+      }
+      if (tail > 0) step.template operator()<false, true>(b);
+    }
+    finish<NV>(end_);
+    waits_ = true, waiting_vectors_ = NV, waiting_columns_ = columns;
+    to_ = dw + o * j_.dw_step + q;
+    next_ = 0, end_ = int(std::min<int64_t>(kDown * kTileRows, j_.outputs - o));
+  }
+
+  template <int NV, int kSum>
+  HWY_INLINE void store_tile() {
+    Tiles::template store<kSum>(sums_ + kSum / NV * kTileRows * NV * kWidth + kSum % NV * kWidth, NV * kSumBytes);
+  }
+  template <int NV>
+  void store_and_finish() {
+    store_tile<NV, 0>(), store_tile<NV, 1>(), store_tile<NV, 2>(), store_tile<NV, 3>();
+    finish<NV>(end_);
+  }
+  void flush() {
+    if (!waits_) return;
+    waiting_vectors_ == 2 ? store_and_finish<2>() : store_and_finish<4>();
+    waits_ = false;
+    next_ = end_ = 0;
+  }
+
+  // Rows of the sums up to `end`.
+  template <int NV>
+  HWY_INLINE void finish(int end) {
+    for (; next_ < end; ++next_) {
+      const float* from = sums_ + next_ * NV * kWidth;
+      float* to = to_ + next_ * j_.dw_step;
+      for (int64_t c = 0; c < waiting_columns_; c += kWidth) {
+        const __mmask16 valid = first_of_16(waiting_columns_ - c);
+        const __m512 sum = _mm512_load_ps(from + c);
+        _mm512_mask_storeu_ps(to + c, valid, j_.accumulate ? _mm512_add_ps(sum, _mm512_maskz_loadu_ps(valid, to + c)) : sum);
+      }
     }
   }
-}
+
+  const WeightRows<T>& rows_;
+  const WeightJob<T>& j_;
+  const int64_t steps_, down_;  // of a block; elements from the tiles of 16 outputs to those of the next
+  bool waits_ = false;          // whether there is a block whose sums are in the tiles or, from next_ to end_, in sums_
+  int waiting_vectors_ = 0;
+  int64_t waiting_columns_ = 0;
+  float* to_ = nullptr;
+  int next_ = 0, end_ = 0;  // rows
+  alignas(64) float sums_[4 * kTileRows * 16];
+};
 
 template <class Tiles>
+void run_amx_weight_rows(const WeightRows<T>& rows) {
+  if (rows.job.rows * rows.job.pixels == 0) return;
+  for (const PairColumn& column : rows.job.columns_ahead) pair_column(column);
+  AmxWeights<Tiles>(rows).run();
+}
+template <class Tiles>
 void run_amx_weight_job(const WeightJob<T>& j) {
-  for (const PairColumn& column : j.columns_ahead) pair_column(column);
-  const int64_t steps = j.rows * ((j.pixels + 15) / 16), blocks = (j.outputs + kTileRows - 1) / kTileRows;
-  constexpr int64_t kTile = kTileRows * kTileDepth;
-  thread_local std::vector<T> memory;
-  memory.resize(static_cast<size_t>(std::max<int64_t>(int64_t(memory.size()), blocks * steps * kTile + kLine<T>)));
-  auto* const panel = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
-  for (int64_t b = 0; b < blocks; ++b) {
-    T* to = panel + b * steps * kTile;
-    for (int64_t y = 0; y < j.rows; ++y) {
-      for (int64_t p = 0; p < j.pixels; p += 16, to += kTile) {
-        transpose_pairs(j.d + y * j.d_row + p * j.d_step + b * 2 * kTileRows, j.d_step, std::min<int64_t>(16, j.pixels - p),
-                        std::min<int64_t>(kTileRows, j.outputs - b * kTileRows), to);
-      }
-    }
-  }
-  configure_tiles<Tiles>(kTileRows, j.pixels % 16 * 2);
-  const int64_t down = steps * kTile;
-  for (int64_t b = 0; b < blocks; b += 2) {
-    const T* a = panel + b * down;
-    for (int64_t q = 0; q < j.run; q += 2 * kWidth) {
-      const bool two_down = b + 1 < blocks, two_across = q + kWidth < j.run;
-      const auto run = two_down ? (two_across ? weight_tiles<Tiles, 2, 2> : weight_tiles<Tiles, 2, 1>)
-                                : (two_across ? weight_tiles<Tiles, 1, 2> : weight_tiles<Tiles, 1, 1>);
-      run(j, a, down, b * kTileRows, q);
-    }
-  }
+  constexpr int64_t kOne[] = {0};
+  run_amx_weight_rows<Tiles>({j, kOne, 0});
 }
 
 }  // namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE

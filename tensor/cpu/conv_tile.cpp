@@ -31,6 +31,7 @@ TileKernels<float> kernels() {
           nullptr,
           nullptr,
           nullptr,
+          nullptr,
           nullptr};
 }
 

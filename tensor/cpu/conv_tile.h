@@ -105,6 +105,15 @@ struct WeightJob {
   std::span<const PairColumn> columns_ahead;
 };
 
+// The same outputs against several rows of the kernel, for units that bring d into an order of their own: row i reads x at
+// x_offsets[i] from job.x and sums into dw + i * dw_next.
+template <class T>
+struct WeightRows {
+  WeightJob<T> job;
+  std::span<const int64_t> x_offsets;
+  int64_t dw_next = 0;
+};
+
 // Hands out the numbers 0 .. items-1 to `takers` takers, evenly spread and division-free; -1 to those that get none.
 struct Spread {
   int64_t items, takers, sum = 0, item = 0;
@@ -135,7 +144,9 @@ struct TileKernels : TileShape {
   // The same for `pixels` pixels of either (bf16 only): dst[(p * channels + i) * 2 + half] = (first, second)[half][p * pitch + i].
   void (*pair_pixels)(T* dst, const T* first, const T* second, int64_t pitch, int64_t channels, int64_t pixels);
   void (*pair_column)(const PairColumn&);  // bf16 only
-  void (*band)(const BandJob<T>&);         // null: rows are as good
+  // Of units that do better with more work at a time than a row of output or of the kernel; null elsewhere.
+  void (*band)(const BandJob<T>&);
+  void (*weight_rows)(const WeightRows<T>&);
 };
 template <class T>
 TileKernels<T> tile_kernels();

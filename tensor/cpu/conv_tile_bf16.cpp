@@ -87,11 +87,13 @@ void pair_pixels(BFloat16* dst, const BFloat16* first, const BFloat16* second, i
 
 TileKernels<BFloat16> kernels(TileUnit unit) {
   if (unit == TileUnit::kVectors)
-    return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels, pair_column, nullptr};
+    return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels, pair_column, nullptr, nullptr};
   const bool real = unit == TileUnit::kAmx;
   const auto weight = real ? run_amx_weight_job<AmxTiles> : run_amx_weight_job<TwinTiles>;
+  const auto weight_rows = real ? run_amx_weight_rows<AmxTiles> : run_amx_weight_rows<TwinTiles>;
   const auto band = real ? run_amx_band<AmxTiles> : run_amx_band<TwinTiles>;
-  return {{kWidth, kMaxAmxVectors, kAmxJobPixels}, run_row_job, weight, pack, interleave, pair_pixels, pair_column, band};
+  return {{kWidth, kMaxAmxVectors, kAmxJobPixels}, run_row_job, weight,      pack, interleave,
+          pair_pixels,                             pair_column, band,        weight_rows};
 }
 
 // Floating-point operations done, with sums and factors in registers.
