@@ -445,6 +445,10 @@ void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, 
   }
 }
 
+// Values from a pair of pixels to the next: whole columns, and an odd number of lines, so that the pixels of a job spread over the
+// sets of L1.
+int64_t pair_step(int64_t channels) { return (ceil_div(channels, kLine<BFloat16>) * 2 + 1) * kLine<BFloat16>; }
+
 // 1x1: pairs of neighbouring pixels, wherever they lie. A last single pixel is paired with zeros. While a job runs, the pixels of
 // the next are paired and those of the one after it fetched.
 void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, float* out, bool accumulate) {
@@ -454,10 +458,8 @@ void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, f
   job.outputs = o.end - o.begin;
   job.run = q.end - q.begin;
   job.dw_step = x.c;
-  // Whole columns, and an odd number of lines, so that the pixels of a job spread over the sets of L1.
-  const auto step_of = [](int64_t channels) { return (ceil_div(channels, kLine<BFloat16>) * 2 + 1) * kLine<BFloat16>; };
-  job.x_step = step_of(job.run);
-  job.d_step = step_of(job.outputs);
+  job.x_step = pair_step(job.run);
+  job.d_step = pair_step(job.outputs);
   job.dw = out + o.begin * x.c + q.begin;
   job.accumulate = accumulate;
   const int64_t jobs = ceil_div(at.end - at.begin, k.job_pixels);
@@ -535,8 +537,13 @@ ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView
   const bool stem = is_stem(x, dw);
   const Partition cut = stem ? stem_partition(dy, dw) : partition_of(k, x, dy, dw, p);
   ConvScratch s{cut.parts > 1 ? cut.parts * dw.o * dw.kh * dw.kw * dw.i * int64_t(sizeof(float)) : 0, 0};
-  if (stem || direct(k, dw, p)) return s;  // pairs of the pixels of two jobs at most
+  if (stem) return s;
   const int64_t outputs = std::min(dw.o, ceil_div(ceil_div(dw.o, outputs_unit(k)), cut.outputs) * outputs_unit(k));
+  if (direct(k, dw, p)) {  // pairs of the pixels of two jobs
+    const int64_t inputs = ceil_div(dw.i, cut.inputs), pairs = std::min(k.job_pixels, ceil_div(dy.n * dy.h * dy.w, cut.parts)) / 2;
+    if (kSummed<T> > 1) s.thread = 2 * pairs * (pair_step(inputs) + pair_step(outputs)) * int64_t(sizeof(T));
+    return s;
+  }
   if constexpr (kSummed<T> == 1) {
     if (const InPlace in(k, x, dy, dw, p); in.pays) {
       s.thread = in.scratch(dy, outputs) * int64_t(sizeof(T));
