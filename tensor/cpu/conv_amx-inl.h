@@ -2,8 +2,8 @@
 // lie as for the vectors: 32 channels of 16 pixels are a tile of A, and the pairs that the weights are packed in (Note [Pairs]) are
 // what the unit wants of B.
 //
-// Note [Blocks of tiles]: tiles 0 to 3 hold sums of kDown x NV tiles, 4 x 1 or 2 x 2: a product is not done before three others have
-// begun, so fewer sums would wait for it. A product takes as long as its rows of A, a load half of that where no row crosses a
+// Note [Blocks of tiles]: tiles 0 to 3 hold sums of kDown x NV tiles, 4 x 1 or 2 x 2: a product is not done before three others
+// have begun, so fewer sums would wait for it. A product takes as long as its rows of A, a load half of that where no row crosses a
 // line, so two loads for each product can hide behind it. A run that is no multiple of 32 ends with a product of its own shape:
 // tiles 6 and 7 have it; otherwise they are a second pair of factors.
 //
@@ -39,8 +39,9 @@ void configure_tiles(int rows, int64_t tail) {
 }
 
 // One step of k: each of kDown tiles of A, at a[row] + at, meets each of NV tiles of B, at b + across(column), in sums kRow * NV +
-// kColumn; before<sum>() is called before the product into it. kTurns: factors take turns in two registers each, and those of B stay for all
-// rows; else each has one, 4 and 5 or, in the shape of the tail, 6 and 7, and every other row meets the columns in reverse.
+// kColumn; before<sum>() is called before the product into it. kTurns: factors take turns in two registers each, and those of B
+// stay for all rows; else each has one, 4 and 5 or, in the shape of the tail, 6 and 7, and every other row meets the columns in
+// reverse.
 template <class Tiles, int kDown, int NV, bool kTurns, bool kOfTail, class Across, class Before>
 HWY_INLINE void tile_step(const T* const (&a)[kDown], int64_t at, int64_t a_bytes, const T* b, int64_t b_bytes,
                           const Across& across, const Before& before) {
@@ -90,8 +91,8 @@ class AheadSteps {
   int64_t lines_, at_ = 0;
 };
 
-// A row of output pixels is cut in tiles of one height; the last starts earlier where they do not fit, so no pixel beyond the last is
-// read, and the pixels that it repeats are not stored twice.
+// A row of output pixels is cut in tiles of one height; the last starts earlier where they do not fit, so no pixel beyond the last
+// is read, and the pixels that it repeats are not stored twice.
 template <class Tiles>
 class AmxBand {
  public:

@@ -428,10 +428,10 @@ void run(const ConvPlan<T>& plan) {
   // Weights beyond L2 come from farther away once for each band; in shares that fit, they stay and the input comes once for each
   // share. That pays where an input serves many taps.
   const int64_t weights = taps * plan.x.c * packed_width(plan.groups, plan.kernels) * int64_t(sizeof(T));
-  const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups, kBandBytes,
-                        std::clamp<int64_t>(ceil_div(weights, kWeightBytes), 1, groups),
-                        plan.kernels.band ? std::clamp(plan.x.n * reach.rows * work / kFewTasks, kLeastBandWork, kMostBandWork)
-                                          : kLeastWork);
+  const Cut tasks =
+      cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups, kBandBytes,
+          std::clamp<int64_t>(ceil_div(weights, kWeightBytes), 1, groups),
+          plan.kernels.band ? std::clamp(plan.x.n * reach.rows * work / kFewTasks, kLeastBandWork, kMostBandWork) : kLeastWork);
   const std::vector<int64_t> packed_start = packed_starts(plan.groups, plan.kernels);
   const ImageView& y = plan.y;
   if (plan.moments) plan.moments->start(plan.x.n * tasks.tasks * tasks.splits);

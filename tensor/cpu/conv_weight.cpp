@@ -81,7 +81,7 @@ Partition tile_partition(int64_t pixels, int64_t units, const FilterView& dw, bo
   };
   if (enough(kCheapTilePixels) || enough(kLeastTilePixels)) return p;
   p.outputs = ceil_div(dw.o, kFewerTileOutputs);
-  enough(kLeastTilePixels);
+  if (!enough(kLeastTilePixels)) enough(kLeastTilePixels / 2);
   return p;
 }
 
@@ -119,8 +119,13 @@ struct FlatBand {
   int64_t d_step, slack;      // slack: behind a set, as far as a last window reaches
   int64_t most;               // pairs of rows at a time
   FlatBand(const ImageView& x, const ImageView& dy, const FilterView& dw, int64_t stride_, int64_t outputs)
-      : stride(stride_), kh(dw.kh), slots(2 * stride_), pixels(ceil_div((dy.w - 1) * stride_ + dw.kw, stride_)),
-        x_step(2 * stride_ * x.c), d_step(2 * outputs), slack(ceil_div(2 * dw.kw * x.c, kLine<BFloat16>) * kLine<BFloat16>) {
+      : stride(stride_),
+        kh(dw.kh),
+        slots(2 * stride_),
+        pixels(ceil_div((dy.w - 1) * stride_ + dw.kw, stride_)),
+        x_step(2 * stride_ * x.c),
+        d_step(2 * outputs),
+        slack(ceil_div(2 * dw.kw * x.c, kLine<BFloat16>) * kLine<BFloat16>) {
     const int64_t pair = pixels * (std::min(slots, kh) * x_step + d_step);
     most = std::max<int64_t>(1, kBandBytes / int64_t(sizeof(BFloat16)) / pair);
   }
@@ -541,7 +546,7 @@ ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView
   const int64_t outputs = std::min(dw.o, ceil_div(ceil_div(dw.o, outputs_unit(k)), cut.outputs) * outputs_unit(k));
   if (direct(k, dw, p)) {  // pairs of the pixels of two jobs
     const int64_t inputs = ceil_div(dw.i, cut.inputs), pairs = std::min(k.job_pixels, ceil_div(dy.n * dy.h * dy.w, cut.parts)) / 2;
-    if (kSummed<T> > 1) s.thread = 2 * pairs * (pair_step(inputs) + pair_step(outputs)) * int64_t(sizeof(T));
+    if (kSummed < T >> 1) s.thread = 2 * pairs * (pair_step(inputs) + pair_step(outputs)) * int64_t(sizeof(T));
     return s;
   }
   if constexpr (kSummed<T> == 1) {
