@@ -280,11 +280,42 @@ HWY_INLINE void transpose_pairs(const T* src, int64_t step, int64_t pairs, int64
   }
 }
 
+// What is paired for a later job, some pairs at each step: loads, turns and stores find room beside the products.
+class PairSteps {
+ public:
+  PairSteps(std::span<const PairColumn> columns, int64_t steps) : columns_(columns) {
+    int64_t pairs = 0;
+    for (const PairColumn& column : columns) pairs += column.pairs;
+    of_step_ = (pairs + steps - 1) / std::max<int64_t>(steps, 1);
+  }
+  HWY_INLINE void step() {
+    for (int64_t left = of_step_; left > 0;) {
+      if (now_.of.pairs == 0) {
+        if (columns_.empty()) return;
+        now_ = Aside(columns_.front());
+        columns_ = columns_.subspan(1);
+      }
+      const int64_t count = now_.steps(left);
+      for (int64_t i = 0; i < count; ++i) now_.step(nullptr, nullptr);
+      left -= count;
+    }
+  }
+
+ private:
+  std::span<const PairColumn> columns_;
+  Aside now_{PairColumn()};
+  int64_t of_step_ = 0;
+};
+
 template <class Tiles>
 class AmxWeights {
  public:
   explicit AmxWeights(const WeightRows<T>& rows)
-      : rows_(rows), j_(rows.job), steps_(j_.rows * ((j_.pixels + 15) / 16)), down_(steps_ * kTile) {}
+      : rows_(rows),
+        j_(rows.job),
+        steps_(j_.rows * ((j_.pixels + 15) / 16)),
+        down_(steps_ * kTile),
+        pairs_(j_.columns_ahead, all_steps()) {}
 
   void run() {
     const int64_t blocks = (j_.outputs + kTileRows - 1) / kTileRows;
@@ -306,6 +337,12 @@ class AmxWeights {
 
  private:
   static constexpr int64_t kTile = kTileRows * kTileDepth;  // elements
+
+  int64_t all_steps() const {
+    const int64_t blocks = (j_.outputs + kTileRows - 1) / kTileRows;
+    const auto of_run = [&](int64_t columns) { return (j_.run + columns - 1) / columns; };
+    return steps_ * int64_t(rows_.x_offsets.size()) * (blocks / 2 * of_run(2 * kWidth) + blocks % 2 * of_run(4 * kWidth));
+  }
 
   // Tiles of d, those of each 16 outputs together.
   const T* transpose(int64_t blocks) const {
@@ -352,6 +389,7 @@ class AmxWeights {
         tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, 64, b, b_bytes, across, []<int>() {});
         finish<NV>(std::min(end_, next_ + of_step));
       }
+      pairs_.step();
       at += kTile;
     };
     for (int64_t y = 0; y < j_.rows; ++y) {
@@ -404,7 +442,8 @@ class AmxWeights {
   const WeightRows<T>& rows_;
   const WeightJob<T>& j_;
   const int64_t steps_, down_;  // of a block; elements from the tiles of 16 outputs to those of the next
-  bool waits_ = false;          // whether there is a block whose sums are in the tiles or, from next_ to end_, in sums_
+  PairSteps pairs_;
+  bool waits_ = false;  // whether there is a block whose sums are in the tiles or, from next_ to end_, in sums_
   int waiting_vectors_ = 0;
   int64_t waiting_columns_ = 0;
   float* to_ = nullptr;
@@ -415,7 +454,6 @@ class AmxWeights {
 template <class Tiles>
 void run_amx_weight_rows(const WeightRows<T>& rows) {
   if (rows.job.rows * rows.job.pixels == 0) return;
-  for (const PairColumn& column : rows.job.columns_ahead) pair_column(column);
   AmxWeights<Tiles>(rows).run();
 }
 template <class Tiles>
