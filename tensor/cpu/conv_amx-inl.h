@@ -1,12 +1,14 @@
-// The rows and the filter gradients of the bf16 kernels on the tiles of AMX, for conv_tile_bf16.cpp. Pixels and packed weights lie
-// as for the vectors: 32 channels of 16 pixels are a tile of A, and the pairs that the weights are packed in (Note [Pairs]) are
+// Bands of rows and the filter gradients of the bf16 kernels on the tiles of AMX, for conv_tile_bf16.cpp. Pixels and packed weights
+// lie as for the vectors: 32 channels of 16 pixels are a tile of A, and the pairs that the weights are packed in (Note [Pairs]) are
 // what the unit wants of B.
 //
-// Note [Blocks of tiles]: tiles 0 to 3 hold sums of kDown x NV tiles, 4 x 1, 2 x 2 or 1 x 3. A product takes as long as its rows of
-// A, a load half of that, so two loads for each product can hide behind it. A run that is no multiple of 32 ends with a product of
-// its own shape: tiles 6 and 7 have it; otherwise they are a second pair of factors.
+// Note [Blocks of tiles]: tiles 0 to 3 hold sums of kDown x NV tiles, 4 x 1 or 2 x 2: a product is not done before three others
+// have begun, so fewer sums would wait for it. A product takes as long as its rows of A, a load half of that where no row crosses a
+// line, so two loads for each product can hide behind it. A run that is no multiple of 32 ends with a product of its own shape:
+// tiles 6 and 7 have it; otherwise they are a second pair of factors.
 //
-// Not run on a CPU with AMX yet: blocks and turns follow what was measured of a study on one, this code is tested on TwinTiles.
+// Note [Sums in the next block]: the sums of a block are stored between the first products of the next, and leave for the output
+// beside its later ones, some pixels a step: neither the tile unit nor the vectors wait for each other.
 //
 // No include guard: once, after conv_bf16-inl.h.
 #include "tensor/cpu/amx_tiles.h"
@@ -16,8 +18,8 @@ namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE {
 
 constexpr int kTileRows = 16;
 constexpr int64_t kTileDepth = 32;                 // channels of a full tile of A
-constexpr int kMaxAmxVectors = 3;                  // of a group of output channels
-constexpr int64_t kAmxJobPixels = 512;             // 16 products for each tile of sums that is stored
+constexpr int kMaxAmxVectors = 2;                  // of a group of output channels
+constexpr int64_t kAmxJobPixels = 512;             // 16 steps of pairs: those of two tiles of A stay in L1
 constexpr int64_t kSumBytes = 16 * sizeof(float);  // a row of sums
 
 template <class Tiles>
@@ -36,25 +38,31 @@ void configure_tiles(int rows, int64_t tail) {
   Tiles::configure(now);
 }
 
-// One step of k: each of kDown tiles of A, `down` elements apart, meets each of NV tiles of B, `across` apart, in sums kRow * NV +
-// kColumn. kTurns: factors take turns in two registers each, and those of B stay for all rows; else each has one, 4 and 5 or, in
-// the shape of the tail, 6 and 7.
-template <class Tiles, int kDown, int NV, bool kTurns, bool kOfTail>
-HWY_INLINE void tile_step(const T* a, int64_t a_bytes, int64_t down, const T* b, int64_t b_bytes, int64_t across) {
+// One step of k: each of kDown tiles of A, at a[row] + at, meets each of NV tiles of B, at b + across(column), in sums kRow * NV +
+// kColumn; before<sum>() is called before the product into it. kTurns: factors take turns in two registers each, and those of B
+// stay for all rows; else each has one, 4 and 5 or, in the shape of the tail, 6 and 7, and every other row meets the columns in
+// reverse.
+template <class Tiles, int kDown, int NV, bool kTurns, bool kOfTail, class Across, class Before>
+HWY_INLINE void tile_step(const T* const (&a)[kDown], int64_t at, int64_t a_bytes, const T* b, int64_t b_bytes,
+                          const Across& across, const Before& before) {
+  static_assert(kDown <= 4 && NV <= 4);
   const auto row = [&]<int kRow>() {
     if constexpr (kRow < kDown) {
       constexpr int kA = kOfTail || (kTurns && kRow % 2 == 1) ? 6 : 4;
-      Tiles::template load<kA>(a + kRow * down, a_bytes);
-      const auto column = [&]<int kColumn>() {
-        if constexpr (kColumn < NV) {
+      Tiles::template load<kA>(a[kRow] + at, a_bytes);
+      const auto column = [&]<int kStep>() {
+        if constexpr (kStep < NV) {
+          constexpr int kColumn = !kTurns && kRow % 2 == 1 ? NV - 1 - kStep : kStep;
           constexpr int kB = kOfTail || (kTurns && kColumn % 2 == 1) ? 7 : 5;
-          if constexpr (kRow == 0 || (NV > 1 && !kTurns)) Tiles::template load<kB>(b + kColumn * across, b_bytes);
+          if constexpr (kRow == 0 || (kStep > 0 && !(kTurns && NV <= 2))) Tiles::template load<kB>(b + across(kColumn), b_bytes);
+          before.template operator()<kRow * NV + kColumn>();
           Tiles::template multiply_add<kRow * NV + kColumn, kA, kB>();
         }
       };
       column.template operator()<0>();
       column.template operator()<1>();
       column.template operator()<2>();
+      column.template operator()<3>();
     }
   };
   row.template operator()<0>();
@@ -63,106 +71,185 @@ HWY_INLINE void tile_step(const T* a, int64_t a_bytes, int64_t down, const T* b,
   row.template operator()<3>();
 }
 
-template <class Tiles, int kCount>
-HWY_INLINE void zero_sums() {
-  Tiles::template zero<0>();
-  if constexpr (kCount > 1) Tiles::template zero<1>();
-  if constexpr (kCount > 2) Tiles::template zero<2>();
-  if constexpr (kCount > 3) Tiles::template zero<3>();
-}
+// What a band is the first to ask for, some lines at each step.
+class AheadSteps {
+ public:
+  AheadSteps(const Ahead& ahead, int64_t steps) : ahead_(ahead) {
+    const int64_t lines = ahead.pixels * ((ahead.bytes + kLineBytes - 1) / kLineBytes);
+    lines_ = (lines + steps - 1) / std::max<int64_t>(steps, 1);
+  }
+  HWY_INLINE void step() {
+    for (int64_t i = 0; i < lines_ && ahead_.pixels > 0; ++i) {
+      __builtin_prefetch(ahead_.p + at_, 0, 2);
+      if ((at_ += kLineBytes) < ahead_.bytes) continue;
+      at_ = 0, ahead_.p += ahead_.pitch, --ahead_.pixels;
+    }
+  }
 
-// Sums of kDown x NV tiles as rows of f32, `pitch` of them from row to row.
-template <class Tiles, int kDown, int NV>
-HWY_INLINE void store_sums(float* to, int64_t pitch) {
-  const auto store = [&]<int kTile>() {
-    if constexpr (kTile < kDown * NV)
-      Tiles::template store<kTile>(to + kTile / NV * kTileRows * pitch + kTile % NV * kWidth, pitch * int64_t(sizeof(float)));
-  };
-  store.template operator()<0>();
-  store.template operator()<1>();
-  store.template operator()<2>();
-  store.template operator()<3>();
-}
+ private:
+  Ahead ahead_;
+  int64_t lines_, at_ = 0;
+};
 
-// Sums of kDown tiles of pixels by NV of channels over the whole of a job, to `sums`: kDown * 16 rows of NV * 16.
-template <class Tiles, int kDown, int NV>
-void multiply_tiles(const RowJob<T>& j, const T* a, float* sums) {
-  static_assert(kDown * NV <= 4);
-  zero_sums<Tiles, kDown * NV>();
-  const int64_t a_bytes = j.a_step * int64_t(sizeof(T)), b_bytes = NV * kSumBytes;
-  const int64_t down = kTileRows * j.a_step;  // elements from a tile of pixels to the next
-  constexpr int64_t kAcross = 2 * kWidth;
-  const T* w = j.w;
-  const int64_t whole = j.run / kTileDepth * kTileDepth, tail = j.run - whole;
-  for (int64_t r = 0; r < j.kernel_rows; ++r) {
-    for (int64_t t = 0; t < j.taps; ++t) {
-      const T* p = a + r * j.a_row + t * j.a_tap;
-      for (int64_t k = 0; k < whole; k += kTileDepth, p += kTileDepth, w += kTileDepth * NV * kWidth) {
-        if (tail == 0) {
-          tile_step<Tiles, kDown, NV, true, false>(p, a_bytes, down, w, b_bytes, kAcross);
+// A row of output pixels is cut in tiles of one height; the last starts earlier where they do not fit, so no pixel beyond the last
+// is read, and the pixels that it repeats are not stored twice.
+template <class Tiles>
+class AmxBand {
+ public:
+  explicit AmxBand(const BandJob<T>& band)
+      : band_(band),
+        of_row_((band.groups[0].pixels + kTileRows - 1) / kTileRows),
+        height_(int((band.groups[0].pixels + of_row_ - 1) / of_row_)),
+        steps_(band.groups[0].kernel_rows * band.groups[0].taps * ((band.groups[0].run + kTileDepth - 1) / kTileDepth)),
+        ahead_(band.groups[0].ahead, of_row_ * band.rows / 2 * int64_t(band.groups.size()) * steps_) {
+    configure_tiles<Tiles>(height_, band.groups[0].run % kTileDepth);
+  }
+
+  // All groups for a few tiles of pixels, which so stay in L1, and then the next.
+  void run() {
+    const int64_t tiles = of_row_ * band_.rows;
+    for (int64_t first = 0; first < tiles; first += kFew) {
+      Place places[kFew];
+      const int count = int(std::min<int64_t>(kFew, tiles - first));
+      for (int i = 0; i < count; ++i) places[i] = place(first + i);
+      for (const RowJob<T>& job : band_.groups) {
+        if (job.vectors == 1) {
+          block<4, 1>(job, places, count);
         } else {
-          tile_step<Tiles, kDown, NV, false, false>(p, a_bytes, down, w, b_bytes, kAcross);
+          for (int i = 0; i < count; i += 2) block<2, 2>(job, places + i, std::min(2, count - i));
         }
       }
-      if (tail > 0) {
-        tile_step<Tiles, kDown, NV, false, true>(p, a_bytes, down, w, b_bytes, kAcross);
-        w += tail * NV * kWidth;
+    }
+    flush();
+  }
+
+ private:
+  static constexpr int kFew = 4;
+
+  // Where a tile of pixels lies, in elements from those of the first row's first pixel, and its first pixel that is stored.
+  struct Place {
+    int64_t a, y, residual;
+    int first;
+  };
+  Place place(int64_t tile) const {
+    const RowJob<T>& j = band_.groups[0];
+    const int64_t row = tile / of_row_, p = tile % of_row_ * height_, start = std::min(p, j.pixels - height_);
+    return {row * band_.a_next + start * j.a_step, row * band_.y_next + start * j.y_step,
+            row * band_.residual_next + start * j.residual_step, int(p - start)};
+  }
+
+  // Sums of kDown tiles of pixels by NV of channels; where there are fewer places, some are computed again and not stored.
+  template <int kDown, int NV>
+  void block(const RowJob<T>& j, const Place* places, int count) {
+    static_assert(kDown * NV == 4);
+    if (waiting_ != nullptr && waiting_->vectors != NV) flush();
+    const T* a[kDown];
+    for (int m = 0; m < kDown; ++m) a[m] = j.a + places[m < count ? m : 0].a;
+    const int64_t a_bytes = j.a_step * int64_t(sizeof(T)), b_bytes = NV * kSumBytes;
+    const auto across = [](int column) { return column * 2 * kWidth; };
+    const int64_t whole = j.run / kTileDepth * kTileDepth, tail = j.run - whole;
+    const int of_step = int((end_ + steps_ - 2) / std::max<int64_t>(steps_ - 1, 1));
+    const T* w = j.w;
+    bool begins = true;
+    const auto take_over = [&]<int kTile>() {
+      if (waiting_ != nullptr) store_tile<NV, kTile>();
+      Tiles::template zero<kTile>();
+    };
+    const auto step = [&]<bool kTurns, bool kOfTail>(int64_t at) {
+      if (begins) {
+        begins = false;
+        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, a_bytes, w, b_bytes, across, take_over);
+      } else {
+        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, a_bytes, w, b_bytes, across, []<int>() {});
+        finish<NV>(std::min(end_, next_ + of_step));
+      }
+      ahead_.step();
+    };
+    for (int64_t r = 0; r < j.kernel_rows; ++r) {
+      for (int64_t t = 0; t < j.taps; ++t) {
+        int64_t at = r * j.a_row + t * j.a_tap;
+        for (int64_t k = 0; k < whole; k += kTileDepth, at += kTileDepth, w += kTileDepth * NV * kWidth) {
+          if (tail == 0) {
+            step.template operator()<true, false>(at);
+          } else {
+            step.template operator()<false, false>(at);
+          }
+        }
+        if (tail > 0) {
+          step.template operator()<false, true>(at);
+          w += tail * NV * kWidth;
+        }
+      }
+    }
+    if (begins) {  // no tap at all
+      take_over.template operator()<0>(), take_over.template operator()<1>();
+      take_over.template operator()<2>(), take_over.template operator()<3>();
+    }
+    finish<NV>(end_);
+    waiting_ = &j;
+    std::copy_n(places, count, waiting_places_);
+    next_ = 0, end_ = count * kTileRows;
+  }
+
+  template <int NV, int kTile>
+  HWY_INLINE void store_tile() {
+    Tiles::template store<kTile>(sums_ + kTile / NV * kTileRows * NV * kWidth + kTile % NV * kWidth, NV * kSumBytes);
+  }
+  template <int NV>
+  void store_and_finish() {
+    store_tile<NV, 0>(), store_tile<NV, 1>(), store_tile<NV, 2>(), store_tile<NV, 3>();
+    finish<NV>(end_);
+  }
+  void flush() {
+    if (waiting_ == nullptr) return;
+    waiting_->vectors == 1 ? store_and_finish<1>() : store_and_finish<2>();
+    waiting_ = nullptr;
+    next_ = end_ = 0;
+  }
+
+  // Rows of the sums up to `end`: bias, what y holds, activation and residual.
+  template <int NV>
+  HWY_INLINE void finish(int end) {
+    for (; next_ < end; ++next_) {
+      const RowJob<T>& j = *waiting_;
+      const Place& place = waiting_places_[next_ / kTileRows];
+      const int row = next_ % kTileRows;
+      if (row < place.first || row >= height_) continue;
+      const float* sums = sums_ + next_ * NV * kWidth;
+      T* y = j.y + place.y + row * j.y_step;
+      const T* residual = j.residual ? j.residual + place.residual + row * j.residual_step : nullptr;
+      const auto value = [&](int64_t c) {
+        const int64_t left = j.channels - c;
+        V v = load(sums + c);
+        if (j.bias) v = hn::Add(v, load(j.bias + c));
+        if (j.accumulate) v = hn::Add(v, load_first(y + c, left));
+        if (j.silu) v = hn::Mul(v, sigmoid_for<T>(v));
+        if (residual) v = hn::Add(v, load_first(residual + c, left));
+        return v;
+      };
+      if (NV == 2 && j.channels == 2 * kWidth) {
+        _mm512_storeu_si512(y, (__m512i)_mm512_cvtne2ps_pbh(value(kWidth).raw, value(0).raw));
+      } else {
+        for (int64_t c = 0; c < j.channels; c += kWidth) store_first(value(c), y + c, j.channels - c);
       }
     }
   }
-  store_sums<Tiles, kDown, NV>(sums, NV * kWidth);
-}
 
-// Bias, what y holds, activation and residual of the pixels [first, first + count), whose sums are rows of `sums`.
-template <int NV>
-void finish_tile_rows(const RowJob<T>& j, int64_t first, int64_t count, const float* sums) {
-  for (int64_t p = first; p < first + count; ++p, sums += NV * kWidth) {
-    T* y = j.y + p * j.y_step;
-    const T* residual = j.residual ? j.residual + p * j.residual_step : nullptr;
-    for (int64_t c = 0; c < j.channels; c += kWidth) {
-      const int64_t left = j.channels - c;
-      V v = load(sums + c);
-      if (j.bias) v = hn::Add(v, load(j.bias + c));
-      if (j.accumulate) v = hn::Add(v, load_first(y + c, left));
-      if (j.silu) v = hn::Mul(v, sigmoid_for<T>(v));
-      if (residual) v = hn::Add(v, load_first(residual + c, left));
-      store_first(v, y + c, left);
-    }
-  }
-}
-
-// Pixels beyond the last are never read: the last tile of a row starts earlier and repeats some, which are not stored twice; a row
-// shorter than a tile has tiles of its own height.
-template <class Tiles, int NV>
-void run_amx_row(const RowJob<T>& j) {
-  constexpr int kDown = NV == 1 ? 4 : NV == 2 ? 2 : 1;
-  alignas(64) float sums[kDown * kTileRows * NV * 16];
-  if (j.pixels == 0) return;
-  const int rows = int(std::min<int64_t>(j.pixels, kTileRows));
-  configure_tiles<Tiles>(rows, j.run % kTileDepth);
-  int64_t p = 0;
-  const int64_t tiles = (j.pixels + kTileRows - 1) / kTileRows;
-  for (; p + kDown * kTileRows <= j.pixels; p += kDown * kTileRows) {
-    j.ahead.part(p / kTileRows, tiles).fetch();
-    multiply_tiles<Tiles, kDown, NV>(j, j.a + p * j.a_step, sums);
-    finish_tile_rows<NV>(j, p, kDown * kTileRows, sums);
-  }
-  for (; p < j.pixels; p += kTileRows) {
-    const int64_t start = std::min(p, j.pixels - rows);
-    j.ahead.part(p / kTileRows, tiles).fetch();
-    multiply_tiles<Tiles, 1, NV>(j, j.a + start * j.a_step, sums);
-    finish_tile_rows<NV>(j, p, std::min<int64_t>(kTileRows, j.pixels - p), sums + (p - start) * NV * kWidth);
-  }
-}
+  const BandJob<T>& band_;
+  const int64_t of_row_;  // tiles
+  const int height_;      // of each, in pixels
+  const int64_t steps_;   // of a block
+  AheadSteps ahead_;
+  const RowJob<T>* waiting_ = nullptr;  // whose sums are in the tiles or, up to end_, in sums_
+  Place waiting_places_[kFew];
+  int next_ = 0, end_ = 0;  // rows of sums_
+  alignas(64) float sums_[4 * kTileRows * 16];
+};
 
 template <class Tiles>
-void run_amx_row_job(const RowJob<T>& j) {
-  switch (j.vectors) {
-    case 1: return run_amx_row<Tiles, 1>(j);
-    case 2: return run_amx_row<Tiles, 2>(j);
-    case 3: return run_amx_row<Tiles, 3>(j);
-    default: return;
-  }
+void run_amx_band(const BandJob<T>& band) {
+  if (band.groups.empty() || band.groups[0].pixels == 0 || band.rows == 0) return;
+  AmxBand<Tiles>(band).run();
 }
 
 // Note [Filter gradients on tiles]: dw = d^T x over the pixels of a job. Pixels lie in pairs (Note [Pairs]), which are the rows
@@ -193,68 +280,186 @@ HWY_INLINE void transpose_pairs(const T* src, int64_t step, int64_t pairs, int64
   }
 }
 
-// Gradients of kDown x 16 outputs from `o` on and NV x 16 columns from `q` on; `a`: their tiles of d, `down` elements apart.
-template <class Tiles, int kDown, int NV>
-void weight_tiles(const WeightJob<T>& j, const T* a, int64_t down, int64_t o, int64_t q) {
-  zero_sums<Tiles, kDown * NV>();
-  constexpr int64_t kTile = kTileRows * kTileDepth;  // elements
-  const int64_t b_bytes = j.x_step * int64_t(sizeof(T));
-  constexpr int64_t kAcross = 2 * kWidth;
-  const int64_t whole = j.pixels / 16, tail = j.pixels % 16;
-  for (int64_t y = 0; y < j.rows; ++y) {
-    const T* x = j.x + y * j.x_row + 2 * q;
-    for (int64_t k = 0; k < whole; ++k, a += kTile, x += 16 * j.x_step) {
-      if (tail == 0) {
-        tile_step<Tiles, kDown, NV, true, false>(a, 64, down, x, b_bytes, kAcross);
-      } else {
-        tile_step<Tiles, kDown, NV, false, false>(a, 64, down, x, b_bytes, kAcross);
+// What is paired for a later job, some pairs at each step: loads, turns and stores find room beside the products.
+class PairSteps {
+ public:
+  PairSteps(std::span<const PairColumn> columns, int64_t steps) : columns_(columns) {
+    int64_t pairs = 0;
+    for (const PairColumn& column : columns) pairs += column.pairs;
+    of_step_ = (pairs + steps - 1) / std::max<int64_t>(steps, 1);
+  }
+  HWY_INLINE void step() {
+    for (int64_t left = of_step_; left > 0;) {
+      if (now_.of.pairs == 0) {
+        if (columns_.empty()) return;
+        now_ = Aside(columns_.front());
+        columns_ = columns_.subspan(1);
       }
-    }
-    if (tail == 0) continue;
-    tile_step<Tiles, kDown, NV, false, true>(a, 64, down, x, b_bytes, kAcross);
-    a += kTile;
-  }
-  alignas(64) float sums[kDown * kTileRows * NV * kWidth];
-  store_sums<Tiles, kDown, NV>(sums, NV * kWidth);
-  const float* from = sums;
-  for (int64_t m = o; m < std::min<int64_t>(j.outputs, o + kDown * kTileRows); ++m, from += NV * kWidth) {
-    float* to = j.dw + m * j.dw_step + q;
-    for (int64_t c = 0; c < NV * kWidth; c += kWidth) {
-      const M valid = first(static_cast<size_t>(std::clamp<int64_t>(j.run - q - c, 0, kWidth)));
-      const V sum = load(from + c);
-      store(valid, j.accumulate ? hn::Add(sum, load(valid, to + c)) : sum, to + c);
+      const int64_t count = now_.steps(left);
+      for (int64_t i = 0; i < count; ++i) now_.step(nullptr, nullptr);
+      left -= count;
     }
   }
-}
+
+ private:
+  std::span<const PairColumn> columns_;
+  Aside now_{PairColumn()};
+  int64_t of_step_ = 0;
+};
 
 template <class Tiles>
-void run_amx_weight_job(const WeightJob<T>& j) {
-  for (const PairColumn& column : j.columns_ahead) pair_column(column);
-  const int64_t steps = j.rows * ((j.pixels + 15) / 16), blocks = (j.outputs + kTileRows - 1) / kTileRows;
-  constexpr int64_t kTile = kTileRows * kTileDepth;
-  thread_local std::vector<T> memory;
-  memory.resize(static_cast<size_t>(std::max<int64_t>(int64_t(memory.size()), blocks * steps * kTile + kLine<T>)));
-  auto* const panel = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
-  for (int64_t b = 0; b < blocks; ++b) {
-    T* to = panel + b * steps * kTile;
-    for (int64_t y = 0; y < j.rows; ++y) {
-      for (int64_t p = 0; p < j.pixels; p += 16, to += kTile) {
-        transpose_pairs(j.d + y * j.d_row + p * j.d_step + b * 2 * kTileRows, j.d_step, std::min<int64_t>(16, j.pixels - p),
-                        std::min<int64_t>(kTileRows, j.outputs - b * kTileRows), to);
+class AmxWeights {
+ public:
+  explicit AmxWeights(const WeightRows<T>& rows)
+      : rows_(rows),
+        j_(rows.job),
+        steps_(j_.rows * ((j_.pixels + 15) / 16)),
+        down_(steps_ * kTile),
+        pairs_(j_.columns_ahead, all_steps()) {}
+
+  void run() {
+    const int64_t blocks = (j_.outputs + kTileRows - 1) / kTileRows;
+    const T* const panel = transpose(blocks);
+    configure_tiles<Tiles>(kTileRows, j_.pixels % 16 * 2);
+    for (int64_t b = 0; b < blocks; b += 2) {
+      for (size_t i = 0; i < rows_.x_offsets.size(); ++i) {
+        const T* x = j_.x + rows_.x_offsets[i];
+        float* dw = j_.dw + int64_t(i) * rows_.dw_next;
+        if (b + 1 < blocks) {
+          for (int64_t q = 0; q < j_.run; q += 2 * kWidth) block<2, 2>(panel + b * down_, x, dw, b * kTileRows, q);
+        } else {
+          for (int64_t q = 0; q < j_.run; q += 4 * kWidth) block<1, 4>(panel + b * down_, x, dw, b * kTileRows, q);
+        }
+      }
+    }
+    flush();
+  }
+
+ private:
+  static constexpr int64_t kTile = kTileRows * kTileDepth;  // elements
+
+  int64_t all_steps() const {
+    const int64_t blocks = (j_.outputs + kTileRows - 1) / kTileRows;
+    const auto of_run = [&](int64_t columns) { return (j_.run + columns - 1) / columns; };
+    return steps_ * int64_t(rows_.x_offsets.size()) * (blocks / 2 * of_run(2 * kWidth) + blocks % 2 * of_run(4 * kWidth));
+  }
+
+  // Tiles of d, those of each 16 outputs together.
+  const T* transpose(int64_t blocks) const {
+    thread_local std::vector<T> memory;
+    memory.resize(static_cast<size_t>(std::max<int64_t>(int64_t(memory.size()), blocks * down_ + kLine<T>)));
+    auto* const panel = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+    for (int64_t b = 0; b < blocks; ++b) {
+      T* to = panel + b * down_;
+      for (int64_t y = 0; y < j_.rows; ++y) {
+        for (int64_t p = 0; p < j_.pixels; p += 16, to += kTile) {
+          transpose_pairs(j_.d + y * j_.d_row + p * j_.d_step + b * 2 * kTileRows, j_.d_step, std::min<int64_t>(16, j_.pixels - p),
+                          std::min<int64_t>(kTileRows, j_.outputs - b * kTileRows), to);
+        }
+      }
+    }
+    return panel;
+  }
+
+  // Gradients of kDown x 16 outputs from `o` on and NV x 16 columns from `q` on; `d`: their tiles. Columns beyond the run are
+  // the first again and not stored.
+  template <int kDown, int NV>
+  void block(const T* d, const T* x, float* dw, int64_t o, int64_t q) {
+    static_assert(kDown * NV == 4);
+    if (waits_ && waiting_vectors_ != NV) flush();
+    const T* a[kDown];
+    for (int m = 0; m < kDown; ++m) a[m] = d + m * down_;
+    const int64_t b_bytes = j_.x_step * int64_t(sizeof(T));
+    const int64_t columns = std::min<int64_t>(j_.run - q, NV * kWidth);
+    const int64_t vectors = (columns + kWidth - 1) / kWidth;
+    const int64_t whole = j_.pixels / 16, tail = j_.pixels % 16;
+    const int of_step = int((end_ + steps_ - 2) / std::max<int64_t>(steps_ - 1, 1));
+    int64_t at = 0;
+    bool begins = true;
+    const auto step = [&]<bool kTurns, bool kOfTail>(const T* b) {
+      const auto across = [&](int column) { return column < vectors ? column * 2 * kWidth : 0; };
+      if (begins) {
+        begins = false;
+        const auto take_over = [&]<int kSum>() {
+          if (waits_) store_tile<NV, kSum>();
+          Tiles::template zero<kSum>();
+        };
+        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, 64, b, b_bytes, across, take_over);
+      } else {
+        tile_step<Tiles, kDown, NV, kTurns, kOfTail>(a, at, 64, b, b_bytes, across, []<int>() {});
+        finish<NV>(std::min(end_, next_ + of_step));
+      }
+      pairs_.step();
+      at += kTile;
+    };
+    for (int64_t y = 0; y < j_.rows; ++y) {
+      const T* b = x + y * j_.x_row + 2 * q;
+      for (int64_t k = 0; k < whole; ++k, b += 16 * j_.x_step) {
+        if (tail == 0) {
+          step.template operator()<true, false>(b);
+        } else {
+          step.template operator()<false, false>(b);
+        }
+      }
+      if (tail > 0) step.template operator()<false, true>(b);
+    }
+    finish<NV>(end_);
+    waits_ = true, waiting_vectors_ = NV, waiting_columns_ = columns;
+    to_ = dw + o * j_.dw_step + q;
+    next_ = 0, end_ = int(std::min<int64_t>(kDown * kTileRows, j_.outputs - o));
+  }
+
+  template <int NV, int kSum>
+  HWY_INLINE void store_tile() {
+    Tiles::template store<kSum>(sums_ + kSum / NV * kTileRows * NV * kWidth + kSum % NV * kWidth, NV * kSumBytes);
+  }
+  template <int NV>
+  void store_and_finish() {
+    store_tile<NV, 0>(), store_tile<NV, 1>(), store_tile<NV, 2>(), store_tile<NV, 3>();
+    finish<NV>(end_);
+  }
+  void flush() {
+    if (!waits_) return;
+    waiting_vectors_ == 2 ? store_and_finish<2>() : store_and_finish<4>();
+    waits_ = false;
+    next_ = end_ = 0;
+  }
+
+  // Rows of the sums up to `end`.
+  template <int NV>
+  HWY_INLINE void finish(int end) {
+    for (; next_ < end; ++next_) {
+      const float* from = sums_ + next_ * NV * kWidth;
+      float* to = to_ + next_ * j_.dw_step;
+      for (int64_t c = 0; c < waiting_columns_; c += kWidth) {
+        const __mmask16 valid = first_of_16(waiting_columns_ - c);
+        const __m512 sum = _mm512_load_ps(from + c);
+        _mm512_mask_storeu_ps(to + c, valid, j_.accumulate ? _mm512_add_ps(sum, _mm512_maskz_loadu_ps(valid, to + c)) : sum);
       }
     }
   }
-  configure_tiles<Tiles>(kTileRows, j.pixels % 16 * 2);
-  const int64_t down = steps * kTile;
-  for (int64_t b = 0; b < blocks; b += 2) {
-    const T* a = panel + b * down;
-    for (int64_t q = 0; q < j.run; q += 2 * kWidth) {
-      const bool two_down = b + 1 < blocks, two_across = q + kWidth < j.run;
-      const auto run = two_down ? (two_across ? weight_tiles<Tiles, 2, 2> : weight_tiles<Tiles, 2, 1>)
-                                : (two_across ? weight_tiles<Tiles, 1, 2> : weight_tiles<Tiles, 1, 1>);
-      run(j, a, down, b * kTileRows, q);
-    }
-  }
+
+  const WeightRows<T>& rows_;
+  const WeightJob<T>& j_;
+  const int64_t steps_, down_;  // of a block; elements from the tiles of 16 outputs to those of the next
+  PairSteps pairs_;
+  bool waits_ = false;  // whether there is a block whose sums are in the tiles or, from next_ to end_, in sums_
+  int waiting_vectors_ = 0;
+  int64_t waiting_columns_ = 0;
+  float* to_ = nullptr;
+  int next_ = 0, end_ = 0;  // rows
+  alignas(64) float sums_[4 * kTileRows * 16];
+};
+
+template <class Tiles>
+void run_amx_weight_rows(const WeightRows<T>& rows) {
+  if (rows.job.rows * rows.job.pixels == 0) return;
+  AmxWeights<Tiles>(rows).run();
+}
+template <class Tiles>
+void run_amx_weight_job(const WeightJob<T>& j) {
+  constexpr int64_t kOne[] = {0};
+  run_amx_weight_rows<Tiles>({j, kOne, 0});
 }
 
 }  // namespace tessera::cpu::HWY_NAMESPACE::TESSERA_TILE

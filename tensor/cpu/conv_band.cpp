@@ -16,6 +16,15 @@ void copy(T* to, const T* from, int64_t count) {
   std::memcpy(static_cast<void*>(to), from, static_cast<size_t>(count) * sizeof(T));
 }
 
+// Pixels of so few channels that a call for each would take most of the time: those of photos.
+template <int kChannels, class T>
+void copy_narrow_pixels(const T* in, int64_t pitch, int64_t pixels, T* to) {
+  constexpr int64_t kDepth = whole_sums<T>(kChannels);
+  for (int64_t p = 0; p < pixels; ++p, in += pitch, to += kDepth) {
+    for (int64_t c = 0; c < kDepth; ++c) to[c] = c < kChannels ? in[c] : T();
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -34,6 +43,10 @@ void copy_band(const ImageView& x, const BandWindow& window, int64_t depth, T* o
     T* to = out + first * depth;
     if (x.pitch == depth) {
       copy(to, in, (end - first) * depth);
+      continue;
+    }
+    if (x.c == 3 && depth == whole_sums<T>(3)) {
+      copy_narrow_pixels<3>(in, x.pitch, end - first, to);
       continue;
     }
     for (int64_t p = first; p < end; ++p, in += x.pitch, to += depth) {

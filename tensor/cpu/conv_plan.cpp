@@ -15,6 +15,9 @@ constexpr int64_t kBandBytes = 320 * 1024;       // input that all weights of a 
 constexpr int64_t kRowsBytes = 480 * 1024;       // the same of 1x1, whose weights are read past L2 where they do not fit
 constexpr int64_t kEnoughTasks = 96;             // keeps 64 threads busy and 2 threads balanced
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;  // multiply-adds that are worth a task of their own
+// The same of units whose kernels take bands: a task copies some rows that its neighbour copies too, and they are many times as
+// fast; but few tasks are made smaller.
+constexpr int64_t kLeastBandWork = 4 * 1000 * 1000, kMostBandWork = 16 * 1000 * 1000, kFewTasks = 8;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
@@ -53,8 +56,9 @@ struct Cut {
 
 // Cuts `images` x `rows` units of work, each of `work` multiply-adds and `bytes` of input, in bands of `band_bytes`. The groups are
 // cut into `shares` at least, and all tasks of a share come before those of the next.
-Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t groups, int64_t band_bytes, int64_t shares = 1) {
-  const int64_t least = ceil_div(kLeastWork * shares, std::max<int64_t>(work, 1));
+Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t groups, int64_t band_bytes, int64_t shares = 1,
+        int64_t least_work = kLeastWork) {
+  const int64_t least = ceil_div(least_work * shares, std::max<int64_t>(work, 1));
   const int64_t height = std::clamp<int64_t>(std::max(least, ceil_div(images * rows * shares, kEnoughTasks)), 1, rows);
   Cut c;
   c.tasks = ceil_div(rows, height);
@@ -62,7 +66,7 @@ Cut cut(int64_t images, int64_t rows, int64_t work, int64_t bytes, int64_t group
   c.tasks = ceil_div(rows, c.rows);
   const int64_t bands = ceil_div(c.rows, std::clamp<int64_t>(band_bytes / std::max<int64_t>(bytes, 1), 1, c.rows));
   c.band = ceil_div(c.rows, bands);
-  c.splits = std::clamp<int64_t>(std::min(ceil_div(kEnoughTasks, images * c.tasks), c.rows * work / kLeastWork), shares, groups);
+  c.splits = std::clamp<int64_t>(std::min(ceil_div(kEnoughTasks, images * c.tasks), c.rows * work / least_work), shares, groups);
   return c;
 }
 
@@ -92,7 +96,7 @@ std::vector<ChannelGroup> channel_groups(int64_t channels, const TileShape& tile
   // one.
   std::vector<int> sizes;
   int64_t left = vectors;
-  if (left % 2 == 1 && left > 1) {
+  if (left % 2 == 1 && left > 1 && tile.max_vectors >= 3) {
     const int odd = left % 5 == 0 && tile.max_vectors >= 5 ? 5 : 3;
     sizes.push_back(odd);
     left -= odd;
@@ -154,7 +158,9 @@ class ImageBands {
     inner_column_end_ = std::max(inner_column_, floor_div(plan.x.w - reach.column_end, s) + 1);
     const int64_t outer = inner_column_ + std::max<int64_t>(0, reach.columns - inner_column_end_);
     // Several parts read each pixel several times, which a compact copy in L2 serves better. A copy can be padded to whole sums.
-    in_place_ = reach.columns - outer >= kLeastColumns * outer && (plan.parts.size() == 1 || outer == 0) && depth_ == plan.x.c;
+    // Tiles read a band in a copy, without columns of their own.
+    const bool inner = plan.kernels.band ? outer == 0 : reach.columns - outer >= kLeastColumns * outer;
+    in_place_ = inner && (plan.parts.size() == 1 || outer == 0) && depth_ == plan.x.c;
   }
 
   // Grid rows [first, end) for the groups [group, group_end); `next` is the row after them that comes next, or end.
@@ -199,6 +205,29 @@ class ImageBands {
     job.residual_step = pixels * plan_.epilogue.residual_step;
   }
 
+  // Input rows that the grid's rows [j, j + rows) are the first to read; behind an image, those of the next.
+  Ahead ahead_of_rows(int64_t j, int64_t rows) const {
+    const ImageView& x = plan_.x;
+    const int64_t row = (j - 1) * plan_.stride + reach_.row_end;
+    return ahead_of<T>(x, (n_ * x.h + row) * x.w, rows * plan_.stride * x.w, 0, x.c);
+  }
+
+  // The rows [first, last) of a part's grid, as `job` reads the first of them.
+  void run_band(const RowJob<T>& job, const ConvPart<T>& part, int64_t first, int64_t last, int64_t a_next, int64_t group,
+                int64_t group_end) const {
+    if (first >= last) return;
+    std::vector<RowJob<T>> jobs;
+    for (int64_t g = group; g < group_end; ++g) {
+      RowJob<T> of_group = job_of(g, part);
+      of_group.a = job.a, of_group.a_step = job.a_step, of_group.a_row = job.a_row, of_group.a_tap = job.a_tap;
+      of_group.taps = job.taps, of_group.run = job.run, of_group.pixels = job.pixels, of_group.ahead = job.ahead;
+      set_output(of_group, part, g, first, 0, false);
+      jobs.push_back(of_group);
+    }
+    const int64_t pixels = plan_.out_step * plan_.y.w;  // from row to row
+    plan_.kernels.band({jobs, last - first, a_next, pixels * plan_.y.pitch, pixels * plan_.epilogue.residual_step});
+  }
+
   // Input rows that row j + rows of the grid is the first to read.
   Ahead ahead_of_row(int64_t j, int64_t rows) const {
     const ImageView& x = plan_.x;
@@ -213,6 +242,19 @@ class ImageBands {
     const int64_t rows = (last - first - 1) * plan_.stride + reach_.row_end - reach_.row;
     T* band = thread_scratch<T>(rows * row_pitch + kLine<T>);
     copy_band(x, {n_, first * plan_.stride + reach_.row, rows, reach_.column, columns}, depth_, band, row_pitch);
+    if (plan_.kernels.band) {
+      for (const ConvPart<T>& part : plan_.parts) {
+        RowJob<T> job;
+        job.a = band + (part.row - reach_.row) * row_pitch + (part.column - reach_.column) * depth_;
+        job.a_row = row_pitch;
+        job.a_step = plan_.stride * depth_;
+        job.pixels = part.columns;
+        job.run = part.kw * depth_;
+        if (&part == plan_.parts.data()) job.ahead = ahead_of_rows(last, last - first);
+        run_band(job, part, first, std::min(last, part.rows), plan_.stride * row_pitch, group, group_end);
+      }
+      return;
+    }
     for (int64_t g = group; g < group_end; ++g) {
       for (const ConvPart<T>& part : plan_.parts) {
         RowJob<T> job = job_of(g, part);
@@ -233,10 +275,26 @@ class ImageBands {
   void run_in_place(int64_t first, int64_t last, int64_t group, int64_t group_end) {
     const ImageView& x = plan_.x;
     const int64_t s = plan_.stride;
-    gather_outer_windows(first, last);
     // Fetching a tile's input ahead pays where its windows hardly overlap, each pixel has lines of its own and they do not push
     // each other out (Note [Crowded sets]).
     const bool fresh = s * x.pitch >= kLine<T> && !crowded<T>(s * x.pitch);
+    const bool dense = x.pitch == x.c;
+    if (plan_.kernels.band) {
+      for (const ConvPart<T>& part : plan_.parts) {
+        RowJob<T> job;
+        job.a = data<const T>(x) + ((n_ * x.h + first * s + part.row) * x.w + part.column) * x.pitch;
+        job.a_row = x.w * x.pitch;
+        job.a_step = s * x.pitch;
+        job.a_tap = x.pitch;
+        job.taps = dense ? 1 : part.kw;
+        job.run = dense ? part.kw * x.c : x.c;
+        job.pixels = part.columns;
+        if (&part == plan_.parts.data()) job.ahead = ahead_of_rows(last, last - first);
+        run_band(job, part, first, std::min(last, part.rows), s * x.w * x.pitch, group, group_end);
+      }
+      return;
+    }
+    gather_outer_windows(first, last);
     for (int64_t g = group; g < group_end; ++g) {
       const T* window = thread_scratch<T>(0);
       for (const ConvPart<T>& part : plan_.parts) {
@@ -256,7 +314,6 @@ class ImageBands {
           window += rows * size;
         }
 
-        const bool dense = x.pitch == x.c;
         job.kernel_rows = part.kh;
         job.taps = dense ? 1 : part.kw;
         job.run = dense ? part.kw * x.c : x.c;
@@ -371,8 +428,10 @@ void run(const ConvPlan<T>& plan) {
   // Weights beyond L2 come from farther away once for each band; in shares that fit, they stay and the input comes once for each
   // share. That pays where an input serves many taps.
   const int64_t weights = taps * plan.x.c * packed_width(plan.groups, plan.kernels) * int64_t(sizeof(T));
-  const Cut tasks = cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups, kBandBytes,
-                        std::clamp<int64_t>(ceil_div(weights, kWeightBytes), 1, groups));
+  const Cut tasks =
+      cut(plan.x.n, reach.rows, work, plan.x.w * plan.x.c * plan.stride * int64_t(sizeof(T)), groups, kBandBytes,
+          std::clamp<int64_t>(ceil_div(weights, kWeightBytes), 1, groups),
+          plan.kernels.band ? std::clamp(plan.x.n * reach.rows * work / kFewTasks, kLeastBandWork, kMostBandWork) : kLeastWork);
   const std::vector<int64_t> packed_start = packed_starts(plan.groups, plan.kernels);
   const ImageView& y = plan.y;
   if (plan.moments) plan.moments->start(plan.x.n * tasks.tasks * tasks.splits);
@@ -436,6 +495,7 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
     };
     const int64_t end = start_of(task + 1);
     T* const copy = copies ? thread_scratch<T>(band * copy_pitch) : nullptr;
+    std::vector<RowJob<T>> jobs;  // of a band
     RowJob<T> job = product.epilogue;
     job.kernel_rows = 1;
     job.next_tile_ahead = !copies;
@@ -453,17 +513,23 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
       const int64_t next = first + job.pixels, next_end = std::min(next + band, next_task_too ? product.rows : end);
       const Ahead ahead{reinterpret_cast<const char*>(product.a + next * product.a_pitch), next_end - next,
                         product.depth * int64_t(sizeof(T)), product.a_pitch * int64_t(sizeof(T))};
+      jobs.clear();
       for (int64_t g = first_group; g < end_group; ++g) {
         const ChannelGroup& group = groups[static_cast<size_t>(g)];
         const int64_t start = packed_start[static_cast<size_t>(g)];
         set_group(job, product.epilogue, group, start);
-        if (spreads) job.ahead = ahead.part(g - first_group, end_group - first_group);
+        if (spreads) job.ahead = kernels.band ? ahead : ahead.part(g - first_group, end_group - first_group);
         job.w = product.weights + start * product.depth;
         job.y = product.y + first * product.y_pitch + group.start;
         if (product.epilogue.residual) job.residual = product.epilogue.residual + first * job.residual_step + group.start;
+        if (kernels.band) {
+          jobs.push_back(job);
+          continue;
+        }
         kernels.row(job);
         job.second_tile_ahead = false;  // fetched once
       }
+      if (kernels.band) kernels.band({jobs});
       if (!product.moments) continue;
       const int64_t channel = groups[static_cast<size_t>(first_group)].start;
       product.moments->add(chunk,

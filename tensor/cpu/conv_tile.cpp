@@ -24,8 +24,15 @@ void pack(float* dst, int64_t width, const float* src, int64_t column_step, int6
 }
 
 TileKernels<float> kernels() {
-  return {
-      {f32_tile::kWidth, f32_tile::kMaxVectors}, f32_tile::run_row_job, f32_tile::run_weight_job, pack, nullptr, nullptr, nullptr};
+  return {{f32_tile::kWidth, f32_tile::kMaxVectors},
+          f32_tile::run_row_job,
+          f32_tile::run_weight_job,
+          pack,
+          nullptr,
+          nullptr,
+          nullptr,
+          nullptr,
+          nullptr};
 }
 
 }  // namespace tessera::cpu::HWY_NAMESPACE

@@ -67,6 +67,14 @@ struct RowJob {
   int64_t residual_step = 0;
 };
 
+// Rows of output pixels, one below the other, by several groups of channels: jobs of the first row, which differ in what concerns
+// their channels only. For units that want more work at a time than a row by a group; fetches ahead are those of the first job.
+template <class T>
+struct BandJob {
+  std::span<const RowJob<T>> groups;
+  int64_t rows = 1, a_next = 0, y_next = 0, residual_next = 0;  // elements from row to row
+};
+
 // A column of pairs (Note [Pairs]), at most kLine<BFloat16> channels wide: to[p * to_step + 2 * c + half] =
 // (first, second)[half][p * step + c] for p < pairs. Writes whole lines: up to 2 * kLine values from each `to`.
 struct PairColumn {
@@ -95,6 +103,15 @@ struct WeightJob {
   Ahead x_ahead, d_ahead;  // f32: what the next job will read, fetched evenly during this one
   // bf16: what is paired during this job instead, a column by each tile: loads, turns and stores find room between multiply-adds.
   std::span<const PairColumn> columns_ahead;
+};
+
+// The same outputs against several rows of the kernel, for units that bring d into an order of their own: row i reads x at
+// x_offsets[i] from job.x and sums into dw + i * dw_next.
+template <class T>
+struct WeightRows {
+  WeightJob<T> job;
+  std::span<const int64_t> x_offsets;
+  int64_t dw_next = 0;
 };
 
 // Hands out the numbers 0 .. items-1 to `takers` takers, evenly spread and division-free; -1 to those that get none.
@@ -127,6 +144,9 @@ struct TileKernels : TileShape {
   // The same for `pixels` pixels of either (bf16 only): dst[(p * channels + i) * 2 + half] = (first, second)[half][p * pitch + i].
   void (*pair_pixels)(T* dst, const T* first, const T* second, int64_t pitch, int64_t channels, int64_t pixels);
   void (*pair_column)(const PairColumn&);  // bf16 only
+  // Of units that do better with more work at a time than a row of output or of the kernel; null elsewhere.
+  void (*band)(const BandJob<T>&);
+  void (*weight_rows)(const WeightRows<T>&);
 };
 template <class T>
 TileKernels<T> tile_kernels();

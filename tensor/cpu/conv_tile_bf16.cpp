@@ -87,11 +87,13 @@ void pair_pixels(BFloat16* dst, const BFloat16* first, const BFloat16* second, i
 
 TileKernels<BFloat16> kernels(TileUnit unit) {
   if (unit == TileUnit::kVectors)
-    return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels, pair_column};
+    return {{kWidth, kMaxVectors}, run_row_job, run_weight_job, pack, interleave, pair_pixels, pair_column, nullptr, nullptr};
   const bool real = unit == TileUnit::kAmx;
-  const auto row = real ? run_amx_row_job<AmxTiles> : run_amx_row_job<TwinTiles>;
   const auto weight = real ? run_amx_weight_job<AmxTiles> : run_amx_weight_job<TwinTiles>;
-  return {{kWidth, kMaxAmxVectors, kAmxJobPixels}, row, weight, pack, interleave, pair_pixels, pair_column};
+  const auto weight_rows = real ? run_amx_weight_rows<AmxTiles> : run_amx_weight_rows<TwinTiles>;
+  const auto band = real ? run_amx_band<AmxTiles> : run_amx_band<TwinTiles>;
+  return {{kWidth, kMaxAmxVectors, kAmxJobPixels}, run_row_job, weight,      pack, interleave,
+          pair_pixels,                             pair_column, band,        weight_rows};
 }
 
 // Floating-point operations done, with sums and factors in registers.
@@ -154,7 +156,7 @@ bool tiles_are_right() {
   for (int i = 0; i < 2; ++i) {
     const TileKernels<BFloat16> k = N_AVX3::bf16_tile::kernels(i == 0 ? TileUnit::kVectors : TileUnit::kAmx);
     row.y = y[i].data();
-    k.row(row);
+    k.band ? k.band({{&row, 1}}) : k.row(row);
     weight.dw = dw[i].data();
     k.weight(weight);
   }

@@ -66,6 +66,25 @@ Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t
   return p;
 }
 
+// Of units that take several rows of the kernel at once and are many times as fast: partitions are fewer, since their sums weigh
+// more, and pixels are cut before outputs, for each range of which x is brought into pairs again.
+constexpr int64_t kTileUnitOutputs = 16, kMostTileOutputs = 128, kFewerTileOutputs = 32;
+constexpr int64_t kCheapTilePixels = 6400, kLeastTilePixels = 1600, kFewTileTasks = 4;
+
+Partition tile_partition(int64_t pixels, int64_t units, const FilterView& dw, bool direct) {
+  const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
+  const int64_t most = std::max<int64_t>(1, std::min(units, kPartialFloats / std::max<int64_t>(size, 1)));
+  Partition p{1, ceil_div(dw.o, kMostTileOutputs), direct ? ceil_div(dw.i, 256) : 1};
+  const auto enough = [&](int64_t least_pixels) {
+    p.parts = std::clamp<int64_t>(std::min(pixels / least_pixels, ceil_div(kEnoughTasks, p.outputs * p.inputs)), 1, most);
+    return p.parts * p.outputs * p.inputs >= kFewTileTasks;
+  };
+  if (enough(kCheapTilePixels) || enough(kLeastTilePixels)) return p;
+  p.outputs = ceil_div(dw.o, kFewerTileOutputs);
+  if (!enough(kLeastTilePixels)) enough(kLeastTilePixels / 2);
+  return p;
+}
+
 template <class T>
 struct WeightGradient {
   TileKernels<T> k;
@@ -89,6 +108,33 @@ struct RowBand {
   int64_t size(int64_t rows, int64_t stride, int64_t kh) const {
     return in_rows(rows, stride, kh) * row_pitch + rows * d_row + 4 * kLine<T>;
   }
+};
+
+// The same for units that take several rows of the kernel at once: the pixels of all pairs of rows are one sequence, in which a tap
+// is an offset. Each row of pairs is as long as the windows reach, and d is zero beyond the image. Rows of x that follow each other
+// under one tap are a set.
+struct FlatBand {
+  int64_t stride, kh, slots;  // slots: rows of x from one pair of output rows to the next
+  int64_t pixels, x_step;     // of a row of pairs; values of x from pixel to pixel
+  int64_t d_step, slack;      // slack: behind a set, as far as a last window reaches
+  int64_t most;               // pairs of rows at a time
+  FlatBand(const ImageView& x, const ImageView& dy, const FilterView& dw, int64_t stride_, int64_t outputs)
+      : stride(stride_),
+        kh(dw.kh),
+        slots(2 * stride_),
+        pixels(ceil_div((dy.w - 1) * stride_ + dw.kw, stride_)),
+        x_step(2 * stride_ * x.c),
+        d_step(2 * outputs),
+        slack(ceil_div(2 * dw.kw * x.c, kLine<BFloat16>) * kLine<BFloat16>) {
+    const int64_t pair = pixels * (std::min(slots, kh) * x_step + d_step);
+    most = std::max<int64_t>(1, kBandBytes / int64_t(sizeof(BFloat16)) / pair);
+  }
+  int64_t sets() const { return std::min(slots, kh); }
+  int64_t set_rows(int64_t pairs) const { return pairs + (kh - 1) / slots; }
+  int64_t set_size(int64_t pairs) const {
+    return ceil_div(set_rows(pairs) * pixels * x_step, kLine<BFloat16>) * kLine<BFloat16> + slack;
+  }
+  int64_t size(int64_t pairs) const { return sets() * set_size(pairs) + pairs * pixels * d_step + 4 * kLine<BFloat16>; }
 };
 
 // Note [Gradients in place]: under tap ky, the outputs of a row whose windows lie inside the image read a row of x as it lies:
@@ -293,10 +339,66 @@ void pair_rows(const TileKernels<BFloat16>& k, const BFloat16* first, const BFlo
   std::fill(out + inner_end * step, out + columns * step, zero);
 }
 
+// See FlatBand.
+void sum_flat_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, bool accumulate) {
+  const auto& [k, x, dy, dw, p] = g;
+  const FlatBand band(x, dy, dw, p.stride, o.end - o.begin);
+  WeightJob<BFloat16> job;
+  job.rows = 1;
+  job.outputs = o.end - o.begin;
+  job.run = dw.kw * x.c;
+  job.dw_step = dw.kh * job.run;
+  job.dw = out + o.begin * job.dw_step;
+  job.x_step = band.x_step;
+  job.d_step = band.d_step;
+  job.accumulate = accumulate;
+  std::vector<int64_t> offsets(static_cast<size_t>(dw.kh));
+  for (int64_t row = at.begin; row < at.end;) {
+    const int64_t n = row / dy.h;
+    const int64_t y = row % dy.h;
+    const int64_t rows = std::min({2 * band.most, at.end - row, dy.h - y});
+    const int64_t pairs = ceil_div(rows, 2);
+    BFloat16* const memory = thread_scratch<BFloat16>(band.size(pairs));
+    BFloat16* const memory_d = memory + band.sets() * band.set_size(pairs);
+    const auto row_of_x = [&](int64_t r) -> const BFloat16* {
+      const int64_t in = y * p.stride - p.pad + r;
+      return in >= 0 && in < x.h ? data<const BFloat16>(x) + (n * x.h + in) * x.w * x.pitch : nullptr;
+    };
+    for (int64_t set = 0; set < band.sets(); ++set) {
+      BFloat16* to = memory + set * band.set_size(pairs);
+      for (int64_t i = 0; i < band.set_rows(pairs); ++i, to += band.pixels * band.x_step) {
+        const int64_t r = i * band.slots + set;
+        pair_rows(k, row_of_x(r), row_of_x(r + p.stride), x.w, x.pitch, x.c, -p.pad, band.pixels * p.stride, to);
+      }
+      std::fill_n(to, band.slack, BFloat16(0.0f));
+    }
+    const auto row_of_dy = [&](int64_t r) -> const BFloat16* {
+      return r < rows ? data<const BFloat16>(dy) + (row + r) * dy.w * dy.pitch + o.begin : nullptr;
+    };
+    for (int64_t r = 0; r < pairs; ++r) {
+      pair_rows(k, row_of_dy(2 * r), row_of_dy(2 * r + 1), dy.w, dy.pitch, job.outputs, 0, band.pixels,
+                memory_d + r * band.pixels * band.d_step);
+    }
+    for (int64_t ky = 0; ky < dw.kh; ++ky)
+      offsets[static_cast<size_t>(ky)] = ky % band.slots * band.set_size(pairs) + ky / band.slots * band.pixels * band.x_step;
+    const int64_t pixels = pairs * band.pixels, jobs = ceil_div(pixels, k.job_pixels / 2);
+    for (int64_t i = 0; i < jobs; ++i) {
+      const Range r = share(pixels, jobs, i, k.lanes);  // whole tiles but for the last
+      job.pixels = r.end - r.begin;
+      job.d = memory_d + r.begin * band.d_step;
+      job.x = memory + r.begin * band.x_step;
+      k.weight_rows({job, offsets, job.run});
+      job.accumulate = true;
+    }
+    row += rows;
+  }
+}
+
 // The same on pairs of output rows: those of dy side by side, and under tap ky the rows of x one stride apart. A pair of rows of x
 // serves all taps kx, whose runs overlap as in f32, and with stride 1 every second tap ky. A last single row is paired with zeros.
 void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
+  if (k.weight_rows) return sum_flat_rows(g, at, o, out, accumulate);
   const RowBand<BFloat16> band(x, dy, dw, p.stride, o.end - o.begin);
   const int64_t columns = band.columns, row_pitch = band.row_pitch;
   const int64_t slots = 2 * p.stride;  // rows of x from one pair of output rows to the next
@@ -348,6 +450,10 @@ void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, 
   }
 }
 
+// Values from a pair of pixels to the next: whole columns, and an odd number of lines, so that the pixels of a job spread over the
+// sets of L1.
+int64_t pair_step(int64_t channels) { return (ceil_div(channels, kLine<BFloat16>) * 2 + 1) * kLine<BFloat16>; }
+
 // 1x1: pairs of neighbouring pixels, wherever they lie. A last single pixel is paired with zeros. While a job runs, the pixels of
 // the next are paired and those of the one after it fetched.
 void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, float* out, bool accumulate) {
@@ -357,10 +463,8 @@ void sum_pixels(const WeightGradient<BFloat16>& g, Range at, Range o, Range q, f
   job.outputs = o.end - o.begin;
   job.run = q.end - q.begin;
   job.dw_step = x.c;
-  // Whole columns, and an odd number of lines, so that the pixels of a job spread over the sets of L1.
-  const auto step_of = [](int64_t channels) { return (ceil_div(channels, kLine<BFloat16>) * 2 + 1) * kLine<BFloat16>; };
-  job.x_step = step_of(job.run);
-  job.d_step = step_of(job.outputs);
+  job.x_step = pair_step(job.run);
+  job.d_step = pair_step(job.outputs);
   job.dw = out + o.begin * x.c + q.begin;
   job.accumulate = accumulate;
   const int64_t jobs = ceil_div(at.end - at.begin, k.job_pixels);
@@ -414,10 +518,16 @@ Partition stem_partition(const ImageView& dy, const FilterView& dw) {
 }
 
 template <class T>
+int64_t outputs_unit(const TileKernels<T>& k) {
+  return k.weight_rows ? kTileUnitOutputs : kTileOutputs;
+}
+
+template <class T>
 Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageView& dy, const FilterView& dw,
                        const ConvParams& p) {
   const bool pixelwise = direct(k, dw, p);
   const int64_t pixels = dy.n * dy.h * dy.w;
+  if (k.weight_rows) return tile_partition(pixels, pixelwise ? pixels : dy.n * dy.h, dw, pixelwise);
   if (pixelwise) return partition(pixels, pixels, dw, kSummed<T> == 1 ? 132 : 126, kSummed<T> == 1 ? 90 : 66, true);
   // Where x is copied, every range copies its band again, which costs more the larger the stride is.
   int64_t copied = p.stride;
@@ -432,13 +542,23 @@ ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView
   const bool stem = is_stem(x, dw);
   const Partition cut = stem ? stem_partition(dy, dw) : partition_of(k, x, dy, dw, p);
   ConvScratch s{cut.parts > 1 ? cut.parts * dw.o * dw.kh * dw.kw * dw.i * int64_t(sizeof(float)) : 0, 0};
-  if (stem || direct(k, dw, p)) return s;  // pairs of the pixels of two jobs at most
-  const int64_t outputs = std::min(dw.o, ceil_div(ceil_div(dw.o, kTileOutputs), cut.outputs) * kTileOutputs);
+  if (stem) return s;
+  const int64_t outputs = std::min(dw.o, ceil_div(ceil_div(dw.o, outputs_unit(k)), cut.outputs) * outputs_unit(k));
+  if (direct(k, dw, p)) {  // pairs of the pixels of two jobs
+    const int64_t inputs = ceil_div(dw.i, cut.inputs), pairs = std::min(k.job_pixels, ceil_div(dy.n * dy.h * dy.w, cut.parts)) / 2;
+    if (kSummed < T >> 1) s.thread = 2 * pairs * (pair_step(inputs) + pair_step(outputs)) * int64_t(sizeof(T));
+    return s;
+  }
   if constexpr (kSummed<T> == 1) {
     if (const InPlace in(k, x, dy, dw, p); in.pays) {
       s.thread = in.scratch(dy, outputs) * int64_t(sizeof(T));
       return s;
     }
+  }
+  if (k.weight_rows) {
+    const FlatBand band(x, dy, dw, p.stride, outputs);
+    s.thread = band.size(std::min(band.most, ceil_div(dy.h, 2))) * int64_t(sizeof(T));
+    return s;
   }
   const RowBand<T> band(x, dy, dw, p.stride, outputs);
   s.thread = band.size(std::min(band.most, ceil_div(dy.h, kSummed<T>)), p.stride, dw.kh) * int64_t(sizeof(T));
@@ -469,7 +589,7 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
   parallel_chunks(cut.parts * cut.outputs * cut.inputs, [&](int64_t task) {
     const int64_t part = task / (cut.outputs * cut.inputs);
     const Range at = share(units, cut.parts, part, kSummed<T>);
-    const Range o = share(dw.o, cut.outputs, task / cut.inputs % cut.outputs, kTileOutputs);
+    const Range o = share(dw.o, cut.outputs, task / cut.inputs % cut.outputs, outputs_unit(g.k));
     float* out = cut.parts > 1 ? partial.get() + part * size : data<float>(dw);
     const bool add = cut.parts == 1 && accumulate;
     if (stem) {

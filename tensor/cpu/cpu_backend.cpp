@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tensor/base/parallel.h"
+#include "tensor/cpu/amx.h"
 #include "tensor/cpu/conv.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/targets.h"
@@ -40,7 +41,10 @@ RowsView slice(const RowsView& v, int64_t begin, int64_t end) {
 
 }  // namespace
 
-std::string_view CpuBackend::name() const { return cpu::current_target(); }
+std::string_view CpuBackend::name() const {
+  const std::string_view target = cpu::current_target();
+  return target == "avx512" && cpu::tile_unit() == cpu::TileUnit::kAmx ? "amx" : target;
+}
 
 // ---- copy
 

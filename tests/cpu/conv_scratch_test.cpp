@@ -10,7 +10,9 @@
 #include "tensor/backend.h"
 #include "tensor/base/parallel.h"
 #include "tensor/conv_choice.h"
+#include "tensor/cpu/amx.h"
 #include "tensor/cpu/cpu_backend.h"
+#include "tensor/cpu/targets.h"
 #include "tensor/ops/conv.h"
 
 namespace tessera {
@@ -79,6 +81,18 @@ TEST_CASE("convolutions take the memory that they say") {
     }
   }
   set_conv_choice("auto");
+  set_compute_threads(2);
+}
+
+TEST_CASE("convolutions on the twin of AMX take the memory that they say") {
+  if (!__builtin_cpu_supports("avx512bf16") || cpu::current_target() != "avx512") return;
+  set_compute_threads(1);
+  const cpu::TileUnit before = cpu::tile_unit();
+  cpu::force_tile_unit(cpu::TileUnit::kTwin);
+  check_conv({{2, 40, 40, 64}, {64, 3, 3, 64}, {1, 1}}, DType::kBF16);
+  check_conv({{1, 64, 64, 32}, {48, 3, 3, 32}, {2, 1}}, DType::kBF16);
+  check_conv({{2, 40, 40, 128}, {96, 1, 1, 128}, {1, 0}}, DType::kBF16);
+  cpu::force_tile_unit(before);
   set_compute_threads(2);
 }
 
