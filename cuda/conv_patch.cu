@@ -209,9 +209,9 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
   if constexpr (kFilterAlongK) {
     if (!stats.wanted()) return;
     __syncthreads();  // no patch is used any more
-    auto& parts = *reinterpret_cast<FragmentMomentsOfWarps<kThreads, kCols>*>(&shared->patches[0]);
-    static_assert(sizeof(parts) <= sizeof(shared->patches));
-    moments.store(parts, y.c - first_col, stats.row(int(blockIdx.x)) + first_col);
+    auto* const parts = reinterpret_cast<typename decltype(moments)::Parts*>(&shared->patches[0]);
+    static_assert(sizeof(*parts) * kThreads / kWarp <= sizeof(shared->patches));
+    moments.template store<kThreads>(parts, y.c - first_col, stats.row(int(blockIdx.x)) + first_col);
   }
 }
 

@@ -177,6 +177,18 @@ sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
   # Where the time of n goes; its steps and convolutions by each kind of kernels; then the original's step beside them.
   bench profile_step 30 step n 16 own --runs 5 --profile 5
   bench profile_infer 30 infer n 32 own --runs 5 --profile 5
+  # The gradients of weights beside the chain, in turn, and in smaller and larger groups (TESSERA_CUDA_SIDE).
+  for calls in 0 4 16; do TESSERA_CUDA_SIDE=$calls bench bench_step_n_16_side_$calls 20 step n 16 own --runs 10 --json; done
+  # Kernel by kernel, in turn. Some 30 ms a kernel.
+  if command -v ncu >/dev/null; then
+    # shellcheck disable=SC2016
+    TESSERA_CUDA_SIDE=0 step kernels 70 bash -c '
+      ncu --clock-control none --cache-control none --launch-skip 1300 --launch-count 1000 --csv --log-file "$1/kernels.csv" \
+        --metrics gpu__time_duration.sum,dram__bytes.sum,launch__registers_per_thread "${@:3}" && "$2/tools/kernel_times.py" "$1/kernels.csv"' \
+      _ "$report" "$PWD" "$tessera" bench step --model yolov8n-seg --batch 16 --device cuda --precision bf16 --runs 2
+  else
+    skip kernels "no ncu on PATH"
+  fi
   for kernels in own direct cudnn; do
     bench "bench_step_n_16_$kernels" 40 step n 16 "$kernels" --runs 10 --json
     bench "conv_table_$kernels" 60 op n 16 "$kernels" --runs 3 --json
@@ -245,7 +257,7 @@ fi
     [[ -f "$runs/$name/metrics.json" ]] && echo && echo "$name: $(python3 -c "import json; print(json.load(open('$runs/$name/metrics.json'))['images_per_s'])") images/s in training"
   done
   [[ -f "$report/ladder.log" ]] && { echo; echo "## Ladders"; echo; sed 's/^/    /' "$report/ladder.log"; }
-  for name in profile_step profile_infer; do
+  for name in kernels profile_step profile_infer; do
     [[ -f "$report/$name.log" ]] && { echo; echo "## $name"; echo; sed 's/^/    /' "$report/$name.log"; }
   done
   for log in "$report"/bench_*.log "$report"/conv_table_*.log "$report"/torch_step*.log; do

@@ -10,7 +10,7 @@ target=$(realpath -m "$1")
 architecture=${2:-90}
 cd "$(dirname "$0")/.."
 build=build/gpu_pack
-programs=(tessera test_cuda cuda_ladder)
+programs=(tessera test_cuda cuda_ladder test_ops test_train)  # the last two for bench/amx.sh, where the processor has tiles
 # RPATH, not RUNPATH: it holds for the libraries of libraries too.
 # shellcheck disable=SC2016
 cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DTESSERA_CUDA=ON -DTESSERA_TESTS=ON -DCMAKE_CUDA_ARCHITECTURES="$architecture" \

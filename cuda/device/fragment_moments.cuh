@@ -7,10 +7,6 @@
 
 namespace tessera::cuda {
 
-// Moments of each warp's pixels.
-template <int kThreads, int kCols>
-using FragmentMomentsOfWarps = Moments[kThreads / kWarp][kCols];
-
 // Moments of results as products leave them (begin_multiply_add() of cuda/device/platform.cuh): of eight neighbouring columns a
 // thread has two, 2 (lane % 4) and the next. Of the numbers as they are stored, over all tiles of a thread.
 template <class T, int kCols>
@@ -42,9 +38,11 @@ struct FragmentMoments {
     }
     ++n;
   }
-  // to[c] = the moments of column c < cols of all threads of the block, which all come here. `parts` is theirs.
-  template <int kWarps>
-  __device__ void store(Moments (&parts)[kWarps][kCols], int cols, Moments* to) {
+  // to[c] = the moments of column c < cols of all kThreads threads of the block, which all come here. `parts`: shared memory for the
+  // moments of each warp.
+  using Parts = Moments[kCols];
+  template <int kThreads>
+  __device__ void store(Parts* parts, int cols, Moments* to) {
     float count = float(n);
     const float one_of_n = n > 0 ? 1.0f / count : 0.0f;
 #pragma unroll
@@ -72,7 +70,7 @@ struct FragmentMoments {
     }
     __syncthreads();
     const int t = int(threadIdx.x);
-    if (t < min(kCols, cols)) to[t] = CombinedMoments{}(kWarps, [&](int k) { return parts[k][t]; });
+    if (t < min(kCols, cols)) to[t] = CombinedMoments{}(kThreads / kWarp, [&](int k) { return parts[k][t]; });
   }
 };
 
