@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <unordered_set>
 
 #include "data/coco_records.h"
@@ -326,22 +327,14 @@ void append_decimal(std::string& text, double value, int decimals) {
   if (std::string_view(text).substr(begin) == "-0.0") text.erase(begin, 1);
 }
 
+// Bytes that are no UTF-8 become U+FFFD.
 void append_quoted(std::string& text, std::string_view value) {
-  text += '"';
-  size_t copied = 0;
-  for (size_t i = 0; i < value.size(); ++i) {
-    const char c = value[i];
-    const bool control = static_cast<unsigned char>(c) < 0x20;
-    if (c != '"' && c != '\\' && !control) continue;
-    text.append(value, copied, i - copied);
-    if (control) {
-      fmt::format_to(std::back_inserter(text), "\\u{:04x}", int(c));
-    } else {
-      text += '\\', text += c;
-    }
-    copied = i + 1;
+  const bool plain = std::all_of(value.begin(), value.end(), [](char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; });
+  if (plain) {
+    (text += '"').append(value) += '"';
+  } else {
+    text += nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
-  text.append(value, copied) += '"';
 }
 
 }  // namespace

@@ -265,6 +265,23 @@ TEST_CASE("cli: SIGINT, SIGTERM and SIGHUP finish the step, save, print the resu
   CHECK(resumed.json()["data"] == w / "data.yaml");
 }
 
+TEST_CASE("cli: predict that is interrupted leaves the results of the pictures before") {
+  const Workshop w;
+  fs::create_directory(w / "many");
+  const fs::path picture = fs::directory_iterator(w / "images/val")->path();
+  for (int i = 0; i < 500; ++i) fs::create_hard_link(picture, w / fmt::format("many/{}{}", i, picture.extension().string()));
+  Process process({"predict", "--source", w / "many", "--imgsz", "640", "--project", w / "runs", "--save-json", "--no-save"}, w.here());
+  CHECK(process.wait_until([&] { return says(process.out(), "3/500"); }));
+  process.send(SIGINT);
+  const Outcome outcome = process.finish();
+  INFO(outcome.err);
+  CHECK(outcome.code == 7);
+  const Json j = Json::parse(content(w / "runs/predict/predictions.json"));
+  CHECK(j["interrupted"] == true);
+  CHECK(j["images"] >= 3);
+  CHECK(j["images"] == j["results"].size());
+}
+
 TEST_CASE("cli: a second SIGINT ends at once") {
   const Workshop w;
   // Steps long enough for a second signal to arrive within one.

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "tensor/base/check.h"
@@ -207,6 +208,9 @@ TEST_CASE("coco json: what is written is read back") {
     named.close();
   }
   CHECK(read_coco_results(folder.path.parent_path() / "named.json", in, ReadMasks::kNo).records[0].image == 1);
+  CocoResultsText latin1;
+  latin1.add("caf\xe9\n", 1, {}, 0.5, nullptr);
+  CHECK(nlohmann::json::parse(latin1.text())["image_id"] == "caf\ufffd\n");
 }
 
 TEST_CASE("coco json: decimals are those of the exact value, without zeros at the end") {

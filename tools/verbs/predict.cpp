@@ -154,22 +154,16 @@ class Output {
     print_stderr("error: {}\n", e.what());
   }
 
+  // For those that are done, when it ends before the others.
+  void save_interrupted(double read_ms) const {
+    if (config_.flag("save_json")) write_file_atomic(folder_ / "predictions.json", json(read_ms, true));
+  }
+
   int finish(double read_ms) {
     progress_.finish("");
     const double n = double(std::max<size_t>(done_, 1));
     if (json_ || config_.flag("save_json")) {
-      nlohmann::ordered_json head = {{"command", "predict"}, {"model", config_.text("model")}, {"images", done_}};
-      const auto rounded = [&](double ms) { return std::round(ms / n * 1e3) / 1e3; };
-      head["speed_ms"] = {{"load", rounded(read_ms)},
-                          {"preprocess", rounded(preprocess_)},
-                          {"inference", rounded(inference_)},
-                          {"postprocess", rounded(postprocess_)}};
-      if (!folder_.empty()) head["run_dir"] = folder_.string();
-      std::string text = head.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-      text.back() = ',';
-      text += "\"results\":[" + results_ + "]";
-      if (!failures_.empty()) text += fmt::format(",\"errors\":[{}]", fmt::join(failures_, ",\n"));
-      text += "}\n";
+      const std::string text = json(read_ms, false);
       if (config_.flag("save_json")) write_file_atomic(folder_ / "predictions.json", text);
       if (json_) fmt::print("{}", text);
     }
@@ -183,6 +177,22 @@ class Output {
   }
 
  private:
+  std::string json(double read_ms, bool interrupted) const {
+    nlohmann::ordered_json head = {{"command", "predict"}, {"model", config_.text("model")}, {"images", done_}};
+    const auto rounded = [&](double ms) { return std::round(ms / double(std::max<size_t>(done_, 1)) * 1e3) / 1e3; };
+    head["speed_ms"] = {{"load", rounded(read_ms)},
+                        {"preprocess", rounded(preprocess_)},
+                        {"inference", rounded(inference_)},
+                        {"postprocess", rounded(postprocess_)}};
+    if (!folder_.empty()) head["run_dir"] = folder_.string();
+    if (interrupted) head["interrupted"] = true;
+    std::string text = head.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    text.back() = ',';
+    text += "\"results\":[" + results_ + "]";
+    if (!failures_.empty()) text += fmt::format(",\"errors\":[{}]", fmt::join(failures_, ",\n"));
+    return text + "}\n";
+  }
+
   const Config& config_;
   const std::vector<std::string>& names_;
   size_t total_, done_ = 0, objects_ = 0;
@@ -220,9 +230,11 @@ int run_predict(const Config& config) {
   for (size_t first = 0; first < files.size(); first += batch) {
     std::vector<Work> work;
     for (size_t i = first; i < std::min(first + batch, files.size()); ++i) {
-      if (interrupt_requested())
+      if (interrupt_requested()) {
+        output.save_interrupted(read_ms);
         throw Error(ErrorCode::kInterrupted, fmt::format("interrupted after {} of {} images", first, files.size()), {},
                     "what was written for those is complete; start it again for the rest");
+      }
       const auto start = Clock::now();
       try {
         if (is_video(files[i])) refuse_video(files[i]);
