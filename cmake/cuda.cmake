@@ -62,7 +62,8 @@ function(tessera_cuda_library)
     ${CMAKE_SOURCE_DIR}/cuda/vendor/limits.cpp)
   list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/cuda/no_cuda.cpp)
   # Instructions that are not in the architecture itself but in its variant: code for that and no other.
-  set(of_90a ${CMAKE_SOURCE_DIR}/cuda/conv_wgmma.cu ${CMAKE_SOURCE_DIR}/cuda/conv_patch.cu ${CMAKE_SOURCE_DIR}/cuda/conv_patch_stride2.cu)
+  set(of_90a conv_wgmma conv_patch conv_patch_deep conv_patch_stride2)
+  list(TRANSFORM of_90a REPLACE ".+" "${CMAKE_SOURCE_DIR}/cuda/\\0.cu")
   list(REMOVE_ITEM sources ${of_90a})
   add_library(tessera_cuda_90a OBJECT ${of_90a})
   set_target_properties(tessera_cuda_90a PROPERTIES CUDA_ARCHITECTURES 90a)
@@ -72,7 +73,7 @@ function(tessera_cuda_library)
   target_include_directories(tessera_cuda PUBLIC ${CMAKE_SOURCE_DIR})
   tessera_cuda_options(tessera_cuda)
   # Pixels and detections are to be those of the host: no a * b + c in one rounding.
-  set(as_on_the_host augment detect mask_patches)
+  set(as_on_the_host augment detect mask_patches pool)
   list(TRANSFORM as_on_the_host REPLACE ".+" "${CMAKE_SOURCE_DIR}/cuda/\\0.cu")
   set_source_files_properties(${as_on_the_host} PROPERTIES COMPILE_OPTIONS "-fmad=false")
   # The static runtime finds the driver when it is first used, so the program also starts on machines without one.

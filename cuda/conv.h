@@ -72,6 +72,10 @@ bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, c
                   ResultStats* stats = nullptr);
 bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
                                 const ConvEpilogue& epilogue);
+bool deep_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                 ResultStats* stats = nullptr);
+bool deep_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
+                               const ConvEpilogue& epilogue);
 bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
                     ResultStats* stats = nullptr);
 bool stride2_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,

@@ -3,46 +3,17 @@
 //
 // The tiled kernel brings each pixel to shared memory nine times, and the filter once for each tile. Here the filter stays in
 // shared memory while a block works through its tiles, and of each tile the pixels come once, with a border. Nothing is copied on
-// the way to the tensor cores:
-//
-// Note [Windows in a patch]: a pixel is a line of the patch, 64 channels in 128 bytes, so eight neighbours are eight lines as an
-// operand wants them, wherever they begin: pieces take turns by the address, not by the row. Eight rows of A are eight pixels side
-// by side, the next eight are those below, a patch's width further; another tap is another first line.
+// the way to the tensor cores: Note [Windows in a patch] of cuda/device/patches.cuh.
 #include <algorithm>
 
 #include "cuda/conv_launch.cuh"
 #include "cuda/device/fragment_moments.cuh"
+#include "cuda/device/patches.cuh"
 #include "cuda/device/warpgroup.cuh"
 
 namespace tessera::cuda::wgmma {
 
 namespace {
-
-constexpr int kBorder = 1;
-constexpr int kTaps = 9;
-constexpr int kMostChannels = 64;
-
-template <int kSide>
-struct alignas(1024) Patch {
-  static constexpr int kPitch = kSide + 2 * kBorder;
-  static constexpr int kLines = kPitch * kPitch;
-  uint16_t v[(kLines + 7) / 8 * 8][kMostChannels];
-};
-
-struct PatchTiles {
-  int across, down, count;
-  int cols;  // tiles of channels
-
-  struct Place {
-    int n, row, col;
-  };
-  template <int kSide>
-  __device__ Place place(int tile) const {
-    const int line = tile / across;
-    const int n = line / down;
-    return {n, (line - n * down) * kSide, (tile - line * across) * kSide};
-  }
-};
 
 constexpr int kSide = 8;  // of a tile, in pixels: the 64 rows of a product
 
@@ -53,8 +24,9 @@ struct PatchShared {
   static constexpr int kPitch = kCols + 8;  // of results; the eight put neighbours on other banks
   using Results = uint16_t[kSide * kSide][kPitch];
   static constexpr size_t kMostBytes = 227 << 10;
-  static constexpr int kGroups =
-      std::min<int>(6, (kMostBytes - kTaps * sizeof(Filter)) / (sizeof(Patches) + sizeof(Results)));  // warpgroups of a block
+  static constexpr int kByRegisters = kCols <= 16 ? 6 : 5;
+  static constexpr int kGroups =  // warpgroups of a block
+      std::min<int>(kByRegisters, (kMostBytes - kTaps * sizeof(Filter)) / (sizeof(Patches) + sizeof(Results)));
 
   Filter filter[kTaps];
   Patches patches[kGroups];
@@ -78,7 +50,7 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
   const int first_col = int(blockIdx.y) * kCols;
   const int in_group = int(threadIdx.x % 128), group = int(threadIdx.x / 128);
   const int lane = in_group % kWarp, warp = in_group / kWarp;
-  constexpr int kPieces = kMostChannels / 8;
+  constexpr int kPieces = kLineChannels / 8;
 
   wait_for_kernel_before();
   {
@@ -94,9 +66,9 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
       }
     } else {
       static_assert(kFilterAlongK || kCols <= 64);
-      for (int line = int(threadIdx.x) / kPieces; line < kTaps * kMostChannels; line += kLinesAtOnce) {
-        const int tap = line / kMostChannels;
-        const int channel = line - tap * kMostChannels;
+      for (int line = int(threadIdx.x) / kPieces; line < kTaps * kLineChannels; line += kLinesAtOnce) {
+        const int tap = line / kLineChannels;
+        const int channel = line - tap * kLineChannels;
         if (piece >= kCols || channel >= x.c) continue;
         copy_ahead(shared->filter[tap].place(channel, piece),
                    w.p + (int64_t(channel) * kTaps + kTaps - 1 - tap) * w.i + first_col + piece, first_col + piece < y.c);
@@ -104,19 +76,10 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     }
   }
 
-  // As many threads side by side as a pixel has pieces.
-  const int across = x.c <= 16 ? 2 : x.c <= 32 ? 4 : 8;
-  const int piece = in_group % across * 8;
   auto fill = [&](Patch<kSide>& patch, int tile) {
-    if (tile < tiles.count && piece < x.c) {
+    if (tile < tiles.count) {
       const PatchTiles::Place at = tiles.place<kSide>(tile);
-      for (int line = in_group / across; line < Patch<kSide>::kLines; line += 128 / across) {
-        const int in_patch = line / Patch<kSide>::kPitch;
-        const int row = at.row - kBorder + in_patch;
-        const int col = at.col - kBorder + line - in_patch * Patch<kSide>::kPitch;
-        const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w);
-        copy_ahead(&patch.v[line][piece ^ line % 8 * 8], x.pixel(at.n, row, col) + piece, inside);
-      }
+      patch.fill(x, at.n, at.row, at.col, 0, in_group, 128);
     }
     close_copies();
   };
@@ -137,8 +100,7 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     for (int k = 0; k < x.c; k += 16) {
 #pragma unroll
       for (int tap = 0; tap < kTaps; ++tap) {
-        const uint16_t* const first = &patch.v[tap / 3 * Patch<kSide>::kPitch + tap % 3][k];
-        begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(sum, first, shared->filter[tap].first(k, 0));
+        begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(sum, patch.window(tap, k), shared->filter[tap].first(k, 0));
       }
     }
     close_products();
@@ -164,41 +126,15 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     tile += step;
     fill(patch, tile + step);
 
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-      for (int j = 0; j < kCols / 8; ++j) {
-        const int in_tile = j * 8 + lane % 4 * 2;
-        const int column = first_col + in_tile;
-        if constexpr (kFilterAlongK) added[half][j] = addend(half, j);
-        Packed<T, 2> v;
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const float b = bias != nullptr && column < y.c ? bias[column + i] : 0.0f;
-          v.v[i] = rounded<T>(activate(act, sum[j][half][i] + b) + load(added[half][j].v[i]));
-        }
-        *reinterpret_cast<Packed<T, 2>*>(&results[warp * 16 + half * 8 + lane / 4][in_tile]) = v;
-      }
-    }
+    store_pixels<T, kCols>(sum, results, at, first_col, y, bias, act, [&](int half, int j) {
+      if constexpr (kFilterAlongK) return addend(half, j);
+      return added[half][j];
+    });
     if constexpr (kFilterAlongK) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         if (!stats.wanted() || at.row + warp * 2 + half >= y.h || col >= y.w) continue;
         moments.add(reinterpret_cast<const T*>(&results[warp * 16 + half * 8 + lane / 4][lane % 4 * 2]));
-      }
-    }
-    __syncwarp();
-    constexpr int kPacks = kCols / 8;
-#pragma unroll
-    for (int i = 0; i < 16 * kPacks / kWarp; ++i) {
-      const int index = lane + i * kWarp;
-      const int pixel = index / kPacks;
-      const int in_tile = index % kPacks * 8;
-      const int to_row = at.row + warp * 2 + pixel / kSide;
-      const int to_col = at.col + pixel % kSide;
-      if (to_row < y.h && to_col < y.w && first_col + in_tile < y.c) {
-        *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, to_row, to_col) + first_col + in_tile) =
-            load_raw<8>(reinterpret_cast<const T*>(&results[warp * 16 + pixel][in_tile]));
       }
     }
     wait_for_copies<1>();
@@ -251,8 +187,8 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
       if (piece < kCols) {
         for (int line = first_line; line < Patch<kWeightSide>::kLines; line += kLinesAtOnce) {
           const int in_patch = line / Patch<kWeightSide>::kPitch;
-          const int row = first_row - kBorder + in_patch;
-          const int col = first - kBorder + line - in_patch * Patch<kWeightSide>::kPitch;
+          const int row = first_row - Patch<kWeightSide>::kBorder + in_patch;
+          const int col = first - Patch<kWeightSide>::kBorder + line - in_patch * Patch<kWeightSide>::kPitch;
           const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w) && first_col + piece < x.c;
           copy_ahead(&shared->x[at].v[line][piece ^ line % 8 * 8], x.pixel(n, row, col) + first_col + piece, inside);
         }
@@ -310,21 +246,15 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
   }
 }
 
-PatchTiles tiles_of(const ImageView& y, int side, int cols) {
-  PatchTiles tiles{int(blocks_for(y.w, side)), int(blocks_for(y.h, side)), 0, int(blocks_for(y.c, cols))};
-  tiles.count = size32(int64_t(tiles.across) * tiles.down * y.n);
-  return tiles;
-}
-
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
          const ConvEpilogue& epilogue, ResultStats* stats = nullptr) {
   if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
-  if (x.c > kMostChannels || x.c % 16 != 0) return false;
+  if (x.c > kLineChannels || x.c % 16 != 0) return false;
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y)) return false;
     auto tile = [&]<int kCols>() {
-      const PatchTiles tiles = tiles_of(y, kSide, kCols);
+      const PatchTiles tiles = patch_tiles(y, kSide, kCols);
       const dim3 blocks(unsigned(std::min(tiles.count, std::max(1, device().multiprocessors / tiles.cols))), unsigned(tiles.cols));
       launch(name,
              early({blocks, dim3(unsigned(PatchShared<kCols, kFilterAlongK>::kGroups) * 128),
@@ -363,7 +293,7 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
   return for_16_bits(x.t, [&]<class T>() {
     if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
     auto tile = [&]<int kCols>() {
-      const PatchTiles tiles = tiles_of(dy, kWeightSide, kOuts);
+      const PatchTiles tiles = patch_tiles(dy, kWeightSide, kOuts);
       const int parts = tiles.cols * int(blocks_for(x.c, kCols));
       // A block fills a multiprocessor, and every chunk more is a filter more to add.
       const int most = int(std::clamp<int64_t>(enough_blocks() / 2 / parts, 1, std::max(1, tiles.count)));

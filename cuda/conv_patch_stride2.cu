@@ -1,7 +1,7 @@
 // 3 x 3 convolution of few channels at stride 2, and its gradients, in 16 bits on the warpgroup instructions of sm_90a.
 // Compiled for sm_90a and nothing else (cmake/cuda.cmake).
 //
-// As in cuda/conv_patch.cu, whose Note [Windows in a patch] holds here too, the filter stays in shared memory and a pixel comes once.
+// As in cuda/conv_patch.cu (Note [Windows in a patch] of cuda/device/patches.cuh), the filter stays in shared memory and a pixel comes once.
 // There a block fills a multiprocessor; here it is one warpgroup, so that while one waits others multiply, and others store.
 #include <algorithm>
 

@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(kThreads, N > 1 ? 3 : 2) mask_kernel(MaskProbl
 // The first is summed by the pixel's thread. For the second a warp leaves the gradients of a batch in shared memory and a lane takes
 // a channel over all of the warp's pixels; then the warps meet, in order.
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads, N > 1 ? 2 : 1)
+__global__ void __launch_bounds__(kThreads, N > 4 ? 2 : 1)
     mask_backward_kernel(MaskProblem<T> m, const float* factor, float* partial, Images<T> dprototypes) {
   wait_for_kernel_before();
   TESSERA_SHARED(quads, TileQuads);

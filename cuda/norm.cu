@@ -18,13 +18,13 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// An elementwise kernel: a thread has one row in a small matrix, so that many threads share it, and up to eight in a large one, so
-// that reading the channel's numbers is cheap.
+// An elementwise kernel: as many rows for a thread as make one round of blocks, three for each of the 132 multiprocessors of a large
+// device (launch bounds), since a second round for a few of them takes as long as the first. Rows are read in groups of up to four.
 template <int N>
 ColumnPlan plan_elementwise(const RowsView& x) {
-  constexpr int64_t kEnoughBlocks = 792, kMost = int64_t{1} << 30;
-  const int64_t rows = x.rows * x.cols / N / (kEnoughBlocks * kThreads);
-  return plan_columns<N>(x, kThreads, kWarp, kMost, std::clamp<int64_t>(rows < 4 ? rows : rows / 4 * 4, 1, 8));
+  constexpr int64_t kResident = 396, kMost = int64_t{1} << 30;
+  const int64_t rows = (x.rows * x.cols / N + kResident * kThreads - 1) / (kResident * kThreads);
+  return plan_columns<N>(x, kThreads, kWarp, kMost, std::max<int64_t>(rows <= 4 ? rows : (rows + 3) / 4 * 4, 1));
 }
 
 // Whether x - mean is formed before it is scaled. x scale + shift, with mean in the shift, rounds at the size of x in f32, not at

@@ -11,13 +11,11 @@ struct Tap {
   int i0, i1;
   float w0, w1;
 };
-// The position times `out` is exact in double, so that a compiler that fuses multiplications with additions finds nothing to round
-// differently: the one rounding is the division's.
 TESSERA_HOST_DEVICE inline Tap tap_of(int o, int in, int out) {
-  const double scaled = double(in) * (double(o) + 0.5) - 0.5 * double(out);
-  const double at = scaled > 0 ? scaled / double(out) : 0.0;
+  const float scale = float(in) / float(out);
+  const float at = larger(scale * (float(o) + 0.5f) - 0.5f, 0.0f);
   const int i0 = int(at) < in - 1 ? int(at) : in - 1;
-  const float rest = float(at - double(i0)), w1 = rest < 1 ? rest : 1.0f;  // never below 0
+  const float rest = at - float(i0), w1 = rest < 1 ? rest : 1.0f;  // never below 0
   return {i0, i0 + 1 < in ? i0 + 1 : in - 1, 1.0f - w1, w1};
 }
 

@@ -95,7 +95,8 @@ TEST_CASE("warpgroup kernels run where they can") {
   CHECK(kernel_of(DType::kBF16, 64, 16) == "cuda kernel conv2d");  // half a tile
   CHECK(kernel_of(DType::kBF16, 12, 64) == "cuda kernel conv2d");  // no whole packs
   CHECK(kernel_of(DType::kBF16, 64, 64, 3) == "cuda kernel conv2d, patches");
-  CHECK(kernel_of(DType::kF16, 128, 80, 3) == "cuda kernel conv2d, wgmma");
+  CHECK(kernel_of(DType::kF16, 128, 80, 3) == "cuda kernel conv2d, patches of many channels");
+  CHECK(kernel_of(DType::kF16, 128, 16, 3) == "cuda kernel conv2d");
   CHECK(kernel_of(DType::kBF16, 64, 64, 5) == "cuda kernel conv2d, wgmma");
   // How wide tiles are, by the number of blocks.
   const auto blocks_of = [](int64_t out, int64_t size) {
@@ -140,6 +141,8 @@ TEST_CASE("statistics of a convolution's result come from the kernel that writes
                              {35, 18, 48, 80, 3, 1},
                              {17, 16, 32, 16, 3, 1},
                              {37, 21, 16, 32, 3, 2},
+                             {11, 19, 96, 80, 3, 1},
+                             {9, 8, 144, 136, 3, 1},
                              {18, 33, 32, 64, 3, 2},
                              {37, 139, 3, 24, 3, 2},
                              {13, 11, 64, 16, 1, 1}}) {

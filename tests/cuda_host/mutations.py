@@ -185,6 +185,8 @@ CHECKS = {
                                 "conv2d_backward_weight:17x16 16->32,conv2d_backward_weight:7x9 40->24,"
                                 "conv2d_backward_weight: 16->88,conv2d_backward_weight: 72->16",
                                 conv="wgmma", type="bf16", blocks="0"),
+    "cuda/conv_patch_deep.cu": Check("conv2d:80->96,conv2d:144->24,conv2d:112->128,conv2d_backward_data:80->96,conv2d_backward_data:112->128,"
+                                     "conv2d_with_stats:80->96 averages,conv2d_with_stats:144->24 averages", conv="wgmma", type="bf16", blocks="0"),
     # Several tiles for a block, that end within a patch and do not, channels that end within a slot and that need two tiles.
     "cuda/conv_patch_stride2.cu": Check("conv2d:35x21 16->32,conv2d:34x18 32->64,conv2d:17x12 8->48,conv2d_backward_data:35x21 16->32,"
                                         "conv2d_backward_data:34x18 32->64,conv2d_backward_data:17x18 48->24,"

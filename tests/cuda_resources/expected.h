@@ -13,7 +13,8 @@ inline const std::map<std::string, std::string> kMaySpill = {};
 // an occupancy without it, marked with a *.
 inline const std::map<std::string, int> kDynamicShared = {
     {"conv_ahead_kernel", 3 * (128 + 128) * 64 * 2},
-    {"conv_patch_kernel", 9 * 80 * 128 + 2 * 328 * 128},
+    {"conv_patch_kernel", 227 << 10},
+    {"conv_patch_deep_kernel", 113 << 10},
     {"conv_patch_weight_kernel", 2 * (328 + 256) * 128},
     {"conv_stride2_kernel", 5 * 64 * 128 + 2 * 160 * 128},
     {"conv_stride2_data_kernel", 6 * 64 * 128 + 2 * 88 * 128},

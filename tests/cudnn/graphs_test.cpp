@@ -79,7 +79,8 @@ std::set<ConvKey, ByBytes> keys_of(const std::string& scale, DType type) {
     model.train(true);
     const Tensor images = Tensor::empty({16, 640, 640, 3}, DType::kF32).to(type);
     RawOutputs out = model.forward(Variable(images));
-    Variable total = ag::bce_with_logits(out.prototypes, Tensor::empty(out.prototypes.shape(), out.prototypes.data().dtype()));
+    const Variable prototypes = ag::cast(out.prototypes, DType::kF32);
+    Variable total = ag::bce_with_logits(prototypes, Tensor::empty(prototypes.shape(), DType::kF32));
     for (const auto& level : {out.box, out.cls, out.coefficients}) {
       for (const Variable& v : level) total = ag::add(total, ag::bce_with_logits(v, Tensor::empty(v.shape(), v.data().dtype())));
     }

@@ -28,6 +28,8 @@ const std::vector<Sizes> kSizes = {
     {1, 7, 28, 16, 24, 3, 2, 1}, {1, 5, 26, 16, 8, 3, 1, 1}, {1, 4, 26, 16, 256, 3, 2, 1},  // wide enough to be read in place
     {1, 2, 33, 768, 48, 1, 1, 0},  // pixels whole KiB apart
     {1, 44, 48, 48, 50, 3, 2, 1},  // enough for Winograd's form with stride 2
+    // Patches of many channels (cuda/conv_patch_deep.cu): columns that fill tiles of each width and that do not, an odd tile.
+    {1, 10, 19, 80, 96, 3, 1, 1}, {1, 9, 7, 112, 128, 3, 1, 1}, {3, 5, 9, 144, 24, 3, 1, 1},
     // Patches of stride 2 (cuda/conv_patch_stride2.cu), several for a block; channels that end within a slot, and that need two tiles.
     {2, 35, 21, 16, 32, 3, 2, 1}, {1, 34, 18, 32, 64, 3, 2, 1}, {1, 17, 18, 48, 24, 3, 2, 1}, {1, 17, 12, 8, 48, 3, 2, 1},
 };

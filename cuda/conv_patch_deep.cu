@@ -1,0 +1,207 @@
+// 3 x 3 convolution of many channels at stride 1, and its gradient by the data, in 16 bits on the warpgroup instructions of sm_90a.
+// Compiled for sm_90a and nothing else (cmake/cuda.cmake).
+//
+// The tiled kernel brings each pixel from the second cache nine times, which bounds it: 128 x 128 results want 32 KiB for each 64
+// values of k, at 24 bytes a cycle of a multiprocessor twice as long as their products. Here 64 channels of a tile's pixels come once
+// for all nine taps, with a border; the taps of the filter follow one another through a ring. cuda/conv_patch.cu keeps the filter
+// instead, where it has room for it.
+#include <algorithm>
+
+#include "cuda/conv_launch.cuh"
+#include "cuda/device/patches.cuh"
+#include "cuda/device/warpgroup.cuh"
+
+namespace tessera::cuda::wgmma {
+
+namespace {
+
+constexpr int kSide = 8;    // of a tile, in pixels: the 64 rows of a product
+constexpr int kGroups = 2;  // warpgroups of a block, each with a tile
+constexpr int kThreads = kGroups * 128;
+
+template <int kCols, bool kFilterAlongK>
+struct DeepShared {
+  using Filter = TurningPanel<kFilterAlongK || kCols == 64 ? kCols : 128, kFilterAlongK>;  // of one tap, 64 channels
+  static constexpr size_t kMostBytes = 113 << 10;                                          // two blocks have a multiprocessor
+  using Patches = Patch<kSide>[kGroups][2];
+  static constexpr int kStages = std::min<int>(6, (kMostBytes - sizeof(Patches)) / sizeof(Filter));
+
+  Patches patches;
+  Filter filter[kStages];
+};
+// Afterwards, in the same place.
+template <int kCols>
+struct DeepResults {
+  static constexpr int kLanes = kThreads / kCols;  // threads that share a column
+  uint16_t v[kGroups][kSide * kSide][kCols + 8];  // the eight put neighbours on other banks
+  Moments parts[kLanes][kCols];
+};
+
+// y[pixel, column] = act(bias[column] + sum over (tap, channel) of x[pixel at tap, channel] * w[tap, channel, column])
+//                    + residual[pixel, column]
+// with w[tap, channel, column] = w[column, tap, channel] (kFilterAlongK) or w[channel, 8 - tap, column].
+//
+// Block (b, column tile): tiles 2 b and 2 b + 1 of the images. A step is a tap of 64 channels. Its filter was asked for kStages - 1
+// steps before, the patch of the next channels at the first tap of these.
+// `stats`: of a result that is nothing but the sums.
+template <class T, int kCols, bool kFilterAlongK>
+__global__ void __launch_bounds__(kThreads, 2)
+    conv_patch_deep_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
+                           Images<const T> residual, Chunks<Moments> stats) {
+  using Shared = DeepShared<kCols, kFilterAlongK>;
+  constexpr int kStages = Shared::kStages, kAhead = kStages - 1;
+  TESSERA_DYNAMIC_SHARED(Shared, shared);
+  const int first_col = int(blockIdx.y) * kCols;
+  const int group = int(threadIdx.x / 128);
+  const int tile = int(blockIdx.x) * kGroups + group;
+  const bool any = tile < tiles.count;  // else the last one once more, for nothing: a branch around products would hold them up
+  const PatchTiles::Place at = tiles.place<kSide>(min(tile, tiles.count - 1));
+  const int steps = (x.c + kLineChannels - 1) / kLineChannels * kTaps;
+
+  // The copies of a step, and with its first tap those of the pixels of the step's channels, which come kTaps steps too early where
+  // they are not the first: what is asked for goes on in order.
+  auto fill = [&](int slab) {
+    shared->patches[group][slab % 2].fill(x, at.n, at.row, at.col, slab * kLineChannels, int(threadIdx.x % 128), 128);
+  };
+  int stage = 0;  // that is filled next
+  auto copy_filter = [&](int step) {
+    if (step < steps) {
+      typename Shared::Filter& filter = shared->filter[stage];
+      const int tap = step % kTaps, channel0 = step / kTaps * kLineChannels;
+      if constexpr (kFilterAlongK) {
+        const int piece = int(threadIdx.x % 8) * 8;
+        for (int col = int(threadIdx.x / 8); piece < x.c - channel0 && col < kCols; col += kThreads / 8) {
+          copy_ahead(filter.place(piece, col), w.p + (int64_t(first_col + col) * kTaps + tap) * w.i + channel0 + piece,
+                     first_col + col < y.c);
+        }
+      } else {
+        constexpr int kPieces = kCols / 8;
+        const int channels = min(kLineChannels, x.c - channel0);
+        for (int i = int(threadIdx.x); i < channels * kPieces; i += kThreads) {
+          const int channel = i / kPieces, col = i % kPieces * 8;
+          copy_ahead(filter.place(channel, col), w.p + (int64_t(channel0 + channel) * kTaps + kTaps - 1 - tap) * w.i + first_col + col,
+                     first_col + col < y.c);
+        }
+      }
+    }
+    close_copies();
+    stage = stage + 1 == kStages ? 0 : stage + 1;
+  };
+
+  wait_for_kernel_before();
+  fill(0);
+  for (int step = 0; step < kAhead; ++step) copy_filter(step);
+  float sum[kCols / 8][2][2] = {};
+  int now = 0;
+  for (int step = 0; step < steps; ++step) {
+    wait_for_copies<kAhead - 1>();
+    publish_to_products();
+    __syncthreads();  // the step's panels are there, and those of the step before have been read
+    const int slab = step / kTaps, tap = step % kTaps;
+    const int channels = min(kLineChannels, x.c - slab * kLineChannels);
+    open_products();
+    for (int k = 0; k < channels; k += 16) {
+      begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(sum, shared->patches[group][slab % 2].window(tap, k),
+                                                                       shared->filter[now].first(k, 0));
+    }
+    close_products();
+    if (tap == 0 && (slab + 1) * kLineChannels < x.c) fill(slab + 1);
+    copy_filter(step + kAhead);
+    wait_for_products(sum);
+    now = now + 1 == kStages ? 0 : now + 1;
+  }
+  wait_for_copies<0>();
+  __syncthreads();  // all panels have been read
+
+  auto* const results = reinterpret_cast<DeepResults<kCols>*>(shared);
+  static_assert(sizeof(*results) <= sizeof(Shared));
+  if (any) {
+    const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x % 128 / 32);
+    store_pixels<T, kCols>(sum, results->v[group], at, first_col, y, bias, act, [&](int half, int j) {
+      const int row = at.row + warp * 2 + half, col = at.col + lane / 4;
+      const int column = first_col + j * 8 + lane % 4 * 2;
+      return residual.p != nullptr && row < y.h && col < y.w && column < y.c
+                 ? load_raw<2>(residual.pixel(at.n, row, col) + column)
+                 : Packed<T, 2>{};
+    });
+  }
+  if constexpr (kFilterAlongK) {
+    if (!stats.wanted()) return;
+    // Of the numbers as they are stored. Thread: a column, every kLanes-th pixel.
+    constexpr int kLanes = DeepResults<kCols>::kLanes;
+    __syncthreads();
+    const int t = int(threadIdx.x), column = t % kCols;
+    if (t < kLanes * kCols) {
+      Deviations of;
+      int n = 0;
+      for (int pixel = t / kCols; pixel < kGroups * kSide * kSide; pixel += kLanes) {
+        const int of_tile = pixel / (kSide * kSide);
+        if (int(blockIdx.x) * kGroups + of_tile >= tiles.count) break;
+        const PatchTiles::Place there = tiles.place<kSide>(int(blockIdx.x) * kGroups + of_tile);
+        const int in_tile = pixel % (kSide * kSide);
+        if (there.row + in_tile / kSide >= y.h || there.col + in_tile % kSide >= y.w) continue;
+        const float value = load(*reinterpret_cast<const T*>(&results->v[of_tile][in_tile][column]));
+        if (n++ == 0) of.first = value;
+        of.add(value);
+      }
+      results->parts[t / kCols][column] = of.moments(n);
+    }
+    __syncthreads();
+    if (t < min(kCols, y.c - first_col)) {
+      stats.row(int(blockIdx.x))[first_col + t] = CombinedMoments{}(kLanes, [&](int k) { return results->parts[k][t]; });
+    }
+  }
+}
+
+// The widest tile of columns that leaves the fewest of the last one idle.
+int tile_columns(int64_t columns) {
+  int best = 64;
+  for (const int width : {80, 96, 128}) {
+    if (blocks_for(columns, width) * width <= blocks_for(columns, best) * best) best = width;
+  }
+  return best;
+}
+
+template <bool kFilterAlongK>
+bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
+         const ConvEpilogue& epilogue, ResultStats* stats) {
+  if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
+  if (x.c <= kLineChannels || x.c % 16 != 0 || y.c <= 16) return false;
+  return for_16_bits(x.t, [&]<class T>() {
+    if (!in_packs<T>(x, w, y)) return false;
+    auto tile = [&]<int kCols>() {
+      const PatchTiles tiles = patch_tiles(y, kSide, kCols);
+      const dim3 blocks(unsigned((tiles.count + kGroups - 1) / kGroups), unsigned(tiles.cols));
+      using Shared = DeepShared<kCols, kFilterAlongK>;
+      launch(name, early({blocks, dim3(kThreads), sizeof(Shared)}), conv_patch_deep_kernel<T, kCols, kFilterAlongK>,
+             images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles, static_cast<const float*>(epilogue.bias),
+             epilogue.activation, images_of<const T>(epilogue.residual),
+             stats != nullptr ? stats->make(blocks.x, y.c) : Chunks<Moments>{});
+    };
+    int columns = tile_columns(y.c);
+    // Narrower tiles where the wide ones leave multiprocessors idle.
+    const int64_t pairs = patch_tiles(y, kSide, 64).count / kGroups;
+    if (columns > 64 && pairs * blocks_for(y.c, columns) * 2 < enough_blocks()) columns = 64;
+    switch (columns) {
+      case 128: tile.template operator()<128>(); break;
+      case 96: tile.template operator()<96>(); break;
+      case 80: tile.template operator()<80>(); break;
+      default: tile.template operator()<64>();
+    }
+    return true;
+  });
+}
+
+}  // namespace
+
+bool deep_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
+                 ResultStats* stats) {
+  return run<true>("conv2d, patches of many channels", x, w, y, p, epilogue, stats);
+}
+
+bool deep_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
+                               const ConvEpilogue& epilogue) {
+  return run<false>("conv2d_backward_data, patches of many channels", dy, w, dx, p, epilogue, nullptr);
+}
+
+}  // namespace tessera::cuda::wgmma
