@@ -100,7 +100,8 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     for (int k = 0; k < x.c; k += 16) {
 #pragma unroll
       for (int tap = 0; tap < kTaps; ++tap) {
-        begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(sum, patch.window(tap, k), shared->filter[tap].first(k, 0));
+        begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(sum, patch.window(tap, k),
+                                                                         shared->filter[tap].first(k, 0));
       }
     }
     close_products();
@@ -109,9 +110,8 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     const auto addend = [&](int half, int j) {
       const int row = at.row + warp * 2 + half;
       const int column = first_col + j * 8 + lane % 4 * 2;
-      return residual.p != nullptr && row < y.h && col < y.w && column < y.c
-                 ? load_raw<2>(residual.pixel(at.n, row, col) + column)
-                 : Packed<T, 2>{};
+      return residual.p != nullptr && row < y.h && col < y.w && column < y.c ? load_raw<2>(residual.pixel(at.n, row, col) + column)
+                                                                             : Packed<T, 2>{};
     };
     Packed<T, 2> added[2][kCols / 8];  // of a gradient read meanwhile; forward, moments have the registers
     if constexpr (!kFilterAlongK) {

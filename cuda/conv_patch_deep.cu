@@ -2,9 +2,9 @@
 // Compiled for sm_90a and nothing else (cmake/cuda.cmake).
 //
 // The tiled kernel brings each pixel from the second cache nine times, which bounds it: 128 x 128 results want 32 KiB for each 64
-// values of k, at 24 bytes a cycle of a multiprocessor twice as long as their products. Here 64 channels of a tile's pixels come once
-// for all nine taps, with a border; the taps of the filter follow one another through a ring. cuda/conv_patch.cu keeps the filter
-// instead, where it has room for it.
+// values of k, at 24 bytes a cycle of a multiprocessor twice as long as their products. Here 64 channels of a tile's pixels come
+// once for all nine taps, with a border; the taps of the filter follow one another through a ring. cuda/conv_patch.cu keeps the
+// filter instead, where it has room for it.
 #include <algorithm>
 
 #include "cuda/conv_launch.cuh"
@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   const PatchTiles::Place at = tiles.place<kSide>(min(tile, tiles.count - 1));
   const int steps = (x.c + kLineChannels - 1) / kLineChannels * kTaps;
 
-  // The copies of a step, and with its first tap those of the pixels of the step's channels, which come kTaps steps too early where
-  // they are not the first: what is asked for goes on in order.
+  // The pixels of 64 channels are asked for at the first tap of the 64 before. Copies end in the order of their groups, so they are
+  // there when the filter of a later step is.
   auto fill = [&](int slab) {
     shared->patches[group][slab % 2].fill(x, at.n, at.row, at.col, slab * kLineChannels, int(threadIdx.x % 128), 128);
   };
@@ -79,8 +79,8 @@ __global__ void __launch_bounds__(kThreads, 2)
         const int channels = min(kLineChannels, x.c - channel0);
         for (int i = int(threadIdx.x); i < channels * kPieces; i += kThreads) {
           const int channel = i / kPieces, col = i % kPieces * 8;
-          copy_ahead(filter.place(channel, col), w.p + (int64_t(channel0 + channel) * kTaps + kTaps - 1 - tap) * w.i + first_col + col,
-                     first_col + col < y.c);
+          copy_ahead(filter.place(channel, col),
+                     w.p + (int64_t(channel0 + channel) * kTaps + kTaps - 1 - tap) * w.i + first_col + col, first_col + col < y.c);
         }
       }
     }
@@ -120,9 +120,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     store_pixels<T, kCols>(sum, results->v[group], at, first_col, y, bias, act, [&](int half, int j) {
       const int row = at.row + warp * 2 + half, col = at.col + lane / 4;
       const int column = first_col + j * 8 + lane % 4 * 2;
-      return residual.p != nullptr && row < y.h && col < y.w && column < y.c
-                 ? load_raw<2>(residual.pixel(at.n, row, col) + column)
-                 : Packed<T, 2>{};
+      return residual.p != nullptr && row < y.h && col < y.w && column < y.c ? load_raw<2>(residual.pixel(at.n, row, col) + column)
+                                                                             : Packed<T, 2>{};
     });
   }
   if constexpr (kFilterAlongK) {

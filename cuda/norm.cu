@@ -146,10 +146,10 @@ struct StorePart {
   double* rows;
   double* sums;
   double* squares;  // about the mean
-  __device__ void operator()(int c, const Moments& m) const {
-    if (c == 0) rows[0] = double(m.n);
-    sums[c] = double(m.n) * (double(load(origin[c])) + double(m.mean));
-    squares[c] = double(m.m2);
+  __device__ void operator()(int c, const JoinedMoments::Wide& m) const {
+    if (c == 0) rows[0] = m.n;
+    sums[c] = m.n * (double(load(origin[c])) + m.mean);
+    squares[c] = m.m2;
   }
 };
 

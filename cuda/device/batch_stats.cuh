@@ -34,11 +34,11 @@ struct StoreStats {
   Running running;
   float* mean;
   float* rstd;
-  __device__ void operator()(int c, const Moments& m) const {
-    const float batch_mean = (origin != nullptr ? load(origin[c]) : 0.0f) + m.mean;
+  __device__ void operator()(int c, const JoinedMoments::Wide& m) const {
+    const float batch_mean = float((origin != nullptr ? double(load(origin[c])) : 0.0) + m.mean);
     mean[c] = batch_mean;
-    rstd[c] = 1.0f / std::sqrt(m.m2 / m.n + eps);
-    running.move(c, batch_mean, m.m2 / fmaxf(m.n - 1, 1.0f));
+    rstd[c] = 1.0f / std::sqrt(float(m.m2 / m.n) + eps);
+    running.move(c, batch_mean, float(m.m2 / fmax(m.n - 1, 1.0)));
   }
 };
 

@@ -1,5 +1,5 @@
-// Results over all rows of a column whose parts come from several blocks: each block leaves what its chunk of rows gives, and a small
-// kernel joins the chunks, in an order that only the shapes decide.
+// Results over all rows of a column whose parts come from several blocks: each block leaves what its chunk of rows gives, and a
+// small kernel joins the chunks, in an order that only the shapes decide.
 //
 // Note [A launch more]: the last block of the first kernel could join them too. Measured on an H200 that took 8 to 12 us a kernel,
 // the fences of all blocks and the rounds of one; a launch that is brought onto the device early takes 2 to 3.
@@ -64,8 +64,8 @@ __device__ void fold_in_block(Part* parts, int width, int height, const Combined
 
 constexpr int kJoinColumns = 8, kMostJoinThreads = 1024;
 
-// finish(column, joined.result()) for each column. Joined is made from the first chunk's part, and adds parts of chunks and others of
-// its kind. Thread: a column, every (threads / kJoinColumns)-th chunk, kTogether of them read together.
+// finish(column, joined.result()) for each column. Joined is made from the first chunk's part, and adds parts of chunks and others
+// of its kind. Thread: a column, every (threads / kJoinColumns)-th chunk, kTogether of them read together.
 template <class Part, class Joined, class Finish>
 __global__ void __launch_bounds__(kMostJoinThreads) join_chunks_kernel(Chunks<Part> chunks, Finish finish) {
   wait_for_kernel_before();

@@ -38,8 +38,8 @@ struct FragmentMoments {
     }
     ++n;
   }
-  // to[c] = the moments of column c < cols of all kThreads threads of the block, which all come here. `parts`: shared memory for the
-  // moments of each warp.
+  // to[c] = the moments of column c < cols of all kThreads threads of the block, which all come here. `parts`: shared memory for
+  // the moments of each warp.
   using Parts = Moments[kCols];
   template <int kThreads>
   __device__ void store(Parts* parts, int cols, Moments* to) {

@@ -49,9 +49,12 @@ struct JoinedMoments {
     sum += other.sum;
     squares += other.squares;
   }
-  __device__ Moments result() const {
+  struct Wide {
+    double n, mean, m2;
+  };
+  __device__ Wide result() const {
     const double mean = n > 0 ? sum / n : 0.0;
-    return {float(n), float(double(origin) + mean), float(fmax(0.0, squares - sum * mean))};
+    return {n, double(origin) + mean, fmax(0.0, squares - sum * mean)};
   }
 };
 

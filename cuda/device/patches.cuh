@@ -6,9 +6,9 @@
 #pragma once
 
 #include "cuda/device/element.cuh"
+#include "cuda/device/math.cuh"
 #include "cuda/device/platform.cuh"
 #include "cuda/device/tile.cuh"
-#include "cuda/device/math.cuh"
 #include "cuda/device/views.cuh"
 #include "cuda/launch.cuh"
 
@@ -26,20 +26,20 @@ struct alignas(1024) Patch {
   uint16_t v[(kLines + 7) / 8 * 8][kLineChannels];
 
   __device__ const uint16_t* window(int tap, int channel) const { return &v[tap / 3 * kPitch + tap % 3][channel]; }
-  // Copies of channels [first, first + 64) of x begin, zeros outside of the image: of threads `t` of `threads`, for the pixels of the
-  // tile at (n, row, col).
+  // Copies of channels [first, first + 64) of the pixels of the tile at (n, row, col) begin, zeros outside of the image: the part
+  // of thread t of `threads`.
   template <class T>
-  __device__ void fill(const Images<const T>& x, int n, int row, int col, int first, int t, int threads) {
-    const int channels = min(kLineChannels, x.c - first);
+  __device__ void fill(const Images<const T>& image, int n, int row, int col, int first, int t, int threads) {
+    const int channels = min(kLineChannels, image.c - first);
     const int across = channels <= 16 ? 2 : channels <= 32 ? 4 : 8;  // threads side by side: as many as a pixel has pieces
     const int piece = t % across * 8;
     if (piece >= channels) return;
     for (int line = t / across; line < kLines; line += threads / across) {
       const int in_patch = line / kPitch;
       const int y = row - kBorder + in_patch;
-      const int x_ = col - kBorder + line - in_patch * kPitch;
-      const bool inside = unsigned(y) < unsigned(x.h) && unsigned(x_) < unsigned(x.w);
-      copy_ahead(&v[line][piece ^ line % 8 * 8], x.pixel(n, y, x_) + first + piece, inside);
+      const int x = col - kBorder + line - in_patch * kPitch;
+      const bool inside = unsigned(y) < unsigned(image.h) && unsigned(x) < unsigned(image.w);
+      copy_ahead(&v[line][piece ^ line % 8 * 8], image.pixel(n, y, x) + first + piece, inside);
     }
   }
 };
@@ -67,8 +67,9 @@ inline PatchTiles patch_tiles(const ImageView& y, int side, int cols) {
 }
 
 // The results of a product of 64 pixels, 8 x 8 of them at `at`, and kCols columns, out of the registers of a warpgroup
-// (begin_multiply_add() of cuda/device/platform.cuh): y[pixel, column] = act(sum + bias[column]) + added. Each warp stores lines of 16
-// bytes of its own pixels by way of `results`, which hold all of them afterwards. added(half, j): the pair of columns j * 8 + ...
+// (begin_multiply_add() of cuda/device/platform.cuh): y[pixel, column] = act(sum + bias[column]) + added. Each warp stores lines of
+// 16 bytes of its own pixels by way of `results`, which hold all of them afterwards. added(half, j): of the thread's two columns
+// among eight, j * 8 and the next seven.
 template <class T, int kCols, int kPitch, class Added>
 __device__ void store_pixels(const float (&sum)[kCols / 8][2][2], uint16_t (&results)[64][kPitch], const PatchTiles::Place& at,
                              int first_col, const Images<T>& y, const float* bias, Activation act, Added&& added) {
