@@ -107,18 +107,12 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     close_products();
     const PatchTiles::Place at = tiles.place<kSide>(tile);
     const int col = at.col + lane / 4;
-    const auto addend = [&](int half, int j) {
-      const int row = at.row + warp * 2 + half;
-      const int column = first_col + j * 8 + lane % 4 * 2;
-      return residual.p != nullptr && row < y.h && col < y.w && column < y.c ? load_raw<2>(residual.pixel(at.n, row, col) + column)
-                                                                             : Packed<T, 2>{};
-    };
     Packed<T, 2> added[2][kCols / 8];  // of a gradient read meanwhile; forward, moments have the registers
     if constexpr (!kFilterAlongK) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
 #pragma unroll
-        for (int j = 0; j < kCols / 8; ++j) added[half][j] = addend(half, j);
+        for (int j = 0; j < kCols / 8; ++j) added[half][j] = pair_of(residual, at, first_col, half, j);
       }
     }
     wait_for_products(sum);
@@ -127,7 +121,7 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     fill(patch, tile + step);
 
     store_pixels<T, kCols>(sum, results, at, first_col, y, bias, act, [&](int half, int j) {
-      if constexpr (kFilterAlongK) return addend(half, j);
+      if constexpr (kFilterAlongK) return pair_of(residual, at, first_col, half, j);
       return added[half][j];
     });
     if constexpr (kFilterAlongK) {

@@ -116,13 +116,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   auto* const results = reinterpret_cast<DeepResults<kCols>*>(shared);
   static_assert(sizeof(*results) <= sizeof(Shared));
   if (any) {
-    const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x % 128 / 32);
-    store_pixels<T, kCols>(sum, results->v[group], at, first_col, y, bias, act, [&](int half, int j) {
-      const int row = at.row + warp * 2 + half, col = at.col + lane / 4;
-      const int column = first_col + j * 8 + lane % 4 * 2;
-      return residual.p != nullptr && row < y.h && col < y.w && column < y.c ? load_raw<2>(residual.pixel(at.n, row, col) + column)
-                                                                             : Packed<T, 2>{};
-    });
+    store_pixels<T, kCols>(sum, results->v[group], at, first_col, y, bias, act,
+                           [&](int half, int j) { return pair_of(residual, at, first_col, half, j); });
   }
   if constexpr (kFilterAlongK) {
     if (!stats.wanted()) return;

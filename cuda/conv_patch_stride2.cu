@@ -7,6 +7,7 @@
 
 #include "cuda/conv_launch.cuh"
 #include "cuda/device/fragment_moments.cuh"
+#include "cuda/device/patches.cuh"
 #include "cuda/device/warpgroup.cuh"
 
 namespace tessera::cuda::wgmma {
@@ -15,7 +16,6 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kSide = 8;  // of a tile, in pixels of the smaller image
-constexpr int kTaps = 9;
 constexpr int kLine = 64;  // numbers
 
 // kCount lines, as operands want them: piece p of line r lies at place p ^ r % 8.
@@ -28,19 +28,6 @@ struct alignas(1024) Lines {
 template <class Shared>
 constexpr int resident(int by_registers = 6) {  // blocks of a multiprocessor
   return std::min(by_registers, int((228 << 10) / (sizeof(Shared) + 1024)));
-}
-
-struct Tiles {
-  int across, down, count;
-};
-
-struct Place {
-  int n, row, col;
-};
-__device__ Place place_of(const Tiles& tiles, int tile) {
-  const int line = tile / tiles.across;
-  const int n = line / tiles.down;
-  return {n, (line - n * tiles.down) * kSide, (tile - line * tiles.across) * kSide};
 }
 
 // What a tile of results reads of x. Pixels of two columns share a line: those of tap column 0 and, kSlot numbers on, of column 1.
@@ -57,7 +44,7 @@ struct PairedPatch {
   }
   // Copies begin; all threads of the block come here.
   template <class T>
-  __device__ void fill(const Images<const T>& x, const Place& at) {
+  __device__ void fill(const Images<const T>& x, const PatchTiles::Place& at) {
     constexpr int kPieces = kSlot / 8;
     constexpr int kLinesAtOnce = kThreads / (2 * kPieces);
     const int piece = int(threadIdx.x) % kPieces * 8;
@@ -91,7 +78,7 @@ struct ForwardShared {
 // `stats`: of a result that is nothing but the sums.
 template <class T, int kCols, int kSlot>
 __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>>())
-    conv_stride2_kernel(Images<const T> x, Filters<const T> w, Images<T> y, Tiles tiles, const float* bias, Activation act,
+    conv_stride2_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
                         Images<const T> residual, Chunks<Moments> stats) {
   using Shared = ForwardShared<kCols, kSlot>;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
@@ -109,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>
   }
 
   auto fill = [&](int at, int tile) {
-    if (tile < tiles.count) shared->patches[at].fill(x, place_of(tiles, tile));
+    if (tile < tiles.count) shared->patches[at].fill(x, tiles.place<kSide>(tile));
     close_copies();
   };
 
@@ -139,41 +126,14 @@ __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>
     now = 1 - now;
     __syncthreads();  // the patch has been read
 
-    const Place at = place_of(tiles, tile);
-    auto* const results = reinterpret_cast<T(*)[Shared::kPitch]>(&patch) + warp * 16;  // of the warp: 2 x 8 pixels
+    const PatchTiles::Place at = tiles.place<kSide>(tile);
+    auto& results = *reinterpret_cast<uint16_t(*)[kSide * kSide][Shared::kPitch]>(&patch);
+    store_pixels<T, kCols>(sum, results, at, first_col, y, bias, act,
+                           [&](int half, int j) { return pair_of(residual, at, first_col, half, j); });
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = at.row + warp * 2 + half;
-      const int col = at.col + lane / 4;
-      const bool inside = row < y.h && col < y.w;
-#pragma unroll
-      for (int j = 0; j < kCols / 8; ++j) {
-        const int in_tile = j * 8 + lane % 4 * 2;
-        const int column = first_col + in_tile;
-        Pack<T, 2> added{};
-        if (residual.p != nullptr && inside && column < y.c) added = load_pack<2>(residual.pixel(at.n, row, col) + column);
-        Pack<T, 2> v;
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const float b = bias != nullptr && column < y.c ? bias[column + i] : 0.0f;
-          v.v[i] = activate(act, sum[j][half][i] + b) + added.v[i];
-        }
-        store_pack<2>(&results[half * 8 + lane / 4][in_tile], v);
-      }
-      if (stats.wanted() && inside) moments.add(&results[half * 8 + lane / 4][lane % 4 * 2]);
-    }
-    __syncwarp();
-    constexpr int kPacks = kCols / 8;
-#pragma unroll
-    for (int i = 0; i < 16 * kPacks / kWarp; ++i) {
-      const int index = lane + i * kWarp;
-      const int pixel = index / kPacks;
-      const int in_tile = index % kPacks * 8;
-      const int row = at.row + warp * 2 + pixel / 8;
-      const int col = at.col + pixel % 8;
-      if (row < y.h && col < y.w && first_col + in_tile < y.c) {
-        *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, row, col) + first_col + in_tile) = load_packed<8>(&results[pixel][in_tile]);
-      }
+      if (!stats.wanted() || at.row + warp * 2 + half >= y.h || at.col + lane / 4 >= y.w) continue;
+      moments.add(reinterpret_cast<const T*>(&results[warp * 16 + half * 8 + lane / 4][lane % 4 * 2]));
     }
   }
   wait_for_copies<0>();
@@ -233,7 +193,7 @@ __device__ inline void turn(unsigned (&v)[4]) {
 // Block (b, column tile): every gridDim.x-th tile of dy. The next patch comes while this one is multiplied.
 template <class T, int kCols, int kDepth>
 __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>())
-    conv_stride2_data_kernel(Images<const T> dy, Filters<const T> w, Images<T> dx, Tiles tiles, bool accumulate) {
+    conv_stride2_data_kernel(Images<const T> dy, Filters<const T> w, Images<T> dx, PatchTiles tiles, bool accumulate) {
   using Shared = DataShared<kCols, kDepth>;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int first_col = int(blockIdx.y) * kCols;
@@ -258,7 +218,7 @@ __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>(
   constexpr int kLinesAtOnce = kThreads / kPieces;
   auto fill = [&](typename Shared::Patch& patch, int tile) {
     if (tile < tiles.count) {
-      const Place at = place_of(tiles, tile);
+      const PatchTiles::Place at = tiles.place<kSide>(tile);
       for (int line = first_line; line < Shared::kPatchSide * Shared::kPatchSide; line += kLinesAtOnce) {
         const int in_patch = line / Shared::kPatchSide;
         const int row = at.row + in_patch;
@@ -298,7 +258,7 @@ __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>(
     for (int i = 0; i < 2; ++i) wait_for_products(sum[i]);
     now = 1 - now;
 
-    const Place at = place_of(tiles, tile);
+    const PatchTiles::Place at = tiles.place<kSide>(tile);
     const int left = 2 * (at.col + lane / 4);
     if (accumulate) {
 #pragma unroll
@@ -366,7 +326,7 @@ struct WeightShared {
 // and two by eight pixels for k: lines of both panels are pixels. The next tile comes while this one is multiplied.
 template <class T, int kSlot>
 __global__ void __launch_bounds__(kThreads, resident<WeightShared<kSlot>>(WeightShared<kSlot>::kResident))
-    conv_stride2_weight_kernel(Images<const T> x, Images<const T> dy, Tiles tiles, float* partial) {
+    conv_stride2_weight_kernel(Images<const T> x, Images<const T> dy, PatchTiles tiles, float* partial) {
   using Shared = WeightShared<kSlot>;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
@@ -375,7 +335,7 @@ __global__ void __launch_bounds__(kThreads, resident<WeightShared<kSlot>>(Weight
   const int piece = int(threadIdx.x) % kPieces * 8;
   auto fill = [&](int at, int tile) {
     if (tile < tiles.count) {
-      const Place place = place_of(tiles, tile);
+      const PatchTiles::Place place = tiles.place<kSide>(tile);
       shared->x[at].fill(x, place);
       for (int line = int(threadIdx.x) / kPieces; line < kSide * kSide; line += kThreads / kPieces) {
         const int row = place.row + line / kSide;
@@ -452,15 +412,9 @@ bool is_stride2(const FilterView& w, const ConvParams& p) {
   return device().major == 9 && w.kh == 3 && w.kw == 3 && p.stride == 2 && p.pad == 1 && w.o <= kMostChannels && w.i <= kMostChannels;
 }
 
-Tiles tiles_of(const ImageView& y) {
-  Tiles tiles{int(blocks_for(y.w, kSide)), int(blocks_for(y.h, kSide)), 0};
-  tiles.count = size32(int64_t(tiles.across) * tiles.down * y.n);
-  return tiles;
-}
-
 // As many blocks as the device holds, for the tiles of the images and `cols` tiles of channels.
 template <class Shared>
-Grid grid_of(const Tiles& tiles, unsigned cols, int by_registers = 6) {
+Grid grid_of(const PatchTiles& tiles, unsigned cols, int by_registers = 6) {
   const int most = std::max(1, device().multiprocessors * resident<Shared>(by_registers) / int(cols));
   return early({dim3(unsigned(std::min(tiles.count, most)), cols), dim3(kThreads), sizeof(Shared)});
 }
@@ -473,7 +427,7 @@ bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y,
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y)) return false;
     auto tile = [&]<int kCols, int kSlot>() {
-      const Tiles tiles = tiles_of(y);
+      const PatchTiles tiles = patch_tiles(y, kSide, kLine);
       const Grid grid = grid_of<ForwardShared<kCols, kSlot>>(tiles, blocks_for(y.c, kCols));
       launch("conv2d, patches of stride 2", grid,
              conv_stride2_kernel<T, kCols, kSlot>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
@@ -495,7 +449,7 @@ bool stride2_conv2d_backward_data(const ImageView& dy, const FilterView& w, cons
   return for_16_bits(dy.t, [&]<class T>() {
     if (!in_packs<T>(dy, w, dx)) return false;
     auto tile = [&]<int kCols, int kDepth>() {
-      const Tiles tiles = tiles_of(dy);
+      const PatchTiles tiles = patch_tiles(dy, kSide, kLine);
       launch("conv2d_backward_data, patches of stride 2", grid_of<DataShared<kCols, kDepth>>(tiles, blocks_for(dx.c, kCols)),
              conv_stride2_data_kernel<T, kCols, kDepth>, images_of<const T>(dy), filters_of<const T>(w), images_of<T>(dx), tiles,
              accumulate);
@@ -516,7 +470,7 @@ bool stride2_conv2d_backward_weight(const ImageView& x, const ImageView& dy, con
     if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
     auto tile = [&]<int kSlot>() {
       using Shared = WeightShared<kSlot>;
-      const Tiles tiles = tiles_of(dy);
+      const PatchTiles tiles = patch_tiles(dy, kSide, kLine);
       const Grid grid = grid_of<Shared>(tiles, 1, Shared::kResident);
       const Scratch<float> partial(int64_t(grid.blocks.x) * dw.o * kTaps * dw.i);
       launch("conv2d_backward_weight, patches of stride 2", grid, conv_stride2_weight_kernel<T, kSlot>, images_of<const T>(x),

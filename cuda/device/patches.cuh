@@ -66,6 +66,17 @@ inline PatchTiles patch_tiles(const ImageView& y, int side, int cols) {
   return tiles;
 }
 
+// Columns j * 8 + 2 (lane % 4) and the next of the pixel that a thread has of a tile of 8 x 8 in `half` of its results: what is there
+// of `image`, or zeros.
+template <class T>
+__device__ Packed<T, 2> pair_of(const Images<const T>& image, const PatchTiles::Place& at, int first_col, int half, int j) {
+  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x % 128 / 32);
+  const int row = at.row + warp * 2 + half, col = at.col + lane / 4;
+  const int column = first_col + j * 8 + lane % 4 * 2;
+  const bool there = image.p != nullptr && row < image.h && col < image.w && column < image.c;
+  return there ? load_raw<2>(image.pixel(at.n, row, col) + column) : Packed<T, 2>{};
+}
+
 // The results of a product of 64 pixels, 8 x 8 of them at `at`, and kCols columns, out of the registers of a warpgroup
 // (begin_multiply_add() of cuda/device/platform.cuh): y[pixel, column] = act(sum + bias[column]) + added. Each warp stores lines of
 // 16 bytes of its own pixels by way of `results`, which hold all of them afterwards. added(half, j): of the thread's two columns
