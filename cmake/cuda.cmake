@@ -62,7 +62,7 @@ function(tessera_cuda_library)
     ${CMAKE_SOURCE_DIR}/cuda/vendor/limits.cpp)
   list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/cuda/no_cuda.cpp)
   # Instructions that are not in the architecture itself but in its variant: code for that and no other.
-  set(of_90a conv_wgmma conv_patch conv_patch_deep conv_patch_stride2)
+  set(of_90a conv_wgmma conv_patch conv_patch_deep conv_patch_stride2 conv_pointwise conv_weight_wgmma)
   list(TRANSFORM of_90a REPLACE ".+" "${CMAKE_SOURCE_DIR}/cuda/\\0.cu")
   list(REMOVE_ITEM sources ${of_90a})
   add_library(tessera_cuda_90a OBJECT ${of_90a})

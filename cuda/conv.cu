@@ -66,7 +66,6 @@ void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvPa
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
   const ConvKernels kernels = kernels_here();
   if (kernels == ConvKernels::kVendor && vendor::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
-  if (warpgroups(kernels) && wgmma::stride2_conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
   if (warpgroups(kernels) && wgmma::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d_backward_weight : tiled::conv2d_backward_weight)(x, dy, dw, p, accumulate);
 }
@@ -82,6 +81,7 @@ void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, b
   (plain() ? naive::conv_transpose2x2_backward_data : tiled::conv_transpose2x2_backward_data)(dy, w, dx, accumulate);
 }
 void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {
+  if (warpgroups(in_use()) && wgmma::conv_transpose2x2_backward_weight(x, dy, dw, accumulate)) return;
   (plain() ? naive::conv_transpose2x2_backward_weight : tiled::conv_transpose2x2_backward_weight)(x, dy, dw, accumulate);
 }
 

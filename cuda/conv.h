@@ -65,7 +65,8 @@ bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvPa
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
-// What conv2d() tries: patches, for 3 x 3 of few channels at stride 1 or 2, then tiles.
+bool conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, bool accumulate);
+// What conv2d() tries: patches, for 3 x 3, tiles of pixels for 1 x 1, then tiles of windows.
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
                  ResultStats* stats = nullptr);
 bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
@@ -76,9 +77,17 @@ bool deep_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, co
                  ResultStats* stats = nullptr);
 bool deep_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
                                const ConvEpilogue& epilogue);
+bool pointwise_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
+                      const ConvEpilogue& epilogue, ResultStats* stats = nullptr);
+bool pointwise_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
+                                    const ConvEpilogue& epilogue);
 bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
                     ResultStats* stats = nullptr);
 bool stride2_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
+                                  bool accumulate);
+bool tile_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
+                                 bool accumulate);
+bool patch_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
                                   bool accumulate);
 bool stride2_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
                                     bool accumulate);

@@ -282,7 +282,8 @@ bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const 
   return run<false>("conv2d_backward_data, patches", dy, w, dx, p, epilogue);
 }
 
-bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
+bool patch_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
+                                  bool accumulate) {
   if (device().major != 9 || dw.kh != 3 || dw.kw != 3 || p.stride != 1 || p.pad != 1) return false;
   return for_16_bits(x.t, [&]<class T>() {
     if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;

@@ -4,14 +4,11 @@
 // every device.
 #include <algorithm>
 #include <bit>
-#include <string>
 
-#include "cuda/conv.h"
+#include "cuda/conv_weight_launch.cuh"
 #include "cuda/device/columns.cuh"
 #include "cuda/device/element.cuh"
 #include "cuda/device/rows.cuh"
-#include "cuda/device/sources.cuh"
-#include "cuda/launch.cuh"
 
 namespace tessera::cuda::tiled {
 
@@ -57,77 +54,38 @@ void add_chunks(const Scratch<float>& partial, int chunks, int count, void* y, b
          static_cast<float*>(y), accumulate);
 }
 
-// Where number (row, tap, channel) of the product lies in the filter.
-struct FilterLayout {
-  int row, tap, channel;
-};
+template <class T>
+using WeightTile = Tile<T, 64, 64, false, false>;
 
-// partial[chunk, o, ky, kx, i] = sum over the chunk's pixels (n, a, b) of
-//                                plain[n, a, b, o] * image[n, a * stride + ky - pad, b * stride + kx - pad, i]
-//
-// A matrix product (cuda/device/tile.cuh) with rows o, columns (ky, kx, i) and k the pixels. Both operands are read along channels,
-// kDepth pixels at a time. Block (t, chunk): tile t of the filter, tiles of the same rows are neighbours.
+// As weight_ahead_kernel, of single elements and of f32.
 template <class T, int N>
 __global__ void __launch_bounds__(kTileThreads, 2)
-    weight_kernel(Images<const T> plain, Images<const T> image, int kh, int kw, int stride, int pad, int per_chunk,
-                  FilterLayout layout, float* partial) {
-  constexpr int kRows = 64, kCols = 64;
-  using TileT = Tile<T, kRows, kCols, false, false>;
-  const int columns = kh * kw * image.c;
-  const int col_tiles = (columns + kCols - 1) / kCols;
-  const int first_row = int(blockIdx.x) / col_tiles * kRows;
-  const int first_col = int(blockIdx.x) % col_tiles * kCols;
-  const int begin = int(blockIdx.y) * per_chunk;
-  const int end = min(begin + per_chunk, plain.n * plain.h * plain.w);
+    weight_kernel(Images<const T> plain, Images<const T> image, FilterTaps taps, int per_chunk, FilterLayout layout, float* partial) {
+  using TileT = WeightTile<T>;
+  const FilterBlock<TileT::kRows, TileT::kCols> block(taps.kh * taps.kw * image.c, per_chunk, plain.n * plain.h * plain.w);
   TileT tile;
-  MatrixSource<T, N, kRows, TileT::kDepth, false> left(plain.p + first_row, 1, plain.pitch, plain.c - first_row, begin, end);
-  TapSource<T, N, kCols, TileT::kDepth> right(image, plain.h, plain.w, stride, pad, kh, kw, first_col, begin, end);
-  const int steps = (max(0, end - begin) + TileT::kDepth - 1) / TileT::kDepth;
+  MatrixSource<T, N, TileT::kRows, TileT::kDepth, false> left(plain.p + block.first_row, 1, plain.pitch, plain.c - block.first_row,
+                                                              block.begin, block.end);
+  TapSource<T, N, TileT::kCols, TileT::kDepth> right(image, plain.h, plain.w, taps.stride, taps.pad, taps.kh, taps.kw,
+                                                     block.first_col, block.begin, block.end);
   wait_for_kernel_before();
-  if constexpr (N == 8) {
-    TESSERA_SHARED(stages, Stage<TileT>[TileT::kStages]);
-    multiply_panels_ahead(tile, left, right, steps, stages);
-  } else {
-    multiply_panels(tile, left, right, steps);
-  }
-
-  float* const out = partial + int64_t(blockIdx.y) * plain.c * columns;
-  tile.each([&](int row, int col, const float(&sums)[TileT::kGroup]) {
-    row += first_row;
-    if (row >= plain.c) return;
-#pragma unroll
-    for (int i = 0; i < TileT::kGroup; ++i) {
-      const int column = first_col + col + i;
-      if (column >= columns) continue;
-      const int tap = column / image.c;
-      out[int64_t(row) * layout.row + tap * layout.tap + (column - tap * image.c) * layout.channel] = sums[i];
-    }
-  });
+  multiply_panels(tile, left, right, (max(0, block.end - block.begin) + TileT::kDepth - 1) / TileT::kDepth);
+  block.store(tile, plain.c, image.c, layout, partial);
 }
 
-void weight_product(const char* name, const ImageView& plain, const ImageView& image, const FilterView& dw, int stride, int pad,
-                    const FilterLayout& layout, bool accumulate) {
-  const int count = size32(dw.o * dw.kh * dw.kw * dw.i);
-  const int pixels = size32(plain.n * plain.h * plain.w);
-  const int tiles = int(blocks_for(plain.c, 64) * blocks_for(dw.kh * dw.kw * image.c, 64));
-  constexpr int kLeast = 256;  // pixels of a chunk: with fewer the tile costs more to store than to compute
-  // With more blocks than keep a device busy, adding the chunks costs more than it gains.
-  const int chunks = int(std::clamp<int64_t>(enough_blocks() / std::max(1, tiles), 1, std::max(1, pixels / kLeast)));
-  const int per_chunk = ((pixels + chunks - 1) / chunks + 31) / 32 * 32;
-  for_floating(name, plain.t, [&]<class T>() {
-    const Scratch<float> partial(int64_t(chunks) * count);
-    const Grid grid = early({dim3(unsigned(tiles), unsigned(chunks)), dim3(kTileThreads)});
-    auto run = [&]<int N>() {
-      launch(name, grid, weight_kernel<T, N>, images_of<const T>(plain), images_of<const T>(image), size32(dw.kh), size32(dw.kw),
-             stride, pad, per_chunk, layout, partial.get());
-    };
-    constexpr int64_t n = kWide<T>;
-    if (plain.c % n == 0 && image.c % n == 0 && rows_are_aligned(plain.rows()) && rows_are_aligned(image.rows())) {
-      run.template operator()<kWide<T>>();
-    } else {
-      run.template operator()<1>();
-    }
-    add_chunks(partial, chunks, count, dw.p, accumulate);
+void weight_product(const char* name, const WeightProduct& p) {
+  for_floating(name, p.plain.t, [&]<class T>() {
+    launch_weight<WeightTile<T>>(p, [&](const Grid& grid, int per_chunk, float* partial) {
+      auto run = [&](auto kernel) {
+        launch(name, grid, kernel, images_of<const T>(p.plain), images_of<const T>(p.image), p.taps, per_chunk, p.layout, partial);
+      };
+      if constexpr (sizeof(T) == 2) {
+        if (p.in_packs<T>()) return launch_weight_ahead<WeightTile<T>, T, false>(name, p, grid, per_chunk, partial);
+        run(weight_kernel<T, 1>);
+      } else {
+        p.in_packs<T>() ? run(weight_kernel<T, kWide<T>>) : run(weight_kernel<T, 1>);
+      }
+    });
   });
 }
 
@@ -175,20 +133,16 @@ __global__ void __launch_bounds__(kReductionThreads, 2)
 }  // namespace
 
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
-  const int in = size32(dw.i);
   if (stem::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
-  weight_product("conv2d_backward_weight", dy, x, dw, size32(p.stride), size32(p.pad), {size32(dw.kh * dw.kw * dw.i), in, 1},
-                 accumulate);
+  weight_product("conv2d_backward_weight", weight_product_of(x, dy, dw, p, accumulate));
 }
 
 void add_filter_chunks(const Scratch<float>& partial, int chunks, const FilterView& dw, bool accumulate) {
   add_chunks(partial, chunks, size32(dw.o * dw.kh * dw.kw * dw.i), dw.p, accumulate);
 }
 
-// The roles change: x is read pixel by pixel and dy under the taps, so rows are inputs and columns are (a, b, output).
 void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {
-  const int in = size32(dw.i);
-  weight_product("conv_transpose2x2_backward_weight", x, dy, dw, 2, 0, {1, in, 4 * in}, accumulate);
+  weight_product("conv_transpose2x2_backward_weight", transposed_weight_product_of(x, dy, dw, accumulate));
 }
 
 void bias_backward(RowsView dy, void* dbias, bool accumulate) {

@@ -40,7 +40,8 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats) {
   return patch_conv2d(x, w, y, p, epilogue, stats) || stride2_conv2d(x, w, y, p, epilogue, stats) ||
-         deep_conv2d(x, w, y, p, epilogue, stats) || tile_conv2d(x, w, y, p, epilogue, stats);
+         deep_conv2d(x, w, y, p, epilogue, stats) || pointwise_conv2d(x, w, y, p, epilogue, stats) ||
+         tile_conv2d(x, w, y, p, epilogue, stats);
 }
 
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
@@ -52,6 +53,7 @@ bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvPa
   if (patch_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
   if (stride2_conv2d_backward_data(dy, w, dx, p, accumulate)) return true;
   if (deep_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
+  if (pointwise_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
   return run<false>("conv2d_backward_data, wgmma", dy, w, dx, {true, size32(p.stride), size32(p.pad)}, adding_to(dx, accumulate));
 }
 

@@ -6,9 +6,8 @@
 #pragma once
 
 #include "cuda/device/element.cuh"
-#include "cuda/device/math.cuh"
 #include "cuda/device/platform.cuh"
-#include "cuda/device/tile.cuh"
+#include "cuda/device/result_lines.cuh"
 #include "cuda/device/views.cuh"
 #include "cuda/launch.cuh"
 
@@ -66,54 +65,24 @@ inline PatchTiles patch_tiles(const ImageView& y, int side, int cols) {
   return tiles;
 }
 
-// Columns j * 8 + 2 (lane % 4) and the next of the pixel that a thread has of a tile of 8 x 8 in `half` of its results: what is there
-// of `image`, or zeros.
+// What there is of `image` at the thread's results in (half, j) of a tile of 8 x 8 pixels (ResultPlace), or zeros.
 template <class T>
 __device__ Packed<T, 2> pair_of(const Images<const T>& image, const PatchTiles::Place& at, int first_col, int half, int j) {
-  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x % 128 / 32);
-  const int row = at.row + warp * 2 + half, col = at.col + lane / 4;
-  const int column = first_col + j * 8 + lane % 4 * 2;
+  const ResultPlace place;
+  const int row = at.row + place.line(half) / 8, col = at.col + place.line(half) % 8;
+  const int column = first_col + place.column(j);
   const bool there = image.p != nullptr && row < image.h && col < image.w && column < image.c;
-  return there ? load_raw<2>(image.pixel(at.n, row, col) + column) : Packed<T, 2>{};
+  return there ? load_packed<2>(image.pixel(at.n, row, col) + column) : Packed<T, 2>{};
 }
 
-// The results of a product of 64 pixels, 8 x 8 of them at `at`, and kCols columns, out of the registers of a warpgroup
-// (begin_multiply_add() of cuda/device/platform.cuh): y[pixel, column] = act(sum + bias[column]) + added. Each warp stores lines of
-// 16 bytes of its own pixels by way of `results`, which hold all of them afterwards. added(half, j): of the thread's two columns
-// among eight, j * 8 and the next seven.
+// The results of a product of 64 pixels, 8 x 8 of them at `at`: store_lines(), a pixel being a line.
 template <class T, int kCols, int kPitch, class Added>
 __device__ void store_pixels(const float (&sum)[kCols / 8][2][2], uint16_t (&results)[64][kPitch], const PatchTiles::Place& at,
                              int first_col, const Images<T>& y, const float* bias, Activation act, Added&& added) {
-  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x % 128 / 32);
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll
-    for (int j = 0; j < kCols / 8; ++j) {
-      const int in_tile = j * 8 + lane % 4 * 2;
-      const int column = first_col + in_tile;
-      const Packed<T, 2> more = added(half, j);
-      Packed<T, 2> v;
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float b = bias != nullptr && column < y.c ? bias[column + i] : 0.0f;
-        v.v[i] = rounded<T>(activate(act, sum[j][half][i] + b) + load(more.v[i]));
-      }
-      *reinterpret_cast<Packed<T, 2>*>(&results[warp * 16 + half * 8 + lane / 4][in_tile]) = v;
-    }
-  }
-  __syncwarp();
-  constexpr int kPacks = kCols / 8;
-#pragma unroll
-  for (int i = 0; i < 16 * kPacks / 32; ++i) {
-    const int index = lane + i * 32;
-    const int pixel = warp * 16 + index / kPacks;
-    const int in_tile = index % kPacks * 8;
+  store_lines<T, kCols>(sum, results, first_col, y.c, bias, act, added, [&](int pixel) -> T* {
     const int row = at.row + pixel / 8, col = at.col + pixel % 8;
-    if (row < y.h && col < y.w && first_col + in_tile < y.c) {
-      *reinterpret_cast<Packed<T, 8>*>(y.pixel(at.n, row, col) + first_col + in_tile) =
-          load_raw<8>(reinterpret_cast<const T*>(&results[pixel][in_tile]));
-    }
-  }
+    return row < y.h && col < y.w ? y.pixel(at.n, row, col) : nullptr;
+  });
 }
 
 }  // namespace tessera::cuda::wgmma

@@ -342,6 +342,9 @@ TEST_CASE("warpgroup kernels") {
     if ((c.method == "conv2d" || c.method == "conv2d_backward_data" || with_stats) && is("80->96")) wide.push_back(c);
     if (with_stats && is("128->120")) wide.push_back(c);
     if (c.method == "conv2d_backward_weight" && is("17x16 16->32")) wide.push_back(c);  // a block has several patches
+    if ((c.method == "conv2d" || c.method == "conv2d_backward_data" || with_stats) && is("20x33 32->40"))
+      wide.push_back(c);  // 1 x 1
+    if (c.method == "conv2d_backward_weight" && (is("20x33 32->40") || is("9x10 16->72"))) wide.push_back(c);
   }
   cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);
   run_checked(cases);

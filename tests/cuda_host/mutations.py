@@ -187,6 +187,17 @@ CHECKS = {
                                 conv="wgmma", type="bf16", blocks="0"),
     "cuda/conv_patch_deep.cu": Check("conv2d:80->96,conv2d:144->24,conv2d:112->128,conv2d_backward_data:80->96,conv2d_backward_data:112->128,"
                                      "conv2d_with_stats:80->96 averages,conv2d_with_stats:144->24 averages", conv="wgmma", type="bf16", blocks="0"),
+    # Several tiles for a warpgroup, the last one cut, slabs that end within a line, columns that do not fill their tile.
+    "cuda/conv_pointwise.cu": Check("conv2d:20x33 32->40,conv2d:80->192,conv2d:29x17 144->64,conv2d_backward_data:20x33 32->40,"
+                                    "conv2d_backward_data:80->192,conv2d_backward_data:29x17 144->64,conv2d_with_stats:20x33 32->40 averages,"
+                                    "conv2d_with_stats:80->192 averages,conv2d_with_stats:29x17 144->64 averages",
+                                    conv="wgmma", type="bf16", blocks="0"),
+    "cuda/device/result_lines.cuh": Check("conv2d:20x33 32->40,conv2d_backward_data:20x33 32->40,conv2d:3x2x2 32->40", conv="wgmma",
+                                          type="bf16", blocks="0", readers=("cuda/conv_pointwise.cu", "cuda/conv_patch.cu")),
+    "cuda/device/weight_kernel.cuh": Check("conv2d_backward_weight:20x33 32->40,conv2d_backward_weight:80->192,"
+                                           "conv2d_backward_weight: 48->80,conv2d_backward_weight: 16->72,conv2d_backward_weight: 24->40,"
+                                           "conv_transpose2x2_backward_weight", conv="wgmma", type="bf16", blocks="0",
+                                           readers=("cuda/conv_weight_wgmma.cu",)),
     # Several tiles for a block, that end within a patch and do not, channels that end within a slot and that need two tiles.
     "cuda/conv_patch_stride2.cu": Check("conv2d:35x21 16->32,conv2d:34x18 32->64,conv2d:17x12 8->48,conv2d_backward_data:35x21 16->32,"
                                         "conv2d_backward_data:34x18 32->64,conv2d_backward_data:17x18 48->24,"

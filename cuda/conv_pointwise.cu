@@ -1,0 +1,261 @@
+// 1 x 1 convolution at stride 1, and its gradient by the data, in 16 bits on the warpgroup instructions of sm_90a. Compiled for
+// sm_90a and nothing else (cmake/cuda.cmake).
+//
+// The tiled kernel has a block for each tile: it waits for the first panels, brings the filter once more, and stores, with nothing
+// beside it but the other blocks of its multiprocessor; of few channels that is all of its time. Here the filter stays in shared
+// memory while a block's warpgroups go through tiles of 64 pixels, each by itself: while one stores, others multiply, and pixels
+// are asked for across the ends of tiles.
+#include <algorithm>
+#include <optional>
+
+#include "cuda/conv_launch.cuh"
+#include "cuda/device/moments.cuh"
+#include "cuda/device/result_lines.cuh"
+#include "cuda/device/warpgroup.cuh"
+
+namespace tessera::cuda::wgmma {
+
+namespace {
+
+constexpr int kPixels = 64;    // of a tile: the rows of a product
+constexpr int kChannels = 64;  // of a slab: a line of a panel
+constexpr int kStages = 4;     // slabs of pixels that a warpgroup has room for
+
+// Of a warpgroup.
+template <int kCols>
+struct PointwiseGroup {
+  using Results = uint16_t[kPixels][kCols + 8];  // the eight put neighbours on other banks
+
+  TurningPanel<kPixels, true> pixels[kStages];
+  alignas(16) Results results;
+};
+
+// A block's shared memory: the filter, a panel for each slab, and behind it the warpgroups'.
+template <int kCols, bool kFilterAlongK>
+struct PointwiseShared {
+  using Filter = TurningPanel<kCols, kFilterAlongK>;
+  using Group = PointwiseGroup<kCols>;
+  static constexpr int kMostBytes = 227 << 10;
+  static constexpr int kMostGroups = kCols <= 32 ? 6 : kCols <= 64 ? 5 : kCols <= 96 ? 4 : 3;  // by registers
+
+  static int groups(int slabs) { return std::min(kMostGroups, (kMostBytes - slabs * int(sizeof(Filter))) / int(sizeof(Group))); }
+  static size_t bytes(int slabs, int groups) { return size_t(slabs) * sizeof(Filter) + size_t(groups) * sizeof(Group); }
+};
+
+// The moments of a tile's columns as they are stored, over all tiles of a thread: a pair of columns, every kLanes-th pixel.
+template <class T, int kCols>
+struct ColumnMoments {
+  static constexpr int kPairs = kCols / 2, kLanes = 128 / kPairs;
+  using Parts = Moments[kCols];
+
+  Deviations of[2];
+  int n = 0;
+
+  static __device__ int pair() { return int(threadIdx.x % 128) % kPairs; }
+  static __device__ int lane() { return int(threadIdx.x % 128) / kPairs; }
+
+  __device__ void add(const typename PointwiseGroup<kCols>::Results& results, int pixels) {
+    if (lane() >= kLanes) return;
+#pragma unroll 4
+    for (int pixel = lane(); pixel < pixels; pixel += kLanes) {
+      const Packed<T, 2> values = load_packed<2>(reinterpret_cast<const T*>(&results[pixel][pair() * 2]));
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float value = load(values.v[i]);
+        if (n == 0) of[i].first = value;
+        of[i].add(value);
+      }
+      ++n;
+    }
+  }
+  // to[c] = the moments of column c < cols of all threads of the block, which all come here. `parts`: kLanes for each warpgroup.
+  __device__ void store(Parts* parts, int cols, Moments* to) const {
+    if (lane() < kLanes) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) parts[int(threadIdx.x / 128) * kLanes + lane()][pair() * 2 + i] = of[i].moments(n);
+    }
+    __syncthreads();
+    const int t = int(threadIdx.x);
+    if (t < min(kCols, cols)) to[t] = CombinedMoments{}(int(blockDim.x / 128) * kLanes, [&](int k) { return parts[k][t]; });
+  }
+};
+
+// y[pixel, column] = act(bias[column] + sum over channels of x[pixel, channel] * w[channel, column]) + residual[pixel, column]
+// with w[channel, column] = w[column, channel] (kFilterAlongK) or as it is.
+//
+// Block (b, column tile). A step is a slab of a tile; its pixels were asked for kStages - 1 steps before.
+// `stats`: of a result that is nothing but the sums.
+template <class T, int kCols, bool kFilterAlongK>
+__global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGroups * 128, 1)
+    conv_pointwise_kernel(Images<const T> x, Filters<const T> w, Images<T> y, const float* bias, Activation act,
+                          Images<const T> residual, Chunks<Moments> stats) {
+  using Shared = PointwiseShared<kCols, kFilterAlongK>;
+  using Filter = typename Shared::Filter;
+  constexpr int kAhead = kStages - 1, kPieces = kChannels / 8;
+  TESSERA_DYNAMIC_SHARED(Filter, filter);
+  const int slabs = (x.c + kChannels - 1) / kChannels;
+  auto* const of_group = reinterpret_cast<typename Shared::Group*>(filter + slabs);
+  const int in_group = int(threadIdx.x % 128), groups = int(blockDim.x / 128);
+  // By a shuffle, so that the compiler knows it to be the same for a warp: else it has products wait for each other.
+  const int group = __shfl_sync(kAllLanes, int(threadIdx.x / 128), 0);
+  auto& pixels = of_group[group].pixels;
+  auto& results = of_group[group].results;
+  const int first_col = int(blockIdx.y) * kCols;
+  const int all = y.n * y.h * y.w;
+  const int tiles = (all + kPixels - 1) / kPixels;
+  const int stride = int(gridDim.x) * groups;
+  const int first_tile = int(blockIdx.x) + int(gridDim.x) * group;
+
+  // Slabs of the group's tiles in turn, from here on.
+  int stage = 0, next_tile = first_tile, next_slab = 0;
+  const int across = x.c <= 16 ? 2 : x.c <= 32 ? 4 : kPieces;  // threads side by side: as many as a pixel has pieces
+  auto copy_pixels = [&] {
+    if (next_tile < tiles) {
+      const int channel = next_slab * kChannels + in_group % across * 8;
+      if (channel < x.c) {
+        for (int line = in_group / across; line < kPixels; line += 128 / across) {
+          const int pixel = next_tile * kPixels + line;
+          copy_ahead(pixels[stage].place(channel % kChannels, line), x.pixel(int64_t(pixel)) + channel, pixel < all);
+        }
+      }
+      if (++next_slab == slabs) {
+        next_slab = 0;
+        next_tile += stride;
+      }
+    }
+    close_copies();
+    stage = stage + 1 == kStages ? 0 : stage + 1;
+  };
+
+  wait_for_kernel_before();
+  if constexpr (kFilterAlongK) {
+    const int piece = int(threadIdx.x % kPieces) * 8;
+    for (int line = int(threadIdx.x / kPieces); line < slabs * kCols; line += int(blockDim.x) / kPieces) {
+      const int slab = line / kCols, col = line - slab * kCols;
+      const int channel = slab * kChannels + piece;
+      if (channel >= x.c) continue;
+      copy_ahead(filter[slab].place(piece, col), w.p + int64_t(first_col + col) * w.i + channel, first_col + col < y.c);
+    }
+  } else {
+    constexpr int kAcross = kCols / 8;
+    for (int i = int(threadIdx.x); i < x.c * kAcross; i += int(blockDim.x)) {
+      const int channel = i / kAcross, col = i % kAcross * 8;
+      copy_ahead(filter[channel / kChannels].place(channel % kChannels, col), w.p + int64_t(channel) * w.i + first_col + col,
+                 first_col + col < y.c);
+    }
+  }
+  for (int step = 0; step < kAhead; ++step) copy_pixels();  // the filter is in the first group of copies
+  wait_for_copies<kAhead - 1>();
+  publish_to_products();
+  __syncthreads();  // the filter is there
+
+  ColumnMoments<T, kCols> moments;
+  int now = 0;
+  for (int tile = first_tile; tile < tiles; tile += stride) {
+    float sum[kCols / 8][2][2] = {};
+    for (int slab = 0; slab < slabs; ++slab) {
+      wait_for_copies<kAhead - 1>();
+      publish_to_products();
+      sync_warpgroup();  // the step's pixels are there, and those of the step before and the results of the tile before have been
+                         // read
+      const int channels = min(kChannels, x.c - slab * kChannels);
+      open_products();
+      for (int k = 0; k < channels; k += 16) {
+        begin_multiply_add<T, true, kFilterAlongK>(sum, pixels[now].first(k, 0), filter[slab].first(k, 0));
+      }
+      close_products();
+      copy_pixels();
+      wait_for_products(sum);
+      now = now + 1 == kStages ? 0 : now + 1;
+    }
+    const int first_pixel = tile * kPixels;
+    const ResultPlace place;
+    store_lines<T, kCols>(
+        sum, results, first_col, y.c, bias, act,
+        [&](int half, int j) {
+          const int pixel = first_pixel + place.line(half), column = first_col + place.column(j);
+          const bool there = residual.p != nullptr && pixel < all && column < y.c;
+          return there ? load_packed<2>(residual.pixel(int64_t(pixel)) + column) : Packed<T, 2>{};
+        },
+        [&](int line) { return first_pixel + line < all ? y.pixel(int64_t(first_pixel + line)) : nullptr; });
+    if constexpr (kFilterAlongK) {
+      if (stats.wanted()) {
+        sync_warpgroup();  // the results of all warps are there
+        moments.add(results, min(kPixels, all - first_pixel));
+      }
+    }
+  }
+  wait_for_copies<0>();
+  if constexpr (kFilterAlongK) {
+    if (!stats.wanted()) return;
+    __syncthreads();  // no panel and no results are used any more
+    auto* const parts = reinterpret_cast<typename ColumnMoments<T, kCols>::Parts*>(of_group);
+    static_assert(sizeof(*parts) * ColumnMoments<T, kCols>::kLanes <= sizeof(*of_group));
+    moments.store(parts, y.c - first_col, stats.row(int(blockIdx.x)) + first_col);
+  }
+}
+
+// The width of column tiles, none where no filter fits beside two warpgroups: what tiles multiply in vain counts, and that each
+// reads all pixels anew, which costs about what 64 columns do.
+template <bool kFilterAlongK>
+std::optional<int> tile_columns(int64_t channels, int64_t columns) {
+  constexpr int64_t kPixelsAnew = 64;
+  const int slabs = int(blocks_for(channels, kChannels));
+  std::optional<int> best;
+  int64_t least = 0;
+  auto consider = [&]<int kCols>() {
+    if (PointwiseShared<kCols, kFilterAlongK>::groups(slabs) < 2) return;
+    const int64_t cost = int64_t(blocks_for(columns, kCols)) * (kPixelsAnew + kCols);
+    if (!best || cost <= least) best = kCols, least = cost;
+  };
+  consider.template operator()<32>();
+  consider.template operator()<64>();
+  consider.template operator()<96>();
+  consider.template operator()<128>();
+  return best;
+}
+
+template <bool kFilterAlongK>
+bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
+         const ConvEpilogue& epilogue, ResultStats* stats) {
+  if (device().major != 9 || w.kh != 1 || w.kw != 1 || p.stride != 1 || p.pad != 0) return false;
+  if (x.c % 16 != 0 || y.c <= 16) return false;
+  const std::optional<int> columns = tile_columns<kFilterAlongK>(x.c, y.c);
+  if (!columns) return false;
+  const int64_t tiles = blocks_for(y.n * y.h * y.w, kPixels), col_tiles = blocks_for(y.c, *columns);
+  if (tiles * col_tiles < enough_blocks() / 2) return false;  // smaller tiles have more multiprocessors at work
+  return for_16_bits(x.t, [&]<class T>() {
+    if (!in_packs<T>(x, w, y)) return false;
+    auto tile = [&]<int kCols>() {
+      using Shared = PointwiseShared<kCols, kFilterAlongK>;
+      const int slabs = int(blocks_for(x.c, kChannels));
+      const int64_t blocks = std::min(tiles, std::max<int64_t>(1, device().multiprocessors / col_tiles));
+      const int groups = int(std::min<int64_t>(Shared::groups(slabs), (tiles + blocks - 1) / blocks));
+      launch(name, early({dim3(unsigned(blocks), unsigned(col_tiles)), dim3(unsigned(groups) * 128), Shared::bytes(slabs, groups)}),
+             conv_pointwise_kernel<T, kCols, kFilterAlongK>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y),
+             static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
+             stats != nullptr ? stats->make(blocks, y.c) : Chunks<Moments>{});
+    };
+    switch (*columns) {
+      case 128: tile.template operator()<128>(); break;
+      case 96: tile.template operator()<96>(); break;
+      case 64: tile.template operator()<64>(); break;
+      default: tile.template operator()<32>();
+    }
+    return true;
+  });
+}
+
+}  // namespace
+
+bool pointwise_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
+                      const ConvEpilogue& epilogue, ResultStats* stats) {
+  return run<true>("conv2d, 1x1", x, w, y, p, epilogue, stats);
+}
+
+bool pointwise_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
+                                    const ConvEpilogue& epilogue) {
+  return run<false>("conv2d_backward_data, 1x1", dy, w, dx, p, epilogue, nullptr);
+}
+
+}  // namespace tessera::cuda::wgmma

@@ -1,0 +1,67 @@
+// Gradients of filters in 16 bits on the warpgroup instructions of sm_90a: the kernel of conv_weight_tiled.cu with other tiles.
+// Compiled for sm_90a and nothing else (cmake/cuda.cmake).
+#include "cuda/conv_launch.cuh"
+#include "cuda/conv_weight_launch.cuh"
+#include "cuda/device/warpgroup.cuh"
+
+namespace tessera::cuda::wgmma {
+
+namespace {
+
+// What all tiles of kRows x kCols bring from the second cache for a pixel, in numbers: that bounds them.
+template <int kRows, int kCols>
+int64_t numbers_read(int64_t rows, int64_t columns) {
+  return int64_t(blocks_for(rows, kRows)) * blocks_for(columns, kCols) * (kRows + kCols);
+}
+
+bool run(const char* name, const WeightProduct& p) {
+  if (device().major != 9) return false;
+  const int64_t rows = p.plain.c, columns = int64_t(p.taps.kh) * p.taps.kw * p.image.c;
+  return for_16_bits(p.plain.t, [&]<class T>() {
+    if (!p.in_packs<T>()) return false;
+    auto tile = [&]<int kRows, int kCols>() {
+      using TileT = WarpgroupTile<T, kRows, kCols, false, false>;
+      launch_weight<TileT>(p, [&](const Grid& grid, int per_chunk, float* partial) {
+        if constexpr (TileT::kRightWidth == kCols) {
+          if (!p.taps.one()) return launch_weight_ahead<TileT, T, false>(name, p, grid, per_chunk, partial);
+        }
+        launch_weight_ahead<TileT, T, true>(name, p, grid, per_chunk, partial);
+      });
+    };
+    int64_t least = numbers_read<64, 64>(rows, columns);
+    int best = 0;
+    const auto consider = [&](int which, int64_t numbers) {
+      if (numbers < least) best = which, least = numbers;
+    };
+    consider(1, numbers_read<128, 64>(rows, columns));
+    consider(2, numbers_read<64, 128>(rows, columns));
+    if (p.taps.one()) consider(3, numbers_read<128, 96>(rows, columns));
+    consider(4, numbers_read<128, 128>(rows, columns));
+    switch (best) {
+      case 1: tile.template operator()<128, 64>(); break;
+      case 2: tile.template operator()<64, 128>(); break;
+      case 3: tile.template operator()<128, 96>(); break;
+      case 4: tile.template operator()<128, 128>(); break;
+      default: tile.template operator()<64, 64>();
+    }
+    return true;
+  });
+}
+
+}  // namespace
+
+bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
+  return stride2_conv2d_backward_weight(x, dy, dw, p, accumulate) || patch_conv2d_backward_weight(x, dy, dw, p, accumulate) ||
+         tile_conv2d_backward_weight(x, dy, dw, p, accumulate);
+}
+
+bool tile_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
+                                 bool accumulate) {
+  return run("conv2d_backward_weight, wgmma", weight_product_of(x, dy, dw, p, accumulate));
+}
+
+bool conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, bool accumulate) {
+  return run("conv_transpose2x2_backward_weight, wgmma", transposed_weight_product_of(x, dy, dw, accumulate));
+}
+
+}  // namespace tessera::cuda::wgmma
