@@ -475,7 +475,10 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
   const auto count = static_cast<int64_t>(groups.size());
   // Weights far beyond L2 are shared out like those of a plan, though an input serves one tap and comes again for every share.
   const int64_t weights = product.depth * packed_width(groups, kernels) * int64_t(sizeof(T));
-  const int64_t shares = std::clamp<int64_t>(weights / kRowsWeightBytes, 1, count);
+  int64_t shares = weights / kRowsWeightBytes;
+  // Fewer numbers in the rows than in the weights: sharing out these has less of both come from what another core has packed.
+  if (product.rows < packed_width(groups, kernels)) shares = std::max(shares, units * work / kLeastWork);
+  shares = std::clamp<int64_t>(shares, 1, count);
   const Cut tasks = cut(1, units, work, kUnit * product.depth * int64_t(sizeof(T)), count, kRowsBytes, shares);
   const std::vector<int64_t> packed_start = packed_starts(groups, kernels);
   const bool copies = crowded<T>(product.a_pitch);

@@ -567,7 +567,7 @@ ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView
 
 template <class T>
 void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
-  if (takes_windows(dy.w, dw.kh * dw.kw) && dw.i % tile_kernels<T>().lanes == 0) {
+  if (weights_take_windows(dy.w, dw.kh * dw.kw) && dw.i % tile_kernels<T>().lanes == 0) {
     const int64_t size = dw.kh * dw.kw * dw.i, pixels = dy.n * dy.h * dy.w;
     const HostScratch<T> windows(pixels * size);
     copy_windows(x, {dw.kh, dw.kw, -p.pad, -p.pad, p.stride, dy.h, dy.w}, x.c, windows.get());

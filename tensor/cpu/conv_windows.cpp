@@ -8,10 +8,12 @@ namespace tessera::cpu {
 namespace {
 
 constexpr int64_t kMostColumns = 3;  // four pixels of two vectors keep the multipliers busy
+constexpr int64_t kMostColumnsOfWeights = 4;
 
 }  // namespace
 
 bool takes_windows(int64_t columns, int64_t taps) { return columns <= kMostColumns && taps > 1; }
+bool weights_take_windows(int64_t columns, int64_t taps) { return columns <= kMostColumnsOfWeights && taps > 1; }
 
 template <class T>
 void copy_windows(const ImageView& x, const Windows& w, int64_t depth, T* out) {

@@ -8,8 +8,9 @@
 
 namespace tessera::cpu {
 
-// Whether rows of so many columns of output are short enough for a kernel of so many taps.
+// Whether rows of so many columns of output are short enough for a kernel of so many taps; and for its filter's gradient.
 bool takes_windows(int64_t columns, int64_t taps);
+bool weights_take_windows(int64_t columns, int64_t taps);
 
 // One row for each point (j, i) of a `rows` x `columns` grid of every image: kh x kw pixels of `depth` channels from
 // (j*stride + row, i*stride + column) on, zero outside of the image and from x.c on.

@@ -18,7 +18,9 @@ constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector 
 // With stride 2, by what was measured (docs/performance.md): 16>32 was slower, and gradients repay their transforms for more pairs of
 // channels only.
 constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 48 * 96, kLeastPairsOfWeights2 = 128 * 256;
-constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels
+constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels,
+constexpr int64_t kTurnedFilterProducts = 1500;        // at stride 1 if it is turned on the way, too;
+constexpr int64_t kCallProducts = 1500 * 1000;         // and what a call of the forward pass or by the data does, in products in all
 constexpr int64_t kFarFilter = int64_t(16) << 20;      // values of a transformed filter: a larger one comes from memory again,
 constexpr int64_t kFarFilterProducts = 5000;           // and costs this instead
 constexpr int64_t kBlockBytes = 640 * 1024;            // transformed inputs and products of a task: most of L2
@@ -424,9 +426,11 @@ bool repays_winograd(ConvPass pass, const FilterView& w, const ImageView& y, con
   if (!takes_winograd(pass, w, p)) return false;
   const WinogradForm& form = form_of(p);
   const int64_t products = form.products() * TileGrid(y, form.outputs).tiles;
-  const bool far = pass != ConvPass::kBackwardWeight && form.products() * w.o * w.i > kFarFilter;
+  const bool weights = pass == ConvPass::kBackwardWeight, few = !weights && p.stride == 1;
+  const bool far = !weights && form.products() * w.o * w.i > kFarFilter;
+  const int64_t filter = far ? kFarFilterProducts : few && pass == ConvPass::kForward ? kTurnedFilterProducts : kFilterProducts;
   // The transforms of the images: a fifth, or more.
-  return 9 * y.n * y.h * y.w > products * 6 / 5 + (far ? kFarFilterProducts : kFilterProducts);
+  return 9 * y.n * y.h * y.w > products * 6 / 5 + filter + (few ? kCallProducts / (w.o * w.i) : 0);
 }
 
 ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
