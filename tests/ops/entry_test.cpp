@@ -153,11 +153,11 @@ TEST_CASE("a packed filter gives the bits of the filter") {
   };
   for (const DType type : {DType::kF32, DType::kBF16, DType::kF64}) {
     for (const Case& c :
-         {Case{3, 16, 3, 2, 1}, {16, 16, 3, 1, 1}, {5, 7, 3, 1, 1}, {48, 80, 1, 1, 0}, {1024, 33, 1, 1, 0}, {7, 40, 2, 2, 0}}) {
+         {Case{3, 16, 3, 2, 1}, {32, 32, 3, 1, 1}, {5, 7, 3, 1, 1}, {48, 80, 1, 1, 0}, {1024, 33, 1, 1, 0}, {7, 40, 2, 2, 0}}) {
       CAPTURE(name_of(type));
       CAPTURE(c.in);
       CAPTURE(c.out);
-      const Tensor x = Tensor::empty({3, 9, 20, c.in}), w = Tensor::empty({c.out, c.kernel, c.kernel, c.in});
+      const Tensor x = Tensor::empty({3, 12, 20, c.in}), w = Tensor::empty({c.out, c.kernel, c.kernel, c.in});
       ops::normal(x, {1, RngPurpose::kTest}, 0, 1);
       ops::normal(w, {2, RngPurpose::kTest}, 0, 0.1);
       const Tensor input = x.to(type), filter = w.to(type), bias = Tensor::full({c.out}, 0.25, wide_of(type));
