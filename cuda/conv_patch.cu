@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
   const int first_col = int(blockIdx.y) * kCols;
   const int in_group = int(threadIdx.x % 128), group = int(threadIdx.x / 128);
   const int lane = in_group % kWarp, warp = in_group / kWarp;
-  constexpr int kPieces = kLineChannels / 8;
+  constexpr int kPieces = kLineChannels / 8, kFilterLines = int(sizeof(typename Shared::Filter) / 128);
 
   wait_for_kernel_before();
   {
@@ -97,22 +97,26 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     Patch<kSide>& patch = shared->patches[group][now];
     float sum[kCols / 8][2][2] = {};
     open_products();
+    const ProductOperand window = patch.window(0, 0), filter = shared->filter[0].first(0, 0);
+#pragma unroll 1
     for (int k = 0; k < x.c; k += 16) {
 #pragma unroll
       for (int tap = 0; tap < kTaps; ++tap) {
-        begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(sum, patch.window(tap, k),
-                                                                         shared->filter[tap].first(k, 0));
+        begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(
+            sum, window.at(Patch<kSide>::window_line(tap), k), filter.at(tap * kFilterLines + (kFilterAlongK ? 0 : k), kFilterAlongK ? k : 0));
       }
     }
     close_products();
     const PatchTiles::Place at = tiles.place<kSide>(tile);
     const int col = at.col + lane / 4;
-    Packed<T, 2> added[2][kCols / 8];  // of a gradient read meanwhile; forward, moments have the registers
+    uint32_t added[2][kCols / 8];  // of a gradient read meanwhile; forward, moments have the registers
     if constexpr (!kFilterAlongK) {
+      if (residual.p != nullptr) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
+        for (int half = 0; half < 2; ++half) {
 #pragma unroll
-        for (int j = 0; j < kCols / 8; ++j) added[half][j] = pair_of(residual, at, first_col, half, j);
+          for (int j = 0; j < kCols / 8; ++j) added[half][j] = pair_of(residual, at, first_col, half, j);
+        }
       }
     }
     wait_for_products(sum);
@@ -120,17 +124,23 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     tile += step;
     fill(patch, tile + step);
 
-    store_pixels<T, kCols>(sum, results, at, first_col, y, bias, act, [&](int half, int j) {
-      if constexpr (kFilterAlongK) return pair_of(residual, at, first_col, half, j);
-      return added[half][j];
-    });
+    uint32_t pairs[2][kCols / 8];
+    round_results<T, kCols>(
+        sum, first_col, y.c, {bias, act, residual.p != nullptr},
+        [&](int half, int j) {
+          if constexpr (kFilterAlongK) return pair_of(residual, at, first_col, half, j);
+          return added[half][j];
+        },
+        pairs);
     if constexpr (kFilterAlongK) {
+      if (stats.wanted()) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (!stats.wanted() || at.row + warp * 2 + half >= y.h || col >= y.w) continue;
-        moments.add(reinterpret_cast<const T*>(&results[warp * 16 + half * 8 + lane / 4][lane % 4 * 2]));
+        for (int half = 0; half < 2; ++half) {
+          if (at.row + warp * 2 + half < y.h && col < y.w) moments.add(pairs[half]);
+        }
       }
     }
+    store_lines<T, kCols>(pairs, results, first_col, y.c, PixelLines<T>(y, at));
     wait_for_copies<1>();
     publish_to_products();
     sync_warpgroup();  // the next patch is there

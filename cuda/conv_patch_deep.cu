@@ -64,23 +64,37 @@ __global__ void __launch_bounds__(kThreads, 2)
     shared->patches[group][slab % 2].fill(x, at.n, at.row, at.col, slab * kLineChannels, int(threadIdx.x % 128), 128);
   };
   int stage = 0;  // that is filled next
+  // The thread's first piece of a filter, of tap 0 and channel 0: outputs lie `lines` apart in its panel, or channels do.
+  constexpr int kAcross = kFilterAlongK ? kLineChannels / 8 : kCols / 8;  // threads side by side
+  constexpr int kLinesAtOnce = kThreads / kAcross;
+  const int piece = int(threadIdx.x) % kAcross * 8, first_line = int(threadIdx.x) / kAcross;
+  const int line_pitch = kTaps * w.i;  // from output to output
+  const T* const my_filter = kFilterAlongK ? w.p + int64_t(first_col + first_line) * line_pitch + piece
+                                           : w.p + int64_t(first_line) * line_pitch + first_col + piece;
   auto copy_filter = [&](int step) {
     if (step < steps) {
       typename Shared::Filter& filter = shared->filter[stage];
-      const int tap = step % kTaps, channel0 = step / kTaps * kLineChannels;
+      const int slab = step / kTaps, tap = step - slab * kTaps, channel0 = slab * kLineChannels;
       if constexpr (kFilterAlongK) {
-        const int piece = int(threadIdx.x % 8) * 8;
-        for (int col = int(threadIdx.x / 8); piece < x.c - channel0 && col < kCols; col += kThreads / 8) {
-          copy_ahead(filter.place(piece, col), w.p + (int64_t(first_col + col) * kTaps + tap) * w.i + channel0 + piece,
-                     first_col + col < y.c);
+        const T* const from = my_filter + (tap * w.i + channel0);
+        if (piece < x.c - channel0) {
+#pragma unroll
+          for (int i = 0; i < (kCols + kLinesAtOnce - 1) / kLinesAtOnce; ++i) {
+            const int col = first_line + i * kLinesAtOnce;
+            if (kCols % kLinesAtOnce != 0 && col >= kCols) break;
+            copy_ahead(filter.place(piece, col), from + i * kLinesAtOnce * line_pitch, first_col + col < y.c);
+          }
         }
       } else {
-        constexpr int kPieces = kCols / 8;
+        const T* const from = my_filter + int64_t(channel0) * line_pitch + (kTaps - 1 - tap) * w.i;
         const int channels = min(kLineChannels, x.c - channel0);
-        for (int i = int(threadIdx.x); i < channels * kPieces; i += kThreads) {
-          const int channel = i / kPieces, col = i % kPieces * 8;
-          copy_ahead(filter.place(channel, col),
-                     w.p + (int64_t(channel0 + channel) * kTaps + kTaps - 1 - tap) * w.i + first_col + col, first_col + col < y.c);
+        const bool there = first_col + piece < y.c;
+#pragma unroll
+        for (int i = 0; i < (kLineChannels + kLinesAtOnce - 1) / kLinesAtOnce; ++i) {
+          const int channel = first_line + i * kLinesAtOnce;
+          if (channel < channels && (kThreads % kAcross == 0 || first_line < kLinesAtOnce)) {
+            copy_ahead(filter.place(channel, piece), from + i * kLinesAtOnce * line_pitch, there);
+          }
         }
       }
     }
@@ -97,12 +111,13 @@ __global__ void __launch_bounds__(kThreads, 2)
     wait_for_copies<kAhead - 1>();
     publish_to_products();
     __syncthreads();  // the step's panels are there, and those of the step before have been read
-    const int slab = step / kTaps, tap = step % kTaps;
+    const int slab = step / kTaps, tap = step - slab * kTaps;
     const int channels = min(kLineChannels, x.c - slab * kLineChannels);
+    const ProductOperand window = shared->patches[group][slab % 2].window(tap, 0), filter = shared->filter[now].first(0, 0);
     open_products();
     for (int k = 0; k < channels; k += 16) {
-      begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(sum, shared->patches[group][slab % 2].window(tap, k),
-                                                                       shared->filter[now].first(k, 0));
+      begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(sum, window.at(0, k),
+                                                                       kFilterAlongK ? filter.at(0, k) : filter.at(k));
     }
     close_products();
     if (tap == 0 && (slab + 1) * kLineChannels < x.c) fill(slab + 1);
@@ -116,8 +131,10 @@ __global__ void __launch_bounds__(kThreads, 2)
   auto* const results = reinterpret_cast<DeepResults<kCols>*>(shared);
   static_assert(sizeof(*results) <= sizeof(Shared));
   if (any) {
-    store_pixels<T, kCols>(sum, results->v[group], at, first_col, y, bias, act,
-                           [&](int half, int j) { return pair_of(residual, at, first_col, half, j); });
+    uint32_t pairs[2][kCols / 8];
+    round_results<T, kCols>(sum, first_col, y.c, {bias, act, residual.p != nullptr},
+                            [&](int half, int j) { return pair_of(residual, at, first_col, half, j); }, pairs);
+    store_lines<T, kCols>(pairs, results->v[group], first_col, y.c, PixelLines<T>(y, at));
   }
   if constexpr (kFilterAlongK) {
     if (!stats.wanted()) return;

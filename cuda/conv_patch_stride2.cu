@@ -128,13 +128,16 @@ __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>
 
     const PatchTiles::Place at = tiles.place<kSide>(tile);
     auto& results = *reinterpret_cast<uint16_t(*)[kSide * kSide][Shared::kPitch]>(&patch);
-    store_pixels<T, kCols>(sum, results, at, first_col, y, bias, act,
-                           [&](int half, int j) { return pair_of(residual, at, first_col, half, j); });
+    uint32_t pairs[2][kCols / 8];
+    round_results<T, kCols>(sum, first_col, y.c, {bias, act, residual.p != nullptr},
+                            [&](int half, int j) { return pair_of(residual, at, first_col, half, j); }, pairs);
+    if (stats.wanted()) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (!stats.wanted() || at.row + warp * 2 + half >= y.h || at.col + lane / 4 >= y.w) continue;
-      moments.add(reinterpret_cast<const T*>(&results[warp * 16 + half * 8 + lane / 4][lane % 4 * 2]));
+      for (int half = 0; half < 2; ++half) {
+        if (at.row + warp * 2 + half < y.h && at.col + lane / 4 < y.w) moments.add(pairs[half]);
+      }
     }
+    store_lines<T, kCols>(pairs, results, first_col, y.c, PixelLines<T>(y, at));
   }
   wait_for_copies<0>();
   if (stats.wanted()) {

@@ -42,6 +42,16 @@ struct PointwiseShared {
   static size_t bytes(int slabs, int groups) { return size_t(slabs) * sizeof(Filter) + size_t(groups) * sizeof(Group); }
 };
 
+// The pixels of a tile as lines of results (store_lines()).
+template <class T>
+struct FlatLines {
+  T* first;
+  int lines;  // that there are
+  int pitch;
+  __device__ bool has(int line) const { return line < lines; }
+  __device__ int offset(int line) const { return line * pitch; }
+};
+
 // The moments of a tile's columns as they are stored, over all tiles of a thread: a pair of columns, every kLanes-th pixel.
 template <class T, int kCols>
 struct ColumnMoments {
@@ -55,18 +65,17 @@ struct ColumnMoments {
   static __device__ int lane() { return int(threadIdx.x % 128) / kPairs; }
 
   __device__ void add(const typename PointwiseGroup<kCols>::Results& results, int pixels) {
-    if (lane() >= kLanes) return;
-#pragma unroll 4
-    for (int pixel = lane(); pixel < pixels; pixel += kLanes) {
-      const Packed<T, 2> values = load_packed<2>(reinterpret_cast<const T*>(&results[pixel][pair() * 2]));
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float value = load(values.v[i]);
-        if (n == 0) of[i].first = value;
-        of[i].add(value);
-      }
-      ++n;
+    const int first = lane();
+    if (first >= min(kLanes, pixels)) return;
+    const auto pair_at = [&](int pixel) { return *reinterpret_cast<const uint32_t*>(&results[pixel][pair() * 2]); };
+    if (n == 0) of[0].first = first_of<T>(pair_at(first)), of[1].first = second_of<T>(pair_at(first));
+#pragma unroll 8
+    for (int pixel = first; pixel < pixels; pixel += kLanes) {
+      const uint32_t values = pair_at(pixel);
+      of[0].add(first_of<T>(values));
+      of[1].add(second_of<T>(values));
     }
+    n += (pixels - first + kLanes - 1) / kLanes;
   }
   // to[c] = the moments of column c < cols of all threads of the block, which all come here. `parts`: kLanes for each warpgroup.
   __device__ void store(Parts* parts, int cols, Moments* to) const {
@@ -108,15 +117,25 @@ __global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGr
 
   // Slabs of the group's tiles in turn, from here on.
   int stage = 0, next_tile = first_tile, next_slab = 0;
-  const int across = x.c <= 16 ? 2 : x.c <= 32 ? 4 : kPieces;  // threads side by side: as many as a pixel has pieces
+  auto copy_lines = [&]<int kAcross>() {  // threads side by side: as many as a pixel has pieces
+    const int channel = next_slab * kChannels + in_group % kAcross * 8, first = in_group / kAcross;
+    if (channel >= x.c) return;
+    const T* const from = x.pixel(int64_t(next_tile) * kPixels) + channel;
+    const int left = all - next_tile * kPixels;
+    constexpr int kAtOnce = 128 / kAcross;
+#pragma unroll
+    for (int line = first, i = 0; i < kPixels / kAtOnce; ++i, line += kAtOnce) {
+      copy_ahead(pixels[stage].place(channel % kChannels, line), from + line * x.pitch, line < left);
+    }
+  };
   auto copy_pixels = [&] {
     if (next_tile < tiles) {
-      const int channel = next_slab * kChannels + in_group % across * 8;
-      if (channel < x.c) {
-        for (int line = in_group / across; line < kPixels; line += 128 / across) {
-          const int pixel = next_tile * kPixels + line;
-          copy_ahead(pixels[stage].place(channel % kChannels, line), x.pixel(int64_t(pixel)) + channel, pixel < all);
-        }
+      if (x.c <= 16) {
+        copy_lines.template operator()<2>();
+      } else if (x.c <= 32) {
+        copy_lines.template operator()<4>();
+      } else {
+        copy_lines.template operator()<8>();
       }
       if (++next_slab == slabs) {
         next_slab = 0;
@@ -153,31 +172,34 @@ __global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGr
   int now = 0;
   for (int tile = first_tile; tile < tiles; tile += stride) {
     float sum[kCols / 8][2][2] = {};
-    for (int slab = 0; slab < slabs; ++slab) {
+    int slab = 0;
+    do {
       wait_for_copies<kAhead - 1>();
       publish_to_products();
       sync_warpgroup();  // the step's pixels are there, and those of the step before and the results of the tile before have been
                          // read
       const int channels = min(kChannels, x.c - slab * kChannels);
+      const ProductOperand of_pixels = pixels[now].first(0, 0), of_filter = filter[slab].first(0, 0);
       open_products();
       for (int k = 0; k < channels; k += 16) {
-        begin_multiply_add<T, true, kFilterAlongK>(sum, pixels[now].first(k, 0), filter[slab].first(k, 0));
+        begin_multiply_add<T, true, kFilterAlongK>(sum, of_pixels.at(0, k), kFilterAlongK ? of_filter.at(0, k) : of_filter.at(k));
       }
       close_products();
       copy_pixels();
       wait_for_products(sum);
       now = now + 1 == kStages ? 0 : now + 1;
-    }
+    } while (++slab < slabs);
     const int first_pixel = tile * kPixels;
     const ResultPlace place;
-    store_lines<T, kCols>(
-        sum, results, first_col, y.c, bias, act,
+    uint32_t pairs[2][kCols / 8];
+    round_results<T, kCols>(
+        sum, first_col, y.c, {bias, act, residual.p != nullptr},
         [&](int half, int j) {
           const int pixel = first_pixel + place.line(half), column = first_col + place.column(j);
-          const bool there = residual.p != nullptr && pixel < all && column < y.c;
-          return there ? load_packed<2>(residual.pixel(int64_t(pixel)) + column) : Packed<T, 2>{};
+          return pixel < all && column < y.c ? load_pair(residual.pixel(int64_t(pixel)) + column) : 0;
         },
-        [&](int line) { return first_pixel + line < all ? y.pixel(int64_t(first_pixel + line)) : nullptr; });
+        pairs);
+    store_lines<T, kCols>(pairs, results, first_col, y.c, FlatLines<T>{y.pixel(int64_t(first_pixel)), all - first_pixel, y.pitch});
     if constexpr (kFilterAlongK) {
       if (stats.wanted()) {
         sync_warpgroup();  // the results of all warps are there

@@ -51,6 +51,35 @@ __device__ T rounded(Compute<T> value) {
   }
 }
 
+// Two neighbours of a 16-bit type, as they lie in memory: the first in the low half.
+template <class T>
+__device__ uint32_t rounded_pair(float first, float second) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return bf16_bits(first, second);
+  } else {
+    static_assert(std::is_same_v<T, Half>);
+    return f16_bits(first, second);
+  }
+}
+
+// The two of a pair.
+template <class T>
+__device__ float first_of(uint32_t pair) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return __uint_as_float(pair << 16);
+  } else {
+    return f16_value(uint16_t(pair));
+  }
+}
+template <class T>
+__device__ float second_of(uint32_t pair) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return __uint_as_float(pair & 0xffff0000u);
+  } else {
+    return f16_value(uint16_t(pair >> 16));
+  }
+}
+
 // y = value, or y += value.
 template <class T>
 __device__ void put(T& y, Compute<T> value, bool accumulate) {
@@ -86,6 +115,14 @@ __device__ Pack<T, N> load_pack(const T* p, int count = N) {
     for (int i = 0; i < N; ++i) r.v[i] = i < count ? load(p[i]) : Compute<T>(0);
   }
   return r;
+}
+
+// Two neighbours of a 16-bit type as a pair.
+template <class T>
+__device__ uint32_t load_pair(const T* p) {
+  static_assert(sizeof(T) == 2);
+  TESSERA_DEVICE_ASSERT(reinterpret_cast<uintptr_t>(p) % 4 == 0);
+  return *reinterpret_cast<const uint32_t*>(p);
 }
 
 // A pack as it lies in memory: half the registers, for the reads of several packs that are under way together.

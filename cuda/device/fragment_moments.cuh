@@ -17,23 +17,19 @@ struct FragmentMoments {
   float sum[kColumns] = {}, squares[kColumns] = {};
   int n = 0;
 
-  __device__ float first_of(int column) const {
-    T value;
-    value.bits = uint16_t(first[column / 2] >> column % 2 * 16);
-    return load(value);
+  __device__ float origin_of(int column) const {
+    return column % 2 == 0 ? first_of<T>(first[column / 2]) : second_of<T>(first[column / 2]);
   }
-  // Of a pixel: its columns j * 8 and the next from `results` on, where the thread stored them. Kept, they would take registers.
-  __device__ void add(const T* results) {
+  // Of a pixel, two columns of each j.
+  __device__ void add(const uint32_t (&pairs)[kCols / 8]) {
 #pragma unroll
     for (int j = 0; j < kCols / 8; ++j) {
-      const Packed<T, 2> values = load_packed<2>(results + j * 8);
-      if (n == 0) first[j] = uint32_t(values.v[1].bits) << 16 | values.v[0].bits;
+      if (n == 0) first[j] = pairs[j];
+      const float d[2] = {first_of<T>(pairs[j]) - origin_of(j * 2), second_of<T>(pairs[j]) - origin_of(j * 2 + 1)};
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int column = j * 2 + i;
-        const float d = load(values.v[i]) - first_of(column);
-        sum[column] += d;
-        squares[column] += d * d;
+        sum[j * 2 + i] += d[i];
+        squares[j * 2 + i] += d[i] * d[i];
       }
     }
     ++n;
@@ -49,7 +45,7 @@ struct FragmentMoments {
     for (int c = 0; c < kColumns; ++c) {  // mean and sum of squares about it
       const float mean = sum[c] * one_of_n;
       squares[c] = fmaxf(0.0f, squares[c] - sum[c] * mean);
-      sum[c] = n > 0 ? first_of(c) + mean : 0.0f;
+      sum[c] = n > 0 ? origin_of(c) + mean : 0.0f;
     }
 #pragma unroll
     for (int distance = 4; distance < kWarp; distance *= 2) {

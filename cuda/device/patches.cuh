@@ -5,6 +5,9 @@
 // by side, the next eight are those below, a patch's width further; another tap is another first line.
 #pragma once
 
+#include <algorithm>
+#include <bit>
+
 #include "cuda/device/element.cuh"
 #include "cuda/device/platform.cuh"
 #include "cuda/device/result_lines.cuh"
@@ -24,7 +27,8 @@ struct alignas(1024) Patch {
   static constexpr int kLines = kPitch * kPitch;
   uint16_t v[(kLines + 7) / 8 * 8][kLineChannels];
 
-  __device__ const uint16_t* window(int tap, int channel) const { return &v[tap / 3 * kPitch + tap % 3][channel]; }
+  static __device__ int window_line(int tap) { return tap / 3 * kPitch + tap % 3; }  // the first of a tap
+  __device__ const uint16_t* window(int tap, int channel) const { return &v[window_line(tap)][channel]; }
   // Copies of channels [first, first + 64) of the pixels of the tile at (n, row, col) begin, zeros outside of the image: the part
   // of thread t of `threads`.
   template <class T>
@@ -33,19 +37,34 @@ struct alignas(1024) Patch {
     const int across = channels <= 16 ? 2 : channels <= 32 ? 4 : 8;  // threads side by side: as many as a pixel has pieces
     const int piece = t % across * 8;
     if (piece >= channels) return;
+    const int first_row = row - kBorder, first_col = col - kBorder;
+    const T* const corner = image.p + (int64_t(n * image.h + first_row) * image.w + first_col) * image.pitch + first + piece;
     for (int line = t / across; line < kLines; line += threads / across) {
-      const int in_patch = line / kPitch;
-      const int y = row - kBorder + in_patch;
-      const int x = col - kBorder + line - in_patch * kPitch;
-      const bool inside = unsigned(y) < unsigned(image.h) && unsigned(x) < unsigned(image.w);
-      copy_ahead(&v[line][piece ^ line % 8 * 8], image.pixel(n, y, x) + first + piece, inside);
+      const int down = line / kPitch, right = line - down * kPitch;
+      const bool inside = unsigned(first_row + down) < unsigned(image.h) && unsigned(first_col + right) < unsigned(image.w);
+      copy_ahead(&v[line][piece ^ line % 8 * 8], corner + (down * image.w + right) * image.pitch, inside);
     }
+  }
+};
+
+// Divides a number below 2^31 by a product and a shift (Granlund and Montgomery 1994): an unknown divisor takes 25 instructions.
+struct Divisor {
+  int by;
+  uint32_t multiplier, shift;
+  explicit Divisor(int64_t divisor)
+      : by(size32(divisor)), shift(uint32_t(std::bit_width(uint64_t(divisor - 1)))) {
+    multiplier = uint32_t(((uint64_t{1} << 32) * ((uint64_t{1} << shift) - uint64_t(divisor))) / uint64_t(divisor) + 1);
+  }
+  __device__ int quotient(int n) const {
+    const uint32_t high = uint32_t(uint64_t(uint32_t(n)) * multiplier >> 32);
+    return int((high + uint32_t(n)) >> shift);
   }
 };
 
 // The tiles of all images.
 struct PatchTiles {
-  int across, down, count;
+  Divisor across, down;
+  int count;
   int cols;  // tiles of channels
 
   struct Place {
@@ -53,36 +72,37 @@ struct PatchTiles {
   };
   template <int kSide>
   __device__ Place place(int tile) const {
-    const int line = tile / across;
-    const int n = line / down;
-    return {n, (line - n * down) * kSide, (tile - line * across) * kSide};
+    const int line = across.quotient(tile);
+    const int n = down.quotient(line);
+    return {n, (line - n * down.by) * kSide, (tile - line * across.by) * kSide};
   }
 };
 
 inline PatchTiles patch_tiles(const ImageView& y, int side, int cols) {
-  PatchTiles tiles{int(blocks_for(y.w, side)), int(blocks_for(y.h, side)), 0, int(blocks_for(y.c, cols))};
-  tiles.count = size32(int64_t(tiles.across) * tiles.down * y.n);
-  return tiles;
+  const int64_t across = std::max<int64_t>(1, blocks_for(y.w, side)), down = std::max<int64_t>(1, blocks_for(y.h, side));
+  return {Divisor(across), Divisor(down), size32(across * down * (y.w > 0 && y.h > 0 ? y.n : 0)), int(blocks_for(y.c, cols))};
 }
 
 // What there is of `image` at the thread's results in (half, j) of a tile of 8 x 8 pixels (ResultPlace), or zeros.
 template <class T>
-__device__ Packed<T, 2> pair_of(const Images<const T>& image, const PatchTiles::Place& at, int first_col, int half, int j) {
+__device__ uint32_t pair_of(const Images<const T>& image, const PatchTiles::Place& at, int first_col, int half, int j) {
   const ResultPlace place;
   const int row = at.row + place.line(half) / 8, col = at.col + place.line(half) % 8;
   const int column = first_col + place.column(j);
-  const bool there = image.p != nullptr && row < image.h && col < image.w && column < image.c;
-  return there ? load_packed<2>(image.pixel(at.n, row, col) + column) : Packed<T, 2>{};
+  const bool there = row < image.h && col < image.w && column < image.c;
+  return there ? load_pair(image.pixel(at.n, row, col) + column) : 0;
 }
 
-// The results of a product of 64 pixels, 8 x 8 of them at `at`: store_lines(), a pixel being a line.
-template <class T, int kCols, int kPitch, class Added>
-__device__ void store_pixels(const float (&sum)[kCols / 8][2][2], uint16_t (&results)[64][kPitch], const PatchTiles::Place& at,
-                             int first_col, const Images<T>& y, const float* bias, Activation act, Added&& added) {
-  store_lines<T, kCols>(sum, results, first_col, y.c, bias, act, added, [&](int pixel) -> T* {
-    const int row = at.row + pixel / 8, col = at.col + pixel % 8;
-    return row < y.h && col < y.w ? y.pixel(at.n, row, col) : nullptr;
-  });
-}
+// The pixels of a tile of 8 x 8 as lines of results (store_lines()).
+template <class T>
+struct PixelLines {
+  T* first;
+  int rows, cols;  // that there are
+  int row_pitch, pitch;
+  __device__ PixelLines(const Images<T>& y, const PatchTiles::Place& at)
+      : first(y.pixel(at.n, at.row, at.col)), rows(y.h - at.row), cols(y.w - at.col), row_pitch(y.w * y.pitch), pitch(y.pitch) {}
+  __device__ bool has(int line) const { return line / 8 < rows && line % 8 < cols; }
+  __device__ int offset(int line) const { return line / 8 * row_pitch + line % 8 * pitch; }
+};
 
 }  // namespace tessera::cuda::wgmma

@@ -35,6 +35,15 @@ using Same = T;
 // Conversions of the 16-bit floats in one instruction each, as bits: round to nearest even.
 __device__ inline uint16_t bf16_bits(float value) { return __bfloat16_as_ushort(__float2bfloat16_rn(value)); }
 __device__ inline uint16_t f16_bits(float value) { return __half_as_ushort(__float2half_rn(value)); }
+// Of two at once, the first in the low half.
+__device__ inline uint32_t bf16_bits(float first, float second) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  return uint32_t(__bfloat16_as_ushort(pair.x)) | uint32_t(__bfloat16_as_ushort(pair.y)) << 16;
+}
+__device__ inline uint32_t f16_bits(float first, float second) {
+  const __half2 pair = __floats2half2_rn(first, second);
+  return uint32_t(__half_as_ushort(__low2half(pair))) | uint32_t(__half_as_ushort(__high2half(pair))) << 16;
+}
 __device__ inline float f16_value(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 
 // sin(pi x) and cos(pi x). The pair in radians keeps a table on the stack for large arguments.
@@ -108,12 +117,23 @@ __device__ inline void multiply_add(float (&d)[2][2], const unsigned (&a)[4], un
 //
 // d += a b begins, with a 64 x 16 and b 16 x 8 kN, both of T; both point at their first number as if the pieces lay in order. Warp
 // w, lane l of the warpgroup has d[j][h][i] at row 16 w + l / 4 + 8 h, column 8 j + 2 (l % 4) + i.
-template <bool kAlongK, uint64_t kBytesOfEightLines = 1024>
-__device__ inline uint64_t panel_descriptor(const uint16_t* first) {
-  constexpr uint64_t kBytesOf64Lines = 8192, kPiecesTakeTurns = 1;
-  constexpr uint64_t kNext64 = kAlongK ? 1 : kBytesOf64Lines >> 4;  // along k the next columns are the next lines
-  const uint64_t address = __cvta_generic_to_shared(first) & 0x3FFFF;
-  return address >> 4 | kNext64 << 16 | kBytesOfEightLines >> 4 << 32 | kPiecesTakeTurns << 62;
+//
+// Where an operand lies, in units of 16 bytes, which instructions want: a step along it is one addition.
+struct ProductOperand {
+  uint32_t place;
+  __device__ ProductOperand(const uint16_t* first) : place(uint32_t(__cvta_generic_to_shared(first)) >> 4) {}
+  // Some lines on, and some numbers (a multiple of 8) along the line.
+  __device__ ProductOperand at(int lines, int numbers = 0) const {
+    ProductOperand moved = *this;
+    moved.place += uint32_t(lines * 8 + numbers / 8);
+    return moved;
+  }
+};
+template <bool kAlongK, uint32_t kBytesOfEightLines = 1024>
+__device__ inline uint64_t panel_descriptor(const ProductOperand& operand) {
+  constexpr uint32_t kBytesOf64Lines = 8192, kPiecesTakeTurns = 1;
+  constexpr uint32_t kNext64 = kAlongK ? 1 : kBytesOf64Lines >> 4;  // along k the next columns are the next lines
+  return uint64_t(kBytesOfEightLines >> 4 | kPiecesTakeTurns << 30) << 32 | (operand.place + (kNext64 << 16));
 }
 #define TESSERA_FOUR(j) "+f"(d[j][0][0]), "+f"(d[j][0][1]), "+f"(d[j][1][0]), "+f"(d[j][1][1])
 #define TESSERA_WGMMA_16(type) \
@@ -166,7 +186,7 @@ __device__ inline uint64_t panel_descriptor(const uint16_t* first) {
     TESSERA_WGMMA_##columns("f16");         \
   }
 template <class T, bool kLeftAlongK, bool kRightAlongK, int kLeftStep = 8, int kRightStep = 8, int kN>
-__device__ inline void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b) {
+__device__ inline void begin_multiply_add(float (&d)[kN][2][2], const ProductOperand& a, const ProductOperand& b) {
   const uint64_t left = panel_descriptor<kLeftAlongK, kLeftStep * 128>(a);
   const uint64_t right = panel_descriptor<kRightAlongK, kRightStep * 128>(b);
   if constexpr (kN == 2) {

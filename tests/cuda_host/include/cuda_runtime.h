@@ -136,6 +136,8 @@ using Same = T;
 namespace tessera::cuda {
 inline uint16_t bf16_bits(float value) { return BFloat16(value).bits; }
 inline uint16_t f16_bits(float value) { return Half(value).bits; }
+inline uint32_t bf16_bits(float first, float second) { return bf16_bits(first) | uint32_t(bf16_bits(second)) << 16; }
+inline uint32_t f16_bits(float first, float second) { return f16_bits(first) | uint32_t(f16_bits(second)) << 16; }
 inline float f16_value(uint16_t bits) {
   Half h;
   h.bits = bits;
@@ -229,8 +231,13 @@ uintptr_t place_in_panel(const uint16_t* first, unsigned at, unsigned k) {
   const uintptr_t p = reinterpret_cast<uintptr_t>(first) + line * 128 + (kAlongK ? k * 2 : at / 64 * 8192 + at % 64 * 2);
   return p ^ (p >> 7 & 7) << 4;
 }
+struct ProductOperand {
+  const uint16_t* first;
+  ProductOperand(const uint16_t* first_) : first(first_) {}
+  ProductOperand at(int lines, int numbers = 0) const { return first + lines * 64 + numbers; }
+};
 template <class T, bool kLeftAlongK, bool kRightAlongK, int kLeftStep = 8, int kRightStep = 8, int kN>
-void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t* b,
+void begin_multiply_add(float (&d)[kN][2][2], const ProductOperand& a, const ProductOperand& b,
                         const std::source_location& where = std::source_location::current()) {
   // A warp reads its rows of `a` and all of `b`, in pieces of 16 bytes that the lanes share.
   auto read = [](const uint16_t* left, const uint16_t* right) {
@@ -261,7 +268,7 @@ void begin_multiply_add(float (&d)[kN][2][2], const uint16_t* a, const uint16_t*
       }
     }
   };
-  emulated::begin_product({&d[0][0][0], kN * 4, a, b, read, multiply}, where);
+  emulated::begin_product({&d[0][0][0], kN * 4, a.first, b.first, read, multiply}, where);
 }
 inline void open_products() { emulated::open_products(); }
 inline void close_products() { emulated::close_products(); }
