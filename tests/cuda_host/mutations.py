@@ -45,8 +45,14 @@ EQUIVALENT = {
     "[< to <=]": "the line more lies in the padding of the patch",
     "conv_patch_stride2.cu conv_stride2_data_kernel: for (int i = 0; i < 2; ++i) wait_for_products(sum[i]); [one short]":
         "the first waits for the products of all; the other only keeps the compiler from reading sums earlier",
+    "conv_patch_stride2.cu conv_stride2_data_kernel: for (int line = first_line; line < Shared::kPatchSide * Shared::kPatchSide; "
+    "line += kLinesAtOnce) { [< to <=]": "the line more lies in the padding of the patch",
     "conv_patch_stride2.cu conv_stride2_weight_kernel: for (int ky = 0; ky < 3; ++ky) { [one short]":
         "write_sums() is for the compiler",
+    "conv_patch_stride2.cu conv_stride2_weight_kernel: for (int ky = 0; ky < 3; ++ky) { [one short] #3":
+        "the first waits for the products of all; the others only keep the compiler from reading sums earlier",
+    "conv_patch_stride2.cu conv_stride2_weight_kernel: wait_for_products(two[ky]); [dropped]": "the other waits for the products of all",
+    "conv_patch_stride2.cu conv_stride2_weight_kernel: wait_for_products(one[ky]); [dropped]": "the other waits for the products of all",
     "conv_patch_deep.cu conv_patch_deep_kernel: if (step < steps) { [< to <=]": "the step more has no channels",
     "conv_patch_deep.cu conv_patch_deep_kernel: for (int step = 0; step < steps; ++step) { [< to <=]": "the step more has no channels",
     "conv_patch_deep.cu conv_patch_deep_kernel: if (tap == 0 && (slab + 1) * kLineChannels < x.c) fill(slab + 1); [< to <=]":
@@ -197,7 +203,8 @@ CHECKS = {
     "cuda/conv_patch_stride2.cu": Check("conv2d:35x21 16->32,conv2d:34x18 32->64,conv2d:17x12 8->48,conv2d_backward_data:35x21 16->32,"
                                         "conv2d_backward_data:34x18 32->64,conv2d_backward_data:17x18 48->24,"
                                         "conv2d_backward_weight:35x21 16->32,conv2d_backward_weight:34x18 32->64,"
-                                        "conv2d_backward_weight:17x12 8->48", conv="wgmma", type="bf16", blocks="0"),
+                                        "conv2d_backward_weight:17x12 8->48,conv2d_with_stats:17x12 8->48 averages,"
+                                        "conv2d_with_stats:35x21 16->32 averages", conv="wgmma", type="bf16", blocks="0"),
     # Each of the three kernels that have them, with pixels and columns that end within a tile; a residual, and a gradient that is added.
     "cuda/device/patches.cuh": Check("conv2d:3x2x2 32->40,conv2d:2x3 48->24,conv2d:9x11 16->32,conv2d:144->24,conv2d:17x12 8->48,"
                                      "conv2d_backward_data:9x11 16->32,conv2d_backward_data: 72->16", conv="wgmma", type="bf16", blocks="0",
@@ -209,7 +216,10 @@ CHECKS = {
     "cuda/copy.cu": Check("fill,copy"),
     "cuda/pool.cu": Check("max_pool2d,max_pool2d_backward,upsample2x,upsample2x_backward,resize_bilinear"),
     "cuda/losses.cu": Check("bce_with_logits,bce_with_logits_backward,ciou_loss,ciou_loss_backward,dfl_loss,dfl_loss_backward"),
-    "cuda/mask_loss.cu": Check("mask_loss,mask_loss_backward"),
+    # In wide packs and one by one; more items than a batch, than a block looks at in one go; more tiles than warps, more channels than lanes.
+    "cuda/mask_loss.cu": Check("mask_loss:4 items,mask_loss_backward:4 items,mask_loss: 5 prototypes,mask_loss_backward: 5 prototypes,mask_loss: 32 prototypes,"
+                               "mask_loss_backward: 32 prototypes,mask_loss:1100 items,mask_loss_backward:1100 items,"
+                               "mask_loss: 36 prototypes,mask_loss_backward: 36 prototypes", type="bf16"),
     "cuda/update.cu": Check("update"),
     "cuda/augment.cu": Check("*augmentation*"),
     "cuda/detect.cu": Check("detect"),
@@ -418,8 +428,9 @@ class Builder:
             if kernel == path:
                 command[command.index("-c") + 1] = str(copy)
             command.insert(next(i for i, a in enumerate(command) if a.startswith("-I")), f"-I{folder}")
-            # gcc 12 fails over the comparisons with its scalar replacement.
-            self.run(command + ["-w", "-fno-tree-sra", "-include", f"{folder}/switch.h"])
+            # gcc 12 fails over the comparisons with its scalar replacement. What a mistake leaves unwritten is seen: else it may be taken
+            # for what would have been written.
+            self.run(command + ["-w", "-fno-tree-sra", "-ftrivial-auto-var-init=pattern", "-include", f"{folder}/switch.h"])
         # The mistaken objects come before the library, which then has nothing to add to them.
         self.run(link.replace("-o bin/test_cuda_host_checked", f"-o {folder}/program {' '.join(objects)}"), shell=True)
         return folder / "program"
