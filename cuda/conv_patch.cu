@@ -145,10 +145,9 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     publish_to_products();
     sync_warpgroup();  // the next patch is there
   }
-  wait_for_copies<0>();
   if constexpr (kFilterAlongK) {
     if (!stats.wanted()) return;
-    __syncthreads();  // no patch is used any more
+    __syncthreads();  // no patch is used any more; the last groups of copies are empty
     auto* const parts = reinterpret_cast<typename decltype(moments)::Parts*>(&shared->patches[0]);
     static_assert(sizeof(*parts) * kThreads / kWarp <= sizeof(shared->patches));
     moments.template store<kThreads>(parts, y.c - first_col, stats.row(int(blockIdx.x)) + first_col);
@@ -256,7 +255,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
   if (x.c > kLineChannels || x.c % 16 != 0) return false;
   return for_16_bits(x.t, [&]<class T>() {
-    if (!in_packs<T>(x, w, y)) return false;
+    if (!in_packs<T>(x, w, y, epilogue.residual)) return false;
     auto tile = [&]<int kCols>() {
       const PatchTiles tiles = patch_tiles(y, kSide, kCols);
       const dim3 blocks(unsigned(std::min(tiles.count, std::max(1, device().multiprocessors / tiles.cols))), unsigned(tiles.cols));

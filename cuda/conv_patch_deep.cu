@@ -125,8 +125,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     wait_for_products(sum);
     now = now + 1 == kStages ? 0 : now + 1;
   }
-  wait_for_copies<0>();
-  __syncthreads();  // all panels have been read
+  __syncthreads();  // all panels have been read; the last groups of copies are empty
 
   auto* const results = reinterpret_cast<DeepResults<kCols>*>(shared);
   static_assert(sizeof(*results) <= sizeof(Shared));
@@ -179,7 +178,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
   if (x.c <= kLineChannels || x.c % 16 != 0 || y.c <= 16) return false;
   return for_16_bits(x.t, [&]<class T>() {
-    if (!in_packs<T>(x, w, y)) return false;
+    if (!in_packs<T>(x, w, y, epilogue.residual)) return false;
     auto tile = [&]<int kCols>() {
       const PatchTiles tiles = patch_tiles(y, kSide, kCols);
       const dim3 blocks(unsigned((tiles.count + kGroups - 1) / kGroups), unsigned(tiles.cols));

@@ -139,9 +139,8 @@ __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>
     }
     store_lines<T, kCols>(pairs, results, first_col, y.c, PixelLines<T>(y, at));
   }
-  wait_for_copies<0>();
   if (stats.wanted()) {
-    __syncthreads();  // no patch is used any more
+    __syncthreads();  // no patch is used any more; the last group of copies is empty
     auto* const parts = reinterpret_cast<typename decltype(moments)::Parts*>(&shared->patches[0]);
     static_assert(sizeof(*parts) * kThreads / kWarp <= sizeof(shared->patches));
     moments.template store<kThreads>(parts, y.c - first_col, stats.row(int(blockIdx.x)) + first_col);
@@ -428,7 +427,7 @@ bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y,
                     ResultStats* stats) {
   if (!is_stride2(w, p) || x.c > kMostPaired) return false;
   return for_16_bits(x.t, [&]<class T>() {
-    if (!in_packs<T>(x, w, y)) return false;
+    if (!in_packs<T>(x, w, y, epilogue.residual)) return false;
     auto tile = [&]<int kCols, int kSlot>() {
       const PatchTiles tiles = patch_tiles(y, kSide, kLine);
       const Grid grid = grid_of<ForwardShared<kCols, kSlot>>(tiles, blocks_for(y.c, kCols));

@@ -247,7 +247,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
   const int64_t tiles = blocks_for(y.n * y.h * y.w, kPixels), col_tiles = blocks_for(y.c, *columns);
   if (tiles * col_tiles < enough_blocks() / 2) return false;  // smaller tiles have more multiprocessors at work
   return for_16_bits(x.t, [&]<class T>() {
-    if (!in_packs<T>(x, w, y)) return false;
+    if (!in_packs<T>(x, w, y, epilogue.residual)) return false;
     auto tile = [&]<int kCols>() {
       using Shared = PointwiseShared<kCols, kFilterAlongK>;
       const int slabs = int(blocks_for(x.c, kChannels));

@@ -50,7 +50,7 @@ void run(const char* name, const ImageView& x, const FilterView& w, const ImageV
         run_tile<T, N, 64, kFilterAlongK, Out>(name, x, w, y, g, epilogue, stats);
       }
     };
-    if (in_packs<T>(x, w, y)) {
+    if (in_packs<T>(x, w, y, epilogue.residual)) {
       tile.template operator()<kWide<T>>();
     } else {
       tile.template operator()<1>();

@@ -13,7 +13,7 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
          const ConvEpilogue& epilogue, ResultStats* stats = nullptr) {
   if (device().major != 9) return false;
   return for_16_bits(x.t, [&]<class T>() {
-    if (!in_packs<T>(x, w, y) || y.c <= 16) return false;  // more than half of a tile would be idle
+    if (!in_packs<T>(x, w, y, epilogue.residual) || y.c <= 16) return false;  // more than half of a tile would be idle
     // Where few steps are left for all the bytes, shorter ones are better.
     const int64_t depth = w.kh * w.kw * x.c / (g.spread ? g.stride * g.stride : 1);
     if (y.c <= 32 && depth < 256) return false;

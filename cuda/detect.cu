@@ -264,7 +264,8 @@ DetectProblem problem_of(const DetectInput& in, const DetectParams& params) {
   p.masks = size32(in.masks());
   p.rows = size32(params.max_detections);
   size32(in.images() * params.max_detections * std::max(in.masks(), kDetectionColumns));
-  p.room = size32(in.anchors() * (params.multi_label ? in.classes() : 1));
+  const int labels = size32(in.anchors() * in.classes());  // which a key numbers, also where only the best of an anchor has one
+  p.room = params.multi_label ? labels : p.anchors;
   return p;
 }
 

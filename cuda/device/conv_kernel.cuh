@@ -230,13 +230,13 @@ __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
   }
 }
 
-// Whether all three can be moved in packs of 16 bytes that end where the channels do.
+// Whether all can be moved in packs of 16 bytes that end where the channels do; the residual too, where there is one.
 template <class T>
-bool in_packs(const ImageView& x, const FilterView& w, const ImageView& y) {
+bool in_packs(const ImageView& x, const FilterView& w, const ImageView& y, const ImageView& residual = {}) {
   constexpr int64_t n = kWide<T>;
   const RowsView filter{w.p, w.t, w.o * w.kh * w.kw, w.i, w.i};
   return x.c % n == 0 && y.c % n == 0 && w.i % n == 0 && rows_are_aligned(x.rows()) && rows_are_aligned(y.rows()) &&
-         rows_are_aligned(filter);
+         rows_are_aligned(filter) && (residual.p == nullptr || rows_are_aligned(residual.rows()));
 }
 
 }  // namespace tessera::cuda

@@ -168,6 +168,36 @@ TEST_CASE("statistics of a convolution's result come from the kernel that writes
   CHECK(emulated::take_reports().empty());
 }
 
+// In op cases all tensors lie alike. Of small whole numbers every kernel has the same bits.
+TEST_CASE("what a convolution adds may lie where packs of 16 bytes do not, beside operands that are aligned") {
+  auto ones = [stream = uint64_t{0}](const Shape& shape) mutable {
+    Rng rng(4, RngPurpose::kTest, stream++);
+    const Tensor t = Tensor::empty(shape);
+    for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = float(rng.below(3)) - 1;
+    return t.to(DType::kBF16).to(kCuda);
+  };
+  struct Layer {
+    int64_t in, out, size, stride;
+  };
+  for (const auto kernels : {cuda::ConvKernels::kWgmma, cuda::ConvKernels::kTiled}) {
+    cuda::set_conv_kernels(kernels);
+    for (const Layer& l : {Layer{16, 24, 3, 1}, {80, 24, 3, 1}, {16, 24, 3, 2}, {64, 40, 1, 1}}) {
+      const Tensor x = ones({1, 9, 7, l.in}), w = ones({l.out, l.size, l.size, l.in});
+      const ConvParams p{l.stride, l.size / 2};
+      const Shape shape = ops::conv2d(x, w, p).shape();
+      const Tensor wide = ones({shape[0], shape[1], shape[2], l.out + 9});
+      for (const int64_t first : {0, 1, 8}) {  // a pitch that is odd, and a first number that is not aligned either
+        const Tensor residual = wide.narrow(3, first, l.out);
+        const Tensor got = ops::conv2d(x, w, p, {}, Activation::kNone, residual);
+        const Tensor want = ops::conv2d(x, w, p, {}, Activation::kNone, residual.contiguous());
+        CHECK(got.to(DType::kF32).to_vector<float>() == want.to(DType::kF32).to_vector<float>());
+      }
+    }
+  }
+  cuda::set_conv_kernels(cuda::ConvKernels::kWgmma);
+  CHECK(emulated::take_reports().empty());
+}
+
 TEST_CASE("a lost device is an error at the next call") {
   const Tensor x = Tensor::full({4}, 1, DType::kF32, kCuda);
   emulated::fail_call("cudaStreamSynchronize", 1, cudaErrorIllegalAddress);
@@ -249,6 +279,26 @@ TEST_CASE("a rehearsal counts what detect takes meanwhile") {
   CHECK(told > 3 * 16 * 64 * 8);
   CHECK(taken >= told);
   CHECK(taken < told + 2 * 64);  // each of the two is rounded up
+}
+
+// Nothing is computed, so the maps need no memory.
+TEST_CASE("detect refuses more anchors times classes than the keys count, also where only the best class has one") {
+  Backend& device = backend_for(kCuda);
+  const auto scratch = [&](int64_t classes, bool multi_label) {
+    const auto map = [](int64_t side, int64_t c) { return ImageView{nullptr, DType::kF32, 1, side, side, c, c}; };
+    DetectInput in{};
+    for (size_t l = 0; l < kAnchorLevels; ++l) {
+      const int64_t side = l == 0 ? 1024 : 1;
+      in.levels[l] = {map(side, 64), map(side, classes), map(side, 32), float(8 << l)};
+    }
+    return device.detect_scratch_bytes(in, {.multi_label = multi_label});
+  };
+  constexpr int64_t kAnchors = 1024 * 1024 + 2;
+  CHECK(scratch(2047, false) == kAnchors * 8 + 4);
+  CHECK(scratch(2047, true) == kAnchors * 2047 * 8 + 4);
+  for (const bool multi_label : {false, true}) {
+    CHECK(says(error_of([&] { scratch(2048, multi_label); }), "a size of 2147487744, expected at most"));
+  }
 }
 
 TEST_CASE("Philox words are those of the host") {

@@ -35,15 +35,9 @@ EQUIVALENT = {
         "the round more adds nothing",
     "conv_patch.cu conv_patch_kernel: if (piece >= kCols || channel >= x.c) continue; [>= to >]":
         "the piece more has a place in the panel and is not multiplied",
-    "conv_patch.cu conv_patch_kernel: for (int line = first_line; line < kPatchSide * kPatchSide; line += kLinesAtOnce) { [< to <=]":
-        "the line more lies in the padding of the patch",
-    "conv_patch.cu conv_patch_kernel: for (int pixel = first_pixel; first_pixel < kGroups && pixel < kSide * kSide; pixel += kGroups) { "
-    "[< to <=]": "the group more has threads where 40 pairs of columns leave some over, whose moments nobody stores",
-    "conv_patch.cu conv_patch_kernel: if (first_pixel < kGroups) { [< to <=]":
-        "the moments more lie behind those that are joined, in the patch",
     "conv_patch.cu conv_patch_weight_kernel: if (piece < kCols) { [< to <=]":
         "the piece more has a place in the patch and is not multiplied",
-    "conv_patch.cu conv_patch_weight_kernel: for (int line = first_line; line < kPatchSide * kPatchSide; line += kLinesAtOnce) { "
+    "conv_patch.cu conv_patch_weight_kernel: for (int line = first_line; line < Patch<kWeightSide>::kLines; line += kLinesAtOnce) { "
     "[< to <=]": "the line more lies in the padding of the patch",
     "conv_patch.cu conv_patch_weight_kernel: for (int kx = 0; kx < 3; ++kx) wait_for_products(sum[kx]); [one short]":
         "the first waits for the products of all; the others only keep the compiler from reading sums earlier",
@@ -51,8 +45,22 @@ EQUIVALENT = {
     "[< to <=]": "the line more lies in the padding of the patch",
     "conv_patch_stride2.cu conv_stride2_data_kernel: for (int i = 0; i < 2; ++i) wait_for_products(sum[i]); [one short]":
         "the first waits for the products of all; the other only keeps the compiler from reading sums earlier",
+    "conv_patch_stride2.cu conv_stride2_data_kernel: for (int line = first_line; line < Shared::kPatchSide * Shared::kPatchSide; "
+    "line += kLinesAtOnce) { [< to <=]": "the line more lies in the padding of the patch",
     "conv_patch_stride2.cu conv_stride2_weight_kernel: for (int ky = 0; ky < 3; ++ky) { [one short]":
         "write_sums() is for the compiler",
+    "conv_patch_stride2.cu conv_stride2_weight_kernel: for (int ky = 0; ky < 3; ++ky) { [one short] #3":
+        "the first waits for the products of all; the others only keep the compiler from reading sums earlier",
+    "conv_patch_stride2.cu conv_stride2_weight_kernel: wait_for_products(two[ky]); [dropped]": "the other waits for the products of all",
+    "conv_patch_stride2.cu conv_stride2_weight_kernel: wait_for_products(one[ky]); [dropped]": "the other waits for the products of all",
+    "conv_patch_deep.cu conv_patch_deep_kernel: if (step < steps) { [< to <=]": "the step more has no channels",
+    "conv_patch_deep.cu conv_patch_deep_kernel: for (int step = 0; step < steps; ++step) { [< to <=]": "the step more has no channels",
+    "conv_patch_deep.cu conv_patch_deep_kernel: if (tap == 0 && (slab + 1) * kLineChannels < x.c) fill(slab + 1); [< to <=]":
+        "the patch more has no channels",
+    "conv_patch_deep.cu conv_patch_deep_kernel: if (t < kLanes * kCols) { [< to <=]":
+        "the moments more lie behind those that are joined",
+    "patches.cuh fill: for (int line = t / across; line < kLines; line += threads / across) { [< to <=]":
+        "the line more lies in the padding of the patch",
     "mask_loss.cu for_each_batch: for (int first = 0; first < m.items.count; first += kLooks * kThreads) { [< to <=]":
         "the round more finds no item",
     "tile.cuh multiply_panels: const bool more = step + 1 < steps; [< to <=]":
@@ -124,8 +132,8 @@ EQUIVALENT = {
 }
 
 # What checks a file: test case of test_cuda_host_checked, or "method:part of the detail" of op cases; the convolution kernels that
-# are asked for, the only type, the blocks that are enough; and of a header, the kernels that it is built into.
-Check = collections.namedtuple("Check", "cases conv type blocks readers", defaults=("", "", "", ()))
+# are asked for, the only type, the blocks that are enough; of a header, the sources that it is built into; and test cases beside.
+Check = collections.namedtuple("Check", "cases conv type blocks readers tests", defaults=("", "", "", (), ""))
 CHECKS = {
     # Of the large shape a thread has several rows.
     "cuda/norm.cu": Check("batch_norm_join,batch_norm_rstd,batch_norm_correction,batch_norm_stats: 17],batch_norm_part: 17],"
@@ -133,11 +141,13 @@ CHECKS = {
                           "batch_norm_backward: 32],batch_norm_backward: 64],batch_norm_apply: 127],batch_norm_backward: 127]"),
     "cuda/device/columns.cuh": Check("batch_norm_stats: 3],batch_norm_stats: 17],batch_norm_stats: 64],batch_norm_stats: 88],"
                                      "batch_norm_stats: 127],batch_norm_backward: 88]", readers=("cuda/norm.cu",)),
-    # Of the last two a block has more columns than it joins at once, and twice as many.
+    # Of the last two a block has more columns than it joins at once, and twice as many. More chunks than are read together are in a
+    # test of their own.
     "cuda/device/chunks.cuh": Check("batch_norm_stats: 3],batch_norm_stats: 17],batch_norm_stats: 64],batch_norm_stats: 88],"
                                     "batch_norm_backward: 88],bias_backward: 33->17,bias_backward: 24->40,"
                                     "conv2d_with_stats: 128->120 averages,conv2d_with_stats: 16->256 averages", conv="wgmma", blocks="0",
-                                    readers=("cuda/norm.cu", "cuda/conv_weight_tiled.cu", "cuda/conv_wgmma.cu")),
+                                    readers=("cuda/norm.cu", "cuda/conv_weight_tiled.cu", "cuda/conv_wgmma.cu",
+                                             "tests/cuda_host/checked_test.cpp"), tests="chunks that blocks leave*"),
     "cuda/conv_stem.cu": Check("conv2d: 3->16,conv2d: 3->24,conv2d_backward_weight: 3->16,conv2d_backward_weight: 3->24,"
                                "conv2d_with_stats: 3->16 averages,conv2d_with_stats: 3->24 averages", type="bf16", blocks="0"),
     "cuda/class_loss.cu": Check("bce_with_labels,bce_with_labels_backward"),
@@ -185,8 +195,10 @@ CHECKS = {
                                 "conv2d_backward_weight:17x16 16->32,conv2d_backward_weight:7x9 40->24,"
                                 "conv2d_backward_weight: 16->88,conv2d_backward_weight: 72->16",
                                 conv="wgmma", type="bf16", blocks="0"),
-    "cuda/conv_patch_deep.cu": Check("conv2d:80->96,conv2d:144->24,conv2d:112->128,conv2d_backward_data:80->96,conv2d_backward_data:112->128,"
-                                     "conv2d_with_stats:80->96 averages,conv2d_with_stats:144->24 averages", conv="wgmma", type="bf16", blocks="0"),
+    # An odd number of tiles, channels that end with a slab and within one, rings of six, five and three stages.
+    "cuda/conv_patch_deep.cu": Check("conv2d:144->24 bias silu residual,conv2d_backward_data:80->96,conv2d_backward_data:112->128,"
+                                     "conv2d_with_stats:80->96 averages,conv2d_with_stats:144->24 averages",
+                                     conv="wgmma", type="bf16", blocks="0"),
     # Several tiles for a warpgroup, the last one cut, slabs that end within a line, columns that do not fill their tile.
     "cuda/conv_pointwise.cu": Check("conv2d:20x33 32->40,conv2d:80->192,conv2d:29x17 144->64,conv2d_backward_data:20x33 32->40,"
                                     "conv2d_backward_data:80->192,conv2d_backward_data:29x17 144->64,conv2d_with_stats:20x33 32->40 averages,"
@@ -202,11 +214,23 @@ CHECKS = {
     "cuda/conv_patch_stride2.cu": Check("conv2d:35x21 16->32,conv2d:34x18 32->64,conv2d:17x12 8->48,conv2d_backward_data:35x21 16->32,"
                                         "conv2d_backward_data:34x18 32->64,conv2d_backward_data:17x18 48->24,"
                                         "conv2d_backward_weight:35x21 16->32,conv2d_backward_weight:34x18 32->64,"
-                                        "conv2d_backward_weight:17x12 8->48", conv="wgmma", type="bf16", blocks="0"),
+                                        "conv2d_backward_weight:17x12 8->48,conv2d_with_stats:17x12 8->48 averages,"
+                                        "conv2d_with_stats:35x21 16->32 averages", conv="wgmma", type="bf16", blocks="0"),
+    # Each of the three kernels that have them, with pixels and columns that end within a tile; a residual, and a gradient that is added.
+    "cuda/device/patches.cuh": Check("conv2d:3x2x2 32->40,conv2d:2x3 48->24,conv2d:9x11 16->32,conv2d:144->24,conv2d:17x12 8->48,"
+                                     "conv2d_backward_data:9x11 16->32,conv2d_backward_data: 72->16", conv="wgmma", type="bf16", blocks="0",
+                                     readers=("cuda/conv_patch.cu", "cuda/conv_patch_deep.cu", "cuda/conv_patch_stride2.cu")),
+    "cuda/device/fragment_moments.cuh": Check("conv2d_with_stats:3x2x2 32->40 averages,conv2d_with_stats:17x16 16->32 averages,"
+                                              "conv2d_with_stats: 16->88 averages,conv2d_with_stats:17x12 8->48 averages",
+                                              conv="wgmma", type="bf16", blocks="0",
+                                              readers=("cuda/conv_patch.cu", "cuda/conv_patch_stride2.cu")),
     "cuda/copy.cu": Check("fill,copy"),
     "cuda/pool.cu": Check("max_pool2d,max_pool2d_backward,upsample2x,upsample2x_backward,resize_bilinear"),
     "cuda/losses.cu": Check("bce_with_logits,bce_with_logits_backward,ciou_loss,ciou_loss_backward,dfl_loss,dfl_loss_backward"),
-    "cuda/mask_loss.cu": Check("mask_loss,mask_loss_backward"),
+    # In wide packs and one by one; more items than a batch, than a block looks at in one go; more tiles than warps, more channels than lanes.
+    "cuda/mask_loss.cu": Check("mask_loss:4 items,mask_loss_backward:4 items,mask_loss: 5 prototypes,mask_loss_backward: 5 prototypes,mask_loss: 32 prototypes,"
+                               "mask_loss_backward: 32 prototypes,mask_loss:1100 items,mask_loss_backward:1100 items,"
+                               "mask_loss: 36 prototypes,mask_loss_backward: 36 prototypes", type="bf16"),
     "cuda/update.cu": Check("update"),
     "cuda/augment.cu": Check("*augmentation*"),
     "cuda/detect.cu": Check("detect"),
@@ -288,7 +312,7 @@ def bodies(text):
 
 
 # Statements that order something, each of which can be forgotten.
-ORDERING = (r"(?:__sync(?:threads|warp)\([^()]*\)|wait_for_kernel_before\(\)|wait_for_copies<[^;]*>\(\)|close_copies\(\)"
+ORDERING = (r"(?:__sync(?:threads|warp)\([^()]*\)|sync_warpgroup\(\)|wait_for_kernel_before\(\)|wait_for_copies<[^;]*>\(\)|close_copies\(\)"
             r"|__threadfence\(\)|open_products\(\)|close_products\(\)|wait_for_products\([^;]*\)|publish_to_products\(\)|\w+\.publish\(\)|\w+\.settle\(\)"
             r"|\w+(?:\.|->)(?:record|hold_up|begin|joined)\([^;]*\));")
 
@@ -338,11 +362,11 @@ def mistakes(path):
         shared = re.findall(r"TESSERA_SHARED\((\w+),", body) + re.findall(r"TESSERA_DYNAMIC_SHARED\([^;]*, (\w+)\)", body)
         for m in re.finditer(rf"\b(?:{'|'.join(sorted(set(shared)) or ['(?!)'])})\[([^\[\]]+)\]", body):
             add(name, begin + m.start(1), "+ 1", (begin + m.start(1), "(", 0), (begin + m.end(1), ") + TESSERA_MISTAKE(@)", 0))
-        for m in re.finditer(r"\w\[(now|filled|1 - now)\]|shared->\w+\[(at)\]", body):
+        for m in re.finditer(r"[\w\]]\[(now|filled|stage|slab % 2|1 - now)\]|shared->\w+\[(at)\]", body):
             g = 1 if m[1] else 2
             add(name, begin + m.start(g), "another stage", (begin + m.start(g), f"TESSERA_MISTAKE(@) ? ({m[g]}) == 0 : ", 0))
-        for m in re.finditer(r"(?<!int )\b(?:now|filled) = [^;]+;", body):
-            add(name, begin + m.start(), "no turn", (begin + m.start(), "if (!TESSERA_MISTAKE(@)) ", 0))
+        for m in re.finditer(r"(?<!int )\b(now|filled|stage) = (?=[^;]+;)", body):
+            add(name, begin + m.start(), "no turn", (begin + m.end(), f"TESSERA_MISTAKE(@) ? {m[1]} : ", 0))
 
     result, same = [], collections.Counter()
     for (position, change), (function, inserts) in sorted(found.items()):
@@ -386,7 +410,8 @@ class Builder:
         self.build = build
         self.compile_one = {}
         for entry in json.loads((build / "compile_commands.json").read_text()):
-            if "tessera_cuda_checked.dir" in entry["command"] and entry["file"].endswith((".cu", "side_work.cpp")):
+            kernels = "tessera_cuda_checked.dir" in entry["command"] and entry["file"].endswith((".cu", "side_work.cpp"))
+            if kernels or "test_cuda_host_checked.dir" in entry["command"]:
                 self.compile_one[str(pathlib.Path(entry["file"]).relative_to(ROOT))] = shlex.split(entry["command"])
         steps = subprocess.run(["ninja", "-C", build, "-t", "commands", "test_cuda_host_checked"], capture_output=True, text=True,
                                check=True)
@@ -404,19 +429,21 @@ class Builder:
         (folder / "switch.h").write_text(SWITCH)
         (folder / "switched.cpp").write_text(SWITCHED)
         self.run(["c++", "-c", f"{folder}/switched.cpp", "-o", f"{folder}/switched.o"])
-        objects = [f"{folder}/switched.o"]
+        objects, link = [f"{folder}/switched.o"], self.link
         for kernel in readers:
             # -O1: building is most of the time.
             command = ["-O1" if word == "-O3" else word for word in self.compile_one[kernel] if word != "-Werror"]
             objects.append(f"{folder}/{len(objects)}.o")
+            link = link.replace(command[command.index("-o") + 1], "")  # of a test, which is in no library
             command[command.index("-o") + 1] = objects[-1]
             if kernel == path:
                 command[command.index("-c") + 1] = str(copy)
             command.insert(next(i for i, a in enumerate(command) if a.startswith("-I")), f"-I{folder}")
-            # gcc 12 fails over the comparisons with its scalar replacement.
-            self.run(command + ["-w", "-fno-tree-sra", "-include", f"{folder}/switch.h"])
+            # gcc 12 fails over the comparisons with its scalar replacement. What a mistake leaves unwritten is seen: else it may be taken
+            # for what would have been written.
+            self.run(command + ["-w", "-fno-tree-sra", "-ftrivial-auto-var-init=pattern", "-include", f"{folder}/switch.h"])
         # The mistaken objects come before the library, which then has nothing to add to them.
-        self.run(self.link.replace("-o bin/test_cuda_host_checked", f"-o {folder}/program {' '.join(objects)}"), shell=True)
+        self.run(link.replace("-o bin/test_cuda_host_checked", f"-o {folder}/program {' '.join(objects)}"), shell=True)
         return folder / "program"
 
 
@@ -427,7 +454,7 @@ def outcome(program, check, number, seconds):
     cases = check.cases
     if not cases.startswith("*"):
         environment["TESSERA_TEST_CASES"] = cases
-        cases = "*on chosen cases"
+        cases = ",".join(filter(None, ("*on chosen cases", check.tests)))
     limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     run = subprocess.run([program, f"--test-case={cases}", "--no-skip", "--abort-after=1"], capture_output=True, text=True,
                          errors="replace", env=environment, preexec_fn=limit)

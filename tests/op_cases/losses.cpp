@@ -29,6 +29,15 @@ std::vector<Slot> mask_items(bool overlap) {
           {"area", {5}, Role::kIn, Fit::kDense, listed({0.4, 0.35, 0.375, 0.3, 0.01}), DType::kF32}};
 }
 
+// In an image of several tiles; some tiles and the other image have none.
+std::vector<Slot> few_mask_items() {
+  const std::vector<double> boxes = {1, 1, 6, 5, 2.5, 1.2, 9, 4.4, 2, 0, 5, 7, 33, 1, 40, 6};
+  return {{"image", {4}, Role::kIn, Fit::kDense, whole(0, 0), DType::kI32},
+          {"target", {4}, Role::kIn, Fit::kDense, listed({1, 2, 1, 2}), DType::kI32},
+          {"boxes", {4, 4}, Role::kIn, Fit::kDense, listed(boxes), DType::kF32},
+          {"area", {4}, Role::kIn, Fit::kDense, listed({0.4, 0.35, 0.375, 0.3}), DType::kF32}};
+}
+
 // More than a block of threads holds, in images of several tiles: the first box covers an image, the others are small.
 std::vector<Slot> many_mask_items(int64_t n) {
   const auto boxes = [low = std::vector<double>(2)](Rng& rng, int64_t i) mutable {
@@ -258,7 +267,8 @@ std::vector<OpCase> loss_cases() {
                           return 0.0;
                         },
                     .types = {DType::kBF16, DType::kF16},
-                    .length = 63});
+                    .length = 63,
+                    .rounded_once = true});
   };
   for (bool overlap : {true, false}) {
     for (int64_t k : {1, 5, 32}) {
@@ -266,6 +276,7 @@ std::vector<OpCase> loss_cases() {
                 mask_items(overlap));
     }
   }
+  add_masks("4 items, 4 prototypes", true, 4, 2, 7, 40, few_mask_items());
   add_masks("260 items, 36 prototypes", true, 36, 2, 64, 128, many_mask_items(260));
   add_masks("1100 items, 4 prototypes", true, 4, 2, 16, 20, many_mask_items(1100));  // more than a block looks at in one go
   return list;
