@@ -37,14 +37,28 @@ void on_message(j_common_ptr info, int level) {
     leave(info);
 }
 
+// A scan of a progressive JPEG may pass over all of the picture in a few bytes, and nothing limits how many there are: a small file
+// would be worked on for minutes. Encoders write about ten.
+constexpr int kMaxScans = 100;
+
+void on_progress(j_common_ptr info) {
+  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMaxScans) return;
+  auto* handler = reinterpret_cast<ErrorHandler*>(info->err);
+  handler->base.msg_code = 0;
+  std::snprintf(handler->text, sizeof handler->text, "it has more than %d scans", kMaxScans);
+  std::longjmp(handler->escape, 1);
+}
+
 struct Decoder {
   jpeg_decompress_struct info{};
   ErrorHandler handler{};
+  jpeg_progress_mgr progress{};
 
   Decoder() {
     info.err = jpeg_std_error(&handler.base);
     handler.base.error_exit = leave;
     handler.base.emit_message = on_message;
+    progress.progress_monitor = on_progress;
   }
   ~Decoder() { jpeg_destroy_decompress(&info); }
   Decoder(const Decoder&) = delete;
@@ -70,6 +84,7 @@ struct Decoder {
 bool read_header(Decoder& d, std::span<const uint8_t> bytes) {
   if (setjmp(d.handler.escape)) return false;
   jpeg_create_decompress(&d.info);
+  d.info.progress = &d.progress;
   jpeg_mem_src(&d.info, bytes.data(), static_cast<unsigned long>(bytes.size()));
   jpeg_save_markers(&d.info, JPEG_APP0 + 1, 0xFFFF);
   jpeg_read_header(&d.info, TRUE);

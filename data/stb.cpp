@@ -85,6 +85,42 @@ size_t stated_psd_size(std::span<const uint8_t> b) {
   return at;
 }
 
+// Whether an HDR has all of its pixels. Where the bytes of packed rows end stb reads zeros, runs of no length, and waits for the
+// rest of the row for ever. Rows that it refuses are left to it.
+bool has_all_rows(std::span<const uint8_t> b, int64_t height, int64_t width) {
+  size_t at = 0;
+  const auto line = [&] {  // false: an empty one
+    const size_t begin = at;
+    while (at < b.size() && b[at] != '\n') ++at;
+    const bool text = at > begin && b[begin] != 0;
+    at += at < b.size();
+    return text;
+  };
+  while (line()) {
+  }
+  line();  // the sizes
+  const size_t flat = size_t(4 * height * width);
+  if (width < 8 || width >= 32768) return b.size() - at >= flat;
+  for (int64_t row = 0; row < height; ++row) {
+    if (b.size() - at < 4) return false;
+    if (b[at] != 2 || b[at + 1] != 2 || b[at + 2] >= 128) return b.size() - at >= flat;  // stb begins anew with plain pixels here
+    if ((b[at + 2] << 8 | b[at + 3]) != width) return true;
+    at += 4;
+    for (int component = 0; component < 4; ++component) {
+      for (int64_t left = width; left > 0;) {
+        if (at == b.size()) return false;
+        const bool repeated = b[at] > 128;
+        const int64_t count = repeated ? b[at] - 128 : b[at];
+        const size_t bytes = repeated ? 2 : 1 + size_t(count);
+        if (count > left) return true;
+        if (b.size() - at < bytes) return false;
+        at += bytes, left -= count;
+      }
+    }
+  }
+  return true;
+}
+
 // Holds the decoder's blocks to what an image of this size can need, while it lives.
 class MemoryLimit {
  public:
@@ -120,8 +156,10 @@ ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& n
 Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name) {
   if (bytes.size() > INT32_MAX) throw Error(ErrorCode::kData, "the image file is larger than 2 GiB", {name}, "scale it down");
   const ImageInfo info = probe_stb(bytes, name);
-  if (sniff_format(bytes) == ImageFormat::kPsd && bytes.size() < stated_psd_size(bytes))
-    throw Error(ErrorCode::kData, "the image file is cut short", {name}, "replace or remove the file");
+  const ImageFormat format = sniff_format(bytes);
+  const bool cut = (format == ImageFormat::kPsd && bytes.size() < stated_psd_size(bytes)) ||
+                   (format == ImageFormat::kHdr && !has_all_rows(bytes, info.height, info.width));
+  if (cut) throw Error(ErrorCode::kData, "the image file is cut short", {name}, "replace or remove the file");
   const MemoryLimit limit(info, bytes.size());
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(

@@ -24,12 +24,13 @@ std::optional<Note> read_note(const fs::path& file) {
   std::error_code ignored;
   if (!fs::exists(file, ignored)) return std::nullopt;
   const Json j = Json::parse(read_file(file, kMaxNoteBytes), nullptr, false);
+  const auto whole = [&](const char* key) { return j.at(key).get_ref<const Json::number_integer_t&>(); };  // no fraction
   try {
-    Note note{j.at("url"), j.at("sha256"), j.at("bytes"), {}};
+    Note note{j.at("url"), j.at("sha256"), whole("bytes"), {}};
     note.unpacked.folder = (file.parent_path() / j.at("folder").get<std::string>()).lexically_normal();  // all of it may have moved
     note.unpacked.names = j.at("names").get<std::vector<std::string>>();
-    note.unpacked.files = j.at("files");
-    note.unpacked.bytes = j.at("unpacked_bytes");
+    note.unpacked.files = whole("files");
+    note.unpacked.bytes = whole("unpacked_bytes");
     return note;
   } catch (const Json::exception&) {
     return std::nullopt;  // not ours

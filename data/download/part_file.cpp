@@ -74,9 +74,10 @@ void PartFile::read_note(const std::string& url) {
   const Json note = Json::parse(read_file(note_, kMaxNoteBytes), nullptr, false);
   if (!note.is_object()) return;
   try {
-    PartOrigin origin{note.at("url"), note.at("validator"), note.at("total")};
-    if (origin.url != url || (origin.validator.empty() && origin.total != note.at("synced").get<int64_t>())) return;
-    synced_ = std::max<int64_t>(0, note.at("synced"));
+    const auto whole = [&](const char* key) { return note.at(key).get_ref<const Json::number_integer_t&>(); };  // no fraction
+    PartOrigin origin{note.at("url"), note.at("validator"), whole("total")};
+    if (origin.url != url || (origin.validator.empty() && origin.total != whole("synced"))) return;
+    synced_ = std::max<int64_t>(0, whole("synced"));
     origin_ = origin;
   } catch (const Json::exception&) {  // not our note: begin anew
   }

@@ -27,6 +27,9 @@ double number_from_json(const json& value) {
   return text == "inf" ? infinity : text == "-inf" ? -infinity : std::numeric_limits<double>::quiet_NaN();
 }
 
+// get<int64_t>() would also take fractions and numbers beyond 64 bits, of which the conversion is undefined.
+int64_t whole(const json& value) { return value.get_ref<const json::number_integer_t&>(); }
+
 std::string to_text(const CheckpointMeta& meta) {
   json numbers = json::object();
   for (const auto& [name, value] : meta.numbers) numbers[name] = number_to_json(value);
@@ -53,27 +56,29 @@ CheckpointMeta parse_meta(const std::string& text, const std::string& file) {
   CheckpointMeta meta;
   try {
     const json object = json::parse(text);
-    meta.format = object.at("format").get<int64_t>();
+    meta.format = whole(object.at("format"));
     if (meta.format > kFormat)
       fail(fmt::format("checkpoint format {} is newer than this program, which reads up to {}", meta.format, kFormat),
            "use the version that wrote it, or a newer one");
     meta.task = object.at("task").get<std::string>();
     meta.scale = object.at("scale").get<std::string>();
     meta.model_yaml = object.value("model_yaml", std::string());
-    meta.nc = object.at("nc").get<int64_t>();
+    meta.nc = whole(object.at("nc"));
     meta.class_names = object.at("class_names").get<std::vector<std::string>>();
-    meta.epoch = object.at("epoch").get<int64_t>();
-    meta.step = object.at("step").get<int64_t>();
+    meta.epoch = whole(object.at("epoch"));
+    meta.step = whole(object.at("step"));
     meta.best_fitness = number_from_json(object.at("best_fitness"));
-    meta.best_epoch = object.at("best_epoch").get<int64_t>();
+    meta.best_epoch = whole(object.at("best_epoch"));
     meta.args = object.at("args").get<std::map<std::string, std::string>>();
-    meta.counters = object.at("counters").get<std::map<std::string, int64_t>>();
-    for (const auto& [name, value] : object.at("numbers").items()) meta.numbers[name] = number_from_json(value);
+    for (const auto& [name, value] : object.at("counters").get_ref<const json::object_t&>()) meta.counters[name] = whole(value);
+    for (const auto& [name, value] : object.at("numbers").get_ref<const json::object_t&>())
+      meta.numbers[name] = number_from_json(value);
   } catch (const json::exception& e) {
     fail(fmt::format("the training state in the metadata cannot be read ({})", e.what()),
          "the file was changed by another program; use its weights as a model");
   }
-  if (meta.format < 1 || meta.nc < 0 || meta.epoch < -1 || meta.step < 0 ||
+  const auto is_epoch = [](int64_t n) { return n >= -1 && n <= kMostEpochs; };
+  if (meta.format < 1 || meta.nc < 0 || meta.step < 0 || !is_epoch(meta.epoch) || !is_epoch(meta.best_epoch) ||
       (!meta.class_names.empty() && int64_t(meta.class_names.size()) != meta.nc))
     fail("the training state in the metadata contradicts itself",
          "the file was changed by another program; use its weights as a model");

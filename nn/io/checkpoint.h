@@ -18,6 +18,8 @@
 
 namespace tessera {
 
+constexpr int64_t kMostEpochs = int64_t(1) << 30;  // that a file may speak of
+
 struct CheckpointMeta {
   int64_t format = 0;  // set by load: version of this layout, 0 for a plain safetensors file
   // the model

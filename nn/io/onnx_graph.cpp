@@ -96,11 +96,14 @@ class Reader {
     if (!type) refuse(fmt::format("{}: its type, number {} of ONNX, is not read", what, t.data_type()), kSupported);
     if (t.dims_size() > kMaxRank) refuse(fmt::format("{}: {} axes, at most {} are read", what, t.dims_size(), kMaxRank), kSupported);
     Shape shape;
-    int64_t count = 1;
+    int64_t reach = 1;  // sizes of zero count as one: strides are products of the others
     for (const int64_t d : t.dims()) {
-      if (d < 0 || __builtin_mul_overflow(count, d, &count) || count > int64_t(kMaxBytes)) refuse(fmt::format("{}: impossible sizes", what), kDamaged);
+      if (d < 0 || __builtin_mul_overflow(reach, std::max<int64_t>(d, 1), &reach) || reach > int64_t(kMaxBytes)) {
+        refuse(fmt::format("{}: impossible sizes", what), kDamaged);
+      }
       shape.push_back(d);
     }
+    const int64_t count = numel(shape);
     const size_t bytes = size_t(count) * size_of(*type);
     const auto same = [&](size_t found, size_t expected, const char* unit) {
       if (found != expected) refuse(fmt::format("{}: {} {} for sizes {} of {}", what, found, unit, to_string(shape), name_of(*type)), kDamaged);

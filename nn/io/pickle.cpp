@@ -340,7 +340,10 @@ class Unpickler {
       fail(fmt::format("boolean storage '{}' holds other values than 0 and 1", storage.text));
   }
 
-  static Tensor gather(const std::byte* first, const Shape& shape, const Strides& strides, DType type) {
+  static Tensor gather(const std::byte* first, const Shape& shape, Strides strides, DType type) {
+    for (int i = 0; i < shape.rank(); ++i) {
+      if (shape[i] == 1) strides[i] = 0;  // never taken, and of any size
+    }
     Tensor tensor = Tensor::empty(shape, type);
     auto* out = static_cast<std::byte*>(tensor.raw());
     const size_t width = size_of(type);

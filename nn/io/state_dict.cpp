@@ -68,4 +68,21 @@ LoadReport load_strict(const StateDict& source, const StateDict& target, const s
   return report;
 }
 
+double saved_number(const StateDict& state, const std::string& name) {
+  const Tensor* saved = state.find(name);
+  if (saved == nullptr || saved->numel() != 1) {
+    throw Error(ErrorCode::kData,
+                fmt::format("checkpoint entry '{}' is {}, expected one number", name, saved ? describe(*saved) : "missing"));
+  }
+  return saved->item();
+}
+
+int64_t saved_count(const StateDict& state, const std::string& name) {
+  constexpr double kMost = 9007199254740992;  // whole numbers of a double
+  const double count = saved_number(state, name);
+  if (!(count >= 0 && count <= kMost))
+    throw Error(ErrorCode::kData, fmt::format("checkpoint entry '{}' is {}, which counts nothing", name, count));
+  return int64_t(count);
+}
+
 }  // namespace tessera

@@ -51,6 +51,11 @@ class StateDict {
   std::unordered_map<std::string, size_t> index_;
 };
 
+// The one number that an entry of a training state holds, and one that counts something. Error(kData): missing, more than one, no
+// such number.
+double saved_number(const StateDict& state, const std::string& name);
+int64_t saved_count(const StateDict& state, const std::string& name);
+
 // What a load found (spec 1.8). Names are in the order of the target, unexpected ones in the order of the source.
 struct LoadReport {
   struct Mismatch {

@@ -45,9 +45,7 @@ void Ema::restore(const StateDict& state) {
     }
     into.copy_from(*saved);
   }
-  const Tensor* updates = state.find("ema.updates");
-  if (updates == nullptr) throw Error(ErrorCode::kData, "checkpoint entry 'ema.updates' is missing");
-  updates_ = int64_t(updates->item());
+  updates_ = saved_count(state, "ema.updates");
 }
 
 }  // namespace tessera

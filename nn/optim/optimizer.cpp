@@ -19,9 +19,10 @@ void restore_tensor(const StateDict& state, const std::string& name, const Tenso
 }
 
 int64_t restore_steps(const StateDict& state) {
-  const Tensor* saved = state.find("optimizer.steps");
-  if (saved == nullptr) throw Error(ErrorCode::kData, "the checkpoint has no optimizer state", {}, "it can start a training, not resume one");
-  return int64_t(saved->item());
+  constexpr const char* kName = "optimizer.steps";
+  if (!state.contains(kName))
+    throw Error(ErrorCode::kData, "the checkpoint has no optimizer state", {}, "it can start a training, not resume one");
+  return saved_count(state, kName);
 }
 
 Tensor zeros_like(const Tensor& t) { return Tensor::zeros(t.shape(), t.dtype(), t.device()); }

@@ -59,10 +59,13 @@ void WeightUpdate::save(StateDict& state) const {
 }
 
 void WeightUpdate::restore(const StateDict& state) {
-  const Tensor* scale = state.find("scaler.scale");
-  const Tensor* good = state.find("scaler.good_updates");
-  const bool saved = scaling_.on && scale != nullptr && good != nullptr;
-  set_state(double(optimizer_.steps()), saved ? scale->item() : scaling_.on ? scaling_.initial : 1, saved ? good->item() : 0);
+  constexpr const char *kScaleName = "scaler.scale", *kGoodName = "scaler.good_updates";
+  const bool saved = scaling_.on && state.contains(kScaleName) && state.contains(kGoodName);
+  set_state(double(optimizer_.steps()),
+            saved         ? saved_number(state, kScaleName)
+            : scaling_.on ? scaling_.initial
+                          : 1,
+            saved ? double(saved_count(state, kGoodName)) : 0);
 }
 
 }  // namespace tessera

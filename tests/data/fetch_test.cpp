@@ -350,7 +350,10 @@ TEST_CASE("after a power cut only what was synced counts") {
     f.check_done(fetch(f.request()), 0);
   }
   SUBCASE("a damaged note: from the start") {
-    for (const char* text : {"", "{}", "[1]", "{\"url\":1}", "{\"url\":"}) {
+    nlohmann::json odd = j;
+    odd["synced"] = 1e300;
+    for (const std::string& text :
+         {std::string(), std::string("{}"), std::string("[1]"), std::string("{\"url\":1}"), std::string("{\"url\":"), odd.dump()}) {
       CAPTURE(text);
       write_file_atomic(note, text);
       write_file_atomic(f.part(), "x");

@@ -11,6 +11,7 @@
 
 using namespace tessera;
 using namespace tessera::test;
+using namespace std::string_literals;
 
 namespace {
 
@@ -188,6 +189,21 @@ TEST_CASE("bytes after the end mark of a JPEG do no harm") {
   const Image image = decode_image(jpeg, "a.jpg");
   jpeg.insert(jpeg.end(), 100, 0);
   CHECK(decode_image(jpeg, "a.jpg").pixels == image.pixels);
+}
+
+TEST_CASE("a progressive JPEG has so many scans and no more") {
+  // Eight by eight grey pixels: tables of one code each, of nothing; a scan of means, then as many of everything else as are asked
+  // for.
+  const auto jpeg = [](int scans) {
+    const auto table = [](char kind) { return "\xFF\xC4\0\x14"s + kind + "\1" + std::string(16, '\0'); };
+    std::string bytes = "\xFF\xD8\xFF\xDB\0\x43\0"s + std::string(64, '\1') + "\xFF\xC2\0\x0B\x08\0\x08\0\x08\1\1\x11\0"s +
+                        table('\0') + table('\x10') + "\xFF\xDA\0\x08\1\1\0\0\0\0\x7F"s;
+    for (int i = 1; i < scans; ++i) bytes += "\xFF\xDA\0\x08\1\1\0\1\x3F\0\x7F"s;
+    bytes += "\xFF\xD9";
+    return std::vector<uint8_t>(bytes.begin(), bytes.end());
+  };
+  for (const int scans : {2, 100}) CHECK(decode_image(jpeg(scans), "a.jpg").pixels == PixelBuffer(8 * 8 * 3, 128));
+  CHECK(error_of(jpeg(101)).message() == "the JPEG file is damaged (it has more than 100 scans)");
 }
 
 TEST_CASE("sizes are limited before memory is taken") {

@@ -113,6 +113,14 @@ TEST_CASE("checkpoint: foreign metadata and contents are refused") {
       R"("task":"","scale":"n","epoch":0,"step":0,"best_fitness":0,"best_epoch":0,"args":{},"counters":{},"numbers":{})";
   CHECK(contains(refused(R"({"format":1,"nc":3,"class_names":["a"],)" + rest + "}"), "contradicts"));
   CHECK(contains(refused(R"({"format":1,"nc":"x","class_names":[],)" + rest + "}"), "cannot be read"));
+  for (const char* number : {"1e300", "0.5"}) {  // of which a conversion to int64 is undefined, or another number
+    CAPTURE(number);
+    CHECK(contains(refused(R"({"class_names":[],"nc":0,"format":)" + std::string(number) + "," + rest + "}"), "cannot be read"));
+    CHECK(contains(refused(R"({"class_names":[],"format":1,"nc":)" + std::string(number) + "," + rest + "}"), "cannot be read"));
+    std::string counted = R"({"format":1,"class_names":[],"nc":0,)" + rest + "}";
+    counted.replace(counted.find(R"("counters":{})"), 13, R"("counters":{"x":)" + std::string(number) + "}");
+    CHECK(contains(refused(counted), "cannot be read"));
+  }
   CHECK(contains(refused(R"({"format":1,"nc":0,"class_names":[],)" + rest + "}", "raw/w"), "no model weights"));
   CHECK_THROWS_AS(save_checkpoint(folder / "x",
                                   [] {

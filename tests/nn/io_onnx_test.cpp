@@ -115,6 +115,17 @@ TEST_CASE("onnx: a flipped bit of a constant is found") {
   }
 }
 
+TEST_CASE("onnx: a constant without values is not the larger for it") {
+  if (!ready()) return;
+  const TemporaryFolder folder;
+  OnnxGraph g = small_graph();
+  g.constants = {{"none", Tensor::zeros({0, int64_t(1) << 56})}};
+  write_onnx(folder / "g.onnx", g);
+  const Error e = error_of([&] { read_onnx(folder / "g.onnx"); });  // its strides would be products of that size
+  CHECK(e.code() == ErrorCode::kData);
+  CHECK(e.message() == "constant 'none': impossible sizes");
+}
+
 TEST_CASE("onnx: damaged files are read or refused by name") {
   if (!ready()) return;
   const TemporaryFolder folder;

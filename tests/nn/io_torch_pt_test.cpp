@@ -174,6 +174,16 @@ TEST_CASE("pickle: values of every protocol") {
   CHECK(contains(json("]q\0h\0a."s), "..."));
 }
 
+TEST_CASE("pickle: the stride of an axis of one element may be anything") {
+  TorchArchive archive{"model.pt", {}, {}};
+  std::vector<float> values = {0, 1, 2, 3, 4, 5};
+  archive.storages["0"] = {std::shared_ptr<std::byte>(reinterpret_cast<std::byte*>(values.data()), [](std::byte*) {}), values.size() * sizeof(float)};
+  archive.pickle = "}Vw\nctorch._utils\n_rebuild_tensor_v2\n((Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nI6\ntQI0\n(I2\nI1\nI2\nt(I1\nI9223372036854775807\nI2\nttRs.";
+  const Tensor w = decode_torch(archive).tensors.at("w");
+  CHECK(w.shape() == Shape{2, 1, 2});
+  CHECK(w.to_vector<float>() == std::vector<float>{0, 2, 1, 3});
+}
+
 TEST_CASE("pickle: broken programs are errors") {
   for (const char* text : {"",
                            "K",

@@ -10,6 +10,7 @@
 
 #include "nn/layers/conv_bn_act.h"
 #include "tensor/ops/random.h"
+#include "tests/support/error_of.h"
 #include "tests/support/grad_scaler_golden.h"
 
 using namespace tessera;
@@ -159,4 +160,16 @@ TEST_CASE("a restored update goes on with the same bits, scale and all") {
   // A checkpoint of a run without a scale, or from before there was one.
   resumed.restore({});
   CHECK(resumed.state().to_vector<double>()[kScale] == 512);
+
+  // What counts nothing, or is no single number.
+  const auto refused = [](StateDict& state, const char* name, const Tensor& value, const auto& restore) {
+    state.set(name, value);
+    CAPTURE(describe(value));
+    CHECK(testing::error_of([&] { restore(state); }).code() == ErrorCode::kData);
+  };
+  for (const Tensor& value : {Tensor::full({2}, 3), Tensor::scalar(1e300, DType::kF64), Tensor::scalar(NAN), Tensor::scalar(-1)}) {
+    refused(saved_optimizer, "optimizer.steps", value, [&](const StateDict& state) { b.optimizer->restore(state); });
+    refused(saved_ema, "ema.updates", value, [&](const StateDict& state) { b.ema->restore(state); });
+    refused(saved_update, "scaler.good_updates", value, [&](const StateDict& state) { resumed.restore(state); });
+  }
 }

@@ -8,10 +8,12 @@
 #include <sstream>
 
 #include "nn/layers/batch_norm2d.h"
+#include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 #include "tests/support/training_folder.h"
 #include "yolo/train/best_epoch.h"
 #include "yolo/train/results_csv.h"
+#include "yolo/train/resumed_config.h"
 #include "yolo/train/trainer.h"
 #include "yolo/train/training_data.h"
 
@@ -254,6 +256,36 @@ TEST_CASE("the best epoch is the one whose weights are kept, ties included, and 
   CHECK(describe_training(meta) == "epoch 5; best by mask-map50, epoch 4: 0.5");
   meta.args.erase("best"), meta.args["epochs"] = "5", meta.counters.clear();  // as files of before were
   CHECK(describe_training(meta) == "epoch 5; best by fitness, epoch 2: 0.5");
+  meta.counters["best.kept"] = INT64_MAX;  // no epoch
+  CHECK(describe_training(meta) == "epoch 5; best by fitness, epoch 2: 0.5");
+}
+
+// Found by tests/fuzz.
+TEST_CASE("a training state that arithmetic cannot go on from is refused") {
+  const TrainingFolder shop({.train = 2, .val = 2, .size = 32}, {});
+  const fs::path file = shop.root / "last.safetensors";
+  Checkpoint c;
+  c.model.add("w", Tensor::zeros({1}));
+  c.sections["arena"].add("values.0", Tensor::zeros({1}));
+  const auto load = [&] {
+    save_checkpoint(file, c);
+    return load_to_resume(file);
+  };
+  CHECK_NOTHROW(load());
+  for (const auto& [name, value] : std::multimap<std::string, int64_t>{{"progress.batch", -1}, {"progress.batch", INT64_MAX}, {"progress.last_step", INT64_MIN}}) {
+    c.meta.counters = {{name, value}};
+    CAPTURE(name);
+    const Error e = error_of(load);
+    CHECK(e.code() == ErrorCode::kData);
+    CHECK(e.where().file == file.string());
+    CHECK(e.message() == "the run cannot be where its training state says");
+  }
+  c.meta.counters.clear();
+  c.meta.numbers["progress.seconds"] = NAN;
+  CHECK(error_of(load).message() == "the run cannot be where its training state says");
+  c.meta.numbers.clear();
+  c.meta.epoch = INT64_MAX;
+  CHECK(error_of(load).message() == "the training state in the metadata contradicts itself");
 }
 
 TEST_CASE("a training keeps the weights of the epochs that the original keeps, validated or not") {

@@ -79,6 +79,16 @@ TEST_CASE("event files: the bytes of TensorBoard's own library") {
   CHECK(ours == content(golden_dir() / "events.tfevents"));
 }
 
+TEST_CASE("event files: a name that no clock gave does not decide the next one") {
+  const TrainingFolder shop({.train = 2, .val = 2, .size = 32}, {});
+  std::ofstream(shop.root / "events.out.tfevents.9223372036854775807.host");
+  const EventFile file(shop.root, {});
+  const std::vector<fs::path> files = event_files(shop.root);
+  REQUIRE(files.size() == 2);
+  CHECK(files[0].filename().string().find("events.out.tfevents.1") == 0);  // ten digits of these years
+  CHECK(holds(payloads(content(files[0]))[0], "brain.Event:2"));
+}
+
 TEST_CASE("--tensorboard: a record an epoch with every series; a resumed run goes on in a new file, which takes back what runs again") {
   const TrainingFolder shop({.train = 6, .val = 2, .size = 32}, {"batch=2", "nbs=2"});
   Trainer first(shop.config({"name=run", "epochs=2", "tensorboard=true"}), LogStyle::kQuiet);

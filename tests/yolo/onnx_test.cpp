@@ -353,12 +353,34 @@ TEST_CASE("onnx: what is not run is refused by node, operator and attribute") {
   refused([&](OnnxGraph& g) { g.nodes[3].outputs = g.nodes[0].outputs; }, {"is made twice"});
   refused([&](OnnxGraph& g) { g.inputs.clear(); }, {"no input"});
   refused([&](OnnxGraph& g) { g.outputs[0].name = "other"; }, {"nothing makes the output 'other'"});
+  for (const size_t i : {0, 1, 2}) {  // also of nodes that are made in one pass
+    refused([&](OnnxGraph& g) { g.nodes[i].outputs.push_back("second"), g.outputs[0].name = "second"; }, {"it has no result number 1"});
+  }
   for (OnnxNode& n : OnnxGraph(good).nodes) {
     if (n.op == "Resize") {
       const std::string name = n.name;
       refused([&](OnnxGraph& g) { for (OnnxNode& m : g.nodes) if (m.name == name) set(m, "mode", std::string("linear")); }, {"(Resize)", "attribute 'mode' is 'linear'"});
     }
   }
+}
+
+// Found by tests/fuzz.
+TEST_CASE("onnx: numbers that no arithmetic of sizes holds are refused") {
+  constexpr int64_t kHuge = int64_t(1) << 62;
+  OnnxGraph g;
+  g.inputs = {{"x", DType::kF32, {{1, {}}, {3, {}}, {4, {}}, {4, {}}}}};
+  g.outputs = {{"y", DType::kF32, {}}};
+  g.constants = {{"sizes", Tensor::from_vector<int64_t>({0, kHuge, kHuge}, {3})}};
+  g.nodes = {{"ConstantOfShape", "n", {"sizes"}, {"y"}, {}}};
+  const Error e = error_of([&] { OnnxProgram(std::move(g), "m.onnx"); });
+  CHECK(e.code() == ErrorCode::kData);
+  CHECK(says(e, "node 'n' (ConstantOfShape): a result of"));
+  if (!ready()) return;
+  const Folder folder;
+  OnnxGraph file = build_onnx(*narrow_model(), kNames, sized(32, 32));
+  file.outputs[0].dims[1].size = 0, file.outputs[1].dims[1].size = INT64_MAX;
+  write_onnx(folder / "m.onnx", file);
+  CHECK(says(error_of([&] { OnnxNetwork network(folder / "m.onnx"); }), "its output1 has 9223372036854775807 prototypes"));
 }
 
 // The file's bytes are guarded by checksums and by protobuf, so here its content is damaged behind them.

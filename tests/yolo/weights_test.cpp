@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "nn/io/safetensors.h"
+#include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 #include "tests/yolo/formula_model.h"
 #include "yolo/io/ultralytics_names.h"
@@ -141,4 +142,13 @@ TEST_CASE("errors") {
   write_safetensors(folder / "other.safetensors", other);
   CHECK_THROWS_WITH_AS(load_model(folder / "other.safetensors"),
                        doctest::Contains("the weights are of no YOLOv8 segmentation model"), Error);
+}
+
+TEST_CASE("weights: a checkpoint of a scale that there is not is refused by its own name") {
+  Checkpoint c;
+  c.meta.scale = " n", c.meta.nc = 2;
+  const Error e = testing::error_of([&] { spec_of_checkpoint(c, "last.safetensors"); });
+  CHECK(e.code() == ErrorCode::kData);
+  CHECK(e.where().file == "last.safetensors");
+  CHECK(testing::says(e, "there is no scale ' n'"));
 }

@@ -11,7 +11,7 @@ namespace tessera {
 namespace {
 
 constexpr const char* kExportAgain = "export it again: tessera export --model best.safetensors, or with the original: format=onnx";
-constexpr int64_t kMostClasses = 100000;
+constexpr int64_t kMostClasses = 100000, kMostMasks = 100000;
 
 // Reads a number at the front of the text.
 bool take_number(std::string_view& text, int64_t& value) {
@@ -123,6 +123,7 @@ void OnnxNetwork::read_outputs() {
            kExportAgain);
   }
   masks_ = outputs[1].dims[1].size > 0 ? outputs[1].dims[1].size : 32;
+  if (masks_ > kMostMasks) refuse(fmt::format("its output1 has {} prototypes", masks_), kExportAgain);
   const int64_t channels = outputs[0].dims[1].size;
   read_names(channels < 0 ? -1 : channels - 4 - masks_);
 }

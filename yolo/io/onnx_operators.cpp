@@ -91,11 +91,11 @@ int axis_of(const OnnxCall& call, int64_t axis, int rank) {
   return int(axis < 0 ? axis + rank : axis);
 }
 
-// Before anything of this shape is made.
+// Before anything of this shape is made. Sizes of zero count as one: strides are products of the others.
 const Shape& allowed(const OnnxCall& call, const Shape& shape) {
   int64_t count = 1;
   for (const int64_t d : shape) {
-    if (d < 0 || __builtin_mul_overflow(count, d, &count) || count > call.most) {
+    if (d < 0 || __builtin_mul_overflow(count, std::max<int64_t>(d, 1), &count) || count > call.most) {
       onnx_fail(call.node, fmt::format("a result of {} is out of proportion to the input", to_string(shape)));
     }
   }

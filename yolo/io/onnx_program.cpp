@@ -106,12 +106,14 @@ void OnnxProgram::join_activations(std::vector<Step>& steps) const {
   for (const int at : outputs_) readers[at].push_back(steps.size());
   std::set<size_t> gone;
   for (Step& step : steps) {
-    if (!step.convolution) continue;
+    const auto one_result = [](const Step& s) { return s.out.size() == 1; };  // more than that there are none: run() says so
+    if (!step.convolution || !one_result(step)) continue;
     const std::vector<size_t>& of_y = readers[step.out[0]];
     if (of_y.size() != 2 || of_y[1] >= steps.size()) continue;
     const bool sigmoid_first = steps[of_y[0]].node->op == "Sigmoid";
     const size_t s = of_y[sigmoid_first ? 0 : 1], z = of_y[sigmoid_first ? 1 : 0];
     if (steps[s].node->op != "Sigmoid" || steps[z].node->op != "Mul" || readers[steps[s].out[0]] != std::vector<size_t>{z}) continue;
+    if (!one_result(steps[s]) || !one_result(steps[z])) continue;
     step.conv.activation = Activation::kSilu;
     step.out = steps[z].out;
     gone.insert({s, z});
@@ -138,7 +140,9 @@ void OnnxProgram::run(const Step& step, std::vector<Tensor>& slots, int64_t most
     onnx_fail(*step.node, e.message());  // sizes that an operator of ours refused
   }
   for (size_t i = 0; i < step.out.size(); ++i) {
-    if (step.out[i] >= 0) slots[size_t(step.out[i])] = call.out[i];
+    if (step.out[i] < 0) continue;
+    if (!call.out[i].defined()) onnx_fail(*step.node, fmt::format("it has no result number {}", i));
+    slots[size_t(step.out[i])] = call.out[i];
   }
 }
 

@@ -168,10 +168,16 @@ void describe_model(const YoloSeg& model, const std::vector<std::string>& names,
 ModelSpec spec_of_checkpoint(const Checkpoint& checkpoint, const std::string& file) {
   const CheckpointMeta& meta = checkpoint.meta;
   if (!meta.task.empty() && meta.task != "segment") {
-    throw Error(ErrorCode::kData, fmt::format("holds a model for '{}', not for segmentation", meta.task), {file});
+    throw Error(ErrorCode::kData, fmt::format("holds a model for '{}', not for segmentation", meta.task), {file}, "only YOLOv8 segmentation models can be read");
   }
   if (!meta.model_yaml.empty()) return parse_model_text(meta.model_yaml, file + " (yaml)", meta.scale, meta.nc);
-  if (!meta.scale.empty()) return parse_model_yaml("yolov8-seg", meta.scale, meta.nc);
+  if (!meta.scale.empty()) {
+    try {
+      return parse_model_yaml("yolov8-seg", meta.scale, meta.nc);
+    } catch (const Error& e) {  // names the yaml, which is not the file at fault
+      throw Error(ErrorCode::kData, e.message(), {file}, "the file was changed by another program; get it again");
+    }
+  }
   return spec_from_shapes(checkpoint.model, meta.nc, file);
 }
 

@@ -55,7 +55,8 @@ void BestEpoch::save(CheckpointMeta& meta) const {
 
 BestEpoch BestEpoch::restored(const CheckpointMeta& meta) {
   const auto kept = meta.counters.find(kKeptEpoch);  // older files did not tell ties
-  return {meta.best_fitness, meta.best_epoch, kept == meta.counters.end() ? meta.best_epoch : kept->second};
+  const bool told = kept != meta.counters.end() && kept->second >= -1 && kept->second <= kMostEpochs;
+  return {meta.best_fitness, meta.best_epoch, told ? kept->second : meta.best_epoch};
 }
 
 std::string best_metric_of(const CheckpointMeta& meta) {

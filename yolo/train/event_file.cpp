@@ -62,8 +62,10 @@ std::optional<int64_t> newest_time(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with(kPrefix)) continue;
+    constexpr int64_t kLast = 9'999'999'999;  // of ten digits, which names have
     int64_t time = 0;
     std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), time);
+    if (time > kLast) time = 0;  // no clock's
     newest = std::max(newest.value_or(0), time);
   }
   return newest;

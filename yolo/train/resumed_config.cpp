@@ -4,6 +4,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/shell_word.h"
+#include "yolo/train/train_state.h"
 
 namespace tessera {
 
@@ -25,6 +26,15 @@ bool is_one_of(const char* const (&names)[N], const std::string& name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
+// Where the run stands must be a place that arithmetic of batches can begin at.
+void check_progress(const CheckpointMeta& meta, const std::filesystem::path& file) {
+  constexpr int64_t kMostBatches = int64_t(1) << 31, kMostSteps = int64_t(1) << 61;
+  const TrainProgress at = progress_of(meta);
+  const auto within = [](int64_t n, int64_t least, int64_t most) { return n >= least && n <= most; };
+  if (within(at.batch, 0, kMostBatches) && within(at.last_step, -1, kMostSteps) && within(at.skipped_steps, 0, kMostSteps) && at.seconds >= 0) return;
+  throw Error(ErrorCode::kData, "the run cannot be where its training state says", {file.string()}, "the file is damaged; start a new run");
+}
+
 }  // namespace
 
 Checkpoint load_to_resume(const std::filesystem::path& file) {
@@ -41,6 +51,7 @@ Checkpoint load_to_resume(const std::filesystem::path& file) {
     throw Error(ErrorCode::kData, "this file holds weights only, no training state", {file.string()},
                 "resume from the run's weights/last.safetensors, or start a new run with --model");
   }
+  check_progress(c.meta, file);
   return c;
 }
 

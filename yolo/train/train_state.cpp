@@ -74,12 +74,12 @@ void TrainState::restore(const Checkpoint& c, const std::string& file) const {
   try {
     optimizer_.restore(c.section("optimizer", file));
     ema_.restore(c.section("ema", file));
+    const auto update = c.sections.find("update");
+    update_.restore(update == c.sections.end() ? StateDict{} : update->second);  // older runs had none
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kData) throw;
     throw Error(ErrorCode::kData, e.message(), {file}, "the file is damaged; start a new run");
   }
-  const auto update = c.sections.find("update");
-  update_.restore(update == c.sections.end() ? StateDict{} : update->second);  // older runs had none
 }
 
 }  // namespace tessera
