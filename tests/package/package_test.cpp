@@ -1,8 +1,13 @@
 // What `cmake --install` leaves, as another project meets it: built against that alone, and run.
 #include <algorithm>
+#include <cmath>
 #include <set>
 
+#include "data/rle.h"
+#include "data/shapes.h"
 #include "tests/cli/program.h"
+#include "tests/yolo/formula_model.h"
+#include "yolo/io/weights.h"
 
 using namespace tessera::test;
 
@@ -16,22 +21,72 @@ Shell install(const Folder& f, const std::string& component) {
 // Why other projects cannot be built here; empty: they can.
 std::string reason_to_skip() {
   if (!fs::exists(TESSERA_CMAKE)) return "no cmake";
-  if (!there_is(TESSERA_CXX)) return "no C++ compiler";
+  if (!there_is(TESSERA_CXX) || !there_is(TESSERA_CC)) return "no compiler";
   if (!std::string_view(TESSERA_SANITIZE).empty()) return "the libraries want the sanitizer that they were built with";
   return {};
 }
 
+Shell configured(const Folder& f, const std::string& source, const std::string& into) {
+  return shell(
+      f, fmt::format(
+             "CFLAGS='-std=c99 -Wall -Wextra -Wpedantic -Werror' CXXFLAGS='-Wall -Wextra -Werror -Wno-psabi' '{}' -S '{}' -B {} "
+             "-DCMAKE_PREFIX_PATH='{}' -DCMAKE_C_COMPILER='{}' -DCMAKE_CXX_COMPILER='{}' -DCMAKE_BUILD_TYPE=Release",
+             TESSERA_CMAKE, source, into, f / "usr", TESSERA_CC, TESSERA_CXX));
+}
+
 // Configures and builds the project in `source` against what is installed.
 void build(const Folder& f, const std::string& source, const std::string& into) {
-  const Shell configured =
-      shell(f, fmt::format("'{}' -S '{}' -B {} -DCMAKE_PREFIX_PATH='{}' -DCMAKE_CXX_COMPILER='{}' -DCMAKE_BUILD_TYPE=Release",
-                           TESSERA_CMAKE, source, into, f / "usr", TESSERA_CXX));
-  INFO(configured.out);
-  REQUIRE(configured.code == 0);
+  const Shell ready = configured(f, source, into);
+  INFO(ready.out);
+  REQUIRE(ready.code == 0);
   const Shell built = shell(f, fmt::format("'{}' --build {} --parallel 2", TESSERA_CMAKE, into));
   INFO(built.out);
   REQUIRE(built.code == 0);
 }
+
+// A model and a picture in the folder, and what predict --json says of them.
+struct PictureTask {
+  std::string model, picture;
+  tessera::Image image = tessera::draw_shapes({.size = 96}, 0).image;
+  Json objects;
+
+  explicit PictureTask(const Folder& f) : model(f / "small.safetensors"), picture(f / "picture.ppm") {
+    tessera::YoloSeg network(tessera::parse_model_yaml("yolov8n-seg", "", 3));
+    tessera::testing::set_formula_weights(network);
+    tessera::save_model(model, network, {"cat", "dog", "bird"});
+    std::string text = fmt::format("P6 {} {} 255\n", image.width, image.height);
+    text.append(image.pixels.begin(), image.pixels.end());
+    f.write("picture.ppm", text);
+    const Outcome outcome = run({"predict", "--model", model, "--source", picture, "--max-det", "20", "--save", "false", "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    objects = outcome.json()["results"][0]["detections"];
+    REQUIRE(objects.size() > 5);
+  }
+
+  // What examples/predict prints: the same objects, to the digits that it shows.
+  void check(const std::string& printed) const {
+    INFO(printed);
+    std::istringstream lines(printed);
+    size_t count = 0;
+    for (std::string line; std::getline(lines, line); ++count) {
+      REQUIRE(count < objects.size());
+      const Json& o = objects[count];
+      std::istringstream words(line);
+      std::string name, label;
+      double score = 0, corners[4] = {};
+      int64_t area = 0;
+      words >> name >> score >> label;
+      for (double& v : corners) words >> v;
+      words >> label >> area;
+      CHECK(name == o["name"]);
+      CHECK(std::abs(score - o["confidence"].get<double>()) < 6e-5);
+      for (size_t i = 0; i < 4; ++i) CHECK(std::abs(corners[i] - o["box"][i].get<double>()) < 0.06);
+      CHECK(area == tessera::rle_area(tessera::rle_from_string(o["rle"]["counts"].get<std::string>(), image.height, image.width)));
+    }
+    CHECK(count == objects.size());
+  }
+};
 
 std::set<std::string> files_below(const fs::path& root) {
   std::set<std::string> files;
@@ -49,7 +104,7 @@ TEST_CASE("package: program and development are installed apart, and no header o
     MESSAGE("skipped: no cmake");
     return;
   }
-  const Folder program, development;
+  const Folder program, development, library;
   REQUIRE(install(program, "program").code == 0);
   CHECK(fs::exists(program / "usr/bin/tessera"));
   for (const std::string& file : files_below(program / "usr")) {
@@ -66,16 +121,21 @@ TEST_CASE("package: program and development are installed apart, and no header o
     CHECK(fs::exists(fs::path(TESSERA_SOURCE_DIR) / file));
   }
   CHECK(files_below(development / "usr/include").size() == headers.size());  // no bare tensor/ beside other people's
+  REQUIRE(install(library, "library").code == 0);
+  CHECK(files_below(library / "usr/include") == std::set<std::string>{"tessera.h"});
 }
 
-TEST_CASE("package: the examples build with find_package, and the network trains on the backend of the program") {
+TEST_CASE("package: the examples build with find_package, train on the backend of the program and find what it finds") {
   if (const std::string why = reason_to_skip(); !why.empty()) {
     MESSAGE("skipped: " << why);
     return;
   }
   const Folder f;
   REQUIRE(install(f, "development").code == 0);
+  REQUIRE(install(f, "library").code == 0);
   build(f, TESSERA_SOURCE_DIR "/examples", "examples");
+  const PictureTask task(f);
+  task.check(shell(f, fmt::format("examples/predict '{}' '{}'", task.model, task.picture)).out);
   const Shell trained = shell(f, "examples/train 20");
   INFO(trained.out);
   REQUIRE(trained.code == 0);
@@ -130,13 +190,48 @@ cmake_minimum_required(VERSION 3.20)
 project(all_headers LANGUAGES CXX)
 find_package(Tessera 0.1 CONFIG REQUIRED)
 add_executable(headers all.cpp)
-target_compile_options(headers PRIVATE -Wall -Wextra -Werror -Wno-psabi)
 target_link_libraries(headers PRIVATE Tessera::yolo_train Tessera::cpu Tessera::cuda)
 )");
   build(f, f / "all", "build");
   const Shell ran = shell(f, "build/headers");
   INFO(ran.out);
   CHECK(ran.code == 0);
+}
+
+TEST_CASE("package: the shared library alone serves C, by CMake and by pkg-config") {
+  if (const std::string why = reason_to_skip(); !why.empty()) {
+    MESSAGE("skipped: " << why);
+    return;
+  }
+  const Folder f;
+  REQUIRE(install(f, "library").code == 0);
+  const PictureTask task(f);
+  f.write("p/CMakeLists.txt", R"(
+cmake_minimum_required(VERSION 3.20)
+project(p LANGUAGES C)
+find_package(Tessera CONFIG REQUIRED COMPONENTS capi)
+add_executable(predict predict.c)
+target_link_libraries(predict PRIVATE Tessera::capi)
+)");
+  fs::copy_file(TESSERA_SOURCE_DIR "/examples/predict.c", f / "p/predict.c");
+  build(f, f / "p", "b");
+  task.check(shell(f, fmt::format("b/predict '{}' '{}'", task.model, task.picture)).out);
+  const Shell refused = shell(f, fmt::format("b/predict none.safetensors '{}'", task.picture));
+  CHECK(refused.code == 1);
+  CHECK(says(refused.out, "predict: none.safetensors: "));
+  if (!there_is("pkg-config")) {
+    MESSAGE("skipped: no pkg-config");
+    return;
+  }
+  const std::set<std::string> files = files_below(f / "usr");
+  const auto pc = std::find_if(files.begin(), files.end(), [](const std::string& file) { return file.ends_with("/tessera.pc"); });
+  REQUIRE(pc != files.end());
+  const std::string folder = fs::path(f / ("usr/" + *pc)).parent_path().string();
+  const Shell by_hand =
+      shell(f, fmt::format("export PKG_CONFIG_PATH='{0}' LD_LIBRARY_PATH='{0}/..' && '{1}' p/predict.c -o by_hand "
+                           "$(pkg-config --cflags --libs tessera) && ./by_hand '{2}' '{3}'",
+                           folder, TESSERA_CC, task.model, task.picture));
+  task.check(by_hand.out);
 }
 
 TEST_CASE("package: what is not there is said by name") {
@@ -146,18 +241,18 @@ TEST_CASE("package: what is not there is said by name") {
   }
   const Folder f;
   REQUIRE(install(f, "development").code == 0);
-  const auto configured = [&](const std::string& find) {
+  const auto finding = [&](const std::string& find) {
+    fs::remove_all(f / "b");
     f.write("p/CMakeLists.txt", "cmake_minimum_required(VERSION 3.20)\nproject(p LANGUAGES CXX)\n" + find + "\n");
-    return shell(f, fmt::format("rm -rf b; '{}' -S p -B b -DCMAKE_PREFIX_PATH='{}' -DCMAKE_CXX_COMPILER='{}'", TESSERA_CMAKE,
-                                f / "usr", TESSERA_CXX));
+    return configured(f, f / "p", "b");
   };
-  const Shell unknown = configured("find_package(Tessera CONFIG REQUIRED COMPONENTS nn tpu)");
+  const Shell unknown = finding("find_package(Tessera CONFIG REQUIRED COMPONENTS nn tpu)");
   CHECK(unknown.code != 0);
   CHECK(says(unknown.out, "tpu"));
-  CHECK(configured("find_package(Tessera 0.2 CONFIG REQUIRED)").code != 0);
+  CHECK(finding("find_package(Tessera 0.2 CONFIG REQUIRED)").code != 0);
   // A component asks for its own dependencies only.
   const Shell small =
-      configured("set(CMAKE_DISABLE_FIND_PACKAGE_JPEG ON)\nfind_package(Tessera CONFIG REQUIRED COMPONENTS autograd cpu)");
+      finding("set(CMAKE_DISABLE_FIND_PACKAGE_JPEG ON)\nfind_package(Tessera CONFIG REQUIRED COMPONENTS autograd cpu)");
   INFO(small.out);
   CHECK(small.code == 0);
 }
