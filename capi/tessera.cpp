@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tensor/base/parallel.h"
+#include "tensor/conv_choice.h"
 #include "tensor/cpu/install.h"
 #include "yolo/eval/predictor.h"
 #include "yolo/io/onnx_network.h"
@@ -89,7 +90,10 @@ T& given(T* pointer, const char* name) {
 
 void start() {
   static std::once_flag once;
-  std::call_once(once, install_cpu_backends);
+  std::call_once(once, [] {
+    install_cpu_backends();
+    conv_choice();  // reads its switch when it is first asked, which must not be by two threads
+  });
 }
 
 // With the defaults where the caller's struct ends.
