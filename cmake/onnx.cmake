@@ -33,5 +33,5 @@ add_custom_command(OUTPUT ${generated}/onnx.pb.cc ${generated}/onnx.pb.h
   COMMAND protobuf::protoc --cpp_out=${generated} --proto_path=${CMAKE_SOURCE_DIR}/nn/io ${CMAKE_SOURCE_DIR}/nn/io/onnx.proto
   DEPENDS ${CMAKE_SOURCE_DIR}/nn/io/onnx.proto VERBATIM)
 add_library(tessera_onnx_proto STATIC ${generated}/onnx.pb.cc ${generated}/onnx.pb.h)  # not ours to warn about
-target_include_directories(tessera_onnx_proto SYSTEM PUBLIC ${generated})
+target_include_directories(tessera_onnx_proto SYSTEM PUBLIC $<BUILD_INTERFACE:${generated}>)
 target_link_libraries(tessera_onnx_proto PUBLIC protobuf::libprotobuf-lite)

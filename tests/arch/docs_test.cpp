@@ -1,5 +1,6 @@
 // Holds the documents that teach to the code: every op has a page; every path, link, note, switch and test case that docs/ops and
-// docs/tour name exists, and so do the paths of the documents to begin with; the code blocks of the tour are parts of its programs.
+// docs/tour name exists, and so do the paths of the documents to begin with; the code blocks of the tour are parts of its programs,
+// those of docs/library.md parts of examples/.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -50,7 +51,7 @@ std::vector<fs::path> pages_in(const char* folder) {
 const std::string& sources() {
   static const std::string text = [] {
     std::string all = read(kRoot / "CMakeLists.txt");
-    for (const char* top : {"tensor", "cuda", "autograd", "nn", "data", "yolo", "tools", "cmake", "bench"}) {
+    for (const char* top : {"tensor", "cuda", "autograd", "nn", "data", "yolo", "capi", "tools", "cmake", "bench"}) {
       for (const auto& e : fs::recursive_directory_iterator(kRoot / top)) {
         const std::string ext = e.path().extension().string();
         if (ext == ".h" || ext == ".cpp" || ext == ".cu" || ext == ".cuh" || ext == ".cmake") all += read(e.path());
@@ -64,7 +65,8 @@ const std::string& sources() {
 // ---- paths
 
 Problems missing_paths(const std::string& text) {
-  static const std::regex path(R"re((^|[^\w./-])((?:tensor|cuda|autograd|nn|data|yolo|tools|tests|bench|docs|cmake)/[\w./-]*))re");
+  static const std::regex path(
+      R"re((^|[^\w./-])((?:tensor|cuda|autograd|nn|data|yolo|capi|tools|tests|bench|docs|cmake|examples)/[\w./-]*))re");
   Problems problems;
   for_each_match(text, path, [&](const std::smatch& m) {
     std::string name = m[2];
@@ -178,7 +180,7 @@ Problems strange_code(const std::string& page, const std::string& program_text) 
   std::vector<std::string> block;
   for (const std::string& text : lines_of(page)) {
     if (!inside) {
-      inside = text == "```cpp";
+      inside = text == "```cpp" || text == "```c" || text == "```cmake";
       block.clear();
     } else if (text != "```") {
       block.push_back(text);
@@ -228,7 +230,7 @@ TEST_CASE("links of all documents lead somewhere, and the commands that show a c
 }
 
 TEST_CASE("the documents to begin with name what exists") {
-  for (const char* name : {"README.md", "CONTRIBUTING.md", "docs/architecture.md"}) {
+  for (const char* name : {"README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/library.md"}) {
     check_none(missing_paths(read(kRoot / name)), kRoot / name, "no such path");
   }
 }
@@ -289,6 +291,14 @@ TEST_CASE("the tour's text shows the code of its programs") {
     check_none(strange_code(text, read(program)), page, "not in the program");
   }
   CHECK(chapters == 6);
+}
+
+TEST_CASE("docs/library.md shows the code of the examples") {
+  const fs::path page = kRoot / "docs" / "library.md";
+  std::string examples;
+  for (const char* name : {"CMakeLists.txt", "train.cpp", "predict.c"}) examples += read(kRoot / "examples" / name);
+  check_none(strange_code(read(page), examples), page, "not in examples/");
+  check_none(unknown_names(read(page)), page, "not in the sources");
 }
 
 TEST_CASE("the checks of the documents can fail") {

@@ -30,6 +30,7 @@ const std::vector<std::pair<std::string, std::set<std::string>>> kRooms = {
     {"yolo/eval", {"tensor/base", "tensor", "autograd", "nn", "nn/io", "data", "yolo"}},
     {"yolo/train", {"tensor/base", "tensor", "autograd", "nn", "nn/io", "data", "yolo", "yolo/eval", "yolo/report"}},
     {"yolo", {"tensor/base", "tensor", "autograd", "nn", "nn/io", "data"}},
+    {"capi", {"tensor/base", "tensor", "tensor/cpu", "data", "yolo", "yolo/eval"}},
     {"tools",
      {"tensor/base", "tensor", "tensor/cpu", "cuda", "autograd", "nn", "nn/io", "data", "yolo", "yolo/eval", "yolo/report",
       "yolo/train"}},
@@ -44,7 +45,7 @@ std::string room_of(const std::string& path) {
 
 std::vector<fs::path> sources(const fs::path& root) {
   std::vector<fs::path> files;
-  for (const char* top : {"tensor", "cuda", "autograd", "nn", "data", "yolo", "tools"}) {
+  for (const char* top : {"tensor", "cuda", "autograd", "nn", "data", "yolo", "capi", "tools"}) {
     if (!fs::exists(root / top)) continue;
     for (const auto& e : fs::recursive_directory_iterator(root / top)) {
       const std::string ext = e.path().extension().string();

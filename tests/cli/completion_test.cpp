@@ -51,20 +51,6 @@ std::string script_of(const char* shell) {
   return outcome.out;
 }
 
-bool there_is(const std::string& command) { return std::system(("command -v " + command + " >/dev/null 2>&1").c_str()) == 0; }
-
-struct Shell {
-  int code;
-  std::string out;
-};
-
-// What a command line prints, stderr included.
-Shell shell(const Folder& folder, const std::string& command) {
-  const std::string out = folder / ".out";
-  const int status = std::system(fmt::format("cd '{}' && {{ {} ; }} >'{}' 2>&1", folder.path().string(), command, out).c_str());
-  return {WEXITSTATUS(status), content(out)};
-}
-
 const Words kNames = {"tessera", "train_seg", "val_seg", "predict_seg", "export_seg"};
 
 }  // namespace
@@ -207,7 +193,8 @@ TEST_CASE("cli: zsh, fish and groff read what is written for them") {
 
 TEST_CASE("cli: what is installed runs from its place, with completion and manual where they are looked for") {
   const Folder f;
-  const Shell result = shell(f, fmt::format("'{}' --install '{}' --prefix '{}'", TESSERA_CMAKE, TESSERA_BINARY_DIR, f / "usr"));
+  const Shell result =
+      shell(f, fmt::format("'{}' --install '{}' --prefix '{}' --component program", TESSERA_CMAKE, TESSERA_BINARY_DIR, f / "usr"));
   INFO(result.out);
   REQUIRE(result.code == 0);
   for (const std::string& name : kNames) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -194,6 +195,22 @@ inline Outcome run(const Arguments& arguments, const RunOptions& options = {}) {
   CHECK_FALSE(outcome.late);
   CHECK(outcome.signal == 0);
   return outcome;
+}
+
+inline bool there_is(const std::string& command) {
+  return std::system(("command -v '" + command + "' >/dev/null 2>&1").c_str()) == 0;
+}
+
+struct Shell {
+  int code;
+  std::string out;
+};
+
+// What a command line prints, stderr included.
+inline Shell shell(const Folder& folder, const std::string& command) {
+  const std::string out = folder / ".out";
+  const int status = std::system(fmt::format("cd '{}' && {{ {} ; }} >'{}' 2>&1", folder.path().string(), command, out).c_str());
+  return {WEXITSTATUS(status), content(out)};
 }
 
 inline bool says(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }

@@ -1,7 +1,5 @@
 #include "tools/verbs/onnx_model.h"
 
-#include <algorithm>
-
 namespace tessera {
 
 std::unique_ptr<OnnxNetwork> open_onnx(const Config& config) {
@@ -17,20 +15,12 @@ std::unique_ptr<OnnxNetwork> open_onnx(const Config& config) {
 
 Config fitted_to(const OnnxNetwork& network, const Config& config) {
   const std::string& file = config.text("model");
-  const auto [height, width] = network.size();
   Config out = config;
-  if (!network.dynamic() && config.is_explicit("imgsz") && (config.integer("imgsz") != height || config.integer("imgsz") != width)) {
-    throw Error(ErrorCode::kUsage, fmt::format("imgsz={}: the file takes {} x {} only", config.integer("imgsz"), height, width), {file},
-                "leave --imgsz out, or export the model with --dynamic");
-  }
-  if (!config.is_explicit("imgsz")) out.set("imgsz", std::to_string(std::max(height, width)), file);
+  const int64_t imgsz = network.imgsz(config.is_explicit("imgsz") ? config.integer("imgsz") : 0);
+  if (!config.is_explicit("imgsz")) out.set("imgsz", std::to_string(imgsz), file);
   if (!config.is_explicit("batch")) out.set("batch", std::to_string(network.batch()), file);
   if (!network.dynamic()) out.set("rect", "false", file);
   return out;
-}
-
-Size fixed_size(const OnnxNetwork& network) {
-  return network.dynamic() ? Size{} : Size{int(network.size()[0]), int(network.size()[1])};
 }
 
 }  // namespace tessera

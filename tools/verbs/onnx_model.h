@@ -3,7 +3,6 @@
 
 #include <memory>
 
-#include "data/image.h"
 #include "yolo/config.h"
 #include "yolo/io/onnx_network.h"
 
@@ -15,8 +14,5 @@ std::unique_ptr<OnnxNetwork> open_onnx(const Config& config);
 // The arguments as the file has them (spec 11.3): imgsz and batch of a fixed one, rect off; of a free one those of its metadata unless
 // given. Error(kUsage): another imgsz was given for a file of one size.
 Config fitted_to(const OnnxNetwork& network, const Config& config);
-
-// Of the images that the file takes; empty: any.
-Size fixed_size(const OnnxNetwork& network);
 
 }  // namespace tessera

@@ -65,7 +65,7 @@ LoadedModel load_ready(const Config& config, LogStyle log) {
 
 std::unique_ptr<Predictor> predictor_of(OnnxNetwork& network, const Config& config) {
   PredictorOptions options = predictor_options(fitted_to(network, config));
-  options.fixed = fixed_size(network);
+  options.fixed = network.fixed_size();
   return std::make_unique<Predictor>(network, network.names(), std::move(options));
 }
 

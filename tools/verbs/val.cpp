@@ -86,7 +86,7 @@ int run_val(const Config& given) {
   LoadedModel loaded;
   if (!network) loaded = load_weights(config, log);
   const int64_t nc = network ? network->nc() : loaded.model->nc();
-  const auto data = open_split(config, config.text("split"), false, log, 1, network ? fixed_size(*network) : Size{});
+  const auto data = open_split(config, config.text("split"), false, log, 1, network ? network->fixed_size() : Size{});
   if (int64_t(data->names().size()) != nc && !config.flag("single_cls")) {
     throw Error(ErrorCode::kData, fmt::format("the model has {} classes, the data {}", nc, data->names().size()),
                 {config.text("model")}, "validate on the data set that it was trained for");

@@ -95,10 +95,12 @@ std::vector<uint8_t> MaskView::pixels() const {
   return bytes;
 }
 
-void MaskView::paint(uint8_t* mask) const {
-  std::memset(mask, 0, size_t(height) * size_t(width));
-  for (int y = where.y0; y < where.y1; ++y) {
-    unpack_bits(words + (y - where.y0) * row_words(), where.width(), mask + size_t(y) * size_t(width) + size_t(where.x0));
+void MaskView::paint(uint8_t* mask, int64_t pitch) const {
+  if (pitch == 0) pitch = width;
+  for (int y = 0; y < height; ++y) {
+    uint8_t* row = mask + y * pitch;
+    std::memset(row, 0, size_t(width));
+    if (y >= where.y0 && y < where.y1) unpack_bits(words + (y - where.y0) * row_words(), where.width(), row + where.x0);
   }
 }
 

@@ -28,7 +28,7 @@ struct MaskView {
   int64_t row_words() const { return words_of_row(where.width()); }
   bool any() const;
   std::vector<uint8_t> pixels() const;  // of `where`, row by row, bytes 0/1
-  void paint(uint8_t* mask) const;      // writes the whole mask, height * width bytes
+  void paint(uint8_t* mask, int64_t pitch = 0) const;  // writes the whole mask as bytes, rows `pitch` apart (0 = width)
   Rle rle() const { return rle_encode(words, where, height, width); }
   MaskPatch copy() const;
 };

@@ -22,7 +22,7 @@ struct PredictorOptions {
   double iou = 0.7;              // overlaps must be greater to suppress
   int64_t max_detections = 300;  // an image
   bool agnostic = false;         // classes suppress each other
-  std::vector<int32_t> classes;  // when not empty: only these
+  std::vector<int32_t> classes{};  // when not empty: only these
   bool retina_masks = false;     // masks computed at original size instead of enlarged at network size (spec 4.3)
   bool rect = true;              // pad only to the next multiple of 32 instead of to a square (spec 3.3)
   bool polygons = false;         // fill ObjectPrediction::polygon

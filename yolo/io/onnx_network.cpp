@@ -115,6 +115,14 @@ void OnnxNetwork::read_sizes() {
   }
 }
 
+int64_t OnnxNetwork::imgsz(int64_t asked) const {
+  const auto [height, width] = size_;
+  if (asked == 0) return std::max(height, width);
+  if (dynamic_ || (asked == height && asked == width)) return asked;
+  throw Error(ErrorCode::kUsage, fmt::format("imgsz={}: the file takes {} x {} only", asked, height, width), {file_},
+              "leave imgsz out, or export the model with --dynamic");
+}
+
 void OnnxNetwork::read_outputs() {
   const auto& outputs = program_->graph().outputs;
   if (outputs.size() != 2 || outputs[0].dims.size() != 3 || outputs[1].dims.size() != 4) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "data/image.h"
 #include "yolo/io/onnx_program.h"
 #include "yolo/network.h"
 
@@ -21,6 +22,11 @@ class OnnxNetwork : public SegNetwork {
   bool dynamic() const { return dynamic_; }
   int64_t batch() const { return batch_; }
   std::array<int64_t, 2> size() const { return size_; }  // height, width
+  // For a predictor: the size that every picture is padded to, empty when any will do; and the longer side that pictures are
+  // brought to, that of the file unless another is asked for (0: none is). Error(kUsage): the file takes one size, and it is
+  // another.
+  Size fixed_size() const { return dynamic_ ? Size{} : Size{int(size_[0]), int(size_[1])}; }
+  int64_t imgsz(int64_t asked) const;
 
   int64_t nc() const override { return int64_t(names_.size()); }
   const std::array<int64_t, kAnchorLevels>& strides() const override { return strides_; }
