@@ -216,6 +216,7 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
     wait_for_copies<1>();
     publish_to_products();
     __syncthreads();
+    const ProductOperand of_dy = shared->dy[now].v[0], of_x = shared->x[now].v[ky * Patch<kWeightSide>::kPitch];
     open_products();
 #pragma unroll
     for (int step = 0; step < kWeightSide * kWeightSide / 16; ++step) {
@@ -223,8 +224,7 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
 #pragma unroll
       for (int kx = 0; kx < 3; ++kx) {
         begin_multiply_add<T, false, false, kWeightSide, Patch<kWeightSide>::kPitch>(
-            sum[kx], shared->dy[now].v[row * kWeightSide + col],
-            shared->x[now].v[(row + ky) * Patch<kWeightSide>::kPitch + col + kx]);
+            sum[kx], of_dy.at(row * kWeightSide + col), of_x.at(row * Patch<kWeightSide>::kPitch + col + kx));
       }
     }
     close_products();

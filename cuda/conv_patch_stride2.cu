@@ -49,12 +49,12 @@ struct PairedPatch {
     constexpr int kLinesAtOnce = kThreads / (2 * kPieces);
     const int piece = int(threadIdx.x) % kPieces * 8;
     const int second = int(threadIdx.x) / kPieces % 2;  // of the two pixels of a line
+    const int first_row = 2 * at.row - 1, first_col = 2 * at.col - 1 + second;
+    const T* const corner = x.p + (int64_t(at.n * x.h + first_row) * x.w + first_col) * x.pitch + piece;
     for (int line = int(threadIdx.x) / (2 * kPieces); line < kAcross * kDown; line += kLinesAtOnce) {
-      const int in_patch = line / kAcross;
-      const int row = 2 * at.row - 1 + in_patch;
-      const int col = 2 * (at.col + line - in_patch * kAcross) - 1 + second;
-      const bool inside = unsigned(row) < unsigned(x.h) && unsigned(col) < unsigned(x.w) && piece < x.c;
-      copy_ahead(lines.place(line, second * kSlot + piece), x.pixel(at.n, row, col) + piece, inside);
+      const int down = line / kAcross, right = 2 * (line - down * kAcross);
+      const bool inside = unsigned(first_row + down) < unsigned(x.h) && unsigned(first_col + right) < unsigned(x.w) && piece < x.c;
+      copy_ahead(lines.place(line, second * kSlot + piece), corner + (down * x.w + right) * x.pitch, inside);
     }
   }
 };
@@ -221,11 +221,11 @@ __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>(
   auto fill = [&](typename Shared::Patch& patch, int tile) {
     if (tile < tiles.count) {
       const PatchTiles::Place at = tiles.place<kSide>(tile);
+      const T* const corner = dy.pixel(at.n, at.row, at.col) + piece;
       for (int line = first_line; line < Shared::kPatchSide * Shared::kPatchSide; line += kLinesAtOnce) {
-        const int in_patch = line / Shared::kPatchSide;
-        const int row = at.row + in_patch;
-        const int col = at.col + line - in_patch * Shared::kPatchSide;
-        copy_ahead(patch.place(line, piece), dy.pixel(at.n, row, col) + piece, row < dy.h && col < dy.w && piece < dy.c);
+        const int down = line / Shared::kPatchSide, right = line - down * Shared::kPatchSide;
+        copy_ahead(patch.place(line, piece), corner + (down * dy.w + right) * dy.pitch,
+                   at.row + down < dy.h && at.col + right < dy.w && piece < dy.c);
       }
     }
     close_copies();
@@ -291,8 +291,7 @@ __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>(
           unsigned two[4];
 #pragma unroll
           for (int m = 0; m < 4; ++m) {
-            const float(&of)[2] = sum[i][first + m][half];
-            two[m] = rounded<T>(of[0]).bits | unsigned(rounded<T>(of[1]).bits) << 16;
+            two[m] = rounded_pair<T>(sum[i][first + m][half][0], sum[i][first + m][half][1]);
           }
           turn(two);
           const int mine = first + lane % 4;

@@ -207,10 +207,9 @@ __global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGr
       }
     }
   }
-  wait_for_copies<0>();
   if constexpr (kFilterAlongK) {
     if (!stats.wanted()) return;
-    __syncthreads();  // no panel and no results are used any more
+    __syncthreads();  // no panel and no results are used any more; the last groups of copies are empty
     auto* const parts = reinterpret_cast<typename ColumnMoments<T, kCols>::Parts*>(of_group);
     static_assert(sizeof(*parts) * ColumnMoments<T, kCols>::kLanes <= sizeof(*of_group));
     moments.store(parts, y.c - first_col, stats.row(int(blockIdx.x)) + first_col);

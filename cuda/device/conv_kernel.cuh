@@ -204,23 +204,39 @@ __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
   });
   __syncthreads();
 
-  constexpr int kPacks = kCols / kPack;
+  // All of training's forward pass and most gradients are nothing but sums: they have a loop of their own, without what each number
+  // else takes (Note [Instructions of a tile] of cuda/device/result_lines.cuh).
+  const auto store = [&](auto finished) {
+    constexpr int kPacks = kCols / kPack;
 #pragma unroll
-  for (int i = 0; i < kRows * kPacks / kTileThreads; ++i) {
-    const int index = int(threadIdx.x) + i * kTileThreads;
-    const int in_tile = index / kPacks;
-    const int col_in_tile = index % kPacks * kPack;
-    const int row = block.first_row + in_tile;
-    const int col = block.first_col + col_in_tile;
-    if (row >= block.rows || col >= y.c) continue;
-    const int64_t pixel = block.pixel(y, row);
-    const Pack<float, kPack> sum = load_pack<kPack>(&sums.v[in_tile][col_in_tile]);
-    Pack<Out, kPack> added{};
-    if (residual.p != nullptr) added = load_pack<kPack>(residual.pixel(pixel) + col);
-    Pack<Out, kPack> v;
+    for (int i = 0; i < kRows * kPacks / kTileThreads; ++i) {
+      const int index = int(threadIdx.x) + i * kTileThreads;
+      const int in_tile = index / kPacks;
+      const int col_in_tile = index % kPacks * kPack;
+      const int row = block.first_row + in_tile;
+      const int col = block.first_col + col_in_tile;
+      if (row >= block.rows || col >= y.c) continue;
+      const int64_t pixel = block.pixel(y, row);
+      const Pack<float, kPack> sum = load_pack<kPack>(&sums.v[in_tile][col_in_tile]);
+      store_packs<kPack>(y.pixel(pixel) + col, finished(sum, pixel, col));
+    }
+  };
+  if (bias == nullptr && act == Activation::kNone && residual.p == nullptr) {
+    store([](const Pack<float, kPack>& sum, int64_t, int) {
+      Pack<Out, kPack> v;
 #pragma unroll
-    for (int j = 0; j < kPack; ++j) v.v[j] = activate(act, sum.v[j] + (bias != nullptr ? bias[col + j] : 0.0f)) + added.v[j];
-    store_packs<kPack>(y.pixel(pixel) + col, v);
+      for (int j = 0; j < kPack; ++j) v.v[j] = sum.v[j];
+      return v;
+    });
+  } else {
+    store([&](const Pack<float, kPack>& sum, int64_t pixel, int col) {
+      Pack<Out, kPack> added{};
+      if (residual.p != nullptr) added = load_pack<kPack>(residual.pixel(pixel) + col);
+      Pack<Out, kPack> v;
+#pragma unroll
+      for (int j = 0; j < kPack; ++j) v.v[j] = activate(act, sum.v[j] + (bias != nullptr ? bias[col + j] : 0.0f)) + added.v[j];
+      return v;
+    });
   }
   if constexpr (kFormsStats<TileT> && kFilterAlongK && std::is_same_v<Out, T>) {  // of no gradient, of no wide result
     if (!stats.wanted()) return;
