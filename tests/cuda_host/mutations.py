@@ -217,7 +217,7 @@ CHECKS = {
                                         "conv2d_backward_weight:17x12 8->48,conv2d_with_stats:17x12 8->48 averages,"
                                         "conv2d_with_stats:35x21 16->32 averages", conv="wgmma", type="bf16", blocks="0"),
     # Each of the three kernels that have them, with pixels and columns that end within a tile; a residual, and a gradient that is added.
-    "cuda/device/patches.cuh": Check("conv2d:3x2x2 32->40,conv2d:2x3 48->24,conv2d:9x11 16->32,conv2d:144->24,conv2d:17x12 8->48,"
+    "cuda/device/patches.cuh": Check("conv2d:3x2x2 32->40,conv2d:2x4 48->24,conv2d:9x11 16->32,conv2d:144->24,conv2d:17x12 8->48,"
                                      "conv2d_backward_data:9x11 16->32,conv2d_backward_data: 72->16", conv="wgmma", type="bf16", blocks="0",
                                      readers=("cuda/conv_patch.cu", "cuda/conv_patch_deep.cu", "cuda/conv_patch_stride2.cu")),
     "cuda/device/fragment_moments.cuh": Check("conv2d_with_stats:3x2x2 32->40 averages,conv2d_with_stats:17x16 16->32 averages,"
