@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     close_products();
     const PatchTiles::Place at = tiles.place<kSide>(tile);
     const int col = at.col + lane / 4;
-    uint32_t added[2][kCols / 8];  // of a gradient read meanwhile; forward, moments have the registers
+    uint32_t added[2][kCols / 8] = {};  // of a gradient read meanwhile; forward, moments have the registers
     if constexpr (!kFilterAlongK) {
       if (residual.p != nullptr) {
 #pragma unroll

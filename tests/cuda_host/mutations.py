@@ -41,6 +41,10 @@ EQUIVALENT = {
     "[< to <=]": "the line more lies in the padding of the patch",
     "conv_patch.cu conv_patch_weight_kernel: for (int kx = 0; kx < 3; ++kx) wait_for_products(sum[kx]); [one short]":
         "the first waits for the products of all; the others only keep the compiler from reading sums earlier",
+    "conv_pointwise.cu add: if (first >= min(kLanes, pixels)) return; [>= to >]":
+        "the thread more has no pixel, or moments that nobody stores",
+    "conv_pointwise.cu conv_pointwise_kernel: for (int line = int(threadIdx.x / kPieces); line < slabs * kCols; "
+    "line += int(blockDim.x) / kPieces) { [< to <=]": "the line more has no channels",
     "conv_patch_stride2.cu fill: for (int line = int(threadIdx.x) / (2 * kPieces); line < kAcross * kDown; line += kLinesAtOnce) { "
     "[< to <=]": "the line more lies in the padding of the patch",
     "conv_patch_stride2.cu conv_stride2_data_kernel: for (int i = 0; i < 2; ++i) wait_for_products(sum[i]); [one short]":
@@ -204,7 +208,7 @@ CHECKS = {
                                     "conv2d_backward_data:80->192,conv2d_backward_data:29x17 144->64,conv2d_with_stats:20x33 32->40 averages,"
                                     "conv2d_with_stats:80->192 averages,conv2d_with_stats:29x17 144->64 averages",
                                     conv="wgmma", type="bf16", blocks="0"),
-    "cuda/device/result_lines.cuh": Check("conv2d:20x33 32->40,conv2d_backward_data:20x33 32->40,conv2d:3x2x2 32->40", conv="wgmma",
+    "cuda/device/result_lines.cuh": Check("conv2d:20x33 32->40,conv2d:29x17 144->64,conv2d_backward_data:29x17 144->64,conv2d:3x2x2 32->40", conv="wgmma",
                                           type="bf16", blocks="0", readers=("cuda/conv_pointwise.cu", "cuda/conv_patch.cu")),
     "cuda/device/weight_kernel.cuh": Check("conv2d_backward_weight:20x33 32->40,conv2d_backward_weight:80->192,"
                                            "conv2d_backward_weight: 48->80,conv2d_backward_weight: 16->72,conv2d_backward_weight: 24->40,"
