@@ -83,8 +83,8 @@ TEST_CASE("a kernel that fails is named, with what it was given") {
 
 // What it takes it takes, and tiles have the rest.
 TEST_CASE("warpgroup kernels run where they can") {
-  const auto kernel_of = [](DType type, int64_t in, int64_t out, int64_t size = 1) {
-    const Tensor x = Tensor::full({1, 4, 4, in}, 1, type, kCuda), w = Tensor::full({out, size, size, in}, 1, type, kCuda);
+  const auto kernel_of = [](DType type, int64_t in, int64_t out, int64_t size = 1, int64_t side = 4) {
+    const Tensor x = Tensor::full({1, side, side, in}, 1, type, kCuda), w = Tensor::full({out, size, size, in}, 1, type, kCuda);
     emulated::fail_call("launch", 1, cudaErrorLaunchOutOfResources);
     const std::string said = error_of([&] { ops::conv2d(x, w, {1, size / 2}); }).message();
     return said.substr(0, said.find('('));
@@ -98,12 +98,16 @@ TEST_CASE("warpgroup kernels run where they can") {
   CHECK(kernel_of(DType::kF16, 128, 80, 3) == "cuda kernel conv2d, patches of many channels");
   CHECK(kernel_of(DType::kF16, 128, 16, 3) == "cuda kernel conv2d");
   CHECK(kernel_of(DType::kBF16, 64, 64, 5) == "cuda kernel conv2d, wgmma");
+  CHECK(kernel_of(DType::kBF16, 64, 64, 1, 91) == "cuda kernel conv2d, 1x1");      // 130 tiles
+  CHECK(kernel_of(DType::kBF16, 64, 64, 1, 90) == "cuda kernel conv2d, wgmma");    // 127 are too few
+  CHECK(kernel_of(DType::kBF16, 4096, 32, 1, 91) == "cuda kernel conv2d, wgmma");  // no room for the filter
   // How wide tiles are, by the number of blocks.
   const auto blocks_of = [](int64_t out, int64_t size) {
     const Tensor x = Tensor::full({1, size, size, 64}, 1, DType::kBF16, kCuda),
-                 w = Tensor::full({out, 1, 1, 64}, 1, DType::kBF16, kCuda);
+                 w = Tensor::full({out, 1, 1, 64}, 1, DType::kBF16, kCuda),
+                 y = Tensor::empty({1, size, size, out}, DType::kBF16, kCuda);
     emulated::fail_call("launch", 1, cudaErrorLaunchOutOfResources);
-    const std::string said = error_of([&] { ops::conv2d(x, w, {1, 0}); }).message();
+    const std::string said = error_of([&] { cuda::wgmma::tile_conv2d(x.image(), w.filter(), y.image(), {1, 0}, {}); }).message();
     const size_t at = said.find("<<<") + 3;
     return said.substr(at, said.find(',', at) - at);
   };
