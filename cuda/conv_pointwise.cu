@@ -176,8 +176,7 @@ __global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGr
     do {
       wait_for_copies<kAhead - 1>();
       publish_to_products();
-      sync_warpgroup();  // the step's pixels are there, and those of the step before and the results of the tile before have been
-                         // read
+      sync_warpgroup();  // this step's pixels are there; those of the last one and the last tile's results have been read
       const int channels = min(kChannels, x.c - slab * kChannels);
       const ProductOperand of_pixels = pixels[now].first(0, 0), of_filter = filter[slab].first(0, 0);
       open_products();
