@@ -41,6 +41,8 @@ EQUIVALENT = {
     "[< to <=]": "the line more lies in the padding of the patch",
     "conv_patch.cu conv_patch_weight_kernel: for (int kx = 0; kx < 3; ++kx) wait_for_products(sum[kx]); [one short]":
         "the first waits for the products of all; the others only keep the compiler from reading sums earlier",
+    "conv_patch_deep.cu conv_patch_deep_kernel: for (int i = 0; i < (kLineChannels + kLinesAtOnce - 1) / kLinesAtOnce; ++i) { "
+    "[< to <=]": "the lines more have no channels",
     "conv_pointwise.cu add: if (first >= min(kLanes, pixels)) return; [>= to >]":
         "the thread more has no pixel, or moments that nobody stores",
     "conv_pointwise.cu conv_pointwise_kernel: for (int line = int(threadIdx.x / kPieces); line < slabs * kCols; "
@@ -200,7 +202,7 @@ CHECKS = {
                                 "conv2d_backward_weight: 16->88,conv2d_backward_weight: 72->16",
                                 conv="wgmma", type="bf16", blocks="0"),
     # An odd number of tiles, channels that end with a slab and within one, rings of six, five and three stages.
-    "cuda/conv_patch_deep.cu": Check("conv2d:144->24 bias silu residual,conv2d_backward_data:80->96,conv2d_backward_data:112->128,"
+    "cuda/conv_patch_deep.cu": Check("conv2d:144->24 bias silu residual,conv2d:8x8 80->80 bias,conv2d_backward_data:8x8 80->80,conv2d_backward_data:80->96,conv2d_backward_data:112->128,"
                                      "conv2d_with_stats:80->96 averages,conv2d_with_stats:144->24 averages",
                                      conv="wgmma", type="bf16", blocks="0"),
     # Several tiles for a warpgroup, the last one cut, slabs that end within a line, columns that do not fill their tile.
