@@ -103,7 +103,8 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
 #pragma unroll
       for (int tap = 0; tap < kTaps; ++tap) {
         begin_multiply_add<T, true, kFilterAlongK, Patch<kSide>::kPitch>(
-            sum, window.at(Patch<kSide>::window_line(tap), k), filter.at(tap * kFilterLines + (kFilterAlongK ? 0 : k), kFilterAlongK ? k : 0));
+            sum, window.at(Patch<kSide>::window_line(tap), k),
+            kFilterAlongK ? filter.at(tap * kFilterLines, k) : filter.at(tap * kFilterLines + k));
       }
     }
     close_products();

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     shared->patches[group][slab % 2].fill(x, at.n, at.row, at.col, slab * kLineChannels, int(threadIdx.x % 128), 128);
   };
   int stage = 0;  // that is filled next
-  // The thread's first piece of a filter, of tap 0 and channel 0: outputs lie `lines` apart in its panel, or channels do.
+  // The thread's first piece of a filter, of tap 0 and channel 0. Its panel has a line for each output (kFilterAlongK) or channel.
   constexpr int kAcross = kFilterAlongK ? kLineChannels / 8 : kCols / 8;  // threads side by side
   constexpr int kLinesAtOnce = kThreads / kAcross;
   const int piece = int(threadIdx.x) % kAcross * 8, first_line = int(threadIdx.x) / kAcross;
