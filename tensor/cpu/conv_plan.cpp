@@ -144,16 +144,20 @@ namespace {
 // Runs one image's bands of a plan.
 //
 // Note [Reading in place]: grid points whose window lies inside the image read x as it lies, one run per tap where pixels have a
-// pitch. Those of the first and last columns are few: their windows are copied, one after the other, and form a column of the
-// output. Rows at the top and bottom, narrow images and large kernels copy the whole band with a zero border instead.
+// pitch; at the top and bottom without the rows of the kernel that lie outside. Windows of the first and last columns are few: they
+// are copied, one after the other, and form columns of the output. Narrow images and large kernels copy the whole band with a zero
+// border instead. So do rows at the top and bottom for kernels that take bands.
 template <class T>
 class ImageBands {
  public:
   ImageBands(const ConvPlan<T>& plan, const Reach& reach, const std::vector<int64_t>& packed_start, int64_t n)
       : plan_(plan), reach_(reach), packed_start_(packed_start), n_(n), depth_(whole_sums<T>(plan.x.c)) {
     const int64_t s = plan.stride;
-    inner_row_ = ceil_div(std::max<int64_t>(0, -reach.row), s);
-    inner_row_end_ = std::max(inner_row_, floor_div(plan.x.h - reach.row_end, s) + 1);
+    inner_row_ = 0, inner_row_end_ = reach.rows;
+    if (plan.kernels.band) {
+      inner_row_ = ceil_div(std::max<int64_t>(0, -reach.row), s);
+      inner_row_end_ = std::max(inner_row_, floor_div(plan.x.h - reach.row_end, s) + 1);
+    }
     inner_column_ = ceil_div(std::max<int64_t>(0, -reach.column), s);
     inner_column_end_ = std::max(inner_column_, floor_div(plan.x.w - reach.column_end, s) + 1);
     const int64_t outer = inner_column_ + std::max<int64_t>(0, reach.columns - inner_column_end_);
@@ -161,6 +165,17 @@ class ImageBands {
     // Tiles read a band in a copy, without columns of their own.
     const bool inner = plan.kernels.band ? outer == 0 : reach.columns - outer >= kLeastColumns * outer;
     in_place_ = inner && (plan.parts.size() == 1 || outer == 0) && depth_ == plan.x.c;
+  }
+
+  // What run() leaves out of the rows [first, end), once for all bands of a task: columns of few pixels would be tiles of few rows.
+  void run_outer_columns(int64_t first, int64_t end, int64_t group, int64_t group_end) const {
+    if (!in_place_) return;
+    int64_t size = 0;  // of the windows of a row
+    for_each_outer_column([&](const ConvPart<T>& part, int64_t) { size += part.kh * part.kw * plan_.x.c; });
+    if (size == 0) return;
+    const int64_t pieces = ceil_div((end - first) * size * int64_t(sizeof(T)), kBandBytes);
+    for (int64_t i = 0; i < pieces; ++i)
+      run_windows(first + i * (end - first) / pieces, first + (i + 1) * (end - first) / pieces, size, group, group_end);
   }
 
   // Grid rows [first, end) for the groups [group, group_end); `next` is the row after them that comes next, or end.
@@ -294,27 +309,12 @@ class ImageBands {
       }
       return;
     }
-    gather_outer_windows(first, last);
     for (int64_t g = group; g < group_end; ++g) {
-      const T* window = thread_scratch<T>(0);
       for (const ConvPart<T>& part : plan_.parts) {
         const int64_t rows = std::min(last, part.rows) - first;
         RowJob<T> job = job_of(g, part);
-        const int64_t size = part.kh * job.run;
-        job.kernel_rows = 1;
-        job.run = size;
-        job.a_step = size;
-        job.pixels = rows;
-        for (int64_t i = 0; i < part.columns; ++i) {
-          if (inner_column(i)) i = std::min(inner_column_end_, part.columns);
-          if (i >= part.columns) break;
-          job.a = window;
-          set_output(job, part, g, first, i, true);
-          plan_.kernels.row(job);
-          window += rows * size;
-        }
-
-        job.kernel_rows = part.kh;
+        const T* const w = job.w;
+        const int64_t row_weights = part.kw * x.c * job.vectors * plan_.kernels.lanes;  // of a row of the kernel
         job.taps = dense ? 1 : part.kw;
         job.run = dense ? part.kw * x.c : x.c;
         job.next_tile_ahead = fresh && (s > 1 || part.kh * part.kw == 1);
@@ -324,7 +324,11 @@ class ImageBands {
         job.pixels = std::min(inner_column_end_, part.columns) - inner_column_;
         const bool fetch = g == group && &part == plan_.parts.data();
         for (int64_t j = first; j < first + rows; ++j) {
-          job.a = data<const T>(x) + ((n_ * x.h + j * s + part.row) * x.w + inner_column_ * s + part.column) * x.pitch;
+          const int64_t top = j * s + part.row;
+          const int64_t outside = std::clamp<int64_t>(-top, 0, part.kh);  // rows of the kernel above the image
+          job.kernel_rows = std::clamp<int64_t>(x.h - top, outside, part.kh) - outside;
+          job.w = w + outside * row_weights;
+          job.a = data<const T>(x) + ((n_ * x.h + top + outside) * x.w + inner_column_ * s + part.column) * x.pitch;
           job.ahead = fetch ? ahead_of_row(j, 1) : Ahead();
           set_output(job, part, g, j, inner_column_, false);
           plan_.kernels.row(job);
@@ -335,25 +339,41 @@ class ImageBands {
 
   bool inner_column(int64_t i) const { return i >= inner_column_ && i < inner_column_end_; }
 
-  // Windows of the outer columns in the order in which run_in_place() reads them: part, column, row.
-  void gather_outer_windows(int64_t first, int64_t last) const {
-    const ImageView& x = plan_.x;
-    const auto each = [&](const auto& visit) {
-      for (const ConvPart<T>& part : plan_.parts) {
-        for (int64_t i = 0; i < part.columns; ++i) {
-          if (inner_column(i)) i = std::min(inner_column_end_, part.columns);
-          if (i >= part.columns) break;
-          for (int64_t j = first; j < std::min(last, part.rows); ++j) visit(part, j, i);
-        }
+  // visit(part, i) for the columns i of a part's grid whose windows leave the image.
+  template <class Visit>
+  void for_each_outer_column(const Visit& visit) const {
+    for (const ConvPart<T>& part : plan_.parts) {
+      for (int64_t i = 0; i < part.columns; ++i) {
+        if (inner_column(i)) i = std::min(inner_column_end_, part.columns);
+        if (i < part.columns) visit(part, i);
       }
-    };
-    int64_t size = 0;
-    each([&](const ConvPart<T>& part, int64_t, int64_t) { size += part.kh * part.kw * x.c; });
-    T* to = thread_scratch<T>(size);
-    each([&](const ConvPart<T>& part, int64_t j, int64_t i) {
-      copy_band(x, {n_, j * plan_.stride + part.row, part.kh, i * plan_.stride + part.column, part.kw}, x.c, to, part.kw * x.c);
-      to += part.kh * part.kw * x.c;
+    }
+  }
+
+  // Windows of the outer columns, `size` values for each of the rows [first, last), copied one after the other.
+  void run_windows(int64_t first, int64_t last, int64_t size, int64_t group, int64_t group_end) const {
+    T* const windows = thread_scratch<T>(size * (last - first));
+    T* to = windows;
+    for_each_outer_column([&](const ConvPart<T>& part, int64_t i) {
+      for (int64_t j = first; j < std::min(last, part.rows); ++j, to += part.kh * part.kw * plan_.x.c) {
+        copy_band(plan_.x, {n_, j * plan_.stride + part.row, part.kh, i * plan_.stride + part.column, part.kw}, plan_.x.c, to,
+                  part.kw * plan_.x.c);
+      }
     });
+    for (int64_t g = group; g < group_end; ++g) {
+      const T* window = windows;
+      for_each_outer_column([&](const ConvPart<T>& part, int64_t i) {
+        RowJob<T> job = job_of(g, part);
+        job.run *= part.kh;
+        job.kernel_rows = 1;
+        job.a = window;
+        job.a_step = job.run;
+        job.pixels = std::min(last, part.rows) - first;
+        set_output(job, part, g, first, i, true);
+        plan_.kernels.row(job);
+        window += job.pixels * job.run;
+      });
+    }
   }
 
   const ConvPlan<T>& plan_;
@@ -440,6 +460,7 @@ void run(const ConvPlan<T>& plan) {
     const int64_t group = split * groups / tasks.splits, group_end = (split + 1) * groups / tasks.splits;
     const int64_t end = std::min(reach.rows, (task + 1) * tasks.rows);
     ImageBands<T> image(plan, reach, packed_start, n);
+    image.run_outer_columns(task * tasks.rows, end, group, group_end);
     for (int64_t first = task * tasks.rows; first < end; first += tasks.band) {
       const int64_t last = std::min(end, first + tasks.band);
       image.run(first, last, end, group, group_end);
