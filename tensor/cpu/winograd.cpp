@@ -20,6 +20,8 @@ constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector 
 constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 48 * 96, kLeastPairsOfWeights2 = 128 * 256;
 constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels,
 constexpr int64_t kTurnedFilterProducts = 1500;        // at stride 1 if it is turned on the way, too;
+constexpr int64_t kStride2FilterProducts = 2900;       // with stride 2 forward, where it costs more for each
+constexpr int64_t kStride2PairsOfProduct = 33;         // of so many pairs, since it is far from L2 and read for few pixels;
 constexpr int64_t kCallProducts = 1500 * 1000;         // and what a call of the forward pass or by the data does, in products in all
 constexpr int64_t kFarFilter = int64_t(16) << 20;      // values of a transformed filter: a larger one comes from memory again,
 constexpr int64_t kFarFilterProducts = 5000;           // and costs this instead
@@ -421,16 +423,22 @@ bool takes_winograd(ConvPass pass, const FilterView& w, const ConvParams& p) {
 
 bool packs_winograd(const FilterView& w, const ConvParams& p) { return p.stride == 1 && takes_winograd(ConvPass::kForward, w, p); }
 
+// What a transformed filter costs, in products of each pair of channels.
+static int64_t filter_products(ConvPass pass, const FilterView& w, const ConvParams& p) {
+  if (pass == ConvPass::kBackwardWeight) return kFilterProducts;
+  if (pass == ConvPass::kForward && p.stride == 2) return kStride2FilterProducts + w.o * w.i / kStride2PairsOfProduct;
+  if (form_of(p).products() * w.o * w.i > kFarFilter) return kFarFilterProducts;
+  return pass == ConvPass::kForward ? kTurnedFilterProducts : kFilterProducts;
+}
+
 bool repays_winograd(ConvPass pass, const FilterView& w, const ImageView& y, const ConvParams& p) {
   if (w.packed) return packs_winograd(w, p);
   if (!takes_winograd(pass, w, p)) return false;
   const WinogradForm& form = form_of(p);
   const int64_t products = form.products() * TileGrid(y, form.outputs).tiles;
-  const bool weights = pass == ConvPass::kBackwardWeight, few = !weights && p.stride == 1;
-  const bool far = !weights && form.products() * w.o * w.i > kFarFilter;
-  const int64_t filter = far ? kFarFilterProducts : few && pass == ConvPass::kForward ? kTurnedFilterProducts : kFilterProducts;
+  const bool few = pass != ConvPass::kBackwardWeight && p.stride == 1;
   // The transforms of the images: a fifth, or more.
-  return 9 * y.n * y.h * y.w > products * 6 / 5 + filter + (few ? kCallProducts / (w.o * w.i) : 0);
+  return 9 * y.n * y.h * y.w > products * 6 / 5 + filter_products(pass, w, p) + (few ? kCallProducts / (w.o * w.i) : 0);
 }
 
 ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
