@@ -108,8 +108,8 @@ std::vector<Case> cases() {
       // The same with stride 2: tiles of 4x4 outputs, or of 8x8 inputs for the data gradient.
       {1, 40, 40, 64, 512, 3, 2, 1},
       {1, 39, 40, 67, 490, 3, 2, 1, 3, 5},
-      {3, 37, 45, 68, 121, 3, 2, 1, 0, 4},
-      {9, 18, 15, 36, 32, 3, 2, 1, 1, 0},
+      {4, 37, 45, 68, 121, 3, 2, 1, 0, 4},
+      {20, 23, 15, 36, 32, 3, 2, 1, 1, 0},
   };
   for (int64_t w = 1; w <= 29; ++w) all.push_back({1, 2, w, 3, 1 + 8 * (w % 12), 3, 1, 1, w % 3, w % 2});
   return all;
@@ -347,7 +347,7 @@ TEST_CASE("SiLU of the epilogue: relative error 1e-6, also far from zero (there 
 
 TEST_CASE("results do not depend on the number of threads") {
   const Settings restore;
-  for (const Case& c : {Case{2, 40, 40, 16, 80, 3, 1, 1}, Case{1, 33, 31, 32, 64, 3, 2, 1}, Case{1, 30, 30, 64, 96, 1, 1, 0}}) {
+  for (const Case& c : {Case{2, 40, 40, 16, 80, 3, 1, 1}, Case{4, 45, 47, 32, 64, 3, 2, 1}, Case{1, 30, 30, 64, 96, 1, 1, 0}}) {
     CAPTURE(name(c));
     const int64_t oh = (c.h + 2 * c.pad - c.k) / c.stride + 1;
     const int64_t ow = (c.w + 2 * c.pad - c.k) / c.stride + 1;
@@ -379,7 +379,7 @@ TEST_CASE("3x3 convolutions with stride 2 take Winograd's form in each direction
   set_conv_choice("own");
   std::vector<float> w(512 * 9 * 64);
   FilterView filter{w.data(), DType::kF32, 512, 3, 3, 64};
-  const Image y(1, 20, 20, 512, 0, 0);
+  const Image y(4, 20, 20, 512, 0, 0);
   for (const ConvPass pass : {ConvPass::kForward, ConvPass::kBackwardData, ConvPass::kBackwardWeight}) {
     CHECK(cpu::repays_winograd(pass, filter, y.view, {2, 1}));
     CHECK(!cpu::repays_winograd(pass, filter, y.view, {2, 0}));
