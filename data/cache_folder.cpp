@@ -279,7 +279,10 @@ CacheFolder::Put CacheFolder::put(uint64_t name, std::span<const std::span<const
     struct statvfs info {};
     const bool known = ::fstatvfs(folder_->get(), &info) == 0;
     const int64_t left = std::min(kLeft, int64_t(info.f_blocks) * int64_t(info.f_frsize) / 20);
-    if (known && int64_t(info.f_bavail) * int64_t(info.f_frsize) - cost(bytes) < left) throw_file_error("write", path_, ENOSPC);
+    const int64_t available = int64_t(info.f_bavail) * int64_t(info.f_frsize);
+    if (known && available - cost(bytes) < left) {
+      throw Error(ErrorCode::kIo, fmt::format("of its disk only {} MiB are free", available >> 20), {path_.string()}, "free some space");
+    }
     fd = create_temporary(temporary, bytes);
     set_used(taken);
   }
