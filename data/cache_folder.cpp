@@ -29,7 +29,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kBlock = 4096, kHour = 3600, kDay = 24 * kHour;
-constexpr int64_t kTemporaryLasts = kHour / 6;  // written in milliseconds; an older one beside other processes has no writer any more
+constexpr int64_t kTemporaryLasts =
+    kHour / 6;  // written in milliseconds; an older one beside other processes has no writer any more
 constexpr const char* kIncoming = "incoming";
 constexpr std::string_view kSuffix = ".rgb";
 constexpr size_t kFolderDigits = 2, kDigits = 16;
@@ -41,7 +42,8 @@ std::string folder_of(uint64_t name) { return fmt::format("{:02x}", name >> 56);
 std::string file_of(uint64_t name) { return fmt::format("{:02x}/{:014x}{}", name >> 56, name & (~uint64_t(0) >> 8), kSuffix); }
 
 std::optional<uint64_t> name_of_file(std::string_view folder, std::string_view file) {
-  if (folder.size() != kFolderDigits || file.size() != kDigits - kFolderDigits + kSuffix.size() || !file.ends_with(kSuffix)) return {};
+  if (folder.size() != kFolderDigits || file.size() != kDigits - kFolderDigits + kSuffix.size() || !file.ends_with(kSuffix))
+    return {};
   const std::string digits = fmt::format("{}{}", folder, file.substr(0, kDigits - kFolderDigits));
   uint64_t name = 0;
   const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), name, 16);
@@ -74,7 +76,8 @@ void make_folder(const fs::path& path) {
 }
 
 bool refused_to_write(int error_number) {
-  return error_number == EACCES || error_number == EPERM || error_number == EROFS || error_number == ENOSPC || error_number == EDQUOT;
+  return error_number == EACCES || error_number == EPERM || error_number == EROFS || error_number == ENOSPC ||
+         error_number == EDQUOT;
 }
 
 }  // namespace
@@ -92,7 +95,8 @@ struct CacheFolder::File {
   bool wanted;
 };
 
-// Of usage_, among the threads of this process and among processes. Not held when another one has it for too long: it may have been stopped.
+// Of usage_, among the threads of this process and among processes. Not held when another one has it for too long: it may have been
+// stopped.
 class CacheFolder::Lock {
  public:
   Lock(CacheFolder& owner, std::chrono::milliseconds at_most) : threads_(owner.mutex_), descriptor_(owner.usage_->get()) {
@@ -175,7 +179,8 @@ void CacheFolder::open_to_write() {
   if (::mkdirat(folder_->get(), kIncoming, 0777) != 0 && errno != EEXIST) return refuse(errno);
   // Backups pass over a folder with this file (bford.info/cachedir).
   const Descriptor tag(::openat(folder_->get(), "CACHEDIR.TAG", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
-  constexpr std::string_view kTag = "Signature: 8a477f597d28d172789f06886806bc55\n# Pictures decoded by tessera; may be removed at any time.\n";
+  constexpr std::string_view kTag =
+      "Signature: 8a477f597d28d172789f06886806bc55\n# Pictures decoded by tessera; may be removed at any time.\n";
   if (tag.get() >= 0 && ::write(tag.get(), kTag.data(), kTag.size()) < 0) return refuse(errno);
 }
 
@@ -184,7 +189,8 @@ std::vector<CacheFolder::File> CacheFolder::list(bool alone, int64_t& incoming_b
   // These first: one that gets its name meanwhile is counted twice, never left out.
   for_each_file(folder_->get(), kIncoming, [&](const char* name, const struct stat& info) {
     const bool left = alone || (usage_ && refusal_.empty() && now - info.st_mtim.tv_sec > kTemporaryLasts);
-    if (!left || ::unlinkat(folder_->get(), fmt::format("{}/{}", kIncoming, name).c_str(), 0) != 0) incoming_bytes += cost(info.st_size);
+    if (!left || ::unlinkat(folder_->get(), fmt::format("{}/{}", kIncoming, name).c_str(), 0) != 0)
+      incoming_bytes += cost(info.st_size);
   });
   std::vector<File> files;
   for (uint64_t first = 0; first < 256; ++first) {
@@ -192,7 +198,8 @@ std::vector<CacheFolder::File> CacheFolder::list(bool alone, int64_t& incoming_b
     for_each_file(folder_->get(), folder.c_str(), [&](const char* file, const struct stat& info) {
       const auto name = name_of_file(folder, file);
       if (!name) return;
-      const auto at = std::lower_bound(wanted_.begin(), wanted_.end(), *name, [](const Wanted& w, uint64_t n) { return w.name < n; });
+      const auto at =
+          std::lower_bound(wanted_.begin(), wanted_.end(), *name, [](const Wanted& w, uint64_t n) { return w.name < n; });
       files.push_back({*name, cost(info.st_size), info.st_mtim.tv_sec, at != wanted_.end() && at->name == *name});
     });
   }
@@ -281,7 +288,8 @@ CacheFolder::Put CacheFolder::put(uint64_t name, std::span<const std::span<const
     const int64_t left = std::min(kLeft, int64_t(info.f_blocks) * int64_t(info.f_frsize) / 20);
     const int64_t available = int64_t(info.f_bavail) * int64_t(info.f_frsize);
     if (known && available - cost(bytes) < left) {
-      throw Error(ErrorCode::kIo, fmt::format("of its disk only {} MiB are free", available >> 20), {path_.string()}, "free some space");
+      throw Error(ErrorCode::kIo, fmt::format("of its disk only {} MiB are free", available >> 20), {path_.string()},
+                  "free some space");
     }
     fd = create_temporary(temporary, bytes);
     set_used(taken);
@@ -314,8 +322,10 @@ CacheFolder::Put CacheFolder::put(uint64_t name, std::span<const std::span<const
     return ::renameat(at, temporary.c_str(), at, file.c_str()) == 0 ? 0 : errno;  // some file systems only replace
   };
   failed = rename();
-  if (failed == ENOENT && ::mkdirat(at, folder_of(name).c_str(), 0777) == 0) failed = rename();
-  else if (failed == ENOENT) failed = rename();  // another thread has made the folder
+  if (failed == ENOENT && ::mkdirat(at, folder_of(name).c_str(), 0777) == 0)
+    failed = rename();
+  else if (failed == ENOENT)
+    failed = rename();  // another thread has made the folder
   if (failed == EEXIST) {
     ::unlinkat(at, temporary.c_str(), 0);
     give_back(cost(bytes));

@@ -1,12 +1,12 @@
-// A folder of files by number under a common limit of bytes, used by any number of processes at once. A file is there whole or not at all,
-// whenever one of them is killed; who finds it checks what it holds.
+// A folder of files by number under a common limit of bytes, used by any number of processes at once. A file is there whole or not
+// at all, whenever one of them is killed; who finds it checks what it holds.
 //
-// Note [Cache folder]: files are XX/YYYYYYYYYYYYYY.rgb by the sixteen hexadecimal digits of their number, and nothing else in the folder is
-// ever removed but what incoming/ holds. `usage` has the bytes that are taken; who adds a file reserves its bytes there under a lock, and
-// makes the temporary with its full length at once, so that a count of the folder under the same lock finds all that is reserved. Every
-// opening counts anew: what a killed process had reserved is free again. `users` is locked, shared, by each process for as long as it uses
-// the folder: one that opens it alone may remove whatever it does not want, the least recently used first; beside others, only what
-// nobody has used for a day. A file's time of modification is its last use, to the hour.
+// Note [Cache folder]: files are XX/YYYYYYYYYYYYYY.rgb by the sixteen hexadecimal digits of their number, and nothing else in the
+// folder is ever removed but what incoming/ holds. `usage` has the bytes that are taken; who adds a file reserves its bytes there
+// under a lock, and makes the temporary with its full length at once, so that a count of the folder under the same lock finds all
+// that is reserved. Every opening counts anew: what a killed process had reserved is free again. `users` is locked, shared, by each
+// process for as long as it uses the folder: one that opens it alone may remove whatever it does not want, the least recently used
+// first; beside others, only what nobody has used for a day. A file's time of modification is its last use, to the hour.
 #pragma once
 
 #include <atomic>
@@ -33,9 +33,9 @@ class CacheFolder {
     int64_t bytes;
   };
 
-  // Makes the folder where there is none, and removes what exceeds `budget` bytes, or stands in the way of what is `wanted` and not there.
-  // The default is half of what this file system has free or the folder holds already. One that can be read only is used as it is: nothing
-  // is added or removed, and refusal() says why. Error(kIo) when it cannot be read either.
+  // Makes the folder where there is none, and removes what exceeds `budget` bytes, or stands in the way of what is `wanted` and not
+  // there. The default is half of what this file system has free or the folder holds already. One that can be read only is used as
+  // it is: nothing is added or removed, and refusal() says why. Error(kIo) when it cannot be read either.
   CacheFolder(std::filesystem::path folder, std::optional<int64_t> budget, std::vector<Wanted> wanted);
 
   struct State {
@@ -55,8 +55,8 @@ class CacheFolder {
   static void touch(int descriptor);
 
   enum class Put { kDone, kNoRoom };
-  // Adds a file; one that is there already stays. Error(kIo) when the system refuses: no folder, no permission, or a disk so full that what
-  // is left is better kept for others.
+  // Adds a file; one that is there already stays. Error(kIo) when the system refuses: no folder, no permission, or a disk so full
+  // that what is left is better kept for others.
   Put put(uint64_t name, std::span<const std::span<const std::byte>> pieces);
   // Of a file that is no good, open as `descriptor`.
   void remove(uint64_t name, int descriptor);

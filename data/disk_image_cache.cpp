@@ -15,7 +15,9 @@ namespace tessera {
 DiskImageCache::DiskImageCache(DiskCacheOptions options, Size within, const std::vector<Picture>& set)
     : options_(std::move(options)), within_(within) {
   if (options_.folder.empty()) {
-    warn("no folder for decoded pictures: neither XDG_CACHE_HOME nor HOME is set, name one with --cache-dir; they are decoded each time");
+    warn(
+        "no folder for decoded pictures: neither XDG_CACHE_HOME nor HOME is set, name one with --cache-dir; they are decoded each "
+        "time");
     return;
   }
   std::vector<CacheFolder::Wanted> wanted;
@@ -64,7 +66,8 @@ DecodedPtr DiskImageCache::find(const PictureKey& key, uint64_t name) {
   if (state == EntryState::kStale) {
     ++stale_;
   } else if (damaged_++ == 0) {
-    warn(fmt::format("{}: the decoded picture of {} is damaged; it and others like it are made anew", options_.folder.string(), key.file));
+    warn(fmt::format("{}: the decoded picture of {} is damaged; it and others like it are made anew", options_.folder.string(),
+                     key.file));
   }
   folder_->remove(name, entry.get());
   return nullptr;
@@ -72,7 +75,8 @@ DecodedPtr DiskImageCache::find(const PictureKey& key, uint64_t name) {
 
 void DiskImageCache::keep(const PictureKey& key, uint64_t name, const DecodedImage& picture) {
   if (!keeps_) return;
-  const int64_t now = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const int64_t now =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   if (std::abs(now - std::max(key.modified_ns, key.changed_ns)) < options_.settled_ns) return;
   if (picture_key(key.file, key.within) != key) return;  // it has changed while it was read
   const std::string head = entry_head(key, picture);

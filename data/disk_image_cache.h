@@ -1,6 +1,7 @@
-// Decoded pictures in a folder that outlasts the training, under a limit of bytes and shared by all trainings of this user. What it holds
-// changes speed, never results: an entry is used only when it was made from the image as it is now, and its checksum holds
-// (data/picture_entry.h). Nothing that goes wrong with the folder is an error: it is said once, and pictures are decoded as without it.
+// Decoded pictures in a folder that outlasts the training, under a limit of bytes and shared by all trainings of this user. What it
+// holds changes speed, never results: an entry is used only when it was made from the image as it is now, and its checksum holds
+// (data/picture_entry.h). Nothing that goes wrong with the folder is an error: it is said once, and pictures are decoded as without
+// it.
 #pragma once
 
 #include <atomic>
@@ -22,8 +23,8 @@ struct PictureKey;
 struct DiskCacheOptions {
   std::filesystem::path folder;
   std::optional<int64_t> bytes;  // at most, of all data sets (default: CacheFolder's)
-  // An image that has changed so lately could change again without a sign, for file systems count time in steps of up to two seconds: it
-  // is not kept yet.
+  // An image that has changed so lately could change again without a sign, for file systems count time in steps of up to two
+  // seconds: it is not kept yet.
   int64_t settled_ns = 2'000'000'000;
   std::function<void(const std::string&)> warn;  // from any thread
 };

@@ -122,7 +122,8 @@ std::string entry_head(const PictureKey& key, const DecodedImage& picture) {
 
 EntryState read_entry(int descriptor, const PictureKey& key, DecodedImage& out) {
   struct stat info {};
-  if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size < off_t(sizeof(Header))) return EntryState::kDamaged;
+  if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size < off_t(sizeof(Header)))
+    return EntryState::kDamaged;
   Header h;
   if (!read_exactly(descriptor, &h, sizeof h, 0) || std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) return EntryState::kDamaged;
   const Header expected = header_of(key);

@@ -61,8 +61,8 @@ TEST_CASE("cli: --cache disk keeps pictures in the user's cache folder, none bes
   CHECK(names_in(w / "images") == before);
 
   // Its first pictures come before it measures; then all are in memory.
-  const Outcome bench =
-      run({"bench", "loader", "--data", w / "data.yaml", "--imgsz", "32", "--cache", "disk", "--cache-dir", place, "--json"}, options);
+  const Outcome bench = run(
+      {"bench", "loader", "--data", w / "data.yaml", "--imgsz", "32", "--cache", "disk", "--cache-dir", place, "--json"}, options);
   INFO(bench.err);
   CHECK(bench.code == 0);
   CHECK(bench.json()["cache"] == "disk");

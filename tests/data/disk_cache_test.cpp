@@ -91,7 +91,8 @@ struct Pictures {
   std::mutex mutex;
 
   explicit Pictures(int count = 6) {
-    for (int i = 0; i < count; ++i) files.push_back(folder.write(fmt::format("images/{}.ppm", i), ppm(20 + i, 40, uint64_t(i))).string());
+    for (int i = 0; i < count; ++i)
+      files.push_back(folder.write(fmt::format("images/{}.ppm", i), ppm(20 + i, 40, uint64_t(i))).string());
   }
   DiskCacheOptions options() {
     DiskCacheOptions o;
@@ -124,9 +125,7 @@ struct Pictures {
 
 int64_t cost_of(const fs::path& file) { return (int64_t(fs::file_size(file)) + kBlock - 1) / kBlock * kBlock; }
 
-void make_old(const fs::path& file, std::chrono::hours age) {
-  fs::last_write_time(file, fs::file_time_type::clock::now() - age);
-}
+void make_old(const fs::path& file, std::chrono::hours age) { fs::last_write_time(file, fs::file_time_type::clock::now() - age); }
 
 bool equal(const Sample& a, const Sample& b) {
   if (a.targets.size() != b.targets.size()) return false;
