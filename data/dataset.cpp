@@ -134,6 +134,12 @@ SegDataset::SegDataset(LabelScan scan, std::vector<std::string> names, DatasetCo
   const bool split = config_.cache_lasting && !fits;
   const int64_t for_recent = !split ? cache_budget_ : config_.train && config_.augment.mosaic > 0 ? std::min(cache_budget_ / 2, recent) : 0;
   cache_ = std::make_unique<ImageCache>(for_recent, cache_budget_ - for_recent);
+  if (config_.disk_cache) {
+    std::vector<DiskImageCache::Picture> pictures;
+    pictures.reserve(images_.size());
+    for (const ScanImage& i : images_) pictures.push_back({i.file, dataset_size({i.height, i.width}, config_.largest())});
+    disk_cache_ = std::make_unique<DiskImageCache>(*config_.disk_cache, config_.largest(), pictures);
+  }
 }
 
 std::vector<int64_t> SegDataset::objects_by_class() const {
@@ -150,15 +156,17 @@ Size SegDataset::input_size(int64_t index) const {
 // ---- one item --------------------------------------------------------------------------------------------------------
 
 DecodedPtr SegDataset::decoded(int64_t index) const {
-  return cache_->get(index, [&]() -> DecodedPtr {
+  const std::string& file = images_[size_t(index)].file;
+  const auto decode = [&]() -> DecodedPtr {
     auto out = std::make_shared<DecodedImage>();
-    out->image = read_image(images_[size_t(index)].file);
+    out->image = read_image(file);
     out->original_height = out->image.height;
     out->original_width = out->image.width;
     const Size s = dataset_size({out->image.height, out->image.width}, config_.largest());
     if (s.height != out->image.height || s.width != out->image.width) out->image = resize_bilinear(out->image, s.height, s.width);
     return out;
-  });
+  };
+  return cache_->get(index, [&] { return disk_cache_ ? disk_cache_->get(file, decode) : decode(); });
 }
 
 // Vertices that each object of the image gets (spec 5.5).

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "data/augment_config.h"
+#include "data/disk_image_cache.h"
 #include "data/image_cache.h"
 #include "data/image_order.h"
 #include "data/instance.h"
@@ -63,6 +64,7 @@ struct DatasetConfig {
   MosaicPartners partners = MosaicPartners::kAuto;
   int64_t cache_bytes = int64_t(1) << 30;  // decoded pictures kept in memory; results never depend on it
   bool cache_lasting = false;              // of a set that does not fit keep the first pictures for good instead of the recent ones only
+  std::optional<DiskCacheOptions> disk_cache;  // decoded pictures kept on a disk, too: where memory has none, they come from there
 
   // Reading of labels, used by open_dataset.
   LabelPolicy policy = LabelPolicy::kLenient;
@@ -95,6 +97,7 @@ class SegDataset : public Dataset {
   int64_t cache_budget() const { return cache_budget_; }    // bytes that the cache may take
   int64_t picture_bytes_at_most() const { return std::min(decoded_bytes_, cache_budget_); }  // that the cache will keep
   ImageCache::Statistics cache_statistics() const { return cache_->statistics(); }
+  const DiskImageCache* disk_cache() const { return disk_cache_.get(); }  // none without DatasetConfig::disk_cache
   std::vector<int64_t> objects_by_class() const;
   Size input_size(int64_t index) const;  // of the network input
 
@@ -138,6 +141,7 @@ class SegDataset : public Dataset {
   int64_t decoded_bytes_ = 0, cache_budget_ = 0;
   std::vector<Size> rect_shapes_;  // of each batch
   std::unique_ptr<ImageCache> cache_;
+  std::unique_ptr<DiskImageCache> disk_cache_;  // behind cache_
   mutable std::mutex order_mutex_;
   mutable std::vector<std::shared_ptr<const EpochOrder>> orders_;  // of the last epochs asked for
   struct AtomicTiming;

@@ -37,6 +37,8 @@ LoaderBench run_loader_bench(const SegDataset& dataset, const LoaderBenchOptions
   pull(options.warmup);
   dataset.take_timing();
   const int64_t misses = dataset.cache_statistics().misses;
+  const auto disk_reads = [&] { return dataset.disk_cache() ? dataset.disk_cache()->statistics().hits : 0; };
+  const int64_t read_before = disk_reads();
   const double cpu = process_seconds();
   const auto begin = std::chrono::steady_clock::now();
   const int64_t made = pull(options.samples);
@@ -50,7 +52,8 @@ LoaderBench run_loader_bench(const SegDataset& dataset, const LoaderBenchOptions
   const auto share = [&](double part) { return part * 1e3 / double(made); };
   b.decode_ms = share(t.decode), b.labels_ms = share(t.labels), b.pixels_ms = share(t.pixels), b.rasterize_ms = share(t.rasterize);
   const ImageCache::Statistics cache = dataset.cache_statistics();
-  b.decodes = cache.misses - misses;
+  b.disk_reads = disk_reads() - read_before;
+  b.decodes = cache.misses - misses - b.disk_reads;
   b.decoded_pictures = cache.pictures;
   b.decoded_bytes = cache.bytes;
   return b;

@@ -101,8 +101,9 @@ constexpr OptionSpec kOptions[] = {
     {"json", kBool, "false", 0, 0, "", kAll, "run folder", "stdout is exactly one JSON object"},
     // Data
     {"strict", kBool, "false", 0, 0, "", kTV, "data", "a bad label row is an error instead of skipped and counted"},
-    {"cache", kChoice, "false", 0, 0, "false|true|ram", kTrain | kBench, "data", "keep decoded training images in memory (ram, true), under --cache-mib; results do not depend on it"},
-    {"cache_mib", kInt, "", 1, 1e9, "", kTrain | kBench, "data", "most MiB of decoded images that --cache ram keeps (default: half of the memory available at the start)"},
+    {"cache", kChoice, "false", 0, 0, "false|true|ram|disk", kTrain | kBench, "data", "keep decoded training images in memory (ram, true), or in --cache-dir for later trainings too (disk), under --cache-mib; results do not depend on it"},
+    {"cache_mib", kInt, "", 1, 1e9, "", kTrain | kBench, "data", "most MiB of decoded images that --cache keeps (default: half of the memory available at the start; disk: half of what is free there or taken by it)"},
+    {"cache_dir", kText, "", 0, 0, "FOLDER", kTrain | kBench, "data", "folder of --cache disk (default: tessera/images in XDG_CACHE_HOME, or in ~/.cache)"},
     {"fraction", kFloat, "1.0", 0, 1, "", kTrain, "data", "part of the training images to use"},
     {"order", kChoice, "seed", 0, 0, "seed|original", kTrain, "data", "order of the training images: a new one for each seed, or the one that all runs of the original share"},
     {"single_cls", kBool, "false", 0, 0, "", kTV, "data", "treat all classes as one"},

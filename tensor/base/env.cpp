@@ -10,6 +10,7 @@ namespace tessera {
 
 namespace {
 constexpr std::array kSwitches = {
+    EnvSwitch{"HOME", "the user's folder; .cache in it stands for XDG_CACHE_HOME"},
     EnvSwitch{"NO_COLOR", "any value: no colours in the log"},
     EnvSwitch{"TESSERA_CONV", "auto | naive | own | direct | cudnn: the kernels of convolutions, as --conv, for programs without arguments"},
     EnvSwitch{"TESSERA_CPU_BACKEND", "ref | avx2 | avx512 | amx: the CPU kernels to use (default: the best this CPU has)"},
@@ -24,6 +25,7 @@ constexpr std::array kSwitches = {
     EnvSwitch{"TESSERA_THREADS", "number of compute threads (default: one per core this process may use)"},
     EnvSwitch{"TESSERA_NCCL", "0: gradients of several GPUs go over the host (MPI), not over NCCL"},
     EnvSwitch{"TESSERA_WORKSPACE", "MiB that one call of cuDNN or cuBLASLt may take for itself (default: 256)"},
+    EnvSwitch{"XDG_CACHE_HOME", "folder of caches (default: ~/.cache); pictures of --cache disk are in tessera/images there"},
 };
 }  // namespace
 

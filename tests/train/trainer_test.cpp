@@ -4,12 +4,14 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "data/image.h"
 #include "nn/io/checkpoint.h"
@@ -109,6 +111,57 @@ TEST_CASE("--cache ram changes no bit of a training, whether its budget holds th
                  partly = train("partly", {"cache=ram", "cache_mib=1"});
   CHECK(same_state(plain / "weights/last.safetensors", cached / "weights/last.safetensors"));
   CHECK(same_state(plain / "weights/last.safetensors", partly / "weights/last.safetensors"));
+}
+
+TEST_CASE("--cache disk changes no bit of a training, cold, warm, too small, left by a killed run, or across a resume") {
+  const Workshop shop;
+  std::this_thread::sleep_for(std::chrono::milliseconds(2100));  // pictures that have just changed are not kept
+  const fs::path cache = shop.root / "cache";
+  const auto config = [&](const std::string& name, std::vector<std::string> more) {
+    // Ten pictures of 307,200 bytes.
+    more.insert(more.end(), {"epochs=2", "imgsz=320", "batch=2", "val=false", "cache_dir=" + cache.string()});
+    return shop.config(name, more);
+  };
+  const auto train = [&](const std::string& name, const std::vector<std::string>& more) {
+    Trainer t(config(name, more), LogStyle::kQuiet);
+    t.fit();
+    return t.run_folder() / "weights/last.safetensors";
+  };
+  std::vector<fs::path> entries;
+  const auto list = [&] {
+    entries.clear();
+    for (const auto& e : fs::recursive_directory_iterator(cache))
+      if (e.path().extension() == ".rgb") entries.push_back(e.path());
+    return entries.size();
+  };
+  const fs::path plain = train("plain", {"cache=false"});
+  CHECK(!fs::exists(cache));
+  CHECK(same_state(plain, train("cold", {"cache=disk"})));
+  CHECK(list() == 10);
+  CHECK(same_state(plain, train("warm", {"cache=disk"})));
+  CHECK(same_state(plain, train("small", {"cache=disk", "cache_mib=1"})));
+  CHECK(list() == 3);
+  fs::resize_file(entries[0], 1000);
+  fs::remove(entries[1]);
+  std::ofstream(cache / "incoming/1-2") << "half";
+  std::ofstream(cache / "usage") << "x";
+  CHECK(same_state(plain, train("left", {"cache=disk"})));
+  CHECK(list() == 10);
+  CHECK(fs::is_empty(cache / "incoming"));
+
+  fs::path folder;
+  {
+    Trainer broken(config("broken", {"cache=disk"}), LogStyle::kQuiet);
+    folder = broken.run_folder();
+    request_interrupt();
+    CHECK(broken.fit().interrupted);
+    clear_interrupt();
+  }
+  Config again(kTrain);
+  again.read_arguments({"resume=" + folder.string(), "cache_dir=" + (shop.root / "another").string()});
+  Trainer(again, LogStyle::kQuiet).fit();
+  CHECK(fs::exists(shop.root / "another/CACHEDIR.TAG"));
+  CHECK(same_state(plain, folder / "weights/last.safetensors"));
 }
 
 TEST_CASE("a run that is interrupted and resumed ends with the same bits as one that is not") {

@@ -304,6 +304,7 @@ TEST_CASE("config: a file of the original is read; its defaults count as not giv
                                      {"erasing", "0.2"},
                                      {"tracker", "bytetrack.yaml"},
                                      {"time", "~"},
+                                     {"cache", "disk"},
                                      {"show", "true"}}));
   Config c(kTrain);
   c.read_file(file.path);
@@ -311,6 +312,7 @@ TEST_CASE("config: a file of the original is read; its defaults count as not giv
   CHECK(c.integer("epochs") == 50);
   CHECK(classes_of(c) == std::vector<int32_t>{0, 2});
   CHECK(frozen_layers_of(c) == std::vector<int32_t>{9});
+  CHECK(c.text("cache") == "disk");
   CHECK(device_of(c, 1, 2) == Device::cuda(1));
   // Automatic choices stay: 0.01 is only its default, 0.9 is not.
   CHECK(!c.is_explicit("lr0"));

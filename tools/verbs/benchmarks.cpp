@@ -249,6 +249,8 @@ Json bench_loader(const Config& c, LogStyle log) {
   j["core_ms"] = r.core_ms;
   j["split_ms"] = {{"decode", r.decode_ms}, {"labels", r.labels_ms}, {"pixels", r.pixels_ms}, {"rasterize", r.rasterize_ms}};
   j["decodes"] = r.decodes;
+  j["cache"] = c.text("cache");
+  j["disk_reads"] = r.disk_reads;
   return j;
 }
 

@@ -17,7 +17,8 @@ constexpr const char* kExplicitArguments = "(explicit)";
 // only extend the run. The data may lie elsewhere now; that it is the same is looked at when it is open.
 constexpr const char* kFreeOnResume[] = {"resume",    "threads",  "workers",   "quiet",  "json",        "log",
                                          "epochs",    "patience", "time",      "plots",  "save_period", "save_minutes",
-                                         "data",      "data_root", "cache",    "cache_mib", "device", "graph",       "recompute", "tensorboard"};
+                                         "data",      "data_root", "cache",    "cache_mib", "cache_dir",   "device",
+                                         "graph",     "recompute", "tensorboard"};
 // And these belong to one sitting: a resumed run has them only when they are given anew.
 constexpr const char* kOfOneSitting[] = {"profile", "conv"};
 

@@ -1,5 +1,6 @@
 #include "yolo/train/training_data.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <span>
 
@@ -52,6 +53,23 @@ void report_cache(const SegDataset& set, LogStyle log) {
   log_line(log, fmt::format("cache: the {} training images need {:.0f} MiB decoded, the budget is {:.0f} MiB: about {} of them stay in memory, the "
                             "others are decoded each time (--cache-mib N allows more)",
                             set.size(), need / mib, budget / mib, int64_t(double(set.size()) * budget / need)));
+}
+
+void report_disk_cache(const SegDataset& set, LogStyle log) {
+  const DiskImageCache& disk = *set.disk_cache();
+  if (!disk.usable()) return;  // as it has said
+  const CacheFolder::State& s = disk.at_opening();
+  const double mib = 1 << 20, need = double(s.wanted_bytes + s.missing_bytes);
+  std::string text = fmt::format("cache: {} holds {} of the {} training images decoded; all of them take {:.0f} MiB there, what it holds {:.0f} MiB "
+                                 "({} pictures), the budget is {:.0f} MiB",
+                                 disk.path().string(), s.wanted_files, set.size(), need / mib, double(s.bytes) / mib, s.files,
+                                 double(s.budget) / mib);
+  if (s.removed > 0) text += fmt::format("; {} pictures that were not used for the longest time have been removed", s.removed);
+  if (s.bytes + s.missing_bytes > s.budget) {
+    text += fmt::format("; about {} of the images will be there, the others are decoded each time (--cache-mib N allows more)",
+                        int64_t(double(set.size()) * double(s.wanted_bytes + std::max<int64_t>(0, s.budget - s.bytes)) / need));
+  }
+  log_line(log, text);
 }
 
 AugmentConfig augment_config(const Config& c) {
@@ -107,7 +125,13 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
       d.partners = MosaicPartners::kBuffer;
     }
   }
-  const bool cached = train && c.text("cache") != "false";
+  const bool disk = train && c.text("cache") == "disk", cached = train && !disk && c.text("cache") != "false";
+  if (disk) {
+    d.disk_cache.emplace();
+    d.disk_cache->folder = c.text("cache_dir").empty() ? user_cache_folder("images") : fs::path(c.text("cache_dir"));
+    if (c.is_set("cache_mib")) d.disk_cache->bytes = c.integer("cache_mib") << 20;
+    d.disk_cache->warn = [log](const std::string& text) { log_line(log, "warning: " + text); };
+  }
   if (cached) {
     d.cache_bytes = c.is_set("cache_mib") ? c.integer("cache_mib") << 20
                                           : std::max<int64_t>(available_memory_bytes() / 2 / sharers, int64_t(1) << 28);
@@ -116,6 +140,7 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
   auto set = open_dataset(data_source(c), split, d, c.text("data_root"));
   report(set->scan(), split, log);
   if (cached) report_cache(*set, log);
+  if (disk) report_disk_cache(*set, log);
   return set;
 }
 

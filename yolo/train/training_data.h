@@ -13,7 +13,7 @@ namespace tessera {
 
 // The data set of one split, with the label findings written to the log. `train`: augmentation as the arguments say; else letterbox
 // in rectangular batches (or square with rect=false). Verbs: train, val, bench.
-// `sharers`: processes of this machine that divide the default of --cache-mib. `fixed`: DatasetConfig::fixed.
+// `sharers`: processes of this machine that divide the default of --cache-mib, unless it is that of a disk. `fixed`: DatasetConfig::fixed.
 std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log, int sharers = 1,
                                        Size fixed = {});
 
