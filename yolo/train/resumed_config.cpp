@@ -4,6 +4,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/shell_word.h"
+#include "yolo/train/train_options.h"
 #include "yolo/train/train_state.h"
 
 namespace tessera {
@@ -52,6 +53,8 @@ Checkpoint load_to_resume(const std::filesystem::path& file) {
                 "resume from the run's weights/last.safetensors, or start a new run with --model");
   }
   check_progress(c.meta, file);
+  OptimizerChoice choice;
+  restore_choice(c.meta, choice, file);
   return c;
 }
 
