@@ -287,7 +287,7 @@ TEST_CASE("a training state that arithmetic cannot go on from is refused") {
   c.meta.numbers["progress.seconds"] = NAN;
   CHECK(error_of(load).message() == "the run cannot be where its training state says");
   c.meta.numbers.clear();
-  save_choice({.rule = UpdateRule::kAdamW, .lr0 = 0.002, .momentum = 0.9, .warmup_bias_lr = 0}, c.meta);
+  save_choice({.rule = UpdateRule::kAdamW, .lr0 = 0.002, .momentum = 0.9, .warmup_bias_lr = 0, .reason = ""}, c.meta);
   CHECK_NOTHROW(load());
   for (const double rate : {-1.0, double(NAN), 2.0}) {
     c.meta.numbers["optimizer.lr0"] = rate;
