@@ -487,6 +487,34 @@ TEST_CASE("the automatic optimizer of a run stays when its epochs change in a re
   }
 }
 
+TEST_CASE("a run goes on with more or fewer images, also from the middle of an epoch, and updates as often as before") {
+  const Workshop shop;  // 3 batches an epoch; in the warm-up each makes an update
+  const auto data_of = [&](int train) {
+    return make_shapes(shop.root / fmt::format("of{}", train), {.train = train, .val = 4, .size = 64}).string();
+  };
+  for (const auto& [images, batches] : {std::pair<int, int64_t>{4, 1}, {18, 5}}) {
+    CAPTURE(images);
+    fs::path folder;
+    {
+      Trainer t(shop.config(fmt::format("to{}", images), {"epochs=4", "val=false"}), LogStyle::kQuiet);
+      t.on_batch = [](int64_t epoch, int64_t index, const Batch&) {
+        if (epoch == 2 && index == 1) request_interrupt();
+      };
+      CHECK(t.fit().interrupted);
+      clear_interrupt();
+      folder = t.run_folder();
+    }
+    Config config(kTrain);
+    config.read_arguments({"resume=" + folder.string(), "data=" + data_of(images)});
+    const TrainSummary end = Trainer(config, LogStyle::kQuiet).fit();
+    CHECK(end.epochs_done == 4);
+    const Checkpoint c = load_checkpoint(end.last);
+    const int64_t after = std::max<int64_t>(batches - 2, 0) + batches;  // of the epoch that was interrupted, and of the last
+    CHECK(saved_count(c.section("optimizer", ""), "optimizer.steps") == 2 * 3 + 2 + after);
+    CHECK(c.meta.counters.at("progress.last_step") == 4 * batches - 1);
+  }
+}
+
 TEST_CASE("a run that was on another device is not resumed on the CPU unasked") {
   const Workshop shop;
   const fs::path last = Trainer(shop.config("gpu", {"epochs=1"}), LogStyle::kQuiet).fit().last;

@@ -626,6 +626,8 @@ void Trainer::restore(const Checkpoint& c) {
     log_line(log_, fmt::format("note: the training data has changed since ({} images then, {} now): the run goes on with it, not to the same bits",
                                images, train_set_->size()));
   }
+  const int64_t batches = train_loader_->batches(), then = (counter("data.images") + options_.batch - 1) / options_.batch;
+  change_batches(at_, then > 0 ? then : batches, batches);  // older files do not tell how many there were
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left
   refuse_complete_run();
 }
