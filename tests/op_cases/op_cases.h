@@ -51,6 +51,7 @@ class Draw {
 };
 
 // The cases of one shape of each op.
+std::vector<OpCase> random_pointwise_cases(Draw& draw);
 std::vector<OpCase> random_conv_cases(Draw& draw);
 std::vector<OpCase> random_image_cases(Draw& draw);
 std::vector<OpCase> random_row_cases(Draw& draw);

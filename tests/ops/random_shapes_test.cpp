@@ -66,6 +66,7 @@ TEST_CASE("random shapes on every instruction set") {
       run(convs, true);
       cpu::force_tile_unit(unit);
     }
+    run(random_pointwise_cases(draw), false);
     run(random_image_cases(draw), false);
     run(random_row_cases(draw), false);
     run(random_loss_cases(draw), false);
