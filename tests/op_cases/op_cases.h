@@ -56,6 +56,7 @@ std::vector<OpCase> random_conv_cases(Draw& draw);
 std::vector<OpCase> random_image_cases(Draw& draw);
 std::vector<OpCase> random_row_cases(Draw& draw);
 std::vector<OpCase> random_loss_cases(Draw& draw);
+std::vector<OpCase> random_detect_cases(Draw& draw);
 
 // Small ones of every method in one type, spread over its list: for checkers under which everything is slow.
 inline std::vector<OpCase> small_op_cases(size_t of_each = 4) {

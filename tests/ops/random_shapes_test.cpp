@@ -70,6 +70,7 @@ TEST_CASE("random shapes on every instruction set") {
     run(random_image_cases(draw), false);
     run(random_row_cases(draw), false);
     run(random_loss_cases(draw), false);
+    run(random_detect_cases(draw), false);
   }
 }
 
