@@ -262,14 +262,23 @@ std::vector<OpCase> conv_cases() {
 std::vector<OpCase> random_conv_cases(Draw& draw) {
   std::vector<OpCase> list;
   Sizes s{};
-  do {
+  const bool winograd = draw.below(2) == 0;  // large enough for that form
+  while (winograd) {
+    s = {draw.batch(), draw.side(), draw.side(), draw.channels(), draw.channels(), 3, 1 + draw.below(2), 0};
+    s.pad = s.stride == 2 ? 1 : draw.below(3);
+    if (s.h + 2 * s.pad < 3 || s.w + 2 * s.pad < 3) continue;
+    const int64_t pixels = numel(s.y()) / s.o, pairs = s.i * s.o, least = s.stride == 1 ? 16 : 32;
+    if (pixels > 280 + 240000 / pairs && std::min(s.i, s.o) >= least && 9 * pixels * pairs <= 8 * draw.most_work()) break;
+  }
+  while (!winograd) {
     const int64_t kernel = draw.below(10);
     s.k = kernel < 2 ? 1 : kernel < 8 ? 3 : 2 + draw.below(6);
     s.stride = draw.below(3) == 0 ? 2 : draw.below(12) == 0 ? 3 : 1;
     s.pad = draw.below(4) > 0 ? s.k / 2 : draw.below(s.k + 1);
     s.n = draw.batch(), s.h = draw.side(), s.w = draw.side(), s.i = draw.channels(), s.o = draw.channels();
-  } while (s.h + 2 * s.pad < s.k || s.w + 2 * s.pad < s.k || numel(s.y()) * s.k * s.k * s.i > draw.most_work() ||
-           std::max(numel(s.x()), numel(s.y())) > 200000);
+    if (s.h + 2 * s.pad < s.k || s.w + 2 * s.pad < s.k) continue;
+    if (numel(s.y()) * s.k * s.k * s.i <= draw.most_work() && std::max(numel(s.x()), numel(s.y())) <= 200000) break;
+  }
   add_convs(list, {s});
   // Only large results are measured on the way by themselves.
   for (size_t i = 0, n = list.size(); i < n; ++i) {

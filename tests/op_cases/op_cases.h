@@ -32,7 +32,7 @@ class Draw {
  public:
   explicit Draw(uint64_t seed, int64_t most_work = int64_t{2} << 20) : rng_(seed, RngPurpose::kTest, 1), most_work_(most_work) {}
   int64_t below(int64_t n) { return rng_.below(n); }
-  int64_t most_work() const { return most_work_; }  // multiply-adds of a case
+  int64_t most_work() const { return most_work_; }  // multiply-adds of a case; of one in another form 8 times as many
   int64_t batch() { return of({1, 1, 1, 1, 2, 2, 3, 5, 9}); }
   int64_t side() {
     if (below(4) == 0) return 1 + below(90);
