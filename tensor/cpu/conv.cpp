@@ -4,6 +4,7 @@
 
 #include "tensor/base/parallel.h"
 #include "tensor/cpu/conv_plan.h"
+#include "tensor/cpu/conv_windows.h"
 #include "tensor/cpu/f32_copy.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/winograd.h"
@@ -89,6 +90,18 @@ void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, con
   run(ConvPlan<T>{x, y, p.stride, 1, {{w.kh, w.kw, -p.pad, -p.pad, 0, 0, y.h, y.w, packed}}, end, groups, k, moments});
 }
 
+// Of one axis of a data gradient, for the inputs of one remainder (below): its first tap, how many taps, the first input of the
+// grid and its size, and the output that the last tap meets there.
+struct GradientAxis {
+  int64_t tap, taps, first, size, origin;
+  GradientAxis(int64_t remainder, int64_t kernel, int64_t length, const ConvParams& p)
+      : tap(remainder),
+        taps(kernel > remainder ? (kernel - remainder + p.stride - 1) / p.stride : 0),
+        first(floor_mod(remainder - p.pad, p.stride)),
+        size(length > first ? (length - first + p.stride - 1) / p.stride : 0),
+        origin((first + p.pad - remainder) / p.stride - std::max<int64_t>(taps - 1, 0)) {}
+};
+
 // dx[iy, ix] sums w[ky, kx] over the taps with (iy + pad - ky) divisible by the stride s. The inputs of one remainder of iy + pad
 // and ix + pad form a grid of its own, on which this is a convolution with stride 1 and every s-th tap, in reverse order.
 template <class T>
@@ -103,24 +116,10 @@ void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView
   ConvPlan<T> plan{dy, dx, 1, s, {}, {}, groups, k, nullptr};
   plan.epilogue.accumulate = accumulate;
   T* packed = scratch.get();
-  // Of one axis: the first tap ry of the remainder, how many taps, the first input of the grid and its size, and the output that
-  // the last tap meets there.
-  struct Axis {
-    int64_t tap, taps, first, size, origin;
-  };
-  const auto axis = [&](int64_t remainder, int64_t kernel, int64_t size) {
-    Axis a;
-    a.tap = remainder;
-    a.taps = kernel > remainder ? (kernel - remainder + s - 1) / s : 0;
-    a.first = floor_mod(remainder - p.pad, s);
-    a.size = size > a.first ? (size - a.first + s - 1) / s : 0;
-    a.origin = (a.first + p.pad - remainder) / s - std::max<int64_t>(a.taps - 1, 0);
-    return a;
-  };
   for (int64_t ry = 0; ry < s; ++ry) {
-    const Axis v = axis(ry, w.kh, dx.h);
+    const GradientAxis v(ry, w.kh, dx.h, p);
     for (int64_t rx = 0; rx < s; ++rx) {
-      const Axis h = axis(rx, w.kw, dx.w);
+      const GradientAxis h(rx, w.kw, dx.w, p);
       const int64_t kh = h.taps > 0 ? v.taps : 0;
       const int64_t kw = v.taps > 0 ? h.taps : 0;
       plan.parts.push_back({kh, kw, v.origin, h.origin, v.first, h.first, v.size, h.size, packed});
@@ -173,12 +172,26 @@ void run_transpose_backward_data(const ImageView& dy, const FilterView& w, const
   run(plan);
 }
 
-// Of the direct kernels, for a forward pass or a data gradient: the packed filter, and the band that a thread copies.
+// Of the direct kernels, for a forward pass or a data gradient to `to`: the packed filter, and the band that a thread copies, or
+// the windows of a narrow image (conv_windows.h), grid by grid.
 template <class T>
-ConvScratch direct_scratch(bool forward, const ImageView& from, const FilterView& w, int64_t stride) {
+ConvScratch direct_scratch(bool forward, const ImageView& from, const FilterView& w, const ImageView& to, const ConvParams& p) {
   const TileKernels<T> k = tile_kernels<T>();
-  const int64_t values = w.packed ? 0 : packed_size(k, channel_groups(forward ? w.o : w.i, k), w.kh * w.kw, forward ? w.i : w.o);
-  return {values * int64_t(sizeof(T)), most_band_bytes<T>(from, w.kh, w.kw, forward ? stride : 1)};
+  int64_t values = w.packed ? 0 : packed_size(k, channel_groups(forward ? w.o : w.i, k), w.kh * w.kw, forward ? w.i : w.o);
+  const int64_t s = forward ? 1 : p.stride, depth = whole_sums<T>(from.c);
+  const int64_t most_taps = (w.kh + s - 1) / s * ((w.kw + s - 1) / s);
+  const bool all_have_taps = std::min(w.kh, w.kw) >= s;
+  if (all_have_taps && takes_windows((to.w + s - 1) / s, most_taps)) {
+    int64_t most = 0;
+    for (int64_t ry = 0; ry < s; ++ry) {
+      for (int64_t rx = 0; rx < s; ++rx) {
+        const GradientAxis v(ry, w.kh, to.h, {s, p.pad}), h(rx, w.kw, to.w, {s, p.pad});
+        most = std::max(most, to.n * v.size * h.size * (v.taps * h.taps * depth + (s > 1 ? to.c : 0)));
+      }
+    }
+    values += most;
+  }
+  return {values * int64_t(sizeof(T)), most_band_bytes<T>(from, w.kh, w.kw, forward ? p.stride : 1)};
 }
 
 bool widened(DType t) { return t == DType::kBF16 && !multiplies_bf16(); }
@@ -193,8 +206,8 @@ int64_t widened_bytes(ConvPass pass, const ImageView& x, const FilterView& w, co
 ConvScratch direct_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
   if (pass == ConvPass::kBackwardWeight) return backward_weight_scratch(x, y, w, p);
   const bool forward = pass == ConvPass::kForward, bf16 = x.t == DType::kBF16 && multiplies_bf16();
-  const ImageView& from = forward ? x : y;
-  return bf16 ? direct_scratch<BFloat16>(forward, from, w, p.stride) : direct_scratch<float>(forward, from, w, p.stride);
+  const ImageView &from = forward ? x : y, &to = forward ? y : x;
+  return bf16 ? direct_scratch<BFloat16>(forward, from, w, to, p) : direct_scratch<float>(forward, from, w, to, p);
 }
 
 }  // namespace
@@ -216,9 +229,10 @@ ConvScratch conv_transpose2x2_scratch(ConvPass pass, const ImageView& x, const F
     s.call += w.o * 4 * w.i * int64_t(sizeof(float));
     return s;
   }
-  if (pass == ConvPass::kForward) turned = {nullptr, x.t, w.o, 2, 2, w.i};
-  ConvScratch s = direct_scratch(ConvPass::kForward, pass == ConvPass::kForward ? x : y, turned, pass == ConvPass::kForward ? y : x,
-                                 {pass == ConvPass::kForward ? 1 : 2, 0});
+  const bool forward = pass == ConvPass::kForward;
+  ImageView to = forward ? y : x;
+  if (forward) turned = {nullptr, x.t, w.o, 2, 2, w.i}, to.w = std::max<int64_t>(y.w, 4);  // 1x1: never narrow
+  ConvScratch s = direct_scratch(ConvPass::kForward, forward ? x : y, turned, to, {forward ? 1 : 2, 0});
   if (widened(x.t)) s.call += widened_bytes(ConvPass::kBackwardData, x, w, y);
   return s;
 }

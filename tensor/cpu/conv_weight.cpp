@@ -536,9 +536,33 @@ Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageV
 }
 
 template <class T>
+bool takes_windows_of_weights(const TileKernels<T>& k, const ImageView& dy, const FilterView& dw) {
+  return weights_take_windows(dy.w, dw.kh * dw.kw) && dw.i % k.lanes == 0;
+}
+// The windows of all pixels of dy as the pixels of a 1x1 convolution.
+template <class T>
+struct Windowed {
+  ImageView x, dy;
+  FilterView dw;
+  Windowed(T* windows, const ImageView& x_, const ImageView& dy_, const FilterView& dw_) {
+    const int64_t size = dw_.kh * dw_.kw * dw_.i, pixels = dy_.n * dy_.h * dy_.w;
+    x = {windows, x_.t, 1, 1, pixels, size, size};
+    dy = {dy_.p, dy_.t, 1, 1, pixels, dy_.c, dy_.pitch};
+    dw = {dw_.p, dw_.t, dw_.o, 1, 1, size};
+  }
+  int64_t values() const { return x.w * x.c; }
+};
+
+template <class T>
 ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
   const TileKernels<T> k = tile_kernels<T>();
   if (dy.n * dy.h * dy.w == 0) return {};
+  if (takes_windows_of_weights(k, dy, dw)) {
+    const Windowed<T> g(nullptr, x, dy, dw);
+    ConvScratch s = scratch_of<T>(g.x, g.dy, g.dw, {1, 0});
+    s.call += g.values() * int64_t(sizeof(T));
+    return s;
+  }
   const bool stem = is_stem(x, dw);
   const Partition cut = stem ? stem_partition(dy, dw) : partition_of(k, x, dy, dw, p);
   ConvScratch s{cut.parts > 1 ? cut.parts * dw.o * dw.kh * dw.kw * dw.i * int64_t(sizeof(float)) : 0, 0};
@@ -567,13 +591,11 @@ ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView
 
 template <class T>
 void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
-  if (weights_take_windows(dy.w, dw.kh * dw.kw) && dw.i % tile_kernels<T>().lanes == 0) {
-    const int64_t size = dw.kh * dw.kw * dw.i, pixels = dy.n * dy.h * dy.w;
-    const HostScratch<T> windows(pixels * size);
+  if (takes_windows_of_weights(tile_kernels<T>(), dy, dw)) {
+    const HostScratch<T> windows(dy.n * dy.h * dy.w * dw.kh * dw.kw * dw.i);
     copy_windows(x, {dw.kh, dw.kw, -p.pad, -p.pad, p.stride, dy.h, dy.w}, x.c, windows.get());
-    const ImageView rows{windows.get(), x.t, 1, 1, pixels, size, size};
-    return run_backward_weight<T>(rows, {dy.p, dy.t, 1, 1, pixels, dy.c, dy.pitch}, {dw.p, dw.t, dw.o, 1, 1, size}, {1, 0},
-                                  accumulate);
+    const Windowed<T> g(windows.get(), x, dy, dw);
+    return run_backward_weight<T>(g.x, g.dy, g.dw, {1, 0}, accumulate);
   }
   const WeightGradient<T> g{tile_kernels<T>(), x, dy, dw, p};
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <thread>
+#include <tuple>
 
 #include "tensor/backend.h"
 #include "tensor/base/parallel.h"
@@ -78,6 +79,10 @@ TEST_CASE("convolutions take the memory that they say") {
       check_conv({{2, 64, 64, 32}, {64, 3, 3, 32}, {2, 1}}, type);
       check_conv({{1, 160, 160, 3}, {16, 3, 3, 3}, {2, 1}}, type);
       check_conv({{2, 40, 40, 128}, {96, 1, 1, 128}, {1, 0}}, type);
+      // Narrow: windows of all pixels. In the second the grids of the data gradient differ in taps and rows.
+      check_conv({{16, 20, 3, 128}, {96, 3, 3, 128}, {1, 1}}, type);
+      check_conv({{16, 41, 5, 96}, {96, 3, 3, 96}, {2, 1}}, type);
+      check_conv({{16, 40, 4, 96}, {80, 3, 3, 96}, {1, 1}}, type);  // that of the weights alone
     }
   }
   set_conv_choice("auto");
@@ -92,6 +97,7 @@ TEST_CASE("convolutions on the twin of AMX take the memory that they say") {
   check_conv({{2, 40, 40, 64}, {64, 3, 3, 64}, {1, 1}}, DType::kBF16);
   check_conv({{1, 64, 64, 32}, {48, 3, 3, 32}, {2, 1}}, DType::kBF16);
   check_conv({{2, 40, 40, 128}, {96, 1, 1, 128}, {1, 0}}, DType::kBF16);
+  check_conv({{16, 20, 3, 128}, {96, 3, 3, 128}, {1, 1}}, DType::kBF16);
   cpu::force_tile_unit(before);
   set_compute_threads(2);
 }
@@ -99,12 +105,15 @@ TEST_CASE("convolutions on the twin of AMX take the memory that they say") {
 TEST_CASE("transposed convolutions take the memory that they say") {
   set_compute_threads(1);
   CpuBackend backend;
-  for (const DType type : {DType::kF32, DType::kBF16}) {
-    const Tensor x = Tensor::zeros({2, 20, 20, 96}, type), w = Tensor::zeros({128, 2, 2, 96}, type), y = Tensor::zeros({2, 40, 40, 128}, type);
+  for (const auto& [n, h, side, type] :
+       {std::tuple{2, 20, 20, DType::kF32}, {2, 20, 20, DType::kBF16}, {16, 30, 3, DType::kF32}, {16, 30, 3, DType::kBF16}}) {
+    const Tensor x = Tensor::zeros({n, h, side, 96}, type), w = Tensor::zeros({128, 2, 2, 96}, type),
+                 y = Tensor::zeros({n, 2 * h, 2 * side, 128}, type);
     const Tensor dw = Tensor::zeros(w.shape(), DType::kF32);
     const ImageView xv = x.image(), yv = y.image();
     const FilterView wv = w.filter(), dwv = dw.filter();
     CAPTURE(name_of(type));
+    CAPTURE(side);
     check_call("forward", backend.conv_transpose2x2_scratch(ConvPass::kForward, xv, wv, yv),
                [&] { backend.conv_transpose2x2(xv, wv, yv, nullptr); });
     check_call("data gradient", backend.conv_transpose2x2_scratch(ConvPass::kBackwardData, xv, wv, yv),

@@ -1,4 +1,7 @@
 // Convolution, transposed convolution and matrix products.
+#include "tensor/cpu/conv.h"
+
+#include "tensor/cpu/cpu_backend.h"
 #include "tests/op_cases/op_cases.h"
 
 namespace tessera::testing {
@@ -38,11 +41,8 @@ const std::vector<Sizes> kSizes = {
 };
 const std::vector<DType> kAllTypes = {DType::kF32, DType::kBF16, DType::kF16};
 
-}  // namespace
-
-std::vector<OpCase> conv_cases() {
-  std::vector<OpCase> list;
-  for (const Sizes& s : kSizes) {
+void add_convs(std::vector<OpCase>& list, const std::vector<Sizes>& sizes) {
+  for (const Sizes& s : sizes) {
     const ConvParams p = s.params();
     // Its errors are 5 times as large on average, with stride 2 hardly larger (docs/adr/0012-winograd.md); small images are
     // direct in any case.
@@ -116,6 +116,8 @@ std::vector<OpCase> conv_cases() {
                           },
                       .types = types,
                       .length = std::sqrt(double(numel(s.y()) / s.o)),
+                      .magnitude =
+                          std::max(1.0, std::sqrt(double(s.k * s.k * s.i)) / 8),  // a mean rounds as the numbers that it is of
                       .flops = flops});
     }
     list.push_back({.method = "conv2d_backward_data",
@@ -154,13 +156,14 @@ std::vector<OpCase> conv_cases() {
          .length = double(numel(s.y()) / s.o),
          .accumulates = true});
   }
+}
 
-  struct Transposed {
-    int64_t n, h, w, i, o;
-  };
-  // The last on CUDA: a filter's gradient in more chunks of pixels than a thread adds together.
-  for (const Transposed& s : {Transposed{2, 3, 4, 5, 6}, Transposed{1, 5, 3, 16, 16}, Transposed{1, 7, 9, 64, 33},
-                             Transposed{1, 64, 64, 1, 1}}) {
+struct Transposed {
+  int64_t n, h, w, i, o;
+};
+
+void add_transposed(std::vector<OpCase>& list, const std::vector<Transposed>& sizes) {
+  for (const Transposed& s : sizes) {
     const Shape x{s.n, s.h, s.w, s.i};
     const Shape y{s.n, 2 * s.h, 2 * s.w, s.o};
     const Shape w{s.o, 2, 2, s.i};
@@ -203,12 +206,14 @@ std::vector<OpCase> conv_cases() {
          .length = double(s.n * s.h * s.w),
          .accumulates = true});
   }
+}
 
-  struct Product {
-    int64_t batch_a, batch_b, m, k, n;
-  };
-  for (const Product& s : {Product{1, 1, 5, 7, 6}, Product{3, 3, 4, 5, 2}, Product{1, 3, 17, 33, 9}, Product{2, 1, 1, 20, 31},
-                           Product{1, 1, 70, 130, 65}, Product{1, 1, 3, 1, 1}}) {
+struct Product {
+  int64_t batch_a, batch_b, m, k, n;
+};
+
+void add_products(std::vector<OpCase>& list, const std::vector<Product>& sizes) {
+  for (const Product& s : sizes) {
     for (bool transpose_a : {false, true}) {
       for (bool transpose_b : {false, true}) {
         const int64_t batch = std::max(s.batch_a, s.batch_b);
@@ -240,6 +245,72 @@ std::vector<OpCase> conv_cases() {
       }
     }
   }
+}
+
+}  // namespace
+
+std::vector<OpCase> conv_cases() {
+  std::vector<OpCase> list;
+  add_convs(list, kSizes);
+  // The last on CUDA: a filter's gradient in more chunks of pixels than a thread adds together.
+  add_transposed(list, {{2, 3, 4, 5, 6}, {1, 5, 3, 16, 16}, {1, 7, 9, 64, 33}, {1, 64, 64, 1, 1}});
+  add_products(list,
+               {{1, 1, 5, 7, 6}, {3, 3, 4, 5, 2}, {1, 3, 17, 33, 9}, {2, 1, 1, 20, 31}, {1, 1, 70, 130, 65}, {1, 1, 3, 1, 1}});
+  return list;
+}
+
+std::vector<OpCase> random_conv_cases(Draw& draw) {
+  std::vector<OpCase> list;
+  Sizes s{};
+  const bool winograd = draw.below(2) == 0;  // large enough for that form
+  while (winograd) {
+    s = {draw.batch(), draw.side(), draw.side(), draw.channels(), draw.channels(), 3, 1 + draw.below(2), 0};
+    s.pad = s.stride == 2 ? 1 : draw.below(3);
+    if (s.h + 2 * s.pad < 3 || s.w + 2 * s.pad < 3) continue;
+    const int64_t pixels = numel(s.y()) / s.o, pairs = s.i * s.o, least = s.stride == 1 ? 16 : 32;
+    if (pixels > 280 + 240000 / pairs && std::min(s.i, s.o) >= least && 9 * pixels * pairs <= 8 * draw.most_work()) break;
+  }
+  while (!winograd) {
+    const int64_t kernel = draw.below(10);
+    s.k = kernel < 2 ? 1 : kernel < 8 ? 3 : 2 + draw.below(6);
+    s.stride = draw.below(3) == 0 ? 2 : draw.below(12) == 0 ? 3 : 1;
+    s.pad = draw.below(4) > 0 ? s.k / 2 : draw.below(s.k + 1);
+    s.n = draw.batch(), s.h = draw.side(), s.w = draw.side(), s.i = draw.channels(), s.o = draw.channels();
+    if (s.h + 2 * s.pad < s.k || s.w + 2 * s.pad < s.k) continue;
+    if (numel(s.y()) * s.k * s.k * s.i <= draw.most_work() && std::max(numel(s.x()), numel(s.y())) <= 200000) break;
+  }
+  add_convs(list, {s});
+  // Only large results are measured on the way by themselves.
+  for (size_t i = 0, n = list.size(); i < n; ++i) {
+    if (list[i].method != "conv2d_with_stats") continue;
+    OpCase& c = list.emplace_back(list[i]);
+    c.detail += " on the way";
+    c.run = [p = s.params(), otherwise = c.run, averages = c.detail.find("averages") != std::string::npos](Backend& b,
+                                                                                                           const Bound& t, bool) {
+      if (dynamic_cast<CpuBackend*>(&b) == nullptr || t["x"].dtype() == DType::kF16) return otherwise(b, t, false);
+      const ImageView y = t.image("y");
+      std::vector<double> part(size_t(1 + 2 * y.c));
+      part[0] = double(y.n * y.h * y.w);
+      cpu::conv2d_with_stats(t.image("x"), t.filter("w"), y, p, part.data() + 1, part.data() + 1 + y.c);
+      const auto width = int64_t(part.size());
+      const RunningStatsView running{t.raw("running_mean"), t.raw("running_var"), 0.03};
+      b.batch_norm_join({part.data(), DType::kF64, 1, width, width}, 1e-3, averages ? running : RunningStatsView{}, DType::kF32,
+                        t.raw("mean"), t.raw("rstd"));
+      return 0.0;
+    };
+  }
+  Transposed t{};
+  do {
+    t = {draw.batch(), draw.side(), draw.side(), draw.channels(), draw.channels()};
+  } while (4 * t.n * t.h * t.w * t.i * t.o > draw.most_work() || t.n * t.h * t.w * std::max(t.i, 4 * t.o) > 200000);
+  add_transposed(list, {t});
+  Product m{};
+  do {
+    const int64_t batch = draw.batch();
+    m = {batch, draw.below(3) == 0 ? 1 : batch, draw.channels(), draw.channels(), draw.channels()};
+    if (draw.below(2) == 0) std::swap(m.batch_a, m.batch_b);
+  } while (std::max(m.batch_a, m.batch_b) * m.m * m.k * m.n > draw.most_work());
+  add_products(list, {m});
   return list;
 }
 

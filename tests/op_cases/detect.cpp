@@ -9,7 +9,7 @@ namespace tessera::testing {
 namespace {
 
 struct Sizes {
-  const char* name;
+  std::string name;
   int64_t images, classes, masks;
   std::array<std::array<int64_t, 2>, kAnchorLevels> maps;
   bool decoded = false;
@@ -86,7 +86,7 @@ OpCase detect_case(const Sizes& s, const DetectParams& params, const Inputs& in)
 }
 
 struct Masks {
-  const char* name;
+  std::string name;
   int64_t images, h, w, channels;
   bool wide;  // targets of the slice's size or larger
   bool cropped;
@@ -311,6 +311,49 @@ std::vector<OpCase> detect_cases() {
   list.push_back(mask_case({"smaller", 2, 20, 24, 13, false, false}, MaskCalls::kItemByItem));
   list.push_back(mask_case({"waves", 1, 45, 60, 16, true, false, waves(16)}, MaskCalls::kItemByItem));
   list.push_back(mask_case({"odd cells", 2, 43, 61, 8, true, true, with_odd_cells(8), uniform(0.5, 1)}, MaskCalls::kItemByItem));
+  return list;
+}
+
+std::vector<OpCase> random_detect_cases(Draw& draw) {
+  std::vector<OpCase> list;
+  for (const MaskCalls calls : {MaskCalls::kOne, MaskCalls::kItemByItem}) {
+    Masks m{"", 1 + draw.below(2), draw.side(), draw.side(), 1 + draw.below(70), draw.below(3) > 0, draw.below(2) == 0};
+    const int64_t kind = draw.below(8);
+    if (kind == 1) m.channels = 32, m.values = halves(1), m.coefficients = halves(-1);
+    if (kind == 2) m.values = waves(m.channels);
+    if (kind == 3) m.values = with_odd_cells(m.channels), m.coefficients = draw.below(2) == 0 ? uniform(0.5, 1) : uniform(-1, -0.5);
+    if (kind == 4) m.values = close_to_zero(m.channels), m.coefficients = in_turn();
+    if (kind == 5) m.values = overflowing(), m.coefficients = uniform(-2, 2);
+    if (kind == 6) m.channels = 1, m.values = odd_logits();
+    if (kind == 7) m.values = whole(-1, 1);
+    m.name = fmt::format("{} of {}x{}x{}, {} channels{}{}", kind, m.images, m.h, m.w, m.channels, m.wide ? "" : ", smaller",
+                         m.cropped ? ", cropped" : "");
+    list.push_back(mask_case(m, calls));
+  }
+  const int64_t side = 1 + draw.below(30), other = 1 + draw.below(30);
+  Sizes s{"",
+          1 + draw.below(3),
+          draw.below(3) == 0 ? 1 : 1 + draw.below(90),
+          1 + draw.below(40),
+          {{{side, other}, {(side + 1) / 2, (other + 1) / 2}, {(side + 3) / 4, (other + 3) / 4}}},
+          draw.below(2) == 0};
+  DetectParams p;
+  const float confidences[] = {0, 0.001f, 0.1f, 0.25f, 0.9f};
+  const double overlaps[] = {0.001, 0.3, 0.5, 0.7, 1};
+  p.confidence = confidences[draw.below(5)], p.iou = overlaps[draw.below(5)],
+  p.max_detections = 1 + draw.below(draw.below(2) == 0 ? 20 : 900);
+  p.multi_label = draw.below(2) == 0, p.agnostic = draw.below(3) == 0;
+  if (draw.below(3) == 0) p.max_candidates = 1 + draw.below(500);
+  Inputs in;
+  const int64_t kind = draw.below(4);
+  if (s.decoded) in.boxes = decoded_boxes(kind == 0 ? 40000 : 300, kind == 1), in.scores = kind == 1 ? odd_scores() : uniform(0, 1);
+  if (kind == 2) in.scores = s.decoded ? whole(0, 3) : whole(-2, 2);
+  if (kind == 3 && !s.decoded) in.boxes = whole(-1, 1);
+  if (draw.below(4) == 0) in.wanted = whole(0, 1);
+  s.name = fmt::format("{} images of {}x{}, {} classes{}, conf {} iou {} most {} of {}{}{}, kind {}{}", s.images, side, other,
+                       s.classes, s.decoded ? ", decoded" : "", p.confidence, p.iou, p.max_detections, p.max_candidates,
+                       p.multi_label ? ", multi" : "", p.agnostic ? ", agnostic" : "", kind, in.wanted ? ", filter" : "");
+  list.push_back(detect_case(s, p, in));
   return list;
 }
 

@@ -22,14 +22,13 @@ Values taps_inside(const Shape& x, const Shape& y, const PoolParams& p) {
   };
 }
 
-void pool_cases(std::vector<OpCase>& list) {
-  struct Sizes {
-    Shape x, y;
-    PoolParams p;
-  };
-  for (const Sizes& s : {Sizes{{2, 6, 7, 19}, {2, 6, 7, 19}, {5, 1, 2}}, Sizes{{2, 6, 8, 4}, {2, 3, 4, 4}, {2, 2, 0}},
-                         Sizes{{1, 5, 7, 33}, {1, 2, 3, 33}, {2, 2, 0}}, Sizes{{1, 2, 2, 3}, {1, 2, 2, 3}, {5, 1, 2}},
-                         Sizes{{1, 9, 9, 16}, {1, 5, 5, 16}, {3, 2, 1}}, Sizes{{1, 20, 20, 64}, {1, 20, 20, 64}, {5, 1, 2}}}) {
+struct Pooled {
+  Shape x, y;
+  PoolParams p;
+};
+
+void add_pooling(std::vector<OpCase>& list, const std::vector<Pooled>& sizes) {
+  for (const Pooled& s : sizes) {
     const std::string text = fmt::format("{}x{} s{} {}", s.p.kernel, s.p.kernel, s.p.stride, to_string(s.x));
     const PoolParams p = s.p;
     list.push_back({.method = "max_pool2d",
@@ -60,7 +59,10 @@ void pool_cases(std::vector<OpCase>& list) {
                     .rounded_once = true,
                     .accumulates = true});
   }
-  for (const Shape& x : {Shape{2, 3, 4, 5}, Shape{1, 7, 5, 64}}) {
+}
+
+void add_upsampling(std::vector<OpCase>& list, const std::vector<Shape>& sizes) {
+  for (const Shape& x : sizes) {
     const Shape y{x[0], 2 * x[1], 2 * x[2], x[3]};
     list.push_back({.method = "upsample2x",
                     .detail = to_string(x),
@@ -79,13 +81,13 @@ void pool_cases(std::vector<OpCase>& list) {
   }
 }
 
-void resize_cases(std::vector<OpCase>& list) {
-  struct Sizes {
-    Shape x;
-    int64_t h, w;
-  };
-  for (const Sizes& s : {Sizes{{2, 8, 6, 3}, 12, 9}, Sizes{{1, 9, 12, 3}, 5, 7}, Sizes{{1, 5, 4, 16}, 11, 4}, Sizes{{2, 1, 7, 5}, 3, 1},
-                         Sizes{{1, 6, 6, 8}, 6, 6}, Sizes{{2, 64, 96, 3}, 32, 160}}) {
+struct Resized {
+  Shape x;
+  int64_t h, w;
+};
+
+void add_resizing(std::vector<OpCase>& list, const std::vector<Resized>& sizes) {
+  for (const Resized& s : sizes) {
     list.push_back({.method = "resize_bilinear",
                     .detail = fmt::format("{} to {}x{}", to_string(s.x), s.h, s.w),
                     .slots = {{"x", s.x}, {"y", {s.x[0], s.h, s.w, s.x[3]}, Role::kOut}},
@@ -105,11 +107,8 @@ ImageView pixels(const Tensor& x) {
 
 RunningStatsView running(const Bound& t) { return {t.raw("running_mean"), t.raw("running_var"), 0.03}; }
 
-void norm_cases(std::vector<OpCase>& list) {
-  // On CUDA: groups of rows that end with a chunk, a gap in the last tile of channels (cuda/device/columns.cuh), several rows for
-  // each thread.
-  for (const Shape& shape : {Shape{1, 3}, Shape{2, 5, 4, 3}, Shape{1, 9, 7, 64}, Shape{257, 17}, Shape{20, 320}, Shape{384, 32},
-                             Shape{30, 88}, Shape{6400, 127}}) {
+void add_norms(std::vector<OpCase>& list, const std::vector<Shape>& shapes) {
+  for (const Shape& shape : shapes) {
     const int64_t c = shape.back();
     const double rows = double(numel(shape) / c);
     const bool large = rows > 1000;
@@ -258,10 +257,51 @@ void joined_norm_cases(std::vector<OpCase>& list) {
 
 std::vector<OpCase> image_cases() {
   std::vector<OpCase> list;
-  pool_cases(list);
-  resize_cases(list);
-  norm_cases(list);
+  add_pooling(list, {{{2, 6, 7, 19}, {2, 6, 7, 19}, {5, 1, 2}},
+                     {{2, 6, 8, 4}, {2, 3, 4, 4}, {2, 2, 0}},
+                     {{1, 5, 7, 33}, {1, 2, 3, 33}, {2, 2, 0}},
+                     {{1, 2, 2, 3}, {1, 2, 2, 3}, {5, 1, 2}},
+                     {{1, 9, 9, 16}, {1, 5, 5, 16}, {3, 2, 1}},
+                     {{1, 20, 20, 64}, {1, 20, 20, 64}, {5, 1, 2}}});
+  add_upsampling(list, {{2, 3, 4, 5}, {1, 7, 5, 64}});
+  add_resizing(list, {{{2, 8, 6, 3}, 12, 9},
+                      {{1, 9, 12, 3}, 5, 7},
+                      {{1, 5, 4, 16}, 11, 4},
+                      {{2, 1, 7, 5}, 3, 1},
+                      {{1, 6, 6, 8}, 6, 6},
+                      {{2, 64, 96, 3}, 32, 160}});
+  // On CUDA: groups of rows that end with a chunk, a gap in the last tile of channels (cuda/device/columns.cuh), several rows for
+  // each thread.
+  add_norms(list, {{1, 3}, {2, 5, 4, 3}, {1, 9, 7, 64}, {257, 17}, {20, 320}, {384, 32}, {30, 88}, {6400, 127}});
   joined_norm_cases(list);
+  return list;
+}
+
+std::vector<OpCase> random_image_cases(Draw& draw) {
+  std::vector<OpCase> list;
+  const auto image = [&] {
+    Shape x;
+    do {
+      x = {draw.batch(), draw.side(), draw.side(), draw.channels()};
+    } while (numel(x) > 60000);
+    return x;
+  };
+  Pooled pooled;
+  do {
+    const Shape x = image();
+    PoolParams& p = pooled.p;
+    p.kernel = draw.below(3) == 0 ? 5 : 1 + draw.below(6);
+    p.stride = draw.below(2) == 0 ? 1 : 1 + draw.below(3);
+    p.pad = draw.below(p.kernel / 2 + 1);
+    const auto outputs = [&](int64_t size) {
+      return size + 2 * p.pad < p.kernel ? 0 : (size + 2 * p.pad - p.kernel) / p.stride + 1;
+    };
+    pooled.x = x, pooled.y = {x[0], outputs(x[1]), outputs(x[2]), x[3]};
+  } while (numel(pooled.y) == 0);
+  add_pooling(list, {pooled});
+  add_upsampling(list, {image()});
+  add_resizing(list, {{image(), draw.side(), draw.side()}});
+  add_norms(list, {draw.below(2) == 0 ? image() : Shape{1 + draw.below(700), draw.channels()}});
   return list;
 }
 

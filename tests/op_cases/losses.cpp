@@ -65,11 +65,8 @@ MaskLossItems mask_items(const Bound& t, bool overlap) {
           t["boxes"].data<float>(), t["area"].data<float>(),    overlap};
 }
 
-}  // namespace
-
-std::vector<OpCase> loss_cases() {
-  std::vector<OpCase> list;
-  for (const Shape& shape : {Shape{0, 80}, Shape{5, 7}, Shape{129, 80}, Shape{1, 3000}}) {
+void add_bce(std::vector<OpCase>& list, const std::vector<Shape>& shapes) {
+  for (const Shape& shape : shapes) {
     const std::vector<Slot> slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(-8, 8)},
                                      {"target", shape, Role::kIn, Fit::kRows, uniform(0, 1)}};
     list.push_back({.method = "bce_with_logits",
@@ -88,8 +85,11 @@ std::vector<OpCase> loss_cases() {
              },
          .accumulates = true});
   }
-  // Maps of a few rows each; `classes` of none, of some, and of the last column.
-  for (int64_t classes : {1, 7, 80}) {
+}
+
+// Maps of a few rows each; `classes` of none, of some, and of the last column.
+void add_bce_with_labels(std::vector<OpCase>& list, const std::vector<int64_t>& all_classes) {
+  for (int64_t classes : all_classes) {
     constexpr int64_t kRows[] = {40, 9, 3};
     constexpr int64_t kAll = 52;
     std::vector<Slot> slots, gradients;
@@ -145,7 +145,10 @@ std::vector<OpCase> loss_cases() {
                         },
                     .types = {DType::kBF16, DType::kF16}});
   }
-  for (int64_t n : {1, 7, 100}) {
+}
+
+void add_boxes(std::vector<OpCase>& list, const std::vector<int64_t>& counts) {
+  for (int64_t n : counts) {
     const std::vector<Slot> boxes = {{"boxes", {n, 4}, Role::kIn, Fit::kRows, corners()},
                                      {"target", {n, 4}, Role::kIn, Fit::kRows, corners()},
                                      {"weight", {n}, Role::kIn, Fit::kDense, uniform(0, 1)}};
@@ -203,82 +206,108 @@ std::vector<OpCase> loss_cases() {
                       .accumulates = true});
     }
   }
-  // Images, masks and items of one call, forward and backward.
-  const auto add_masks = [&list](const std::string& detail, bool overlap, int64_t k, int64_t planes, int64_t h, int64_t w,
-                                 const std::vector<Slot>& items) {
-    const int64_t n = items[0].shape[0];
-    std::vector<Slot> slots = {{"coefficients", {n, k}},
-                               {"prototypes", {2, h, w, k}},
-                               {"masks", {planes, h, w}, Role::kIn, Fit::kDense, whole(0, overlap ? 2 : 1), DType::kI32}};
-    slots.insert(slots.end(), items.begin(), items.end());
-    list.push_back({.method = "mask_loss",
-                    .detail = detail,
-                    .slots = with(slots, {sum()}),
-                    .run =
-                        [overlap](Backend& b, const Bound& t, bool) {
-                          b.mask_loss(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
-                                      mask_items(t, overlap), t.raw("sum"));
-                          return 0.0;
-                        },
-                    .length = double(k)});
-    list.push_back(
-        {.method = "mask_loss_backward",
-         .detail = detail,
-         .slots = with(slots, {scale(0.8), {"dcoefficients", {n, k}, Role::kOut}, {"dprototypes", {2, h, w, k}, Role::kOut}}),
-         .run =
-             [overlap](Backend& b, const Bound& t, bool) {
-               b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
-                                    mask_items(t, overlap), t.raw("scale"), t.rows("dcoefficients"), t.image("dprototypes"));
-               return 0.0;
-             },
-         .length = 63});
-    // Narrow prototypes beside wide coefficients.
-    std::vector<Slot> mixed = slots;
-    for (Slot& s : mixed) s.wide = s.name == "coefficients";
-    Slot wide_sum = sum(), wide_scale = scale(0.8);
-    wide_sum.wide = wide_scale.wide = true;
-    const auto prototypes = [](Backend& b, const Bound& t, DType wide) {
-      return b.losses_take_narrow() ? t["prototypes"] : t["prototypes"].to(wide);
-    };
-    list.push_back({.method = "mask_loss",
-                    .detail = detail + ", narrow",
-                    .slots = with(mixed, {wide_sum}),
-                    .run =
-                        [=](Backend& b, const Bound& t, bool) {
-                          const Tensor p = prototypes(b, t, t["sum"].dtype());
-                          b.mask_loss(t.rows("coefficients"), p.image(), t["masks"].data<int32_t>(), mask_items(t, overlap), t.raw("sum"));
-                          return 0.0;
-                        },
-                    .types = {DType::kBF16, DType::kF16},
-                    .length = double(k)});
-    list.push_back({.method = "mask_loss_backward",
-                    .detail = detail + ", narrow",
-                    .slots = with(mixed, {wide_scale,
-                                          {.name = "dcoefficients", .shape = {n, k}, .role = Role::kOut, .wide = true},
-                                          {"dprototypes", {2, h, w, k}, Role::kOut}}),
-                    .run =
-                        [=](Backend& b, const Bound& t, bool) {
-                          const Tensor p = prototypes(b, t, t["scale"].dtype());
-                          const bool as_they_are = p.dtype() == t["dprototypes"].dtype();
-                          const Tensor dp = as_they_are ? t["dprototypes"] : Tensor::zeros(p.shape(), p.dtype());
-                          b.mask_loss_backward(t.rows("coefficients"), p.image(), t["masks"].data<int32_t>(), mask_items(t, overlap),
-                                               t.raw("scale"), t.rows("dcoefficients"), dp.image());
-                          if (!as_they_are) t["dprototypes"].copy_from(dp);
-                          return 0.0;
-                        },
-                    .types = {DType::kBF16, DType::kF16},
-                    .length = 63,
-                    .rounded_once = true});
+}
+
+// Images, masks and items of one call, forward and backward.
+void add_masks(std::vector<OpCase>& list, const std::string& detail, bool overlap, int64_t k, int64_t planes, int64_t h, int64_t w,
+               const std::vector<Slot>& items) {
+  const int64_t n = items[0].shape[0];
+  std::vector<Slot> slots = {{"coefficients", {n, k}},
+                             {"prototypes", {2, h, w, k}},
+                             {"masks", {planes, h, w}, Role::kIn, Fit::kDense, whole(0, overlap ? 2 : 1), DType::kI32}};
+  slots.insert(slots.end(), items.begin(), items.end());
+  list.push_back({.method = "mask_loss",
+                  .detail = detail,
+                  .slots = with(slots, {sum()}),
+                  .run =
+                      [overlap](Backend& b, const Bound& t, bool) {
+                        b.mask_loss(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(),
+                                    mask_items(t, overlap), t.raw("sum"));
+                        return 0.0;
+                      },
+                  .length = double(k)});
+  list.push_back(
+      {.method = "mask_loss_backward",
+       .detail = detail,
+       .slots = with(slots, {scale(0.8), {"dcoefficients", {n, k}, Role::kOut}, {"dprototypes", {2, h, w, k}, Role::kOut}}),
+       .run =
+           [overlap](Backend& b, const Bound& t, bool) {
+             b.mask_loss_backward(t.rows("coefficients"), t.image("prototypes"), t["masks"].data<int32_t>(), mask_items(t, overlap),
+                                  t.raw("scale"), t.rows("dcoefficients"), t.image("dprototypes"));
+             return 0.0;
+           },
+       .length = 63});
+  // Narrow prototypes beside wide coefficients.
+  std::vector<Slot> mixed = slots;
+  for (Slot& s : mixed) s.wide = s.name == "coefficients";
+  Slot wide_sum = sum(), wide_scale = scale(0.8);
+  wide_sum.wide = wide_scale.wide = true;
+  const auto prototypes = [](Backend& b, const Bound& t, DType wide) {
+    return b.losses_take_narrow() ? t["prototypes"] : t["prototypes"].to(wide);
   };
+  list.push_back({.method = "mask_loss",
+                  .detail = detail + ", narrow",
+                  .slots = with(mixed, {wide_sum}),
+                  .run =
+                      [=](Backend& b, const Bound& t, bool) {
+                        const Tensor p = prototypes(b, t, t["sum"].dtype());
+                        b.mask_loss(t.rows("coefficients"), p.image(), t["masks"].data<int32_t>(), mask_items(t, overlap),
+                                    t.raw("sum"));
+                        return 0.0;
+                      },
+                  .types = {DType::kBF16, DType::kF16},
+                  .length = double(k)});
+  list.push_back({.method = "mask_loss_backward",
+                  .detail = detail + ", narrow",
+                  .slots = with(mixed, {wide_scale,
+                                        {.name = "dcoefficients", .shape = {n, k}, .role = Role::kOut, .wide = true},
+                                        {"dprototypes", {2, h, w, k}, Role::kOut}}),
+                  .run =
+                      [=](Backend& b, const Bound& t, bool) {
+                        const Tensor p = prototypes(b, t, t["scale"].dtype());
+                        const bool as_they_are = p.dtype() == t["dprototypes"].dtype();
+                        const Tensor dp = as_they_are ? t["dprototypes"] : Tensor::zeros(p.shape(), p.dtype());
+                        b.mask_loss_backward(t.rows("coefficients"), p.image(), t["masks"].data<int32_t>(), mask_items(t, overlap),
+                                             t.raw("scale"), t.rows("dcoefficients"), dp.image());
+                        if (!as_they_are) t["dprototypes"].copy_from(dp);
+                        return 0.0;
+                      },
+                  .types = {DType::kBF16, DType::kF16},
+                  .length = 63,
+                  .rounded_once = true});
+}
+
+}  // namespace
+
+std::vector<OpCase> loss_cases() {
+  std::vector<OpCase> list;
+  add_bce(list, {{0, 80}, {5, 7}, {129, 80}, {1, 3000}});
+  add_bce_with_labels(list, {1, 7, 80});
+  add_boxes(list, {1, 7, 100});
   for (bool overlap : {true, false}) {
     for (int64_t k : {1, 5, 32}) {
-      add_masks(fmt::format("{}, {} prototypes", overlap ? "overlap" : "separate", k), overlap, k, overlap ? 2 : 4, 7, 9,
+      add_masks(list, fmt::format("{}, {} prototypes", overlap ? "overlap" : "separate", k), overlap, k, overlap ? 2 : 4, 7, 9,
                 mask_items(overlap));
     }
   }
-  add_masks("4 items, 4 prototypes", true, 4, 2, 7, 40, few_mask_items());
-  add_masks("260 items, 36 prototypes", true, 36, 2, 64, 128, many_mask_items(260));
-  add_masks("1100 items, 4 prototypes", true, 4, 2, 16, 20, many_mask_items(1100));  // more than a block looks at in one go
+  add_masks(list, "4 items, 4 prototypes", true, 4, 2, 7, 40, few_mask_items());
+  add_masks(list, "260 items, 36 prototypes", true, 36, 2, 64, 128, many_mask_items(260));
+  add_masks(list, "1100 items, 4 prototypes", true, 4, 2, 16, 20, many_mask_items(1100));  // more than a block looks at in one go
+  return list;
+}
+
+std::vector<OpCase> random_loss_cases(Draw& draw) {
+  std::vector<OpCase> list;
+  add_bce(list, {{draw.side(), draw.channels()}});
+  add_bce_with_labels(list, {draw.channels()});
+  add_boxes(list, {draw.channels()});
+  const bool overlap = draw.below(2) == 0;
+  const int64_t n = 1 + draw.below(40), h = draw.side(), w = draw.side();
+  std::vector<Slot> items = many_mask_items(n);
+  if (!overlap) items[1].values = whole(0, 3);  // a plane
+  const int64_t k = draw.below(2) == 0 ? 32 : 1 + draw.below(70);
+  add_masks(list, fmt::format("{} items, {} prototypes of {}x{}{}", n, k, h, w, overlap ? "" : ", separate"), overlap, k,
+            overlap ? 2 : 4, h, w, items);
   return list;
 }
 

@@ -2,6 +2,7 @@
 // kernels under emulation, test_cuda on a GPU.
 #pragma once
 
+#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,37 @@ inline std::vector<OpCase> all_op_cases() {
   }
   return all;
 }
+
+// Sizes drawn around those at which kernels change: whole vectors and tiles, one more and one less, and the least there are.
+class Draw {
+ public:
+  explicit Draw(uint64_t seed, int64_t most_work = int64_t{2} << 20) : rng_(seed, RngPurpose::kTest, 1), most_work_(most_work) {}
+  int64_t below(int64_t n) { return rng_.below(n); }
+  int64_t most_work() const { return most_work_; }  // multiply-adds of a case; of one in another form 8 times as many
+  int64_t batch() { return of({1, 1, 1, 1, 2, 2, 3, 5, 9}); }
+  int64_t side() {
+    if (below(4) == 0) return 1 + below(90);
+    return of({1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 20, 27, 28, 29, 31, 32, 33, 40, 41, 64, 65});
+  }
+  int64_t channels() {
+    if (below(4) == 0) return 1 + below(140);
+    return of({1,  2,  3,  4,  7,  8,  9,  15,  16,  17,  20,  24,  31,  32,  33,  47,  48,
+               49, 63, 64, 65, 80, 95, 96, 112, 127, 128, 129, 160, 255, 256, 257, 512, 1000});
+  }
+
+ private:
+  int64_t of(std::initializer_list<int64_t> values) { return values.begin()[below(int64_t(values.size()))]; }
+  Rng rng_;
+  int64_t most_work_;
+};
+
+// The cases of one shape of each op.
+std::vector<OpCase> random_pointwise_cases(Draw& draw);
+std::vector<OpCase> random_conv_cases(Draw& draw);
+std::vector<OpCase> random_image_cases(Draw& draw);
+std::vector<OpCase> random_row_cases(Draw& draw);
+std::vector<OpCase> random_loss_cases(Draw& draw);
+std::vector<OpCase> random_detect_cases(Draw& draw);
 
 // Small ones of every method in one type, spread over its list: for checkers under which everything is slow.
 inline std::vector<OpCase> small_op_cases(size_t of_each = 4) {

@@ -13,16 +13,14 @@ std::pair<double, double> range_of(UnaryOp op) {
   return {-6, 6};
 }
 
-}  // namespace
-
-std::vector<OpCase> pointwise_cases() {
-  std::vector<OpCase> list;
-  for (const Shape& shape : {Shape{0, 7}, Shape{3, 5, 19}, Shape{2, 33, 257}}) {
+// Of large shapes one op is enough.
+void add_rowwise(std::vector<OpCase>& list, const std::vector<Shape>& shapes) {
+  for (const Shape& shape : shapes) {
     for (UnaryOp op : every<UnaryOp>()) {
-      if (shape[0] == 2 && op != UnaryOp::kSilu) continue;  // one op is enough for the size
+      if (numel(shape) > 10000 && op != UnaryOp::kSilu) continue;
       const auto [low, high] = range_of(op);
       const std::string detail = std::string(name_of(op)) + " " + to_string(shape);
-      const std::vector<DType> types = shape[0] == 3 ? kFloats : std::vector{DType::kF32};
+      const std::vector<DType> types = numel(shape) > 10000 ? std::vector{DType::kF32} : kFloats;
       list.push_back({.method = "unary",
                       .detail = detail,
                       .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(low, high)}, {"y", shape, Role::kOut}},
@@ -61,13 +59,14 @@ std::vector<OpCase> pointwise_cases() {
                     .rounded_once = true,
                     .in_place = {{"y", "x"}}});
   }
+}
 
-  struct Pair {
-    Shape a, b, y;
-  };
-  for (const Pair& s :
-       {Pair{{4, 3, 37}, {4, 3, 37}, {4, 3, 37}}, Pair{{4, 3, 37}, {37}, {4, 3, 37}}, Pair{{4, 3, 5}, {3, 1}, {4, 3, 5}},
-        Pair{{1, 1}, {2, 6, 7, 33}, {2, 6, 7, 33}}, Pair{{6, 1}, {1, 9}, {6, 9}}}) {
+struct Pair {
+  Shape a, b, y;
+};
+
+void add_binary(std::vector<OpCase>& list, const std::vector<Pair>& shapes) {
+  for (const Pair& s : shapes) {
     for (BinaryOp op : every<BinaryOp>()) {
       const bool divides = op == BinaryOp::kDivide;
       list.push_back({.method = "binary",
@@ -84,8 +83,10 @@ std::vector<OpCase> pointwise_cases() {
                       .rounded_once = true});
     }
   }
+}
 
-  for (const Shape& shape : {Shape{}, Shape{0, 3}, Shape{5, 3, 21}, Shape{2, 9, 11, 64}}) {
+void add_fills_and_copies(std::vector<OpCase>& list, const std::vector<Shape>& shapes) {
+  for (const Shape& shape : shapes) {
     list.push_back({.method = "fill",
                     .detail = to_string(shape),
                     .slots = {{"y", shape, Role::kOut, Fit::kStrided}},
@@ -97,6 +98,35 @@ std::vector<OpCase> pointwise_cases() {
                     .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; },
                     .types = {DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32, DType::kU8}});
   }
+}
+
+// Signs, and fractions that a narrower type rounds.
+void add_conversions(std::vector<OpCase>& list, const std::vector<Shape>& shapes) {
+  for (const auto& [from, to] : std::vector<std::pair<DType, DType>>{
+           {DType::kF32, DType::kBF16}, {DType::kBF16, DType::kF32}, {DType::kU8, DType::kBF16}, {DType::kU8, DType::kF32}}) {
+    const bool integers = from == DType::kU8;
+    for (const Shape& shape : shapes) {
+      list.push_back({.method = "copy",
+                      .detail = fmt::format("{} to {}, rows {}", name_of(from), name_of(to), to_string(shape)),
+                      .slots = {{"x", shape, Role::kIn, Fit::kStrided, integers ? whole(0, 255) : uniform(-3, 3), from},
+                                {"y", shape, Role::kOut, Fit::kStrided, {}, to}},
+                      .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; },
+                      .rounded_once = true});
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<OpCase> pointwise_cases() {
+  std::vector<OpCase> list;
+  add_rowwise(list, {{0, 7}, {3, 5, 19}, {2, 33, 257}});
+  add_binary(list, {{{4, 3, 37}, {4, 3, 37}, {4, 3, 37}},
+                    {{4, 3, 37}, {37}, {4, 3, 37}},
+                    {{4, 3, 5}, {3, 1}, {4, 3, 5}},
+                    {{1, 1}, {2, 6, 7, 33}, {2, 6, 7, 33}},
+                    {{6, 1}, {1, 9}, {6, 9}}});
+  add_fills_and_copies(list, {{}, {0, 3}, {5, 3, 21}, {2, 9, 11, 64}});
   for (DType from : {DType::kF64, DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32, DType::kU8, DType::kBool}) {
     for (DType to : {DType::kF64, DType::kF32, DType::kBF16, DType::kF16, DType::kI64, DType::kI32, DType::kU8, DType::kBool}) {
       list.push_back({.method = "copy",
@@ -106,19 +136,8 @@ std::vector<OpCase> pointwise_cases() {
                       .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; }});
     }
   }
-  // Rows of several vectors, with and without a rest; signs, and fractions that a narrower type rounds.
-  for (const auto& [from, to] : std::vector<std::pair<DType, DType>>{
-           {DType::kF32, DType::kBF16}, {DType::kBF16, DType::kF32}, {DType::kU8, DType::kBF16}, {DType::kU8, DType::kF32}}) {
-    const bool integers = from == DType::kU8;
-    for (const Shape& shape : {Shape{70, 83}, Shape{35, 88}}) {
-      list.push_back({.method = "copy",
-                      .detail = fmt::format("{} to {}, rows {}", name_of(from), name_of(to), to_string(shape)),
-                      .slots = {{"x", shape, Role::kIn, Fit::kStrided, integers ? whole(0, 255) : uniform(-3, 3), from},
-                                {"y", shape, Role::kOut, Fit::kStrided, {}, to}},
-                      .run = [](Backend& b, const Bound& t, bool) { return b.copy(t.strided("x"), t.strided("y")), 0.0; },
-                      .rounded_once = true});
-    }
-  }
+  // Rows of several vectors, with and without a rest.
+  add_conversions(list, {{70, 83}, {35, 88}});
   // One operand read with a permutation: what contiguous() does.
   list.push_back({.method = "copy",
                   .detail = "NCHW to NHWC",
@@ -133,6 +152,23 @@ std::vector<OpCase> pointwise_cases() {
                   .run = [](Backend& b, const Bound& t, bool) {
                     return b.fill(t["y"].narrow(1, 1, 4).permute({1, 0, 2}).narrow(2, 3, 17).strided(), 3.0), 0.0;
                   }});
+  return list;
+}
+
+std::vector<OpCase> random_pointwise_cases(Draw& draw) {
+  std::vector<OpCase> list;
+  Shape x;
+  do {
+    x = {draw.side(), draw.batch(), draw.channels()};
+  } while (numel(x) > 20000);
+  add_rowwise(list, {x});
+  Pair p{x, x, x};
+  for (int axis = 0; axis < 3; ++axis) {
+    if (draw.below(3) == 0) (draw.below(2) == 0 ? p.a : p.b)[axis] = 1;
+  }
+  add_binary(list, {p});
+  add_fills_and_copies(list, {x});
+  add_conversions(list, {{draw.side(), draw.channels()}});
   return list;
 }
 

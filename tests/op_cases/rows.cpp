@@ -8,18 +8,12 @@ namespace {
 
 const std::vector<DType> kFloats = {DType::kF32, DType::kBF16, DType::kF16};
 
-}  // namespace
+struct Reduced {
+  Shape x, y;
+};
 
-std::vector<OpCase> row_cases() {
-  std::vector<OpCase> list;
-  struct Sizes {
-    Shape x, y;
-  };
-  for (const Sizes& s :
-       {Sizes{{4, 5, 6}, {1, 5, 6}}, Sizes{{4, 5, 6}, {4, 1, 6}}, Sizes{{4, 5, 6}, {4, 5, 1}}, Sizes{{4, 5, 6}, {1, 1, 1}},
-        Sizes{{37, 65}, {1, 65}}, Sizes{{37, 65}, {37, 1}}, Sizes{{2, 9, 7, 33}, {1, 1, 1, 33}},
-        Sizes{{2, 9, 7, 33}, {2, 1, 1, 33}}, Sizes{{3000}, {1}}, Sizes{{}, {}}, Sizes{{37, 9, 33}, {1, 1, 33}},
-        Sizes{{9000}, {1}}}) {  // the last two: so many that a GPU shares each sum out
+void add_reductions(std::vector<OpCase>& list, const std::vector<Reduced>& sizes) {
+  for (const Reduced& s : sizes) {
     for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMean, ReduceOp::kMax}) {
       list.push_back({.method = "reduce",
                       .detail = fmt::format("{} {} to {}", name_of(op), to_string(s.x), to_string(s.y)),
@@ -36,7 +30,10 @@ std::vector<OpCase> row_cases() {
          .run = [](Backend& b, const Bound& t, bool) { return b.reduce(ReduceOp::kSum, t.strided("x"), t.strided("y")), 0.0; },
          .types = {DType::kI64, DType::kI32}});
   }
-  for (const Shape& shape : {Shape{1, 1}, Shape{7, 80}, Shape{65, 33}, Shape{2, 300}}) {
+}
+
+void add_choices_and_softmax(std::vector<OpCase>& list, const std::vector<Shape>& shapes) {
+  for (const Shape& shape : shapes) {
     const int64_t rows = shape[0];
     list.push_back({.method = "argmax",
                     .detail = to_string(shape),
@@ -77,6 +74,26 @@ std::vector<OpCase> row_cases() {
                       .rounded_once = true});
     }
   }
+}
+
+}  // namespace
+
+std::vector<OpCase> row_cases() {
+  std::vector<OpCase> list;
+  // The last two: so many that a GPU shares each sum out.
+  add_reductions(list, {{{4, 5, 6}, {1, 5, 6}},
+                        {{4, 5, 6}, {4, 1, 6}},
+                        {{4, 5, 6}, {4, 5, 1}},
+                        {{4, 5, 6}, {1, 1, 1}},
+                        {{37, 65}, {1, 65}},
+                        {{37, 65}, {37, 1}},
+                        {{2, 9, 7, 33}, {1, 1, 1, 33}},
+                        {{2, 9, 7, 33}, {2, 1, 1, 33}},
+                        {{3000}, {1}},
+                        {{}, {}},
+                        {{37, 9, 33}, {1, 1, 33}},
+                        {{9000}, {1}}});
+  add_choices_and_softmax(list, {{1, 1}, {7, 80}, {65, 33}, {2, 300}});
   list.push_back({.method = "softmax",
                   .detail = "logits of 1000",
                   .slots = {{"x", {5, 16}, Role::kIn, Fit::kRows, uniform(-1000, 1000)}, {"y", {5, 16}, Role::kOut}},
@@ -159,6 +176,19 @@ std::vector<OpCase> row_cases() {
                     .run = [=](Backend& b, const Bound& t, bool) { return b.scatter_add_rows(t.rows("x"), t["index"].data<int64_t>(), tables(t)), 0.0; },
                     .types = {DType::kF32, DType::kBF16}});
   }
+  return list;
+}
+
+std::vector<OpCase> random_row_cases(Draw& draw) {
+  std::vector<OpCase> list;
+  Shape x;
+  do {
+    x = {draw.side(), draw.side(), draw.channels()};
+  } while (numel(x) > 60000);
+  Shape y = x;
+  for (int axis = 0; axis < 3; ++axis) y[axis] = draw.below(2) == 0 ? 1 : x[axis];
+  add_reductions(list, {{x, y}});
+  add_choices_and_softmax(list, {{draw.side(), draw.channels()}});
   return list;
 }
 

@@ -231,6 +231,9 @@ TEST_CASE("--best: every choice is a figure of the validation, rounded as the or
     CHECK(m.of(r) == doctest::Approx(expected.at(m.name)).epsilon(2e-5));
     CHECK(std::abs(m.of(r) * 1e5 - std::nearbyint(m.of(r) * 1e5)) < 1e-9);
   }
+  // Two halves of a step are one: what fitness is made of has not been rounded before.
+  r.box = {.map = 0.3000044}, r.mask = {.map = 0.2000044};
+  CHECK(best_metric("fitness").of(r) == doctest::Approx(0.45001).epsilon(1e-9));
   CHECK(best_metrics().size() == expected.size());
   CHECK(names == find_option("best")->choices);
   CHECK(best_metrics()[0].name == find_option("best")->fallback);
@@ -284,6 +287,16 @@ TEST_CASE("a training state that arithmetic cannot go on from is refused") {
   c.meta.numbers["progress.seconds"] = NAN;
   CHECK(error_of(load).message() == "the run cannot be where its training state says");
   c.meta.numbers.clear();
+  save_choice({.rule = UpdateRule::kAdamW, .lr0 = 0.002, .momentum = 0.9, .warmup_bias_lr = 0, .reason = ""}, c.meta);
+  CHECK_NOTHROW(load());
+  for (const double rate : {-1.0, double(NAN), 2.0}) {
+    c.meta.numbers["optimizer.lr0"] = rate;
+    CHECK(error_of(load).message() == "there is no such optimizer as its training state says");
+  }
+  c.meta.numbers["optimizer.lr0"] = 0.002;
+  c.meta.counters["optimizer.rule"] = 3;
+  CHECK(error_of(load).where().file == file.string());
+  c.meta.counters.clear(), c.meta.numbers.clear();
   c.meta.epoch = INT64_MAX;
   CHECK(error_of(load).message() == "the training state in the metadata contradicts itself");
 }

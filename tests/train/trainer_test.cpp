@@ -10,8 +10,10 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "data/image.h"
 #include "nn/io/checkpoint.h"
@@ -509,6 +511,61 @@ TEST_CASE("the averaged weights are a model of their own, and a complete run can
   Config from_best(kTrain);
   from_best.read_arguments({"resume=" + s.best.string()});
   CHECK_THROWS_WITH_AS(Trainer(from_best, LogStyle::kQuiet), doctest::Contains("weights only"), Error);
+}
+
+// Ten pictures: 2 updates an epoch, of which more than 10,000 make it SGD.
+TEST_CASE("the automatic optimizer of a run stays when its epochs change in a resume") {
+  const Workshop shop;
+  const auto started = [&](const std::string& name, const char* epochs) {
+    Trainer t(shop.config(name, {"optimizer=auto", epochs, "val=false"}), LogStyle::kQuiet);
+    request_interrupt();
+    CHECK(t.fit().interrupted);
+    clear_interrupt();
+    return t.run_folder();
+  };
+  for (const auto& [name, epochs, later] : {std::tuple{"adamw", "epochs=2", "epochs=6000"}, {"sgd", "epochs=6000", "epochs=1"}}) {
+    CAPTURE(name);
+    const fs::path folder = started(name, epochs), file = folder / "weights" / "last.safetensors";
+    Config config(kTrain);
+    config.read_arguments({"resume=" + folder.string(), later});
+    const bool is_adam = std::string(name) == "adamw";
+    std::optional<Trainer> resumed;
+    REQUIRE_NOTHROW(resumed.emplace(config, LogStyle::kQuiet));
+    if (is_adam) request_interrupt();
+    CHECK(resumed->fit().interrupted == is_adam);
+    clear_interrupt();
+    const Checkpoint c = load_checkpoint(file);
+    CHECK((c.section("optimizer", "").find("optimizer.0.second_moment") != nullptr) == is_adam);
+    CHECK(c.meta.numbers.at("optimizer.lr0") == doctest::Approx(is_adam ? 0.001111 : 0.01));
+  }
+}
+
+TEST_CASE("a run goes on with more or fewer images, also from the middle of an epoch, and updates as often as before") {
+  const Workshop shop;  // 3 batches an epoch; in the warm-up each makes an update
+  const auto data_of = [&](int train) {
+    return make_shapes(shop.root / fmt::format("of{}", train), {.train = train, .val = 4, .size = 64}).string();
+  };
+  for (const auto& [images, batches] : {std::pair<int, int64_t>{4, 1}, {18, 5}}) {
+    CAPTURE(images);
+    fs::path folder;
+    {
+      Trainer t(shop.config(fmt::format("to{}", images), {"epochs=4", "val=false"}), LogStyle::kQuiet);
+      t.on_batch = [](int64_t epoch, int64_t index, const Batch&) {
+        if (epoch == 2 && index == 1) request_interrupt();
+      };
+      CHECK(t.fit().interrupted);
+      clear_interrupt();
+      folder = t.run_folder();
+    }
+    Config config(kTrain);
+    config.read_arguments({"resume=" + folder.string(), "data=" + data_of(images)});
+    const TrainSummary end = Trainer(config, LogStyle::kQuiet).fit();
+    CHECK(end.epochs_done == 4);
+    const Checkpoint c = load_checkpoint(end.last);
+    const int64_t after = std::max<int64_t>(batches - 2, 0) + batches;  // of the epoch that was interrupted, and of the last
+    CHECK(saved_count(c.section("optimizer", ""), "optimizer.steps") == 2 * 3 + 2 + after);
+    CHECK(c.meta.counters.at("progress.last_step") == 4 * batches - 1);
+  }
 }
 
 TEST_CASE("a run that was on another device is not resumed on the CPU unasked") {

@@ -27,20 +27,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point t) { return std::chrono::duration<double, std::milli>(Clock::now() - t).count(); }
 
-ResultGeometry result_geometry(const Batch& batch, int64_t image) {
-  const ImageGeometry& g = batch.geometry[size_t(image)];
-  ResultGeometry r;
-  r.network_height = int(batch.images.size(1));
-  r.network_width = int(batch.images.size(2));
-  r.original_height = g.original_height;
-  r.original_width = g.original_width;
-  r.has_ratio = true;
-  r.gain = g.ratio_height;
-  r.pad_left = g.pad_left;
-  r.pad_top = g.pad_top;
-  return r;
-}
-
 // The original compares a mask with the objects of its class alone: where the image has none, nothing depends on it.
 bool is_compared(int32_t class_id, std::span<const int32_t> label_classes) {
   return std::find(label_classes.begin(), label_classes.end(), class_id) != label_classes.end();
@@ -538,6 +524,20 @@ class BatchEvaluation {
 };
 
 }  // namespace
+
+ResultGeometry result_geometry(const Batch& batch, int64_t image) {
+  const ImageGeometry& g = batch.geometry[size_t(image)];
+  ResultGeometry r;
+  r.network_height = int(batch.images.size(1));
+  r.network_width = int(batch.images.size(2));
+  r.original_height = g.original_height;
+  r.original_width = g.original_width;
+  r.has_ratio = true;
+  r.gain = g.ratio_height;
+  r.pad_left = g.pad_left;
+  r.pad_top = g.pad_top;
+  return r;
+}
 
 Evaluator::Evaluator(std::vector<std::string> class_names, EvaluatorOptions options)
     : class_names_(std::move(class_names)), options_(options) {}

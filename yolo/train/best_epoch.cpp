@@ -13,9 +13,9 @@ constexpr const char* kKeptEpoch = "best.kept";
 
 double rounded(double x) { return std::nearbyint(x * 1e5) / 1e5; }
 
-// 0.1 mAP50 + 0.9 mAP50-95 of boxes plus the same of masks (spec 8.8).
+// 0.1 mAP50 + 0.9 mAP50-95 of boxes plus the same of masks, rounded once (spec 8.8).
 double fitness(const ValidationResult& r) {
-  const auto one = [](const MetricSet& m) { return 0.1 * rounded(m.map50) + 0.9 * rounded(m.map); };
+  const auto one = [](const MetricSet& m) { return 0.1 * m.map50 + 0.9 * m.map; };
   return rounded(one(r.box) + one(r.mask));
 }
 

@@ -4,6 +4,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/shell_word.h"
+#include "yolo/train/train_options.h"
 #include "yolo/train/train_state.h"
 
 namespace tessera {
@@ -32,7 +33,10 @@ void check_progress(const CheckpointMeta& meta, const std::filesystem::path& fil
   constexpr int64_t kMostBatches = int64_t(1) << 31, kMostSteps = int64_t(1) << 61;
   const TrainProgress at = progress_of(meta);
   const auto within = [](int64_t n, int64_t least, int64_t most) { return n >= least && n <= most; };
-  if (within(at.batch, 0, kMostBatches) && within(at.last_step, -1, kMostSteps) && within(at.skipped_steps, 0, kMostSteps) && at.seconds >= 0) return;
+  const auto images = meta.counters.find("data.images");
+  if ((images == meta.counters.end() || within(images->second, 0, kMostBatches)) && within(at.batch, 0, kMostBatches) &&
+      within(at.last_step, -1, kMostSteps) && within(at.skipped_steps, 0, kMostSteps) && at.seconds >= 0)
+    return;
   throw Error(ErrorCode::kData, "the run cannot be where its training state says", {file.string()}, "the file is damaged; start a new run");
 }
 
@@ -53,6 +57,8 @@ Checkpoint load_to_resume(const std::filesystem::path& file) {
                 "resume from the run's weights/last.safetensors, or start a new run with --model");
   }
   check_progress(c.meta, file);
+  OptimizerChoice choice;
+  restore_choice(c.meta, choice, file);
   return c;
 }
 

@@ -60,16 +60,21 @@ void ValidationPictures::listen(EvaluatorHooks& hooks) {
 void ValidationPictures::add(int64_t batch_index, const Batch& batch, int64_t first, const BatchDetections& found) {
   const float height = float(batch.images.size(1)), width = float(batch.images.size(2));
   for (size_t i = 0; i < found.images.size(); ++i) {
-    std::vector<BoxXyxy> labels;
+    // In pixels of the original image, which cut off what lies in the padding (spec 9.1).
+    const ResultGeometry geometry = result_geometry(batch, first + int64_t(i));
+    std::vector<BoxXyxy> labels, boxes;
     std::vector<int32_t> classes;
     for (size_t t = 0; t < batch.targets.size(); ++t) {
       if (batch.target_image[t] != first + int64_t(i)) continue;
       const auto& b = batch.targets[t].box;
-      labels.push_back({(b[0] - b[2] / 2) * width, (b[1] - b[3] / 2) * height, (b[0] + b[2] / 2) * width, (b[1] + b[3] / 2) * height});
+      const BoxXyxy box{(b[0] - b[2] / 2) * width, (b[1] - b[3] / 2) * height, (b[0] + b[2] / 2) * width,
+                        (b[1] + b[3] / 2) * height};
+      labels.push_back(scale_box(box, geometry));
       classes.push_back(batch.targets[t].class_id);
     }
     const Detections& d = found.images[i];
-    confusion_.add(labels, classes, d.boxes, d.classes, d.scores);
+    for (const BoxXyxy& box : d.boxes) boxes.push_back(scale_box(box, geometry));
+    confusion_.add(labels, classes, boxes, d.classes, d.scores);
   }
   if (batch_index >= kPicturedBatches || folder_.empty()) return;
   if (first == 0) shown_.clear();

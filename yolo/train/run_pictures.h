@@ -23,6 +23,7 @@ class ValidationPictures {
   // (spec 9.5).
   ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names, double confidence);
   void listen(EvaluatorHooks& hooks);  // part_done and curves; this object must outlive the run
+  const ConfusionMatrix& confusion() const { return confusion_; }
   // Joins what several ranks have counted; rank 0 draws.
   void finish(Communicator& ranks = single_process());
 

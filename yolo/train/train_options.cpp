@@ -7,6 +7,13 @@
 
 namespace tessera {
 
+namespace {
+
+constexpr const char *kRule = "optimizer.rule", *kRate = "optimizer.lr0", *kMomentumName = "optimizer.momentum",
+                     *kBiasRate = "optimizer.warmup_bias_lr";
+
+}  // namespace
+
 TrainOptions train_options(const Config& c) {
   TrainOptions o;
   o.epochs = c.integer("epochs");
@@ -41,7 +48,31 @@ TrainOptions train_options(const Config& c) {
   return o;
 }
 
-OptimizerChoice choose_optimizer(const Config& c, int64_t train_images, int64_t classes) {
+void save_choice(const OptimizerChoice& choice, CheckpointMeta& meta) {
+  meta.counters[kRule] = int64_t(choice.rule);
+  meta.numbers[kRate] = choice.lr0;
+  meta.numbers[kMomentumName] = choice.momentum;
+  meta.numbers[kBiasRate] = choice.warmup_bias_lr;
+}
+
+bool restore_choice(const CheckpointMeta& meta, OptimizerChoice& choice, const std::filesystem::path& file) {
+  const auto rule = meta.counters.find(kRule);
+  if (rule == meta.counters.end()) return false;
+  bool sound = rule->second >= int64_t(UpdateRule::kSgd) && rule->second <= int64_t(UpdateRule::kAdamW);
+  const auto number = [&](const char* name) {
+    const auto it = meta.numbers.find(name);
+    sound = sound && it != meta.numbers.end() && it->second >= 0 && it->second <= 1;
+    return sound ? it->second : 0;
+  };
+  choice.lr0 = number(kRate), choice.momentum = number(kMomentumName), choice.warmup_bias_lr = number(kBiasRate);
+  if (!sound)
+    throw Error(ErrorCode::kData, "there is no such optimizer as its training state says", {file.string()},
+                "the file is damaged; start a new run");
+  choice.rule = UpdateRule(rule->second);
+  return true;
+}
+
+OptimizerChoice choose_optimizer(const Config& c, int64_t train_images, int64_t classes, const CheckpointMeta* resumed) {
   OptimizerChoice choice;
   choice.lr0 = c.number("lr0");
   choice.momentum = c.number("momentum");
@@ -57,6 +88,10 @@ OptimizerChoice choose_optimizer(const Config& c, int64_t train_images, int64_t 
   if (name == "SGD") return choice;
   if (name == "Adam" || name == "AdamW") {
     choice.rule = name == "Adam" ? UpdateRule::kAdam : UpdateRule::kAdamW;
+    return checked();
+  }
+  if (resumed != nullptr && restore_choice(*resumed, choice, {})) {
+    choice.reason = "auto, as the run began";
     return checked();
   }
   const int64_t denominator = std::max(c.integer("batch"), c.integer("nbs"));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "nn/io/checkpoint.h"
 #include "nn/optim/schedule.h"
 #include "tensor/ops/update.h"
 #include "yolo/config.h"
@@ -47,7 +48,12 @@ struct OptimizerChoice {
   double warmup_bias_lr = 0.1;
   std::string reason;  // "auto: 800 planned iterations <= 10000, 80 classes"; empty when named by the user
 };
-OptimizerChoice choose_optimizer(const Config& config, int64_t train_images, int64_t classes);
+// `resumed`: the checkpoint of a run, whose choice stays though there may be more or fewer epochs and images now.
+OptimizerChoice choose_optimizer(const Config& config, int64_t train_images, int64_t classes,
+                                 const CheckpointMeta* resumed = nullptr);
+void save_choice(const OptimizerChoice& choice, CheckpointMeta& meta);
+bool restore_choice(const CheckpointMeta& meta, OptimizerChoice& choice,
+                    const std::filesystem::path& file);  // false: an older file
 
 // weight_decay for what a batch and the accumulation make of nbs (spec 8.2).
 double scaled_weight_decay(const TrainOptions& options);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tensor/base/check.h"
 #include "yolo/io/ultralytics_names.h"
 #include "yolo/io/weights.h"
@@ -33,6 +35,12 @@ TrainProgress progress_of(const CheckpointMeta& meta) {
   progress.seconds = number("progress.seconds");
   progress.running = {number("progress.box"), number("progress.seg"), number("progress.cls"), number("progress.dfl")};
   return progress;
+}
+
+void change_batches(TrainProgress& p, int64_t then, int64_t now) {
+  const int64_t passed = p.batch + then * p.epoch - p.last_step;
+  p.batch = std::min(p.batch, now);
+  p.last_step = std::max<int64_t>(p.batch + now * p.epoch - passed, -1);
 }
 
 StateDict TrainState::averaged_weights() const {

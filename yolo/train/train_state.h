@@ -28,6 +28,8 @@ struct TrainProgress {
 
 void save_progress(const TrainProgress& progress, CheckpointMeta& meta);
 TrainProgress progress_of(const CheckpointMeta& meta);
+// An epoch had `then` batches and has `now`: the epoch in work is the same, and as many batches have passed since the last update.
+void change_batches(TrainProgress& progress, int64_t then, int64_t now);
 
 // The tensors, which the training goes on to own.
 class TrainState {

@@ -214,7 +214,7 @@ void Trainer::build_optimizer() {
   parallel_ = std::make_unique<DataParallel>(*arena_, ranks_);
   parallel_->broadcast_values();
   if (!ranks_.alone() && config_.flag("sync_bn")) synchronize_batch_norm(*model_, ranks_);
-  choice_ = choose_optimizer(config_, train_set_->size(), int64_t(class_names_.size()));
+  choice_ = choose_optimizer(config_, train_set_->size(), int64_t(class_names_.size()), resume_ ? &resume_->meta : nullptr);
   switch (choice_.rule) {
     case UpdateRule::kSgd: optimizer_ = std::make_unique<Sgd>(*arena_, true); break;
     case UpdateRule::kAdam: optimizer_ = std::make_unique<Adam>(*arena_, false, choice_.momentum); break;
@@ -594,6 +594,7 @@ Checkpoint Trainer::checkpoint() const {
   Checkpoint c;
   describe_model(*model_, class_names_, c.meta);
   save_progress(at_, c.meta);
+  save_choice(choice_, c.meta);
   c.meta.args = stored_arguments(config_);
   c.meta.counters["ranks"] = ranks_.size();
   c.meta.counters["data.images"] = train_set_->size();
@@ -625,6 +626,8 @@ void Trainer::restore(const Checkpoint& c) {
     log_line(log_, fmt::format("note: the training data has changed since ({} images then, {} now): the run goes on with it, not to the same bits",
                                images, train_set_->size()));
   }
+  const int64_t batches = train_loader_->batches(), then = (counter("data.images") + options_.batch - 1) / options_.batch;
+  change_batches(at_, then > 0 ? then : batches, batches);  // older files do not tell how many there were
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left
   refuse_complete_run();
 }
