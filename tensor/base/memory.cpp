@@ -85,6 +85,14 @@ std::optional<int64_t> stated_limit() {
 
 }  // namespace
 
+int64_t l1_cache_ways() {
+#ifdef _SC_LEVEL1_DCACHE_ASSOC
+  static const long ways = sysconf(_SC_LEVEL1_DCACHE_ASSOC);
+  if (ways > 0) return ways;
+#endif
+  return 8;
+}
+
 int64_t peak_resident_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

@@ -9,6 +9,9 @@ namespace tessera {
 int64_t peak_resident_bytes();  // high-water mark of this process
 int64_t resident_bytes();       // now
 
+// Lines of a set of the L1 data cache; 8 where the system does not say.
+int64_t l1_cache_ways();
+
 struct MemoryLimit {
   int64_t bytes = 0;  // what could be allocated beyond what is held now; 0: unknown or nothing
   std::string what;   // the limit that counts: "this machine", "the cgroup", "ulimit -v", "TESSERA_MEMORY"

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <span>
 
+#include "tensor/base/memory.h"
 #include "tensor/dtype.h"
 
 namespace tessera::cpu {
@@ -129,6 +130,7 @@ struct TileShape {
   int64_t lanes;            // floats per vector
   int max_vectors;          // of RowJob
   int64_t job_pixels = 96;  // of WeightJob, about: enough to hide loading and storing the sums, few enough for L1
+  int64_t l1_ways = l1_cache_ways();
 };
 
 // The kernels of the CPU target that runs now.

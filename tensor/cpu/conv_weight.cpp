@@ -11,6 +11,7 @@
 #include "tensor/cpu/conv.h"
 #include "tensor/cpu/conv_band.h"
 #include "tensor/cpu/conv_plan.h"
+#include "tensor/cpu/conv_weight_in_place.h"
 #include "tensor/cpu/conv_weight_stem.h"
 #include "tensor/cpu/conv_windows.h"
 #include "tensor/cpu/f32_copy.h"
@@ -28,21 +29,10 @@ constexpr int64_t kLeastPixels = 400;   // the same when there would be too few 
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;      // multiply-adds of a task
 constexpr int64_t kPartialFloats = 4 * 1024 * 1024;  // all partitions together
 constexpr int64_t kBandBytes = 800 * 1024;           // most of L2: short bands make short jobs and copy shared rows again
-constexpr int64_t kWindowBytes = 256 * 1024;         // of windows that are copied where the rest is read in place
-constexpr int64_t kInnerColumns = 12;                // that are read in place, per column that is copied
 constexpr int64_t kBiasRows = 512;                   // of a task of bias_backward, at least
 constexpr int64_t kBiasChunks = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct Range {
-  int64_t begin, end;
-};
-// Part `i` of `parts` of [0, size), cut at multiples of `unit`.
-Range share(int64_t size, int64_t parts, int64_t i, int64_t unit = 1) {
-  const int64_t units = ceil_div(size, unit);
-  return {std::min(size, i * units / parts * unit), std::min(size, (i + 1) * units / parts * unit)};
-}
 
 // Tasks are parts of the pixels x ranges of output channels x ranges of input channels (1x1 only).
 struct Partition {
@@ -84,14 +74,6 @@ Partition tile_partition(int64_t pixels, int64_t units, const FilterView& dw, bo
   if (!enough(kLeastTilePixels)) enough(kLeastTilePixels / 2);
   return p;
 }
-
-template <class T>
-struct WeightGradient {
-  TileKernels<T> k;
-  ImageView x, dy;
-  FilterView dw;
-  ConvParams p;
-};
 
 // Rows of x that a task copies: of f32 as they lie, of bf16 two side by side (Note [Pairs]).
 template <class T>
@@ -137,122 +119,10 @@ struct FlatBand {
   int64_t size(int64_t pairs) const { return sets() * set_size(pairs) + pairs * pixels * d_step + 4 * kLine<BFloat16>; }
 };
 
-// Note [Gradients in place]: under tap ky, the outputs of a row whose windows lie inside the image read a row of x as it lies:
-// where pixels are dense as a run of kx and channels, else tap by tap. Rows outside the image are left out. The windows of the
-// first and last columns are few: they are copied, with zeros, and summed as whole filters. Narrow images copy the whole band
-// instead, and so do runs of no whole vectors, behind which the tile would read.
-struct InPlace {
-  Range inner;        // columns of output that read x in place
-  int64_t run, taps;  // of a row of the kernel
-  int64_t window;     // values of a copied window
-  int64_t most;       // rows of windows at a time
-  int64_t most_rows;  // of a job
-  bool pays;
-  InPlace(const TileKernels<float>& k, const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p) {
-    const int64_t last = x.w + p.pad - dw.kw;  // column of the padded image where the last window inside starts
-    inner.begin = std::min(dy.w, ceil_div(p.pad, p.stride));
-    inner.end = std::clamp(last < 0 ? 0 : last / p.stride + 1, inner.begin, dy.w);
-    run = x.pitch == x.c ? dw.kw * x.c : x.c;
-    taps = dw.kw * x.c / run;
-    window = dw.kh * dw.kw * x.c;
-    most = std::max<int64_t>(1, kWindowBytes / (window * int64_t(sizeof(float))));
-    const int64_t columns = inner.end - inner.begin;
-    most_rows = ceil_div(k.job_pixels, std::max<int64_t>(columns, 1));
-    pays = run % k.lanes == 0 && columns > 0 && columns >= kInnerColumns * (dy.w - columns);
-  }
-  bool has(int64_t column) const { return column >= inner.begin && column < inner.end; }
-  int64_t columns() const { return inner.end - inner.begin; }
-  // Pixels of dy this far apart share few sets of L1: those of a job are copied to an odd number of lines apart.
-  static bool crowded(const ImageView& dy) { return dy.pitch * int64_t(sizeof(float)) % 1024 == 0; }
-  static int64_t spread(int64_t outputs) { return (ceil_div(outputs, kLine<float>) / 2 * 2 + 1) * kLine<float>; }
-  // Values that a task of so many outputs copies at a time.
-  int64_t scratch(const ImageView& dy, int64_t outputs) const {
-    const int64_t windows = columns() == dy.w ? 0 : std::min(most, dy.h) * window + kLine<float>;
-    return std::max(windows, crowded(dy) ? std::min(most_rows, dy.h) * columns() * spread(outputs) : 0);
-  }
-};
-
-void sum_rows_in_place(const WeightGradient<float>& g, const InPlace& in, Range at, Range o, float* out, bool accumulate) {
-  const auto& [k, x, dy, dw, p] = g;
-  WeightJob<float> job;
-  job.outputs = o.end - o.begin;
-  job.dw_step = in.window;
-  job.d_row = dy.w * dy.pitch;
-  job.accumulate = accumulate;
-  WeightJob<float> windows = job;
-  windows.accumulate = true;
-  windows.run = windows.x_row = in.window;
-  windows.pixels = 1;
-  windows.dw = out + o.begin * in.window;
-  job.run = in.run;
-  job.x_row = p.stride * x.w * x.pitch;
-  job.x_step = p.stride * x.pitch;
-  job.pixels = in.columns();
-  const bool copies = InPlace::crowded(dy);
-  job.d_step = copies ? InPlace::spread(job.outputs) : dy.pitch;
-  if (copies) job.d_row = job.pixels * job.d_step;
-  for (int64_t row = at.begin; row < at.end;) {
-    const int64_t n = row / dy.h;
-    const int64_t y = row % dy.h;
-    const int64_t rows = std::min(at.end - row, dy.h - y);
-    const int64_t jobs = ceil_div(rows, in.most_rows);
-    for (int64_t i = 0; i < jobs; ++i) {
-      const Range r = share(rows, jobs, i);
-      const int64_t size = r.end - r.begin;
-      // The rows that the next job is the first to read.
-      const int64_t below = (y + r.end) * p.stride - p.pad + std::max<int64_t>(0, dw.kh - p.stride);
-      const Ahead x_ahead = ahead_of<float>(x, (n * x.h + below) * x.w, size * p.stride * x.w, 0, x.c);
-      const Ahead d_ahead = ahead_of<float>(dy, (row + r.end) * dy.w, size * dy.w, o.begin, job.outputs);
-      const float* d = data<const float>(dy) + ((row + r.begin) * dy.w + in.inner.begin) * dy.pitch + o.begin;
-      if (copies) {
-        float* memory = thread_scratch<float>(size * job.d_row);
-        for (int64_t j = 0; j < size; ++j) {
-          for (int64_t q = 0; q < job.pixels; ++q)
-            std::copy_n(d + (j * dy.w + q) * dy.pitch, job.outputs, memory + j * job.d_row + q * job.d_step);
-        }
-        d = memory;
-      }
-      for (int64_t ky = 0; ky < dw.kh; ++ky) {
-        const int64_t first = (y + r.begin) * p.stride - p.pad + ky;  // row of x
-        const int64_t above = std::clamp<int64_t>(ceil_div(-first, p.stride), 0, size);
-        const int64_t inside = std::clamp<int64_t>(ceil_div(x.h - first, p.stride), above, size);
-        job.rows = inside - above;
-        if (job.rows == 0 && job.accumulate) continue;
-        job.d = d + above * job.d_row;
-        for (int64_t t = 0; t < in.taps; ++t) {
-          const int64_t column = in.inner.begin * p.stride - p.pad + t;
-          job.x = data<const float>(x) + ((n * x.h + first + above * p.stride) * x.w + column) * x.pitch;
-          job.dw = windows.dw + ky * dw.kw * x.c + t * x.c;
-          job.x_ahead = x_ahead.part(ky * in.taps + t, dw.kh * in.taps);
-          job.d_ahead = d_ahead.part(ky * in.taps + t, dw.kh * in.taps);
-          k.weight(job);
-        }
-      }
-      job.accumulate = true;
-    }
-    for (int64_t column = 0; column < dy.w; ++column) {
-      if (in.has(column)) column = in.inner.end;
-      if (column >= dy.w) break;
-      for (int64_t r = 0; r < rows; r += windows.rows) {
-        windows.rows = std::min(rows - r, in.most);
-        float* memory = thread_scratch<float>(windows.rows * in.window + kLine<float>);
-        for (int64_t i = 0; i < windows.rows; ++i) {
-          const BandWindow window{n, (y + r + i) * p.stride - p.pad, dw.kh, column * p.stride - p.pad, dw.kw};
-          copy_band(x, window, x.c, memory + i * in.window, dw.kw * x.c);
-        }
-        windows.x = memory;
-        windows.d = data<const float>(dy) + ((row + r) * dy.w + column) * dy.pitch + o.begin;
-        k.weight(windows);
-      }
-    }
-    row += rows;
-  }
-}
-
 // Sums the output rows `at` (counted over all images) for the output channels `o` into `out`, laid out as dw.
 void sum_rows(const WeightGradient<float>& g, Range at, Range o, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
-  if (const InPlace in(k, x, dy, dw, p); in.pays) return sum_rows_in_place(g, in, at, o, out, accumulate);
+  if (const InPlaceGradient in(g); in.pays()) return in.sum_rows(at, o, out, accumulate);
   const RowBand<float> band(x, dy, dw, p.stride, o.end - o.begin);
   const int64_t columns = band.columns, row_pitch = band.row_pitch;
   WeightJob<float> job;
@@ -531,7 +401,7 @@ Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageV
   if (pixelwise) return partition(pixels, pixels, dw, kSummed<T> == 1 ? 132 : 126, kSummed<T> == 1 ? 90 : 66, true);
   // Where x is copied, every range copies its band again, which costs more the larger the stride is.
   int64_t copied = p.stride;
-  if constexpr (kSummed<T> == 1) copied = InPlace(k, x, dy, dw, p).pays ? 1 : p.stride;
+  if constexpr (kSummed<T> == 1) copied = InPlaceGradient({k, x, dy, dw, p}).pays() ? 1 : p.stride;
   return partition(pixels, dy.n * dy.h, dw, 96 * copied, 48 * copied, false);
 }
 
@@ -574,8 +444,8 @@ ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView
     return s;
   }
   if constexpr (kSummed<T> == 1) {
-    if (const InPlace in(k, x, dy, dw, p); in.pays) {
-      s.thread = in.scratch(dy, outputs) * int64_t(sizeof(T));
+    if (const InPlaceGradient in({k, x, dy, dw, p}); in.pays()) {
+      s.thread = in.scratch(outputs) * int64_t(sizeof(T));
       return s;
     }
   }

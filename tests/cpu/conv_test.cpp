@@ -10,6 +10,8 @@
 
 #include "tensor/base/parallel.h"
 #include "tensor/conv_choice.h"
+#include "tensor/cpu/conv_plan.h"
+#include "tensor/cpu/conv_scratch.h"
 #include "tensor/cpu/targets.h"
 #include "tensor/cpu/winograd.h"
 
@@ -387,6 +389,41 @@ TEST_CASE("3x3 convolutions with stride 2 take Winograd's form in each direction
   filter.packed = w.data();
   CHECK(!cpu::repays_winograd(ConvPass::kForward, filter, y.view, {2, 1}));
   CHECK(cpu::repays_winograd(ConvPass::kForward, filter, y.view, {1, 1}));
+}
+
+// CPUs differ in whether rows whole pages apart are copied (Note [Crowded sets] in conv_plan.cpp).
+TEST_CASE("rows that crowd L1 are multiplied the same in a copy and in place") {
+  const Settings restore;
+  constexpr int64_t kRows = 130, kDepth = 1024, kColumns = 40;
+  const std::vector<float> a = random_values(kRows * kDepth, 1), w = random_values(kColumns * kDepth, 2);
+  for (const auto target : cpu::runnable_targets()) {
+    cpu::force_target(target);
+    cpu::TileKernels<float> k = cpu::tile_kernels<float>();
+    const std::vector<cpu::ChannelGroup> groups = cpu::channel_groups(kColumns, k);
+    const cpu::HostScratch<float> packed(kDepth * cpu::packed_width(groups, k));
+    float* to = packed.get();
+    for (const cpu::ChannelGroup& g : groups) {
+      k.pack(to, g.vectors * k.lanes, w.data() + g.start * kDepth, kDepth, 1, g.channels, kDepth);
+      to += g.vectors * k.lanes * kDepth;
+    }
+    std::vector<float> y[2];
+    for (const int64_t ways : {8, 12}) {
+      std::vector<float>& out = y[ways == 12];
+      out.assign(kRows * kColumns, kCanary);
+      k.l1_ways = ways;
+      cpu::run(cpu::RowsProduct<float>{a.data(), kDepth, kRows, kDepth, packed.get(), out.data(), kColumns, {}}, groups, k);
+    }
+    CHECK(y[0] == y[1]);
+    double largest = 0;
+    for (int64_t p = 0; p < kRows; ++p) {
+      for (int64_t o = 0; o < kColumns; ++o) {
+        double want = 0;
+        for (int64_t i = 0; i < kDepth; ++i) want += double(a[size_t(p * kDepth + i)]) * double(w[size_t(o * kDepth + i)]);
+        largest = std::max(largest, std::abs(double(y[0][size_t(p * kColumns + o)]) - want));
+      }
+    }
+    CHECK(largest < 1e-4);
+  }
 }
 
 }  // namespace
