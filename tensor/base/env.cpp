@@ -19,7 +19,7 @@ constexpr std::array kSwitches = {
     EnvSwitch{"TESSERA_DETERMINISTIC", "1: plans of cuDNN and cuBLASLt by rule instead of by time, only such as repeat their bits"},
     EnvSwitch{"TESSERA_MEMORY", "MiB that this process may use, instead of what the system says is available"},
     EnvSwitch{"TESSERA_PLAN_SECONDS", "of one process, for plans of cuDNN; shapes that come later run as own (default: 20)"},
-    EnvSwitch{"TESSERA_SYNC", "1: wait after every CUDA kernel, so that an error names the one that failed (slow)"},
+    EnvSwitch{"TESSERA_SYNC", "1: wait after every CUDA kernel, so that an error names the one that failed (slow); 2: and name each before it starts, for one that never ends"},
     EnvSwitch{"TESSERA_TF32", "1: cuDNN and cuBLASLt may round the factors of f32 products to 10 bits (tensor cores)"},
     EnvSwitch{"TESSERA_THREADS", "number of compute threads (default: one per core this process may use)"},
     EnvSwitch{"TESSERA_NCCL", "0: gradients of several GPUs go over the host (MPI), not over NCCL"},
