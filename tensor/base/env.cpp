@@ -15,6 +15,7 @@ constexpr std::array kSwitches = {
     EnvSwitch{"TESSERA_CPU_BACKEND", "ref | avx2 | avx512 | amx: the CPU kernels to use (default: the best this CPU has)"},
     EnvSwitch{"TESSERA_CUDA_CACHE", "0: device buffers straight from the driver, of exact size, for compute-sanitizer (slow)"},
     EnvSwitch{"TESSERA_CUDA_SIDE", "0: a recorded step has its gradients of weights in the order of all; n: beside it, of 2 n calls at a time (default: 8)"},
+    EnvSwitch{"TESSERA_CUDA_WITHOUT", "of patches,deep,stride2,pointwise,tiles,filters those kinds of convolution kernels of sm_90 that are not to run"},
     EnvSwitch{"TESSERA_DATA", "folder under which data sets are sought"},
     EnvSwitch{"TESSERA_DETERMINISTIC", "1: plans of cuDNN and cuBLASLt by rule instead of by time, only such as repeat their bits"},
     EnvSwitch{"TESSERA_MEMORY", "MiB that this process may use, instead of what the system says is available"},
