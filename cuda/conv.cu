@@ -1,7 +1,13 @@
 // Convolution and its transpose: which kernels run (cuda/conv.h).
 #include "cuda/conv.h"
+
+#include <algorithm>
+#include <array>
+
 #include "cuda/conv_vendor.h"
 #include "cuda/kernels.h"
+#include "tensor/base/check.h"
+#include "tensor/base/env.h"
 #include "tensor/conv_choice.h"
 
 namespace tessera::cuda {
@@ -42,6 +48,33 @@ bool plain() { return in_use() == ConvKernels::kNaive; }
 
 ConvKernels conv_kernels() { return in_use(); }
 void set_conv_kernels(ConvKernels kernels) { in_use() = kernels; }
+
+namespace wgmma {
+namespace {
+unsigned kinds_of(std::string_view text) {
+  constexpr std::array<std::string_view, 6> kNames = {"patches", "deep", "stride2", "pointwise", "tiles", "filters"};  // as Kind
+  unsigned kinds = 0;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(','), text.size());
+    const std::string_view name = text.substr(0, end);
+    const auto at = std::find(kNames.begin(), kNames.end(), name);
+    if (at == kNames.end()) {
+      throw Error(ErrorCode::kUsage, fmt::format("TESSERA_CUDA_WITHOUT: {}, expected some of {}", name, fmt::join(kNames, ",")));
+    }
+    kinds |= 1u << (at - kNames.begin());
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return kinds;
+}
+unsigned& left_out() {
+  static unsigned kinds = kinds_of(env("TESSERA_CUDA_WITHOUT").value_or(""));
+  return kinds;
+}
+}  // namespace
+
+bool runs(Kind kind) { return (left_out() >> int(kind) & 1) == 0; }
+void leave_out(std::string_view kinds) { left_out() = kinds_of(kinds); }
+}  // namespace wgmma
 
 int64_t enough_blocks() { return enough(); }
 void set_enough_blocks(int64_t blocks) { enough() = blocks; }

@@ -5,6 +5,8 @@
 //   vendor  cuDNN and cuBLASLt (cuda/conv_vendor.h), and wgmma for what they refuse.
 #pragma once
 
+#include <string_view>
+
 #include "cuda/context.h"
 #include "tensor/backend.h"
 
@@ -59,6 +61,14 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
 }  // namespace stem
 
 namespace wgmma {
+// Kinds of kernels, by file: what one does not take, or may not, the next one does. Leaving some out lays a wrong result, or a
+// kernel that never ends, at one door.
+enum class Kind : uint8_t { kPatches, kDeep, kStride2, kPointwise, kTiles, kFilters };
+bool runs(Kind kind);
+// Names with commas between: patches, deep, stride2, pointwise, tiles, filters. At first what TESSERA_CUDA_WITHOUT says.
+// Error(kUsage): a name that is none.
+void leave_out(std::string_view kinds);
+
 // False, and nothing done: not on this device, not for this type or shape.
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats);
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);

@@ -51,8 +51,10 @@ bool run(const char* name, const WeightProduct& p) {
 }  // namespace
 
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
-  return stride2_conv2d_backward_weight(x, dy, dw, p, accumulate) || patch_conv2d_backward_weight(x, dy, dw, p, accumulate) ||
-         tile_conv2d_backward_weight(x, dy, dw, p, accumulate);
+  using enum Kind;
+  return (runs(kStride2) && stride2_conv2d_backward_weight(x, dy, dw, p, accumulate)) ||
+         (runs(kPatches) && patch_conv2d_backward_weight(x, dy, dw, p, accumulate)) ||
+         (runs(kFilters) && tile_conv2d_backward_weight(x, dy, dw, p, accumulate));
 }
 
 bool tile_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
@@ -61,7 +63,7 @@ bool tile_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const 
 }
 
 bool conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, bool accumulate) {
-  return run("conv_transpose2x2_backward_weight, wgmma", transposed_weight_product_of(x, dy, dw, accumulate));
+  return runs(Kind::kFilters) && run("conv_transpose2x2_backward_weight, wgmma", transposed_weight_product_of(x, dy, dw, accumulate));
 }
 
 }  // namespace tessera::cuda::wgmma

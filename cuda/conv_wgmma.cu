@@ -39,9 +39,12 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
 }  // namespace
 
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats) {
-  return patch_conv2d(x, w, y, p, epilogue, stats) || stride2_conv2d(x, w, y, p, epilogue, stats) ||
-         deep_conv2d(x, w, y, p, epilogue, stats) || pointwise_conv2d(x, w, y, p, epilogue, stats) ||
-         tile_conv2d(x, w, y, p, epilogue, stats);
+  using enum Kind;
+  return (runs(kPatches) && patch_conv2d(x, w, y, p, epilogue, stats)) ||
+         (runs(kStride2) && stride2_conv2d(x, w, y, p, epilogue, stats)) ||
+         (runs(kDeep) && deep_conv2d(x, w, y, p, epilogue, stats)) ||
+         (runs(kPointwise) && pointwise_conv2d(x, w, y, p, epilogue, stats)) ||
+         (runs(kTiles) && tile_conv2d(x, w, y, p, epilogue, stats));
 }
 
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
@@ -50,19 +53,22 @@ bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, co
 }
 
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
-  if (patch_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
-  if (stride2_conv2d_backward_data(dy, w, dx, p, accumulate)) return true;
-  if (deep_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
-  if (pointwise_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
-  return run<false>("conv2d_backward_data, wgmma", dy, w, dx, {true, size32(p.stride), size32(p.pad)}, adding_to(dx, accumulate));
+  using enum Kind;
+  if (runs(kPatches) && patch_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
+  if (runs(kStride2) && stride2_conv2d_backward_data(dy, w, dx, p, accumulate)) return true;
+  if (runs(kDeep) && deep_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
+  if (runs(kPointwise) && pointwise_conv2d_backward_data(dy, w, dx, p, adding_to(dx, accumulate))) return true;
+  return runs(kTiles) && run<false>("conv2d_backward_data, wgmma", dy, w, dx, {true, size32(p.stride), size32(p.pad)},
+                                    adding_to(dx, accumulate));
 }
 
 bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
-  return run<true>("conv_transpose2x2, wgmma", x, w, y, {true, 2, 0}, {.bias = bias});
+  return runs(Kind::kTiles) && run<true>("conv_transpose2x2, wgmma", x, w, y, {true, 2, 0}, {.bias = bias});
 }
 
 bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
-  return run<false>("conv_transpose2x2_backward_data, wgmma", dy, w, dx, {false, 2, 0}, adding_to(dx, accumulate));
+  return runs(Kind::kTiles) &&
+         run<false>("conv_transpose2x2_backward_data, wgmma", dy, w, dx, {false, 2, 0}, adding_to(dx, accumulate));
 }
 
 }  // namespace tessera::cuda::wgmma

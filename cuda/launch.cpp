@@ -6,9 +6,25 @@
 
 namespace tessera::cuda::detail {
 
-bool sync_after_launch() {
-  static const bool sync = env("TESSERA_SYNC").value_or("0") != "0";
-  return sync;
+namespace {
+const std::string& sync_switch() {
+  static const std::string value = env("TESSERA_SYNC").value_or("0");
+  return value;
+}
+
+std::string text_of(const char* name, const std::string& arguments, const Grid& grid) {
+  const dim3 b = grid.blocks;
+  const dim3 t = grid.threads;
+  return fmt::format("cuda kernel {}({}) <<<{}x{}x{}, {}x{}x{}, {}>>>", name, arguments, b.x, b.y, b.z, t.x, t.y, t.z,
+                     grid.shared_bytes);
+}
+}  // namespace
+
+bool sync_after_launch() { return sync_switch() != "0"; }
+bool names_launches() { return sync_switch() == "2"; }
+
+void name_launch(const char* name, const std::string& arguments, const Grid& grid) {
+  fmt::print(stderr, "{}\n", text_of(name, arguments, grid));  // unbuffered
 }
 
 // Code for older devices does not wait, and must not be started early on any: what the first such kernel was compiled for, all
@@ -24,12 +40,9 @@ bool starts_early(const void* kernel) {
 
 void launch_failed(cudaError_t error, const char* name, const std::string& arguments, const Grid& grid, bool ran) {
   (void)cudaGetLastError();
-  const dim3 b = grid.blocks;
-  const dim3 t = grid.threads;
   throw Error(code_of(error),
-              fmt::format("cuda kernel {}({}) <<<{}x{}x{}, {}x{}x{}, {}>>>: {} ({})", name, arguments, b.x, b.y, b.z, t.x, t.y, t.z,
-                          grid.shared_bytes, cudaGetErrorString(error), cudaGetErrorName(error)),
-              {}, ran || sync_after_launch() ? "" : "an earlier kernel may be the cause: TESSERA_SYNC=1 locates it");
+              fmt::format("{}: {} ({})", text_of(name, arguments, grid), cudaGetErrorString(error), cudaGetErrorName(error)), {},
+              ran || sync_after_launch() ? "" : "an earlier kernel may be the cause: TESSERA_SYNC=1 locates it");
 }
 
 }  // namespace tessera::cuda::detail

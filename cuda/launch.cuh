@@ -3,7 +3,7 @@
 //   cuda kernel silu(f32 rows [3 x 19, pitch 24], ..., 5) <<<1, 256>>>: invalid configuration argument
 //
 // Kernels fail late: what one did wrong shows at some later call. TESSERA_SYNC=1 waits after every launch, so that the message
-// names the guilty one.
+// names the guilty one. One that never ends fails nowhere: TESSERA_SYNC=2 names each on stderr before it starts, too.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -39,6 +39,8 @@ inline Grid one_thread_each(int64_t items, unsigned threads = 256) { return {dim
 
 namespace detail {
 bool sync_after_launch();  // TESSERA_SYNC
+bool names_launches();     // TESSERA_SYNC=2
+void name_launch(const char* name, const std::string& arguments, const Grid& grid);
 bool starts_early(const void* kernel);
 [[noreturn]] void launch_failed(cudaError_t error, const char* name, const std::string& arguments, const Grid& grid, bool ran);
 
@@ -95,6 +97,7 @@ void launch(const char* name, const Grid& grid, void (*kernel)(P...), const A&..
   auto fail_on = [&](cudaError_t error, bool ran) {
     if (error != cudaSuccess) detail::launch_failed(error, name, detail::list(arguments...), grid, ran);
   };
+  if (detail::names_launches()) detail::name_launch(name, detail::list(arguments...), grid);
   constexpr size_t kWithoutAsking = 48 << 10;  // more shared memory than this a kernel must ask for
   if (grid.shared_bytes > kWithoutAsking) {
     fail_on(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in one command and under 9 minutes: builds with CUDA, compares every kernel with the reference,
+# Everything that only a GPU can show, in one command and under 9 minutes: builds with CUDA, holds convolutions of networks' sizes against
+# simpler kernels and leaves out of the rest what is wrong there, compares every kernel with the reference,
 # runs the short list under compute-sanitizer, trains the embedded data set, then times convolutions, steps, inference and the loader.
 #   tools/gpu_check.sh [REPORT_FOLDER]     default: build/gpu_report
 # REPORT_FOLDER/report.md says what was done and what was not; beside it lie the logs. Ends with 0 only when all that ran passed; with 3
@@ -65,8 +66,11 @@ run_step() {
   echo "| $name | $outcome | $((SECONDS - began)) s |" >"$report/$name.row"
   if ((status != 0)); then
     { echo "---- $name: the end of its output"; tail -n 15 "$report/$name.log"; } >&2
-    # Once more, waiting for every kernel, so that the log names the one that fails.
-    [[ "$1" == "$test_cuda" ]] && TESSERA_SYNC=1 timeout -k 5 30 "$@" >"$report/$name.sync.log" 2>&1
+    # Once more, waiting for every kernel and naming each before it starts: the log names the one that fails, or does not end.
+    if [[ "$1" == "$test_cuda" ]]; then
+      TESSERA_SYNC=2 timeout -k 5 30 "$@" >"$report/$name.sync.log" 2>&1
+      { echo "---- $name, kernel by kernel: the end of its output"; tail -n 5 "$report/$name.sync.log"; } >&2
+    fi
   fi
   return $status
 }
@@ -129,13 +133,33 @@ fi
 tessera=$programs/bin/tessera
 
 if ((built)); then
-  # ---- right: all at once, each test case a process of its own, for a kernel that fails takes its process with it ------------------------
+  # ---- convolutions at the sizes of networks: kernels that are wrong there, or do not end, are left out of all that follows -------------
   step info 30 "$tessera" info
+  sizes=("pointwise:1x1" "patches:3x3 of few channels" "deep:3x3 of many channels" "stride2:3x3 at stride 2" "others:x at batch 64")
+  for entry in "${sizes[@]}"; do begin "sizes_${entry%%:*}" 60 "$test_cuda" --test-case="real sizes?${entry#*:}"; done
+  collect
+  without=
+  for entry in "${sizes[@]}"; do
+    kind=${entry%%:*}
+    [[ "$table" != *"| sizes_$kind | "* || "$table" == *"| sizes_$kind | passed |"* ]] && continue
+    if [[ $kind != others ]]; then
+      without+=,$kind
+      TESSERA_CUDA_WITHOUT=$kind step "sizes_${kind}_without" 40 "$test_cuda" --test-case="real sizes?${entry#*:}" && continue
+    fi
+    without+=,tiles,filters
+  done
+  if [[ -n $without ]]; then
+    export TESSERA_CUDA_WITHOUT=${without#,}
+    echo "gpu_check: TESSERA_CUDA_WITHOUT=$TESSERA_CUDA_WITHOUT from here on" >&2
+    table+="| from here on | **TESSERA_CUDA_WITHOUT=$TESSERA_CUDA_WITHOUT** | |"$'\n'
+  fi
+
+  # ---- right: all at once, each test case a process of its own, for a kernel that fails takes its process with it ------------------------
   export TESSERA_THREADS=2
   while IFS= read -r name; do
     slug=$(tr -cs 'a-z0-9' '_' <<<"${name,,}")
     begin "case_${slug:0:40}" 100 "$test_cuda" --test-case="${name//,/?}"
-  done < <("$test_cuda" --list-test-cases | sed '1,/^=/d; /^=/,$d' | grep -v -e 'short list' -e 'op rates' -e 'cuBLASLt: ')
+  done < <("$test_cuda" --list-test-cases | sed '1,/^=/d; /^=/,$d' | grep -v -e 'short list' -e 'op rates' -e 'cuBLASLt: ' -e 'real sizes')
   for kernels in naive direct cudnn; do
     TESSERA_CONV=$kernels begin conv_$kernels 120 "$test_cuda" --test-case='convolution and matrix kernels'
     # cuDNN's bits repeat when it is asked to.

@@ -101,6 +101,21 @@ TEST_CASE("warpgroup kernels run where they can") {
   CHECK(kernel_of(DType::kBF16, 64, 64, 1, 91) == "cuda kernel conv2d, 1x1");      // 130 tiles
   CHECK(kernel_of(DType::kBF16, 64, 64, 1, 90) == "cuda kernel conv2d, wgmma");    // 127 are too few
   CHECK(kernel_of(DType::kBF16, 4096, 32, 1, 91) == "cuda kernel conv2d, wgmma");  // no room for the filter
+  // What is left out others do.
+  const auto without = [&](const char* kinds, int64_t in, int64_t out, int64_t size, int64_t side) {
+    cuda::wgmma::leave_out(kinds);
+    const std::string kernel = kernel_of(DType::kBF16, in, out, size, side);
+    cuda::wgmma::leave_out("");
+    return kernel;
+  };
+  CHECK(without("patches", 64, 64, 3, 4) == "cuda kernel conv2d, wgmma");
+  CHECK(without("deep", 128, 80, 3, 4) == "cuda kernel conv2d, wgmma");
+  CHECK(without("deep,tiles", 128, 80, 3, 4) == "cuda kernel conv2d");
+  CHECK(without("pointwise", 64, 64, 1, 91) == "cuda kernel conv2d, wgmma");
+  CHECK(without("deep,patches", 64, 64, 1, 91) == "cuda kernel conv2d, 1x1");
+  const Error none = error_of([] { cuda::wgmma::leave_out("deep,tile"); });
+  CHECK(none.code() == ErrorCode::kUsage);
+  CHECK(says(none, "tile, expected some of patches,deep,stride2,pointwise,tiles,filters"));
   // How wide tiles are, by the number of blocks.
   const auto blocks_of = [](int64_t out, int64_t size) {
     const Tensor x = Tensor::full({1, size, size, 64}, 1, DType::kBF16, kCuda),

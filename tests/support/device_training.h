@@ -43,6 +43,26 @@ inline Batch small_batch() {
   return batch;
 }
 
+// Two objects in each of some pictures of `size` pixels.
+inline Batch batch_of(int64_t images, int64_t size) {
+  Batch batch;
+  const Tensor noise = Tensor::empty({images, size, size, 3});
+  ops::uniform(noise, {7, RngPurpose::kTest, 2}, 0.0, 256.0);
+  batch.images = noise.to(DType::kU8);
+  const int64_t mask = size / 4;
+  batch.masks = Tensor::zeros({images, mask, mask}, DType::kI32);
+  for (int64_t n = 0; n < images; ++n) {
+    const float at = 0.02f * float(n % 8);
+    batch.targets.push_back({int32_t(n % 2), {0.30f + at, 0.35f, 0.40f, 0.50f}});
+    batch.targets.push_back({1, {0.70f, 0.60f + at, 0.15f, 0.20f}});
+    batch.target_image.insert(batch.target_image.end(), 2, int32_t(n));
+    for (int64_t y = 0; y < mask; ++y) {
+      for (int64_t x = 0; x < mask; ++x) batch.masks.data<int32_t>()[(n * mask + y) * mask + x] = x < mask / 2 ? 1 : 2;
+    }
+  }
+  return batch;
+}
+
 inline std::unique_ptr<YoloSeg> small_model(Device device) {
   auto model = std::make_unique<YoloSeg>(parse_model_yaml("yolov8n-seg", {}, 2));
   model->init(3);
