@@ -121,10 +121,10 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
       const int64_t epochs = c.integer("epochs"), close = c.integer("close_mosaic");
       // A run shorter than close_mosaic keeps its mosaic throughout (spec 6.9).
       if (close > 0 && epochs >= close) d.close_mosaic_at = int(epochs - close);
-      // Mosaics join recently seen images, as in the original without a cache, and with one too: so a cache changes speed only.
-      d.partners = MosaicPartners::kBuffer;
     }
   }
+  // Mosaics join recently seen images, as in the original without a cache, and with one too: so a cache changes speed only.
+  if (train) d.partners = MosaicPartners::kBuffer;
   const bool disk = train && c.text("cache") == "disk", cached = train && !disk && c.text("cache") != "false";
   if (disk) {
     d.disk_cache.emplace();
