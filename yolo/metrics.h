@@ -14,10 +14,14 @@ struct MetricSet {
   double precision = 0, recall = 0, f1 = 0;         // at the confidence with the best mean F1
 };
 
+struct ClassFigures {
+  double map = 0, map50 = 0;
+  double precision = 0, recall = 0, f1 = 0;  // of this class at the confidence of MetricSet
+};
 struct ClassMetrics {
   std::string name;
   int64_t images = 0, instances = 0;
-  double box_map = 0, box_map50 = 0, mask_map = 0, mask_map50 = 0;
+  ClassFigures box, mask;
 };
 
 struct LossItems {

@@ -21,6 +21,15 @@ Json set_json(const MetricSet& m) {
   return j;
 }
 
+Json class_json(const ClassFigures& c) {
+  return {{"map", c.map}, {"map50", c.map50}, {"precision", c.precision}, {"recall", c.recall}, {"f1", c.f1}};
+}
+
+std::string table_row(const std::string& name, int64_t images, int64_t instances, const auto& box, const auto& mask) {
+  return fmt::format("{:>22}{:>9}{:>11}{:>11.3g}{:>9.3g}{:>9.3g}{:>11.3g}{:>11.3g}{:>9.3g}{:>9.3g}{:>11.3g}\n", name, images,
+                     instances, box.precision, box.recall, box.map50, box.map, mask.precision, mask.recall, mask.map50, mask.map);
+}
+
 }  // namespace
 
 Json to_json(const ValidationResult& r) {
@@ -29,8 +38,8 @@ Json to_json(const ValidationResult& r) {
     classes.push_back({{"name", c.name},
                        {"images", c.images},
                        {"instances", c.instances},
-                       {"box", {{"map", c.box_map}, {"map50", c.box_map50}}},
-                       {"mask", {{"map", c.mask_map}, {"map50", c.mask_map50}}}});
+                       {"box", class_json(c.box)},
+                       {"mask", class_json(c.mask)}});
   }
   return {{"map_style", r.map_style},
           {"images", r.images},
@@ -50,14 +59,9 @@ Json to_json(const ValidationResult& r) {
 std::string format_table(const ValidationResult& r, bool per_class) {
   std::string text = fmt::format("{:>22}{:>9}{:>11}{:>11}{:>9}{:>9}{:>11}{:>11}{:>9}{:>9}{:>11}\n", "Class", "Images", "Instances",
                                  "Box(P", "R", "mAP50", "mAP50-95)", "Mask(P", "R", "mAP50", "mAP50-95)");
-  text += fmt::format("{:>22}{:>9}{:>11}{:>11.3g}{:>9.3g}{:>9.3g}{:>11.3g}{:>11.3g}{:>9.3g}{:>9.3g}{:>11.3g}\n", "all", r.images,
-                      r.instances, r.box.precision, r.box.recall, r.box.map50, r.box.map, r.mask.precision, r.mask.recall,
-                      r.mask.map50, r.mask.map);
+  text += table_row("all", r.images, r.instances, r.box, r.mask);
   if (!per_class) return text;
-  for (const ClassMetrics& c : r.classes) {
-    text += fmt::format("{:>22}{:>9}{:>11}{:>11}{:>9}{:>9.3g}{:>11.3g}{:>11}{:>9}{:>9.3g}{:>11.3g}\n", c.name, c.images, c.instances,
-                        "", "", c.box_map50, c.box_map, "", "", c.mask_map50, c.mask_map);
-  }
+  for (const ClassMetrics& c : r.classes) text += table_row(c.name, c.images, c.instances, c.box, c.mask);
   return text;
 }
 

@@ -37,8 +37,17 @@ void check_metrics(const Json& j) {
   REQUIRE(j["classes"].is_array());
   for (const Json& c : j["classes"]) {
     check_keys(c, {"name", "images", "instances", "box", "mask"});
-    check_keys(c["box"], {"map", "map50"});
-    check_keys(c["mask"], {"map", "map50"});
+    check_keys(c["box"], {"map", "map50", "precision", "recall", "f1"});
+    check_keys(c["mask"], {"map", "map50", "precision", "recall", "f1"});
+  }
+  if (j["classes"].empty()) return;
+  for (const char* kind : {"box", "mask"}) {
+    for (const char* key : {"map", "map50", "precision", "recall"}) {  // unweighted means over the classes with objects
+      double sum = 0;
+      for (const Json& c : j["classes"]) sum += c[kind][key].get<double>();
+      CAPTURE(key);
+      CHECK(j[kind][key].get<double>() == doctest::Approx(sum / double(j["classes"].size())));
+    }
   }
 }
 

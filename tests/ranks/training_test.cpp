@@ -353,7 +353,7 @@ TEST_CASE("ranks: a training with validation ends with equal weights everywhere 
     if (w.leader()) {
       REQUIRE(s.validation.classes.size() == alone.classes.size());
       for (size_t c = 0; c < alone.classes.size(); ++c) {
-        CHECK(s.validation.classes[c].mask_map == alone.classes[c].mask_map);
+        CHECK(s.validation.classes[c].mask.map == alone.classes[c].mask.map);
         CHECK(s.validation.classes[c].instances == alone.classes[c].instances);
       }
       for (const char* file : {"results.csv", "log.jsonl", "confusion_matrix.png", "MaskPR_curve.png", "val_batch0_pred.png"}) {

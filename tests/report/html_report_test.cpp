@@ -58,7 +58,7 @@ TEST_CASE("report.html holds the figures, pictures and settings of its folder, a
   for (const char* text :
        {"<title>train: n on &lt;b&gt;&amp;.yaml</title>", "tessera &amp; friends",
         "<td>mask</td><td>0.2500</td><td>0.5000</td><td>–</td>", "<th>mAP50-95 small</th>", "&lt;script&gt;alert(1)&lt;/script&gt;",
-        "--part:25.0%", "<td>a, &lt;i&gt;.png</td><td>3</td>", "<td>b\xEF\xBF\xBD.png</td>", "epochs: 3 # &lt;none&gt;",
+        "--part:25.0%", "--part:75.0%\">0.7500</td><td>–</td>", "<td>a, &lt;i&gt;.png</td><td>3</td>", "<td>b\xEF\xBF\xBD.png</td>", "epochs: 3 # &lt;none&gt;",
         "<td>epoch</td><td>7</td>", "ms an image: load</td><td>1.5",
         // RFC 4648 with none, two and one '='
         "src=\"data:image/png;base64,iVBORwD/\"", "base64,YWJjZA==\"", "base64,YWJjZGU=\""}) {

@@ -340,20 +340,25 @@ class Scorer {
       scores_.confidence = mask.confidence;
       r.box = metric_set(box);
       r.mask = metric_set(mask);
-      for (const CocoClassResult& c : box.classes) {
-        if (const auto it = classes.find(int32_t(c.category_id)); it != classes.end()) it->second.box_map = c.ap, it->second.box_map50 = c.ap50;
-      }
-      for (const CocoClassResult& c : mask.classes) {
-        if (const auto it = classes.find(int32_t(c.category_id)); it != classes.end()) it->second.mask_map = c.ap, it->second.mask_map50 = c.ap50;
-      }
+      const auto take = [&](const CocoReport& report, ClassFigures ClassMetrics::*kind) {
+        for (const CocoClassResult& c : report.classes) {
+          if (const auto it = classes.find(int32_t(c.category_id)); it != classes.end())
+            it->second.*kind = {c.ap, c.ap50, c.precision, c.recall, c.f1};
+        }
+      };
+      take(box, &ClassMetrics::box);
+      take(mask, &ClassMetrics::mask);
     } else {
       const OriginalAp box = original_ap(box_, label_classes_, box_curves), mask = original_ap(mask_, label_classes_, mask_curves);
       r.box = metric_set(box);
       r.mask = metric_set(mask);
       scores_.confidence = mask.confidence;
       if (scores) box_matches = matches_of(box_, {}), mask_matches = matches_of(mask_, mask_iou_);
-      for (const OriginalClassAp& c : box.classes) classes[c.class_id].box_map = c.map(), classes[c.class_id].box_map50 = c.ap[0];
-      for (const OriginalClassAp& c : mask.classes) classes[c.class_id].mask_map = c.map(), classes[c.class_id].mask_map50 = c.ap[0];
+      const auto take = [&](const OriginalAp& ap, ClassFigures ClassMetrics::*kind) {
+        for (const OriginalClassAp& c : ap.classes) classes[c.class_id].*kind = {c.map(), c.ap[0], c.precision, c.recall, c.f1};
+      };
+      take(box, &ClassMetrics::box);
+      take(mask, &ClassMetrics::mask);
     }
     for (auto& [id, metrics] : classes) r.classes.push_back(std::move(metrics));
     if (!scores) return;

@@ -122,11 +122,13 @@ std::string classes(const Json& metrics) {
   if (!metrics.contains("classes") || metrics["classes"].empty()) return "";
   std::string out =
       "<h2>Classes</h2><div class=\"wide\"><table><tr><th>class</th><th>images</th><th>objects</th><th>mask mAP50-95</th>"
-      "<th>mask mAP50</th><th>box mAP50-95</th><th>box mAP50</th></tr>\n";
+      "<th>mask mAP50</th><th>mask P</th><th>mask R</th><th>box mAP50-95</th><th>box mAP50</th><th>box P</th><th>box R</th></tr>\n";
   for (const Json& c : metrics["classes"]) {
-    out += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td>{}{}{}{}</tr>\n", number(c["name"]), number(c["images"]),
-                       number(c["instances"]), share(c["mask"]["map"]), share(c["mask"]["map50"]), share(c["box"]["map"]),
-                       share(c["box"]["map50"]));
+    out += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td>", number(c["name"]), number(c["images"]), number(c["instances"]));
+    for (const char* kind : {"mask", "box"}) {
+      for (const char* key : {"map", "map50", "precision", "recall"}) out += share(c[kind].value(key, Json()));
+    }
+    out += "</tr>\n";
   }
   return out + "</table></div>\n";
 }
