@@ -30,7 +30,7 @@ const std::vector<Sizes> kSizes = {
     {1, 11, 13, 128, 120, 1, 1, 0},  // tiles of 128 channels, whole and not
     {1, 7, 28, 16, 24, 3, 2, 1}, {1, 5, 26, 16, 8, 3, 1, 1}, {1, 4, 26, 16, 256, 3, 2, 1},  // wide enough to be read in place
     {1, 2, 33, 768, 48, 1, 1, 0},  // pixels whole KiB apart
-    {1, 72, 96, 48, 50, 3, 2, 1},  // enough for Winograd's form with stride 2
+    {1, 72, 96, 32, 34, 3, 2, 1},  // enough for Winograd's form with stride 2
     // Patches of many channels (cuda/conv_patch_deep.cu): columns that fill tiles of each width and that do not, an odd tile.
     {1, 10, 19, 80, 96, 3, 1, 1}, {1, 9, 7, 112, 128, 3, 1, 1}, {3, 5, 7, 144, 24, 3, 1, 1}, {1, 8, 8, 80, 80, 3, 1, 1},
     // 1 x 1 (cuda/conv_pointwise.cu): several tiles for a warpgroup, the last one cut, slabs that end within a line, columns that do not
