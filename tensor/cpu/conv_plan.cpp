@@ -177,7 +177,7 @@ class ImageBands {
     if (size == 0) return;
     const int64_t pieces = ceil_div((end - first) * size * int64_t(sizeof(T)), kBandBytes);
     for (int64_t i = 0; i < pieces; ++i)
-      run_windows(first + i * (end - first) / pieces, first + (i + 1) * (end - first) / pieces, size, group, group_end);
+      run_outer_windows(first + i * (end - first) / pieces, first + (i + 1) * (end - first) / pieces, size, group, group_end);
   }
 
   // Grid rows [first, end) for the groups [group, group_end); `next` is the row after them that comes next, or end.
@@ -353,7 +353,7 @@ class ImageBands {
   }
 
   // Windows of the outer columns, `size` values for each of the rows [first, last), copied one after the other.
-  void run_windows(int64_t first, int64_t last, int64_t size, int64_t group, int64_t group_end) const {
+  void run_outer_windows(int64_t first, int64_t last, int64_t size, int64_t group, int64_t group_end) const {
     T* const windows = thread_scratch<T>(size * (last - first));
     T* to = windows;
     for_each_outer_column([&](const ConvPart<T>& part, int64_t i) {
@@ -480,7 +480,9 @@ template <class T>
 int64_t most_band_bytes(const ImageView& x, int64_t kh, int64_t kw, int64_t stride) {
   const int64_t row_bytes = std::max<int64_t>(x.w * x.c * stride * int64_t(sizeof(T)), 1);
   const int64_t band = std::clamp<int64_t>((kh * kw == 1 ? kRowsBytes : kBandBytes) / row_bytes, 1, x.h);
-  return ((band - 1) * stride + kh) * band_pitch<T>(x.w + kw, whole_sums<T>(x.c)) * int64_t(sizeof(T));
+  const int64_t windows = x.h * (kw - 1) * kh * kw * x.c * int64_t(sizeof(T));  // of outer columns, of which are fewer than kw
+  return std::max(((band - 1) * stride + kh) * band_pitch<T>(x.w + kw, whole_sums<T>(x.c)) * int64_t(sizeof(T)),
+                  std::min(windows, kBandBytes));
 }
 template int64_t most_band_bytes<float>(const ImageView&, int64_t, int64_t, int64_t);
 template int64_t most_band_bytes<BFloat16>(const ImageView&, int64_t, int64_t, int64_t);
