@@ -29,8 +29,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kBlock = 4096, kHour = 3600, kDay = 24 * kHour;
-constexpr int64_t kTemporaryLasts =
-    kHour / 6;  // written in milliseconds; an older one beside other processes has no writer any more
+// Of a temporary: written in milliseconds, an older one beside other processes has no writer any more.
+constexpr int64_t kTemporaryLasts = kHour / 6;
 constexpr const char* kIncoming = "incoming";
 constexpr std::string_view kSuffix = ".rgb";
 constexpr size_t kFolderDigits = 2, kDigits = 16;
@@ -299,18 +299,7 @@ CacheFolder::Put CacheFolder::put(uint64_t name, std::span<const std::span<const
     give_back(cost(bytes));
     throw_file_error("write", path_, error_number);
   };
-  const auto write_all = [&](std::span<const std::byte> rest) {
-    while (!rest.empty()) {
-      const ssize_t n = ::write(fd, rest.data(), rest.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return errno;
-      rest = rest.subspan(size_t(n));
-    }
-    return 0;
-  };
-  int failed = 0;
-  for (const auto& piece : pieces)
-    if (failed == 0) failed = write_all(piece);
+  int failed = write_all(fd, pieces);
   if (::close(fd) != 0 && errno != EINTR && failed == 0) failed = errno;
   if (failed != 0) fail(failed);
 
@@ -322,10 +311,10 @@ CacheFolder::Put CacheFolder::put(uint64_t name, std::span<const std::span<const
     return ::renameat(at, temporary.c_str(), at, file.c_str()) == 0 ? 0 : errno;  // some file systems only replace
   };
   failed = rename();
-  if (failed == ENOENT && ::mkdirat(at, folder_of(name).c_str(), 0777) == 0)
+  if (failed == ENOENT) {
+    ::mkdirat(at, folder_of(name).c_str(), 0777);  // or another thread makes it
     failed = rename();
-  else if (failed == ENOENT)
-    failed = rename();  // another thread has made the folder
+  }
   if (failed == EEXIST) {
     ::unlinkat(at, temporary.c_str(), 0);
     give_back(cost(bytes));

@@ -136,6 +136,25 @@ MappedFile::~MappedFile() {
   if (size_ > 0) ::munmap(data_, size_);
 }
 
+int write_all(int descriptor, std::span<const std::span<const std::byte>> pieces) {
+  std::array<iovec, 256> vectors;
+  size_t next = 0;  // first piece that is not fully written
+  size_t done = 0;  // bytes of it that are
+  while (next < pieces.size()) {
+    size_t count = 0;
+    for (size_t i = next; i < pieces.size() && count < vectors.size(); ++i, ++count) {
+      const auto rest = pieces[i].subspan(i == next ? done : 0);
+      vectors[count] = {const_cast<std::byte*>(rest.data()), rest.size()};
+    }
+    ssize_t n = ::writev(descriptor, vectors.data(), int(count));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    done += size_t(n);
+    while (next < pieces.size() && done >= pieces[next].size()) done -= pieces[next++].size();
+  }
+  return 0;
+}
+
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   std::error_code ignored;
   if (std::filesystem::is_symlink(path_, ignored)) {
@@ -179,21 +198,7 @@ void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(te
 
 void AtomicFile::write(std::span<const std::span<const std::byte>> pieces) {
   TESSERA_CHECK(descriptor_ >= 0, "AtomicFile: write after commit");
-  std::array<iovec, 256> vectors;
-  size_t next = 0;  // first piece that is not fully written
-  size_t done = 0;  // bytes of it that are
-  while (next < pieces.size()) {
-    size_t count = 0;
-    for (size_t i = next; i < pieces.size() && count < vectors.size(); ++i, ++count) {
-      const auto rest = pieces[i].subspan(i == next ? done : 0);
-      vectors[count] = {const_cast<std::byte*>(rest.data()), rest.size()};
-    }
-    ssize_t n = ::writev(descriptor_, vectors.data(), int(count));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw_file_error("write", path_, errno);
-    done += size_t(n);
-    while (next < pieces.size() && done >= pieces[next].size()) done -= pieces[next++].size();
-  }
+  if (const int failed = write_all(descriptor_, pieces)) throw_file_error("write", path_, failed);
 }
 
 void AtomicFile::rewrite(size_t position, std::string_view text) {

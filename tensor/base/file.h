@@ -45,6 +45,9 @@ class MappedFile {
   size_t size_;
 };
 
+// Pieces of memory one after the other, without joining them first; 0, or errno of what stopped it.
+int write_all(int descriptor, std::span<const std::span<const std::byte>> pieces);
+
 // Writes a temporary file beside `path` and moves it there in commit(): write, fsync, rename, fsync of the folder. Without a commit
 // (an exception, a full disk) the temporary is removed and the old file stays as it was. The temporary of a killed program is
 // removed by the next write to the same path; a living writer holds a lock on its own and keeps it.
@@ -59,7 +62,6 @@ class AtomicFile {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
-  // Several pieces of memory one after the other, without joining them first.
   void write(std::span<const std::span<const std::byte>> pieces);
   // Over what was written there before; not for pipes.
   void rewrite(size_t position, std::string_view text);
