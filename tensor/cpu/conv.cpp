@@ -83,6 +83,7 @@ void run_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, con
   end.silu = epilogue.activation == Activation::kSilu;
   end.residual = data<const T>(epilogue.residual);
   end.residual_step = epilogue.residual.pitch;
+  end.past_caches = !moments && !end.silu && !end.residual && writes_past_caches<T>(y, k.lanes);
   if (w.kh == 1 && w.kw == 1 && p.stride == 1 && p.pad == 0 && whole_sums<T>(w.i) == w.i) {
     run({data<const T>(x), x.pitch, x.n * x.h * x.w, x.c, packed, data<T>(y), y.pitch, end, moments}, groups, k);
     return;
@@ -115,6 +116,7 @@ void run_backward_data(const ImageView& dy, const FilterView& w, const ImageView
   const PackSource<T> source{data<const T>(w), 1, w.kh * w.kw * w.i};
   ConvPlan<T> plan{dy, dx, 1, s, {}, {}, groups, k, nullptr};
   plan.epilogue.accumulate = accumulate;
+  plan.epilogue.past_caches = !accumulate && writes_past_caches<T>(dx, k.lanes);
   T* packed = scratch.get();
   for (int64_t ry = 0; ry < s; ++ry) {
     const GradientAxis v(ry, w.kh, dx.h, p);

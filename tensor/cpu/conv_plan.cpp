@@ -1,5 +1,7 @@
 #include "tensor/cpu/conv_plan.h"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 
 #include "tensor/base/parallel.h"
@@ -418,6 +420,7 @@ void run_windows(const ConvPlan<T>& plan) {
     const HostScratch<T> windows(points * size);
     copy_windows(plan.x, {part.kh, part.kw, part.row, part.column, plan.stride, part.rows, part.columns}, depth, windows.get());
     RowsProduct<T> product{windows.get(), size, points, size, part.weights, data<T>(y), y.pitch, plan.epilogue, plan.moments};
+    product.epilogue.past_caches = false;
     if (plan.parts.size() == 1) {
       run(product, plan.groups, plan.kernels);
       continue;
@@ -473,6 +476,7 @@ void run(const ConvPlan<T>& plan) {
                          channels_of(plan.groups, group, group_end), y.pitch},
                         channel);
     }
+    if (plan.epilogue.past_caches) hwy::FlushStream();
   });
 }
 
@@ -565,6 +569,7 @@ void run(const RowsProduct<T>& product, const std::vector<ChannelGroup>& groups,
                             channels_of(groups, first_group, end_group), product.y_pitch},
                            channel);
     }
+    if (product.epilogue.past_caches) hwy::FlushStream();
   });
 }
 

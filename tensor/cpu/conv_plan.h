@@ -7,6 +7,7 @@
 #include "tensor/cpu/channel_moments.h"
 #include "tensor/cpu/conv_scratch.h"
 #include "tensor/cpu/conv_tile.h"
+#include "tensor/cpu/past_caches.h"
 #include "tensor/ops/conv.h"
 #include "tensor/views.h"
 
@@ -42,6 +43,14 @@ struct ConvPlan {
   TileKernels<T> kernels;
   ChannelMoments* moments = nullptr;  // where not null, gathers those of y; for plans of one part
 };
+
+// Whether kernels that store vectors of `lanes` values of T write y past the caches, if they neither add to it nor read it back
+// at once. A vector has to be a line: nothing merges parts of one that come apart in time.
+template <class T>
+bool writes_past_caches(const ImageView& y, int64_t lanes) {
+  return lanes == kLine<T> && y.n * y.h * y.w * y.c * int64_t(sizeof(T)) >= kStreamBytes &&
+         reinterpret_cast<uintptr_t>(y.p) % kLineBytes == 0 && y.pitch % lanes == 0 && y.c % lanes == 0;
+}
 
 // Runs the plan on the threads of the pool.
 template <class T>

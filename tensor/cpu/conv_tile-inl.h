@@ -142,7 +142,7 @@ HWY_NOINLINE void tile(const RowJob<T>& j, int64_t first, AheadLines& ahead, flo
   int64_t step3 = 3 * step;
   opaque(step3);
   const bool deep = j.run >= kDeepRun && j.kernel_rows * j.taps == 1;
-  int64_t output = 0;  // channels whose lines have been asked for
+  int64_t output = j.past_caches ? NV * kWidth : 0;  // channels whose lines have been asked for
   for (int64_t r = 0; r < j.kernel_rows; ++r, row += j.a_row) {
     const T* tap = row;
     for (int64_t t = 0; t < j.taps; ++t, tap += j.a_tap) {
@@ -186,6 +186,16 @@ HWY_NOINLINE void tile(const RowJob<T>& j, int64_t first, AheadLines& ahead, flo
     }
     return;
   }
+  if constexpr (kWidth == kLine<T>) {
+    if (j.past_caches) {
+#pragma GCC unroll 32
+      for (int m = 0; m < MR; ++m, y += j.y_step) {
+#pragma GCC unroll 32
+        for (int v = 0; v < NV; ++v) store_past_cache(c[m][v], y + v * kWidth);
+      }
+      return;
+    }
+  }
   const int64_t last = j.channels - (NV - 1) * kWidth;
 #pragma GCC unroll 32
   for (int m = 0; m < MR; ++m, y += j.y_step) {
@@ -210,7 +220,8 @@ void run_row(const RowJob<T>& j) {
   const int64_t low = j.pixels / tiles;
   const int64_t short_tiles = tiles - j.pixels % tiles;
   const bool finishes = j.silu || j.residual;
-  const int64_t blocks = j.kernel_rows * j.taps * (j.run / kLine<T>) - NV * kWidth / kLine<T>;  // of a tile, beside its output's
+  const int64_t of_output = j.past_caches ? 0 : NV * kWidth / kLine<T>;
+  const int64_t blocks = j.kernel_rows * j.taps * (j.run / kLine<T>)-of_output;  // of a tile, beside its output's
   AheadLines ahead(j.ahead, tiles * blocks);
   HWY_ALIGN float sums[kTileVectors * kWidth];
   for (int64_t t = 0, p = 0; t < tiles; ++t) {

@@ -11,16 +11,13 @@
 #include <vector>
 
 #include "tensor/base/parallel.h"
+#include "tensor/cpu/past_caches.h"
 #include "tensor/cpu/vec_math-inl.h"
 #include "tensor/views.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::cpu {
 namespace HWY_NAMESPACE {
-
-// Outputs from this size on are written past the caches: they would not survive in them until the next kernel reads them, and
-// skipping the read of each line before it is overwritten saves a third of the traffic (docs/performance.md).
-inline constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
 template <class T = float>
 T* at(const RowsView& v, int64_t row, int64_t column = 0) {

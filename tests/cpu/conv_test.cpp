@@ -391,6 +391,47 @@ TEST_CASE("3x3 convolutions with stride 2 take Winograd's form in each direction
   CHECK(cpu::repays_winograd(ConvPass::kForward, filter, y.view, {1, 1}));
 }
 
+TEST_CASE("large results, which are written past the caches, have the bits of their parts, which are not") {
+  const Settings restore;
+  set_conv_choice("direct");
+  constexpr int64_t kSide = 96, kNarrow = 16, kWide = 256;
+  const Image narrow(2, kSide, kSide, kNarrow, 0, 0, 1), small(2, kSide / 2, kSide / 2, kNarrow, 0, 0, 2);
+  const std::vector<float> w = random_values(kWide * 9 * kNarrow, 3);
+  const auto image_of = [](ImageView v, int64_t n) {
+    v.p = data<float>(v) + n * v.h * v.w * v.pitch;
+    v.n = 1;
+    return v;
+  };
+  for (const auto target : cpu::runnable_targets()) {
+    cpu::force_target(target);
+    const int64_t lanes = cpu::tile_kernels<float>().lanes;
+    const auto check = [&](const char* what, const auto& run) {
+      CAPTURE(what);
+      constexpr int64_t kSize = 2 * kSide * kSide * kWide;
+      const cpu::HostScratch<float> whole(kSize), parts(kSize);
+      const ImageView y{whole.get(), DType::kF32, 2, kSide, kSide, kWide, kWide};
+      ImageView z = y;
+      z.p = parts.get();
+      CHECK(cpu::writes_past_caches<float>(y, lanes) == (lanes == 16));
+      CHECK(!cpu::writes_past_caches<float>(image_of(z, 0), lanes));
+      std::fill_n(whole.get(), kSize, kCanary);
+      run(y, [](const ImageView& v) { return v; });
+      for (const int64_t n : {0, 1}) run(image_of(z, n), [&](const ImageView& v) { return image_of(v, n); });
+      CHECK(std::equal(whole.get(), whole.get() + kSize, parts.get()));
+    };
+    const FilterView expands{const_cast<float*>(w.data()), DType::kF32, kWide, 1, 1, kNarrow};
+    check("1x1", [&](const ImageView& y, const auto& of) { cpu::conv2d(of(narrow.view), expands, y, {1, 0}, {}); });
+    const FilterView reduces{const_cast<float*>(w.data()), DType::kF32, kNarrow, 1, 1, kWide};
+    check("1x1 by data", [&](const ImageView& y, const auto& of) {
+      cpu::conv2d_backward_data(of(narrow.view), reduces, y, {1, 0}, false);
+    });
+    const FilterView halves{const_cast<float*>(w.data()), DType::kF32, kNarrow, 3, 3, kWide};
+    check("3x3 stride 2 by data", [&](const ImageView& y, const auto& of) {
+      cpu::conv2d_backward_data(of(small.view), halves, y, {2, 1}, false);
+    });
+  }
+}
+
 // CPUs differ in whether rows whole pages apart are copied (Note [Crowded sets] in conv_plan.cpp).
 TEST_CASE("rows that crowd L1 are multiplied the same in a copy and in place") {
   const Settings restore;
