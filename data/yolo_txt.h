@@ -40,7 +40,7 @@ struct LabelFile {
 };
 constexpr int64_t kMaxFindings = 50;
 
-// Parses the text of one label file. `classes`: ids run from 0 to classes - 1. With `single_cls` every id becomes 0.
+// Parses the text of one label file. `classes`: ids run from 0 to classes - 1. With `single_cls` every id from 0 on becomes 0.
 // Accepted besides the plain form: blank lines, tabs, CRLF, a byte-order mark, exponents, a class written as "1.0".
 // kStrict throws; otherwise never. `file` is the name in the findings.
 LabelFile parse_labels(std::string_view text, const std::string& file, int64_t classes, LabelPolicy policy,

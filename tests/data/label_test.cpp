@@ -66,6 +66,16 @@ TEST_CASE("forms of the same row that are accepted") {
   CHECK_FALSE(parse(" \n \r\n").unusable);
 }
 
+TEST_CASE("with a single class every id from 0 on is that class, also beyond those that have names") {
+  for (const LabelPolicy policy : {LabelPolicy::kLenient, LabelPolicy::kStrict, LabelPolicy::kOriginal}) {
+    const LabelFile f = parse_labels("1 .1 .1 .6 .2 .5 .8\n79 .2 .1 .6 .2 .5 .8\n", "a.txt", 1, policy, true);
+    CHECK(f.findings.empty());
+    REQUIRE(f.objects.size() == 2);
+    CHECK(f.objects[1].class_id == 0);
+  }
+  CHECK(parse_labels("-1 .1 .1 .6 .2 .5 .8\n", "a.txt", 1, LabelPolicy::kLenient, true).objects.empty());
+}
+
 TEST_CASE("bad rows: named with code, line and column; neighbours stay") {
   struct Case {
     const char *row, *code;
