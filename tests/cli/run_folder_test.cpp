@@ -101,3 +101,22 @@ TEST_CASE("cli: predict in a used folder replaces by name, and leaves no predict
   for (const std::string& name : again) CHECK(!name.ends_with("/v0.jpg"));
   CHECK(crops(again) >= 1);
 }
+
+TEST_CASE("cli: a name may hold folders, and what is no folder takes a number as a run does") {
+  const Workshop w;
+  for (const char* name : {"trials/a", "trials/a/"}) REQUIRE(run(w.train(name), w.here()).code == 0);
+  CHECK(fs::exists(w / "runs/trials/a/metrics.json"));
+  CHECK(fs::exists(w / "runs/trials/a2/metrics.json"));
+  // A lone --resume finds the newest of them.
+  w.write("runs/old/weights/last.safetensors", "older");
+  fs::last_write_time(w / "runs/old/weights/last.safetensors", fs::file_time_type::clock::now() - std::chrono::hours(1));
+  const Outcome more = run({"train", "--project", w / "runs", "--resume", "--epochs", "2"}, w.here());
+  CHECK(says(more.err, "trials/a2"));
+  CHECK(more.code == 0);
+  w.write("runs/taken", "a file");
+  fs::create_symlink("nowhere", w / "runs/taken2");
+  REQUIRE(run(w.train("taken"), w.here()).code == 0);
+  CHECK(fs::exists(w / "runs/taken3/metrics.json"));
+  CHECK(content(w / "runs/taken") == "a file");
+  refused(w.train("taken", {"--exist-ok"}), 6, {"taken", "cannot be created"}, w.here());
+}
