@@ -328,6 +328,21 @@ TEST_CASE("scan: one bad file costs its image, one bad row its object") {
   CHECK(scan.box_rows == 1);
 }
 
+TEST_CASE("scan: a label file that is there and cannot be read does not make its image background") {
+  const TempFolder folder;
+  make_set(folder);
+  const fs::path labels = folder.path() / "set/labels/train";
+  fs::remove(labels / "a.txt"), fs::remove(labels / "b.txt"), fs::remove(labels / "c.txt");
+  fs::create_symlink("nowhere.txt", labels / "a.txt");
+  fs::create_symlink("b.txt", labels / "b.txt");  // leads to itself: the file system refuses to look
+  const LabelScan scan = scan_labels(list_images(load_dataset_yaml((folder.path() / "set/data.yaml").string()), "train"), 3);
+  CHECK(scan.images.size() == 1);  // c has none
+  CHECK(scan.missing == 1);
+  CHECK(scan.left_out == 2);
+  CHECK(std::count_if(scan.findings.begin(), scan.findings.end(),
+                      [](const Finding& f) { return f.code == std::string("file-unreadable"); }) == 2);
+}
+
 TEST_CASE("scan: a detection set is an error that says so, under every policy") {
   const TempFolder folder;
   make_set(folder);
