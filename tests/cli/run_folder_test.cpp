@@ -120,3 +120,24 @@ TEST_CASE("cli: a name may hold folders, and what is no folder takes a number as
   CHECK(content(w / "runs/taken") == "a file");
   refused(w.train("taken", {"--exist-ok"}), 6, {"taken", "cannot be created"}, w.here());
 }
+
+TEST_CASE("cli: --resume takes a run by its folder, its weights folder or its checkpoint, from wherever it is named") {
+  const Workshop w;
+  REQUIRE(run(w.train("a"), w.here()).code == 0);
+  RunOptions inside = w.here();
+  inside.folder = fs::path(w / "runs/a/weights");
+  int epochs = 1;
+  const auto resumes = [&](const std::string& run_of, const RunOptions& from) {
+    CAPTURE(run_of);
+    const Outcome o = run({"train", "--resume", run_of, "--epochs", std::to_string(++epochs)}, from);
+    INFO(o.err);
+    CHECK(o.code == 0);
+    CHECK(Json::parse(content(w / "runs/a/metrics.json"))["epoch"] == epochs);
+  };
+  for (const char* name : {"runs/a", "runs/a/", "runs/a/weights", "runs/a/weights/last.safetensors"}) resumes(name, w.here());
+  for (const char* name : {"last.safetensors", "./last.safetensors", ".", "..", "../weights/last.safetensors"})
+    resumes(name, inside);
+  fs::create_directories(w / "other");
+  fs::copy_file(w / "runs/a/weights/last.safetensors", w / "other/last.safetensors");
+  refused({"train", "--resume", "./other/last.safetensors"}, 3, {"lies in no run folder"}, w.here());
+}

@@ -198,14 +198,19 @@ fs::path checkpoint_to_resume(const std::string& given, const fs::path& project)
   }
   if (!fs::is_directory(given, ignored)) {
     // The run goes on in the folder around it, which a file of another place does not have.
-    const fs::path full = fs::absolute(given);
-    if (full.parent_path().filename() != "weights") {
+    const fs::path path = given, name = path.parent_path().filename();
+    const bool dots = name.empty() || name == "." || name == "..";  // named from within
+    const fs::path folder = dots ? fs::canonical(path.has_parent_path() ? path.parent_path() : ".") : path.parent_path();
+    if (folder.filename() != "weights") {
       throw Error(ErrorCode::kData, "this checkpoint lies in no run folder", {given},
                   "put it into the weights folder of its run, or of an empty one");
     }
-    return fs::path(given).parent_path().has_parent_path() ? fs::path(given) : full;
+    return folder.has_parent_path() ? folder / path.filename() : fs::absolute(path);
   }
   const fs::path file = fs::path(given) / "weights" / "last.safetensors";
+  if (const fs::path inside = fs::path(given) / file.filename(); !fs::exists(file, ignored) && fs::exists(inside, ignored)) {
+    return checkpoint_to_resume(inside.string(), project);  // given was the weights folder
+  }
   if (!fs::exists(file, ignored)) {
     const fs::path earlier = previous(file);
     throw Error(ErrorCode::kData, "this run has no checkpoint yet", {given},
