@@ -580,7 +580,7 @@ Sample SegDataset::get_into(int64_t index, int epoch, uint8_t* pixels) const {
 std::unique_ptr<SegDataset> open_dataset(const std::string& data, std::string_view split, const DatasetConfig& config,
                                          const std::filesystem::path& data_root) {
   const std::string_view needed[] = {split};
-  const DatasetYaml yaml = load_dataset_yaml(data, data_root, needed);
+  const DatasetYaml yaml = load_dataset_yaml(data, data_root, needed, config.train ? SplitKeys::kTrainAndVal : SplitKeys::kAny);
   std::vector<std::string> files = list_images(yaml, split);
   if (config.train) keep_fraction(files, config.fraction);
   const int64_t classes = int64_t(yaml.names.size());

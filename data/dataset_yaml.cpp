@@ -219,7 +219,8 @@ DatasetText read_dataset_text(const std::string& name, const fs::path& data_root
   return out;
 }
 
-DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root, std::span<const std::string_view> needed) {
+DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root, std::span<const std::string_view> needed,
+                              SplitKeys keys) {
   const auto [source, text, folder] = read_dataset_text(name, data_root);
   DatasetYaml out;
   out.source = source;
@@ -242,7 +243,7 @@ DatasetYaml load_dataset_yaml(const std::string& name, const fs::path& data_root
                               "'validation' is read as 'val'", "rename the key"});
     }
     for (const char* key : {"train", "val"})
-      if (!entries.contains(key))
+      if (!entries.contains(key) && (keys == SplitKeys::kTrainAndVal || entries.empty()))
         fail(fmt::format("the key '{}' is missing", key), {out.source},
              fmt::format("add a line such as '{}: images/{}'", key, key));
     for (const std::string_view split : needed)

@@ -42,9 +42,10 @@ DatasetText read_dataset_text(const std::string& name_or_path, const std::filesy
 //
 // `needed`: splits that must exist on disk. Error(kData), with line and column where they are known, for an unknown file (lists
 // what was tried), broken yaml, missing or ill-typed keys, nc that differs from the names, and for missing images: every path tried
-// and how to get them.
+// and how to get them. kTrainAndVal: both keys must be there; kAny: those of `needed`, and one at least.
+enum class SplitKeys { kTrainAndVal, kAny };
 DatasetYaml load_dataset_yaml(const std::string& name_or_path, const std::filesystem::path& data_root = {},
-                              std::span<const std::string_view> needed = {});
+                              std::span<const std::string_view> needed = {}, SplitKeys keys = SplitKeys::kTrainAndVal);
 
 // The image files of a split in the order of the original: folders are searched recursively (hidden names are passed over), list
 // files hold one path a line ("./" is the folder of the list), sorted by code points; suffixes bmp dng jpeg jpg mpo png tif tiff

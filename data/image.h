@@ -38,6 +38,7 @@ struct ImageInfo {
   ImageFormat format = ImageFormat::kUnknown;
   int height = 0, width = 0;
   int orientation = 1;  // EXIF tag 274: 1..8 (JPEG, and the eXIf chunk of PNG)
+  int sample_bits = 8;  // of a value in a PNG or PNM, or in a PNG's palette; decoded they have 8
 };
 
 constexpr int64_t kMaxImagePixels = int64_t(1) << 28;

@@ -121,7 +121,7 @@ ImageInfo probe_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
   Decoder d;
   if (!read_header(d, bytes)) d.fail(name);
   check_image_size(d.info.image_height, d.info.image_width, name);
-  return {ImageFormat::kJpeg, int(d.info.image_height), int(d.info.image_width), d.orientation()};
+  return {ImageFormat::kJpeg, int(d.info.image_height), int(d.info.image_width), d.orientation(), 8};
 }
 
 Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {

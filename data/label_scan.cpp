@@ -97,8 +97,9 @@ void scan_one(const std::string& file, int64_t classes, const ScanOptions& optio
     slot.findings.push_back(from_error(small ? "image-small" : "image-unreadable", e));
     return;
   }
-  std::error_code ignored;
-  slot.has_label_file = fs::exists(slot.image.label_file, ignored);
+  // A file that may not be looked at, or a link that leads nowhere, is no reason to take the image for background.
+  std::error_code unknown, ignored;
+  slot.has_label_file = fs::exists(slot.image.label_file, unknown) || unknown || fs::is_symlink(slot.image.label_file, ignored);
   if (slot.has_label_file) {
     try {
       slot.labels = parse_labels(read_file(slot.image.label_file, kMaxLabelBytes, FileKind::kRegular), slot.image.label_file, classes,

@@ -106,11 +106,16 @@ LintReport lint_dataset(const std::string& data, std::string_view split, bool fi
                         const ProgressHook& progress) {
   std::vector<std::string_view> needed;
   if (!split.empty()) needed.push_back(split);
-  const DatasetYaml yaml = load_dataset_yaml(data, data_root, needed);
+  const DatasetYaml yaml = load_dataset_yaml(data, data_root, needed, SplitKeys::kAny);
   LintReport report;
   report.names = yaml.names;
   report.objects_of_class.assign(yaml.names.size(), 0);
   report.findings = yaml.findings;
+  for (const char* key : {"train", "val"}) {
+    if (!split.empty() || yaml.splits.contains(key)) continue;
+    tell(report.findings, Severity::kWarning, "split-missing", yaml.source, fmt::format("there is no split '{}'", key),
+         fmt::format("training needs both: add a line such as '{}: images/{}'", key, key));
+  }
   ScanOptions options;
   options.verify_pixels = true;
   options.refuse = false;

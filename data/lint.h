@@ -20,7 +20,7 @@ struct LintSplit {
 };
 
 // Codes beyond those of data/yolo_txt.h. Warnings: image-twice (the same bytes in another split: what is validated was trained on),
-// split-unreadable. Notes: image-repeated (in the same split), class-unused, and those of the data yaml.
+// split-missing, split-unreadable. Notes: image-repeated (in the same split), class-unused, and those of the data yaml.
 struct LintReport {
   std::vector<std::string> names;  // of the classes
   std::vector<int64_t> objects_of_class;

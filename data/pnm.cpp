@@ -47,7 +47,7 @@ PnmHeader read_header(std::span<const uint8_t> b, const std::string& name) {
 
 ImageInfo detail::probe_pnm(std::span<const uint8_t> bytes, const std::string& name) {
   const PnmHeader h = read_header(bytes, name);
-  return {ImageFormat::kPnm, int(h.height), int(h.width), 1};
+  return {ImageFormat::kPnm, int(h.height), int(h.width), 1, 8 * h.sample_bytes};
 }
 
 Image detail::decode_pnm(std::span<const uint8_t> bytes, const std::string& name) {

@@ -65,6 +65,12 @@ int png_orientation(std::span<const uint8_t> b) {
   return 1;
 }
 
+// By the header, whose next byte says whether these are places in a palette, whose values always have 8.
+int png_sample_bits(std::span<const uint8_t> b) {
+  constexpr uint8_t kPalette = 3;
+  return sniff_format(b) == ImageFormat::kPng && b.size() >= 26 && b[25] != kPalette ? b[24] : 8;
+}
+
 // Bytes of a PSD by its header and, where rows are packed, by the table of their lengths: stb takes what is missing as black.
 size_t stated_psd_size(std::span<const uint8_t> b) {
   const auto number = [&](size_t place) { return size_t(b[place]) << 8 | b[place + 1]; };
@@ -150,7 +156,7 @@ ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& n
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), int(std::min<size_t>(bytes.size(), INT32_MAX)), &width, &height, &channels)) fail(name);
   check_image_size(height, width, name);
-  return {ImageFormat::kUnknown, height, width, png_orientation(bytes)};
+  return {ImageFormat::kUnknown, height, width, png_orientation(bytes), png_sample_bits(bytes)};
 }
 
 Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name) {

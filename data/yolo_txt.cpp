@@ -132,7 +132,7 @@ class Parser {
     if (!std::isfinite(id) || id != std::floor(id))
       return drop("row-class", line, column(first), fmt::format("the class '{}' is not a whole number", first),
                   fmt::format("class ids run from 0 to {}", classes_ - 1));
-    if (id < 0 || (id >= double(classes_)))
+    if (id < 0 || (id >= double(classes_) && !single_cls_))
       return drop("row-class", line, column(first), fmt::format("class {} is not in this data set", first),
                   fmt::format("class ids run from 0 to {}; add the class to 'names', or correct the row", classes_ - 1));
     object.class_id = single_cls_ ? 0 : int32_t(id);

@@ -40,7 +40,7 @@ struct LabelFile {
 };
 constexpr int64_t kMaxFindings = 50;
 
-// Parses the text of one label file. `classes`: ids run from 0 to classes - 1. With `single_cls` every id becomes 0.
+// Parses the text of one label file. `classes`: ids run from 0 to classes - 1. With `single_cls` every id from 0 on becomes 0.
 // Accepted besides the plain form: blank lines, tabs, CRLF, a byte-order mark, exponents, a class written as "1.0".
 // kStrict throws; otherwise never. `file` is the name in the findings.
 LabelFile parse_labels(std::string_view text, const std::string& file, int64_t classes, LabelPolicy policy,
@@ -70,7 +70,8 @@ struct LabelScan {
 
 // Scans the images of a split and their label files, on the compute threads; the result does not depend on their number.
 // Images that cannot be read, are cut short, or have a side below 10 pixels are left out with a warning (image-unreadable,
-// image-small). Codes of notes: labels-missing (a count), labels-orphan.
+// image-small), and so are those whose label file is there, if only as a link, and cannot be read (file-unreadable). Codes of notes:
+// labels-missing (a count), labels-orphan.
 // Error(kData) when no image is left or the rows are boxes only (a detection set), unless options.refuse is false, and at the first
 // warning under kStrict.
 LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options = {});

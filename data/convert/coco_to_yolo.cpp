@@ -113,6 +113,14 @@ class Converter {
   bool has_annotations(size_t image) const { return !of_image_[image].empty(); }
 
  private:
+  Rle mask_of(const CocoAnnotation& a, const CocoImage& image) const {
+    try {
+      return coco_mask(a, image.height, image.width);
+    } catch (const Error& e) {
+      throw Error(e.code(), fmt::format("annotation {} of {}: {}", a.id, image.file_name, e.message()), {coco_.file}, e.hint());
+    }
+  }
+
   void convert(const CocoImage& image, const CocoAnnotation& a, std::set<std::array<double, 5>>& seen, ConvertReport& report,
                std::string& rows) const {
     const auto lost = [&](const char* code, std::string message, std::string hint) {
@@ -123,7 +131,7 @@ class Converter {
       ++report.crowds;
       return;
     }
-    const Rle mask = a.rle || !a.polygons.empty() ? coco_mask(a, image.height, image.width) : Rle{};
+    const Rle mask = a.rle || !a.polygons.empty() ? mask_of(a, image) : Rle{};
     const BoxLtwh box = a.box ? *a.box : rle_box(mask);
     const double width = image.width, height = image.height;
     const int64_t class_id = class_of_.at(a.category_id);

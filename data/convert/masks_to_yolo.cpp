@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
 
 #include "data/convert/label_folder.h"
 #include "data/convert/mask_outline.h"
 #include "data/image.h"
+#include "tensor/base/file.h"
 #include "tensor/bit_rows.h"
 
 namespace tessera {
@@ -16,6 +18,7 @@ using namespace convert;
 namespace {
 
 constexpr uint8_t kVoid = 255;
+constexpr size_t kMaxFile = size_t(2) << 30;
 
 std::vector<fs::path> pictures_in(const fs::path& folder) {
   std::vector<fs::path> files;
@@ -56,7 +59,15 @@ struct GreyMask {
 };
 
 GreyMask read_mask(const fs::path& file) {
-  const Image image = read_image(file);
+  const std::string bytes = read_file(file, kMaxFile, FileKind::kRegular);
+  const std::span data(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  // A decoded picture has the upper 8 bits of 16, and fewer are stretched to 8: other values than those that stand there. Of one
+  // bit they become 0 and 255, which is one class.
+  if (const int bits = probe_image(data, file.string()).sample_bits; bits != 8 && bits != 1) {
+    throw Error(ErrorCode::kData, fmt::format("the values of the mask have {} bits", bits), {file.string()},
+                "write it with 8 bits: class + 1 as the grey value of each pixel, 0 for background");
+  }
+  const Image image = decode_image(data, file.string());
   GreyMask mask{image.height, image.width, std::vector<uint8_t>(size_t(image.height) * size_t(image.width)), 0, true};
   for (size_t i = 0; i < mask.values.size(); ++i) {
     const uint8_t* rgb = image.pixels.data() + 3 * i;

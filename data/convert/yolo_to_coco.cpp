@@ -87,7 +87,7 @@ std::string annotation_text(const LabelObject& object, const ScanImage& image, i
 
 ConvertReport yolo_to_coco(const std::string& data, std::string_view split, const fs::path& to, const fs::path& data_root,
                            const ProgressHook& progress) {
-  const DatasetYaml yaml = load_dataset_yaml(data, data_root, {&split, 1});
+  const DatasetYaml yaml = load_dataset_yaml(data, data_root, {&split, 1}, SplitKeys::kAny);
   const std::vector<std::string> files = list_images(yaml, split);
   ProgressCounter counter(progress, fmt::format("reading {}", split), int64_t(files.size()));
   const LabelScan scan = scan_labels(files, int64_t(yaml.names.size()), {}, counter);

@@ -65,7 +65,17 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return folder.empty() ? std::filesystem::path(".") : folder;
 }
 
-std::string temporary_prefix(const std::filesystem::path& path) { return fmt::format(".{}.", path.filename().string()); }
+// Of a name that leaves no room for more within the 255 bytes of a file system, the beginning.
+std::string temporary_prefix(const std::filesystem::path& path) {
+  constexpr size_t kMostBytes = 200;
+  std::string name = path.filename().string();
+  if (name.size() > kMostBytes) {
+    size_t end = kMostBytes;
+    while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xC0) == 0x80) --end;  // whole characters only
+    name.resize(end);
+  }
+  return fmt::format(".{}.", name);
+}
 
 // Removes temporaries of `path` whose writer is gone: nobody holds their lock any more.
 void remove_leftovers(const std::filesystem::path& path) {

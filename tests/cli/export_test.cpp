@@ -34,17 +34,18 @@ TEST_CASE("cli: export writes a checked file that val and predict run") {
   CHECK(fs::exists(w / "best.onnx"));
   CHECK(!fs::exists(w / "best.onnx.unchecked"));
   CHECK(says(text.err, "best.onnx.unchecked of an export that was stopped goes"));
-  const Outcome outcome = run({"export", "--model", "best.safetensors", "--imgsz", "64", "--dynamic", "--half", "--opset", "20", "--output",
-                               "free.onnx", "--json"}, w.here());
+  const Outcome outcome = run({"export", "--model", "best.safetensors", "--imgsz", "64", "--dynamic", "--half", "--opset", "20",
+                               "--output", "out/free.onnx", "--json"},
+                              w.here());
   const Json j = outcome.json();
   REQUIRE(j.is_object());
   CHECK(j["command"] == "export");
-  CHECK(j["output"] == "free.onnx");
+  CHECK(j["output"] == "out/free.onnx");
   CHECK(j["imgsz"] == Json({64, 64}));
   CHECK(j["opset"] == 20);
   CHECK(j["half"] == true);
   CHECK(j["dynamic"] == true);
-  CHECK(j["bytes"] == fs::file_size(w / "free.onnx"));
+  CHECK(j["bytes"] == fs::file_size(w / "out/free.onnx"));
   for (const char* key : {"box_px", "score", "coefficients", "prototypes"}) {
     CAPTURE(key);
     CHECK(j["difference"][key] <= j["tolerance"][key]);
@@ -62,7 +63,7 @@ TEST_CASE("cli: export writes a checked file that val and predict run") {
     return Json{r["images"], r["instances"], r["box"], r["mask"]};
   };
   CHECK(val("best.onnx", {}) == val("best.safetensors", {"--imgsz", "64", "--rect", "false"}));
-  CHECK(val("free.onnx", {})[0] == 2);
+  CHECK(val("out/free.onnx", {})[0] == 2);
   const auto predict = [&](const char* model, const Arguments& more) {
     Arguments arguments = {"predict", "--model", model, "--source", w / "images/val", "--conf", "0", "--no-save", "--json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
@@ -146,7 +147,10 @@ TEST_CASE("cli: export refuses what it does not write, with the way there") {
   no({"--imgsz", "100"}, 2, {"imgsz=100 is not a multiple of 32", "128"});
   no({"--imgsz", "64,"}, 2, {"imgsz=64,: expected one whole number, or height,width"});
   no({"--nms"}, 2, {"suppression is not part of the file"});
-  no({"--output", "nowhere/x.onnx"}, 6, {"nowhere/x.onnx"});
+  no({"--output", "data.yaml/x.onnx"}, 6, {"data.yaml: cannot create the folder"});
+  no({"--output", "images"}, 2, {"this is a folder", "name the file: images/best.onnx"});
+  no({"--output", "new/"}, 2, {"this is a folder", "name the file: new/best.onnx"});
+  CHECK(!fs::exists(w / "new"));
   CHECK(run({"export", "--model", model, "--opset", "12"}, w.here()).code == 2);
   refused({"export"}, 2, {"--model is missing"}, w.here());
   refused({"export", "--model", "best.onnx"}, 2, {"best.onnx: an .onnx file is a finished network"}, w.here());

@@ -331,6 +331,21 @@ TEST_CASE("cli: a new run in the folder of an earlier one keeps its checkpoints 
   CHECK(says(earlier.err, "epoch 3/3"));
 }
 
+TEST_CASE("cli: a run begun with a relative path is resumed from another folder with --data; --batch -1 keeps its batch") {
+  const Workshop w;
+  fs::create_directories(w / "below");
+  RunOptions below = w.here();
+  below.folder = fs::path(w / "below");
+  REQUIRE(run(w.train("far", {"--data", "data.yaml"}), w.here()).code == 0);
+  Arguments resume = {"train", "--resume", w / "runs/far", "--epochs", "2", "--batch", "-1"};
+  refused(resume, 3, {"there is no data yaml 'data.yaml'", "--data"}, below);
+  resume.insert(resume.end(), {"--data", w / "data.yaml"});
+  const Outcome outcome = run(resume, below);
+  INFO(outcome.err);
+  CHECK(outcome.code == 0);
+  CHECK(says(outcome.err, "batch 2, 3 batches an epoch"));
+}
+
 TEST_CASE("cli: a resumed run finds its data in another place; other classes are refused, other images are told") {
   const Workshop w;
   REQUIRE(run(w.train("moved"), w.here()).code == 0);

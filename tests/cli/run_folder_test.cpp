@@ -101,3 +101,43 @@ TEST_CASE("cli: predict in a used folder replaces by name, and leaves no predict
   for (const std::string& name : again) CHECK(!name.ends_with("/v0.jpg"));
   CHECK(crops(again) >= 1);
 }
+
+TEST_CASE("cli: a name may hold folders, and what is no folder takes a number as a run does") {
+  const Workshop w;
+  for (const char* name : {"trials/a", "trials/a/"}) REQUIRE(run(w.train(name), w.here()).code == 0);
+  CHECK(fs::exists(w / "runs/trials/a/metrics.json"));
+  CHECK(fs::exists(w / "runs/trials/a2/metrics.json"));
+  // A lone --resume finds the newest of them.
+  w.write("runs/old/weights/last.safetensors", "older");
+  fs::last_write_time(w / "runs/old/weights/last.safetensors", fs::file_time_type::clock::now() - std::chrono::hours(1));
+  const Outcome more = run({"train", "--project", w / "runs", "--resume", "--epochs", "2"}, w.here());
+  CHECK(says(more.err, "trials/a2"));
+  CHECK(more.code == 0);
+  w.write("runs/taken", "a file");
+  fs::create_symlink("nowhere", w / "runs/taken2");
+  REQUIRE(run(w.train("taken"), w.here()).code == 0);
+  CHECK(fs::exists(w / "runs/taken3/metrics.json"));
+  CHECK(content(w / "runs/taken") == "a file");
+  refused(w.train("taken", {"--exist-ok"}), 6, {"taken", "cannot be created"}, w.here());
+}
+
+TEST_CASE("cli: --resume takes a run by its folder, its weights folder or its checkpoint, from wherever it is named") {
+  const Workshop w;
+  REQUIRE(run(w.train("a"), w.here()).code == 0);
+  RunOptions inside = w.here();
+  inside.folder = fs::path(w / "runs/a/weights");
+  int epochs = 1;
+  const auto resumes = [&](const std::string& run_of, const RunOptions& from) {
+    CAPTURE(run_of);
+    const Outcome o = run({"train", "--resume", run_of, "--epochs", std::to_string(++epochs)}, from);
+    INFO(o.err);
+    CHECK(o.code == 0);
+    CHECK(Json::parse(content(w / "runs/a/metrics.json"))["epoch"] == epochs);
+  };
+  for (const char* name : {"runs/a", "runs/a/", "runs/a/weights", "runs/a/weights/last.safetensors"}) resumes(name, w.here());
+  for (const char* name : {"last.safetensors", "./last.safetensors", ".", "..", "../weights/last.safetensors"})
+    resumes(name, inside);
+  fs::create_directories(w / "other");
+  fs::copy_file(w / "runs/a/weights/last.safetensors", w / "other/last.safetensors");
+  refused({"train", "--resume", "./other/last.safetensors"}, 3, {"lies in no run folder"}, w.here());
+}

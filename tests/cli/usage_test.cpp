@@ -43,6 +43,8 @@ TEST_CASE("cli: mistyped names and illegal values are exit code 2 with what was 
            {{"train", "--data", data, "--imgsz", "100"}, {"imgsz=100 is not a multiple of 32", "the next one is 128"}},
            {{"train", "--data", data, "--device", "cuda"}, {"device 'cuda' is not there", "use --device cpu"}},
            {{"train", "--data", data, "--conv", "own,model.0=fast"}, {"'model.0=fast' is not a choice of kernels", "direct"}},
+           {{"selftest", "--conv", "cudnn"}, {"--conv cudnn", "use --conv own"}},
+           {{"inspect", "--imgsz", "100"}, {"imgsz=100 is not a multiple of 32", "the next one is 128"}},
            {{"train", "--data", data, "--device", "0,1"},
             {"device '0,1' names 2 devices for 1 process", "mpirun -n 2 train_seg --device 0,1"}},
            {{"predict", "--device", "7", "--source", "x.jpg"}, {"device '7' is not there"}},

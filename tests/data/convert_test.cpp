@@ -199,6 +199,18 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   error_of([&] { coco_to_yolo(folder.path() / "several", set); });
   CHECK(!fs::exists(set));
 
+  // A mask that is none names its file and annotation.
+  json odd = j;
+  odd["annotations"] = {{{"id", 5},
+                         {"image_id", j["images"][0]["id"]},
+                         {"category_id", j["categories"][0]["id"]},
+                         {"bbox", {1, 1, 8, 8}},
+                         {"segmentation", {{1, 1, 9, 1, 9, 9, 1}}}}};
+  const fs::path odd_file = folder.write("odd.json", odd.dump());
+  const Error no_mask = error_of([&] { coco_to_yolo(odd_file, folder.path() / "odd-set"); });
+  CHECK(says(no_mask, "annotation 5 of one.jpg: a polygon has 7 coordinates"));
+  CHECK(no_mask.where().file == odd_file.string());
+
   // Pictures that would share a label file.
   const auto refused = [&](const char* first, const char* second) {
     json two = j;
@@ -269,6 +281,15 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
   write_png(folder.path() / "masks/val/8.png", colours);
   CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "again"); }), "the mask has colours"));
   CHECK(!fs::exists(folder.path() / "again/labels/val"));
+  fs::remove(folder.path() / "masks/val/8.png");
+  // Values of 16 bits would lose the lower ones, which are the classes.
+  folder.write("masks/val/8.pgm", "P5 2 1 65535\n" + std::string("\0\1\0\2", 4));
+  CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "again"); }), "have 16 bits"));
+  fs::remove(folder.path() / "masks/val/8.pgm");
+  std::string deep = read_file(folder.path() / "masks/val/7.png");
+  deep[24] = 16;
+  folder.write("masks/val/8.png", deep);
+  CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "again"); }), "have 16 bits"));
   fs::remove(folder.path() / "masks/val/8.png");
   // Of two splits none is converted unless both can be.
   fs::create_directories(folder.path() / "again/labels/val");

@@ -66,6 +66,16 @@ TEST_CASE("forms of the same row that are accepted") {
   CHECK_FALSE(parse(" \n \r\n").unusable);
 }
 
+TEST_CASE("with a single class every id from 0 on is that class, also beyond those that have names") {
+  for (const LabelPolicy policy : {LabelPolicy::kLenient, LabelPolicy::kStrict, LabelPolicy::kOriginal}) {
+    const LabelFile f = parse_labels("1 .1 .1 .6 .2 .5 .8\n79 .2 .1 .6 .2 .5 .8\n", "a.txt", 1, policy, true);
+    CHECK(f.findings.empty());
+    REQUIRE(f.objects.size() == 2);
+    CHECK(f.objects[1].class_id == 0);
+  }
+  CHECK(parse_labels("-1 .1 .1 .6 .2 .5 .8\n", "a.txt", 1, LabelPolicy::kLenient, true).objects.empty());
+}
+
 TEST_CASE("bad rows: named with code, line and column; neighbours stay") {
   struct Case {
     const char *row, *code;
@@ -316,6 +326,21 @@ TEST_CASE("scan: one bad file costs its image, one bad row its object") {
   CHECK(scan.objects == 2);
   CHECK(scan.dropped_rows == 1);
   CHECK(scan.box_rows == 1);
+}
+
+TEST_CASE("scan: a label file that is there and cannot be read does not make its image background") {
+  const TempFolder folder;
+  make_set(folder);
+  const fs::path labels = folder.path() / "set/labels/train";
+  fs::remove(labels / "a.txt"), fs::remove(labels / "b.txt"), fs::remove(labels / "c.txt");
+  fs::create_symlink("nowhere.txt", labels / "a.txt");
+  fs::create_symlink("b.txt", labels / "b.txt");  // leads to itself: the file system refuses to look
+  const LabelScan scan = scan_labels(list_images(load_dataset_yaml((folder.path() / "set/data.yaml").string()), "train"), 3);
+  CHECK(scan.images.size() == 1);  // c has none
+  CHECK(scan.missing == 1);
+  CHECK(scan.left_out == 2);
+  CHECK(std::count_if(scan.findings.begin(), scan.findings.end(),
+                      [](const Finding& f) { return f.code == std::string("file-unreadable"); }) == 2);
 }
 
 TEST_CASE("scan: a detection set is an error that says so, under every policy") {

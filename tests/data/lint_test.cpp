@@ -5,12 +5,16 @@
 
 #include <algorithm>
 
+#include "data/dataset.h"
 #include "data/image.h"
 #include "tensor/base/file.h"
 #include "tests/data/support.h"
+#include "tests/support/error_of.h"
 
 using namespace tessera;
 using namespace tessera::test;
+using tessera::testing::error_of;
+using tessera::testing::says_in_full;
 namespace fs = std::filesystem;
 
 namespace {
@@ -109,4 +113,20 @@ TEST_CASE("lint: sets that cannot train are findings, not errors") {
   CHECK(codes_of(r.findings) == std::vector<std::string>{"class-unused", "split-unreadable"});
   REQUIRE(r.splits.size() == 1);
   CHECK(codes_of(r.splits[0].scan.findings) == std::vector<std::string>{"row-box", "set-boxes", "set-unusable"});
+}
+
+TEST_CASE("lint: a set of one split is checked, and told to lack the other; training wants both") {
+  const FaultySet set;
+  const std::string yaml = set.folder.write("data.yaml", "names: [a, b]\nval: images/val\n").string();
+  const LintReport r = lint_dataset(yaml, "", false);
+  REQUIRE(r.splits.size() == 1);
+  CHECK(codes_of(r.findings) == std::vector<std::string>{"class-unused", "split-missing"});
+  CHECK(codes_of(lint_dataset(yaml, "val", false).findings) == std::vector<std::string>{"class-unused"});
+  DatasetConfig validation, training;
+  validation.train = false, training.train = true;
+  CHECK(open_dataset(yaml, "val", validation)->size() == 2);
+  set.folder.write("data.yaml", "names: [a, b]\ntrain: images/train\n");
+  CHECK(says_in_full(error_of([&] { open_dataset(yaml, "train", training); }), "'val' is missing"));
+  set.folder.write("data.yaml", "names: [a, b]\n");
+  CHECK(says_in_full(error_of([&] { lint_dataset(yaml, "", false); }), "'train' is missing"));
 }

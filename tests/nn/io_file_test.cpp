@@ -103,6 +103,21 @@ TEST_CASE("files: the temporary of a killed writer is removed, that of a living 
   ::close(alive);
 }
 
+TEST_CASE("files: a name as long as the file system takes") {
+  const TemporaryFolder folder;
+  for (const std::string& name : {std::string(255, 'n'), "a" + std::string(251, '-') + ".md"}) {
+    write_file_atomic(folder / name, "1");
+    write_file_atomic(folder / name, "2");
+    CHECK(read_file(folder / name) == "2");
+  }
+  std::string wide = "x";
+  while (wide.size() + 3 <= 255) wide += "\u65e5";                                    // three bytes each
+  std::ofstream(folder / ("." + wide.substr(0, 199) + ".123-0.tessera-tmp")) << "x";  // of a killed writer
+  write_file_atomic(folder / wide, "3");
+  CHECK(read_file(folder / wide) == "3");
+  CHECK(folder.files() == 3);
+}
+
 TEST_CASE("files: running into a size limit is an error, not the end of the old file") {
   const TemporaryFolder folder;
   const auto path = folder / "a.bin";

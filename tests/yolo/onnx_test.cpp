@@ -305,8 +305,12 @@ TEST_CASE("onnx: as a network it gives the detections' maps, in parts of its bat
 TEST_CASE("onnx: names as Python writes them") {
   CHECK(names_from_python("{0: 'a', 1: \"b's\"}") == std::vector<std::string>{"a", "b's"});
   CHECK(names_from_python("{1: 'b', 0: 'a\\'\\\\'}") == std::vector<std::string>{"a'\\", "b"});
+  // repr(['a\tb', 'hot\xa0dog', '\x7f', 'a\u200bb', '\U000e0041'])
+  CHECK(names_from_python(R"({0: 'a\tb', 1: 'hot\xa0dog', 2: '\x7f', 3: 'a\u200bb', 4: '\U000e0041'})") ==
+        std::vector<std::string>{"a\tb", "hot\u00a0dog", "\x7f", "a\u200bb", "\U000e0041"});
   CHECK(names_from_python("{}").empty());
-  for (const char* bad : {"", "{", "{0: a}", "{0: 'a}", "{0: 'a', 2: 'b'}", "{-1: 'a'}", "['a']", "{0: 'a' 1: 'b'}", "{0: '\\"}) {
+  for (const char* bad : {"", "{", "{0: a}", "{0: 'a}", "{0: 'a', 2: 'b'}", "{-1: 'a'}", "['a']", "{0: 'a' 1: 'b'}", "{0: '\\",
+                          "{0: '\\x4'}", "{0: '\\u12g4'}", "{0: '\\U00110000'}"}) {
     CAPTURE(bad);
     CHECK(names_from_python(bad).empty());
   }

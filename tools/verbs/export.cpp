@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 
+#include "tensor/base/shell_word.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/io/onnx_check.h"
@@ -70,8 +71,14 @@ void check_format(const Config& config) {
 }
 
 fs::path output_of(const Config& config) {
-  if (config.is_set("output")) return config.text("output");
   fs::path path = config.text("model");
+  if (config.is_set("output")) {
+    const fs::path output = config.text("output");
+    std::error_code ignored;
+    if (output.has_filename() && !fs::is_directory(output, ignored)) return output;
+    throw Error(ErrorCode::kUsage, fmt::format("--output {}: this is a folder", output.string()), {},
+                fmt::format("name the file: {}", shell_word((output / path.stem()).string() + ".onnx")));
+  }
   const std::string extension = path.extension().string();
   if (extension == ".safetensors" || extension == ".pt" || extension == ".pth" || extension == ".yaml") path.replace_extension();
   return path += ".onnx";
@@ -97,6 +104,7 @@ int run_export(const Config& config) {
   }
   const std::string& source = config.text("model");
   if (source.empty()) throw Error(ErrorCode::kUsage, "--model is missing", {}, "--model runs/segment/train/weights/best.safetensors");
+  const fs::path file = output_of(config);
   LoadedModel loaded = load_model(source);
   for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
   if (!loaded.pretrained) log_line(log, fmt::format("warning: {} has untrained weights", source));
@@ -105,7 +113,6 @@ int run_export(const Config& config) {
   o.height = size_of(config)[0], o.width = size_of(config)[1];
   o.opset = config.integer("opset");
   o.half = config.flag("half"), o.dynamic = config.flag("dynamic");
-  const fs::path file = output_of(config);
   std::error_code ignored;
   if (fs::exists(unchecked_file(file), ignored)) {
     log_line(log, fmt::format("note: {} of an export that was stopped goes", unchecked_file(file).string()));

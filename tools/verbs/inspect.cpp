@@ -12,7 +12,8 @@ int run_inspect(const Config& config) {
   YoloSeg& model = *loaded.model;
   const int64_t size = config.integer("imgsz");
   if (size % model.max_stride() != 0) {
-    throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of {}", size, model.max_stride()));
+    throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of {}", size, model.max_stride()), {},
+                fmt::format("the next one is {}", (size / model.max_stride() + 1) * model.max_stride()));
   }
   if (!config.flag("json")) {
     fmt::print("{}", format_layer_table(model, size, size));

@@ -16,16 +16,20 @@
 namespace tessera {
 
 namespace {
+void refuse_absent_cudnn(Device device) {
+  if (!conv_chosen_anywhere(ConvChoice::kCudnn)) return;
+  if (!has_cudnn()) {
+    throw Error(ErrorCode::kUsage, "--conv cudnn: " + describe_cudnn(), {},
+                "use --conv own, or build where CUDA and cuDNN 9.8 or newer are (cmake -DTESSERA_CUDNN=ON says what is missing)");
+  }
+  if (device == Device::cpu())
+    throw Error(ErrorCode::kUsage, "--conv cudnn is for a CUDA device", {}, "use --conv own or --device cuda");
+}
+
 // Never falls back to the CPU silently.
 void use_device(const Config& config, const Communicator& ranks) {
   const Device device = device_of(config, ranks.local_rank(), ranks.local_size());
-  if (conv_chosen_anywhere(ConvChoice::kCudnn)) {
-    if (!has_cudnn()) {
-      throw Error(ErrorCode::kUsage, "--conv cudnn: " + describe_cudnn(), {},
-                  "use --conv own, or build where CUDA and cuDNN 9.8 or newer are (cmake -DTESSERA_CUDNN=ON says what is missing)");
-    }
-    if (device == Device::cpu()) throw Error(ErrorCode::kUsage, "--conv cudnn is for a CUDA device", {}, "use --conv own or --device cuda");
-  }
+  refuse_absent_cudnn(device);
   if (device == Device::cpu()) return;
   try {
     install_cuda_backend(device.index);
@@ -58,7 +62,11 @@ LogStyle prepare(const Config& config, Communicator& ranks) {
   } else if (!ranks.alone() && !env("TESSERA_THREADS")) {
     divide_cores(ranks);
   }
-  if (has("device")) use_device(config, ranks);
+  if (has("device")) {
+    use_device(config, ranks);
+  } else if (has("conv")) {
+    refuse_absent_cudnn(Device::cpu());
+  }
   if (has("imgsz") && config.integer("imgsz") % 32 != 0) {
     throw Error(ErrorCode::kUsage, fmt::format("imgsz={} is not a multiple of 32", config.integer("imgsz")), {},
                 fmt::format("the next one is {}", (config.integer("imgsz") + 31) / 32 * 32));

@@ -185,9 +185,11 @@ OnnxReport export_onnx(YoloSeg& model, const std::vector<std::string>& names, co
       fs::remove(path, ignored);
     }
   } const remover{unchecked};
+  std::error_code failed;
+  if (file.has_parent_path()) fs::create_directories(file.parent_path(), failed);
+  if (failed) throw_file_error("create the folder", file.parent_path(), failed.value());
   write_onnx(unchecked, graph);
   const OnnxReport report = check_file(model, names, unchecked, options);
-  std::error_code failed;
   fs::rename(unchecked, file, failed);
   if (failed) throw_file_error("write", file, failed.value());
   return report;

@@ -39,6 +39,37 @@ bool size_from(std::string_view text, std::array<int64_t, 2>& size) {
   return take_number(text, size[0]) && take(text, ',') && take_number(text, size[1]);
 }
 
+void append_utf8(uint32_t code, std::string& to) {
+  if (code < 0x80) {
+    to += char(code);
+    return;
+  }
+  const int follow = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+  constexpr uint32_t kFirst[] = {0, 0xC0, 0xE0, 0xF0};
+  to += char(kFirst[follow] | code >> 6 * follow);
+  for (int i = follow - 1; i >= 0; --i) to += char(0x80 | (code >> 6 * i & 0x3F));
+}
+
+// What stands behind a backslash in a text of Python's repr(), which writes so what cannot be printed; false: nothing that it
+// writes.
+bool take_escape(std::string_view& text, std::string& to) {
+  if (text.empty()) return false;
+  const char kind = text.front();
+  text.remove_prefix(1);
+  constexpr std::string_view kNumbered = "xuU", kNamed = "ntr", kMeant = "\n\t\r";
+  if (const size_t at = kNamed.find(kind); at != std::string_view::npos) return to += kMeant[at], true;
+  const size_t at = kNumbered.find(kind);
+  if (at == std::string_view::npos) return to += kind, true;
+  const size_t digits = size_t(2) << at;
+  uint32_t code = 0;
+  if (text.size() < digits) return false;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + digits, code, 16);
+  if (failed != std::errc() || end != text.data() + digits || code > 0x10FFFF) return false;
+  text.remove_prefix(digits);
+  append_utf8(code >= 0xD800 && code < 0xE000 ? 0xFFFD : code, to);  // half of a pair is no character
+  return true;
+}
+
 }  // namespace
 
 std::vector<std::string> names_from_python(std::string_view text) {
@@ -50,13 +81,18 @@ std::vector<std::string> names_from_python(std::string_view text) {
     const char quote = text.empty() ? '\0' : text.front();
     if (quote != '\'' && quote != '"') return {};
     std::string name;
-    size_t i = 1;
-    for (; i < text.size() && text[i] != quote; ++i) {
-      if (text[i] == '\\' && ++i == text.size()) return {};
-      name += text[i - 1] == '\\' && text[i] == 'n' ? '\n' : text[i];
+    text.remove_prefix(1);
+    while (!text.empty() && text.front() != quote) {
+      const char c = text.front();
+      text.remove_prefix(1);
+      if (c != '\\') {
+        name += c;
+      } else if (!take_escape(text, name)) {
+        return {};
+      }
     }
-    if (i >= text.size() || id < 0 || id >= kMostClasses) return {};
-    text.remove_prefix(i + 1);
+    if (text.empty() || id < 0 || id >= kMostClasses) return {};
+    text.remove_prefix(1);
     found[id] = std::move(name);
     if (!take(text, ',') && !text.starts_with('}')) return {};
   }

@@ -112,6 +112,7 @@ Config resumed_config(const Config& given, const std::map<std::string, std::stri
   }
   for (const std::string& name : given.names()) {
     if (!given.is_explicit(name)) continue;
+    if (name == "batch" && given.integer(name) < 0) continue;  // whatever fits: the run has chosen
     const bool free = is_one_of(kFreeOnResume, name) || is_one_of(kOfOneSitting, name);
     if (!free && given.text(name) != config.text(name)) {
       throw Error(ErrorCode::kUsage, fmt::format("--{} cannot change in a resumed run (it is '{}' there)", name, config.text(name)),

@@ -27,19 +27,28 @@ constexpr const char* kElsewhere = "choose another place with --project";
 
 fs::path previous(const fs::path& file) { return file.parent_path() / ("previous_" + file.filename().string()); }
 
-fs::path newest_checkpoint(const fs::path& project) {
-  fs::path newest;
-  fs::file_time_type when{};
+// A --name may lead further down, so runs are sought below folders that are none.
+void find_newest(const fs::path& folder, int depth, fs::path& newest, fs::file_time_type& when) {
+  constexpr int kMaxDepth = 4;
   std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(project, ignored)) {
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (!entry.is_directory(ignored)) continue;
     const fs::path candidate = entry.path() / "weights" / "last.safetensors";
     std::error_code missing;
     const auto t = fs::last_write_time(candidate, missing);
-    if (!missing && (newest.empty() || t > when)) {
+    if (missing) {
+      if (depth < kMaxDepth && !entry.is_symlink(ignored)) find_newest(entry.path(), depth + 1, newest, when);
+    } else if (newest.empty() || t > when) {
       newest = candidate;
       when = t;
     }
   }
+}
+
+fs::path newest_checkpoint(const fs::path& project) {
+  fs::path newest;
+  fs::file_time_type when{};
+  find_newest(project, 1, newest, when);
   if (newest.empty()) {
     throw Error(ErrorCode::kUsage, fmt::format("no weights/last.safetensors below {}", project.string()), {},
                 "give the run folder: --resume runs/segment/train");
@@ -145,12 +154,16 @@ void create_folder(const fs::path& folder) {
 }
 
 fs::path create_run_folder(const fs::path& project, const std::string& name, bool exist_ok) {
-  create_folder(project);
-  std::error_code failed;
+  // A name may lead further down: trials/1. A slash at its end would stand before the number.
+  const std::string base = name.substr(0, name.find_last_not_of('/') + 1);
+  create_folder((project / base).parent_path());
+  std::error_code failed, ignored;
   for (int n = 1;; ++n) {
-    const fs::path folder = project / (n == 1 ? name : name + std::to_string(n));
+    const fs::path folder = project / (n == 1 ? base : base + std::to_string(n));
     // create_directory is atomic: two runs that start together get two folders.
     const bool fresh = fs::create_directory(folder, failed);
+    const bool taken = failed && fs::exists(fs::symlink_status(folder, ignored));  // by something else than a folder
+    if (taken && !exist_ok) continue;
     if (failed) {
       throw Error(ErrorCode::kIo, fmt::format("the run folder cannot be created: {}", failed.message()), {folder.string()},
                   kElsewhere);
@@ -185,14 +198,19 @@ fs::path checkpoint_to_resume(const std::string& given, const fs::path& project)
   }
   if (!fs::is_directory(given, ignored)) {
     // The run goes on in the folder around it, which a file of another place does not have.
-    const fs::path full = fs::absolute(given);
-    if (full.parent_path().filename() != "weights") {
+    const fs::path path = given, name = path.parent_path().filename();
+    const bool dots = name.empty() || name == "." || name == "..";  // named from within
+    const fs::path folder = dots ? fs::canonical(path.has_parent_path() ? path.parent_path() : ".") : path.parent_path();
+    if (folder.filename() != "weights") {
       throw Error(ErrorCode::kData, "this checkpoint lies in no run folder", {given},
                   "put it into the weights folder of its run, or of an empty one");
     }
-    return fs::path(given).parent_path().has_parent_path() ? fs::path(given) : full;
+    return folder.has_parent_path() ? folder / path.filename() : fs::absolute(path);
   }
   const fs::path file = fs::path(given) / "weights" / "last.safetensors";
+  if (const fs::path inside = fs::path(given) / file.filename(); !fs::exists(file, ignored) && fs::exists(inside, ignored)) {
+    return checkpoint_to_resume(inside.string(), project);  // given was the weights folder
+  }
   if (!fs::exists(file, ignored)) {
     const fs::path earlier = previous(file);
     throw Error(ErrorCode::kData, "this run has no checkpoint yet", {given},

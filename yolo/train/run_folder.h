@@ -11,8 +11,8 @@ namespace tessera {
 // The folder with all above it. Error(kIo) with the system's words.
 void create_folder(const std::filesystem::path& folder);
 
-// Creates and returns the folder <project>/<name>, or <project>/<name>N with the first free N >= 2 unless exist_ok. Error(kIo) with
-// the system's words when it cannot be created or written to.
+// Creates and returns the folder <project>/<name>, or <project>/<name>N with the first free N >= 2 unless exist_ok. The name may
+// hold folders. Error(kIo) with the system's words when it cannot be created or written to.
 std::filesystem::path create_run_folder(const std::filesystem::path& project, const std::string& name, bool exist_ok);
 
 // For a new run in a folder of an earlier one (--exist-ok), so that nothing of that is taken for the new run's: of the files that such
@@ -23,7 +23,7 @@ std::string set_aside_earlier_training(const std::filesystem::path& run_folder);
 std::string set_aside_earlier_validation(const std::filesystem::path& run_folder);
 
 // The file that --resume means: a checkpoint, a run folder's weights/last.safetensors, or for "auto" (a lone --resume) the newest
-// one of <project>/*. Error(kData) when there is no such run or it has no checkpoint yet; Error(kUsage) when "auto" finds none.
+// one below the project. Error(kData) when there is no such run or it has no checkpoint yet; Error(kUsage) when "auto" finds none.
 std::filesystem::path checkpoint_to_resume(const std::string& given, const std::filesystem::path& project);
 
 // While it lives no other process trains in this folder. Ends with the process, however that ends. Error(kUsage): one does. Where

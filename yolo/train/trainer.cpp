@@ -170,7 +170,13 @@ void Trainer::open_data() {
   if (config_.text("augment") == "cuda" && augment_kernel(device_.kind) == nullptr) {
     throw Error(ErrorCode::kUsage, "--augment cuda is for a CUDA device", {}, "use --augment cpu, or --device cuda");
   }
-  train_set_ = open_split(config_, "train", true, log_, ranks_.local_size());
+  try {
+    train_set_ = open_split(config_, "train", true, log_, ranks_.local_size());
+  } catch (const Error& e) {
+    // A run remembers --data as it was given, which may be a path from the folder where it began.
+    if (!resume_ || e.code() != ErrorCode::kData || !e.where().file.empty()) throw;
+    throw Error(e.code(), e.message(), {}, "say where it is now with --data, or go on from the folder where the run began");
+  }
   val_set_ = open_split(config_, "val", false, log_);
   class_names_ = train_set_->names();
   data_fingerprint_ = fingerprint(*train_set_);
