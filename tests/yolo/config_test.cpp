@@ -12,6 +12,7 @@
 
 #include "tensor/base/check.h"
 #include "tests/support/error_of.h"
+#include "yolo/config_values.h"
 #include "yolo/original_arguments.h"
 
 using namespace tessera;

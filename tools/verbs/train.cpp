@@ -10,6 +10,7 @@
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/roof.h"
 #include "tools/verbs/verbs.h"
+#include "yolo/config_values.h"
 #include "yolo/metrics_json.h"
 #include "yolo/report/html_report.h"
 #include "yolo/train/trainer.h"

@@ -12,6 +12,7 @@
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/onnx_model.h"
 #include "tools/verbs/verbs.h"
+#include "yolo/config_values.h"
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/eval/masks.h"

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "tensor/base/check.h"
+#include "yolo/config_values.h"
 
 namespace tessera {
 

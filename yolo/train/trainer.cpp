@@ -13,6 +13,7 @@
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
 #include "tensor/base/shell_word.h"
+#include "yolo/config_values.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/report/pictures.h"
 #include "yolo/train/memory_request.h"

@@ -9,6 +9,7 @@
 #include "tensor/base/checksum.h"
 #include "tensor/base/env.h"
 #include "tensor/base/memory.h"
+#include "yolo/config_values.h"
 
 namespace tessera {
 
