@@ -260,7 +260,7 @@ CocoResults read_coco_results(const std::filesystem::path& path, const CocoInsta
 
       CocoResult& result = out.records[size_t(i)];
       result.image = image, result.category_id = r.category_id, result.score = r.score;
-      result.has_box = box.has_value(), result.has_mask = has_mask;
+      result.has_mask = has_mask;
       if (box) result.box = *box, result.area = (*box)[2] * (*box)[3];
       if (read_masks == ReadMasks::kNo && box) continue;
       const bool compared = read_masks != ReadMasks::kComparable || annotated.contains(pair(image, r.category_id));

@@ -61,7 +61,7 @@ struct CocoResult {
   double score = 0;
   BoxLtwh box{};    // of the record, else of its mask
   double area = 0;  // of the record's box, else of its mask (spec 9.7)
-  bool has_box = false, has_mask = false;
+  bool has_mask = false;
 };
 
 struct CocoResults {

@@ -105,41 +105,50 @@ SegDataset::SegDataset(LabelScan scan, std::vector<std::string> names, DatasetCo
   if (config_.single_cls)
     for (ScanImage& image : images_)
       for (LabelObject& o : image.objects) o.class_id = 0;
-  if (config_.rect) {
-    std::vector<Size> sizes;
-    for (const ScanImage& i : images_) sizes.push_back({i.height, i.width});
-    RectBatches batches = rect_batches(sizes, config_.batch, config_.imgsz, config_.stride, config_.train ? 0.0 : 0.5);
-    std::vector<ScanImage> sorted;
-    sorted.reserve(images_.size());
-    for (const int64_t i : batches.order) sorted.push_back(std::move(images_[size_t(i)]));
-    images_ = std::move(sorted);
-    rect_shapes_ = std::move(batches.shapes);
-    config_.augment.mosaic = config_.augment.mixup = config_.augment.cutmix = 0;  // as the original does
-  }
+  if (config_.rect) group_by_shape();
+  plan_memory();
+  if (config_.disk_cache) open_disk_cache();
+}
+
+void SegDataset::group_by_shape() {
+  std::vector<Size> sizes;
+  for (const ScanImage& i : images_) sizes.push_back({i.height, i.width});
+  RectBatches batches = rect_batches(sizes, config_.batch, config_.imgsz, config_.stride, config_.train ? 0.0 : 0.5);
+  std::vector<ScanImage> sorted;
+  sorted.reserve(images_.size());
+  for (const int64_t i : batches.order) sorted.push_back(std::move(images_[size_t(i)]));
+  images_ = std::move(sorted);
+  rect_shapes_ = std::move(batches.shapes);
+  config_.augment.mosaic = config_.augment.mixup = config_.augment.cutmix = 0;  // as the original does
+}
+
+void SegDataset::plan_memory() {
   for (const ScanImage& i : images_) {
-    const Size s = dataset_size({i.height, i.width}, config_.largest());
+    const Size s = decoded_size(i);
     decoded_bytes_ += int64_t(s.height) * s.width * 3;
   }
   const bool fits = decoded_bytes_ <= config_.cache_bytes;
   partners_ = config_.partners != MosaicPartners::kAuto ? config_.partners
               : fits                                    ? MosaicPartners::kUniform
                                                         : MosaicPartners::kBuffer;
+  const bool mosaics = config_.train && config_.augment.mosaic > 0;
   // What the mosaic buffer needs; a set that fits never fills more than itself.
   const int64_t recent = (std::min<int64_t>({size(), 8 * config_.batch, 1000}) + 4 * config_.batch) * int64_t(config_.imgsz) * config_.imgsz * 3;
   if (fits || config_.cache_lasting) {
     cache_budget_ = config_.cache_bytes;
-  } else if (config_.train && config_.augment.mosaic > 0) {
+  } else if (mosaics) {
     cache_budget_ = partners_ == MosaicPartners::kBuffer ? std::min(config_.cache_bytes, recent) : config_.cache_bytes;
   }  // without partners to share, a cache that cannot hold the set would only churn
-  const bool split = config_.cache_lasting && !fits;
-  const int64_t for_recent = !split ? cache_budget_ : config_.train && config_.augment.mosaic > 0 ? std::min(cache_budget_ / 2, recent) : 0;
+  int64_t for_recent = cache_budget_;
+  if (config_.cache_lasting && !fits) for_recent = mosaics ? std::min(cache_budget_ / 2, recent) : 0;
   cache_ = std::make_unique<ImageCache>(for_recent, cache_budget_ - for_recent);
-  if (config_.disk_cache) {
-    std::vector<DiskImageCache::Picture> pictures;
-    pictures.reserve(images_.size());
-    for (const ScanImage& i : images_) pictures.push_back({i.file, dataset_size({i.height, i.width}, config_.largest())});
-    disk_cache_ = std::make_unique<DiskImageCache>(*config_.disk_cache, config_.largest(), pictures);
-  }
+}
+
+void SegDataset::open_disk_cache() {
+  std::vector<DiskImageCache::Picture> pictures;
+  pictures.reserve(images_.size());
+  for (const ScanImage& i : images_) pictures.push_back({i.file, decoded_size(i)});
+  disk_cache_ = std::make_unique<DiskImageCache>(*config_.disk_cache, config_.largest(), pictures);
 }
 
 std::vector<int64_t> SegDataset::objects_by_class() const {
@@ -243,11 +252,12 @@ int64_t SegDataset::partner(int64_t index, int epoch, Rng& rng) const {
 struct SegDataset::Scene {
   std::array<DecodedPtr, 4> pictures;
   LabeledImage canvas;  // used when a step needs it whole
-  Collage collage;
-  Matrix3 m{};
-  bool perspective = false, by_rows = false;
-  bool drawn = false;  // the canvas is an image of its own, not pictures side by side
-  Size target;
+  Collage collage;      // where they lie on the canvas
+  Matrix3 m{};          // canvas to network input
+  bool perspective = false;  // m has a third row
+  bool by_rows = false;      // m scales and shifts only: each row is made straight from the collage
+  bool drawn = false;        // the canvas is an image of its own, not pictures side by side
+  Size target;               // of the network input
   std::vector<Instance> instances;
 
   // What render() and ColoredRows would do, for somebody else; hands over the canvas, if there is one.

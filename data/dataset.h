@@ -40,7 +40,8 @@ class Dataset {
   virtual std::vector<int64_t> order(int epoch) const;
 };
 
-// Where the three partners of a mosaic come from. Both forms depend on (seed, epoch, index) alone, not on what was loaded in truth.
+// Where the three partners of a mosaic come from. Both forms depend on (seed, epoch, index) alone, not on what happens to be in
+// memory.
 enum class MosaicPartners {
   kAuto,     // kUniform when all pictures fit into the cache, else kBuffer
   kUniform,  // any image of the set
@@ -110,14 +111,21 @@ class SegDataset : public Dataset {
 
  private:
   struct Clock;
-  DecodedPtr decoded(int64_t index) const;
-  std::vector<Instance> instances(int64_t index, const Image& image, const std::function<bool(const BoxXyxy&)>& wanted = {}) const;
-  int64_t partner(int64_t index, int epoch, Rng& rng) const;
   struct Scene;
+  // Parts of the constructor.
+  void group_by_shape();   // the order and the shapes of rectangular batches (spec 3.5)
+  void plan_memory();      // how many bytes of decoded pictures stay in memory, and with that where partners of a mosaic come from
+  void open_disk_cache();  // behind the memory
+
+  Size decoded_size(const ScanImage& image) const { return dataset_size({image.height, image.width}, config_.largest()); }
+  DecodedPtr decoded(int64_t index) const;
+  // Labels of an image in pixels of the resized picture; only of objects whose bounding box is `wanted`.
+  std::vector<Instance> instances(int64_t index, const Image& image, const std::function<bool(const BoxXyxy&)>& wanted = {}) const;
+  int64_t partner(int64_t index, int epoch, Rng& rng) const;  // an image for the mosaic of this one
   bool closed(int epoch) const { return config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at; }
   double flipped_share() const;  // of copy-paste in flip mode
   void augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
-  bool joins_pictures(int epoch) const;
+  bool joins_pictures(int epoch) const;  // whether join() may do anything
   std::optional<LabeledImage> join(int epoch, Rng& rng, Scene& scene, Clock& clock) const;
   AffineDraw place_mosaic(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
   AffineDraw place_single(int64_t index, bool paste, Rng& rng, Scene& out, Clock& clock) const;

@@ -146,16 +146,8 @@ std::vector<std::string> orphans(const std::vector<std::string>& images) {
   return out;
 }
 
-}  // namespace
-
-LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options) {
-  const ProgressHook nobody;
-  ProgressCounter progress(nobody, {}, 0);
-  return scan_labels(images, classes, options, progress);
-}
-
-LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options, ProgressCounter& progress) {
-  TESSERA_CHECK(!images.empty() && classes > 0, "scan_labels: {} images, {} classes", images.size(), classes);
+std::vector<Slot> scan_each(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options,
+                            ProgressCounter& progress) {
   std::vector<Slot> slots(images.size());
   std::vector<std::exception_ptr> errors(images.size());  // the first in order counts, not the first in time
   parallel_for(int64_t(images.size()), 8, [&](int64_t begin, int64_t end) {
@@ -170,23 +162,29 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
   });
   for (const std::exception_ptr& e : errors)
     if (e) std::rethrow_exception(e);
+  return slots;
+}
 
+// Label files with rows that are boxes.
+struct BoxFiles {
+  int64_t count = 0;
+  std::string first;
+};
+
+// Counters, findings and usable images, in the order of the slots.
+LabelScan sum_up(std::vector<Slot>& slots, BoxFiles& boxes) {
   LabelScan scan;
-  int64_t usable_images = 0, box_files = 0;
-  std::string box_file;  // the first with a box
   for (Slot& slot : slots) {
     scan.findings.insert(scan.findings.end(), std::make_move_iterator(slot.findings.begin()),
                          std::make_move_iterator(slot.findings.end()));
     scan.dropped_rows += slot.labels.dropped;
     scan.duplicates += slot.labels.duplicates;
     scan.box_rows += slot.labels.box_rows;
-    box_files += slot.labels.box_rows > 0;
-    if (slot.labels.box_rows > 0 && box_file.empty()) box_file = slot.image.label_file;
+    if (slot.labels.box_rows > 0 && boxes.count++ == 0) boxes.first = slot.image.label_file;
     if (!slot.usable) {
       ++scan.left_out;
       continue;
     }
-    ++usable_images;
     if (!slot.has_label_file)
       ++scan.missing;
     else if (slot.image.objects.empty())
@@ -196,12 +194,16 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
     scan.objects += int64_t(slot.image.objects.size());
     scan.images.push_back(std::move(slot.image));
   }
+  return scan;
+}
+
+bool has_polygon(const ScanImage& image) {
+  return std::any_of(image.objects.begin(), image.objects.end(), [](const LabelObject& o) { return !o.polygon.empty(); });
+}
+
+// Sets that cannot be trained on: an Error, or a finding where the caller wants to go on (ScanOptions::refuse).
+void judge(LabelScan& scan, const std::vector<std::string>& images, const BoxFiles& boxes, const ScanOptions& options) {
   const std::string place = fs::path(images[0]).parent_path().string();
-  const bool original = options.policy == LabelPolicy::kOriginal;
-  int64_t polygon_objects = 0;
-  for (const ScanImage& image : scan.images)
-    polygon_objects +=
-        std::count_if(image.objects.begin(), image.objects.end(), [](const LabelObject& o) { return !o.polygon.empty(); });
   const auto refuse = [&](const char* code, const Error& e) {
     if (options.refuse) throw e;
     Finding& f = scan.findings.emplace_back();
@@ -210,15 +212,15 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
     f.message = e.message();
     f.hint = e.hint();
   };
-  if (scan.box_rows > 0 && polygon_objects == 0)
+  if (boxes.count > 0 && std::none_of(scan.images.begin(), scan.images.end(), has_polygon))
     refuse("set-boxes",
            Error(ErrorCode::kData,
                  fmt::format("all {} label rows are boxes: this is a detection set, segmentation needs polygons", scan.box_rows),
-                 {box_file}, "use segmentation labels: class x1 y1 x2 y2 x3 y3 ..."));
-  if (original && scan.box_rows > 0)
+                 {boxes.first}, "use segmentation labels: class x1 y1 x2 y2 x3 y3 ..."));
+  if (options.policy == LabelPolicy::kOriginal && boxes.count > 0)
     throw Error(
         ErrorCode::kData,
-        fmt::format("{} files hold boxes and others polygons; the original then discards all polygons and fails", box_files),
+        fmt::format("{} files hold boxes and others polygons; the original then discards all polygons and fails", boxes.count),
         {place}, "use the lenient label policy, or remove the box files");
   if (scan.images.empty())
     refuse("set-unusable",
@@ -226,6 +228,10 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
                  fmt::format("none of the {} images can be used; the first reason: {}", images.size(),
                              scan.findings.empty() ? "" : to_string(scan.findings[0])),
                  {place}, "correct or remove that file, then the next one that is named"));
+}
+
+// Label files without an image, images without a label file.
+void note_unpaired_files(LabelScan& scan, const std::vector<std::string>& images) {
   const auto note = [&](const char* code, const std::string& file, const std::string& message, const std::string& hint) {
     Finding& f = scan.findings.emplace_back();
     f.severity = Severity::kNote;
@@ -236,13 +242,32 @@ LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, c
   };
   if (scan.missing > 0) {
     std::string hint;
-    if (scan.missing == usable_images) hint = fmt::format("labels are sought at e.g. {}", label_path(images[0]));
-    note("labels-missing", place, fmt::format("{} images have no label file and count as background", scan.missing), hint);
+    if (scan.missing == int64_t(scan.images.size())) hint = fmt::format("labels are sought at e.g. {}", label_path(images[0]));
+    note("labels-missing", fs::path(images[0]).parent_path().string(),
+         fmt::format("{} images have no label file and count as background", scan.missing), hint);
   }
   const std::vector<std::string> lone = orphans(images);
   scan.orphan_labels = int64_t(lone.size());
   for (size_t i = 0; i < std::min<size_t>(lone.size(), size_t(kMaxFindings)); ++i)
     note("labels-orphan", lone[i], "there is no image for this label file", "add the image, or remove the file");
+}
+
+}  // namespace
+
+LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options) {
+  const ProgressHook nobody;
+  ProgressCounter progress(nobody, {}, 0);
+  return scan_labels(images, classes, options, progress);
+}
+
+LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options,
+                      ProgressCounter& progress) {
+  TESSERA_CHECK(!images.empty() && classes > 0, "scan_labels: {} images, {} classes", images.size(), classes);
+  std::vector<Slot> slots = scan_each(images, classes, options, progress);
+  BoxFiles boxes;
+  LabelScan scan = sum_up(slots, boxes);
+  judge(scan, images, boxes, options);
+  note_unpaired_files(scan, images);
   return scan;
 }
 

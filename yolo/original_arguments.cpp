@@ -5,7 +5,7 @@
 #include <charconv>
 #include <optional>
 
-#include "yolo/config.h"
+#include "yolo/options.h"
 
 namespace tessera {
 

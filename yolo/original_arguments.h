@@ -1,5 +1,5 @@
 // The arguments of the original (8.3.159, spec 8.11): what its args.yaml and default.yaml list and its tutorials write. Those that
-// this program has too (yolo/config.h) are taken as they are; for the others the table says what they ask for and what to do here.
+// this program has too (yolo/options.h) are taken as they are; for the others the table says what they ask for and what to do here.
 #pragma once
 
 #include <span>

@@ -22,6 +22,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/temp_folder.h"
+
 namespace tessera::test {
 
 namespace fs = std::filesystem;
@@ -34,33 +36,15 @@ inline std::string content(const fs::path& file) {
   return text.str();
 }
 
-// A folder that is removed at the end.
+// A temporary folder with names as strings, as a command line takes them.
 class Folder {
  public:
-  Folder() {
-    static int count = 0;
-    path_ = fs::temp_directory_path() / fmt::format("tessera-cli-{}-{}", getpid(), count++);
-    fs::create_directories(path_);
-    path_ = fs::canonical(path_);
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  const fs::path& path() const { return path_; }
-  std::string operator/(std::string_view name) const { return (path_ / name).string(); }
-  std::string write(std::string_view name, std::string_view text) const {
-    const fs::path p = path_ / name;
-    fs::create_directories(p.parent_path());
-    std::ofstream(p, std::ios::binary).write(text.data(), std::streamsize(text.size()));
-    return p.string();
-  }
+  const fs::path& path() const { return folder_.path(); }
+  std::string operator/(std::string_view name) const { return (folder_ / name).string(); }
+  std::string write(std::string_view name, std::string_view text) const { return folder_.write(name, text).string(); }
 
  private:
-  fs::path path_;
+  testing::TempFolder folder_;
 };
 
 struct Outcome {

@@ -13,6 +13,7 @@
 #include "data/shapes.h"
 #include "data/transforms/hsv.h"
 #include "tests/cuda_host/emulator.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera::testing {
 namespace {
@@ -35,14 +36,13 @@ Tensor made_of(std::span<const AugmentItem> items, std::span<const uint8_t> tile
 }
 
 Difference compare(const AugmentConfig& augment, int samples, int close_mosaic_at = -1) {
-  namespace fs = std::filesystem;
-  const fs::path folder = fs::temp_directory_path() / ("tessera_augment_" + std::to_string(getpid()));
+  const testing::TempFolder folder;
   DatasetConfig config;
   config.imgsz = 64;
   config.seed = 3;
   config.augment = augment;
   config.close_mosaic_at = close_mosaic_at;
-  const std::string data = make_shapes(folder, {.train = 12, .val = 1, .size = 96}).string();
+  const std::string data = make_shapes(folder.path(), {.train = 12, .val = 1, .size = 96}).string();
   const auto set = open_dataset(data, "train", config);
   config.plan_pixels = true;
   const auto planned = open_dataset(data, "train", config);
@@ -62,7 +62,6 @@ Difference compare(const AugmentConfig& augment, int samples, int close_mosaic_a
       CHECK(without.targets[t].box == expected.back().targets[t].box);
     }
   }
-  fs::remove_all(folder);
   const PackedTiles packed = pack_tiles(plans, 64, 64);
   const Tensor made = made_of(packed.items, packed.bytes, 64, 64, Device::cuda()).to(Device::cpu());
   CHECK(emulated::take_reports().empty());

@@ -21,6 +21,7 @@
 #include "tensor/profiler.h"
 #include "tests/cuda_host/emulator.h"
 #include "tests/support/device_training.h"
+#include "tests/support/temp_folder.h"
 #include "tests/yolo/formula_model.h"
 #include "yolo/eval/predictor.h"
 #include "yolo/eval/replayed_forward.h"
@@ -588,13 +589,13 @@ TEST_CASE("detections and masks of a device's maps are those of the host") {
 
 TEST_CASE("weights go from a device to a file and back") {
   const NoHostAccess closed;
-  const auto path = std::filesystem::temp_directory_path() / "tessera_cuda_host_model.safetensors";
+  const TempFolder folder;
+  const auto path = folder / "model.safetensors";
   const auto from = small_model(kCuda);
   write_safetensors(path, from->state_dict());
   YoloSeg to(parse_model_yaml("yolov8n-seg", {}, 2));
   to.to(kCuda);
   CHECK(to.load(read_safetensors(path).tensors).complete());
-  std::filesystem::remove(path);
   for (const auto& [name, tensor] : from->state_dict()) {
     CHECK(tensor.device() == (is_floating(tensor.dtype()) ? kCuda : Device::cpu()));  // counters stay
     CHECK(to_string(to.state_dict().at(name).to(DType::kF64)) == to_string(tensor.to(DType::kF64)));

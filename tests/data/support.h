@@ -13,32 +13,11 @@
 #include "data/image.h"
 #include "tensor/base/rng.h"
 #include "tensor/bit_rows.h"
+#include "tests/support/temp_folder.h"
 
 namespace tessera::test {
 
-class TempFolder {
- public:
-  TempFolder() {
-    static std::atomic<int> count{0};
-    path_ =
-        std::filesystem::temp_directory_path() / ("tessera_data_test_" + std::to_string(getpid()) + "_" + std::to_string(count++));
-    std::filesystem::create_directories(path_);
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path write(const std::string& name, std::string_view text) const {
-    const std::filesystem::path p = path_ / name;
-    std::filesystem::create_directories(p.parent_path());
-    std::ofstream(p, std::ios::binary).write(text.data(), std::streamsize(text.size()));
-    return p;
-  }
-
- private:
-  std::filesystem::path path_;
-};
+using testing::TempFolder;
 
 inline Image noise_image(int height, int width, uint64_t seed = 1) {
   Rng rng(seed, RngPurpose::kTest);

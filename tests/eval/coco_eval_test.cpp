@@ -15,24 +15,19 @@
 #include "tests/eval/golden_curve.h"
 #include "tests/support/formula.h"
 #include "tests/support/golden.h"
+#include "tests/support/temp_folder.h"
 
 using namespace tessera;
 using namespace tessera::testing;
 
 namespace {
 
-std::filesystem::path write_temp(const std::string& name, const std::string& text) {
-  const auto path = std::filesystem::temp_directory_path() / ("tessera_coco_eval_" + std::to_string(::getpid()) + "_" + name);
-  std::ofstream(path) << text;
-  return path;
-}
-
 CocoReport evaluate_files(const nlohmann::json& gt, const nlohmann::json& dt, IouKind kind, DetectionCurves* curves = nullptr) {
-  const auto gt_path = write_temp("gt.json", gt.dump()), dt_path = write_temp("dt.json", dt.dump());
+  const TempFolder folder;
+  const auto gt_path = folder.write("gt.json", gt.dump()), dt_path = folder.write("dt.json", dt.dump());
   const CocoInstances instances = read_coco_instances(gt_path);
   const CocoEval eval(instances,
                       read_coco_results(dt_path, instances, kind == IouKind::kMask ? ReadMasks::kComparable : ReadMasks::kNo));
-  std::filesystem::remove(gt_path), std::filesystem::remove(dt_path);
   return eval.evaluate(kind, curves);
 }
 

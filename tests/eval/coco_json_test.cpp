@@ -10,27 +10,17 @@
 #include <random>
 
 #include "tensor/base/check.h"
+#include "tests/support/temp_folder.h"
 
 using namespace tessera;
 
 namespace {
 
-// A file in a folder of its own that goes away with it.
-class TempFile {
- public:
-  explicit TempFile(const std::string& text, const std::string& name = "file.json")
-      : folder_(std::filesystem::temp_directory_path() /
-                ("tessera_coco_json_" + std::to_string(::getpid()) + "_" + std::to_string(count_++))) {
-    std::filesystem::create_directories(folder_);
-    path = folder_ / name;
-    std::ofstream(path, std::ios::binary) << text;
-  }
-  ~TempFile() { std::filesystem::remove_all(folder_); }
-  std::filesystem::path path;
+struct TempFile {
+  explicit TempFile(const std::string& text, const std::string& name = "file.json") : path(folder.write(name, text)) {}
 
- private:
-  static inline int count_ = 0;
-  std::filesystem::path folder_;
+  testing::TempFolder folder;
+  std::filesystem::path path;
 };
 
 const std::string kGood = R"({"info": {"a": [1, "}"]},

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "data/coco_json.h"
+#include "tests/support/temp_folder.h"
 #include "yolo/eval/coco_eval.h"
 
 using namespace tessera;
@@ -32,22 +33,11 @@ const std::string kFound = R"([{"image_id": 7, "category_id": 3, "bbox": [2, 1, 
  {"image_id": "b", "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1e-3, "segmentation": [[0, 0, 3, 0, 3, 3.5]]}
 ])";
 
-class Folder {
- public:
-  Folder() : path_(fs::temp_directory_path() / ("tessera_coco_damage_" + std::to_string(::getpid()))) { fs::create_directories(path_); }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string write(const char* name, const std::string& text) const {
-    fs::remove(path_ / name);
-    std::ofstream(path_ / name, std::ios::binary) << text;
-    return (path_ / name).string();
-  }
-
- private:
-  fs::path path_;
-};
+// Not over an earlier file: some file systems flush one that is cut to nothing.
+std::string written(const testing::TempFolder& folder, const char* name, const std::string& text) {
+  fs::remove(folder / name);
+  return folder.write(name, text).string();
+}
 
 void score(const CocoInstances& truth, CocoResults results, bool masks) {
   masks = masks && !results.records.empty();
@@ -65,13 +55,13 @@ const std::vector<std::string> kWords = {"\"iscrowd\": 1", "\"bbox\": []", "null
 }  // namespace
 
 TEST_CASE("damage: COCO instances are read and scored, or refused by name") {
-  const Folder folder;
-  const std::string results = folder.write("results.json", kFound);
+  const testing::TempFolder folder;
+  const std::string results = written(folder, "results.json", kFound);
   Damage damage(1, kWords);
   Verdicts verdicts, scored;
   for (int round = 0; round < 5000; ++round) {
     CAPTURE(round);
-    const std::string file = folder.write("truth.json", damage(kTruth));
+    const std::string file = written(folder, "truth.json", damage(kTruth));
     takes_or_refuses(file, [&] {
       const CocoInstances truth = read_coco_instances(file);
       // The results may not fit this truth any more.
@@ -83,13 +73,13 @@ TEST_CASE("damage: COCO instances are read and scored, or refused by name") {
 }
 
 TEST_CASE("damage: COCO results are read and scored, or refused by name") {
-  const Folder folder;
-  const CocoInstances truth = read_coco_instances(folder.write("truth.json", kTruth));
+  const testing::TempFolder folder;
+  const CocoInstances truth = read_coco_instances(written(folder, "truth.json", kTruth));
   Damage damage(2, kWords);
   Verdicts verdicts;
   for (int round = 0; round < 5000; ++round) {
     CAPTURE(round);
-    const std::string file = folder.write("results.json", damage(kFound));
+    const std::string file = written(folder, "results.json", damage(kFound));
     const ReadMasks masks = std::array{ReadMasks::kNo, ReadMasks::kComparable, ReadMasks::kAll}[size_t(round % 3)];
     takes_or_refuses(file, [&] { score(truth, read_coco_results(file, truth, masks), masks != ReadMasks::kNo); }, verdicts);
   }

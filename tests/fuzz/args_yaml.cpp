@@ -1,6 +1,7 @@
 // An argument file, and the lists that some arguments hold.
 #include "tests/fuzz/fuzz.h"
 #include "yolo/config.h"
+#include "yolo/config_values.h"
 
 using namespace tessera;
 

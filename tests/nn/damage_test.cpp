@@ -32,7 +32,7 @@ double sum_of(const StateDict& tensors) {
 }  // namespace
 
 TEST_CASE("damage: checkpoints are read or refused by name") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   Checkpoint c;
   c.meta.task = "segment", c.meta.scale = "n", c.meta.nc = 2, c.meta.class_names = {"cat", "dog"};
   c.meta.epoch = 3, c.meta.step = 40, c.meta.best_fitness = 0.5, c.meta.best_epoch = 2;
@@ -64,7 +64,7 @@ TEST_CASE("damage: checkpoints are read or refused by name") {
 }
 
 TEST_CASE("damage: .pt files are read or refused by name") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::filesystem::path file = folder / "model.pt";
   for (const char* name : {"pt/checkpoint.pt", "pt/stripped.pt", "pt/state_dict.pt", "checkpoint/running.pt", "checkpoint/state_dict.pt"}) {
     CAPTURE(name);

@@ -43,7 +43,7 @@ void check_generation(const std::filesystem::path& path, int64_t at_least) {
 }  // namespace
 
 TEST_CASE("checkpoint: everything comes back") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   Checkpoint c = generation(5, 10);
   c.meta.task = "segment";
   c.meta.nc = 2;
@@ -83,7 +83,7 @@ TEST_CASE("checkpoint: everything comes back") {
 }
 
 TEST_CASE("checkpoint: plain models load, without training state") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   StateDict state;
   state.add("w", Tensor::full({2}, 1));
   write_safetensors(folder / "m.safetensors", state);
@@ -96,7 +96,7 @@ TEST_CASE("checkpoint: plain models load, without training state") {
 }
 
 TEST_CASE("checkpoint: foreign metadata and contents are refused") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto refused = [&](const std::string& meta, const std::string& name = "w") {
     StateDict state;
     state.add(name, Tensor::full({2}, 1));
@@ -132,7 +132,7 @@ TEST_CASE("checkpoint: foreign metadata and contents are refused") {
 }
 
 TEST_CASE("checkpoint: killed at any moment of a save, the file loads") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto path = folder / "last.safetensors";
   save_checkpoint(path, generation(0));
   std::mt19937 random(3);
@@ -154,11 +154,11 @@ TEST_CASE("checkpoint: killed at any moment of a save, the file loads") {
   }
   CHECK(reached > 0);
   save_checkpoint(path, generation(reached));
-  CHECK(folder.files() == 1);  // what the killed ones left is gone
+  CHECK(entries_in(folder.path()) == 1);  // what the killed ones left is gone
 }
 
 TEST_CASE("checkpoint: a full disk keeps the old file") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   constexpr int kSkipped = 77;
   const pid_t child = ::fork();
   if (child == 0) {
@@ -174,7 +174,7 @@ TEST_CASE("checkpoint: a full disk keeps the old file") {
     } catch (const Error& e) {
       if (e.code() != ErrorCode::kIo || !contains(e.hint(), "full")) ::_exit(2);
     }
-    if (load_checkpoint(path).meta.step != 1 || folder.files() != 1) ::_exit(3);
+    if (load_checkpoint(path).meta.step != 1 || entries_in(folder.path()) != 1) ::_exit(3);
     save_checkpoint(path, generation(3, 1 << 10));  // the place of the failed file is free again
     ::_exit(load_checkpoint(path).meta.step == 3 ? 0 : 4);
   }

@@ -15,7 +15,7 @@
 using namespace tessera;
 
 TEST_CASE("files: write, replace, read, map") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto path = folder / "a.bin";
   write_file_atomic(path, "first");
   CHECK(read_file(path) == "first");
@@ -30,7 +30,7 @@ TEST_CASE("files: write, replace, read, map") {
   });
   CHECK(read_file(path).size() == 1998);
   CHECK(std::memcmp(mapped->bytes().data(), "first", 5) == 0);  // the old content stays mapped
-  CHECK(folder.files() == 1);
+  CHECK(entries_in(folder.path()) == 1);
   write_file_atomic(folder / "empty", "");
   CHECK(read_file(folder / "empty").empty());
   CHECK(MappedFile::open(folder / "empty")->bytes().empty());
@@ -38,7 +38,7 @@ TEST_CASE("files: write, replace, read, map") {
 }
 
 TEST_CASE("files: a failed write keeps the old file and leaves nothing behind") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto path = folder / "a.bin";
   write_file_atomic(path, "old");
   CHECK_THROWS_AS(write_file_atomic(path,
@@ -48,11 +48,11 @@ TEST_CASE("files: a failed write keeps the old file and leaves nothing behind") 
                                     }),
                   std::runtime_error);
   CHECK(read_file(path) == "old");
-  CHECK(folder.files() == 1);
+  CHECK(entries_in(folder.path()) == 1);
 }
 
 TEST_CASE("files: errors name path, cause and remedy") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const Error absent = error_of([&] { read_file(folder / "none"); });
   CHECK(absent.code() == ErrorCode::kData);
   CHECK(contains(absent.what(), "none"));
@@ -74,7 +74,7 @@ TEST_CASE("files: errors name path, cause and remedy") {
 }
 
 TEST_CASE("files: links are followed, modes kept, devices not replaced") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_file_atomic(folder / "real", "1");
   ::chmod((folder / "real").c_str(), 0640);
   std::filesystem::create_symlink("real", folder / "link");
@@ -89,7 +89,7 @@ TEST_CASE("files: links are followed, modes kept, devices not replaced") {
 }
 
 TEST_CASE("files: the temporary of a killed writer is removed, that of a living one and other files are not") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto touch = [&](const std::string& name) { std::ofstream(folder / name) << "x"; };
   touch(".a.bin.123-0.tessera-tmp");
   touch(".a.bin.old.123-0.tessera-tmp");  // of a.bin.old
@@ -119,7 +119,7 @@ TEST_CASE("files: a name as long as the file system takes") {
 }
 
 TEST_CASE("files: running into a size limit is an error, not the end of the old file") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto path = folder / "a.bin";
   write_file_atomic(path, "old");
   const pid_t child = ::fork();
@@ -139,5 +139,5 @@ TEST_CASE("files: running into a size limit is an error, not the end of the old 
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);
   CHECK(read_file(path) == "old");
-  CHECK(folder.files() == 1);
+  CHECK(entries_in(folder.path()) == 1);
 }

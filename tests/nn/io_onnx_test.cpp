@@ -48,7 +48,7 @@ std::string bytes_of(const Tensor& t) {
 
 TEST_CASE("onnx: what is written is read") {
   if (!ready()) return;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::filesystem::path file = folder / "g.onnx";
   const OnnxGraph g = small_graph();
   write_onnx(file, g);
@@ -92,7 +92,7 @@ TEST_CASE("onnx: what is written is read") {
 
 TEST_CASE("onnx: a flipped bit of a constant is found") {
   if (!ready()) return;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::filesystem::path file = folder / "g.onnx";
   OnnxGraph g;
   g.name = "x";
@@ -117,7 +117,7 @@ TEST_CASE("onnx: a flipped bit of a constant is found") {
 
 TEST_CASE("onnx: a constant without values is not the larger for it") {
   if (!ready()) return;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   OnnxGraph g = small_graph();
   g.constants = {{"none", Tensor::zeros({0, int64_t(1) << 56})}};
   write_onnx(folder / "g.onnx", g);
@@ -128,7 +128,7 @@ TEST_CASE("onnx: a constant without values is not the larger for it") {
 
 TEST_CASE("onnx: damaged files are read or refused by name") {
   if (!ready()) return;
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::filesystem::path file = folder / "g.onnx";
   write_onnx(file, small_graph());
   const std::string good = read_file(file);

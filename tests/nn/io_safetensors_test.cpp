@@ -38,7 +38,7 @@ StateDict example() {
 }  // namespace
 
 TEST_CASE("safetensors: every type comes back, mapped and copied") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const StateDict state = example();
   write_safetensors(folder / "a.safetensors", state, {{"key", "välue \"quoted\""}});
   for (const FileMemory memory : {FileMemory::kMapped, FileMemory::kCopied}) {
@@ -62,7 +62,7 @@ TEST_CASE("safetensors: every type comes back, mapped and copied") {
 }
 
 TEST_CASE("safetensors: every flipped bit is found, by the entry's name; files without checksums are read") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_safetensors(folder / "a.safetensors", example(), {{"key", "value"}});
   const std::string good = read_file(folder / "a.safetensors");
   uint64_t header = 0;
@@ -96,7 +96,7 @@ TEST_CASE("safetensors: every flipped bit is found, by the entry's name; files w
 }
 
 TEST_CASE("safetensors: strided tensors are written row-major") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const Tensor base = Tensor::from_floats({1, 2, 3, 4, 5, 6}, {2, 3});
   StateDict state;
   state.add("transposed", base.permute({1, 0}));
@@ -180,7 +180,7 @@ TEST_CASE("safetensors: unaligned entries of other writers are copied") {
 }
 
 TEST_CASE("safetensors: random damage never crashes") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   write_safetensors(folder / "a.safetensors", example(), {{"key", "value"}});
   const std::string good = without_checksums(read_file(folder / "a.safetensors"));
   std::mt19937 random(5);

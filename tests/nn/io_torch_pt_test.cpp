@@ -77,7 +77,7 @@ TEST_CASE(".pt: bare state dict, every type, views of shared storage") {
 }
 
 TEST_CASE(".pt: what is not a checkpoint is named") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const auto text_of = [](const std::filesystem::path& path) {
     const Error error = error_of([&] { read_torch_pt(path); });
     CHECK(error.code() == ErrorCode::kData);
@@ -247,7 +247,7 @@ TEST_CASE(".pt: random damage of the pickle never crashes") {
 }
 
 TEST_CASE(".pt: random damage of the archive never crashes") {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::string good = read_file(golden("pt/state_dict.pt"));
   std::mt19937 random(12);
   for (int round = 0; round < 1000; ++round) {

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/temp_folder.h"
+
 using namespace tessera;
 namespace fs = std::filesystem;
 
@@ -43,8 +45,8 @@ TEST_CASE("crop boxes are the original's") {
 }
 
 TEST_CASE("crops hold the image's pixels, have names of their own and stay in their folder") {
-  const fs::path folder = fs::temp_directory_path() / fmt::format("tessera-crops-{}", getpid());
-  fs::remove_all(folder);
+  const testing::TempFolder temporary;
+  const fs::path& folder = temporary.path();
   Image image(60, 80);
   for (int y = 0; y < 60; ++y) {
     for (int x = 0; x < 80; ++x) std::memset(image.row(y) + 3 * x, x < 40 ? 50 : 200, 3);
@@ -84,5 +86,4 @@ TEST_CASE("crops hold the image's pixels, have names of their own and stay in th
   }
   std::sort(files.begin(), files.end());
   CHECK(files == std::vector<std::string>{"crops/dog/a.jpg", "crops/dog/a2.jpg", "crops/dog/b.jpg"});
-  fs::remove_all(folder);
 }

@@ -9,19 +9,13 @@
 #include <string>
 
 #include "tensor/base/file.h"
+#include "tests/support/temp_folder.h"
 
 using namespace tessera;
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 namespace {
-
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("html_report_" + std::to_string(getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-  void write(const char* name, const std::string& bytes) const { std::ofstream(path / name, std::ios::binary) << bytes; }
-};
 
 Json metrics() {
   const Json set = {{"map", 0.25}, {"map50", 0.5}, {"maps", nullptr}, {"precision", 0.75}};
@@ -46,14 +40,14 @@ int count(const std::string& text, const std::string& what) {
 }  // namespace
 
 TEST_CASE("report.html holds the figures, pictures and settings of its folder, and refers to nothing else") {
-  const Folder folder;
+  const testing::TempFolder folder;
   folder.write("results.png", std::string("\x89PNG\0\xff", 6));
   folder.write("worst_images.png", "abcd");
   folder.write("val_batch0_pred.png", "abcde");
   folder.write("images.csv", "image,objects\n\"a, <i>.png\",3\nb\xff.png,2\n");
   folder.write("args.yaml", "epochs: 3 # <none>\n");
-  write_html_report(folder.path, metrics(), "tessera & friends");
-  const std::string page = read_file(folder.path / "report.html", 1 << 20);
+  write_html_report(folder.path(), metrics(), "tessera & friends");
+  const std::string page = read_file(folder / "report.html", 1 << 20);
 
   for (const char* text :
        {"<title>train: n on &lt;b&gt;&amp;.yaml</title>", "tessera &amp; friends",
@@ -80,9 +74,9 @@ TEST_CASE("report.html holds the figures, pictures and settings of its folder, a
 }
 
 TEST_CASE("report.html of a folder without pictures, and of a run that measured nothing") {
-  const Folder folder;
-  write_html_report(folder.path, {{"command", "train"}, {"model", "n"}, {"data", "d"}, {"epoch", 1}}, "");
-  const std::string page = read_file(folder.path / "report.html", 1 << 20);
+  const testing::TempFolder folder;
+  write_html_report(folder.path(), {{"command", "train"}, {"model", "n"}, {"data", "d"}, {"epoch", 1}}, "");
+  const std::string page = read_file(folder / "report.html", 1 << 20);
   CHECK(page.find("<img") == std::string::npos);
   CHECK(page.find("Figures") == std::string::npos);
   CHECK(page.find("<td>epoch</td><td>1</td>") != std::string::npos);

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "data/image.h"
+#include "tests/support/temp_folder.h"
 #include "yolo/report/axes.h"
 #include "yolo/report/canvas.h"
 #include "yolo/report/charts.h"
@@ -13,16 +14,6 @@ using namespace tessera;
 namespace fs = std::filesystem;
 
 namespace {
-
-// A folder that goes with the test.
-struct Folder {
-  fs::path path = fs::temp_directory_path() / "tessera_report_test";
-  Folder() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-};
 
 constexpr uint8_t kGray = 100;
 
@@ -62,33 +53,33 @@ void check_object(const Image& sheet) {
 }  // namespace
 
 TEST_CASE("labels are drawn where the masks are, in both forms") {
-  const Folder folder;
+  const testing::TempFolder folder;
   for (const bool overlap : {true, false}) {
-    draw_label_batch(folder.path / "labels.png", batch_of_two(overlap), {"cat", "dog"});
-    check_object(read_image(folder.path / "labels.png"));
+    draw_label_batch(folder / "labels.png", batch_of_two(overlap), {"cat", "dog"});
+    check_object(read_image(folder / "labels.png"));
   }
 }
 
 TEST_CASE("predictions above 0.25 are drawn, others are not") {
-  const Folder folder;
+  const testing::TempFolder folder;
   PredictedObject object{1, 0.9f, {8, 16, 48, 32}, {{8, 16, 48, 32}, std::vector<uint8_t>(40 * 16, 1)}};
   PredictedObject weak{0, 0.25f, {0, 33, 64, 64}, {{0, 33, 64, 64}, std::vector<uint8_t>(64 * 31, 1)}};
-  draw_prediction_batch(folder.path / "pred.png", batch_of_two(true), {{}, {object, weak}}, {"cat", "dog"});
-  check_object(read_image(folder.path / "pred.png"));
+  draw_prediction_batch(folder / "pred.png", batch_of_two(true), {{}, {object, weak}}, {"cat", "dog"});
+  check_object(read_image(folder / "pred.png"));
 }
 
 TEST_CASE("batches without objects, without masks, and of many images") {
-  const Folder folder;
+  const testing::TempFolder folder;
   Batch b;
   b.images = Tensor::full({20, 32, 96, 3}, 7, DType::kU8);
-  draw_label_batch(folder.path / "empty.png", b, {});
-  CHECK(read_image(folder.path / "empty.png").width > 96);
+  draw_label_batch(folder / "empty.png", b, {});
+  CHECK(read_image(folder / "empty.png").width > 96);
   b.targets = {{5, {0.5f, 0.5f, 0.2f, 0.2f}}};  // a class without a name, no masks
   b.target_image = {0};
-  draw_label_batch(folder.path / "empty.png", b, {});
-  CHECK_THROWS(draw_label_batch(folder.path / "no" / "folder.png", b, {}));
-  draw_label_batch(folder.path / "none.png", Batch{}, {});
-  CHECK(!fs::exists(folder.path / "none.png"));
+  draw_label_batch(folder / "empty.png", b, {});
+  CHECK_THROWS(draw_label_batch(folder / "no" / "folder.png", b, {}));
+  draw_label_batch(folder / "none.png", Batch{}, {});
+  CHECK(!fs::exists(folder / "none.png"));
 }
 
 TEST_CASE("ticks stand at round numbers") {
@@ -125,8 +116,8 @@ TEST_CASE("smoothing keeps constants and sums, and is a Gaussian in the middle")
 }
 
 TEST_CASE("charts are written, the same every time, whatever the values") {
-  const Folder folder;
-  const auto file = [&](const char* name) { return folder.path / name; };
+  const testing::TempFolder folder;
+  const auto file = [&](const char* name) { return folder / name; };
   std::vector<Curve> curves(16);
   for (size_t i = 1; i < curves.size(); ++i) {
     curves[i].title = "curve";
@@ -166,5 +157,5 @@ TEST_CASE("charts are written, the same every time, whatever the values") {
   thousands[0] = 1;
   draw_confusion_matrix(file("thousands.png"), std::vector<std::string>(4000, "name"), thousands);
   CHECK_THROWS(draw_confusion_matrix(file("wrong.png"), {"cat"}, std::vector<double>{1}));
-  CHECK_THROWS(draw_curve_grid(folder.path / "no" / "folder.png", curves, 8));
+  CHECK_THROWS(draw_curve_grid(folder / "no" / "folder.png", curves, 8));
 }

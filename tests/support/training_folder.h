@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "data/shapes.h"
+#include "tests/support/temp_folder.h"
 #include "yolo/config.h"
 
 namespace tessera::testing {
@@ -16,18 +17,10 @@ namespace tessera::testing {
 class TrainingFolder {
  public:
   TrainingFolder(const ShapesOptions& shapes, std::vector<std::string> arguments) : arguments_(std::move(arguments)) {
-    std::filesystem::create_directories(root);
     data = make_shapes(root / "shapes", shapes).string();
     arguments_.insert(arguments_.end(), {"data=" + data, "project=" + (root / "runs").string(), "plots=false", "workers=1",
                                          fmt::format("imgsz={}", shapes.size)});
   }
-  ~TrainingFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(root, ignored);
-  }
-  TrainingFolder(const TrainingFolder&) = delete;
-  TrainingFolder& operator=(const TrainingFolder&) = delete;
-
   // The shared arguments, then `more`, which count where both name one.
   Config config(const std::vector<std::string>& more) const {
     std::vector<std::string> all = arguments_;
@@ -37,15 +30,11 @@ class TrainingFolder {
     return c;
   }
 
-  const std::filesystem::path root =
-      std::filesystem::temp_directory_path() / fmt::format("tessera-training-{}-{}", getpid(), made_before());
+  const TempFolder folder;
+  const std::filesystem::path root = folder.path();
   std::string data;  // the data set's yaml
 
  private:
-  static int made_before() {
-    static int count = 0;
-    return count++;
-  }
   std::vector<std::string> arguments_;
 };
 

@@ -11,6 +11,7 @@
 #include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 #include "tests/support/training_folder.h"
+#include "yolo/config_values.h"
 #include "yolo/train/best_epoch.h"
 #include "yolo/train/results_csv.h"
 #include "yolo/train/resumed_config.h"

@@ -12,6 +12,8 @@
 
 #include "tensor/base/check.h"
 #include "tests/support/error_of.h"
+#include "tests/support/temp_folder.h"
+#include "yolo/config_values.h"
 #include "yolo/original_arguments.h"
 
 using namespace tessera;
@@ -21,9 +23,9 @@ namespace fs = std::filesystem;
 namespace {
 
 struct YamlFile {
-  fs::path path = fs::temp_directory_path() / fmt::format("tessera-config-{}.yaml", getpid());
-  explicit YamlFile(std::string_view text) { std::ofstream(path, std::ios::binary) << text; }
-  ~YamlFile() { fs::remove(path); }
+  testing::TempFolder folder;
+  fs::path path;
+  explicit YamlFile(std::string_view text) : path(folder.write("args.yaml", text)) {}
 };
 
 struct Environment {

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "tests/support/narrow_model.h"
+#include "tests/support/temp_folder.h"
 #include "yolo/config.h"
 #include "yolo/model_yaml.h"
 
@@ -42,7 +43,8 @@ TEST_CASE("damage: argument files are read or refused by name") {
   const std::string good = "# arguments\nepochs: 5\nlr0: 0.01\nmosaic: 0.5\ncos_lr: true\noptimizer: SGD\ndata: 'a b.yaml'\nresume:\nclasses: \"0,2\"\n";
   Damage damage(2, kWords);
   Verdicts verdicts;
-  const fs::path file = fs::temp_directory_path() / ("tessera_damage_" + std::to_string(::getpid()) + ".yaml");
+  const testing::TempFolder folder;
+  const fs::path file = folder / "args.yaml";
   for (int round = 0; round < 4000; ++round) {
     CAPTURE(round);
     fs::remove(file);
@@ -52,7 +54,6 @@ TEST_CASE("damage: argument files are read or refused by name") {
       config.read_file(file);
     }, verdicts, {ErrorCode::kData, ErrorCode::kUsage});
   }
-  fs::remove(file);
   CHECK(verdicts.taken > 500);
   CHECK(verdicts.refused > 500);
 }

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "tensor/base/check.h"
+#include "tests/support/temp_folder.h"
 
 using namespace tessera;
 
@@ -83,15 +84,13 @@ TEST_CASE("a class count equal to a base width leaves that width unscaled") {
 }
 
 TEST_CASE("model yamls of users") {
-  const std::filesystem::path folder = std::filesystem::temp_directory_path() / "tessera_model_yaml_test";
-  std::filesystem::create_directories(folder);
-  std::ofstream(folder / "yolov8-seg.yaml") << builtin_model_yaml();
+  const testing::TempFolder folder;
+  folder.write("yolov8-seg.yaml", builtin_model_yaml());
   const ModelSpec s = parse_model_yaml((folder / "yolov8s-seg.yaml").string());
   CHECK(!s.builtin);
   CHECK(s.scale == "s");
   CHECK(s.layers[0].out == 32);
   CHECK(parse_model_yaml((folder / "yolov8-seg.yaml").string(), "l").layers[0].out == 64);
-  std::filesystem::remove_all(folder);
 }
 
 TEST_CASE("errors name the place and the remedy") {

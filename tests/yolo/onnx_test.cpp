@@ -16,6 +16,7 @@
 #include "tests/support/error_of.h"
 #include "tests/support/golden.h"
 #include "tests/support/narrow_model.h"
+#include "tests/support/temp_folder.h"
 #include "tests/yolo/formula_model.h"
 #include "yolo/io/onnx_check.h"
 #include "yolo/io/onnx_network.h"
@@ -34,19 +35,6 @@ bool ready() {
   if (!has_onnx()) MESSAGE("skipped: " << describe_onnx());
   return has_onnx();
 }
-
-class Folder {
- public:
-  Folder() : path_(fs::temp_directory_path() / fmt::format("tessera_onnx_test_{}", ::getpid())) { fs::create_directories(path_); }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 std::unique_ptr<YoloSeg> narrow_model(int64_t nc = 2) {
   auto model = std::make_unique<YoloSeg>(parse_model_text(std::string(testing::kNarrowModel), "narrow.yaml", "n", nc));
@@ -175,7 +163,7 @@ TEST_CASE("onnx: sizes and opsets that are not allowed are refused") {
 
 TEST_CASE("onnx: an exported file gives what the model gives, and what ONNX Runtime computes of it") {
   if (!ready()) return;
-  const Folder folder;
+  const testing::TempFolder folder;
   const testing::TensorMap golden = testing::read_safetensors(testing::golden_dir() / "onnx.safetensors");
   const auto model = narrow_model();
   struct Row {
@@ -205,7 +193,7 @@ TEST_CASE("onnx: an exported file gives what the model gives, and what ONNX Runt
 
 TEST_CASE("onnx: every form of export is checked: batches, sizes, opsets, classes") {
   if (!ready()) return;
-  const Folder folder;
+  const testing::TempFolder folder;
   for (const int64_t nc : {1, 7}) {
     const auto model = narrow_model(nc);
     for (const bool dynamic : {false, true}) {
@@ -222,7 +210,7 @@ TEST_CASE("onnx: every form of export is checked: batches, sizes, opsets, classe
 
 TEST_CASE("onnx: a file that is not the model is an error and is removed, and a weight beyond fp16 is named") {
   if (!ready()) return;
-  const Folder folder;
+  const testing::TempFolder folder;
   const auto model = narrow_model();
   auto* block = dynamic_cast<ConvBnAct*>(&model->layer(3));
   REQUIRE(block != nullptr);
@@ -242,7 +230,7 @@ TEST_CASE("onnx: a file that is not the model is an error and is removed, and a 
 
 TEST_CASE("onnx: files of the original run, and give what ONNX Runtime computes") {
   if (!ready()) return;
-  const Folder folder;
+  const testing::TempFolder folder;
   const testing::TensorMap golden = testing::read_safetensors(testing::golden_dir() / "onnx.safetensors");
   const auto model = narrow_model();
   // The weights that the fixtures leave out are ours, folded.
@@ -274,7 +262,7 @@ TEST_CASE("onnx: files of the original run, and give what ONNX Runtime computes"
 
 TEST_CASE("onnx: as a network it gives the detections' maps, in parts of its batch") {
   if (!ready()) return;
-  const Folder folder;
+  const testing::TempFolder folder;
   const auto model = narrow_model();
   export_onnx(*model, kNames, folder / "two.onnx", sized(64, 64, 2));
   OnnxExportOptions o = sized(64, 64);
@@ -380,7 +368,7 @@ TEST_CASE("onnx: numbers that no arithmetic of sizes holds are refused") {
   CHECK(e.code() == ErrorCode::kData);
   CHECK(says(e, "node 'n' (ConstantOfShape): a result of"));
   if (!ready()) return;
-  const Folder folder;
+  const testing::TempFolder folder;
   OnnxGraph file = build_onnx(*narrow_model(), kNames, sized(32, 32));
   file.outputs[0].dims[1].size = 0, file.outputs[1].dims[1].size = INT64_MAX;
   write_onnx(folder / "m.onnx", file);

@@ -10,24 +10,13 @@
 #include "nn/io/safetensors.h"
 #include "tests/support/error_of.h"
 #include "tests/support/golden.h"
+#include "tests/support/temp_folder.h"
 #include "tests/yolo/formula_model.h"
 #include "yolo/io/ultralytics_names.h"
 
 using namespace tessera;
 
 namespace {
-
-class Folder {
- public:
-  Folder() : path_(std::filesystem::temp_directory_path() / fmt::format("tessera_weights_test_{}", ::getpid())) {
-    std::filesystem::create_directories(path_);
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  std::string operator/(const char* name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 bool same(const StateDict& a, const StateDict& b) {
   if (a.size() != b.size()) return false;
@@ -71,7 +60,7 @@ TEST_CASE("file layout is PyTorch's, with the original's shapes") {
 }
 
 TEST_CASE("a saved model comes back, and can be read without our metadata") {
-  const Folder folder;
+  const testing::TempFolder folder;
   YoloSeg model(parse_model_yaml("yolov8n-seg", "", 2));
   model.init(3);
   save_model(folder / "m.safetensors", model, {"circle", "square"});
@@ -92,7 +81,7 @@ TEST_CASE("a saved model comes back, and can be read without our metadata") {
 }
 
 TEST_CASE("a network of the user's own keeps its description") {
-  const Folder folder;
+  const testing::TempFolder folder;
   std::string text(builtin_model_yaml());
   text.replace(text.find("[1024, 5]"), 9, "[1024, 3]");
   std::ofstream(folder / "yolov8n-own.yaml") << text;
@@ -106,7 +95,7 @@ TEST_CASE("a network of the user's own keeps its description") {
 }
 
 TEST_CASE("transfer to another class count") {
-  const Folder folder;
+  const testing::TempFolder folder;
   const std::map<std::string, std::array<size_t, 2>> expected{{"n", {381, 417}}, {"s", {411, 417}}, {"m", {531, 537}}};
   for (const auto& [scale, counts] : expected) {
     CAPTURE(scale);
@@ -131,7 +120,7 @@ TEST_CASE("transfer to another class count") {
 }
 
 TEST_CASE("errors") {
-  const Folder folder;
+  const testing::TempFolder folder;
   CHECK_THROWS_WITH_AS(load_model("yolov7-seg"), doctest::Contains("there is no model 'yolov7-seg'"), Error);
   CHECK_THROWS_AS(load_model(folder / "missing.safetensors"), Error);
   // A .pt whose description is no network: the complaint names the file.

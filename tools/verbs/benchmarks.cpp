@@ -21,6 +21,7 @@
 #include "tensor/ops/random.h"
 #include "tools/verbs/op_benchmark.h"
 #include "tools/verbs/roof.h"
+#include "yolo/config_values.h"
 #include "yolo/eval/eval_bench.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/loss.h"

@@ -17,6 +17,7 @@
 #include "tensor/ops/norm.h"
 #include "tensor/ops/random.h"
 #include "tools/verbs/roof.h"
+#include "yolo/config_values.h"
 #include "yolo/io/weights.h"
 
 namespace tessera {

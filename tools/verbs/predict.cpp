@@ -19,6 +19,7 @@
 #include "tools/verbs/onnx_model.h"
 #include "tools/verbs/sources.h"
 #include "tools/verbs/verbs.h"
+#include "yolo/config_values.h"
 #include "yolo/eval/prediction_text.h"
 #include "yolo/eval/predictor.h"
 #include "yolo/io/weights.h"

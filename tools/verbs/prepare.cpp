@@ -12,6 +12,7 @@
 #include "tensor/conv_choice.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
+#include "yolo/config_values.h"
 
 namespace tessera {
 

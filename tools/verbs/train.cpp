@@ -1,3 +1,4 @@
+// train: the training loop from arguments to the summary on stdout.
 #include <cstdio>
 #include <filesystem>
 
@@ -9,6 +10,7 @@
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/roof.h"
 #include "tools/verbs/verbs.h"
+#include "yolo/config_values.h"
 #include "yolo/metrics_json.h"
 #include "yolo/report/html_report.h"
 #include "yolo/train/trainer.h"
@@ -33,41 +35,30 @@ nlohmann::ordered_json summary_json(Trainer& trainer, const TrainSummary& s) {
   return j;
 }
 
-}  // namespace
+// Over the devices of several ranks, where NCCL is; null: what world() does.
+std::unique_ptr<Communicator> communicator_of_devices(const Config& config, LogStyle log) {
+  if (world().alone() || device_of(config, world().local_rank(), world().local_size()) == Device::cpu()) return nullptr;
+  std::unique_ptr<Communicator> over_device = device_communicator(world());
+  const std::string how = over_device
+                              ? describe_nccl()
+                              : "the host, which is slow and keeps steps from being CUDA graphs (tessera info says under nccl why)";
+  if (world().leader()) log_line(log, fmt::format("gradients go over {}", how));
+  return over_device;
+}
 
-int run_train(const Config& given) {
-  const LogStyle log = prepare(given, world());
-  std::unique_ptr<Communicator> over_device;
-  if (!world().alone() && device_of(given, world().local_rank(), world().local_size()) != Device::cpu()) {
-    over_device = device_communicator(world());
-    const std::string how =
-        over_device ? describe_nccl()
-                    : "the host, which is slow and keeps steps from being CUDA graphs (tessera info says under nccl why)";
-    if (world().leader()) log_line(log, fmt::format("gradients go over {}", how));
+// How to go on, on stderr: stdout may be JSON.
+void print_interrupted(const Config& config, const TrainSummary& s, const std::string& command, Device device,
+                       const Communicator& ranks) {
+  if (!config.flag("save")) {
+    print_stderr("interrupted in epoch {}; nothing is saved because of --save false\n", s.epochs_done + 1);
+    return;
   }
-  Communicator& ranks = over_device ? *over_device : world();
-  const bool profiled = given.integer("profile") > 0 && ranks.leader();
-  const Device device = device_of(given, ranks.local_rank(), ranks.local_size());
-  Trainer trainer(given, log, profiled ? measured_roof(device, compute_type_of(given)) : Roof{}, ranks);
-  const Config& config = trainer.config();
-  const TrainSummary s = trainer.fit();
-  if (!ranks.leader()) return s.interrupted ? int(ErrorCode::kInterrupted) : 0;
-  const nlohmann::ordered_json j = summary_json(trainer, s);
-  write_file_atomic(s.run_folder / "metrics.json", json_text(j, 2));
-  if (!s.interrupted) write_html_report(s.run_folder, j, made_by(config));
-  const bool json = given.flag("json");
-  if (json) print_json(j);
-  if (s.interrupted) {
-    if (config.flag("save")) {
-      print_stderr("interrupted in epoch {}; state saved. Go on with:\n  {}{} --resume {}{}\n", s.epochs_done + 1,
-                   ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), given.command(), shell_word(s.run_folder.string()),
-                   device == Device::cpu() ? "" : " --device " + config.text("device"));
-    } else {
-      print_stderr("interrupted in epoch {}; nothing is saved because of --save false\n", s.epochs_done + 1);
-    }
-    return int(ErrorCode::kInterrupted);
-  }
-  if (json) return 0;
+  print_stderr("interrupted in epoch {}; state saved. Go on with:\n  {}{} --resume {}{}\n", s.epochs_done + 1,
+               ranks.alone() ? "" : fmt::format("mpirun -n {} ", ranks.size()), command, shell_word(s.run_folder.string()),
+               device == Device::cpu() ? "" : " --device " + config.text("device"));
+}
+
+void print_summary(const Config& config, const TrainSummary& s) {
   if (s.stopped_early) {
     const bool out_of_time = config.is_set("time") && s.seconds > config.number("time") * 3600;
     fmt::print("stopped after {} epochs: {}\n", s.epochs_done,
@@ -87,7 +78,31 @@ int run_train(const Config& given) {
   fmt::print("report    {}\n", (s.run_folder / "report.html").string());
   if (config.flag("plots"))
     fmt::print("pictures  {}/train_batch*.png, val_batch*.png, *_curve.png, results.png\n", s.run_folder.string());
-  return 0;
+}
+
+}  // namespace
+
+int run_train(const Config& given) {
+  const LogStyle log = prepare(given, world());
+  const std::unique_ptr<Communicator> over_device = communicator_of_devices(given, log);
+  Communicator& ranks = over_device ? *over_device : world();
+  const bool profiled = given.integer("profile") > 0 && ranks.leader();
+  const Device device = device_of(given, ranks.local_rank(), ranks.local_size());
+  Trainer trainer(given, log, profiled ? measured_roof(device, compute_type_of(given)) : Roof{}, ranks);
+  const Config& config = trainer.config();
+  const TrainSummary s = trainer.fit();
+  const int code = s.interrupted ? int(ErrorCode::kInterrupted) : 0;
+  if (!ranks.leader()) return code;
+  const nlohmann::ordered_json j = summary_json(trainer, s);
+  write_file_atomic(s.run_folder / "metrics.json", json_text(j, 2));
+  if (!s.interrupted) write_html_report(s.run_folder, j, made_by(config));
+  if (given.flag("json")) print_json(j);
+  if (s.interrupted) {
+    print_interrupted(config, s, given.command(), device, ranks);
+  } else if (!given.flag("json")) {
+    print_summary(config, s);
+  }
+  return code;
 }
 
 }  // namespace tessera

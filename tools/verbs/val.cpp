@@ -1,3 +1,4 @@
+// val: a model over a split, scored as COCO or as the original does; or a result file against its truth, without a model.
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/onnx_model.h"
 #include "tools/verbs/verbs.h"
+#include "yolo/config_values.h"
 #include "yolo/eval/coco_eval.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/eval/masks.h"
@@ -72,6 +74,123 @@ LoadedModel load_weights(const Config& config, LogStyle log) {
   return loaded;
 }
 
+EvaluatorOptions evaluator_options(const Config& config) {
+  EvaluatorOptions o;
+  if (config.is_set("conf")) o.confidence = float(config.number("conf"));
+  o.iou = config.number("iou");
+  o.max_detections = config.integer("max_det");
+  o.single_class = config.flag("single_cls");
+  o.agnostic = config.flag("agnostic_nms") || o.single_class;
+  o.style = config.text("map_style") == "original" ? MapStyle::kOriginal : MapStyle::kCoco;
+  return o;
+}
+
+// predictions.json, written while the network works: the detections of a group of images become text on all threads, beside the one
+// that writes the texts of the group before.
+class PredictionsFile {
+ public:
+  PredictionsFile(fs::path file, const std::string& data_yaml, const SegDataset& data)
+      : writer_(std::move(file)), data_(data), coco_ids_(is_coco_set(data_yaml, data.names().size())) {}
+  void listen(EvaluatorHooks& hooks) {  // this object must outlive the run
+    hooks.detections = [this](std::span<const std::vector<ScoredDetection>> images) { add(images); };
+  }
+  void close() {
+    write(texts_);
+    writer_.close();
+  }
+
+ private:
+  void add(std::span<const std::vector<ScoredDetection>> images) {
+    std::swap(texts_, previous_);
+    texts_.resize(std::max(texts_.size(), images.size()));
+    for (CocoResultsText& text : texts_) text.clear();
+    parallel_chunks(1 + int64_t(images.size()), [&](int64_t i) {
+      if (i == 0) return write(previous_);
+      fill(texts_[size_t(i) - 1], images[size_t(i) - 1]);
+    });
+  }
+  void fill(CocoResultsText& text, const std::vector<ScoredDetection>& detections) const {
+    if (detections.empty()) return;
+    const std::string stem = fs::path(data_.image(detections[0].image).file).stem().string();
+    for (const ScoredDetection& d : detections) {
+      const int64_t category = coco_ids_ ? coco_category_of_class(d.class_id) : d.class_id + 1;
+      text.add(stem, category, to_ltwh(d.box), double(d.score), &d.mask);
+    }
+  }
+  void write(const std::vector<CocoResultsText>& texts) {
+    for (const CocoResultsText& text : texts) writer_.add(text);
+  }
+
+  CocoResultsWriter writer_;
+  const SegDataset& data_;
+  bool coco_ids_;                                  // categories have COCO's own ids
+  std::vector<CocoResultsText> texts_, previous_;  // one for each image of the last group, and of the one before
+};
+
+// The run folder of a validation and what is written into it. Figures alone need none: it is made for predictions, labels, or
+// pictures that were asked for.
+class ValidationFolder {
+ public:
+  ValidationFolder(const Config& config, const SegDataset& data, float confidence, LogStyle log) {
+    const bool save_json = config.flag("save_json"), save_txt = config.flag("save_txt");
+    const bool plots = config.flag("plots") && (save_json || save_txt || config.is_explicit("plots"));
+    if (!plots && !save_json && !save_txt) return;
+    path_ = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "val", config.flag("exist_ok"));
+    if (const std::string kept = set_aside_earlier_validation(path_); !kept.empty()) log_line(log, kept);
+    if (plots) pictures_.emplace(path_, data.names(), double(confidence));
+    failing_.emplace(path_, data, plots);
+    if (save_txt) labels_.emplace(path_ / "labels", data, config.flag("save_conf"));
+    if (save_json) predictions_.emplace(path_ / "predictions.json", config.text("data"), data);
+  }
+
+  void listen(EvaluatorHooks& hooks) {  // this object must outlive the run
+    if (pictures_) pictures_->listen(hooks);
+    if (failing_) failing_->listen(hooks);
+    if (labels_) labels_->listen(hooks);
+    if (predictions_) predictions_->listen(hooks);
+  }
+
+  // After the run: what is complete only then.
+  void finish() {
+    if (predictions_) predictions_->close();
+    if (pictures_) pictures_->finish();
+    if (failing_) failing_->finish();
+  }
+  void write_summary(const nlohmann::ordered_json& summary, const Config& config) const {
+    if (path_.empty()) return;
+    write_file_atomic(path_ / "metrics.json", json_text(summary, 2));
+    write_html_report(path_, summary, made_by(config));
+  }
+  void print_contents() const {
+    if (path_.empty()) return;
+    if (predictions_) fmt::print("predictions  {}\n", (path_ / "predictions.json").string());
+    if (labels_) fmt::print("labels       {}\n", (path_ / "labels").string());
+    if (pictures_)
+      fmt::print("pictures     {}/*_curve.png, val_batch*.png, confusion_matrix*.png, worst_images.png\n", path_.string());
+    fmt::print("report       {}\n", (path_ / "report.html").string());
+    fmt::print("images       {}: what was found and missed in each, worst first\n", (path_ / "images.csv").string());
+  }
+
+  const fs::path& path() const { return path_; }  // empty: there is none
+
+ private:
+  fs::path path_;
+  std::optional<ValidationPictures> pictures_;
+  std::optional<FailingImages> failing_;
+  std::optional<ValidationLabels> labels_;
+  std::optional<PredictionsFile> predictions_;
+};
+
+nlohmann::ordered_json summary_json(const Config& config, const ValidationResult& r, const fs::path& folder) {
+  nlohmann::ordered_json j = {{"command", "val"}, {"model", config.text("model")}, {"data", config.text("data")}};
+  j.update(to_json(r));
+  j["images_per_s"] = double(r.images) / r.seconds;
+  j["peak_rss_mib"] = peak_resident_bytes() >> 20;
+  j["seconds"] = r.seconds;
+  if (!folder.empty()) j["run_dir"] = folder.string();
+  return j;
+}
+
 }  // namespace
 
 int run_val(const Config& given) {
@@ -96,89 +215,28 @@ int run_val(const Config& given) {
   loader_options.threads = int(config.integer("workers"));
   Loader loader(*data, loader_options);
 
-  EvaluatorOptions options;
-  if (config.is_set("conf")) options.confidence = float(config.number("conf"));
-  options.iou = config.number("iou");
-  options.max_detections = config.integer("max_det");
-  options.single_class = config.flag("single_cls");
-  options.agnostic = config.flag("agnostic_nms") || options.single_class;
-  options.style = config.text("map_style") == "original" ? MapStyle::kOriginal : MapStyle::kCoco;
+  const EvaluatorOptions options = evaluator_options(config);
   const Evaluator evaluator(data->names(), options);
-
+  ValidationFolder folder(config, *data, options.confidence, log);
   Progress progress(log, data->size());
   EvaluatorHooks hooks;
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
-  fs::path folder;
-  std::unique_ptr<CocoResultsWriter> writer;
-  std::vector<CocoResultsText> texts, ready;  // of some images; of those before, which are written meanwhile
-  const auto write = [&](const std::vector<CocoResultsText>& of_images) {
-    for (const CocoResultsText& text : of_images) writer->add(text);
-  };
-  // Figures alone need no folder; pictures come with it, or make one when asked for.
-  const bool save_json = config.flag("save_json"), save_txt = config.flag("save_txt");
-  const bool plots = config.flag("plots") && (save_json || save_txt || config.is_explicit("plots"));
-  if (plots || save_json || save_txt) {
-    folder = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "val", config.flag("exist_ok"));
-    if (const std::string kept = set_aside_earlier_validation(folder); !kept.empty()) log_line(log, kept);
-  }
-  ValidationPictures pictures(folder, data->names(), double(options.confidence));
-  if (plots) pictures.listen(hooks);
-  std::optional<FailingImages> failing;
-  if (!folder.empty()) failing.emplace(folder, *data, plots).listen(hooks);
-  std::optional<ValidationLabels> labels;
-  if (save_txt) labels.emplace(folder / "labels", *data, config.flag("save_conf")).listen(hooks);
-  if (save_json) {
-    writer = std::make_unique<CocoResultsWriter>(folder / "predictions.json");
-    const bool coco = is_coco_set(config.text("data"), data->names().size());
-    hooks.detections = [&, coco](std::span<const std::vector<ScoredDetection>> images) {
-      std::swap(texts, ready);
-      texts.resize(std::max(texts.size(), images.size()));
-      for (CocoResultsText& text : texts) text.clear();
-      parallel_chunks(1 + int64_t(images.size()), [&](int64_t i) {
-        if (i == 0) return write(ready);
-        const std::vector<ScoredDetection>& detections = images[size_t(i) - 1];
-        CocoResultsText& text = texts[size_t(i) - 1];
-        if (detections.empty()) return;
-        const std::string stem = fs::path(data->image(detections[0].image).file).stem().string();
-        for (const ScoredDetection& d : detections) {
-          const int64_t category = coco ? coco_category_of_class(d.class_id) : d.class_id + 1;
-          text.add(stem, category, to_ltwh(d.box), double(d.score), &d.mask);
-        }
-      });
-    };
-  }
+  folder.listen(hooks);
   const ValidationResult r = network ? evaluator.run(*network, *data, loader, hooks) : evaluator.run(*loaded.model, *data, loader, hooks);
   progress.finish("");
-  if (writer) {
-    write(texts);
-    writer->close();
-  }
-  if (plots) pictures.finish();
-  if (failing) failing->finish();
+  folder.finish();
 
-  nlohmann::ordered_json j = {{"command", "val"}, {"model", config.text("model")}, {"data", config.text("data")}};
-  j.update(to_json(r));
-  j["images_per_s"] = double(r.images) / r.seconds;
-  j["peak_rss_mib"] = peak_resident_bytes() >> 20;
-  j["seconds"] = r.seconds;
-  if (!folder.empty()) {
-    j["run_dir"] = folder.string();
-    write_file_atomic(folder / "metrics.json", json_text(j, 2));
-    write_html_report(folder, j, made_by(config));
-  }
+  const nlohmann::ordered_json summary = summary_json(config, r, folder.path());
+  folder.write_summary(summary, config);
   if (config.flag("json")) {
-    print_json(j);
+    print_json(summary);
     return 0;
   }
   fmt::print("{}", format_table(r, r.classes.size() > 1));
   fmt::print("\nmilliseconds an image: {:.1f} load, {:.1f} preprocess, {:.1f} inference, {:.1f} postprocess, {:.1f} evaluate ({} style)\n", r.speed.load,
              r.speed.preprocess, r.speed.inference, r.speed.postprocess, r.speed.evaluate, r.map_style);
-  if (writer) fmt::print("predictions  {}\n", (folder / "predictions.json").string());
-  if (save_txt) fmt::print("labels       {}\n", (folder / "labels").string());
-  if (plots) fmt::print("pictures     {}/*_curve.png, val_batch*.png, confusion_matrix*.png, worst_images.png\n", folder.string());
-  if (!folder.empty()) fmt::print("report       {}\n", (folder / "report.html").string());
-  if (failing) fmt::print("images       {}: what was found and missed in each, worst first\n", (folder / "images.csv").string());
+  folder.print_contents();
   return 0;
 }
 

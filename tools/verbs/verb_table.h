@@ -1,5 +1,5 @@
 // The verbs of the program in one table. Its help, shell completion and the manual page are made of it and of the table of
-// arguments (yolo/config.h).
+// arguments (yolo/options.h).
 #pragma once
 
 #include <span>

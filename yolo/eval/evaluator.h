@@ -16,14 +16,11 @@
 #include "yolo/eval/detections.h"
 #include "yolo/eval/image_result.h"
 #include "yolo/eval/image_scores.h"
-#include "yolo/eval/masks.h"
 #include "yolo/metrics.h"
 #include "yolo/model.h"
 #include "yolo/network.h"
 
 namespace tessera {
-
-enum class MapStyle { kCoco, kOriginal };
 
 struct EvaluatorOptions {
   float confidence = 0.001f;
@@ -52,9 +49,6 @@ struct EvaluatorHooks {
   std::function<void(const Batch&, const BatchDetections&)> again;
   std::function<bool()> stop;  // true: leave after this batch
 };
-
-// Of an image of a validation batch.
-ResultGeometry result_geometry(const Batch& batch, int64_t image);
 
 class Evaluator {
  public:

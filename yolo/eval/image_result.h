@@ -11,6 +11,9 @@
 
 namespace tessera {
 
+// Whose rules decide which detection is right and how AP is interpolated: COCO's (coco_eval.h) or the original's (original_ap.h).
+enum class MapStyle { kCoco, kOriginal };
+
 // One object in pixels of the original image.
 struct ScoredTruth {
   int32_t class_id = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "data/loader.h"
+#include "yolo/config_values.h"
 #include "yolo/train/multi_scale.h"
 
 namespace tessera {

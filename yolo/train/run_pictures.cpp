@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "tensor/base/file.h"
+#include "yolo/eval/batch_results.h"
 #include "yolo/eval/masks.h"
 #include "yolo/report/charts.h"
 

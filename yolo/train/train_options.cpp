@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "tensor/base/check.h"
+#include "yolo/config_values.h"
 
 namespace tessera {
 
@@ -24,7 +25,6 @@ TrainOptions train_options(const Config& c) {
   o.seed = c.integer("seed");
   o.best = c.text("best");
   o.patience = c.integer("patience");
-  o.close_mosaic = c.integer("close_mosaic");
   o.save_period = c.integer("save_period");
   o.save_minutes = c.number("save_minutes");
   o.multi_scale = c.flag("multi_scale");

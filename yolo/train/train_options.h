@@ -21,12 +21,11 @@ struct TrainOptions {
   int64_t workers = 2;           // threads of the loader
   int64_t seed = 0;
   std::string best = "fitness";  // metric that epochs are compared by
-  int64_t patience = 100;     // epochs without a better one before the run ends; 0: no limit
-  int64_t close_mosaic = 10;  // epochs without mosaic at the end
-  int64_t save_period = -1;   // epochs between checkpoints that are kept; below 1: none
+  int64_t patience = 100;        // epochs without a better one before the run ends; 0: no limit
+  int64_t save_period = -1;      // epochs between checkpoints that are kept; below 1: none
   std::vector<int32_t> frozen_layers;
-  double hours = 0;           // 0: no limit
-  double save_minutes = 10;   // 0: after epochs only
+  double hours = 0;          // 0: no limit
+  double save_minutes = 10;  // 0: after epochs only
   bool validate = true, save = true, plots = true;
   LossGains gains;
   double weight_decay = 0.0005;  // for a batch of nbs

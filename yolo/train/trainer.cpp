@@ -13,11 +13,12 @@
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
 #include "tensor/base/shell_word.h"
+#include "yolo/config_values.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/report/pictures.h"
-#include "yolo/train/results_plot.h"
 #include "yolo/train/memory_request.h"
 #include "yolo/train/multi_scale.h"
+#include "yolo/train/results_plot.h"
 #include "yolo/train/resumed_config.h"
 #include "yolo/train/run_pictures.h"
 #include "yolo/train/training_data.h"
@@ -32,8 +33,8 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
-constexpr double kMaxGradNorm = 10.0;         // spec 8.6
-constexpr int64_t kNonFiniteLimit = 20;       // updates in a row that may be skipped before the run gives up
+constexpr double kMaxGradNorm = 10.0;    // spec 8.6
+constexpr int64_t kNonFiniteLimit = 20;  // updates in a row that may be skipped before the run gives up
 
 // Gives the cached memory of a device back at both ends of a scope: its segments do not merge. The host keeps its one range.
 class DeviceMemoryTrim {
@@ -91,8 +92,10 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
                 fmt::format("give --batch {}", (options_.batch + n - 1) / n * n));
   }
   open_data();
-  build_model(resume_);
+  build_model();
+  place_model();
   build_optimizer();
+  build_step();
   check_batch();
   if (ranks_.leader()) {
     if (!resume_) {
@@ -194,21 +197,20 @@ void Trainer::open_data() {
   val_loader_ = std::make_unique<Loader>(*val_set_, val);
 }
 
-void Trainer::build_model(const std::optional<Checkpoint>& resume) {
-  const int64_t nc = config_.flag("single_cls") ? 1 : int64_t(class_names_.size());
-  if (resume) {
-    model_ = std::make_unique<YoloSeg>(spec_of_checkpoint(*resume, config_.text("resume")));
-    const std::string renamed = compare_classes(class_names_, resume->meta, config_.text("resume"));
+void Trainer::build_model() {
+  if (resume_) {
+    model_ = std::make_unique<YoloSeg>(spec_of_checkpoint(*resume_, config_.text("resume")));
+    const std::string renamed = compare_classes(class_names_, resume_->meta, config_.text("resume"));
     if (!renamed.empty()) log_line(log_, renamed);
     return;
   }
-  LoadedModel loaded = start_model(nc);
+  LoadedModel loaded = start_model(config_.flag("single_cls") ? 1 : int64_t(class_names_.size()));
   for (const std::string& w : loaded.warnings) log_line(log_, "warning: " + w);
   if (loaded.pretrained) log_line(log_, "weights: " + loaded.report.summary());
   model_ = std::move(loaded.model);
 }
 
-void Trainer::build_optimizer() {
+void Trainer::place_model() {
   model_->freeze(options_.frozen_layers);
   if (model_->counts().trainable == 0) {
     throw Error(ErrorCode::kUsage, fmt::format("freeze={}: nothing is left to train", config_.text("freeze")), {}, "leave one layer out");
@@ -220,6 +222,9 @@ void Trainer::build_optimizer() {
   parallel_ = std::make_unique<DataParallel>(*arena_, ranks_);
   parallel_->broadcast_values();
   if (!ranks_.alone() && config_.flag("sync_bn")) synchronize_batch_norm(*model_, ranks_);
+}
+
+void Trainer::build_optimizer() {
   choice_ = choose_optimizer(config_, train_set_->size(), int64_t(class_names_.size()), resume_ ? &resume_->meta : nullptr);
   switch (choice_.rule) {
     case UpdateRule::kSgd: optimizer_ = std::make_unique<Sgd>(*arena_, true); break;
@@ -229,6 +234,9 @@ void Trainer::build_optimizer() {
   ema_ = std::make_unique<Ema>(*arena_);
   schedule_ = std::make_unique<Schedule>(schedule_config(config_, choice_, train_loader_->batches()));
   weight_decay_ = scaled_weight_decay(options_);
+}
+
+void Trainer::build_step() {
   loss_ = std::make_unique<SegmentationLoss>(options_.gains, model_->strides(), &ranks_);
   std::array<double, kTrainedGroups> decay{};
   decay[size_t(ParamGroup::kWeight)] = weight_decay_;

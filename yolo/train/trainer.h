@@ -69,7 +69,7 @@ class Trainer {
   const ParameterArena& arena() const { return *arena_; }
   Loader& train_loader() { return *train_loader_; }
 
-  // Called by fit() with each batch before its step, on a device before the end of the one before it; it may put another in its place.
+  // Called by fit() with each batch before its step, and may replace it. On a device the step before is then still under way.
   std::function<void(int64_t epoch, int64_t index, Batch& batch)> on_batch;
 
   // One batch: forward, loss, backward and, when enough batches are accumulated, an update. Returns the logged items. Of several
@@ -85,8 +85,10 @@ class Trainer {
   LoadedModel start_model(int64_t classes) const;  // of --model, --pretrained or both
   void choose_batch();                             // --batch -1
   void open_data();
-  void build_model(const std::optional<Checkpoint>& resume);
-  void build_optimizer();
+  void build_model();
+  void place_model();      // on its device, in its types, its parameters in the arena, the same on all ranks
+  void build_optimizer();  // and its schedule
+  void build_step();       // what works on model and optimizer in every step
   void restore(const Checkpoint& checkpoint);
   void refuse_complete_run() const;
   MemoryBudget own_budget() const;  // of this rank
@@ -98,14 +100,14 @@ class Trainer {
   void announce() const;
   int64_t own_batch() const { return options_.batch / ranks_.size(); }
 
-  // Of this epoch; false: there is none, or it could not be read.
+  // Batch `index` of this epoch; false: the epoch has ended, or with an exception in `unreadable`, its data could not be read.
   bool next_batch(int64_t index, Batch& into, std::exception_ptr& unreadable);
-  void draw_batch(Batch& batch) const;          // the first few of the run
+  void draw_batch(Batch& batch) const;  // of the first few batches of a run
   void report_step(const LossItems& items, Progress& progress);
   void start_step(const Batch& batch);
   LossItems finish_step();
-  void follow_update(const UpdateReport& update);  // counts those left out
-  LossItems joined_items(const LossReport& own);   // of all ranks; and whether one of them was interrupted
+  void follow_update(const UpdateReport& update);  // counts updates that were left out; Error(kNonFinite) after many in a row
+  LossItems joined_items(const LossReport& own);   // of the whole batch; sets interrupted_ if any rank was
   bool interrupted() const { return ranks_.alone() ? interrupt_requested() : interrupted_; }
   ValidationResult validate();  // of the averaged weights
   struct EvaluationFiles {
@@ -152,10 +154,11 @@ class Trainer {
 
   TrainProgress at_;
   ScheduleValues now_;
-  bool updates_ = false;  // the step in work makes an update
+  bool updates_ = false;  // the step under way makes an update
   int64_t non_finite_in_a_row_ = 0;
   bool interrupted_ = false;         // agreed on by several ranks
-  std::unique_ptr<ResultsCsv> csv_;  // these of rank 0
+  // Of rank 0 alone.
+  std::unique_ptr<ResultsCsv> csv_;
   std::unique_ptr<EventFile> events_;  // null: not asked for
   std::unique_ptr<TrainLog> run_log_;
   std::vector<double> epoch_rates_;

@@ -9,6 +9,7 @@
 #include "tensor/base/checksum.h"
 #include "tensor/base/env.h"
 #include "tensor/base/memory.h"
+#include "yolo/config_values.h"
 
 namespace tessera {
 
@@ -93,17 +94,42 @@ AugmentConfig augment_config(const Config& c) {
   return a;
 }
 
-}  // namespace
+// Mosaic ends before the last epochs; a run shorter than close_mosaic keeps it throughout (spec 6.9).
+int close_mosaic_at(const Config& c) {
+  const int64_t epochs = c.integer("epochs"), close = c.integer("close_mosaic");
+  return close > 0 && epochs >= close ? int(epochs - close) : -1;
+}
 
-std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split, bool train, LogStyle log, int sharers, Size fixed) {
+enum class Cache { kNone, kMemory, kDisk };
+
+Cache cache_of(const Config& c, bool train) {
+  if (!train || c.text("cache") == "false") return Cache::kNone;
+  return c.text("cache") == "disk" ? Cache::kDisk : Cache::kMemory;
+}
+
+void add_cache(const Config& c, Cache cache, int sharers, LogStyle log, DatasetConfig& d) {
+  if (cache == Cache::kDisk) {
+    d.disk_cache.emplace();
+    d.disk_cache->folder = c.text("cache_dir").empty() ? user_cache_folder("images") : fs::path(c.text("cache_dir"));
+    if (c.is_set("cache_mib")) d.disk_cache->bytes = c.integer("cache_mib") << 20;
+    d.disk_cache->warn = [log](const std::string& text) { log_line(log, "warning: " + text); };
+  }
+  if (cache == Cache::kMemory) {
+    d.cache_bytes = c.is_set("cache_mib") ? c.integer("cache_mib") << 20
+                                          : std::max<int64_t>(available_memory_bytes() / 2 / sharers, int64_t(1) << 28);
+    d.cache_lasting = true;
+  }
+}
+
+// Without the cache.
+DatasetConfig dataset_config(const Config& c, bool train, Size fixed) {
   DatasetConfig d;
   d.imgsz = int(c.integer("imgsz"));
   d.fixed = fixed;
   d.train = train;
   // Validation batches are twice as large, as in the original (spec 8.1), which also decides the rectangles.
   d.batch = train || c.verb() != kTrain ? c.integer("batch") : 2 * c.integer("batch");
-  const bool validating = c.verb() == kVal || c.verb() == kTrain;
-  if (validating) {
+  if (c.verb() == kVal || c.verb() == kTrain) {
     d.policy = c.flag("strict") ? LabelPolicy::kStrict : LabelPolicy::kLenient;
     d.single_cls = c.flag("single_cls");
     d.classes = classes_of(c);
@@ -111,36 +137,30 @@ std::unique_ptr<SegDataset> open_split(const Config& c, const std::string& split
     d.mask_ratio = int(c.integer("mask_ratio"));
   }
   d.rect = train ? c.verb() == kTrain && c.flag("rect") : c.verb() != kVal || !c.is_set("rect") || c.flag("rect");
-  if (c.verb() == kTrain) {
-    d.seed = uint64_t(c.integer("seed"));
-    if (train) {
-      d.order = c.text("order") == "original" ? ImageOrder::kOriginal : ImageOrder::kSeed;
-      d.augment = augment_config(c);
-      d.plan_pixels = c.text("augment") == "cuda";
-      d.fraction = c.number("fraction");
-      const int64_t epochs = c.integer("epochs"), close = c.integer("close_mosaic");
-      // A run shorter than close_mosaic keeps its mosaic throughout (spec 6.9).
-      if (close > 0 && epochs >= close) d.close_mosaic_at = int(epochs - close);
-    }
+  if (c.verb() == kTrain) d.seed = uint64_t(c.integer("seed"));
+  if (c.verb() == kTrain && train) {
+    d.order = c.text("order") == "original" ? ImageOrder::kOriginal : ImageOrder::kSeed;
+    d.augment = augment_config(c);
+    d.plan_pixels = c.text("augment") == "cuda";
+    d.fraction = c.number("fraction");
+    d.close_mosaic_at = close_mosaic_at(c);
   }
   // Mosaics join recently seen images, as in the original without a cache, and with one too: so a cache changes speed only.
   if (train) d.partners = MosaicPartners::kBuffer;
-  const bool disk = train && c.text("cache") == "disk", cached = train && !disk && c.text("cache") != "false";
-  if (disk) {
-    d.disk_cache.emplace();
-    d.disk_cache->folder = c.text("cache_dir").empty() ? user_cache_folder("images") : fs::path(c.text("cache_dir"));
-    if (c.is_set("cache_mib")) d.disk_cache->bytes = c.integer("cache_mib") << 20;
-    d.disk_cache->warn = [log](const std::string& text) { log_line(log, "warning: " + text); };
-  }
-  if (cached) {
-    d.cache_bytes = c.is_set("cache_mib") ? c.integer("cache_mib") << 20
-                                          : std::max<int64_t>(available_memory_bytes() / 2 / sharers, int64_t(1) << 28);
-    d.cache_lasting = true;
-  }
-  auto set = open_dataset(data_source(c), split, d, c.text("data_root"));
+  return d;
+}
+
+}  // namespace
+
+std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log, int sharers,
+                                       Size fixed) {
+  DatasetConfig d = dataset_config(config, train, fixed);
+  const Cache cache = cache_of(config, train);
+  add_cache(config, cache, sharers, log, d);
+  auto set = open_dataset(data_source(config), split, d, config.text("data_root"));
   report(set->scan(), split, log);
-  if (cached) report_cache(*set, log);
-  if (disk) report_disk_cache(*set, log);
+  if (cache == Cache::kMemory) report_cache(*set, log);
+  if (cache == Cache::kDisk) report_disk_cache(*set, log);
   return set;
 }
 
