@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include <chrono>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <set>
@@ -475,6 +476,31 @@ TEST_CASE("disk cache: a folder that is full, and then read only, is one warning
     if (::mount(nullptr, q.place.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) != 0) return 3;
     DiskImageCache cache(options, kWithin, q.set());
     return q.read_all(cache) == kept && cache.statistics().kept == 0 && q.warnings.size() == 2 ? 0 : 4;
+  });
+}
+
+TEST_CASE("disk cache: a count or a length that nobody has written is no reason to add more, or to overflow") {
+  Pictures p;
+  DiskImageCache cache(p.options(), kWithin, p.set());
+  const int64_t most = std::numeric_limits<int64_t>::max();
+  std::ofstream(p.place / "usage", std::ios::binary).write(reinterpret_cast<const char*>(&most), sizeof most);
+  CHECK(p.read_all(cache) == 0);
+  CHECK(cache.statistics().kept == 0);
+
+  Pictures q;
+  q.place = q.folder.path() / "disk";
+  fs::create_directory(q.place);
+  testing::on_small_disk(q.place, "2m", [&] {  // on which files may be as long as numbers go
+    {
+      DiskImageCache first(q.options(), kWithin, q.set());
+      q.read_all(first);
+    }
+    for (const fs::path& entry : entries_in(q.place)) fs::resize_file(entry, uintmax_t(most));
+    DiskImageCache again(q.options(), kWithin, q.set());
+    const CacheFolder::State& s = again.at_opening();
+    if (s.bytes < 0 || s.wanted_bytes < 0 || s.budget < 0) return 1;
+    q.read_all(again);
+    return q.read_all(again) == 6 ? 0 : 2;
   });
 }
 

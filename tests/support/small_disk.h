@@ -14,8 +14,8 @@
 
 namespace tessera::testing {
 
-// What check() returns, 0 being good, is expected of it in a process of its own, where `folder` is a disk of `size` ("200k"). Where a
-// process may not mount one, this is said instead.
+// What check() returns, 0 being good, is expected of it in a process of its own, where `folder` is a disk of `size` ("200k"). Where
+// a process may not mount one, this is said instead.
 template <class Check>
 void on_small_disk(const std::filesystem::path& folder, const std::string& size, Check check) {
   constexpr int kSkipped = 77, kThrown = 78;
