@@ -35,8 +35,9 @@ constexpr const char* kIncoming = "incoming";
 constexpr std::string_view kSuffix = ".rgb";
 constexpr size_t kFolderDigits = 2, kDigits = 16;
 
-// What a file takes.
-int64_t cost(int64_t bytes) { return (bytes + kBlock - 1) / kBlock * kBlock; }
+// What a file takes. One with holes may be as long as numbers go, and is to be added to others.
+constexpr int64_t kMostBytes = int64_t(1) << 42;
+int64_t cost(int64_t bytes) { return (std::min(bytes, kMostBytes) + kBlock - 1) / kBlock * kBlock; }
 
 std::string folder_of(uint64_t name) { return fmt::format("{:02x}", name >> 56); }
 std::string file_of(uint64_t name) { return fmt::format("{:02x}/{:014x}{}", name >> 56, name & (~uint64_t(0) >> 8), kSuffix); }
@@ -234,7 +235,8 @@ int64_t CacheFolder::free_bytes() const {
 
 int64_t CacheFolder::used() const {
   int64_t bytes = 0;
-  return ::pread(usage_->get(), &bytes, sizeof bytes, 0) == sizeof bytes ? bytes : 0;
+  constexpr int64_t kMost = int64_t(1) << 62;  // whatever stands there, more can be added
+  return ::pread(usage_->get(), &bytes, sizeof bytes, 0) == sizeof bytes ? std::clamp<int64_t>(bytes, 0, kMost) : 0;
 }
 
 void CacheFolder::set_used(int64_t bytes) {

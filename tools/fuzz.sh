@@ -13,7 +13,11 @@ if [ -z "$clang" ]; then
 fi
 cmake --preset fuzz -DCMAKE_CXX_COMPILER="$clang" -DCMAKE_C_COMPILER="$(echo "$clang" | sed 's/clang++/clang/')" > /dev/null
 cmake --build --preset fuzz --target fuzz
-[ $# -gt 0 ] || set -- pickle torch_pt onnx onnx_nodes image coco_json rle data_yaml args_yaml model_yaml labels checkpoint resume unpack
+if [ $# -eq 0 ]; then
+  set -- pickle torch_pt onnx onnx_nodes image coco_json rle data_yaml args_yaml model_yaml labels checkpoint resume unpack \
+    picture_entry disk_cache convert lint weights
+  if [ -e build/fuzz/bin/fuzz_url ]; then set -- "$@" url; fi  # of builds with libcurl
+fi
 
 python3 tests/fuzz/seeds.py build/fuzz/seeds
 mkdir -p build/fuzz/findings
@@ -22,7 +26,7 @@ failed=0
 for target in "$@"; do
   corpus=build/fuzz/corpus/$target
   mkdir -p "$corpus" "build/fuzz/seeds/$target"
-  dictionary=tests/fuzz/$target.dict
+  case $target in convert) dictionary=tests/fuzz/coco_json.dict ;; *) dictionary=tests/fuzz/$target.dict ;; esac
   [ -f "$dictionary" ] && dictionary="-dict=$dictionary" || dictionary=
   echo "== $target"
   nice build/fuzz/bin/fuzz_"$target" "$corpus" "build/fuzz/seeds/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \

@@ -113,10 +113,12 @@ class Converter {
   bool has_annotations(size_t image) const { return !of_image_[image].empty(); }
 
  private:
+  // Empty where the annotation has a box alone.
   Rle mask_of(const CocoAnnotation& a, const CocoImage& image) const {
+    if (!a.rle && a.polygons.empty()) return {};
     try {
       return coco_mask(a, image.height, image.width);
-    } catch (const Error& e) {
+    } catch (const Error& e) {  // knows of no file
       throw Error(e.code(), fmt::format("annotation {} of {}: {}", a.id, image.file_name, e.message()), {coco_.file}, e.hint());
     }
   }
@@ -131,7 +133,7 @@ class Converter {
       ++report.crowds;
       return;
     }
-    const Rle mask = a.rle || !a.polygons.empty() ? mask_of(a, image) : Rle{};
+    const Rle mask = mask_of(a, image);
     const BoxLtwh box = a.box ? *a.box : rle_box(mask);
     const double width = image.width, height = image.height;
     const int64_t class_id = class_of_.at(a.category_id);

@@ -27,6 +27,8 @@ namespace {
 constexpr int64_t kProgressBytes = int64_t(1) << 20;  // an attempt that brought so much was a good one
 constexpr double kLongestWait = 60;
 
+bool is_control(char c) { return uint8_t(c) < 32 || c == 127; }
+
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
 struct ExpectedSum {
@@ -146,17 +148,20 @@ Url parse_url(const std::string& text) {
     return std::string(value);
   };
   const CURLUcode code = curl.url_set(url.get(), CURLUPART_URL, text.c_str(), CURLU_NON_SUPPORT_SCHEME | CURLU_URLENCODE);
+  const bool whole = text.find('\0') == std::string::npos;  // else the library has read its beginning
   Url out;
-  out.scheme = code == CURLUE_OK ? part(CURLUPART_SCHEME) : "";
-  if (out.scheme != "http" && out.scheme != "https" && out.scheme != "file") {
+  out.scheme = code == CURLUE_OK && whole ? part(CURLUPART_SCHEME) : "";
+  out.text = part(CURLUPART_URL);
+  const bool of_this_machine = out.scheme == "file" && out.text.starts_with("file:///");  // "file:name" becomes "file://name"
+  const bool shows = std::none_of(out.text.begin(), out.text.end(), is_control);          // the host's name stands there decoded
+  if (!shows || (out.scheme != "http" && out.scheme != "https" && !of_this_machine)) {
     throw Error(ErrorCode::kUsage, fmt::format("'{}' is no address that can be fetched", text), {},
                 "it begins with https://, http:// or file:///");
   }
-  out.text = part(CURLUPART_URL);
   out.path = part(CURLUPART_PATH, CURLU_URLDECODE);
   out.file_name = out.path.substr(out.path.rfind('/') == std::string::npos ? 0 : out.path.rfind('/') + 1);
   const bool unfit = out.file_name == "." || out.file_name == ".." || out.file_name.size() > 200 ||
-                     std::any_of(out.file_name.begin(), out.file_name.end(), [](char c) { return uint8_t(c) < 32 || c == 127; });
+                     std::any_of(out.file_name.begin(), out.file_name.end(), is_control);
   if (unfit) out.file_name.clear();
   if (!part(CURLUPART_PASSWORD).empty()) curl.url_set(url.get(), CURLUPART_PASSWORD, "***", 0);
   out.shown = part(CURLUPART_URL);

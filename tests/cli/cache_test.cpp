@@ -89,6 +89,47 @@ TEST_CASE("cli: --cache disk in a folder that does not do is one warning, and th
   CHECK(content(file) == "mine");
 }
 
+TEST_CASE("cli: --cache-dir and --cache-mib without a cache are refused; of a file or the environment they are noted") {
+  const Workshop w;
+  const std::string place = w / "cache";
+  const auto refused = [&](const Arguments& more, const std::string& why, const std::string& remedy) {
+    const Outcome outcome = run(w.train("x", more), w.here());
+    INFO(outcome.err);
+    CHECK(outcome.code == 2);
+    CHECK(says(outcome.err, why));
+    CHECK(says(outcome.err, remedy));
+    CHECK(!fs::exists(w / "runs"));
+  };
+  refused({"--cache-dir", place}, "--cache-dir is the folder of --cache disk, and --cache is false", "add --cache disk");
+  refused({"--cache-dir", place, "--cache", "ram"}, "--cache-dir is the folder of --cache disk, and --cache is ram",
+          "or leave --cache-dir out");
+  refused({"--cache-mib", "7"}, "--cache-mib is the limit of --cache ram or disk, and --cache is false",
+          "add --cache ram or --cache disk");
+  const Outcome bench = run({"bench", "loader", "--data", w / "data.yaml", "--imgsz", "32", "--cache-mib", "7"}, w.here());
+  CHECK(bench.code == 2);
+
+  // args.yaml of a run with a cache runs again, with it or without.
+  const Outcome first = run(w.train("first", {"--cache", "disk", "--cache-dir", place, "--cache-mib", "7"}), w.here());
+  INFO(first.err);
+  CHECK(first.code == 0);
+  CHECK(!says(first.err, "is not used"));
+  const std::string file = w / "runs/first/args.yaml";
+  const Outcome again = run({"train", "--cfg", file, "--name", "again"}, w.here());
+  CHECK(again.code == 0);
+  CHECK(!says(again.err, "is not used"));
+  const Outcome without = run({"train", "--cfg", file, "--name", "without", "--cache", "false"}, w.here());
+  INFO(without.err);
+  CHECK(without.code == 0);
+  CHECK(count_of(without.err, "note: cache_dir of " + file + " is not used, --cache is false\n") == 1);
+  CHECK(count_of(without.err, "note: cache_mib of " + file + " is not used, --cache is false\n") == 1);
+
+  RunOptions options = w.here();
+  options.environment = {"TESSERA_ARG_CACHE_DIR=" + place};
+  const Outcome standing = run(w.train("standing"), options);
+  CHECK(standing.code == 0);
+  CHECK(says(standing.err, "note: cache_dir of TESSERA_ARG_CACHE_DIR is not used, --cache is false\n"));
+}
+
 TEST_CASE("cli: two trainings with one --cache-dir at once, and one that was killed, leave it whole") {
   const Workshop w;
   settle();

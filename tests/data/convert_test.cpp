@@ -222,6 +222,14 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   CHECK(says(refused("a/x.jpg", "a/x.png"), "the pictures 'a/x.jpg' and 'a/x.png' would have one label file"));
   CHECK(says(refused("x.jpg", "./x.jpg"), "the picture 'x.jpg' is there twice"));
   CHECK(!fs::exists(set));
+
+  // A polygon of no points is told with its file.
+  j["annotations"][0]["segmentation"] = json::array({json::array()});
+  const std::string pointless = folder.write("pointless.json", j.dump()).string();
+  const Error e = error_of([&] { coco_to_yolo(pointless, set); });
+  CHECK(e.where().file == pointless);
+  CHECK(says(e, "annotation 1 of one.jpg: a polygon has 0 coordinates"));
+  CHECK(!fs::exists(set / "labels/pointless"));
 }
 
 TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same pixels at the end") {

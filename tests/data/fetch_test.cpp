@@ -118,10 +118,13 @@ TEST_CASE("addresses: what can be fetched, the name of the file, no password in 
   const Url secret = parse_url("https://me:word@host.org/x.zip");
   CHECK(secret.shown == "https://me:***@host.org/x.zip");
   CHECK(secret.text == "https://me:word@host.org/x.zip");
-  for (const char* bad : {"ftp://host.org/x", "host.org/x.zip", "/tmp/x.zip", "https://", "scp://a/b", "javascript:1", ""}) {
+  for (const char* bad : {"ftp://host.org/x", "host.org/x.zip", "/tmp/x.zip", "https://", "scp://a/b", "javascript:1", "file:x.zip",
+                          "file://host/x.zip", ""}) {
     CAPTURE(bad);
     CHECK(error_of([&] { parse_url(bad); }).code() == ErrorCode::kUsage);
   }
+  CHECK(error_of([&] { parse_url(std::string("https://host.org/x.zip") + '\0' + "y"); }).code() ==
+        ErrorCode::kUsage);  // a yaml may hold it
 }
 
 TEST_CASE("a file is fetched whole; without a known sum its own is kept for the next time") {

@@ -96,6 +96,15 @@ results = [
     {"image_id": "b", "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1e-3, "segmentation": [[0, 0, 3, 0, 3, 3.5]]},
 ]
 seed("coco_json", "instances", b"\3" + json.dumps(instances, indent=1).encode())
+# The same with pictures that are there, and parts, holes and boxes to convert.
+pictures = [{"id": i, "height": 16, "width": 24, "file_name": name} for i, name in enumerate(("sub/7.png", "b.png", "nowhere.png"))]
+shapes = [
+    {"segmentation": [[1, 1, 20, 1, 20, 12, 1, 12]]}, {"segmentation": [[1, 1, 6, 1, 6, 6], [10, 10, 20, 10, 20, 15]]}, {"bbox": [3, 4, 10, 8]},
+    {"segmentation": {"size": [16, 24], "counts": [100, 5, 11, 5, 11, 5, 247]}}, {"segmentation": [[2, 3, 12, 9]], "bbox": [2, 3, 10, 6]}]
+converted = {"images": pictures, "categories": [{"id": 9, "name": "a: \"b\""}, {"id": 2, "name": "caf\u00e9"}],
+             "annotations": [{"id": i, "image_id": i % 2, "category_id": 9 if i < 3 else 2, "iscrowd": 0, "area": 9} | shape for i, shape in enumerate(shapes)]}
+seed("convert", "instances", json.dumps(instances, indent=1))
+seed("convert", "pictures", json.dumps(converted, indent=1))
 for kind in range(3):
     seed("coco_json", f"results_{kind}", bytes([kind]) + json.dumps(results).encode())
     seed("coco_json", f"boxes_{kind}", bytes([kind]) + json.dumps([{k: v for k, v in r.items() if k != "segmentation"} for r in results]).encode())
@@ -108,6 +117,12 @@ seed("rle", "vertices", b"\x40\0\x40\0\3" + struct.pack("<8h", 8, 8, 320, 16, 24
 seed("labels", "rows", "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n1 0.25 0.3 0.5 0.3 0.5 0.75\n\n0 .5 .5 .75 .5 .625 1.0\n2 0.5 0.5 1e-1 0.25 0.75 0.875\n")
 seed("labels", "faults", "\ufeff0\t0.5,0.5 nan\r\n1.0 -0.005 0 1.004 1 0.5 inf\n0 0.5 0.5 0.1 0.1\n")
 DATA = "# pictures\npath: .\ntrain: images/train\nval: [images/val]\ntest:\nnc: 3\nnames:\n  0: cat\n  1: 'dog'\n  2: \"a: b\"\nchannels: 3\n"
+for name in ("rows", "faults"):
+    seed("lint", name, (OUT / "labels" / name).read_bytes())
+seed("lint", "mixed", "0 0.1 0.1 0.9 0.1 0.9 0.3333333\n1 0.5 0.5 0.2 0.2\n2 -0 1.001 1e-7 .5 +0.25 0.75\n1 x\n0 0.1 0.1 0.9 0.1 0.9 0.3333333\n")
+for name, text in {"plain": "https://example.org/a/set.zip?x=1#y", "secret": "http://me:word@example.org:8080/my%20set.zip", "file": "file:///tmp/set.zip",
+                   "six": "https://[::1]/a%2Fb.zip", "name": "https://b\u00fccher.example/\u00fc.zip"}.items():
+    seed("url", name, text)
 seed("data_yaml", "script.yaml", DATA + "download: |\n  import os\n")
 seed("data_yaml", "list.yaml", DATA + "download:\n  - https://example.org/a.zip\n  - {url: https://example.org/b.zip, to: b, sha256: " + 64 * "0" + "}\n")
 seed("data_yaml", "names.yaml", "train: a.txt\nval: b.txt\nnames: [cat, dog]\ndownload: https://example.org/a.zip\nsha256: " + 64 * "a" + "\n")
@@ -140,6 +155,24 @@ seed("resume", "meta", b"\2" + json.dumps({
     "format": 1, "task": "segment", "scale": "n", "model_yaml": "", "nc": 2, "class_names": ["cat", "dog"], "epoch": 3, "step": 40, "best_fitness": 0.5,
     "best_epoch": 2, "args": {"epochs": "9", "data": "a.yaml", "(explicit)": " epochs data "}, "counters": {"progress.batch": 3, "best.kept": 2},
     "numbers": {"progress.seconds": 1e300, "x": "inf"}}).encode())
+
+# models: bytes of tests/fuzz/weights.cpp, then metadata
+description = {"format": 1, "task": "segment", "scale": "", "model_yaml": "", "nc": 2, "class_names": ["cat", "dog"], "epoch": 3, "step": 40, "best_fitness": 0.5,
+               "best_epoch": 2, "args": {}, "counters": {}, "numbers": {}}
+NETWORK = (pathlib.Path(__file__).parent / "weights.cpp").read_text().split('R"(')[1].split(')"')[0]
+own = json.dumps(description | {"scale": "n", "model_yaml": NETWORK})
+for name, head, meta in (("whole", b"\0\x80", own), ("classes", b"\6\x80", own), ("into", b"\x0a\0", own), ("bare", b"\1\0", ""), ("scale", b"\1\0", json.dumps(description | {"scale": "n"})),
+                         ("changed", b"\0\3" + bytes([5, 0, 1, 0, 9, 0, 3, 1, 30, 0, 4, 1]), own), ("nothing", b"\0\0", "")):
+    seed("weights", name, head + meta.encode())
+
+# the disk cache: an entry of 15 x 24 pixels of a picture of 3 x 5, changes of a good one, and what others do to the folder
+seed("picture_entry", "fits", b"\1" + struct.pack("<4i", 15, 24, 3, 5) + bytes(15 * 24 * 3))
+seed("picture_entry", "does_not_fit", b"\1" + struct.pack("<4i", 24, 24, 3, 5) + bytes(24 * 24 * 3))
+seed("picture_entry", "changed", b"\2" + bytes([48, 0, 1, 90, 0, 128]))
+seed("picture_entry", "whole", b"\0TSRPIC\r\n" + bytes(100))
+seed("disk_cache", "used", bytes([10, 26, 42, 10, 26, 42, 1, 10, 26, 42]))
+seed("disk_cache", "spoiled", bytes([10, 2, 4, 1, 2, 3, 4, 26, 5 + 16 * 3, 80, 0, 1, 26, 10, 42, 6, 10, 7 + 48, 26]))
+seed("disk_cache", "counted", bytes([10, 3, 8]) + b"\xff" * 7 + b"\x7f" + bytes([26, 0, 0, 0, 1, 0, 0, 0, 0, 0, 42, 4 + 32]) + b"\xff" * 8 + bytes([1, 8, 10, 26]))
 
 # archives
 content = io.BytesIO()

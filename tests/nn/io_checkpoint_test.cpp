@@ -1,6 +1,3 @@
-#include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +9,7 @@
 #include "nn/io/checkpoint.h"
 #include "tensor/base/file.h"
 #include "tests/nn/io_helpers.h"
+#include "tests/support/small_disk.h"
 
 using namespace tessera;
 
@@ -159,31 +157,17 @@ TEST_CASE("checkpoint: killed at any moment of a save, the file loads") {
 
 TEST_CASE("checkpoint: a full disk keeps the old file") {
   const TempFolder folder;
-  constexpr int kSkipped = 77;
-  const pid_t child = ::fork();
-  if (child == 0) {
-    // A file system of 1 MiB of its own, where the machine lets us.
-    if (::unshare(CLONE_NEWNS | (::geteuid() == 0 ? 0 : CLONE_NEWUSER)) != 0) ::_exit(kSkipped);
-    ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
-    if (::mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=1m") != 0) ::_exit(kSkipped);
+  testing::on_small_disk(folder.path(), "1m", [&] {
     const auto path = folder / "last.safetensors";
     save_checkpoint(path, generation(1));
     try {
       save_checkpoint(path, generation(2, 1 << 17));
-      ::_exit(1);
+      return 1;
     } catch (const Error& e) {
-      if (e.code() != ErrorCode::kIo || !contains(e.hint(), "full")) ::_exit(2);
+      if (e.code() != ErrorCode::kIo || !contains(e.hint(), "full")) return 2;
     }
-    if (load_checkpoint(path).meta.step != 1 || entries_in(folder.path()) != 1) ::_exit(3);
+    if (load_checkpoint(path).meta.step != 1 || entries_in(folder.path()) != 1) return 3;
     save_checkpoint(path, generation(3, 1 << 10));  // the place of the failed file is free again
-    ::_exit(load_checkpoint(path).meta.step == 3 ? 0 : 4);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  REQUIRE(WIFEXITED(status));
-  if (WEXITSTATUS(status) == kSkipped) {
-    MESSAGE("skipped: mounting a small file system is not permitted here");
-    return;
-  }
-  CHECK(WEXITSTATUS(status) == 0);
+    return load_checkpoint(path).meta.step == 3 ? 0 : 4;
+  });
 }

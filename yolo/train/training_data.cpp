@@ -34,6 +34,23 @@ std::string data_source(const Config& config) {
   return make_shapes(root / "shapes", options).string();
 }
 
+// Where and how much to keep says nothing without what to keep. On the command line that is a slip; a file of arguments, an earlier
+// sitting or the environment may say it for other times.
+void check_cache_arguments(const Config& c, LogStyle log) {
+  const std::string& cache = c.text("cache");
+  const auto check = [&](const char* name, const char* role, const char* remedy, bool used) {
+    if (used || !c.is_explicit(name) || !c.is_set(name)) return;
+    const std::string shown = shown_name(name);
+    if (c.origin(name) == "command line") {
+      throw Error(ErrorCode::kUsage, fmt::format("--{} is the {}, and --cache is {}", shown, role, cache), {},
+                  fmt::format("add {}, or leave --{} out", remedy, shown));
+    }
+    log_line(log, fmt::format("note: {} of {} is not used, --cache is {}", name, c.origin(name), cache));
+  };
+  check("cache_dir", "folder of --cache disk", "--cache disk", cache == "disk");
+  check("cache_mib", "limit of --cache ram or disk", "--cache ram or --cache disk", cache != "false");
+}
+
 void report(const LabelScan& scan, const std::string& split, LogStyle log) {
   log_line(log, fmt::format("{}: {}", split, summary(scan)));
   size_t shown = 0;
@@ -155,6 +172,7 @@ DatasetConfig dataset_config(const Config& c, bool train, Size fixed) {
 std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log, int sharers,
                                        Size fixed) {
   DatasetConfig d = dataset_config(config, train, fixed);
+  if (train) check_cache_arguments(config, log);
   const Cache cache = cache_of(config, train);
   add_cache(config, cache, sharers, log, d);
   auto set = open_dataset(data_source(config), split, d, config.text("data_root"));
