@@ -70,10 +70,9 @@ struct LabelScan {
 
 // Scans the images of a split and their label files, on the compute threads; the result does not depend on their number.
 // Images that cannot be read, are cut short, or have a side below 10 pixels are left out with a warning (image-unreadable,
-// image-small), and so are those whose label file is there, if only as a link, and cannot be read (file-unreadable). Codes of notes:
-// labels-missing (a count), labels-orphan.
-// Error(kData) when no image is left or the rows are boxes only (a detection set), unless options.refuse is false, and at the first
-// warning under kStrict.
+// image-small), and so are those whose label file is there, if only as a link, and cannot be read (file-unreadable). Codes of
+// notes: labels-missing (a count), labels-orphan. Error(kData) when no image is left or the rows are boxes only (a detection set),
+// unless options.refuse is false, and at the first warning under kStrict.
 LabelScan scan_labels(const std::vector<std::string>& images, int64_t classes, const ScanOptions& options = {});
 
 // The rows of a label file that are read as these objects, bit for bit.
