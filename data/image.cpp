@@ -80,9 +80,9 @@ Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
 }
 
 Image read_image(const std::filesystem::path& path) {
-  constexpr size_t kKept = size_t(4) << 20, kMaxFile = size_t(2) << 30;
+  constexpr size_t kKept = size_t(4) << 20;
   thread_local std::string bytes;
-  read_file(path, bytes, kMaxFile, FileKind::kRegular);
+  read_file(path, bytes, kMaxImageBytes, FileKind::kRegular);
   Image image = decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, path.string());
   if (bytes.capacity() > kKept) bytes = {};
   return image;

@@ -41,6 +41,7 @@ struct ImageInfo {
   int sample_bits = 8;  // of a value in a PNG or PNM, or in a PNG's palette; decoded they have 8
 };
 
+constexpr size_t kMaxImageBytes = size_t(2) << 30;  // of a file
 constexpr int64_t kMaxImagePixels = int64_t(1) << 28;
 constexpr int kMaxImageSide = 65500;  // what JPEG can hold
 

@@ -18,7 +18,6 @@ using namespace convert;
 namespace {
 
 constexpr uint8_t kVoid = 255;
-constexpr size_t kMaxFile = size_t(2) << 30;
 
 std::vector<fs::path> pictures_in(const fs::path& folder) {
   std::vector<fs::path> files;
@@ -59,7 +58,7 @@ struct GreyMask {
 };
 
 GreyMask read_mask(const fs::path& file) {
-  const std::string bytes = read_file(file, kMaxFile, FileKind::kRegular);
+  const std::string bytes = read_file(file, kMaxImageBytes, FileKind::kRegular);
   const std::span data(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
   // A decoded picture has the upper 8 bits of 16, and fewer are stretched to 8: other values than those that stand there. Of one
   // bit they become 0 and 255, which is one class.

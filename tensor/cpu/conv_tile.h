@@ -62,8 +62,7 @@ struct RowJob {
   T* y = nullptr;
   int64_t y_step = 0, pixels = 0;
   bool accumulate = false;      // add to what y holds (then no activation)
-  bool past_caches =
-      false;  // y is lines that are stored past the caches, see writes_past_caches (then no accumulate, silu, residual)
+  bool past_caches = false;     // see writes_past_caches; then no accumulate, activation or residual
   const float* bias = nullptr;  // vectors * lanes values, or null
   bool silu = false;
   const T* residual = nullptr;
