@@ -320,7 +320,7 @@ def bodies(text):
 # Statements that order something, each of which can be forgotten.
 ORDERING = (r"(?:__sync(?:threads|warp)\([^()]*\)|sync_warpgroup\(\)|wait_for_kernel_before\(\)|wait_for_copies<[^;]*>\(\)|close_copies\(\)"
             r"|__threadfence\(\)|open_products\(\)|close_products\(\)|wait_for_products\([^;]*\)|publish_to_products\(\)|\w+\.publish\(\)|\w+\.settle\(\)"
-            r"|\w+(?:\.|->)(?:record|hold_up|begin|joined)\([^;]*\));")
+            r"|\w+(?:\.|->)(?:record|make_wait|begin|joined)\([^;]*\));")
 
 
 def mistakes(path):
