@@ -134,7 +134,7 @@ PredictorOptions predictor_options(const tessera_options& given_options, const t
 Image image_of(const uint8_t* pixels, int32_t height, int32_t width, ptrdiff_t stride, tessera_format format) {
   given(pixels, "pixels");
   if (height < 1 || width < 1 || height > kMaxImageSide || width > kMaxImageSide || int64_t(height) * width > kMaxImagePixels) {
-    refuse(fmt::format("a picture of {} x {} pixels", height, width));
+    refuse(fmt::format("an image of {} x {} pixels", height, width));
   }
   if (std::abs(int64_t(stride)) < int64_t(width) * 3) {
     refuse(fmt::format("stride={} for rows of {} bytes", stride, int64_t(width) * 3));

@@ -54,7 +54,7 @@ LoaderBench run_loader_bench(const SegDataset& dataset, const LoaderBenchOptions
   const ImageCache::Statistics cache = dataset.cache_statistics();
   b.disk_reads = disk_reads() - read_before;
   b.decodes = cache.misses - misses - b.disk_reads;
-  b.decoded_pictures = cache.pictures;
+  b.decoded_images = cache.images;
   b.decoded_bytes = cache.bytes;
   return b;
 }

@@ -109,7 +109,7 @@ Json json_of(const Result& result, const Image& image) {
   return list;
 }
 
-// A folder with a network of three classes in every form, and embedded pictures of two shapes.
+// A folder with a network of three classes in every form, and embedded images of two shapes.
 struct Fixture {
   Folder f;
   std::string weights = f / "small.safetensors", fixed = f / "fixed.onnx", dynamic = f / "dynamic.onnx";
@@ -214,7 +214,7 @@ TEST_CASE("capi: an .onnx file runs as predict runs it, at its own size or at an
   CHECK(result == nullptr);
 }
 
-TEST_CASE("capi: rows with gaps, rows from below and BGR are the same picture") {
+TEST_CASE("capi: rows with gaps, rows from below and BGR are the same image") {
   const Fixture& w = fixture();
   const Model model = open(w.weights);
   const Image& image = w.images[1];
@@ -316,9 +316,9 @@ TEST_CASE("capi: what is wrong becomes a status and a sentence, and outputs stay
   };
   const uint8_t* pixels = image.pixels.data();
   refused(of(nullptr, 96, 96, 288), TESSERA_ERROR_USAGE, "pixels is NULL");
-  refused(of(pixels, 0, 96, 288), TESSERA_ERROR_USAGE, "a picture of 0 x 96");
-  refused(of(pixels, 96, -1, 288), TESSERA_ERROR_USAGE, "a picture of 96 x -1");
-  refused(of(pixels, 60000, 60000, 180000), TESSERA_ERROR_USAGE, "a picture of 60000 x 60000");
+  refused(of(pixels, 0, 96, 288), TESSERA_ERROR_USAGE, "an image of 0 x 96");
+  refused(of(pixels, 96, -1, 288), TESSERA_ERROR_USAGE, "an image of 96 x -1");
+  refused(of(pixels, 60000, 60000, 180000), TESSERA_ERROR_USAGE, "an image of 60000 x 60000");
   refused(of(pixels, 96, 96, 287), TESSERA_ERROR_USAGE, "stride=287 for rows of 288 bytes");
   refused(of(pixels, 96, 96, -287), TESSERA_ERROR_USAGE, "stride=-287");
   refused(of(pixels, 96, 96, 288, 2), TESSERA_ERROR_USAGE, "format=2");

@@ -1,12 +1,12 @@
 // What a validation leaves besides figures.
-#include "yolo/train/run_pictures.h"
+#include "yolo/train/run_plots.h"
 
 #include <doctest/doctest.h>
 
 namespace tessera {
 namespace {
 
-// A picture of 32 x 32 in the middle of an input of 64 x 64; its object ends at the right edge.
+// An image of 32 x 32 in the middle of an input of 64 x 64; its object ends at the right edge.
 TEST_CASE("the confusion matrix compares boxes within the image, as the figures do, and not in its padding") {
   Batch batch;
   batch.images = Tensor::zeros({1, 64, 64, 3}, DType::kU8);
@@ -19,13 +19,13 @@ TEST_CASE("the confusion matrix compares boxes within the image, as the figures 
   d.boxes = {{36, 16, 64, 48}};  // the same but for what lies in the padding: 0.43 of their union there
   d.scores = {0.9f};
   d.classes = {1};
-  ValidationPictures pictures({}, {"circle", "square"}, 0.001);
+  ValidationPlots plots({}, {"circle", "square"}, 0.001);
   EvaluatorHooks hooks;
-  pictures.listen(hooks);
+  plots.listen(hooks);
   hooks.part_done.front()(0, batch, 0, found);
-  CHECK(pictures.confusion().at(1, 1) == 1);
-  CHECK(pictures.confusion().at(1, 2) == 0);
-  CHECK(pictures.confusion().at(2, 1) == 0);
+  CHECK(plots.confusion().at(1, 1) == 1);
+  CHECK(plots.confusion().at(1, 2) == 0);
+  CHECK(plots.confusion().at(2, 1) == 0);
 }
 
 }  // namespace
