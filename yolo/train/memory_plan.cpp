@@ -220,7 +220,8 @@ int64_t MemoryPlan::peak_bytes(int64_t batch) {
   const int64_t samples =
       std::max(batch, std::min(2 * batch, request_.val_images)) * sample;  // of a batch that is being put together
   const int64_t mosaics = request_.loader_threads * 2 * 4 * 3 * request_.imgsz * request_.imgsz;
-  return elsewhere_ + kProgramBytes + peak + samples + mosaics + request_.picture_bytes + (request_.plots ? kDrawingBytes : 0);
+  return elsewhere_ + kProgramBytes + peak + samples + mosaics + request_.picture_bytes +
+         std::max(request_.plots ? kDrawingBytes : 0, request_.report_bytes);
 }
 
 int64_t MemoryPlan::largest_batch(int64_t bytes, int64_t most) {

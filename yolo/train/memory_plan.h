@@ -37,6 +37,7 @@ struct MemoryRequest {
   int64_t picture_bytes = 0;                                 // decoded pictures that the data sets will keep
   bool plan_pixels = false;   // the device makes the training pictures, from up to four decoded ones each
   bool plots = true;                                         // pictures are drawn into the run folder
+  int64_t report_bytes = 0;                                  // of a validation's figures and their pictures
 };
 
 class MemoryPlan {

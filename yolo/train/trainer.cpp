@@ -450,13 +450,13 @@ ValidationResult Trainer::evaluate(YoloSeg& model, const EvaluationFiles& files)
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
   const fs::path folder = ranks_.leader() ? folder_ : fs::path();
-  ValidationPictures pictures(folder, class_names_, double(options.confidence));
-  if (files.pictures) pictures.listen(hooks);
+  std::optional<ValidationPictures> pictures;
+  if (files.pictures) pictures.emplace(folder, class_names_, double(options.confidence)).listen(hooks);
   FailingImages failing(folder, *val_set_, files.pictures);
   if (files.images) failing.listen(hooks);
   ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks, ranks_);
   progress.finish("");
-  if (files.pictures) pictures.finish(ranks_);
+  if (pictures) pictures->finish(ranks_);
   if (files.images) failing.finish();
   return result;
 }
