@@ -51,6 +51,7 @@ TEST_CASE("cli: what a validation draws of thousands of classes is planned, and 
   CHECK(refused.code == 4);
   INFO(refused.err);
   CHECK(refused.err.find("batch 1 at 64 pixels needs") != std::string::npos);
+  CHECK(refused.err.find("--plots false") != std::string::npos);
   CHECK(!fs::exists(w / "runs/many"));
   const Outcome taken = run(arguments("false"), with_memory(w, room));
   INFO(taken.err);

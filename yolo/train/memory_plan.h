@@ -52,6 +52,7 @@ class MemoryPlan {
   int64_t peak_bytes(int64_t batch);
 
   bool recomputes() const { return request_.recompute; }
+  bool draws_much() const;  // of thousands of classes: --plots false needs less
 
   // The largest batch of 1 .. most whose peak stays within `bytes`; 0: none.
   int64_t largest_batch(int64_t bytes, int64_t most);
