@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Times Tessera and its peers in turns on this machine, prints one table with ratios and draws it (bars of each, and the bound).
-#   bench/compare.sh PEER_DIR [ROUNDS [SCALES [PRECISIONS [PICTURE]]]]     e.g. bench/compare.sh peers 3 n,s fp32,bf16 compare.svg
+#   bench/compare.sh PEER_DIR [ROUNDS [SCALES [PRECISIONS [CHART]]]]     e.g. bench/compare.sh peers 3 n,s fp32,bf16 compare.svg
 # PEER_DIR holds (or gets, about 6 GB) a Python environment with the pinned peers. Medians over the rounds; run on an idle machine.
-# Defaults: 3 rounds, n, fp32,bf16, no picture. Batch 16 in training (PyTorch wants 5 GiB for n, 13 for m; BATCH=4 for l and x), 1 in inference.
+# Defaults: 3 rounds, n, fp32,bf16, no chart. Batch 16 in training (PyTorch wants 5 GiB for n, 13 for m; BATCH=4 for l and x), 1 in inference.
 set -euo pipefail
 peers=$(realpath -m "${1:?folder for the peers (bench/peers/setup.sh installs them there)}")
 rounds=${2:-3}
 batch=${BATCH:-16}
 scales=${3:-n}
 precisions=${4:-fp32,bf16}
-picture=${5:+$(realpath -m "$5")}
+chart=${5:+$(realpath -m "$5")}
 cd "$(dirname "$0")/.."
 program=${TESSERA_PROGRAM:-build/release/bin/tessera}
 [ -x "$program" ] || { echo "compare: build first (cmake --preset release && cmake --build --preset release)" >&2; exit 1; }
@@ -44,4 +44,4 @@ for ((i = 0; i < rounds; ++i)); do
     done
   done
 done
-python3 bench/compare_table.py "$out/lines" "$batch" $picture
+python3 bench/compare_table.py "$out/lines" "$batch" $chart

@@ -1,6 +1,6 @@
-"""Table of medians, and a picture, from the lines that compare.sh gathers; the standard library only.
+"""Table of medians, and a bar chart, from the lines that compare.sh gathers; the standard library only.
 
-compare_table.py LINES BATCH [PICTURE.svg]     BATCH: of training; a line: scale, precision, JSON object
+compare_table.py LINES BATCH [CHART.svg]     BATCH: of training; a line: scale, precision, JSON object
 """
 
 import collections
@@ -57,7 +57,7 @@ def table(groups, peaks):
     yield "Multiply-add peak measured beside it: " + ", ".join(f"{p} {v:.0f} GFLOP/s" for p, v in peaks.items()) + "."
 
 
-def picture(groups):
+def bar_chart(groups):
     """Bars of each program inside the bar of the bound, one block for each measurement."""
     left, width, bar, gap = 330, 420, 18, 14
     lines, y = [], gap
@@ -87,7 +87,7 @@ def main():
     print("\n".join(table(groups, peaks)))
     if len(sys.argv) > 3:
         with open(sys.argv[3], "w") as f:
-            f.write(picture(groups))
+            f.write(bar_chart(groups))
 
 
 main()

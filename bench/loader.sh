@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Times training samples of Tessera's loader and of the original's data set class in turns, on one core, and prints the ratio.
 #   bench/loader.sh PEER_DIR COCO_DIR [ROUNDS]
-# PEER_DIR: see compare.sh. COCO_DIR: images/*/*.jpg and annotations/instances_*.json of original quality; 160 pictures are enough, they are
-# linked under ten names each so that they do not fit into the cache of pictures: every sample decodes one. Milliseconds of CPU time.
+# PEER_DIR: see compare.sh. COCO_DIR: images/*/*.jpg and annotations/instances_*.json of original quality; 160 images are enough, they are
+# linked under ten names each so that they do not fit into the cache of images: every sample decodes one. Milliseconds of CPU time.
 set -euo pipefail
 peers=$(realpath -m "${1:?folder for the peers (bench/peers/setup.sh installs them there)}")
 coco=$(realpath "${2:?folder with images/ and annotations/ of COCO}")

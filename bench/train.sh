@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Whole trainings, as a user starts them, by Tessera and by the original in turns: loader, steps, a validation after each epoch, checkpoints,
-# pictures, final validation. Medians over the rounds.
+# plots, final validation. Medians over the rounds.
 #   bench/train.sh PEER_DIR DATA_DIR [EPOCHS [IMGSZ [ROUNDS]]]      e.g. bench/train.sh peers coco128-seg 3 640 1
 # PEER_DIR: see compare.sh. DATA_DIR: images/ and labels/ of COCO's 80 classes in YOLO's form; it trains and validates on them. n from
 # scratch, batch 16, two threads, all else at the defaults of both. Run on an idle machine.

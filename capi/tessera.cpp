@@ -88,7 +88,7 @@ T& given(T* pointer, const char* name) {
   return *pointer;
 }
 
-void start() {
+void initialize_once() {
   static std::once_flag once;
   std::call_once(once, [] {
     install_cpu_backends();
@@ -134,12 +134,14 @@ PredictorOptions predictor_options(const tessera_options& given_options, const t
 Image image_of(const uint8_t* pixels, int32_t height, int32_t width, ptrdiff_t stride, tessera_format format) {
   given(pixels, "pixels");
   if (height < 1 || width < 1 || height > kMaxImageSide || width > kMaxImageSide || int64_t(height) * width > kMaxImagePixels) {
-    refuse(fmt::format("a picture of {} x {} pixels", height, width));
+    refuse(fmt::format("an image of {} x {} pixels", height, width),
+           fmt::format("height and width are 1 to {}, and their product at most {}", kMaxImageSide, kMaxImagePixels));
   }
   if (std::abs(int64_t(stride)) < int64_t(width) * 3) {
     refuse(fmt::format("stride={} for rows of {} bytes", stride, int64_t(width) * 3));
   }
-  if (format != TESSERA_RGB && format != TESSERA_BGR) refuse(fmt::format("format={} is none", int(format)));
+  if (format != TESSERA_RGB && format != TESSERA_BGR)
+    refuse(fmt::format("format={} is neither TESSERA_RGB nor TESSERA_BGR", int(format)));
   Image image(height, width);
   for (int y = 0; y < height; ++y) {
     const uint8_t* from = pixels + y * stride;
@@ -171,7 +173,7 @@ tessera_status tessera_model_load(const char* path, tessera_model** model) {
   return guarded([&] {
     given(model, "model");
     const std::string file = &given(path, "path");
-    start();
+    initialize_once();
     auto opened = std::make_unique<tessera_model>();
     if (file.ends_with(".onnx")) {
       opened->network = std::make_unique<OnnxNetwork>(file);

@@ -1,5 +1,5 @@
-/* Tessera inside other programs, in C: opens a model file, runs pictures of 8-bit pixels through it on the CPU and gives the
- * objects that it found, as `tessera predict` does: boxes, classes, scores, masks and outlines in pixels of the picture.
+/* Tessera inside other programs, in C: opens a model file, runs images of 8-bit pixels through it on the CPU and gives the
+ * objects that it found, as `tessera predict` does: boxes, classes, scores, masks and outlines in pixels of the image.
  *
  * Errors. Functions that can fail return a tessera_status and leave their outputs alone when it is not TESSERA_OK;
  * tessera_last_error() then says what, where and what helps. No exception leaves the library, and it prints nothing but a line when
@@ -59,10 +59,10 @@ typedef struct tessera_options {
   size_t size;          /* of the struct as the caller knows it: later versions of the library have more fields */
   float conf;           /* 0.25; scores must be greater */
   double iou;           /* 0.7; overlaps must be greater to suppress */
-  int32_t max_det;      /* 300; objects of a picture */
-  int32_t imgsz;        /* 0: of an .onnx file its own, else 640. The longer side that pictures are brought to, a multiple of 32 */
+  int32_t max_det;      /* 300; objects of an image */
+  int32_t imgsz;        /* 0: of an .onnx file its own, else 640. The longer side that images are brought to, a multiple of 32 */
   int32_t agnostic_nms; /* 0; not 0: classes suppress each other */
-  int32_t retina_masks; /* 0; not 0: masks are computed at the size of the picture instead of enlarged */
+  int32_t retina_masks; /* 0; not 0: masks are computed at the size of the image instead of enlarged */
   const int32_t* classes; /* NULL: all; else only these `class_count` */
   size_t class_count;
 } tessera_options;
@@ -80,7 +80,7 @@ TESSERA_API size_t tessera_result_count(const tessera_result* result);
 typedef struct tessera_object {
   int32_t class_id;
   float score;
-  float x1, y1, x2, y2; /* the box, within the picture */
+  float x1, y1, x2, y2; /* the box, within the image */
   const char* name;     /* of the class, UTF-8 as in the file */
   size_t outlines;      /* parts of the mask */
 } tessera_object;
@@ -88,11 +88,11 @@ typedef struct tessera_object {
 /* Object `index`, in falling score. */
 TESSERA_API tessera_status tessera_result_object(const tessera_result* result, size_t index, tessera_object* object);
 
-/* Its mask in the picture's size: height rows of width bytes, 1 where the object is and else 0, `stride` bytes from row to row. */
+/* Its mask in the image's size: height rows of width bytes, 1 where the object is and else 0, `stride` bytes from row to row. */
 TESSERA_API tessera_status tessera_result_mask(const tessera_result* result, size_t index, uint8_t* mask, size_t stride);
 
 /* The same as it is kept: bits of the rectangle that can hold set ones. Pixel (x, y) with x0 <= x < x1 and y0 <= y < y1 is bit
- * (x - x0) % 32 of words[(y - y0) * row_words + (x - x0) / 32]; every other pixel of the picture is 0. */
+ * (x - x0) % 32 of words[(y - y0) * row_words + (x - x0) / 32]; every other pixel of the image is 0. */
 typedef struct tessera_bits {
   int32_t x0, y0, x1, y1;
   size_t row_words;
@@ -100,7 +100,7 @@ typedef struct tessera_bits {
 } tessera_bits;
 TESSERA_API tessera_status tessera_result_mask_bits(const tessera_result* result, size_t index, tessera_bits* bits);
 
-/* Outline `part` of its mask: `points` corners x0 y0 x1 y1 ... in pixels of the picture, the last joined to the first. Holes have
+/* Outline `part` of its mask: `points` corners x0 y0 x1 y1 ... in pixels of the image, the last joined to the first. Holes have
  * none. */
 TESSERA_API tessera_status tessera_result_outline(const tessera_result* result, size_t index, size_t part, const float** xy,
                                                   size_t* points);

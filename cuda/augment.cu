@@ -1,4 +1,4 @@
-// Mosaic, warp, colours and mirroring of training pictures in one pass (tensor/augment.h). The numbers are those of
+// Mosaic, warp, colours and mirroring of training images in one pass (tensor/augment.h). The numbers are those of
 // data/transforms, in the same order of operations; this file is compiled without contraction of a * b + c (cmake/cuda.cmake), or
 // they would not be.
 #include <cmath>
@@ -110,7 +110,7 @@ __device__ Color recolored(const Color& in, const AugmentItem& item) {
   }
 }
 
-// One thread a pixel, blockIdx.y a picture: a warp writes 96 bytes in a row and reads four neighbourhoods of about as many, out of
+// One thread a pixel, blockIdx.y an image: a warp writes 96 bytes in a row and reads four neighbourhoods of about as many, out of
 // the second-level cache for all but the first.
 __global__ void __launch_bounds__(256) augment_kernel(const AugmentItem* items, const uint8_t* tiles, Images<uint8_t> images) {
   const int index = int(blockIdx.x * blockDim.x + threadIdx.x);

@@ -55,7 +55,7 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
 }  // namespace tiled
 
 namespace stem {
-// False, and nothing done: not of pictures (three channels, 3 x 3, stride 2, 16 bits).
+// False, and nothing done: x is not an input image (three channels, 3 x 3, stride 2, 16 bits).
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats);
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 }  // namespace stem

@@ -1,8 +1,8 @@
-// The convolution of pictures: 3 x 3 over 3 channels at stride 2, in 16 bits. Three channels make no packs of 16 bytes, and 27
-// values of k are one step of a tile: the tiled kernel would spend its time on addresses. Here a block copies a patch of the
-// picture to shared memory once, as it lies, and the fragments of the matrix of windows are read out of it.
+// The convolution of the input image: 3 x 3 over 3 channels at stride 2, in 16 bits. Three channels make no packs of 16 bytes, and
+// 27 values of k are one step of a tile: the tiled kernel would spend its time on addresses. Here a block copies a patch of the
+// image to shared memory once, as it lies, and the fragments of the matrix of windows are read out of it.
 //
-// Note [Windows of pictures]: under row ky of the filter a window reads 9 neighbours in memory, (kx, c), from an even place on if
+// Note [Windows of the stem]: under row ky of the filter a window reads 9 neighbours in memory, (kx, c), from an even place on if
 // the patch begins with a window. So k = 10 ky + 3 kx + c, with a gap after each row of the filter: pairs of k, which is what a
 // register holds, are pairs in the patch, aligned. The gaps are zeros in both operands.
 #include "cuda/conv.h"
@@ -29,7 +29,7 @@ constexpr int kOuts = 16;  // results of a pixel that are computed at once
 struct alignas(16) Patch {
   uint16_t v[kLines][kLine];
 
-  // What the windows of the tile's pixels read, zeros outside of the picture.
+  // What the windows of the tile's pixels read, zeros outside of the input image.
   template <class T>
   __device__ void fill(const Images<const T>& x, int n, int first_row, int first_col, int pad) {
     const T* const image = x.pixel(n, 0, 0);
@@ -252,7 +252,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   }
 }
 
-bool of_pictures(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
+bool is_stem(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
   return x.t != DType::kF32 && x.c == kChannels && x.pitch == kChannels && w.kh == kTaps && w.kw == kTaps && p.stride == kStride &&
          y.c % 8 == 0 && rows_are_aligned(y.rows());
 }
@@ -260,12 +260,12 @@ bool of_pictures(const ImageView& x, const FilterView& w, const ImageView& y, co
 }  // namespace
 
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats) {
-  if (!of_pictures(x, w, y, p) || epilogue.residual.p != nullptr) return false;
+  if (!is_stem(x, w, y, p) || epilogue.residual.p != nullptr) return false;
   if (y.n > 65535 || blocks_for(y.h, kDown) > 65535) return false;
   for_floating("conv2d", x.t, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
       const dim3 blocks(blocks_for(y.w, kAcross), blocks_for(y.h, kDown), unsigned(y.n));
-      launch("conv2d, pictures", early({blocks, dim3(kThreads)}), stem_kernel<T>, images_of<const T>(x), filters_of<const T>(w),
+      launch("conv2d, stem", early({blocks, dim3(kThreads)}), stem_kernel<T>, images_of<const T>(x), filters_of<const T>(w),
              images_of<T>(y), size32(p.pad), static_cast<const float*>(epilogue.bias), epilogue.activation,
              stats != nullptr ? stats->make(int64_t(blocks.x) * blocks.y * blocks.z, y.c) : Chunks<Moments>{});
     }
@@ -274,7 +274,7 @@ bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
 }
 
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
-  if (!of_pictures(x, dw, dy, p)) return false;
+  if (!is_stem(x, dw, dy, p)) return false;
   const int most = int(std::max<int64_t>(1, 2 * enough_blocks()));  // about four for each multiprocessor
   const int tiles = size32(dy.n * blocks_for(dy.h, kDown) * blocks_for(dy.w, kAcross));
   const int per_chunk = (tiles + most - 1) / most;
@@ -282,7 +282,7 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
   const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * kRow);
   for_floating("conv2d_backward_weight", x.t, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
-      launch("conv2d_backward_weight, pictures", early({dim3(unsigned(chunks), blocks_for(dy.c, kOuts)), dim3(kThreads)}),
+      launch("conv2d_backward_weight, stem", early({dim3(unsigned(chunks), blocks_for(dy.c, kOuts)), dim3(kThreads)}),
              stem_weight_kernel<T>, images_of<const T>(x), images_of<const T>(dy), size32(p.pad), tiles, per_chunk, partial.get());
     }
   });

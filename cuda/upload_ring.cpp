@@ -24,7 +24,7 @@ constexpr size_t kAlignment = 256;
 size_t bytes_of(const Tensor& t) { return size_t(t.numel()) * size_of(t.dtype()); }
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-// A batch of pictures is more than one core copies within a step of a small network.
+// A batch of images is more than one core copies within a step of a small network.
 void copy(std::byte* to, const void* from, size_t bytes) {
   constexpr size_t kPiece = size_t{1} << 20;
   parallel_chunks(int64_t((bytes + kPiece - 1) / kPiece), [&](int64_t i) {

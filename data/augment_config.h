@@ -3,11 +3,11 @@
 
 namespace tessera {
 
-// Whose objects copy-paste takes: the picture's own, mirrored, or another picture's.
+// Whose objects copy-paste takes: the image's own, mirrored, or another image's.
 enum class CopyPasteMode { kFlip, kMixup };
 
 struct AugmentConfig {
-  double mosaic = 1.0;                             // probability of a four-picture mosaic
+  double mosaic = 1.0;                             // probability of a four-image mosaic
   double copy_paste = 0.0;                         // share of the objects that may be pasted
   CopyPasteMode copy_paste_mode = CopyPasteMode::kFlip;
   double degrees = 0.0;                            // rotation within +- degrees

@@ -82,7 +82,7 @@ struct BitResize::Row {
 };
 
 BitResize::BitResize(int in_height, int in_width, int height, int width) {
-  // A picture of twice the size is averaged by areas; with these weights the sums count its pixels.
+  // An image of twice the size is averaged by areas; with these weights the sums count its pixels.
   const bool halves = in_height == 2 * height && in_width == 2 * width;
   constexpr int kPixelAcross = 32, kPixelDown = 1 << 15;
   Columns& c = columns_;

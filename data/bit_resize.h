@@ -9,7 +9,7 @@
 
 namespace tessera {
 
-// Outputs are made in blocks of neighbours, whose source columns fit into a word unless the picture shrinks to less than half. Of
+// Outputs are made in blocks of neighbours, whose source columns fit into a word unless the image shrinks to less than half. Of
 // some blocks: the first source column of each, and of each output the two bits it takes from there on, with their weights.
 inline constexpr int kBlockOutputs = 16;
 struct BlockTaps {

@@ -68,7 +68,7 @@ void for_each_file(int parent, const char* folder, Use use) {
   }
 }
 
-// Like mkdir -p, for this user alone: the pictures may be private.
+// Like mkdir -p, for this user alone: the images may be private.
 void make_folder(const fs::path& path) {
   std::error_code ignored;
   if (path.empty() || fs::is_directory(path, ignored)) return;
@@ -181,7 +181,7 @@ void CacheFolder::open_to_write() {
   // Backups pass over a folder with this file (bford.info/cachedir).
   const Descriptor tag(::openat(folder_->get(), "CACHEDIR.TAG", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
   constexpr std::string_view kTag =
-      "Signature: 8a477f597d28d172789f06886806bc55\n# Pictures decoded by tessera; may be removed at any time.\n";
+      "Signature: 8a477f597d28d172789f06886806bc55\n# Images decoded by tessera; may be removed at any time.\n";
   if (tag.get() >= 0 && ::write(tag.get(), kTag.data(), kTag.size()) < 0) return refuse(errno);
 }
 

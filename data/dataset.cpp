@@ -145,10 +145,10 @@ void SegDataset::plan_memory() {
 }
 
 void SegDataset::open_disk_cache() {
-  std::vector<DiskImageCache::Picture> pictures;
-  pictures.reserve(images_.size());
-  for (const ScanImage& i : images_) pictures.push_back({i.file, decoded_size(i)});
-  disk_cache_ = std::make_unique<DiskImageCache>(*config_.disk_cache, config_.largest(), pictures);
+  std::vector<DiskImageCache::Wanted> wanted;
+  wanted.reserve(images_.size());
+  for (const ScanImage& i : images_) wanted.push_back({i.file, decoded_size(i)});
+  disk_cache_ = std::make_unique<DiskImageCache>(*config_.disk_cache, config_.largest(), wanted);
 }
 
 std::vector<int64_t> SegDataset::objects_by_class() const {
@@ -185,7 +185,8 @@ static int64_t vertices_of(const ScanImage& image) {
   return resample_count(int64_t(longest));
 }
 
-// Labels in pixels of the resized picture, polygons resampled (spec 5.5); of the objects whose polygon lies in a box that is `wanted`.
+// Labels in pixels of the resized image, polygons resampled (spec 5.5); of the objects whose polygon lies in a box that is
+// `wanted`.
 std::vector<Instance> SegDataset::instances(int64_t index, const Image& image, const std::function<bool(const BoxXyxy&)>& wanted) const {
   const std::vector<LabelObject>& objects = images_[size_t(index)].objects;
   const int64_t count = vertices_of(images_[size_t(index)]);
@@ -247,16 +248,16 @@ int64_t SegDataset::partner(int64_t index, int epoch, Rng& rng) const {
   return held[size_t(rng.below(int64_t(held.size())))];
 }
 
-// What a training item will look like before its colours change: the pictures that it is made of, and the objects already in place.
+// What a training item will look like before its colours change: the images that it is made of, and the objects already in place.
 // Pixels are made when everything is drawn, in one go for each row.
 struct SegDataset::Scene {
-  std::array<DecodedPtr, 4> pictures;
+  std::array<DecodedPtr, 4> sources;
   LabeledImage canvas;  // used when a step needs it whole
   Collage collage;      // where they lie on the canvas
   Matrix3 m{};          // canvas to network input
   bool perspective = false;  // m has a third row
   bool by_rows = false;      // m scales and shifts only: each row is made straight from the collage
-  bool drawn = false;        // the canvas is an image of its own, not pictures side by side
+  bool drawn = false;        // the canvas is an image of its own, not images side by side
   Size target;               // of the network input
   std::vector<Instance> instances;
 
@@ -277,8 +278,9 @@ struct SegDataset::Scene {
       canvas.image = {};
       add(plan.canvas, 0, 0);
     } else {
-      plan.pictures = pictures;
-      for (int k = 0; k < collage.count; ++k) add(pictures[size_t(k)]->image, collage.parts[size_t(k)].x, collage.parts[size_t(k)].y);
+      plan.sources = sources;
+      for (int k = 0; k < collage.count; ++k)
+        add(sources[size_t(k)]->image, collage.parts[size_t(k)].x, collage.parts[size_t(k)].y);
     }
     item.hue_shift = colors.hue_shift();
     item.saturation_gain = colors.saturation_gain();
@@ -352,7 +354,7 @@ double SegDataset::flipped_share() const {
   return config_.augment.copy_paste_mode == CopyPasteMode::kFlip ? config_.augment.copy_paste : 0;
 }
 
-// Mosaic or letterbox, copy-paste, and the affine transform: steps 1 to 4 of section 6, into a picture of out.target.
+// Mosaic or letterbox, copy-paste, and the affine transform: steps 1 to 4 of section 6, into an image of out.target.
 void SegDataset::augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const {
   const double mosaic = config_.augment.mosaic;
   const bool closed = this->closed(epoch);
@@ -372,10 +374,10 @@ AffineDraw SegDataset::place_mosaic(int64_t index, int epoch, Rng& rng, Scene& o
   for (size_t k = 1; k < 4; ++k) members[k] = partner(index, epoch, rng);
   const int yc = int(rng.uniform(s / 2.0, 3 * s / 2.0)), xc = int(rng.uniform(s / 2.0, 3 * s / 2.0));
   clock.mark(timing_->labels);
-  for (size_t k = 0; k < 4; ++k) out.pictures[k] = decoded(members[k]);
+  for (size_t k = 0; k < 4; ++k) out.sources[k] = decoded(members[k]);
   clock.mark(timing_->decode);
   std::array<MosaicPart, 4> parts;
-  for (size_t k = 0; k < 4; ++k) parts[k].image = &out.pictures[k]->image;
+  for (size_t k = 0; k < 4; ++k) parts[k].image = &out.sources[k]->image;
   out.collage = mosaic_collage(parts, s, xc, yc);
   const AffineDraw draw = draw_affine(rng, c);
   out.m = affine_matrix(draw, 2 * s, 2 * s, s, s);
@@ -410,18 +412,18 @@ AffineDraw SegDataset::place_mosaic(int64_t index, int epoch, Rng& rng, Scene& o
 
 AffineDraw SegDataset::place_single(int64_t index, bool paste, Rng& rng, Scene& out, Clock& clock) const {
   const AugmentConfig& c = config_.augment;
-  const DecodedPtr picture = out.pictures[0] = decoded(index);
+  const DecodedPtr source = out.sources[0] = decoded(index);
   clock.mark(timing_->decode);
-  out.instances = instances(index, picture->image);
+  out.instances = instances(index, source->image);
   clock.mark(timing_->labels);
-  const LetterboxPlan plan = plan_letterbox({picture->image.height, picture->image.width}, out.target);
+  const LetterboxPlan plan = plan_letterbox({source->image.height, source->image.width}, out.target);
   if (paste && flipped_share() > 0) {
-    LabeledImage pasted{picture->image, std::move(out.instances)};
+    LabeledImage pasted{source->image, std::move(out.instances)};
     copy_paste_flip(pasted, flipped_share());
     out.instances = std::move(pasted.instances);
     out.canvas.image = letterbox(pasted.image, plan);
   } else {
-    out.canvas.image = letterbox(picture->image, plan);
+    out.canvas.image = letterbox(source->image, plan);
   }
   clock.mark(timing_->pixels);
   letterbox(out.instances, plan);
@@ -437,35 +439,35 @@ AffineDraw SegDataset::place_single(int64_t index, bool paste, Rng& rng, Scene& 
   return draw;
 }
 
-bool SegDataset::joins_pictures(int epoch) const {
+bool SegDataset::joins_images(int epoch) const {
   const AugmentConfig& c = config_.augment;
   return !closed(epoch) && (c.mixup > 0 || c.cutmix > 0 || (c.copy_paste > 0 && c.copy_paste_mode == CopyPasteMode::kMixup));
 }
 
-// What follows step 4: pasting from another picture, mixup, cutmix; the partners of those two have had the first. Nothing: the scene
+// What follows step 4: pasting from another image, mixup, cutmix; the partners of those two have had the first. Nothing: the scene
 // stays alone.
 std::optional<LabeledImage> SegDataset::join(int epoch, Rng& rng, Scene& scene, Clock& clock) const {
   thread_local Scene other;
   const AugmentConfig& c = config_.augment;
   const bool pastes = c.copy_paste > 0 && c.copy_paste_mode == CopyPasteMode::kMixup;
   const auto drawn = [&](Scene& s) {
-    LabeledImage picture{Image(s.target.height, s.target.width), std::move(s.instances)};
-    ImageRows rows(picture.image);
+    LabeledImage labeled{Image(s.target.height, s.target.width), std::move(s.instances)};
+    ImageRows rows(labeled.image);
     s.render(rows);
     clock.mark(timing_->pixels);
-    return picture;
+    return labeled;
   };
   const auto another = [&] {
     other.target = scene.target;
     augment(rng.below(size()), epoch, rng, other, true, clock);
-    LabeledImage picture = drawn(other);
-    other.pictures = {};
-    return picture;
+    LabeledImage labeled = drawn(other);
+    other.sources = {};
+    return labeled;
   };
   const auto partner = [&] {
-    LabeledImage picture = another();
-    if (pastes && has_polygons(picture.instances)) copy_paste_from(picture, another(), c.copy_paste);
-    return picture;
+    LabeledImage labeled = another();
+    if (pastes && has_polygons(labeled.instances)) copy_paste_from(labeled, another(), c.copy_paste);
+    return labeled;
   };
   std::optional<LabeledImage> joined;
   const auto base = [&]() -> LabeledImage& {
@@ -474,12 +476,12 @@ std::optional<LabeledImage> SegDataset::join(int epoch, Rng& rng, Scene& scene, 
   };
   if (pastes && has_polygons(scene.instances)) copy_paste_from(base(), another(), c.copy_paste);
   if (c.mixup > 0 && !(rng.uniform() > c.mixup)) {
-    LabeledImage picture = partner();
-    mixup(base(), std::move(picture), rng.beta(32, 32));
+    LabeledImage labeled = partner();
+    mixup(base(), std::move(labeled), rng.beta(32, 32));
   }
   if (c.cutmix > 0 && !(rng.uniform() > c.cutmix)) {
-    LabeledImage picture = partner();
-    cutmix(base(), std::move(picture), draw_cutmix(rng, scene.target.height, scene.target.width));
+    LabeledImage labeled = partner();
+    cutmix(base(), std::move(labeled), draw_cutmix(rng, scene.target.height, scene.target.width));
   }
   clock.mark(timing_->pixels);
   return joined;
@@ -490,7 +492,7 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   Clock clock;
   Rng rng(config_.seed, RngPurpose::kAugment, uint64_t(epoch) << 40 | uint64_t(index));
   const AugmentConfig& c = config_.augment;
-  const bool joins = joins_pictures(epoch);
+  const bool joins = joins_images(epoch);
   scene.target = input_size(index);
   augment(index, epoch, rng, scene, !config_.plan_pixels || joins, clock);
   std::optional<LabeledImage> joined;
@@ -522,7 +524,7 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
     scene.render(rows);
   }
   if (config_.plan_pixels && joined) finished(sample, sample.plan.emplace());
-  scene.pictures = {};
+  scene.sources = {};
   clock.mark(timing_->pixels);
   if (flip.vertical) flip_vertical(scene.instances, sample.height);
   if (flip.horizontal) flip_horizontal(scene.instances, sample.width);
@@ -533,9 +535,9 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
 
 Sample SegDataset::get_plain(int64_t index, uint8_t* pixels) const {
   Clock clock;
-  const DecodedPtr decoded_picture = decoded(index);
+  const DecodedPtr source = decoded(index);
   clock.mark(timing_->decode);
-  const Image& image = decoded_picture->image;
+  const Image& image = source->image;
   LetterboxOptions options;
   options.scaleup = false;
   const LetterboxPlan plan = plan_letterbox({image.height, image.width}, input_size(index), options);
@@ -551,10 +553,10 @@ Sample SegDataset::get_plain(int64_t index, uint8_t* pixels) const {
   clock.mark(timing_->pixels);
   std::vector<Instance> objects = instances(index, image);
   letterbox(objects, plan);
-  sample.geometry = {decoded_picture->original_height,
-                     decoded_picture->original_width,
-                     double(image.height) / decoded_picture->original_height,
-                     double(image.width) / decoded_picture->original_width,
+  sample.geometry = {source->original_height,
+                     source->original_width,
+                     double(image.height) / source->original_height,
+                     double(image.width) / source->original_width,
                      plan.left,
                      plan.top};
   clock.mark(timing_->labels);

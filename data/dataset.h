@@ -43,7 +43,7 @@ class Dataset {
 // Where the three partners of a mosaic come from. Both forms depend on (seed, epoch, index) alone, not on what happens to be in
 // memory.
 enum class MosaicPartners {
-  kAuto,     // kUniform when all pictures fit into the cache, else kBuffer
+  kAuto,     // kUniform when all images fit into the cache, else kBuffer
   kUniform,  // any image of the set
   kBuffer,   // the original's rolling buffer of images that were shown lately (MosaicBuffer): they are still decoded
 };
@@ -63,9 +63,9 @@ struct DatasetConfig {
   uint64_t seed = 0;
   ImageOrder order = ImageOrder::kSeed;
   MosaicPartners partners = MosaicPartners::kAuto;
-  int64_t cache_bytes = int64_t(1) << 30;  // decoded pictures kept in memory; results never depend on it
-  bool cache_lasting = false;              // of a set that does not fit keep the first pictures for good instead of the recent ones only
-  std::optional<DiskCacheOptions> disk_cache;  // decoded pictures kept on a disk, too: where memory has none, they come from there
+  int64_t cache_bytes = int64_t(1) << 30;  // decoded images kept in memory; results never depend on it
+  bool cache_lasting = false;  // of a set that does not fit keep the first images for good instead of the recent ones only
+  std::optional<DiskCacheOptions> disk_cache;  // decoded images kept on a disk, too: where memory has none, they come from there
 
   // Reading of labels, used by open_dataset.
   LabelPolicy policy = LabelPolicy::kLenient;
@@ -73,7 +73,7 @@ struct DatasetConfig {
   std::vector<int32_t> classes;  // keep these only; empty: all
   double fraction = 1;           // of the images, train only
 
-  // What pictures are fitted into when they are decoded.
+  // What images are fitted into when they are decoded.
   Size largest() const { return fixed == Size{} ? Size{imgsz, imgsz} : fixed; }
 };
 
@@ -94,9 +94,9 @@ class SegDataset : public Dataset {
   const ScanImage& image(int64_t index) const { return images_[size_t(index)]; }  // file, size, labels in fractions
   const LabelScan& scan() const { return scan_; }           // counters and findings; its images have moved here
   MosaicPartners partners() const { return partners_; }     // never kAuto
-  int64_t decoded_bytes() const { return decoded_bytes_; }  // all pictures as the cache would hold them
+  int64_t decoded_bytes() const { return decoded_bytes_; }  // all images as the cache would hold them
   int64_t cache_budget() const { return cache_budget_; }    // bytes that the cache may take
-  int64_t picture_bytes_at_most() const { return std::min(decoded_bytes_, cache_budget_); }  // that the cache will keep
+  int64_t cache_bytes_at_most() const { return std::min(decoded_bytes_, cache_budget_); }  // that the cache will keep
   ImageCache::Statistics cache_statistics() const { return cache_->statistics(); }
   const DiskImageCache* disk_cache() const { return disk_cache_.get(); }  // none without DatasetConfig::disk_cache
   std::vector<int64_t> objects_by_class() const;
@@ -104,7 +104,7 @@ class SegDataset : public Dataset {
 
   // Where the time of get() goes, summed over all threads since the last call, in seconds of CPU time; for the loader bench.
   struct Timing {
-    double decode = 0, labels = 0, pixels = 0, rasterize = 0;  // pictures from files; polygons and boxes; collage to colours; masks
+    double decode = 0, labels = 0, pixels = 0, rasterize = 0;  // images from files; polygons and boxes; collage to colours; masks
     int64_t samples = 0;
   };
   Timing take_timing() const;
@@ -114,18 +114,18 @@ class SegDataset : public Dataset {
   struct Scene;
   // Parts of the constructor.
   void group_by_shape();   // the order and the shapes of rectangular batches (spec 3.5)
-  void plan_memory();      // how many bytes of decoded pictures stay in memory, and with that where partners of a mosaic come from
+  void plan_memory();      // how many bytes of decoded images stay in memory, and with that where partners of a mosaic come from
   void open_disk_cache();  // behind the memory
 
   Size decoded_size(const ScanImage& image) const { return dataset_size({image.height, image.width}, config_.largest()); }
   DecodedPtr decoded(int64_t index) const;
-  // Labels of an image in pixels of the resized picture; only of objects whose bounding box is `wanted`.
+  // Labels of an image in pixels of the resized image; only of objects whose bounding box is `wanted`.
   std::vector<Instance> instances(int64_t index, const Image& image, const std::function<bool(const BoxXyxy&)>& wanted = {}) const;
   int64_t partner(int64_t index, int epoch, Rng& rng) const;  // an image for the mosaic of this one
   bool closed(int epoch) const { return config_.close_mosaic_at >= 0 && epoch >= config_.close_mosaic_at; }
   double flipped_share() const;  // of copy-paste in flip mode
   void augment(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
-  bool joins_pictures(int epoch) const;  // whether join() may do anything
+  bool joins_images(int epoch) const;  // whether join() may do anything
   std::optional<LabeledImage> join(int epoch, Rng& rng, Scene& scene, Clock& clock) const;
   AffineDraw place_mosaic(int64_t index, int epoch, Rng& rng, Scene& out, bool draw_canvas, Clock& clock) const;
   AffineDraw place_single(int64_t index, bool paste, Rng& rng, Scene& out, Clock& clock) const;

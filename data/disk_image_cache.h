@@ -1,7 +1,7 @@
-// Decoded pictures in a folder that outlasts the training, under a limit of bytes and shared by all trainings of this user. What it
-// holds changes speed, never results: an entry is used only when it was made from the image as it is now, and its checksum holds
-// (data/picture_entry.h). Nothing that goes wrong with the folder is an error: it is said once, and pictures are decoded as without
-// it.
+// Decoded images in a folder that outlasts the training, under a limit of bytes and shared by all trainings of this user. What it
+// holds changes speed, never results: an entry is used only when it was made from the image file as it is now, and its checksum
+// holds (data/cache_entry.h). Nothing that goes wrong with the folder is an error: it is said once, and images are decoded as
+// without it.
 #pragma once
 
 #include <atomic>
@@ -18,7 +18,7 @@
 
 namespace tessera {
 
-struct PictureKey;
+struct ImageKey;
 
 struct DiskCacheOptions {
   std::filesystem::path folder;
@@ -31,14 +31,14 @@ struct DiskCacheOptions {
 
 class DiskImageCache {
  public:
-  struct Picture {
+  struct Wanted {
     std::string file;
     Size size;  // after the resize
   };
-  // `within`: what pictures are fitted into. `set`: those that will be asked for.
-  DiskImageCache(DiskCacheOptions options, Size within, const std::vector<Picture>& set);
+  // `within`: what images are fitted into. `set`: those that will be asked for.
+  DiskImageCache(DiskCacheOptions options, Size within, const std::vector<Wanted>& set);
 
-  // The picture of `file`, from the folder or through `load`, whose exceptions reach the caller. From any thread.
+  // The image of `file`, from the folder or through `load`, whose exceptions reach the caller. From any thread.
   DecodedPtr get(const std::string& file, const std::function<DecodedPtr()>& load);
 
   bool usable() const { return folder_ != nullptr; }
@@ -51,8 +51,8 @@ class DiskImageCache {
   Statistics statistics() const;
 
  private:
-  DecodedPtr find(const PictureKey& key, uint64_t name);
-  void keep(const PictureKey& key, uint64_t name, const DecodedImage& picture);
+  DecodedPtr find(const ImageKey& key, uint64_t name);
+  void keep(const ImageKey& key, uint64_t name, const DecodedImage& decoded);
   void warn(const std::string& text) const {
     if (options_.warn) options_.warn(text);
   }

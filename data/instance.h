@@ -1,4 +1,4 @@
-// One object on its way through the augmentations: class, box and polygon in pixels of the picture at hand.
+// One object on its way through the augmentations: class, box and polygon in pixels of the image at hand.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@ inline float intersection_over_area(const BoxXyxy& a, const BoxXyxy& b) {
   return w * h / (b.width() * b.height() + 1e-7f);
 }
 
-// A picture and its objects.
+// An image and its objects.
 struct LabeledImage {
   Image image;
   std::vector<Instance> instances;

@@ -37,7 +37,7 @@ void on_message(j_common_ptr info, int level) {
     leave(info);
 }
 
-// A scan of a progressive JPEG may pass over all of the picture in a few bytes, and nothing limits how many there are: a small file
+// A scan of a progressive JPEG may pass over all of the image in a few bytes, and nothing limits how many there are: a small file
 // would be worked on for minutes. Encoders write about ten.
 constexpr int kMaxScans = 100;
 

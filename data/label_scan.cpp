@@ -157,7 +157,7 @@ std::vector<Slot> scan_each(const std::vector<std::string>& images, int64_t clas
       } catch (...) {
         errors[size_t(i)] = std::current_exception();
       }
-      progress.picture_done();
+      progress.image_done();
     }
   });
   for (const std::exception_ptr& e : errors)

@@ -45,48 +45,46 @@ void fix_labels(LintSplit& split, int64_t classes) {
   }
 }
 
-struct Picture {
+struct ImageFile {
   std::string file;
   size_t split = 0;
 };
 
-// Pictures of the same bytes. Sums of a few bits say which may be equal; those are compared.
+// Images of the same bytes. Sums of a few bits say which may be equal; those are compared.
 void find_repeated(LintReport& report, const ProgressHook& progress) {
-  std::vector<Picture> pictures;
+  std::vector<ImageFile> images;
   for (size_t s = 0; s < report.splits.size(); ++s) {
-    for (const ScanImage& image : report.splits[s].scan.images) pictures.push_back({image.file, s});
+    for (const ScanImage& image : report.splits[s].scan.images) images.push_back({image.file, s});
   }
-  std::vector<std::pair<size_t, uint32_t>> sums(pictures.size());
-  ProgressCounter counter(progress, "comparing pictures", int64_t(pictures.size()));
-  parallel_for(int64_t(pictures.size()), 8, [&](int64_t begin, int64_t end) {
+  std::vector<std::pair<size_t, uint32_t>> sums(images.size());
+  ProgressCounter counter(progress, "comparing images", int64_t(images.size()));
+  parallel_for(int64_t(images.size()), 8, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const std::string bytes = read_file(pictures[size_t(i)].file);
+      const std::string bytes = read_file(images[size_t(i)].file);
       sums[size_t(i)] = {bytes.size(), crc32c(std::as_bytes(std::span(bytes)))};
-      counter.picture_done();
+      counter.image_done();
     }
   });
   std::map<std::pair<size_t, uint32_t>, std::vector<size_t>> alike;  // the first of each content
-  for (size_t i = 0; i < pictures.size(); ++i) {
+  for (size_t i = 0; i < images.size(); ++i) {
     std::vector<size_t>& group = alike[sums[i]];
-    const Picture& mine = pictures[i];
-    const auto equal = [&](size_t j) {
-      return pictures[j].file == mine.file || read_file(pictures[j].file) == read_file(mine.file);
-    };
+    const ImageFile& mine = images[i];
+    const auto equal = [&](size_t j) { return images[j].file == mine.file || read_file(images[j].file) == read_file(mine.file); };
     const auto first = std::find_if(group.begin(), group.end(), equal);
     if (first == group.end()) {
       group.push_back(i);
       continue;
     }
-    const Picture& other = pictures[*first];
+    const ImageFile& other = images[*first];
     LintSplit &here = report.splits[mine.split], &there = report.splits[other.split];
     const bool same = mine.split == other.split;
     if (same) {
       tell(here.scan.findings, Severity::kNote, "image-repeated", mine.file,
-           fmt::format("the picture has the bytes of {}", other.file), "keep one of them");
+           fmt::format("the image has the bytes of {}", other.file), "keep one of them");
     } else {
       tell(here.scan.findings, Severity::kWarning, "image-twice", mine.file,
-           fmt::format("the split '{}' has this picture too{}", there.name, other.file == mine.file ? "" : ": " + other.file),
-           "keep it in one split: figures on pictures of the training mean little");
+           fmt::format("the split '{}' has this image too{}", there.name, other.file == mine.file ? "" : ": " + other.file),
+           "keep it in one split: figures measured on training images mean little");
     }
   }
 }
@@ -122,11 +120,11 @@ LintReport lint_dataset(const std::string& data, std::string_view split, bool fi
   std::map<std::vector<fs::path>, std::string> listed;
   for (const auto& [name, folders] : yaml.splits) {
     if (!split.empty() && name != split) continue;
-    // coco8 and coco128 train and validate on the same pictures; that is meant, and told once.
+    // coco8 and coco128 train and validate on the same images; that is meant, and told once.
     if (const auto [same, is_new] = listed.emplace(folders, name); !is_new) {
       tell(report.findings, Severity::kNote, "split-same", yaml.source,
-           fmt::format("the splits '{}' and '{}' are the same pictures", same->second, name),
-           "keep some for validation, so that its figures tell something about new pictures");
+           fmt::format("the splits '{}' and '{}' are the same images", same->second, name),
+           "keep some for validation, so that its figures tell something about new images");
       continue;
     }
     std::vector<std::string> images;

@@ -1,5 +1,5 @@
-// Everything that is wrong with a data set, found before a training: labels and pictures as the label scan sees them, every picture
-// decoded, pictures that occur twice, classes that nothing has; and label files rewritten without what cannot be used.
+// Everything that is wrong with a data set, found before a training: labels and images as the label scan sees them, every image
+// decoded, images that occur twice, classes that nothing has; and label files rewritten without what cannot be used.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct LintReport {
 
 // Scans the splits (all that the yaml names, when `split` is empty). With `fix`, label files with bad rows are rewritten: rows that
 // can be used stay as the trainer reads them, bit for bit; the former file is kept beside it as NAME.txt.orig (an older one stays).
-// Files without any usable row, pictures, and lone label files are never touched. Errors of load_dataset_yaml and list_images;
+// Files without any usable row, images, and lone label files are never touched. Errors of load_dataset_yaml and list_images;
 // Error(kIo) when a file cannot be written.
 LintReport lint_dataset(const std::string& data, std::string_view split, bool fix, const std::filesystem::path& data_root = {},
                         const ProgressHook& progress = {});

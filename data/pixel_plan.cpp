@@ -5,8 +5,8 @@
 namespace tessera {
 
 namespace {
-const Image& picture_of(const PixelPlan& plan, int tile) {
-  return plan.pictures[size_t(tile)] ? plan.pictures[size_t(tile)]->image : plan.canvas;
+const Image& tile_image(const PixelPlan& plan, int tile) {
+  return plan.sources[size_t(tile)] ? plan.sources[size_t(tile)]->image : plan.canvas;
 }
 }  // namespace
 
@@ -18,17 +18,17 @@ PackedTiles pack_tiles(std::span<PixelPlan> plans, int64_t height, int64_t width
   for (PixelPlan& plan : plans) {
     for (int k = 0; k < plan.item.tile_count; ++k) {
       plan.item.tiles[k].begin = int64_t(bytes);
-      bytes += picture_of(plan, k).pixels.size();
+      bytes += tile_image(plan, k).pixels.size();
     }
   }
   out.bytes.resize(bytes);
   for (PixelPlan& plan : plans) {
     for (int k = 0; k < plan.item.tile_count; ++k) {
-      const Image& image = picture_of(plan, k);
+      const Image& image = tile_image(plan, k);
       std::memcpy(out.bytes.data() + plan.item.tiles[k].begin, image.pixels.data(), image.pixels.size());
     }
     out.items.push_back(plan.item);
-    plan.pictures = {};
+    plan.sources = {};
     plan.canvas = {};
   }
   return out;

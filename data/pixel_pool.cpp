@@ -28,7 +28,7 @@ struct Pool {
   Statistics statistics;
 };
 
-// Never destroyed: pictures may outlive static objects.
+// Never destroyed: images may outlive static objects.
 Pool& pool() {
   static Pool* const the_pool = new Pool;
   return *the_pool;

@@ -1,5 +1,5 @@
-// Memory of pictures: large blocks that are given back are kept and handed out again. A loader makes and drops some megabytes for every
-// sample; from the system each of them would arrive as cleared pages, which costs more than the work on the pixels.
+// Memory of images: large blocks that are given back are kept and handed out again. A loader makes and drops some megabytes for
+// every sample; from the system each of them would arrive as cleared pages, which costs more than the work on the pixels.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// How far long work on many pictures has come, for whoever shows it.
+// How far long work on many images has come, for whoever shows it.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace tessera {
 
-// what: the part of the work, such as "checking val"; called after each picture, one call at a time, from any thread.
+// what: the part of the work, such as "checking val"; called after each image, one call at a time, from any thread.
 using ProgressHook = std::function<void(const std::string& what, int64_t done, int64_t total)>;
 
 class ProgressCounter {
@@ -16,7 +16,7 @@ class ProgressCounter {
   // hook: may be empty, and must outlive the counter.
   ProgressCounter(const ProgressHook& hook, std::string what, int64_t total) : hook_(hook), what_(std::move(what)), total_(total) {}
 
-  void picture_done() {  // any thread
+  void image_done() {  // any thread
     if (!hook_) return;
     const std::lock_guard lock(mutex_);
     hook_(what_, ++done_, total_);

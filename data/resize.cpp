@@ -1,5 +1,5 @@
-// resize_bilinear(): OpenCV's 8-bit bilinear in its own fixed point. A source row is brought to the target's width once, two such rows are
-// blended for each target row; whole numbers throughout, so every CPU gives the same picture.
+// resize_bilinear(): OpenCV's 8-bit bilinear in its own fixed point. A source row is brought to the target's width once, two such
+// rows are blended for each target row; whole numbers throughout, so every CPU gives the same image.
 #include <algorithm>
 #include <bit>
 #include <cstring>

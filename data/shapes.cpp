@@ -125,10 +125,10 @@ void write_split(const fs::path& folder, const char* split, const ShapesOptions&
   fs::create_directories(folder / "images" / split);
   fs::create_directories(folder / "labels" / split);
   for (int i = 0; i < count; ++i) {
-    const ShapesPicture picture = draw_shapes(options, first + i);
-    const std::vector<uint8_t> jpeg = encode_jpeg(picture.image, 95);
+    const ShapesSample sample = draw_shapes(options, first + i);
+    const std::vector<uint8_t> jpeg = encode_jpeg(sample.image, 95);
     std::string label;
-    for (const ShapesObject& object : picture.objects) {
+    for (const ShapesObject& object : sample.objects) {
       label += fmt::format("{}", object.class_id);
       for (const Point& p : object.polygon) label += fmt::format(" {:.6f} {:.6f}", p.x, p.y);
       label += '\n';
@@ -147,7 +147,7 @@ void write_split(const fs::path& folder, const char* split, const ShapesOptions&
 
 }  // namespace
 
-ShapesPicture draw_shapes(const ShapesOptions& options, int64_t index) {
+ShapesSample draw_shapes(const ShapesOptions& options, int64_t index) {
   Rng rng(options.seed, RngPurpose::kShapes, uint64_t(index));
   const int size = options.size;
   const Colour back_a = random_colour(rng), back_b = random_colour(rng);
@@ -159,7 +159,7 @@ ShapesPicture draw_shapes(const ShapesOptions& options, int64_t index) {
       std::copy(c.begin(), c.end(), canvas.begin() + (int64_t(y) * size + x) * 3);
     }
 
-  ShapesPicture picture;
+  ShapesSample sample;
   const int64_t wanted = 1 + rng.below(6);
   std::vector<Disc> placed;
   for (int64_t k = 0; k < wanted; ++k) {
@@ -192,16 +192,16 @@ ShapesPicture draw_shapes(const ShapesOptions& options, int64_t index) {
         const Colour c = texture.at((x + 0.5) / size, (y + 0.5) / size);
         for (size_t i = 0; i < 3; ++i) canvas[at * 3 + i] += a * (c[i] - canvas[at * 3 + i]);
       }
-    picture.objects.push_back(std::move(object));
+    sample.objects.push_back(std::move(object));
   }
 
   const float noise = float(rng.uniform(2, 14));
-  picture.image = Image(size, size);
+  sample.image = Image(size, size);
   for (size_t i = 0; i < canvas.size(); ++i) {
     const float n = noise * (float(rng.uniform() + rng.uniform()) - 1.0f);  // triangular: cheap and smooth enough
-    picture.image.pixels[i] = uint8_t(std::clamp(std::lround(canvas[i] + n), 0l, 255l));
+    sample.image.pixels[i] = uint8_t(std::clamp(std::lround(canvas[i] + n), 0l, 255l));
   }
-  return picture;
+  return sample;
 }
 
 fs::path make_shapes(const fs::path& wanted_folder, const ShapesOptions& options) {

@@ -25,13 +25,13 @@ struct ShapesObject {
   Polygon polygon;  // fractions of the image; whole even where a later object covers it
 };
 
-struct ShapesPicture {
+struct ShapesSample {
   Image image;
   std::vector<ShapesObject> objects;  // 1 to 6, back to front
 };
 
-// Picture `index` of the set; training pictures come first. A function of its arguments alone.
-ShapesPicture draw_shapes(const ShapesOptions& options, int64_t index);
+// Image `index` of the set; training images come first. A function of its arguments alone.
+ShapesSample draw_shapes(const ShapesOptions& options, int64_t index);
 
 // Makes the folder unless it already holds exactly this set, and returns the path of its data.yaml. The set is written beside it
 // and moved into place at the end: the folder is complete or absent. A set of other options is replaced; a folder that holds

@@ -1,5 +1,5 @@
-/* Finds objects in a picture with a model that Tessera trained, or one of the original's: C and libtessera.so, nothing else.
- *   predict best.safetensors picture.ppm     (binary PPM, as `convert photo.jpg picture.ppm` writes it)
+/* Finds objects in an image with a model that Tessera trained, or one of the original's: C and libtessera.so, nothing else.
+ *   predict best.safetensors image.ppm     (binary PPM, as `convert photo.jpg image.ppm` writes it)
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
   size_t i;
 
   if (argc != 3) {
-    fprintf(stderr, "usage: predict MODEL PICTURE.ppm\n");
+    fprintf(stderr, "usage: predict MODEL IMAGE.ppm\n");
     return 2;
   }
   if (tessera_model_load(argv[1], &model) != TESSERA_OK) return fail();

@@ -35,25 +35,25 @@ class Net final : public UnaryModule {
   Conv2d head{16, 1, 1};
 };
 
-struct Pictures {
+struct Batch {
   Tensor images = Tensor::empty({kBatch, kSide, kSide, 3});
   Tensor truth = Tensor::zeros({kBatch, kSide, kSide, 1});
 };
 
-Pictures draw(Rng& rng) {
-  Pictures p;
+Batch draw(Rng& rng) {
+  Batch batch;
   for (int64_t n = 0; n < kBatch; ++n) {
     const int64_t side = 8 + rng.below(9), top = rng.below(kSide - side), left = rng.below(kSide - side);
     for (int64_t y = 0; y < kSide; ++y) {
       for (int64_t x = 0; x < kSide; ++x) {
         const bool inside = y >= top && y < top + side && x >= left && x < left + side;
         const int64_t pixel = (n * kSide + y) * kSide + x;
-        p.truth.data<float>()[pixel] = inside ? 1.0f : 0.0f;
-        for (int c = 0; c < 3; ++c) p.images.data<float>()[pixel * 3 + c] = float(rng.uniform() + (inside ? 0.5 : 0.0));
+        batch.truth.data<float>()[pixel] = inside ? 1.0f : 0.0f;
+        for (int c = 0; c < 3; ++c) batch.images.data<float>()[pixel * 3 + c] = float(rng.uniform() + (inside ? 0.5 : 0.0));
       }
     }
   }
-  return p;
+  return batch;
 }
 
 }  // namespace
@@ -70,10 +70,10 @@ int main(int argc, char** argv) {
   Rng rng(0, RngPurpose::kUser);
   const int64_t pixels = kBatch * kSide * kSide;
   for (int step = 0; step < steps; ++step) {
-    const Pictures pictures = draw(rng);
-    const Variable logits = net.forward(Variable(pictures.images));
+    const Batch batch = draw(rng);
+    const Variable logits = net.forward(Variable(batch.images));
     const Variable loss =
-        ag::scale(ag::bce_with_logits(ag::view(logits, {pixels, 1}), pictures.truth.view({pixels, 1})), 1 / double(pixels));
+        ag::scale(ag::bce_with_logits(ag::view(logits, {pixels, 1}), batch.truth.view({pixels, 1})), 1 / double(pixels));
     loss.backward();
     adam.step({.lr = {0.05, 0.05, 0.05}});  // of biases, weights and the gains of batch norm
     arena.zero_grad();

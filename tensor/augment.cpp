@@ -26,7 +26,7 @@ void check_items(std::span<const AugmentItem> items, int64_t bytes, int64_t heig
     }
     TESSERA_CHECK(item.path != AugmentPath::kFinished ||
                       (item.tile_count == 1 && item.tiles[0].height == height && item.tiles[0].width == width),
-                  "check_items: a finished picture of another size than {}x{}", height, width);
+                  "check_items: a finished image of another size than {}x{}", height, width);
   }
 }
 
@@ -36,7 +36,7 @@ void augment_images(const Tensor& items, const Tensor& tiles, const Tensor& imag
                     items.numel() == images.size(0) * int64_t(sizeof(AugmentItem)) && items.device() == device && tiles.device() == device,
                 "augment_images: {} and {} into {}", describe(items), describe(tiles), describe(images));
   const AugmentKernel kernel = augment_kernel(device.kind);
-  if (kernel == nullptr) throw Error(ErrorCode::kUsage, "pictures are not augmented on this device", {}, "use --augment cpu");
+  if (kernel == nullptr) throw Error(ErrorCode::kUsage, "images are not augmented on this device", {}, "use --augment cpu");
   kernel(static_cast<const AugmentItem*>(items.raw()), static_cast<const uint8_t*>(tiles.raw()),
          {images.raw(), DType::kU8, images.size(0), images.size(1), images.size(2), 3, 3});
 }

@@ -15,7 +15,7 @@ cmake --preset fuzz -DCMAKE_CXX_COMPILER="$clang" -DCMAKE_C_COMPILER="$(echo "$c
 cmake --build --preset fuzz --target fuzz
 if [ $# -eq 0 ]; then
   set -- pickle torch_pt onnx onnx_nodes image coco_json rle data_yaml args_yaml model_yaml labels checkpoint resume unpack \
-    picture_entry disk_cache convert lint weights
+    cache_entry disk_cache convert lint weights
   if [ -e build/fuzz/bin/fuzz_url ]; then set -- "$@" url; fi  # of builds with libcurl
 fi
 

@@ -175,7 +175,7 @@ if ((built)); then
   else
     skip compute-sanitizer "not on PATH and not in ${CUDA_HOME:-/usr/local/cuda}/bin"
   fi
-  # The embedded data set to the bars of tools/quickstart.sh, in bf16, with pictures made on the device, and the program with its weights.
+  # The embedded data set to the bars of tools/quickstart.sh, in bf16, with images made on the device, and the program with its weights.
   rm -rf "$runs"
   train=("$tessera" train --data shapes --device cuda --precision bf16 --project "$runs" --log text)
   # shellcheck disable=SC2016
@@ -236,7 +236,7 @@ sys.exit(not (m['box']['map'] >= 0.70 and m['mask']['map'] >= 0.60))"
     for batch in 1 32; do bench bench_infer_${scale}_$batch 15 infer $scale $batch own --runs 10 --json; done
   done
   bench bench_step_x_16_cudnn 45 step x 16 cudnn --runs 5 --json
-  # Whether the loader keeps up: the same epochs with pictures made by the host's threads and by the device.
+  # Whether the loader keeps up: the same epochs with images made by the host's threads and by the device.
   for where in cpu cuda; do
     step train_loader_$where 40 "${train[@]}" --name loader_$where --imgsz 640 --batch 16 --epochs 3 --no-val --no-plots --workers "$(nproc)" --augment $where
   done

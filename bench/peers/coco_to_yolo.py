@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A YOLO-seg training set from COCO images and annotations: coco_to_yolo.py COCO_DIR OUT_DIR [COPIES]
 
-COCO_DIR holds images/*/ and annotations/instances_*.json. Pictures are linked, each under COPIES names (default 1), so that a small
-set can stand for one that does not fit into a cache of pictures. Crowd regions are left out and the parts of an object joined, as the
+COCO_DIR holds images/*/ and annotations/instances_*.json. Images are linked, each under COPIES names (default 1), so that a small
+set can stand for one that does not fit into a cache of images. Crowd regions are left out and the parts of an object joined, as the
 original's converter does. Needs the peers' environment (bench/peers/setup.sh).
 """
 
@@ -18,7 +18,7 @@ coco, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 copies = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 for folder in ("images", "labels"):
     (out / folder).mkdir(parents=True, exist_ok=True)
-pictures = {p.name: p for p in sorted(coco.glob("images/*/*.jpg"))}
+images = {p.name: p for p in sorted(coco.glob("images/*/*.jpg"))}
 for annotations in sorted(coco.glob("annotations/instances_*.json")):
     truth = json.loads(annotations.read_text())
     categories = sorted(c["id"] for c in truth["categories"])
@@ -37,7 +37,7 @@ for annotations in sorted(coco.glob("annotations/instances_*.json")):
         for k in range(copies):
             link = out / "images" / f"{k}_{stem}.jpg"
             link.unlink(missing_ok=True)
-            link.symlink_to(pictures[image["file_name"]])
+            link.symlink_to(images[image["file_name"]])
             (out / "labels" / f"{k}_{stem}.txt").write_text("\n".join(rows) + "\n")
 names = {i: c["name"] for i, c in enumerate(sorted(truth["categories"], key=lambda c: c["id"]))}
 (out / "data.yaml").write_text(f"path: {out}\ntrain: images\nval: images\nnames: {json.dumps(names)}\n")

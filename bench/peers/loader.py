@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training samples of the original's data set on one core: loader.py DATA_YAML [IMGSZ [SAMPLES [WARMUP]]]
 
-Decode, augment (mosaic, then without), format. The samples go through the set once, so that each decodes its picture, as in training; the set
+Decode, augment (mosaic, then without), format. The samples go through the set once, so that each decodes its image, as in training; the set
 must have more than WARMUP + 2 SAMPLES images. CPU time of the process, which other programs disturb little. Two JSON lines.
 """
 

@@ -44,10 +44,10 @@ std::vector<fs::path> json_files(const fs::path& from) {
   return files;
 }
 
-// Where pictures may lie.
-class Pictures {
+// Where images may lie.
+class ImageFolders {
  public:
-  Pictures(const fs::path& images, const fs::path& json, const std::string& split) {
+  ImageFolders(const fs::path& images, const fs::path& json, const std::string& split) {
     const fs::path here = fs::absolute(json).parent_path();
     if (!images.empty()) folders_ = {images, images / split};
     for (const fs::path& base : {here, here.parent_path()}) {
@@ -155,7 +155,7 @@ class Converter {
     Row row = make_row(class_id, polygon, truth);
     if (row.text.empty()) {
       ++report.empty;
-      return lost("object-empty", "no polygon is left inside the picture, it is left out", "correct its segmentation");
+      return lost("object-empty", "no polygon is left inside the image, it is left out", "correct its segmentation");
     }
     ++report.objects;
     report.boxes += from_box;
@@ -167,7 +167,7 @@ class Converter {
       ++report.changed;
       lost("object-changed", fmt::format("as one polygon its mask keeps an IoU of {:.3f}", row.iou),
            parts.size() > 1 ? fmt::format("it has {} parts or holes, which one chain of vertices does not hold well", parts.size())
-                            : "it is no larger than a few pixels, or leaves the picture");
+                            : "it is no larger than a few pixels, or leaves the image");
     }
     rows += row.text + "\n";
   }
@@ -178,16 +178,16 @@ class Converter {
   std::vector<std::vector<const CocoAnnotation*>> of_image_;
 };
 
-// A file that can be converted: it is read, its picture names are good, and the new set has no labels of its name.
+// A file that can be converted: it is read, its image names are good, and the new set has no labels of its name.
 struct Split {
   fs::path file;
   std::string name;
   Converter converter;
-  std::vector<fs::path> pictures;
+  std::vector<fs::path> image_names;
 
   Split(const fs::path& file_, const fs::path& to) : file(file_), name(split_of(file_)), converter(file_) {
-    for (const CocoImage& image : converter.coco().images) pictures.push_back(checked_name(image.file_name, file.string()));
-    check_own_labels(pictures, file.string());
+    for (const CocoImage& image : converter.coco().images) image_names.push_back(checked_name(image.file_name, file.string()));
+    check_own_labels(image_names, file.string());
     check_no_labels(to, name);
   }
 };
@@ -214,21 +214,21 @@ ConvertReport coco_to_yolo(const fs::path& from, const fs::path& to, const fs::p
   check_names(to, classes);
   for (const Split& split : splits) {
     LabelFolder folder(to, split.name);
-    const Pictures pictures(images, split.file, split.name);
-    ProgressCounter counter(progress, "converting " + split.name, int64_t(split.pictures.size()));
+    const ImageFolders folders(images, split.file, split.name);
+    ProgressCounter counter(progress, "converting " + split.name, int64_t(split.image_names.size()));
     const auto convert_one = [&](int64_t i) {
-      const fs::path& name = split.pictures[size_t(i)];
+      const fs::path& name = split.image_names[size_t(i)];
       std::string rows;
       ConvertReport r = split.converter.convert(size_t(i), rows);
       if (split.converter.has_annotations(size_t(i))) folder.write(name, rows);
-      if (const fs::path picture = pictures.find(name); !picture.empty()) {
-        folder.link(name, picture);
-        r.pictures = 1;
+      if (const fs::path image = folders.find(name); !image.empty()) {
+        folder.link(name, image);
+        r.linked = 1;
       }
       return r;
     };
-    ConvertReport part = convert_each(int64_t(split.pictures.size()), convert_one, counter);
-    note_missing_pictures(part, split.file.string(), to / "images" / split.name);
+    ConvertReport part = convert_each(int64_t(split.image_names.size()), convert_one, counter);
+    note_missing_images(part, split.file.string(), to / "images" / split.name);
     report.add(part);
     folder.finish(report);
   }

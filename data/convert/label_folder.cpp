@@ -18,7 +18,7 @@ namespace tessera {
 void ConvertReport::add(const ConvertReport& more) {
   images += more.images, background += more.background, objects += more.objects;
   crowds += more.crowds, duplicates += more.duplicates, empty += more.empty;
-  boxes += more.boxes, runs += more.runs, joined += more.joined, changed += more.changed, pictures += more.pictures;
+  boxes += more.boxes, runs += more.runs, joined += more.joined, changed += more.changed, linked += more.linked;
   least_iou = std::min(least_iou, more.least_iou);
   sum_iou += more.sum_iou;
   written.insert(written.end(), more.written.begin(), more.written.end());
@@ -105,12 +105,12 @@ void LabelFolder::write(const fs::path& name, const std::string& rows) const {
   if (!out) throw_file_error("write", file, errno != 0 ? errno : EIO);
 }
 
-void LabelFolder::link(const fs::path& name, const fs::path& picture) const {
+void LabelFolder::link(const fs::path& name, const fs::path& image) const {
   const fs::path file = images_ / name;
   make_folders(file.parent_path());
   std::error_code failed;
   if (fs::exists(fs::symlink_status(file, failed))) return;
-  fs::create_symlink(fs::canonical(picture), file, failed);
+  fs::create_symlink(fs::canonical(image), file, failed);
   if (failed) throw_file_error("link", file, failed.value());
 }
 
@@ -121,17 +121,17 @@ void LabelFolder::finish(ConvertReport& report) {
   report.written.push_back(labels_.string());
 }
 
-ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert, ProgressCounter& progress) {
-  std::vector<ConvertReport> reports(static_cast<size_t>(pictures));
+ConvertReport convert_each(int64_t images, const std::function<ConvertReport(int64_t i)>& convert, ProgressCounter& progress) {
+  std::vector<ConvertReport> reports(static_cast<size_t>(images));
   std::vector<std::exception_ptr> errors(reports.size());
-  parallel_for(pictures, 4, [&](int64_t begin, int64_t end) {
+  parallel_for(images, 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       try {
         reports[size_t(i)] = convert(i);
       } catch (...) {
         errors[size_t(i)] = std::current_exception();
       }
-      progress.picture_done();
+      progress.image_done();
     }
   });
   for (const std::exception_ptr& e : errors) {
@@ -142,31 +142,31 @@ ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(i
   return sum;
 }
 
-void note_missing_pictures(ConvertReport& report, const std::string& source, const fs::path& images) {
-  if (report.pictures == report.images) return;
-  add_finding(report, Severity::kNote, "pictures-missing", source,
-              fmt::format("{} of {} pictures were not found", report.images - report.pictures, report.images),
+void note_missing_images(ConvertReport& report, const std::string& source, const fs::path& images) {
+  if (report.linked == report.images) return;
+  add_finding(report, Severity::kNote, "images-missing", source,
+              fmt::format("{} of {} images were not found", report.images - report.linked, report.images),
               fmt::format("say where they are: --images FOLDER, or put them into {}", images.string()));
 }
 
 fs::path checked_name(const std::string& file_name, const std::string& where) {
   const fs::path path = fs::path(file_name).lexically_normal();
   if (path.is_absolute() || path.empty() || *path.begin() == ".." || !path.has_filename() || path.filename() == ".") {
-    throw Error(ErrorCode::kData, fmt::format("the file_name '{}' is not a path below the folder of pictures", file_name), {where},
-                "write it relative to the folder of pictures");
+    throw Error(ErrorCode::kData, fmt::format("the file_name '{}' is not a path below the folder of images", file_name), {where},
+                "write it relative to the folder of images");
   }
   return path;
 }
 
 void check_own_labels(const std::vector<fs::path>& names, const std::string& where) {
-  std::map<fs::path, const fs::path*> picture_of;
+  std::map<fs::path, const fs::path*> image_of;
   for (const fs::path& name : names) {
-    const auto [first, is_new] = picture_of.emplace(fs::path(name).replace_extension(".txt"), &name);
+    const auto [first, is_new] = image_of.emplace(fs::path(name).replace_extension(".txt"), &name);
     if (is_new) continue;
     const bool same = *first->second == name;
     throw Error(ErrorCode::kData,
-                same ? fmt::format("the picture '{}' is there twice", name.string())
-                     : fmt::format("the pictures '{}' and '{}' would have one label file", first->second->string(), name.string()),
+                same ? fmt::format("the image '{}' is there twice", name.string())
+                     : fmt::format("the images '{}' and '{}' would have one label file", first->second->string(), name.string()),
                 {where}, same ? "join what belongs to the two" : "rename one of them");
   }
 }
@@ -189,7 +189,7 @@ void write_data_yaml(const fs::path& to, const std::vector<std::string>& names, 
     if (!name.starts_with(".")) splits.insert(name);
   }
   YAML::Emitter yaml;
-  yaml << YAML::Comment("Written by tessera convert: pictures in images/, labels in labels/.") << YAML::BeginMap;
+  yaml << YAML::Comment("Written by tessera convert: images in images/, labels in labels/.") << YAML::BeginMap;
   std::set<std::string> keys;
   for (const std::string& split : splits) {
     const std::string key = yaml_key(split);

@@ -31,24 +31,24 @@ class LabelFolder {
   LabelFolder(const LabelFolder&) = delete;
   LabelFolder& operator=(const LabelFolder&) = delete;
 
-  // name: of the picture, relative. Any thread.
+  // name: of the image, relative. Any thread.
   void write(const std::filesystem::path& name, const std::string& rows) const;
-  void link(const std::filesystem::path& name, const std::filesystem::path& picture) const;
+  void link(const std::filesystem::path& name, const std::filesystem::path& image) const;
   void finish(ConvertReport& report);
 
  private:
   std::filesystem::path labels_, images_, part_;
 };
 
-// convert(i) of every picture of a split, on all threads: the reports added up in order; of errors the first in order is thrown.
-ConvertReport convert_each(int64_t pictures, const std::function<ConvertReport(int64_t i)>& convert, ProgressCounter& progress);
-// A note, unless each picture of the report was found. `source`: what was converted; `images`: where the new set wants them.
-void note_missing_pictures(ConvertReport& report, const std::string& source, const std::filesystem::path& images);
+// convert(i) of every image of a split, on all threads: the reports added up in order; of errors the first in order is thrown.
+ConvertReport convert_each(int64_t images, const std::function<ConvertReport(int64_t i)>& convert, ProgressCounter& progress);
+// A note, unless each image of the report was found. `source`: what was converted; `images`: where the new set wants them.
+void note_missing_images(ConvertReport& report, const std::string& source, const std::filesystem::path& images);
 
 // A path from a file that must stay below the folder it is put into.
 std::filesystem::path checked_name(const std::string& file_name, const std::string& where);
 
-// Error(kData) when two of these pictures, relative names of one split, would have one label file.
+// Error(kData) when two of these images, relative names of one split, would have one label file.
 void check_own_labels(const std::vector<std::filesystem::path>& names, const std::string& where);
 
 // Error(kData) when `to` holds a set of other classes; before anything is written.

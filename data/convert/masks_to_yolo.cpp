@@ -19,7 +19,7 @@ namespace {
 
 constexpr uint8_t kVoid = 255;
 
-std::vector<fs::path> pictures_in(const fs::path& folder) {
+std::vector<fs::path> masks_in(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string suffix = entry.path().extension().string();
@@ -30,21 +30,21 @@ std::vector<fs::path> pictures_in(const fs::path& folder) {
   return files;
 }
 
-// Split -> its mask pictures.
+// Split -> its mask images.
 std::map<std::string, std::vector<fs::path>> masks_by_split(const fs::path& from) {
   if (!fs::is_directory(from))
     throw Error(ErrorCode::kData, "neither a folder nor COCO JSON", {from.string()}, "masks come in a folder");
   std::map<std::string, std::vector<fs::path>> splits;
-  if (std::vector<fs::path> files = pictures_in(from); !files.empty()) splits["train"] = std::move(files);
+  if (std::vector<fs::path> files = masks_in(from); !files.empty()) splits["train"] = std::move(files);
   if (splits.empty()) {
     for (const auto& entry : fs::directory_iterator(from)) {
       if (!entry.is_directory()) continue;
-      if (std::vector<fs::path> files = pictures_in(entry.path()); !files.empty())
+      if (std::vector<fs::path> files = masks_in(entry.path()); !files.empty())
         splits[entry.path().filename().string()] = std::move(files);
     }
   }
   if (splits.empty()) {
-    throw Error(ErrorCode::kData, "no mask pictures in this folder", {from.string()},
+    throw Error(ErrorCode::kData, "no mask images in this folder", {from.string()},
                 "masks are png, bmp or pgm, in the folder itself or in one sub-folder for each split");
   }
   return splits;
@@ -60,7 +60,7 @@ struct GreyMask {
 GreyMask read_mask(const fs::path& file) {
   const std::string bytes = read_file(file, kMaxImageBytes, FileKind::kRegular);
   const std::span data(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-  // A decoded picture has the upper 8 bits of 16, and fewer are stretched to 8: other values than those that stand there. Of one
+  // A decoded image has the upper 8 bits of 16, and fewer are stretched to 8: other values than those that stand there. Of one
   // bit they become 0 and 255, which is one class.
   if (const int bits = probe_image(data, file.string()).sample_bits; bits != 8 && bits != 1) {
     throw Error(ErrorCode::kData, fmt::format("the values of the mask have {} bits", bits), {file.string()},
@@ -82,7 +82,7 @@ GreyMask read_mask(const fs::path& file) {
   return mask;
 }
 
-// The rows of one picture, by the first pixel of each object.
+// The rows of one image, by the first pixel of each object.
 ConvertReport convert_mask(const GreyMask& mask, bool binary, const fs::path& file, std::string& rows) {
   ConvertReport report;
   std::vector<uint8_t> values = mask.values;
@@ -141,7 +141,7 @@ ConvertReport convert_mask(const GreyMask& mask, bool binary, const fs::path& fi
   return report;
 }
 
-fs::path picture_of(const fs::path& images, const std::string& split, const std::string& stem) {
+fs::path image_of(const fs::path& images, const std::string& split, const std::string& stem) {
   std::error_code ignored;
   if (images.empty()) return {};
   for (const fs::path& folder : {images, images / split}) {
@@ -159,9 +159,9 @@ ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::
   // Of several splits none is converted unless all can be.
   for (const auto& [split, files] : splits) {
     check_no_labels(to, split);
-    std::vector<fs::path> pictures;
-    for (const fs::path& file : files) pictures.push_back(file.filename());
-    check_own_labels(pictures, files[0].parent_path().string());
+    std::vector<fs::path> image_names;
+    for (const fs::path& file : files) image_names.push_back(file.filename());
+    check_own_labels(image_names, files[0].parent_path().string());
   }
   // Which values are classes is a matter of the whole set, so it is read twice.
   int classes = 1;
@@ -188,14 +188,14 @@ ConvertReport masks_to_yolo(const fs::path& from, const fs::path& to, const fs::
       std::string rows;
       ConvertReport r = convert_mask(read_mask(file), binary, file, rows);
       folder.write(file.filename(), rows);
-      if (const fs::path picture = picture_of(images, split, file.stem().string()); !picture.empty()) {
-        folder.link(picture.filename(), picture);
-        r.pictures = 1;
+      if (const fs::path image = image_of(images, split, file.stem().string()); !image.empty()) {
+        folder.link(image.filename(), image);
+        r.linked = 1;
       }
       return r;
     };
     ConvertReport part = convert_each(int64_t(files.size()), convert_one, counter);
-    note_missing_pictures(part, files[0].parent_path().string(), to / "images" / split);
+    note_missing_images(part, files[0].parent_path().string(), to / "images" / split);
     report.add(part);
     folder.finish(report);
   }

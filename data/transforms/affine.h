@@ -1,4 +1,4 @@
-// Random rotation, scale, shear, shift and perspective of a picture and its objects (spec 6.2, 14.2).
+// Random rotation, scale, shear, shift and perspective of an image and its objects (spec 6.2, 14.2).
 #pragma once
 
 #include <array>
@@ -23,10 +23,10 @@ AffineDraw draw_affine(Rng& rng, const AugmentConfig& config);
 
 using Matrix3 = std::array<float, 9>;  // row-major
 
-// M = T S R P C, from pixels of a height x width picture to pixels of the output; float32 as in the original.
+// M = T S R P C, from pixels of a height x width image to pixels of the output; float32 as in the original.
 Matrix3 affine_matrix(const AffineDraw& draw, int height, int width, int out_height, int out_width);
 
-// Receives the rows of a picture as they are finished.
+// Receives the rows of an image as they are finished.
 class RowSink {
  public:
   virtual ~RowSink() = default;
@@ -35,7 +35,7 @@ class RowSink {
   virtual void done(int y, uint8_t* row, Columns made) = 0;
 };
 
-// Rows into a picture of the output's size, with their border.
+// Rows into an image of the output's size, with their border.
 class ImageRows final : public RowSink {
  public:
   explicit ImageRows(Image& image) : image_(image) {}

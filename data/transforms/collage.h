@@ -1,4 +1,4 @@
-// Pictures side by side on a canvas of the border colour. The canvas is made row by row where it is looked at: a mosaic of 640 would
+// Images side by side on a canvas of the border colour. The canvas is made row by row where it is looked at: a mosaic of 640 would
 // have 4.9 MB, of which a warp sees a part and needs two rows at a time.
 #pragma once
 
@@ -27,7 +27,7 @@ struct Collage {
 
   void add(const Image& image, int x, int y) { parts[size_t(count++)] = {&image, x, y}; }
 
-  // Where row y has pictures: outside all is border. Rows beyond the canvas have none.
+  // Where row y has images: outside all is border. Rows beyond the canvas have none.
   Columns filled(int y) const;
 
   // Columns [begin, end) of a row where they lie in memory.

@@ -1,4 +1,4 @@
-// A rectangle of another picture with the objects in it (spec 6.5).
+// A rectangle of another image with the objects in it (spec 6.5).
 #pragma once
 
 #include <array>
@@ -15,10 +15,10 @@ struct CutmixDraw {
 };
 CutmixDraw draw_cutmix(Rng& rng, int height, int width);
 
-// Around (x, y), within the picture; its sides are sqrt(1 - lambda) of the picture's, rounded down.
+// Around (x, y), within the image; its sides are sqrt(1 - lambda) of the image's, rounded down.
 PixelBox cutmix_area(double lambda, int x, int y, int height, int width);
 
-// Pixels of `other` in the area, and those of its objects that have 1 % of their box there (10 % in a picture without objects),
+// Pixels of `other` in the area, and those of its objects that have 1 % of their box there (10 % in an image without objects),
 // clipped to it. Nothing happens when every area overlaps an object or none of the other's is in it. Sizes must be equal.
 void cutmix(LabeledImage& into, LabeledImage&& other, const CutmixDraw& draw);
 

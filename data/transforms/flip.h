@@ -7,7 +7,7 @@
 
 namespace tessera {
 
-// What was drawn for one picture; swap_channels: red and blue are exchanged.
+// What was drawn for one image; swap_channels: red and blue are exchanged.
 struct FlipDraw {
   bool horizontal = false, vertical = false, swap_channels = false;
 };

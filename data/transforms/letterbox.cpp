@@ -23,7 +23,7 @@ LetterboxPlan plan_letterbox(Size image, Size target, const LetterboxOptions& op
   LetterboxPlan plan;
   plan.ratio = std::min(double(target.height) / image.height, double(target.width) / image.width);
   if (!options.scaleup) plan.ratio = std::min(plan.ratio, 1.0);
-  plan.resized_width = std::max(round_even(image.width * plan.ratio), 1);  // a hair-thin picture keeps one pixel
+  plan.resized_width = std::max(round_even(image.width * plan.ratio), 1);  // a hair-thin image keeps one pixel
   plan.resized_height = std::max(round_even(image.height * plan.ratio), 1);
   double dw = target.width - plan.resized_width, dh = target.height - plan.resized_height;
   if (options.auto_shape) dw = std::fmod(dw, options.stride), dh = std::fmod(dh, options.stride);

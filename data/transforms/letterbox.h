@@ -1,4 +1,4 @@
-// Fitting pictures into the network input: the resize before everything else, the letterbox, and the batch shapes of validation
+// Fitting images into the network input: the resize before everything else, the letterbox, and the batch shapes of validation
 // (spec 3.2, 3.3, 3.5).
 #pragma once
 

@@ -1,4 +1,4 @@
-// Blending of two pictures (spec 6.4).
+// Blending of two images (spec 6.4).
 #pragma once
 
 #include "data/instance.h"

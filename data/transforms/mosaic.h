@@ -1,4 +1,4 @@
-// Four pictures around a random centre on a canvas of twice the size (spec 6.1).
+// Four images around a random centre on a canvas of twice the size (spec 6.1).
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
 // warp(): rows are cut into border, edge and interior; the interior runs in SIMD lanes (Highway, chosen at run time). All lanes
-// round as the scalar code does, so every CPU gives the same picture.
+// round as the scalar code does, so every CPU gives the same image.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -352,7 +352,7 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
     }
   };
 
-  Columns pictures, made;  // of the last row
+  Columns filled, made;  // of the last row
   for (int y = 0; y < out_height; ++y) {
     uint8_t* const row = sink.row(y);
     const float sy = inverse[4] * float(y) + inverse[5];
@@ -366,8 +366,8 @@ void warp_rows(const Collage& source, const Matrix3& m, int out_height, int out_
       sink.done(y, row, {});
       continue;
     }
-    if (now.begin != pictures.begin || now.end != pictures.end) {
-      pictures = now;
+    if (now.begin != filled.begin || now.end != filled.end) {
+      filled = now;
       made.begin = int(std::lower_bound(column.begin(), column.end(), now.begin - 1) - column.begin());
       made.end = int(std::lower_bound(column.begin(), column.end(), now.end) - column.begin());
       const size_t begin = size_t(made.begin), n = size_t(std::max(made.end - made.begin, 0));

@@ -24,24 +24,24 @@ using tour::heading;
 
 namespace {
 
-constexpr int kSide = 64, kPictures = 128, kEpochs = 8;
+constexpr int kSide = 64, kImages = 128, kEpochs = 8;
 constexpr int64_t kBatch = 8;
 
 // Drawn objects, and for every second pixel whether it is one.
 class Silhouettes final : public Dataset {
  public:
-  int64_t size() const override { return kPictures; }
+  int64_t size() const override { return kImages; }
   Sample get(int64_t index, int /*epoch*/) const override {
-    ShapesPicture picture = draw_shapes({.size = kSide}, index);
+    ShapesSample drawn = draw_shapes({.size = kSide}, index);
     std::vector<uint8_t> plane(kSide * kSide);
-    for (ShapesObject& object : picture.objects) {
+    for (ShapesObject& object : drawn.objects) {
       for (Point& p : object.polygon) p = {p.x * kSide, p.y * kSide};
       fill_polygon(std::span<const Point>(object.polygon), plane.data(), kSide, kSide);
     }
     Sample s;
     s.index = index;
     s.height = s.width = kSide;
-    s.pixels = std::move(picture.image.pixels);
+    s.pixels = std::move(drawn.image.pixels);
     s.mask_height = s.mask_width = kSide / 2;
     for (int y = 0; y < kSide; y += 2) {
       for (int x = 0; x < kSide; x += 2) s.masks.push_back(plane[size_t(y * kSide + x)]);
@@ -76,8 +76,8 @@ class Net final : public UnaryModule {
 
 // What a training consists of.
 struct Training {
-  Silhouettes pictures;
-  Loader loader{pictures, {.batch = kBatch, .threads = 1}};
+  Silhouettes silhouettes;
+  Loader loader{silhouettes, {.batch = kBatch, .threads = 1}};
   Net net;
   std::unique_ptr<ParameterArena> arena;
   std::unique_ptr<Sgd> optimizer;
@@ -85,7 +85,7 @@ struct Training {
   std::unique_ptr<WeightUpdate> update;
   Schedule schedule{{.lr0 = 0.1,
                      .epochs = kEpochs,
-                     .batches_per_epoch = kPictures / kBatch,
+                     .batches_per_epoch = kImages / kBatch,
                      .batch = kBatch,
                      .nbs = kBatch,
                      .momentum = 0.9,
@@ -143,11 +143,11 @@ struct Training {
   }
 };
 
-// A picture's truth and, beside it, what the network says: every second row.
-void show(const Tensor& truth, const Tensor& logits, int64_t picture) {
+// An image's truth and, beside it, what the network says: every second row.
+void show(const Tensor& truth, const Tensor& logits, int64_t image) {
   const int64_t side = kSide / 2;
   for (int64_t y = 0; y < side; y += 2) {
-    const int64_t row = (picture * side + y) * side;
+    const int64_t row = (image * side + y) * side;
     std::string line = "  ";
     for (int64_t x = 0; x < side; ++x) line += truth.data<int32_t>()[row + x] != 0 ? '#' : '.';
     line += "   ";
@@ -180,23 +180,23 @@ int main() {
   claim(tour::largest_difference(again.arena->all_values(), t.arena->all_values()) == 0,
         "the same bits as without the interruption");
 
-  heading("The averaged weights, on pictures that no training saw");
+  heading("The averaged weights, on images that no training saw");
   t.ema->swap();
   t.net.train(false);
   const NoGrad guard;
   int64_t both = 0, either = 0;
-  for (int64_t first = kPictures; first < kPictures + 3 * kBatch; first += kBatch) {
+  for (int64_t first = kImages; first < kImages + 3 * kBatch; first += kBatch) {
     std::vector<Sample> unseen;
-    for (int64_t i = first; i < first + kBatch; ++i) unseen.push_back(t.pictures.get(i, 0));
+    for (int64_t i = first; i < first + kBatch; ++i) unseen.push_back(t.silhouettes.get(i, 0));
     const Batch batch = collate(std::move(unseen));
     const Tensor logits = t.net.forward(Variable(ops::scale_u8(batch.images, 1 / 255.0, DType::kF32))).data();
-    if (first == kPictures) show(batch.masks, logits, 0);
+    if (first == kImages) show(batch.masks, logits, 0);
     for (int64_t i = 0; i < logits.numel(); ++i) {
       const bool is = batch.masks.data<int32_t>()[i] != 0, said = logits.data<float>()[i] > 0;
       both += is && said, either += is || said;
     }
   }
   const double overlap = double(both) / double(either);
-  claim(overlap > 0.45, fmt::format("intersection over union of 24 pictures: {:.2f}", overlap));
+  claim(overlap > 0.45, fmt::format("intersection over union of 24 images: {:.2f}", overlap));
   return 0;
 }

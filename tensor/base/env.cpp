@@ -26,7 +26,7 @@ constexpr std::array kSwitches = {
     EnvSwitch{"TESSERA_THREADS", "number of compute threads (default: one per core this process may use)"},
     EnvSwitch{"TESSERA_NCCL", "0: gradients of several GPUs go over the host (MPI), not over NCCL"},
     EnvSwitch{"TESSERA_WORKSPACE", "MiB that one call of cuDNN or cuBLASLt may take for itself (default: 256)"},
-    EnvSwitch{"XDG_CACHE_HOME", "folder of caches (default: ~/.cache); pictures of --cache disk are in tessera/images there"},
+    EnvSwitch{"XDG_CACHE_HOME", "folder of caches (default: ~/.cache); decoded images of --cache disk are in tessera/images there"},
 };
 }  // namespace
 

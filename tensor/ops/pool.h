@@ -20,7 +20,7 @@ class PoolOps {
   // y[n, 2i+a, 2j+b, c] = x[n, i, j, c].
   virtual void upsample2x(ImageView x, ImageView y) = 0;
   virtual void upsample2x_backward(ImageView dy, ImageView dx, bool accumulate) = 0;
-  // To the size of y, without aligned corners: y = sum of four x with the weights of tap_of (tensor/ops/bilinear.h). Of pictures, so
+  // To the size of y, without aligned corners: y = sum of four x with the weights of tap_of (tensor/ops/bilinear.h). Of images, so
   // that there is no gradient.
   virtual void resize_bilinear(ImageView x, ImageView y) = 0;
 };

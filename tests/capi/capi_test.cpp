@@ -109,7 +109,7 @@ Json json_of(const Result& result, const Image& image) {
   return list;
 }
 
-// A folder with a network of three classes in every form, and embedded pictures of two shapes.
+// A folder with a network of three classes in every form, and embedded images of two shapes.
 struct Fixture {
   Folder f;
   std::string weights = f / "small.safetensors", fixed = f / "fixed.onnx", dynamic = f / "dynamic.onnx";
@@ -167,6 +167,14 @@ const Fixture& fixture() {
   return made;
 }
 
+// `expected`, with `text` in the sentence of this thread.
+void refused(tessera_status status, tessera_status expected, const std::string& text) {
+  CAPTURE(text);
+  CHECK(status == expected);
+  INFO(tessera_last_error());
+  CHECK(says(tessera_last_error(), text));
+}
+
 }  // namespace
 
 TEST_CASE("capi: objects, boxes, masks and outlines are those of predict --json") {
@@ -214,7 +222,7 @@ TEST_CASE("capi: an .onnx file runs as predict runs it, at its own size or at an
   CHECK(result == nullptr);
 }
 
-TEST_CASE("capi: rows with gaps, rows from below and BGR are the same picture") {
+TEST_CASE("capi: rows with gaps, rows from below and BGR are the same image") {
   const Fixture& w = fixture();
   const Model model = open(w.weights);
   const Image& image = w.images[1];
@@ -274,17 +282,11 @@ TEST_CASE("capi: options that end early have defaults where they end, and nothin
   CHECK((json_of(result, w.images[0]) == json_of(predict(model, w.images[0]), w.images[0])));
 }
 
-TEST_CASE("capi: what is wrong becomes a status and a sentence, and outputs stay as they are") {
+TEST_CASE("capi: what is wrong with a model or a prediction becomes a status and a sentence, and outputs stay as they are") {
   const Fixture& w = fixture();
   const Model model = open(w.weights);
   const Image& image = w.images[0];
   tessera_model* none = nullptr;
-  const auto refused = [](tessera_status status, tessera_status expected, const std::string& text) {
-    CAPTURE(text);
-    CHECK(status == expected);
-    INFO(tessera_last_error());
-    CHECK(says(tessera_last_error(), text));
-  };
   refused(tessera_model_load(nullptr, &none), TESSERA_ERROR_USAGE, "path is NULL");
   refused(tessera_model_load(w.weights.c_str(), nullptr), TESSERA_ERROR_USAGE, "model is NULL");
   refused(tessera_model_load((w.f / "none.safetensors").c_str(), &none), TESSERA_ERROR_DATA, "none.safetensors");
@@ -316,17 +318,20 @@ TEST_CASE("capi: what is wrong becomes a status and a sentence, and outputs stay
   };
   const uint8_t* pixels = image.pixels.data();
   refused(of(nullptr, 96, 96, 288), TESSERA_ERROR_USAGE, "pixels is NULL");
-  refused(of(pixels, 0, 96, 288), TESSERA_ERROR_USAGE, "a picture of 0 x 96");
-  refused(of(pixels, 96, -1, 288), TESSERA_ERROR_USAGE, "a picture of 96 x -1");
-  refused(of(pixels, 60000, 60000, 180000), TESSERA_ERROR_USAGE, "a picture of 60000 x 60000");
+  refused(of(pixels, 0, 96, 288), TESSERA_ERROR_USAGE, "an image of 0 x 96");
+  refused(of(pixels, 96, -1, 288), TESSERA_ERROR_USAGE, "an image of 96 x -1");
+  refused(of(pixels, 60000, 60000, 180000), TESSERA_ERROR_USAGE, "an image of 60000 x 60000");
   refused(of(pixels, 96, 96, 287), TESSERA_ERROR_USAGE, "stride=287 for rows of 288 bytes");
   refused(of(pixels, 96, 96, -287), TESSERA_ERROR_USAGE, "stride=-287");
   refused(of(pixels, 96, 96, 288, 2), TESSERA_ERROR_USAGE, "format=2");
   refused(tessera_predict(nullptr, pixels, 96, 96, 288, TESSERA_RGB, nullptr, &result), TESSERA_ERROR_USAGE, "model is NULL");
   refused(tessera_predict(model.get(), pixels, 96, 96, 288, TESSERA_RGB, nullptr, nullptr), TESSERA_ERROR_USAGE, "result is NULL");
   CHECK(result == nullptr);
+}
 
-  const Result found = predict(model, image);
+TEST_CASE("capi: what is wrong with a question about a result becomes a status and a sentence of the thread") {
+  const Fixture& w = fixture();
+  const Result found = predict(open(w.weights), w.images[0]);
   const size_t count = tessera_result_count(found.get());
   REQUIRE(count > 0);
   tessera_object object;

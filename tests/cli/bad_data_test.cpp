@@ -1,4 +1,4 @@
-// Bad labels, pictures and data yamls: by default a bad row costs its object and a bad picture itself, counted and named; with
+// Bad labels, images and data yamls: by default a bad row costs its object and a bad image itself, counted and named; with
 // --strict it ends the run with exit code 3. Either way file, line, column and remedy are told.
 #include <sys/stat.h>
 
@@ -41,7 +41,7 @@ TEST_CASE("cli: bad label rows cost their object, are counted and named; --stric
   const Workshop w;
   for (const BadRow& bad : bad_rows()) {
     CAPTURE(bad.name);
-    w.sample("bad.png", picture_png(48, 40), fmt::format("{}\n{}\n", kGoodRow, bad.row));
+    w.sample("bad.png", image_png(48, 40), fmt::format("{}\n{}\n", kGoodRow, bad.row));
     const std::string place = fmt::format("labels/train/bad.txt:2:{}: ", bad.column);
     refused(w.train("strict", {"--strict"}), 3, {w / "labels/train/bad.txt", place, bad.message}, w.here());
   }
@@ -55,7 +55,7 @@ TEST_CASE("cli: bad label rows cost their object, are counted and named; --stric
     for (size_t i = 0; i < bad_rows().size(); ++i) {
       const std::string name = fmt::format("{:02}{}", i, bad_rows()[i].name);
       if (i >= first && i < last) {
-        w.sample(name + ".png", picture_png(48, 40), fmt::format("{}\n{}\n", kGoodRow, bad_rows()[i].row));
+        w.sample(name + ".png", image_png(48, 40), fmt::format("{}\n{}\n", kGoodRow, bad_rows()[i].row));
       } else {
         fs::remove(w / ("images/train/" + name + ".png"));
         fs::remove(w / ("labels/train/" + name + ".txt"));
@@ -75,8 +75,8 @@ TEST_CASE("cli: bad label rows cost their object, are counted and named; --stric
 
 TEST_CASE("cli: label files that are no text, whole sets of boxes, missing label files") {
   const Workshop w;
-  w.sample("junk.png", picture_png(48, 40), std::string("\x00\xFF\x93junk\x00\x01\n", 10));
-  w.sample("wide.png", picture_png(48, 40), std::string("\xFF\xFE\x30\x00\x20\x00", 6));
+  w.sample("junk.png", image_png(48, 40), std::string("\x00\xFF\x93junk\x00\x01\n", 10));
+  w.sample("wide.png", image_png(48, 40), std::string("\xFF\xFE\x30\x00\x20\x00", 6));
   const Outcome outcome = run(w.train("junk"), w.here());
   INFO(outcome.err);
   CHECK(outcome.code == 0);
@@ -90,21 +90,21 @@ TEST_CASE("cli: label files that are no text, whole sets of boxes, missing label
   CHECK(background.code == 0);
   CHECK(says(background.err, "train: 8 images (2 background)"));
 
-  for (int i = 0; i < 6; ++i) w.sample(fmt::format("t{}.png", i), picture_png(48, 40), "0 0.5 0.5 0.2 0.2\n");
+  for (int i = 0; i < 6; ++i) w.sample(fmt::format("t{}.png", i), image_png(48, 40), "0 0.5 0.5 0.2 0.2\n");
   refused(w.train("boxes"), 3, {"labels/train/", "6 label rows are boxes", "segmentation labels: class x1 y1"}, w.here());
 }
 
-TEST_CASE("cli: odd pictures are used, unreadable ones are left out and named; --strict ends the run") {
+TEST_CASE("cli: odd images are used, unreadable ones are left out and named; --strict ends the run") {
   const Workshop w;
-  const std::string rows = std::string(kGoodRow) + "\n", jpeg = picture_jpeg(48, 40), png = picture_png(48, 40);
+  const std::string rows = std::string(kGoodRow) + "\n", jpeg = image_jpeg(48, 40), png = image_png(48, 40);
   struct Row {
     const char *name, *message;
-    std::string picture;
+    std::string image;
   };
   for (const Row& good :
        {Row{"png_called.jpg", "", png}, Row{"jpeg_called.png", "", jpeg}, Row{"sixteen_bits.png", "", raw_png(48, 40, 16)},
         Row{"cmyk.jpg", "", cmyk_jpeg(48, 40)}, Row{"turned.jpg", "", turned(jpeg)}, Row{"UPPER.JPG", "", jpeg}}) {
-    w.sample(good.name, good.picture, rows);
+    w.sample(good.name, good.image, rows);
   }
   const Outcome used = run(w.train("odd", {"--strict"}), w.here());
   INFO(used.err);
@@ -121,13 +121,13 @@ TEST_CASE("cli: odd pictures are used, unreadable ones are left out and named; -
                                 {"huge.png", "60000 x 60000 pixels", raw_png(48, 40, 8, 60000, 60000)}};
   for (const Row& row : bad) {
     CAPTURE(row.name);
-    w.sample(row.name, row.picture, rows);
+    w.sample(row.name, row.image, rows);
     refused(w.train("strict", {"--strict"}), 3, {w / "images/train" + std::string("/") + row.name, row.message}, w.here());
     fs::remove(w / "images/train" + std::string("/") + row.name);
   }
   for (const Row& row : bad) {
-    w.sample(row.name, row.picture, rows);
-    w.sample(row.name, row.picture, rows, "val");
+    w.sample(row.name, row.image, rows);
+    w.sample(row.name, row.image, rows, "val");
   }
   const Outcome outcome = run(w.train("mixed", {"--log", "text"}), w.here());
   INFO(outcome.err);
@@ -150,9 +150,9 @@ TEST_CASE("cli: odd pictures are used, unreadable ones are left out and named; -
           none.here());
 }
 
-TEST_CASE("cli: predict reports a bad picture by name and goes on with the rest") {
+TEST_CASE("cli: predict reports a bad image by name and goes on with the rest") {
   const Workshop w;
-  const std::string jpeg = picture_jpeg(48, 40);
+  const std::string jpeg = image_jpeg(48, 40);
   const std::vector<std::pair<std::string, std::string>> bad = {
       {"a_cut.jpg", jpeg.substr(0, jpeg.size() / 2)}, {"b_empty.png", ""}, {"c_huge.jpg", enormous(jpeg)}, {"d_text.jpg", "text"}};
   w.write("mixed/e_good.png", jpeg);  // a JPEG by another name
@@ -329,13 +329,13 @@ TEST_CASE("cli: model yamls that describe no network are refused by line") {
 
 TEST_CASE("cli: lint names every fault with its place and ends with 3; --fix mends label files, then a training takes all of them") {
   const Workshop w;
-  w.sample("bad.png", picture_png(48, 40), fmt::format("{}\n0 0.1 0.1 nan 0.1 0.9 0.9\n", kGoodRow));
+  w.sample("bad.png", image_png(48, 40), fmt::format("{}\n0 0.1 0.1 nan 0.1 0.9 0.9\n", kGoodRow));
   Arguments lint = {"lint", "--data", w / "data.yaml"};
   const Outcome both = run(lint, w.here());
   CHECK(both.code == 3);
-  CHECK(says(both.out, "images/val/v0.png: warning: the split 'train' has this picture too: "));
+  CHECK(says(both.out, "images/val/v0.png: warning: the split 'train' has this image too: "));
   CHECK(says(both.out, "3 warnings; "));
-  CHECK(both.err == "checking train: 7 pictures\nchecking val: 2 pictures\ncomparing pictures: 9 pictures\n");
+  CHECK(both.err == "checking train: 7 images\nchecking val: 2 images\ncomparing images: 9 images\n");
   CHECK(run({"lint", "--data", w / "data.yaml", "--quiet"}, w.here()).err.empty());
   lint.insert(lint.end(), {"--split", "train"});
   const Outcome found = run(lint, w.here());

@@ -1,4 +1,4 @@
-// --cache disk as a user meets it: where the pictures are, what is said, and folders that do not do.
+// --cache disk as a user meets it: where the decoded images are, what is said, and folders that do not do.
 #include <algorithm>
 
 #include "tests/cli/workshop.h"
@@ -28,12 +28,12 @@ int64_t count_of(std::string_view text, std::string_view part) {
   return n;
 }
 
-// Pictures that have just changed are not kept.
+// Images that have just changed are not kept.
 void settle() { std::this_thread::sleep_for(std::chrono::milliseconds(2100)); }
 
 }  // namespace
 
-TEST_CASE("cli: --cache disk keeps pictures in the user's cache folder, none beside the images, and says how many") {
+TEST_CASE("cli: --cache disk keeps decoded images in the user's cache folder, none beside the image files, and says how many") {
   const Workshop w;
   settle();
   const std::vector<std::string> before = names_in(w / "images");
@@ -60,7 +60,7 @@ TEST_CASE("cli: --cache disk keeps pictures in the user's cache folder, none bes
   CHECK(says(warm.err, "the budget is 7 MiB"));
   CHECK(names_in(w / "images") == before);
 
-  // Its first pictures come before it measures; then all are in memory.
+  // Its first images come before it measures; then all are in memory.
   const Outcome bench = run(
       {"bench", "loader", "--data", w / "data.yaml", "--imgsz", "32", "--cache", "disk", "--cache-dir", place, "--json"}, options);
   INFO(bench.err);
@@ -79,13 +79,13 @@ TEST_CASE("cli: --cache disk in a folder that does not do is one warning, and th
     INFO(outcome.err);
     CHECK(outcome.code == 0);
     CHECK(count_of(outcome.err, "warning: ") == 1);
-    CHECK(says(outcome.err, "warning: " + place + ": no decoded pictures are kept there: cannot"));
+    CHECK(says(outcome.err, "warning: " + place + ": no decoded images are kept there: cannot"));
   }
   RunOptions options = w.here();
   options.environment = {"HOME=", "XDG_CACHE_HOME=not/absolute"};
   const Outcome outcome = run(w.train("x", {"--exist-ok", "--cache", "disk"}), options);
   CHECK(outcome.code == 0);
-  CHECK(says(outcome.err, "warning: no folder for decoded pictures"));
+  CHECK(says(outcome.err, "warning: no folder for decoded images"));
   CHECK(content(file) == "mine");
 }
 

@@ -43,9 +43,9 @@ std::string zipped(const std::vector<std::pair<std::string, std::string>>& files
 // The data set of a workshop in an archive, two images without labels.
 std::string zipped_set(const Folder& folder, const std::string& name, const std::string& top) {
   const std::string row = std::string(kGoodRow) + "\n";
-  return zipped({{top + "images/train/a.png", picture_png(48, 40)},
-                 {top + "images/train/b.png", picture_png(48, 40)},
-                 {top + "images/val/c.png", picture_png(48, 40)},
+  return zipped({{top + "images/train/a.png", image_png(48, 40)},
+                 {top + "images/train/b.png", image_png(48, 40)},
+                 {top + "images/val/c.png", image_png(48, 40)},
                  {top + "labels/train/a.txt", row},
                  {top + "labels/val/c.txt", row}},
                 folder, name);
@@ -111,7 +111,7 @@ TEST_CASE("cli: several archives, a sum of the yaml's own, another folder") {
   const Folder folder;
   const RunOptions here = {.folder = folder.path(), .environment = {}, .out = {}, .err = {}, .name = {}};
   const std::string images =
-      zipped({{"train/a.png", picture_png(48, 40)}, {"val/b.png", picture_png(48, 40)}}, folder, "far/images.zip");
+      zipped({{"train/a.png", image_png(48, 40)}, {"val/b.png", image_png(48, 40)}}, folder, "far/images.zip");
   const std::string lists =
       zipped({{"set/train.txt", "./images/train/a.png\n"}, {"set/val.txt", "./images/val/b.png\n"}, {"set/labels/train/a.txt", ""}},
              folder, "far/lists.zip");

@@ -82,13 +82,13 @@ TEST_CASE("cli: export writes a checked file that val and predict run") {
   CHECK(of_file == of_model);
 }
 
-TEST_CASE("cli: val of a file of one size that is no square fits pictures into it as predict does") {
+TEST_CASE("cli: val of a file of one size that is no square fits images into it as predict does") {
   const Workshop w;
   if (!ready(w)) return;
-  // Pictures that go into 256 x 384 pixels without rounding; large enough for boxes that end within.
+  // Images that go into 256 x 384 pixels without rounding; large enough for boxes that end within.
   const std::vector<std::pair<int, int>> sizes = {{128, 192}, {256, 192}, {128, 384}, {512, 384}};
   for (size_t i = 0; i < sizes.size(); ++i) {
-    w.sample(fmt::format("v{}.png", i), picture_png(sizes[i].first, sizes[i].second), kGoodRow, "val");
+    w.sample(fmt::format("v{}.png", i), image_png(sizes[i].first, sizes[i].second), kGoodRow, "val");
   }
   // Of one class: predict takes the best class of a place, val every class.
   const std::string data = w.write("one.yaml", "train: images/train\nval: images/val\nnames: [cat]\n"), weights = w / "runs/one/weights/best.safetensors";

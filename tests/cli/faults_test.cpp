@@ -265,11 +265,11 @@ TEST_CASE("cli: SIGINT, SIGTERM and SIGHUP finish the step, save, print the resu
   CHECK(resumed.json()["data"] == w / "data.yaml");
 }
 
-TEST_CASE("cli: predict that is interrupted leaves the results of the pictures before") {
+TEST_CASE("cli: predict that is interrupted leaves the results of the images before") {
   const Workshop w;
   fs::create_directory(w / "many");
-  const fs::path picture = fs::directory_iterator(w / "images/val")->path();
-  for (int i = 0; i < 500; ++i) fs::create_hard_link(picture, w / fmt::format("many/{}{}", i, picture.extension().string()));
+  const fs::path image = fs::directory_iterator(w / "images/val")->path();
+  for (int i = 0; i < 500; ++i) fs::create_hard_link(image, w / fmt::format("many/{}{}", i, image.extension().string()));
   Process process({"predict", "--source", w / "many", "--imgsz", "640", "--project", w / "runs", "--save-json", "--no-save"}, w.here());
   CHECK(process.wait_until([&] { return says(process.out(), "3/500"); }));
   process.send(SIGINT);
@@ -383,7 +383,7 @@ TEST_CASE("cli: a resumed run finds its data in another place; other classes are
 TEST_CASE("cli: an image that goes bad while a run trains on it ends the run with its state saved") {
   const Workshop w;
   const std::string run_folder = w / "runs/gone";
-  // Pictures of another run's folder, read anew for each sample.
+  // Images of another run's folder, read anew for each sample.
   Process process(w.train("gone", {"--epochs", "1000"}), w.here());
   CHECK(process.wait_until([&] { return fs::exists(run_folder + "/args.yaml") || says(process.err(), "; run folder "); }));
   for (int i = 0; i < 2; ++i) w.write(fmt::format("images/val/v{}.png", i), "junk");
@@ -392,7 +392,7 @@ TEST_CASE("cli: an image that goes bad while a run trains on it ends the run wit
   INFO(outcome.err);
   CHECK(outcome.code == 3);
   CHECK(says(error_line(outcome), "images/val/v"));
-  for (int i = 0; i < 2; ++i) w.write(fmt::format("images/val/v{}.png", i), picture_png(48, 40));
+  for (int i = 0; i < 2; ++i) w.write(fmt::format("images/val/v{}.png", i), image_png(48, 40));
   const Outcome resumed = run({"train", "--resume", run_folder, "--epochs", "1"}, w.here());
   INFO(resumed.err);
   CHECK(resumed.code == 0);

@@ -109,8 +109,8 @@ TEST_CASE("cli: val --json, and its predictions scored again as a COCO result fi
   CHECK(Json::parse(content(w / "runs/val/predictions.json")).is_array());
   for (const char* kind : {"Box", "Mask"}) {
     for (const char* chart : {"PR", "F1", "P", "R"}) {
-      const tessera::Image picture = tessera::read_image(w / fmt::format("runs/val/{}{}_curve.png", kind, chart));
-      CHECK((picture.width > 500 && picture.height > 500));
+      const tessera::Image image = tessera::read_image(w / fmt::format("runs/val/{}{}_curve.png", kind, chart));
+      CHECK((image.width > 500 && image.height > 500));
     }
   }
   CHECK(tessera::read_image(w / "runs/val/confusion_matrix.png").width > 500);
@@ -132,7 +132,7 @@ TEST_CASE("cli: val --json, and its predictions scored again as a COCO result fi
   check_metrics(o);
 }
 
-TEST_CASE("cli: val leaves a run folder with pictures when asked for") {
+TEST_CASE("cli: val leaves a run folder with plots when asked for") {
   const Workshop w;
   const auto val = [&](const Arguments& more) {
     Arguments all = {"val", "--model", Workshop::trained(), "--data",  w / "data.yaml", "--imgsz",
@@ -284,7 +284,7 @@ TEST_CASE("cli: predict on a file, a folder and a glob; --json, --save-txt") {
   const Outcome file = predict("images/val/v1.png", {"--json", "--save", "false", "--retina-masks"});
   CHECK(one_object(file)["results"].size() == 1);
   CHECK(predict("images/val", {}).code == 0);
-  // Pictures a thousand times as long as wide, and upright ones.
+  // Images a thousand times as long as wide, and upright ones.
   w.write("long/a.png", raw_png(1, 2000));
   w.write("long/b.png", raw_png(3000, 2));
   for (const char* rect : {"true", "false"}) {
@@ -350,7 +350,7 @@ TEST_CASE("cli: inspect, bench, info and selftest --json") {
 
 TEST_CASE("cli: an error under --json is one object on stdout and the same sentence on stderr") {
   const Workshop w;
-  w.sample("bad.png", picture_png(48, 40), "0 0.1 0.1 nan 0.1 0.9 0.9\n");
+  w.sample("bad.png", image_png(48, 40), "0 0.1 0.1 nan 0.1 0.9 0.9\n");
   for (const Arguments& json : {Arguments{"--json"}, Arguments{"--json=true"}, Arguments{"json=1"}}) {
     Arguments more = {"--strict"};
     more.insert(more.end(), json.begin(), json.end());

@@ -59,7 +59,7 @@ TEST_CASE("cli: what a validation draws of thousands of classes is planned, and 
   if (kSanitized) return;
   const Json j = Json::parse(content(w / "runs/many/metrics.json"));
   const double planned = j["planned_peak_mib"], measured = j["peak_rss_mib"];
-  MESSAGE("3000 classes without pictures: planned " << planned << " MiB, measured " << measured);
+  MESSAGE("3000 classes without plots: planned " << planned << " MiB, measured " << measured);
   CHECK(planned >= 0.95 * measured);
 }
 

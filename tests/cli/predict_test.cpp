@@ -29,12 +29,12 @@ std::vector<std::string> images_of(const Workshop& w, const Arguments& source) {
 
 TEST_CASE("cli: predict takes images, folders, patterns, lists, and several of them") {
   const Workshop w;
-  const std::string picture = picture_png(48, 40);
+  const std::string image = image_png(48, 40);
   for (const char* name :
        {"p/a.png", "p/b.png", "p/in/c.png", "p/in/deep/d.png", "p/[x]/e.png", "p/.hidden/f.png", "one, two.png"}) {
-    w.write(name, picture);
+    w.write(name, image);
   }
-  w.write("p/notes.txt.bak", "no picture");
+  w.write("p/notes.txt.bak", "no image");
   using Names = std::vector<std::string>;
   CHECK(images_of(w, {"p"}) == Names{"p/a.png", "p/b.png"});
   CHECK(images_of(w, {"p/*"}) == Names{"p/a.png", "p/b.png"});
@@ -48,7 +48,7 @@ TEST_CASE("cli: predict takes images, folders, patterns, lists, and several of t
   // Beside others it is that file too, and others are not taken for it.
   CHECK(images_of(w, {"p/a.png", "one, two.png", "p/b.png,p/in/c.png"}) == Names{"p/a.png", "one, two.png", "p/b.png", "p/in/c.png"});
   CHECK(images_of(w, {"\"one, two.png\",p/a.png"}) == Names{"one, two.png", "p/a.png"});
-  w.write("one.png,two.png", picture), w.write("one.png", picture), w.write("two.png", picture);
+  w.write("one.png,two.png", image), w.write("one.png", image), w.write("two.png", image);
   CHECK(images_of(w, {"one.png", "two.png"}) == Names{"one.png", "two.png"});
   CHECK(images_of(w, {"one.png,two.png"}) == Names{"one.png,two.png"});
   // Lines of a list are sought from here, then beside it; its order stays.
@@ -74,7 +74,7 @@ TEST_CASE("cli: sources of the original that are none here say what to do") {
   w.write("clip.mp4", "frames");
   w.write("films/a.AVI", "frames");
   w.write("it's.mov", "frames");
-  w.write("tree/in/a.png", picture_png(48, 40));
+  w.write("tree/in/a.png", image_png(48, 40));
   w.write("words/a.md", "text");
   struct Row {
     const char* source;
@@ -99,7 +99,7 @@ TEST_CASE("cli: sources of the original that are none here say what to do") {
     refused(predict({"--source", row.source}), row.code, row.parts, w.here());
   }
   CHECK(!fs::exists(w / "runs"));
-  // Beside pictures a video is reported by name, and the rest goes on.
+  // Beside images a video is reported by name, and the rest goes on.
   const Outcome mixed = run(predict({"--source", "clip.mp4,tree/in", "--save", "false", "--json"}), w.here());
   CHECK(mixed.code == 3);
   CHECK(mixed.json()["results"].size() == 1);

@@ -42,7 +42,7 @@ std::string stored(const std::string& data) {
   return out + big_endian(b << 16 | a);
 }
 
-Image picture(int height, int width) {
+Image gradient_image(int height, int width) {
   Image image(height, width);
   for (int y = 0; y < height; ++y) {
     for (int x = 0; x < width; ++x) {
@@ -63,8 +63,8 @@ std::string raw_png(int height, int width, int bits, int claim_height, int claim
   return "\x89PNG\r\n\x1A\n" + chunk("IHDR", header) + chunk("IDAT", stored(rows)) + chunk("IEND", "");
 }
 
-std::string picture_png(int height, int width) { return text_of(encode_png(picture(height, width))); }
-std::string picture_jpeg(int height, int width) { return text_of(encode_jpeg(picture(height, width), 90)); }
+std::string image_png(int height, int width) { return text_of(encode_png(gradient_image(height, width))); }
+std::string image_jpeg(int height, int width) { return text_of(encode_jpeg(gradient_image(height, width), 90)); }
 
 std::string cmyk_jpeg(int height, int width) {
   jpeg_compress_struct info{};
@@ -106,14 +106,14 @@ std::string enormous(const std::string& jpeg) {
 }
 
 Workshop::Workshop() {
-  for (int i = 0; i < 6; ++i) sample(fmt::format("t{}.png", i), picture_png(48, 40), std::string(kGoodRow) + "\n");
-  for (int i = 0; i < 2; ++i) sample(fmt::format("v{}.png", i), picture_png(48, 40), "1 0.1 0.1 0.9 0.1 0.5 0.8\n", "val");
+  for (int i = 0; i < 6; ++i) sample(fmt::format("t{}.png", i), image_png(48, 40), std::string(kGoodRow) + "\n");
+  for (int i = 0; i < 2; ++i) sample(fmt::format("v{}.png", i), image_png(48, 40), "1 0.1 0.1 0.9 0.1 0.5 0.8\n", "val");
   write("data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog]\n");
   write("yolov8n-seg.yaml", testing::kNarrowModel);
 }
 
-void Workshop::sample(std::string_view name, std::string_view picture, std::string_view labels, std::string_view split) const {
-  write(fmt::format("images/{}/{}", split, name), picture);
+void Workshop::sample(std::string_view name, std::string_view image, std::string_view labels, std::string_view split) const {
+  write(fmt::format("images/{}/{}", split, name), image);
   write(fmt::format("labels/{}/{}.txt", split, fs::path(name).stem().string()), labels);
 }
 

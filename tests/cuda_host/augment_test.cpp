@@ -1,4 +1,4 @@
-// Training pictures made on the device (tensor/augment.h) against the loader's own, for the same random numbers.
+// Training images made on the device (tensor/augment.h) against the loader's own, for the same random numbers.
 #include "tensor/augment.h"
 
 #include <doctest/doctest.h>
@@ -79,7 +79,7 @@ Difference compare(const AugmentConfig& augment, int samples, int close_mosaic_a
   return d;
 }
 
-TEST_CASE("augmentation on the device: the loader's pictures within one grey level") {
+TEST_CASE("augmentation on the device: the loader's images within one grey level") {
   AugmentConfig usual;
   AugmentConfig turned = usual, deep = usual, mixed = usual, pasted = usual, cut = usual, odd = usual, plain = usual;
   turned.degrees = 30, turned.shear = 10;

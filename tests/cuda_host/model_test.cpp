@@ -39,8 +39,8 @@ struct Step {
   Named gradients, updated, averages;  // after one step
 };
 
-// In fp16 the loss is scaled by a value at which nothing overflows here. `pictures`: which, of random numbers.
-Step training_step(Device device, DType type = DType::kF32, uint32_t pictures = 1) {
+// In fp16 the loss is scaled by a value at which nothing overflows here. `images_seed`: of the images' random numbers.
+Step training_step(Device device, DType type = DType::kF32, uint32_t images_seed = 1) {
   const auto model = small_model(device);
   model->set_compute_type(type);
   const ParameterArena arena(*model);
@@ -50,7 +50,7 @@ Step training_step(Device device, DType type = DType::kF32, uint32_t pictures = 
   WeightUpdate update(arena, optimizer, ema, {0, 5e-4, 0}, 10, {.on = type == DType::kF16, .initial = scale});
   Batch batch = small_batch();
   const Tensor noise = Tensor::empty(batch.images.shape());
-  ops::uniform(noise, {7, RngPurpose::kTest, pictures}, 0.0, 256.0);
+  ops::uniform(noise, {7, RngPurpose::kTest, images_seed}, 0.0, 256.0);
   batch.images = noise.to(DType::kU8);
   Step s;
   const LossResult loss = SegmentationLoss()(model->forward(normalize(batch.images.to(device))), batch);
@@ -168,11 +168,11 @@ TEST_CASE("a training step on a device in 16 bits") {
   };
   const std::array types{DType::kBF16, DType::kF16};
   std::array<Errors, 2> of_device, of_reference;
-  for (uint32_t pictures = 1; pictures <= 5; ++pictures) {
-    const Step wide = training_step(Device::cpu(), DType::kF32, pictures);
+  for (uint32_t images_seed = 1; images_seed <= 5; ++images_seed) {
+    const Step wide = training_step(Device::cpu(), DType::kF32, images_seed);
     for (size_t i = 0; i < types.size(); ++i) {
-      of_device[i].add(training_step(kCuda, types[i], pictures), wide);
-      of_reference[i].add(training_step(Device::cpu(), types[i], pictures), wide);
+      of_device[i].add(training_step(kCuda, types[i], images_seed), wide);
+      of_reference[i].add(training_step(Device::cpu(), types[i], images_seed), wide);
     }
   }
   check_no_reports();

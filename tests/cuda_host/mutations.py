@@ -83,7 +83,7 @@ EQUIVALENT = {
     "conv_stem.cu fill: for (int first = int(threadIdx.x); first < kLines * kLine; first += kTogether * kThreads) { [< to <=]":
         "no thread's first number is the one past the end",
     "conv_stem.cu fill: const bool inside = at < kLines * kLine && unsigned(row) < unsigned(x.h) && "
-    "unsigned(in_row) < unsigned(numbers); [< to <=]": "the number more is read inside the picture and not stored",
+    "unsigned(in_row) < unsigned(numbers); [< to <=]": "the number more is read inside the image and not stored",
     "conv_stem.cu fill: if (at < kLines * kLine) (&v[0][0])[at] = read[i]; [< to <=]":
         "the number more lies in the padding of the patch",
     "conv_stem.cu stem_kernel: if (o < kOuts && out + o < y.c) stats.row(block_of_grid())[out + o] = shared.parts[0][o]; [< to <=]":
@@ -102,7 +102,7 @@ EQUIVALENT = {
         "a block without rows multiplies zeros and stores nothing; a result with statistics has none",
     "conv_kernel.cuh store_moments: if (first_row < kGroups) { [< to <=]": "the moments more lie behind those that are joined",
     "sources.cuh next: const bool tap = walk.y < window.taps_y; [< to <=]":
-        "a tap past the last one reads inside the picture, and the filter is zero there",
+        "a tap past the last one reads inside the image, and the filter is zero there",
     "element.cuh load_pack: if (count >= N) { [>= to >]": "the same numbers one by one",
     "element.cuh store_pack: if (count >= N) { [>= to >]": "the same numbers one by one",
     "element.cuh store_pack: for (int i = 0; i < N; ++i) { [one short]": "a pack that is cut off does not store its last number",

@@ -88,7 +88,7 @@ TEST_CASE("a training in fp16 on a device: replayed or not, interrupted or not, 
   CHECK(emulated::take_reports().empty());
 }
 
-TEST_CASE("a training whose pictures the device makes: the same objects, nearly the same losses, the same pictures in the folder") {
+TEST_CASE("a training whose images the device makes: the same objects, nearly the same losses, the same plots in the folder") {
   const Workshop shop;
   std::vector<std::string> settings = {"plots=true", "epochs=1"};
   SUBCASE("in one size") {}
@@ -134,7 +134,7 @@ TEST_CASE("a training in several sizes on a device has nearly the losses of one 
   for (size_t i = 0; i < host.size(); ++i) CHECK(device[i] == doctest::Approx(host[i]).epsilon(0.01));
 }
 
-// Losses, both styles of scoring, masks at original size and pictures.
+// Losses, both styles of scoring, masks at original size and plots.
 TEST_CASE("a validation on a device has the figures of the host") {
   const Workshop shop;
   Trainer t(shop.config("trained", {"epochs=2", "val=true", "plots=true"}), LogStyle::kQuiet);
@@ -158,10 +158,10 @@ TEST_CASE("a validation on a device has the figures of the host") {
           for (const ScoredDetection& d : found) area += double(rle_area(d.mask));
         }
       };
-      int64_t pictured = 0;
+      int64_t detected = 0;
       hooks.part_done.push_back([&](int64_t, const Batch&, int64_t, const BatchDetections& found) {
         CHECK(found.prototypes.device() == device);
-        for (const Detections& d : found.images) pictured += d.size();
+        for (const Detections& d : found.images) detected += d.size();
       });
       EvaluatorOptions how;
       how.style = style;
@@ -169,7 +169,7 @@ TEST_CASE("a validation on a device has the figures of the host") {
       how.max_detections = 50;
       results.push_back(Evaluator(set->names(), how).run(*loaded.model, *set, loader, hooks));
       masked.push_back(area);
-      CHECK(pictured > 50);
+      CHECK(detected > 50);
     }
     CHECK(emulated::take_reports().empty());
     const ValidationResult &a = results[0], &b = results[1];

@@ -155,7 +155,7 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   };
   add(7, {{"size", {height, width}}, {"counts", rle_to_string(rle)}}, {8, 5, 32, 25});
   add(3, nullptr, {2, 3, 10, 20});
-  add(3, {{-8, 2, 20, 2, 20, 20, -8, 20}}, {-8, 2, 28, 18});  // leaves the picture: clipped
+  add(3, {{-8, 2, 20, 2, 20, 20, -8, 20}}, {-8, 2, 28, 18});  // leaves the image: clipped
   const fs::path from = folder.write("part/_annotations.coco.json", j.dump());
   write_grey(folder.path() / "part/a/one.png", ringed, height, width);
   fs::rename(folder.path() / "part/a/one.png", folder.path() / "part/a/one.jpg");
@@ -165,7 +165,7 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   CHECK(r.runs == 1);
   CHECK(r.boxes == 1);
   CHECK(r.joined == 1);
-  CHECK(r.pictures == 1);
+  CHECK(r.linked == 1);
   CHECK(r.least_iou == 1);
   CHECK(fs::is_symlink(to / "images/part/a/one.jpg"));
   const LabelFile labels = parse_labels(read_file(to / "labels/part/a/one.txt"), "", 2, LabelPolicy::kStrict);
@@ -211,7 +211,7 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   CHECK(says(no_mask, "annotation 5 of one.jpg: a polygon has 7 coordinates"));
   CHECK(no_mask.where().file == odd_file.string());
 
-  // Pictures that would share a label file.
+  // Images that would share a label file.
   const auto refused = [&](const char* first, const char* second) {
     json two = j;
     two["annotations"] = json::array();
@@ -219,8 +219,8 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
                      {{"id", 2}, {"file_name", second}, {"height", height}, {"width", width}}};
     return error_of([&] { coco_to_yolo(folder.write("two.json", two.dump()), set); });
   };
-  CHECK(says(refused("a/x.jpg", "a/x.png"), "the pictures 'a/x.jpg' and 'a/x.png' would have one label file"));
-  CHECK(says(refused("x.jpg", "./x.jpg"), "the picture 'x.jpg' is there twice"));
+  CHECK(says(refused("a/x.jpg", "a/x.png"), "the images 'a/x.jpg' and 'a/x.png' would have one label file"));
+  CHECK(says(refused("x.jpg", "./x.jpg"), "the image 'x.jpg' is there twice"));
   CHECK(!fs::exists(set));
 
   // A polygon of no points is told with its file.
@@ -232,7 +232,7 @@ TEST_CASE("convert: run-length masks, boxes without a mask, file names with fold
   CHECK(!fs::exists(set / "labels/pointless"));
 }
 
-TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same pixels at the end") {
+TEST_CASE("convert: mask images to labels, and labels to COCO JSON: the same pixels at the end") {
   const TempFolder folder;
   const int height = 48, width = 61;
   std::vector<uint8_t> values(size_t(height) * width);
@@ -250,7 +250,7 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
   CHECK(r.objects == 4);
   CHECK(r.joined == 2);
   CHECK(r.least_iou == 1);
-  CHECK(r.pictures == 1);
+  CHECK(r.linked == 1);
 
   const fs::path file = folder.path() / "instances.json";
   const ConvertReport back = yolo_to_coco((to / "data.yaml").string(), "val", file);
@@ -270,7 +270,7 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
     CHECK(*a.area == double(std::count_if(values.begin(), values.end(), [&](uint8_t v) { return v == uint8_t(a.category_id); })));
   }
 
-  // Pictures of one name in several folders stay apart, and come back.
+  // Images of one name in several folders stay apart, and come back.
   for (const char* name : {"nested/images/train/a/1.png", "nested/images/train/b/c/1.png"})
     write_grey(folder.path() / name, values, height, width);
   folder.write("nested/labels/train/a/1.txt", read_file(to / "labels/val/7.txt"));
@@ -306,9 +306,9 @@ TEST_CASE("convert: mask pictures to labels, and labels to COCO JSON: the same p
   write_grey(folder.path() / "masks/val/7.bmp.png", values, height, width);
   fs::rename(folder.path() / "masks/val/7.bmp.png", folder.path() / "masks/val/7.bmp");
   CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "masks", folder.path() / "third"); }),
-             "the pictures '7.bmp' and '7.png' would have one label file"));
+             "the images '7.bmp' and '7.png' would have one label file"));
   fs::create_directories(folder.path() / "empty");
-  CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "empty", folder.path() / "again"); }), "no mask pictures"));
+  CHECK(says(error_of([&] { masks_to_yolo(folder.path() / "empty", folder.path() / "again"); }), "no mask images"));
 
   // 0 and 255 alone: one class.
   for (uint8_t& v : values) v = v == 2 ? 255 : 0;

@@ -1,4 +1,4 @@
-// A few thousand damaged pictures, label files and data yamls: each is taken or refused with its name and a remedy.
+// A few thousand damaged images, label files and data yamls: each is taken or refused with its name and a remedy.
 #include "tests/support/damage.h"
 
 #include "data/dataset_yaml.h"
@@ -22,12 +22,12 @@ std::string bmp(int side) {
          u32(0) + u32(uint32_t(rows.size())) + u32(0) + u32(0) + u32(0) + u32(0) + rows;
 }
 
-struct Picture {
+struct EncodedImage {
   const char* name;
   std::string bytes;
 };
 
-std::vector<Picture> pictures() {
+std::vector<EncodedImage> encoded_images() {
   const Image image = noise_image(13, 17);
   return {
       {"a.jpg", std::string(text_of(encode_jpeg(image, 80)))},
@@ -47,8 +47,8 @@ std::vector<Picture> pictures() {
 
 }  // namespace
 
-TEST_CASE("damage: pictures are decoded or refused by name") {
-  for (const Picture& p : pictures()) {
+TEST_CASE("damage: images are decoded or refused by name") {
+  for (const EncodedImage& p : encoded_images()) {
     CAPTURE(p.name);
     const auto decode = [&](const std::string& bytes) {
       const std::span<const uint8_t> span(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
@@ -70,8 +70,8 @@ TEST_CASE("damage: pictures are decoded or refused by name") {
   }
 }
 
-TEST_CASE("damage: every cut of a picture is refused by name, or leaves it whole") {
-  for (const Picture& p : pictures()) {
+TEST_CASE("damage: every cut of an image is refused by name, or leaves it whole") {
+  for (const EncodedImage& p : encoded_images()) {
     CAPTURE(p.name);
     Verdicts verdicts;
     for (size_t length = 0; length < p.bytes.size(); ++length) {
@@ -147,7 +147,7 @@ TEST_CASE("damage: data yamls are read or refused by name") {
   folder.write("images/train/a.png", "");
   folder.write("images/val/a.png", "");
   const std::string good =
-      "# pictures\npath: .\ntrain: images/train\nval: [images/val]\ntest:\nnc: 3\nnames:\n  0: cat\n  1: 'dog'\n  2: \"a: b\"\n"
+      "# images\npath: .\ntrain: images/train\nval: [images/val]\ntest:\nnc: 3\nnames:\n  0: cat\n  1: 'dog'\n  2: \"a: b\"\n"
       "channels: 3\ndownload: |\n  import os\n";
   Damage damage(3, {"&a ", "*a", "!!int ", "? ", "<<: ", "---\n", "...\n", "- ", "names: [x]\n", "train: /\n", "%YAML 1.2\n", "~", "{}", "!"});
   Verdicts verdicts;

@@ -181,7 +181,7 @@ TEST_CASE("the cache changes no result") {
     const auto cached = shapes_set(config);
     config.cache_bytes = 0;
     const auto uncached = shapes_set(config);
-    config.cache_bytes = 40000;  // three pictures
+    config.cache_bytes = 40000;  // three images
     const auto small = shapes_set(config);
     config.cache_lasting = true;
     const auto lasting = shapes_set(config);
@@ -195,13 +195,13 @@ TEST_CASE("the cache changes no result") {
     CHECK(cached->cache_statistics().misses == 20);
     CHECK(small->cache_statistics().bytes <= 40000);
     CHECK(lasting->cache_statistics().bytes <= 40000);
-    CHECK(lasting->cache_statistics().pictures > 0);
+    CHECK(lasting->cache_statistics().images > 0);
     CHECK(uncached->cache_statistics().bytes == 0);
   }
 }
 
-TEST_CASE("image cache: the first pictures last, the others leave by age, and the budget holds") {
-  const auto picture = [] {
+TEST_CASE("image cache: the first images last, the others leave by age, and the budget holds") {
+  const auto image = [] {
     auto p = std::make_shared<DecodedImage>();
     p->image = Image(10, 10);  // 300 bytes
     return DecodedPtr(p);
@@ -209,12 +209,12 @@ TEST_CASE("image cache: the first pictures last, the others leave by age, and th
   ImageCache cache(600, 900);  // two recent, three lasting
   const auto hit = [&](int64_t key) {
     const int64_t before = cache.statistics().hits;
-    cache.get(key, picture);
+    cache.get(key, image);
     return cache.statistics().hits > before;
   };
   for (int64_t key = 0; key < 10; ++key) CHECK_FALSE(hit(key));
   CHECK(cache.statistics().bytes == 1500);
-  CHECK(cache.statistics().pictures == 5);
+  CHECK(cache.statistics().images == 5);
   for (const int64_t key : {0, 1, 2, 8, 9}) CHECK(hit(key));
   CHECK_FALSE(hit(5));  // takes the place of 8
   CHECK(hit(9));
@@ -272,7 +272,7 @@ TEST_CASE("flips and the exchange of red and blue: the same pixels in other plac
   }
 }
 
-TEST_CASE("cutmix and copy-paste from another picture: objects come in, and only those rectangles and outlines change") {
+TEST_CASE("cutmix and copy-paste from another image: objects come in, and only those rectangles and outlines change") {
   DatasetConfig config;
   AugmentConfig& a = config.augment;
   a.mosaic = a.translate = a.scale = a.hsv_h = a.hsv_s = a.hsv_v = a.fliplr = 0;
@@ -307,7 +307,7 @@ TEST_CASE("close_mosaic switches mosaic, copy-paste, mixup and cutmix off from i
   config.augment = everything();
   config.augment.cutmix = 1;
   SUBCASE("mirrored objects") {}
-  SUBCASE("another picture's objects") { config.augment.copy_paste_mode = CopyPasteMode::kMixup; }
+  SUBCASE("another image's objects") { config.augment.copy_paste_mode = CopyPasteMode::kMixup; }
   config.augment.degrees = config.augment.shear = config.augment.translate = config.augment.scale = 0;
   config.augment.flipud = config.augment.fliplr = config.augment.bgr = config.augment.hsv_h = config.augment.hsv_s =
       config.augment.hsv_v = 0;

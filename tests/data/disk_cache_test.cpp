@@ -14,8 +14,8 @@
 #include <set>
 #include <thread>
 
+#include "data/cache_entry.h"
 #include "data/dataset.h"
-#include "data/picture_entry.h"
 #include "data/shapes.h"
 #include "data/transforms/letterbox.h"
 #include "tensor/base/file.h"
@@ -83,30 +83,30 @@ int64_t counted(const fs::path& folder) {
   return bytes;
 }
 
-// Some pictures, and caches over them that remember what they warned of.
-struct Pictures {
+// Some images, and caches over them that remember what they warned of.
+struct ImageSet {
   TempFolder folder;
   fs::path place = folder.path() / "cache";
   std::vector<std::string> files;
   std::vector<std::string> warnings;
   std::mutex mutex;
 
-  explicit Pictures(int count = 6) {
+  explicit ImageSet(int count = 6) {
     for (int i = 0; i < count; ++i)
       files.push_back(folder.write(fmt::format("images/{}.ppm", i), ppm(20 + i, 40, uint64_t(i))).string());
   }
   DiskCacheOptions options() {
     DiskCacheOptions o;
     o.folder = place;
-    o.settled_ns = 0;  // the pictures are new
+    o.settled_ns = 0;  // the images are new
     o.warn = [this](const std::string& text) {
       std::lock_guard lock(mutex);
       warnings.push_back(text);
     };
     return o;
   }
-  std::vector<DiskImageCache::Picture> set() const {
-    std::vector<DiskImageCache::Picture> set;
+  std::vector<DiskImageCache::Wanted> set() const {
+    std::vector<DiskImageCache::Wanted> set;
     for (const std::string& file : files) {
       const Image image = read_image(file);
       set.push_back({file, dataset_size({image.height, image.width}, kWithin)});
@@ -148,7 +148,7 @@ TEST_CASE("disk cache: samples are those without it, cold, warm, partly filled, 
   DatasetConfig config;
   config.imgsz = 64;
   config.batch = 4;
-  config.cache_bytes = 0;  // nothing in memory: every picture is asked for
+  config.cache_bytes = 0;  // nothing in memory: every image is asked for
   config.augment.mixup = config.augment.copy_paste = 0.5;
   config.partners = MosaicPartners::kBuffer;
   const auto plain = open_dataset(yaml, "train", config);
@@ -199,7 +199,7 @@ TEST_CASE("disk cache: samples are those without it, cold, warm, partly filled, 
 }
 
 TEST_CASE("disk cache: an image that changes is decoded anew, whatever its size and its time say") {
-  Pictures p;
+  ImageSet p;
   const auto set = p.set();
   {
     DiskImageCache cache(p.options(), kWithin, set);
@@ -222,14 +222,14 @@ TEST_CASE("disk cache: an image that changes is decoded anew, whatever its size 
   CHECK_THROWS_AS(cache.get(p.files[4], [&] { return std::make_shared<DecodedImage>(decode(p.files[4])); }), Error);
   CHECK(p.warnings.empty());
 
-  // The same images for another size are other pictures.
+  // The same images for another size are other entries.
   p.files.erase(p.files.begin() + 4);
   DiskImageCache other(p.options(), {48, 48}, p.set());
   CHECK(other.at_opening().wanted_files == 0);
 }
 
 TEST_CASE("disk cache: an image that has just changed, or changes while it is read, is not kept") {
-  Pictures p;
+  ImageSet p;
   DiskCacheOptions options = p.options();
   options.settled_ns = int64_t(3600) * 1'000'000'000;
   DiskImageCache careful(options, kWithin, p.set());
@@ -248,7 +248,7 @@ TEST_CASE("disk cache: an image that has just changed, or changes while it is re
 }
 
 TEST_CASE("disk cache: the limit holds, and what was not used for the longest time leaves for what is wanted") {
-  Pictures first, second(8);
+  ImageSet first, second(8);
   second.place = first.place;
   const std::string mine = first.folder.write("cache/ab/mine.rgb", "mine").string();
   const std::string note = first.folder.write("cache/00/0123456789abcd.txt", "mine").string();
@@ -256,7 +256,7 @@ TEST_CASE("disk cache: the limit holds, and what was not used for the longest ti
     DiskImageCache cache(first.options(), kWithin, first.set());
     first.read_all(cache);
   }
-  const auto are_there = [&](Pictures& p) { return DiskImageCache(p.options(), kWithin, p.set()).at_opening().wanted_files; };
+  const auto are_there = [&](ImageSet& p) { return DiskImageCache(p.options(), kWithin, p.set()).at_opening().wanted_files; };
   CHECK(are_there(first) == 6);
   std::vector<fs::path> entries = entries_in(first.place);
   std::erase(entries, fs::path(mine));
@@ -282,7 +282,7 @@ TEST_CASE("disk cache: the limit holds, and what was not used for the longest ti
   CHECK(blocks_of(first.place) == 12 * one + kBlock);  // and the file that is not ours
   {
     DiskCacheOptions small = first.options();
-    small.bytes = 5 * one;  // the other set leaves, and one picture more does not fit
+    small.bytes = 5 * one;  // the other set leaves, and one image more does not fit
     DiskImageCache cache(small, kWithin, first.set());
     CHECK(cache.at_opening().removed == 8);
     CHECK(first.read_all(cache) == 4);
@@ -294,7 +294,7 @@ TEST_CASE("disk cache: the limit holds, and what was not used for the longest ti
   }
   DiskCacheOptions least = first.options();
   least.bytes = 3 * one;
-  DiskImageCache cache(least, kWithin, first.set());  // alone: its own pictures leave too
+  DiskImageCache cache(least, kWithin, first.set());  // alone: its own images leave too
   CHECK(cache.at_opening().removed == 2);
   CHECK(first.read_all(cache) == 3);
   CHECK(counted(first.place) == 3 * one);
@@ -304,7 +304,7 @@ TEST_CASE("disk cache: the limit holds, and what was not used for the longest ti
 }
 
 TEST_CASE("disk cache: beside another training only what nobody has used for a day leaves; a use is noted") {
-  Pictures first, second;
+  ImageSet first, second;
   second.place = first.place;
   {
     DiskImageCache cache(first.options(), kWithin, first.set());
@@ -325,7 +325,7 @@ TEST_CASE("disk cache: beside another training only what nobody has used for a d
 }
 
 TEST_CASE("disk cache: the default limit is half of what is free or taken") {
-  Pictures p;
+  ImageSet p;
   const DiskImageCache cache(p.options(), kWithin, p.set());
   const double half = double(fs::space(p.place).available) / 2;
   CHECK(double(cache.at_opening().budget) > half * 0.8);
@@ -333,7 +333,7 @@ TEST_CASE("disk cache: the default limit is half of what is free or taken") {
 }
 
 TEST_CASE("disk cache: threads and processes at once, killed at any moment, leave whole entries within the limit") {
-  Pictures p(40);
+  ImageSet p(40);
   const auto set = p.set();
   DiskCacheOptions options = p.options();
   options.bytes = 30 * 2 * kBlock;
@@ -354,7 +354,7 @@ TEST_CASE("disk cache: threads and processes at once, killed at any moment, leav
             std::error_code taken;  // the other process adds to that folder meanwhile
             if (i % 40 == 39) fs::remove_all(p.place / fmt::format("{:02x}", (i * 37) % 256), taken);  // somebody tidies up
           }
-        } catch (const std::exception& e) {  // it must not leave the case, and remove its pictures
+        } catch (const std::exception& e) {  // it must not leave the case, and remove its images
           fmt::print(stderr, "{}\n", e.what());
           ::_exit(2);
         }
@@ -392,12 +392,12 @@ TEST_CASE("disk cache: threads and processes at once, killed at any moment, leav
   CHECK(p.warnings.empty());
 }
 
-TEST_CASE("disk cache: a picture that two add at once counts once, and one that is being written counts in full") {
-  Pictures p;
+TEST_CASE("disk cache: an image that two add at once counts once, and one that is being written counts in full") {
+  ImageSet p;
   {
     DiskImageCache one(p.options(), kWithin, p.set()), two(p.options(), kWithin, p.set());
     one.get(p.files[0], [&] {
-      p.read_all(two);  // this picture too
+      p.read_all(two);  // this image too
       return std::make_shared<DecodedImage>(decode(p.files[0]));
     });
     CHECK(counted(p.place) == blocks_of(p.place));
@@ -419,7 +419,7 @@ TEST_CASE("disk cache: a picture that two add at once counts once, and one that 
 }
 
 TEST_CASE("disk cache: a process that was stopped with the lock costs others nothing but what they would have kept") {
-  Pictures p;
+  ImageSet p;
   DiskImageCache cache(p.options(), kWithin, p.set());
   const Descriptor other(::open((p.place / "usage").c_str(), O_RDWR));
   REQUIRE(::flock(other.get(), LOCK_EX) == 0);
@@ -431,7 +431,7 @@ TEST_CASE("disk cache: a process that was stopped with the lock costs others not
 }
 
 TEST_CASE("disk cache: a folder that cannot be used is one warning") {
-  Pictures p;
+  ImageSet p;
   SUBCASE("a file is in its place") {
     p.place = p.folder.write("cache", "mine");
     DiskImageCache cache(p.options(), kWithin, p.set());
@@ -453,11 +453,11 @@ TEST_CASE("disk cache: a folder that cannot be used is one warning") {
     CHECK(p.read_all(cache) == 0);
   }
   REQUIRE(p.warnings.size() == 1);
-  CHECK(p.warnings[0].find("decoded pictures") != std::string::npos);
+  CHECK(p.warnings[0].find("decoded images") != std::string::npos);
 }
 
 TEST_CASE("disk cache: a folder that is full, and then read only, is one warning") {
-  Pictures q(80);
+  ImageSet q(80);
   q.place = q.folder.path() / "disk";
   fs::create_directory(q.place);
   testing::on_small_disk(q.place, "200k", [&] {
@@ -480,7 +480,7 @@ TEST_CASE("disk cache: a folder that is full, and then read only, is one warning
 }
 
 TEST_CASE("disk cache: a write that finds the disk full is one warning, and leaves nothing of its entry") {
-  Pictures p;
+  ImageSet p;
   testing::in_own_process("a filter of system calls", [&] {
     DiskImageCache cache(p.options(), kWithin, p.set());
     const auto get = [&](const std::string& file) {
@@ -500,14 +500,14 @@ TEST_CASE("disk cache: a write that finds the disk full is one warning, and leav
 }
 
 TEST_CASE("disk cache: a count or a length that nobody has written is no reason to add more, or to overflow") {
-  Pictures p;
+  ImageSet p;
   DiskImageCache cache(p.options(), kWithin, p.set());
   const int64_t most = std::numeric_limits<int64_t>::max();
   std::ofstream(p.place / "usage", std::ios::binary).write(reinterpret_cast<const char*>(&most), sizeof most);
   CHECK(p.read_all(cache) == 0);
   CHECK(cache.statistics().kept == 0);
 
-  Pictures q;
+  ImageSet q;
   q.place = q.folder.path() / "disk";
   fs::create_directory(q.place);
   testing::on_small_disk(q.place, "2m", [&] {  // on which files may be as long as numbers go
@@ -528,7 +528,7 @@ TEST_CASE("disk cache: reading does not grow memory with the set") {
   const TempFolder folder;
   constexpr int kCount = 48, kSide = 640;
   std::vector<std::string> files;
-  std::vector<DiskImageCache::Picture> set;
+  std::vector<DiskImageCache::Wanted> set;
   for (int i = 0; i < kCount; ++i) {
     files.push_back(folder.write(fmt::format("{}.ppm", i), ppm(kSide, kSide, uint64_t(i))).string());
     set.push_back({files.back(), {kSide, kSide}});
@@ -557,13 +557,13 @@ TEST_CASE("disk cache: reading does not grow memory with the set") {
 #endif
 }
 
-TEST_CASE("damage: an entry of the disk cache is the picture, or is refused") {
+TEST_CASE("damage: an entry of the disk cache is the image, or is refused") {
   const TempFolder folder;
   const std::string file = folder.write("a.ppm", ppm(5, 7, 3)).string();
-  const PictureKey key = picture_key(file, kWithin).value();
-  const DecodedImage picture = decode(file);
-  const std::string good = entry_head(key, picture) + std::string(picture.image.pixels.begin(), picture.image.pixels.end());
-  CHECK(int64_t(good.size()) == entry_bytes(key.file, {picture.image.height, picture.image.width}));
+  const ImageKey key = image_key(file, kWithin).value();
+  const DecodedImage decoded = decode(file);
+  const std::string good = entry_head(key, decoded) + std::string(decoded.image.pixels.begin(), decoded.image.pixels.end());
+  CHECK(int64_t(good.size()) == entry_bytes(key.file, {decoded.image.height, decoded.image.width}));
   int64_t taken = 0, refused = 0;
   const fs::path path = folder.path() / "entry";
   const auto check = [&](const std::string& bytes) {
@@ -572,7 +572,7 @@ TEST_CASE("damage: an entry of the disk cache is the picture, or is refused") {
     DecodedImage read;
     const EntryState state = read_entry(entry.get(), key, read);
     CHECK((state == EntryState::kGood) == (bytes == good));
-    if (state == EntryState::kGood) CHECK(same(read, picture));
+    if (state == EntryState::kGood) CHECK(same(read, decoded));
     ++(state == EntryState::kGood ? taken : refused);
   };
   check(good);
@@ -601,7 +601,7 @@ TEST_CASE("damage: an entry of the disk cache is the picture, or is refused") {
   folder.write("entry", good);
   const Descriptor entry(::open(path.c_str(), O_RDONLY));
   for (int which = 0; which < 5; ++which) {
-    PictureKey other = key;
+    ImageKey other = key;
     if (which == 0) ++other.bytes;
     if (which == 1) ++other.modified_ns;
     if (which == 2) ++other.changed_ns;

@@ -298,7 +298,7 @@ TEST_CASE("golden affine and perspective") {
   }
 }
 
-TEST_CASE("warp by rows: every kernel gives the picture that pixel by pixel gives") {
+TEST_CASE("warp by rows: every kernel gives the image that pixel by pixel gives") {
   // Sides that fill no vector, parts that overlap the canvas, and columns and rows between them that are border.
   const Image a = test::noise_image(61, 83), b = test::noise_image(70, 3), c = test::noise_image(40, 55),
               d = test::noise_image(55, 60);
@@ -367,7 +367,7 @@ TEST_CASE("golden mosaic, canvas and result") {
     Image out;
     warp(canvas.image, m, false, 64, 64, out);
     const LabeledImage final = g.labeled(fmt::format("mosaic.{}.out", k));
-    // A canvas of which only the footprint is written, and none at all, give the same picture.
+    // A canvas of which only the footprint is written, and none at all, give the same image.
     Image part(128, 128), from_part, from_rows(64, 64);
     std::fill(part.pixels.begin(), part.pixels.end(), uint8_t(0));
     collage.draw(warp_footprint(m, 128, 128, 64, 64), part);
@@ -409,7 +409,7 @@ TEST_CASE("golden copy-paste and mixup") {
   for (size_t i = 0; i < in.instances.size(); ++i) CHECK(in.instances[i].class_id == expected.instances[i].class_id);
 }
 
-TEST_CASE("golden pasting from another picture and cutmix") {
+TEST_CASE("golden pasting from another image and cutmix") {
   const Golden& g = golden();
   for (size_t k = 0; k < g.parameters.at("paste").size(); ++k) {
     CAPTURE(k);

@@ -95,8 +95,8 @@ TEST_CASE("resize: three channels are three planes, by every kernel") {
 TEST_CASE("PNG keeps every bit, whatever the file is called") {
   const TempFolder folder;
   const Image image = noise_image(21, 34);
-  write_png(folder.path() / "picture.jpg", image);
-  const Image back = read_image(folder.path() / "picture.jpg");
+  write_png(folder.path() / "image.jpg", image);
+  const Image back = read_image(folder.path() / "image.jpg");
   CHECK(back.height == 21);
   CHECK(back.width == 34);
   CHECK(back.pixels == image.pixels);
@@ -143,7 +143,7 @@ TEST_CASE("JPEG: colours, sizes, header") {
 }
 
 TEST_CASE("EXIF orientation 1 to 8 is applied and swaps the sides from 5 on") {
-  // Corners of the upright picture: top left, top right, bottom left, bottom right; stored: g b / r b.
+  // Corners of the upright image: top left, top right, bottom left, bottom right; stored: g b / r b.
   const std::array<std::string, 8> expected = {"gbrb", "bgbr", "brbg", "rbgb", "grbb", "rgbb", "bbrg", "bbgr"};
   const std::vector<uint8_t> plain = encode_jpeg(marked_image(), 95);
   for (uint8_t o = 1; o <= 8; ++o) {

@@ -286,7 +286,7 @@ TEST_CASE("image lists: suffixes in any case, hidden files, code-point order, fr
   fs::create_directory_symlink(".", folder.path() / "i/here");
   CHECK(list_images(load_dataset_yaml(yaml), "train").size() == stems.size());  // no image twice
   CHECK(label_path("/x/images/y/images/z.b.jpg") == "/x/images/y/labels/z.b.txt");
-  CHECK(label_path("/x/pictures/z.jpg") == "/x/pictures/z.txt");
+  CHECK(label_path("/x/photos/z.jpg") == "/x/photos/z.txt");
 }
 
 TEST_CASE("scan: counts, order, backgrounds, orphans") {

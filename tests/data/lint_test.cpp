@@ -26,21 +26,21 @@ std::vector<std::string> codes_of(const std::vector<Finding>& findings) {
   return codes;
 }
 
-// Three training pictures and two for validation, one of which is among the first.
+// Three training images and two for validation, one of which is among the first.
 struct FaultySet {
   TempFolder folder;
   FaultySet() {
     folder.write("data.yaml", "names: [a, b, unused]\ntrain: images/train\nval: images/val\n");
-    picture("train/one.png", 1, "0 0.1 0.1 0.9 0.1 0.9 0.9\n1 0.2 0.2 0.8 0.25 0.3333333 1.005\n\n0 0.5 0.5 0.2 0.2\ncat 1\n");
-    picture("train/two.png", 2, "1 0.1 0.1 0.9 0.1 0.9 0.9\r\n1 0.1 0.1 0.9 0.1 0.9 0.9\r\n");
-    picture("train/three.png", 3, "7 0.1 0.1 0.9 0.1 0.9 0.9\n");
-    picture("val/four.png", 4, "");
-    picture("val/again.png", 1, "0 0.1 0.1 0.9 0.1 0.9 0.9\n");
+    image("train/one.png", 1, "0 0.1 0.1 0.9 0.1 0.9 0.9\n1 0.2 0.2 0.8 0.25 0.3333333 1.005\n\n0 0.5 0.5 0.2 0.2\ncat 1\n");
+    image("train/two.png", 2, "1 0.1 0.1 0.9 0.1 0.9 0.9\r\n1 0.1 0.1 0.9 0.1 0.9 0.9\r\n");
+    image("train/three.png", 3, "7 0.1 0.1 0.9 0.1 0.9 0.9\n");
+    image("val/four.png", 4, "");
+    image("val/again.png", 1, "0 0.1 0.1 0.9 0.1 0.9 0.9\n");
     folder.write("labels/val/lone.txt", "0 0.1 0.1 0.9 0.1 0.9 0.9\n");
     const std::string whole = read_file(folder.path() / "images/train/two.png");
     folder.write("images/train/cut.png", whole.substr(0, whole.size() / 2));
   }
-  void picture(const std::string& name, uint64_t seed, std::string_view labels) const {
+  void image(const std::string& name, uint64_t seed, std::string_view labels) const {
     fs::create_directories((folder.path() / "images" / name).parent_path());
     write_png(folder.path() / "images" / name, noise_image(20, 24, seed));
     folder.write("labels/" + name.substr(0, name.size() - 4) + ".txt", labels);
@@ -50,7 +50,7 @@ struct FaultySet {
 
 }  // namespace
 
-TEST_CASE("lint: faults of rows, files and pictures, pictures in two splits, unused classes") {
+TEST_CASE("lint: faults of rows, files and images, images in two splits, unused classes") {
   const FaultySet set;
   const LintReport r = lint_dataset(set.yaml(), "", false);
   REQUIRE(r.splits.size() == 2);
@@ -69,7 +69,7 @@ TEST_CASE("lint: faults of rows, files and pictures, pictures in two splits, unu
     last = done < total ? done : 0;
     if (done == total) told.push_back(what);
   });
-  CHECK(told == std::vector<std::string>{"checking val", "comparing pictures"});
+  CHECK(told == std::vector<std::string>{"checking val", "comparing images"});
   CHECK(!fs::exists(set.folder.path() / "labels/train/one.txt.orig"));
 }
 

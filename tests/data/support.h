@@ -1,4 +1,4 @@
-// A folder of its own for each test, short ways to fill it, and made-up pictures and masks.
+// A folder of its own for each test, short ways to fill it, and made-up images and masks.
 #pragma once
 
 #include <unistd.h>

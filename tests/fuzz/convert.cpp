@@ -30,8 +30,8 @@ int64_t objects_in(const fs::path& labels, int64_t classes) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const fs::path pictures = [] {
-    const fs::path folder = fuzz::folder() / "pictures";
+  static const fs::path images = [] {
+    const fs::path folder = fuzz::folder() / "images";
     fs::create_directories(folder / "sub");
     fs::create_directories(fuzz::folder() / "in");
     const Image image(16, 24);
@@ -46,7 +46,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   ConvertReport report;
   const auto answers = {ErrorCode::kData, ErrorCode::kIo};  // names that the file system refuses
   if (!fuzz::takes_or_refuses(
-          fuzz::folder().string(), [&] { report = coco_to_yolo(fuzz::folder() / "in", to, pictures); }, answers))
+          fuzz::folder().string(), [&] { report = coco_to_yolo(fuzz::folder() / "in", to, images); }, answers))
     return 0;
   fuzz::require(report.least_iou >= 0 && report.mean_iou() >= report.least_iou && report.mean_iou() <= 1,
                 "overlaps are parts of 1");
@@ -57,7 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (size_t i = 0; i < yaml.names.size(); ++i)
     fuzz::require(yaml.names[i] == truth.categories[i].name, "classes are called as their categories");
   fuzz::require(objects_in(to / "labels", int64_t(yaml.names.size())) == report.objects, "the rows are as many as was told");
-  if (report.pictures == 0) return 0;
+  if (report.linked == 0) return 0;
   if (fuzz::takes_or_refuses(
           fuzz::folder().string(), [&] { yolo_to_coco((to / "data.yaml").string(), "train", back); }, answers))
     read_coco_instances(back);

@@ -1,12 +1,12 @@
-// The folder of the disk cache while others do to it what the bytes say: every picture that is asked for is the one that would be
+// The folder of the disk cache while others do to it what the bytes say: every image that is asked for is the one that would be
 // decoded, and what the folder counts stays a number of bytes.
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
 
+#include "data/cache_entry.h"
 #include "data/disk_image_cache.h"
-#include "data/picture_entry.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace tessera;
@@ -16,14 +16,14 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr Size kWithin = {24, 24};
-constexpr int kPictures = 3;
+constexpr int kImages = 3;
 
-struct Pictures {
+struct ImageSet {
   std::vector<std::string> files;
   std::vector<DecodedPtr> decoded;
-  std::vector<DiskImageCache::Picture> set;
-  Pictures() {
-    for (int i = 0; i < kPictures; ++i) {
+  std::vector<DiskImageCache::Wanted> set;
+  ImageSet() {
+    for (int i = 0; i < kImages; ++i) {
       auto d = std::make_shared<DecodedImage>();
       d->image = Image(24, 16 + i);
       for (size_t k = 0; k < d->image.pixels.size(); ++k) d->image.pixels[k] = uint8_t(k * size_t(i + 3));
@@ -60,7 +60,7 @@ class Bytes {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const Pictures pictures;
+  static const ImageSet images;
   const fs::path place = fuzz::folder() / "cache";
   Bytes bytes(fuzz::text_of(data, size));
   std::unique_ptr<DiskImageCache> cache;
@@ -70,20 +70,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     options.folder = place;
     options.bytes = budget;
     options.settled_ns = 0;
-    cache = std::make_unique<DiskImageCache>(options, kWithin, pictures.set);
+    cache = std::make_unique<DiskImageCache>(options, kWithin, images.set);
     if (!cache->usable()) return;
     const CacheFolder::State& s = cache->at_opening();
     for (const int64_t n : {s.budget, s.files, s.bytes, s.wanted_files, s.wanted_bytes, s.missing_bytes, s.removed})
       fuzz::require(n >= 0, "counts are not negative");
-    fuzz::require(s.wanted_files <= kPictures, "no more pictures are there than are wanted");
+    fuzz::require(s.wanted_files <= kImages, "no more images are there than are wanted");
   };
   const auto get = [&](int which) {
-    const DecodedPtr& own = pictures.decoded[size_t(which)];
-    const DecodedPtr got = cache->get(pictures.files[size_t(which)], [&] { return own; });
+    const DecodedPtr& own = images.decoded[size_t(which)];
+    const DecodedPtr got = cache->get(images.files[size_t(which)], [&] { return own; });
     fuzz::require(got->image.height == own->image.height && got->image.width == own->image.width &&
                       got->image.pixels == own->image.pixels && got->original_height == own->original_height &&
                       got->original_width == own->original_width,
-                  "a picture is the one that would be decoded");
+                  "an image is the one that would be decoded");
   };
   const auto write = [](const fs::path& file, std::string_view content) {
     std::error_code ignored;
@@ -97,8 +97,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   open({});
   for (int steps = 0; steps < 40 && !bytes.empty(); ++steps) {
     const auto what = bytes.number<uint8_t>();
-    const int which = what / 16 % kPictures;
-    const uint64_t name = entry_name(pictures.files[size_t(which)], kWithin);
+    const int which = what / 16 % kImages;
+    const uint64_t name = entry_name(images.files[size_t(which)], kWithin);
     const fs::path entry = place / fmt::format("{:02x}/{:014x}.rgb", name >> 56, name & (~uint64_t(0) >> 8));
     std::error_code ignored;
     switch (what % 16) {
@@ -131,9 +131,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       default: get(which); break;
     }
   }
-  for (int which = 0; which < kPictures; ++which) get(which);
+  for (int which = 0; which < kImages; ++which) get(which);
   open({});
-  for (int which = 0; which < kPictures; ++which) get(which);
+  for (int which = 0; which < kImages; ++which) get(which);
   cache.reset();
   fs::remove_all(place);
   return 0;

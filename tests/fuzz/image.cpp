@@ -1,4 +1,4 @@
-// Pictures of every kind that is read, and an EXIF block by itself.
+// Images of every kind that is read, and an EXIF block by itself.
 #include "data/image.h"
 
 #include "tests/fuzz/fuzz.h"

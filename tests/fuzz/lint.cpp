@@ -1,4 +1,4 @@
-// lint --fix over a data set of one picture whose label file the bytes are: rows that stay are read as the same bits, the former
+// lint --fix over a data set of one image whose label file the bytes are: rows that stay are read as the same bits, the former
 // file stays beside the new one, and a second fix finds nothing to do.
 #include "data/lint.h"
 

@@ -1,4 +1,4 @@
-// A whole .onnx file: as a graph, and as a network that is run on pictures of its size.
+// A whole .onnx file: as a graph, and as a network that is run on images of its size.
 #include "nn/io/onnx_graph.h"
 #include "tests/fuzz/fuzz.h"
 #include "yolo/io/onnx_network.h"

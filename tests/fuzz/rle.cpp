@@ -11,7 +11,7 @@ namespace {
 
 void use(const Rle& mask) {
   const int64_t area = rle_area(mask), pixels = int64_t(mask.height) * mask.width;
-  fuzz::require(area >= 0 && area <= pixels, "an area is within the picture");
+  fuzz::require(area >= 0 && area <= pixels, "an area is within the image");
   const Rle again = rle_from_string(rle_to_string(mask), mask.height, mask.width);
   fuzz::require(rle_area(again) == area, "text that is written is read as the same mask");
   RunList list;

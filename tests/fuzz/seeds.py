@@ -45,7 +45,7 @@ for protocol in range(6):
 golden("onnx", "onnx/*.onnx", 1 << 17)
 golden("checkpoint", "**/*.safetensors", 16384)
 
-# pictures
+# images
 pixels = bytes(range(60))
 
 
@@ -96,15 +96,15 @@ results = [
     {"image_id": "b", "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1e-3, "segmentation": [[0, 0, 3, 0, 3, 3.5]]},
 ]
 seed("coco_json", "instances", b"\3" + json.dumps(instances, indent=1).encode())
-# The same with pictures that are there, and parts, holes and boxes to convert.
-pictures = [{"id": i, "height": 16, "width": 24, "file_name": name} for i, name in enumerate(("sub/7.png", "b.png", "nowhere.png"))]
+# The same with images that are there, and parts, holes and boxes to convert.
+images = [{"id": i, "height": 16, "width": 24, "file_name": name} for i, name in enumerate(("sub/7.png", "b.png", "nowhere.png"))]
 shapes = [
     {"segmentation": [[1, 1, 20, 1, 20, 12, 1, 12]]}, {"segmentation": [[1, 1, 6, 1, 6, 6], [10, 10, 20, 10, 20, 15]]}, {"bbox": [3, 4, 10, 8]},
     {"segmentation": {"size": [16, 24], "counts": [100, 5, 11, 5, 11, 5, 247]}}, {"segmentation": [[2, 3, 12, 9]], "bbox": [2, 3, 10, 6]}]
-converted = {"images": pictures, "categories": [{"id": 9, "name": "a: \"b\""}, {"id": 2, "name": "caf\u00e9"}],
+converted = {"images": images, "categories": [{"id": 9, "name": "a: \"b\""}, {"id": 2, "name": "caf\u00e9"}],
              "annotations": [{"id": i, "image_id": i % 2, "category_id": 9 if i < 3 else 2, "iscrowd": 0, "area": 9} | shape for i, shape in enumerate(shapes)]}
 seed("convert", "instances", json.dumps(instances, indent=1))
-seed("convert", "pictures", json.dumps(converted, indent=1))
+seed("convert", "images", json.dumps(converted, indent=1))
 for kind in range(3):
     seed("coco_json", f"results_{kind}", bytes([kind]) + json.dumps(results).encode())
     seed("coco_json", f"boxes_{kind}", bytes([kind]) + json.dumps([{k: v for k, v in r.items() if k != "segmentation"} for r in results]).encode())
@@ -116,7 +116,7 @@ seed("rle", "vertices", b"\x40\0\x40\0\3" + struct.pack("<8h", 8, 8, 320, 16, 24
 # text
 seed("labels", "rows", "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n1 0.25 0.3 0.5 0.3 0.5 0.75\n\n0 .5 .5 .75 .5 .625 1.0\n2 0.5 0.5 1e-1 0.25 0.75 0.875\n")
 seed("labels", "faults", "\ufeff0\t0.5,0.5 nan\r\n1.0 -0.005 0 1.004 1 0.5 inf\n0 0.5 0.5 0.1 0.1\n")
-DATA = "# pictures\npath: .\ntrain: images/train\nval: [images/val]\ntest:\nnc: 3\nnames:\n  0: cat\n  1: 'dog'\n  2: \"a: b\"\nchannels: 3\n"
+DATA = "# images\npath: .\ntrain: images/train\nval: [images/val]\ntest:\nnc: 3\nnames:\n  0: cat\n  1: 'dog'\n  2: \"a: b\"\nchannels: 3\n"
 for name in ("rows", "faults"):
     seed("lint", name, (OUT / "labels" / name).read_bytes())
 seed("lint", "mixed", "0 0.1 0.1 0.9 0.1 0.9 0.3333333\n1 0.5 0.5 0.2 0.2\n2 -0 1.001 1e-7 .5 +0.25 0.75\n1 x\n0 0.1 0.1 0.9 0.1 0.9 0.3333333\n")
@@ -165,11 +165,11 @@ for name, head, meta in (("whole", b"\0\x80", own), ("classes", b"\6\x80", own),
                          ("changed", b"\0\3" + bytes([5, 0, 1, 0, 9, 0, 3, 1, 30, 0, 4, 1]), own), ("nothing", b"\0\0", "")):
     seed("weights", name, head + meta.encode())
 
-# the disk cache: an entry of 15 x 24 pixels of a picture of 3 x 5, changes of a good one, and what others do to the folder
-seed("picture_entry", "fits", b"\1" + struct.pack("<4i", 15, 24, 3, 5) + bytes(15 * 24 * 3))
-seed("picture_entry", "does_not_fit", b"\1" + struct.pack("<4i", 24, 24, 3, 5) + bytes(24 * 24 * 3))
-seed("picture_entry", "changed", b"\2" + bytes([48, 0, 1, 90, 0, 128]))
-seed("picture_entry", "whole", b"\0TSRPIC\r\n" + bytes(100))
+# the disk cache: an entry of 15 x 24 pixels of an image of 3 x 5, changes of a good one, and what others do to the folder
+seed("cache_entry", "fits", b"\1" + struct.pack("<4i", 15, 24, 3, 5) + bytes(15 * 24 * 3))
+seed("cache_entry", "does_not_fit", b"\1" + struct.pack("<4i", 24, 24, 3, 5) + bytes(24 * 24 * 3))
+seed("cache_entry", "changed", b"\2" + bytes([48, 0, 1, 90, 0, 128]))
+seed("cache_entry", "whole", b"\0TSRPIC\r\n" + bytes(100))
 seed("disk_cache", "used", bytes([10, 26, 42, 10, 26, 42, 1, 10, 26, 42]))
 seed("disk_cache", "spoiled", bytes([10, 2, 4, 1, 2, 3, 4, 26, 5 + 16 * 3, 80, 0, 1, 26, 10, 42, 6, 10, 7 + 48, 26]))
 seed("disk_cache", "counted", bytes([10, 3, 8]) + b"\xff" * 7 + b"\x7f" + bytes([26, 0, 0, 0, 1, 0, 0, 0, 0, 0, 42, 4 + 32]) + b"\xff" * 8 + bytes([1, 8, 10, 26]))

@@ -44,20 +44,21 @@ void build(const Folder& f, const std::string& source, const std::string& into) 
   REQUIRE(built.code == 0);
 }
 
-// A model and a picture in the folder, and what predict --json says of them.
-struct PictureTask {
-  std::string model, picture;
+// A model and an image in the folder, and what predict --json says of them.
+struct PredictTask {
+  std::string model, image_file;
   tessera::Image image = tessera::draw_shapes({.size = 96}, 0).image;
   Json objects;
 
-  explicit PictureTask(const Folder& f) : model(f / "small.safetensors"), picture(f / "picture.ppm") {
+  explicit PredictTask(const Folder& f) : model(f / "small.safetensors"), image_file(f / "image.ppm") {
     tessera::YoloSeg network(tessera::parse_model_yaml("yolov8n-seg", "", 3));
     tessera::testing::set_formula_weights(network);
     tessera::save_model(model, network, {"cat", "dog", "bird"});
     std::string text = fmt::format("P6 {} {} 255\n", image.width, image.height);
     text.append(image.pixels.begin(), image.pixels.end());
-    f.write("picture.ppm", text);
-    const Outcome outcome = run({"predict", "--model", model, "--source", picture, "--max-det", "20", "--save", "false", "--json"});
+    f.write("image.ppm", text);
+    const Outcome outcome =
+        run({"predict", "--model", model, "--source", image_file, "--max-det", "20", "--save", "false", "--json"});
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
     objects = outcome.json()["results"][0]["detections"];
@@ -134,8 +135,8 @@ TEST_CASE("package: the examples build with find_package, train on the backend o
   REQUIRE(install(f, "development").code == 0);
   REQUIRE(install(f, "library").code == 0);
   build(f, TESSERA_SOURCE_DIR "/examples", "examples");
-  const PictureTask task(f);
-  task.check(shell(f, fmt::format("examples/predict '{}' '{}'", task.model, task.picture)).out);
+  const PredictTask task(f);
+  task.check(shell(f, fmt::format("examples/predict '{}' '{}'", task.model, task.image_file)).out);
   const Shell trained = shell(f, "examples/train 20");
   INFO(trained.out);
   REQUIRE(trained.code == 0);
@@ -166,10 +167,10 @@ using namespace tessera;
 int main() {
   install_cpu_backends();
   fmt::print("{}; {} ranks; {}\n", describe_cuda(), single_process().size(), available_backends().size());
-  const ShapesPicture picture = draw_shapes({.size = 64}, 0);
+  const ShapesSample sample = draw_shapes({.size = 64}, 0);
   LoadedModel loaded = load_model("yolov8n-seg");
   Predictor predictor(*loaded.model, loaded.names, {.imgsz = 64});
-  return predictor.run(picture.image).height == 64 && open_onnx_says() ? 0 : 1;
+  return predictor.run(sample.image).height == 64 && open_onnx_says() ? 0 : 1;
 }
 )";
   const std::string open_onnx = R"(
@@ -205,7 +206,7 @@ TEST_CASE("package: the shared library alone serves C, by CMake and by pkg-confi
   }
   const Folder f;
   REQUIRE(install(f, "library").code == 0);
-  const PictureTask task(f);
+  const PredictTask task(f);
   f.write("p/CMakeLists.txt", R"(
 cmake_minimum_required(VERSION 3.20)
 project(p LANGUAGES C)
@@ -215,8 +216,8 @@ target_link_libraries(predict PRIVATE Tessera::capi)
 )");
   fs::copy_file(TESSERA_SOURCE_DIR "/examples/predict.c", f / "p/predict.c");
   build(f, f / "p", "b");
-  task.check(shell(f, fmt::format("b/predict '{}' '{}'", task.model, task.picture)).out);
-  const Shell refused = shell(f, fmt::format("b/predict none.safetensors '{}'", task.picture));
+  task.check(shell(f, fmt::format("b/predict '{}' '{}'", task.model, task.image_file)).out);
+  const Shell refused = shell(f, fmt::format("b/predict none.safetensors '{}'", task.image_file));
   CHECK(refused.code == 1);
   CHECK(says(refused.out, "predict: none.safetensors: "));
   if (!there_is("pkg-config")) {
@@ -230,7 +231,7 @@ target_link_libraries(predict PRIVATE Tessera::capi)
   const Shell by_hand =
       shell(f, fmt::format("export PKG_CONFIG_PATH='{0}' LD_LIBRARY_PATH='{0}/..' && '{1}' p/predict.c -o by_hand "
                            "$(pkg-config --cflags --libs tessera) && ./by_hand '{2}' '{3}'",
-                           folder, TESSERA_CC, task.model, task.picture));
+                           folder, TESSERA_CC, task.model, task.image_file));
   task.check(by_hand.out);
 }
 

@@ -39,7 +39,7 @@ int count(const std::string& text, const std::string& what) {
 
 }  // namespace
 
-TEST_CASE("report.html holds the figures, pictures and settings of its folder, and refers to nothing else") {
+TEST_CASE("report.html holds the figures, plots and settings of its folder, and refers to nothing else") {
   const testing::TempFolder folder;
   folder.write("results.png", std::string("\x89PNG\0\xff", 6));
   folder.write("worst_images.png", "abcd");
@@ -73,7 +73,7 @@ TEST_CASE("report.html holds the figures, pictures and settings of its folder, a
   }
 }
 
-TEST_CASE("report.html of a folder without pictures, and of a run that measured nothing") {
+TEST_CASE("report.html of a folder without plots, and of a run that measured nothing") {
   const testing::TempFolder folder;
   write_html_report(folder.path(), {{"command", "train"}, {"model", "n"}, {"data", "d"}, {"epoch", 1}}, "");
   const std::string page = read_file(folder / "report.html", 1 << 20);

@@ -43,7 +43,7 @@ inline Batch small_batch() {
   return batch;
 }
 
-// Two objects in each of some pictures of `size` pixels.
+// Two objects in each of some images of `size` pixels.
 inline Batch batch_of(int64_t images, int64_t size) {
   Batch batch;
   const Tensor noise = Tensor::empty({images, size, size, 3});

@@ -74,7 +74,7 @@ TEST_CASE("memory plan: what does not fit is refused with the batch that does") 
   MemoryPlan plan(request(160));
   const MemoryBudget budget{plan.peak_bytes(6), "the test"};
   CHECK(check_memory(plan, budget, 6, 100, 160) <= budget.bytes);
-  CHECK(check_memory(plan, budget, 64, 5, 160) <= budget.bytes);  // never more than there are pictures
+  CHECK(check_memory(plan, budget, 64, 5, 160) <= budget.bytes);  // never more than there are images
   try {
     check_memory(plan, budget, 64, 100, 160);
     FAIL("expected an error");

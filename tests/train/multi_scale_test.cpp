@@ -14,7 +14,7 @@ TEST_CASE("multi_scale: sizes as the original draws them") {
   CHECK(multi_scale_range(640).least == 320);
   CHECK(multi_scale_range(640).largest == 960);
   CHECK(multi_scale_range(32).least == 32);  // where the original's would be 0
-  // Of a picture of 128 x 96 (height, width); the five are equally likely.
+  // Of an image of 128 x 96 (height, width); the five are equally likely.
   const std::map<int64_t, Size> inputs = {{64, {64, 64}}, {96, {96, 96}}, {128, {128, 96}}, {160, {160, 128}}, {192, {192, 160}}};
   std::map<int64_t, int> drawn;
   for (int64_t epoch = 0; epoch < 20; ++epoch)

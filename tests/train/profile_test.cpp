@@ -95,7 +95,7 @@ TEST_CASE("profile: operations are those of the layer table, each layer has its 
       CHECK(find(layer, direction)->ms > 0);
     }
   }
-  CHECK(find("model.0", "backward data") == p.rows.end());  // no gradient of the picture is wanted
+  CHECK(find("model.0", "backward data") == p.rows.end());  // no gradient of the image is wanted
   CHECK(find("model.22.proto.upsample", "backward data") != p.rows.end());
   CHECK(find("model.22.cv2.0.2", "forward") != p.rows.end());
   CHECK(find("model.10", "pointwise") != p.rows.end());

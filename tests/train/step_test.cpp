@@ -102,7 +102,7 @@ struct Step {
   int64_t peak_bytes;  // of the memory that its tensors took
 };
 
-// The golden step with activations of `type`; of samples behind the first every picture is darker, by a hundredth each.
+// The golden step with activations of `type`; of samples behind the first every image is darker, by a hundredth each.
 Step step_in(DType type, bool recompute = false, int sample = 0) {
   const auto golden = testing::read_safetensors(testing::golden_dir() / "train_step_n.safetensors");
   YoloSeg model(parse_model_yaml("yolov8n-seg", "", 3));

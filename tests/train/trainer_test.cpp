@@ -1,4 +1,4 @@
-// The training loop on a handful of drawn pictures: resume bit for bit, thread independence, faults, files.
+// The training loop on a handful of drawn images: resume bit for bit, thread independence, faults, files.
 #include "yolo/train/trainer.h"
 
 #include <doctest/doctest.h>
@@ -82,13 +82,13 @@ std::vector<std::string> steps_logged(const fs::path& folder) {
   return steps;
 }
 
-const std::vector<std::string> kValidationPictures = {
+const std::vector<std::string> kValidationPlots = {
     "val_batch0_labels.png", "val_batch0_pred.png", "confusion_matrix.png", "confusion_matrix_normalized.png",
     "BoxPR_curve.png",       "BoxF1_curve.png",     "BoxP_curve.png",       "BoxR_curve.png",
     "MaskPR_curve.png",      "MaskF1_curve.png",    "MaskP_curve.png",      "MaskR_curve.png"};
 
 // Each can be read and shows something.
-void check_pictures(const fs::path& folder, const std::vector<std::string>& names) {
+void check_plots(const fs::path& folder, const std::vector<std::string>& names) {
   for (const std::string& name : names) {
     CAPTURE(name);
     REQUIRE(fs::exists(folder / name));
@@ -104,7 +104,7 @@ void check_pictures(const fs::path& folder, const std::vector<std::string>& name
 TEST_CASE("--cache ram changes no bit of a training, whether its budget holds the set or not") {
   const Workshop shop;
   const auto train = [&](const std::string& name, std::vector<std::string> more) {
-    more.insert(more.end(), {"epochs=2", "imgsz=320", "batch=2", "val=false"});  // ten pictures of 307,200 bytes
+    more.insert(more.end(), {"epochs=2", "imgsz=320", "batch=2", "val=false"});  // ten images of 307,200 bytes
     Trainer t(shop.config(name, more), LogStyle::kQuiet);
     t.fit();
     return t.run_folder();
@@ -117,10 +117,10 @@ TEST_CASE("--cache ram changes no bit of a training, whether its budget holds th
 
 TEST_CASE("--cache disk changes no bit of a training, cold, warm, too small, left by a killed run, or across a resume") {
   const Workshop shop;
-  std::this_thread::sleep_for(std::chrono::milliseconds(2100));  // pictures that have just changed are not kept
+  std::this_thread::sleep_for(std::chrono::milliseconds(2100));  // images that have just changed are not kept
   const fs::path cache = shop.root / "cache";
   const auto config = [&](const std::string& name, std::vector<std::string> more) {
-    // Ten pictures of 307,200 bytes.
+    // Ten images of 307,200 bytes.
     more.insert(more.end(), {"epochs=2", "imgsz=320", "batch=2", "val=false"});
     if (more[0] == "cache=disk") more.push_back("cache_dir=" + cache.string());
     return shop.config(name, more);
@@ -171,7 +171,7 @@ TEST_CASE("a run that is interrupted and resumed ends with the same bits as one 
   const Workshop shop;
   std::vector<std::string> settings;
   SUBCASE("as it is") {}
-  SUBCASE("batches of several sizes, pictures joined") {
+  SUBCASE("batches of several sizes, images joined") {
     settings = {"multi_scale=true", "cutmix=0.5", "mixup=0.3", "copy_paste=0.5", "copy_paste_mode=mixup"};
   }
   SUBCASE("rectangular batches") { settings = {"rect=true", "multi_scale=true"}; }
@@ -206,7 +206,7 @@ TEST_CASE("a run that is interrupted and resumed ends with the same bits as one 
 TEST_CASE("--best: the named figure chooses the weights that are kept and ends the run, across a resume too") {
   const Workshop shop;
   std::ofstream(shop.root / "yolov8n-seg.yaml") << kNarrowModel;
-  // Learns fast enough for figures above 0: the pictures as they are, and the same ones to validate on.
+  // Learns fast enough for figures above 0: the images as they are, and the same ones to validate on.
   std::ofstream(shop.root / "same.yaml") << fmt::format("path: {}\ntrain: images/train\nval: images/train\nnames: [a, b, c, d, e]\n",
                                                         fs::path(shop.data).parent_path().string());
   const auto config = [&](const std::string& name, std::vector<std::string> more) {
@@ -386,15 +386,15 @@ TEST_CASE("a mask that a validation does not compare shares no pixel with an obj
   }
 }
 
-TEST_CASE("--multi-scale: every batch in the size that is drawn for it, its pictures as they were") {
+TEST_CASE("--multi-scale: every batch in the size that is drawn for it, its images as they were") {
   const Workshop shop;
   Trainer plain(shop.config("plain", {"epochs=2"}), LogStyle::kQuiet);
   Trainer scaled(shop.config("scaled", {"epochs=2", "multi_scale=true"}), LogStyle::kQuiet);
-  std::vector<std::vector<uint8_t>> pictures;
+  std::vector<std::vector<uint8_t>> images;
   std::set<int> sides;
   plain.on_batch = [&](int64_t, int64_t, Batch& batch) {
     CHECK(batch.resized == Size{});
-    pictures.push_back(batch.images.to_vector<uint8_t>());
+    images.push_back(batch.images.to_vector<uint8_t>());
   };
   size_t at = 0;
   const TrainSummary first = plain.fit();
@@ -402,16 +402,16 @@ TEST_CASE("--multi-scale: every batch in the size that is drawn for it, its pict
     const int side = int(multi_scale_side(64, 0, epoch, index));
     CHECK(batch.resized == Size{side, side});
     CHECK(batch.input_height() == side);
-    CHECK(batch.images.to_vector<uint8_t>() == pictures.at(at++));
+    CHECK(batch.images.to_vector<uint8_t>() == images.at(at++));
     sides.insert(side);
   };
   const TrainSummary second = scaled.fit();
-  CHECK(at == pictures.size());
+  CHECK(at == images.size());
   CHECK(sides.size() > 1);
   CHECK(results(first.run_folder) != results(second.run_folder));
 }
 
-TEST_CASE("--rect: batches by rising height over width, each in its shape and order, of single pictures") {
+TEST_CASE("--rect: batches by rising height over width, each in its shape and order, of single images") {
   const Workshop shop;
   const fs::path folder = shop.root / "uneven";
   fs::create_directories(folder / "images");
@@ -514,7 +514,7 @@ TEST_CASE("the averaged weights are a model of their own, and a complete run can
   CHECK_THROWS_WITH_AS(Trainer(from_best, LogStyle::kQuiet), doctest::Contains("weights only"), Error);
 }
 
-// Ten pictures: 2 updates an epoch, of which more than 10,000 make it SGD.
+// Ten images: 2 updates an epoch, of which more than 10,000 make it SGD.
 TEST_CASE("the automatic optimizer of a run stays when its epochs change in a resume") {
   const Workshop shop;
   const auto started = [&](const std::string& name, const char* epochs) {
@@ -607,8 +607,8 @@ TEST_CASE("the run folder holds what the documentation promises") {
     CAPTURE(name);
     CHECK(fs::exists(s.run_folder / name));
   }
-  check_pictures(s.run_folder, {"train_batch0.png", "labels.png", "results.png"});
-  check_pictures(s.run_folder, kValidationPictures);
+  check_plots(s.run_folder, {"train_batch0.png", "labels.png", "results.png"});
+  check_plots(s.run_folder, kValidationPlots);
   // args.yaml runs the run again.
   Config config(kTrain);
   config.read_file(s.run_folder / "args.yaml");
@@ -622,5 +622,5 @@ TEST_CASE("the run folder holds what the documentation promises") {
 TEST_CASE("a run without validations in between draws the one at its end") {
   const Workshop shop;
   Trainer trainer(shop.config("last", {"epochs=2", "plots=true", "val=false", "map_style=original"}), LogStyle::kQuiet);
-  check_pictures(trainer.fit().run_folder, kValidationPictures);
+  check_plots(trainer.fit().run_folder, kValidationPlots);
 }

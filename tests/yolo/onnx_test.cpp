@@ -50,8 +50,8 @@ OnnxExportOptions sized(int64_t h, int64_t w, int64_t batch = 1) {
 
 const std::vector<std::string> kNames = {"cat", "dog's"};
 
-// The picture of the fixtures, as a graph takes it.
-Tensor picture(int64_t n, int64_t h, int64_t w) { return testing::formula_image(n, h, w).permute({0, 3, 1, 2}); }
+// The image of the fixtures, as a graph takes it.
+Tensor nchw_image(int64_t n, int64_t h, int64_t w) { return testing::formula_image(n, h, w).permute({0, 3, 1, 2}); }
 
 void check_near(const Tensor& found, const Tensor& wanted, double of_largest) {
   REQUIRE(found.shape() == wanted.shape());
@@ -187,7 +187,7 @@ TEST_CASE("onnx: an exported file gives what the model gives, and what ONNX Runt
     CHECK(r.bytes == int64_t(fs::file_size(file)));
     CHECK(!fs::exists(file.string() + ".unchecked"));
     const OnnxProgram program(read_onnx(file), file.string());
-    check_outputs(program.run(picture(row.n, row.h, row.w)), golden, row.kind, row.tolerance);
+    check_outputs(program.run(nchw_image(row.n, row.h, row.w)), golden, row.kind, row.tolerance);
   }
 }
 
@@ -251,7 +251,7 @@ TEST_CASE("onnx: files of the original run, and give what ONNX Runtime computes"
       CHECK(network.size() == std::array<int64_t, 2>{64, dynamic ? 96 : 64});
       CHECK(network.strides() == std::array<int64_t, 3>{8, 16, 32});
       const OnnxProgram program(read_onnx(folder / name), name);
-      check_outputs(program.run(dynamic ? picture(2, 64, 96) : picture(1, 64, 64)), golden, kind, kSums);
+      check_outputs(program.run(dynamic ? nchw_image(2, 64, 96) : nchw_image(1, 64, 64)), golden, kind, kSums);
     }
   }
   fs::remove(folder / "model.22.cv4.0.2.weight.bin");
@@ -271,9 +271,9 @@ TEST_CASE("onnx: as a network it gives the detections' maps, in parts of its bat
   OnnxNetwork two(folder / "two.onnx"), free(folder / "free.onnx");
   CHECK(two.names() == kNames);
   CHECK(two.batch() == 2);
-  const Tensor pictures = Tensor::empty({5, 64, 64, 3}, DType::kU8);
-  for (int64_t i = 0; i < pictures.numel(); ++i) pictures.data<uint8_t>()[i] = uint8_t(i * i % 251);
-  two.place(pictures), free.place(pictures);
+  const Tensor images = Tensor::empty({5, 64, 64, 3}, DType::kU8);
+  for (int64_t i = 0; i < images.numel(); ++i) images.data<uint8_t>()[i] = uint8_t(i * i % 251);
+  two.place(images), free.place(images);
   const RawOutputs a = two.run(), b = free.run();  // 2 + 2 + 1 and one black, or all five
   CHECK(a.decoded);
   CHECK(a.box[1].shape() == Shape{5, 4, 4, 4});
@@ -285,7 +285,7 @@ TEST_CASE("onnx: as a network it gives the detections' maps, in parts of its bat
     check_near(a.coefficients[l].data(), b.coefficients[l].data(), 1e-6);
   }
   check_near(a.prototypes.data(), b.prototypes.data(), 1e-6);
-  const Error e = error_of([&] { two.place(pictures.narrow(1, 0, 32)); });
+  const Error e = error_of([&] { two.place(images.narrow(1, 0, 32)); });
   CHECK(e.code() == ErrorCode::kUsage);
   CHECK(says(e, "32 x 64 for a file that takes 64 x 64 only"));
 }
@@ -309,7 +309,7 @@ TEST_CASE("onnx: names as Python writes them") {
 TEST_CASE("onnx: what is not run is refused by node, operator and attribute") {
   const auto model = narrow_model();
   const OnnxGraph good = build_onnx(*model, kNames, sized(32, 32));
-  const Tensor x = picture(1, 32, 32);
+  const Tensor x = nchw_image(1, 32, 32);
   const auto refused = [&](const std::function<void(OnnxGraph&)>& change, const std::vector<const char*>& parts) {
     OnnxGraph g = good;
     change(g);
@@ -376,14 +376,14 @@ TEST_CASE("onnx: numbers that no arithmetic of sizes holds are refused") {
 }
 
 // The file's bytes are guarded by checksums and by protobuf, so here its content is damaged behind them.
-TEST_CASE("onnx: damaged graphs are run or refused by name, in proportion to the picture") {
+TEST_CASE("onnx: damaged graphs are run or refused by name, in proportion to the image") {
   const auto model = narrow_model();
   OnnxExportOptions o = sized(32, 32);
   testing::Verdicts verdicts;
   for (const bool dynamic : {false, true}) {
     o.dynamic = dynamic;
     const OnnxGraph good = build_onnx(*model, kNames, o);
-    const Tensor x = picture(1, 32, 32);
+    const Tensor x = nchw_image(1, 32, 32);
     std::mt19937 random(7);
     const auto below = [&](size_t n) { return size_t(random() % n); };
     const auto number = [&] {

@@ -461,7 +461,7 @@ def in_pixels(labels):
 
 
 def pasting_and_cutmix():
-    """copy_paste_mode mixup, and cutmix into pictures with two objects, one and none; a partner object is 6 % inside, others 100 %."""
+    """copy_paste_mode mixup, and cutmix into images with two objects, one and none; a partner object is 6 % inside, others 100 %."""
     own = [polygon(12, 12, 9, 8, 9), polygon(50, 44, 8, 12, 16)]
     there = [polygon(30, 30, 20, 18, 10), polygon(10, 50, 8, 9, 8), polygon(52, 10, 9, 9, 12)]
     paste = [polygon(30, 30, 10, 8, 10), polygon(10, 50, 8, 9, 8), polygon(52, 10, 9, 9, 12), polygon(14, 14, 9, 9, 12)]

@@ -2,7 +2,7 @@
 
     compare_settings.py WEIGHTS DATA_YAML PROGRAM OUT [IMGSZ] [predict|val [NUMBER ...]]
 
-WEIGHTS: a .pt of the original, or a .safetensors of ours, which is put into the original's network. DATA_YAML names the validation pictures;
+WEIGHTS: a .pt of the original, or a .safetensors of ours, which is put into the original's network. DATA_YAML names the validation images;
 prediction takes the same. PROGRAM: the folder with val_seg and predict_seg. OUT: a scratch folder. Prints a line for each setting:
 
 predict  detections of both, how many of them are the same (class, box within 0.05 px, score within 1e-4), the largest differences of box (px) and score
@@ -10,7 +10,7 @@ predict  detections of both, how many of them are the same (class, box within 0.
 val      the largest differences of P and R, and of the mAP figures (--map-style original); then, of predictions.json: detections of both, the same ones,
          masks that differ, by how many pixels, and the smallest IoU
 
-Set YOLO_CONFIG_DIR to a writable folder. Arrays of the original sort stably here (docs/verification.md, "Pictures of different shape").
+Set YOLO_CONFIG_DIR to a writable folder. Arrays of the original sort stably here (docs/verification.md, "Images of different shape").
 """
 
 import json
@@ -85,7 +85,7 @@ def original(weights):
 
 
 def resize_each(image, size, resize=cv2.resize, **options):
-    """OpenCV 5 refuses more than 128 channels, of which the original makes one for each mask of a picture."""
+    """OpenCV 5 refuses more than 128 channels, of which the original makes one for each mask of an image."""
     if image.ndim < 3 or image.shape[2] <= 4:
         return resize(image, size, **options)
     return np.stack([resize(image[..., k], size, **options) for k in range(image.shape[2])], axis=2)
@@ -135,8 +135,8 @@ class Tally:
                 f"score {self.score:.2g}, {self.masks} masks differ, by {self.pixels} pixels at most, IoU >= {self.iou:.4f}")
 
 
-def in_picture(mask, height, width):
-    """A mask of the letterboxed picture in the picture itself: padding cut off, resized as 8 bits."""
+def in_image(mask, height, width):
+    """A mask of the letterboxed image in the image itself: padding cut off, resized as 8 bits."""
     rows, columns = mask.shape
     gain = min(rows / height, columns / width)
     inner_height, inner_width = round(height * gain), round(width * gain)
@@ -174,7 +174,7 @@ def predict(settings):
         for k in range(len(result.boxes)):
             mask = result.masks.data[k].numpy().astype(np.uint8)
             if not settings.get("retina_masks"):
-                mask = in_picture(mask, height, width)
+                mask = in_image(mask, height, width)
             rows.append((int(result.boxes.cls[k]), result.boxes.conf[k].item(), result.boxes.xyxy[k].numpy(), mask))
         mine = [(d["class"], d["confidence"], np.array(d["box"]), coco_mask.decode(d["rle"])) for d in ours.pop(name)]
         tally.image(name, rows, mine)

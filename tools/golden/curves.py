@@ -2,7 +2,7 @@
 
 "original": for each "ap" case of original_ap.json, what ap_per_class returns and draws. "classes" (of the labels, ascending): "p",
 "r", "f1" over 1000 confidences, and "pr", precision over 1000 recalls, null for a class without detections, which the original
-leaves out. "mean": the thick line of each picture, y and legend, as handed to matplotlib.
+leaves out. "mean": the thick line of each plot, y and legend, as handed to matplotlib.
 "coco": for some cases of coco_eval.json and both kinds, the categories with objects. "pr": COCOeval's precision at the recalls
 0/1000 ... 1000/1000 instead of its 101; "p" and "r": true and false positives among the detections with score >= k * 0.001, k = 0
 ... 1000, counted from COCOeval's matches; p is null without any. "ap50": with the 101 recalls.

@@ -1,4 +1,4 @@
-"""engine.json: what the original's trainer does around its steps, on 37 small pictures (n, 32 pixels, batch 8: five batches an epoch, the last of five).
+"""engine.json: what the original's trainer does around its steps, on 37 small images (n, 32 pixels, batch 8: five batches an epoch, the last of five).
 
 Real trainings by the original's SegmentationTrainer, watched through its callbacks; its validator is called, but answers with given figures.
 

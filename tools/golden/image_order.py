@@ -2,7 +2,7 @@
 
 "orders": the loader of ultralytics.data.build over a stand-in data set that gives its index, without workers: n items in batches of
 `batch`, four epochs, its iterator made anew before epoch `reset` as the trainer does when mosaic closes (-1: never). "buffers": the
-data set class itself over n small pictures without objects: what its buffer holds at the end of each of four epochs. One list an epoch.
+data set class itself over n small images without objects: what its buffer holds at the end of each of four epochs. One list an epoch.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Joins the results.csv of the original (parity_train.py) and of Tessera over several seeds to tables and one picture.
+"""Joins the results.csv of the original (parity_train.py) and of Tessera over several seeds to tables and one chart.
 
     parity_report.py OUT_PREFIX ORIGINAL_DIR TESSERA_DIR [FED_DIR]
 

@@ -1,6 +1,6 @@
 """rect_batches.json: order of the images and shapes of the batches in the original's rectangular validation.
 
-The data set class of the original over pictures without objects, image k of the set of size "sizes"[k] (h, w), names ascending. "shapes": (h, w)
+The data set class of the original over images without objects, image k of the set of size "sizes"[k] (h, w), names ascending. "shapes": (h, w)
 of each batch. "order": the order with arrays that sort stably; by default NumPy leaves the order of equal ratios open (and its vector code changes it even in
 short lists), which "shapes" does not show, but which image of equal ratio pads in which batch. "moved": images that are then in another batch.
 """

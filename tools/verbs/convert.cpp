@@ -27,14 +27,14 @@ ConvertReport convert_any(const Config& config, const ProgressHook& progress) {
   const fs::path from = config.text("from"), to = config.text("to"), images = config.text("images");
   std::error_code ignored;
   if (!images.empty() && !fs::is_directory(images, ignored)) {
-    throw Error(ErrorCode::kData, "no such folder of pictures", {images.string()}, "--images takes a folder");
+    throw Error(ErrorCode::kData, "no such folder of images", {images.string()}, "--images takes a folder");
   }
   const bool yaml = from.extension() == ".yaml" || from.extension() == ".yml" || fs::exists(from / "data.yaml", ignored) ||
                     builtin_dataset_yaml(from.string()).has_value();
   if (!yaml) {
     if (!fs::exists(from, ignored)) {
       throw Error(ErrorCode::kData, "no such file or folder", {from.string()},
-                  "--from takes a COCO JSON file or a folder of them, a folder of mask pictures, or a data yaml");
+                  "--from takes a COCO JSON file or a folder of them, a folder of mask images, or a data yaml");
     }
     return from.extension() == ".json" || holds_json(from) ? coco_to_yolo(from, to, images, progress)
                                                              : masks_to_yolo(from, to, images, progress);
@@ -74,7 +74,7 @@ int run_convert(const Config& config) {
                 {"mean_iou", r.mean_iou()},
                 {"least_iou", r.least_iou},
                 {"changed", r.changed},
-                {"pictures", r.pictures},
+                {"pictures", r.linked},
                 {"written", r.written},
                 {"findings", findings_json(r.findings)}});
     return 0;
@@ -88,7 +88,7 @@ int run_convert(const Config& config) {
   }
   fmt::print("masks read back: mean IoU {:.4f}, least {:.4f}, {} below {:.1f}\n", r.mean_iou(), r.least_iou, r.changed,
              kFaithfulIou);
-  if (r.pictures > 0) fmt::print("{} pictures linked\n", r.pictures);
+  if (r.linked > 0) fmt::print("{} images linked\n", r.linked);
   for (const std::string& path : r.written) fmt::print("written  {}\n", path);
   return 0;
 }

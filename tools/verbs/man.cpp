@@ -89,7 +89,7 @@ constexpr RunFile kRunFiles[] = {
     {"results.csv", "a row for each epoch"},
     {"log.jsonl", "a JSON object for each step and each epoch"},
     {"metrics.json", "the figures of the best weights"},
-    {"report.html", "the run on one page: figures, curves, pictures"},
+    {"report.html", "the run on one page: figures and plots"},
     {"images.csv", "what was found and missed in each image of the validation, worst first"},
     {"weights/best.safetensors", "the weights of the best epoch, by --best"},
     {"weights/last.safetensors", "the state that --resume goes on with"},

@@ -138,10 +138,10 @@ void refuse_kinds(const std::string& source) {
     throw Error(ErrorCode::kUsage, fmt::format("{} is no source here: '{}'", what, source), {}, remedy);
   };
   const auto frames = [](const std::string& input) {
-    return fmt::format("make pictures of it, then --source frames: mkdir frames && ffmpeg -i {} -frames:v 100 frames/%06d.jpg",
+    return fmt::format("make images of it, then --source frames: mkdir frames && ffmpeg -i {} -frames:v 100 frames/%06d.jpg",
                        shell_word(input));
   };
-  if (source == "-") refuse("standard input", "write the picture into a file");
+  if (source == "-") refuse("standard input", "write the image into a file");
   if (source.starts_with("http://") || source.starts_with("https://"))
     refuse("an address", fmt::format("fetch it, then give the file: tessera download {}", shell_word(source)));
   if (source.find("://") != std::string::npos) refuse("a stream", frames(source));
@@ -149,7 +149,7 @@ void refuse_kinds(const std::string& source) {
   if (!source.empty() && source.find_first_not_of("0123456789") == std::string::npos) {
     refuse("a camera", frames("/dev/video" + source));
   }
-  if (source == "screen" || source.starts_with("screen ")) refuse("the screen", "save a picture of it as a file");
+  if (source == "screen" || source.starts_with("screen ")) refuse("the screen", "save an image of it as a file");
 }
 
 std::vector<fs::path> of_source(const std::string& source);
@@ -201,7 +201,7 @@ bool is_video(const fs::path& file) { return has_suffix(file, kVideoSuffixes); }
 
 void refuse_video(const fs::path& file) {
   throw Error(ErrorCode::kData, "this is a video, which is no source here", {file.string()},
-              fmt::format("make pictures of it, then --source frames: mkdir frames && ffmpeg -i {} -qscale:v 2 {}",
+              fmt::format("make images of it, then --source frames: mkdir frames && ffmpeg -i {} -qscale:v 2 {}",
                           shell_word(file.string()), shell_word("frames/" + file.stem().string() + "_%06d.jpg")));
 }
 

@@ -1,4 +1,4 @@
-// What --source of predict means: pictures, folders, patterns and lists of them, several separated by commas.
+// What --source of predict means: images, folders, patterns and lists of them, several separated by commas.
 #pragma once
 
 #include <filesystem>
@@ -14,9 +14,9 @@ namespace tessera {
 // alone.
 std::vector<std::filesystem::path> source_images(const std::string& sources);
 
-// By its name; it holds pictures, but is none.
+// By its name; a video holds images, but is not one.
 bool is_video(const std::filesystem::path& file);
-// Error(kData) that says how a video becomes pictures.
+// Error(kData) that says how a video becomes images.
 [[noreturn]] void refuse_video(const std::filesystem::path& file);
 
 }  // namespace tessera

@@ -23,7 +23,7 @@ class SplitProgress {
     if (!bar_) bar_.emplace(log_, total);
     bar_->update(done, what);
     if (done < total) return;
-    bar_->finish(fmt::format("{}: {} pictures", what, total));
+    bar_->finish(fmt::format("{}: {} images", what, total));
     bar_.reset();
   }
 

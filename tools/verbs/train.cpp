@@ -77,7 +77,7 @@ void print_summary(const Config& config, const TrainSummary& s) {
   }
   fmt::print("report    {}\n", (s.run_folder / "report.html").string());
   if (config.flag("plots"))
-    fmt::print("pictures  {}/train_batch*.png, val_batch*.png, *_curve.png, results.png\n", s.run_folder.string());
+    fmt::print("plots     {}/train_batch*.png, val_batch*.png, *_curve.png, results.png\n", s.run_folder.string());
 }
 
 }  // namespace

@@ -22,7 +22,7 @@
 #include "yolo/metrics_json.h"
 #include "yolo/report/html_report.h"
 #include "yolo/train/run_folder.h"
-#include "yolo/train/run_pictures.h"
+#include "yolo/train/run_plots.h"
 #include "yolo/train/training_data.h"
 
 namespace tessera {
@@ -116,7 +116,7 @@ class PredictionsFile {
 };
 
 // The run folder of a validation and what is written into it. Figures alone need none: it is made for predictions, labels, or
-// pictures that were asked for.
+// plots that were asked for.
 class ValidationFolder {
  public:
   ValidationFolder(const Config& config, const SegDataset& data, float confidence, LogStyle log) {
@@ -125,14 +125,14 @@ class ValidationFolder {
     if (!plots && !save_json && !save_txt) return;
     path_ = create_run_folder(config.text("project"), config.is_set("name") ? config.text("name") : "val", config.flag("exist_ok"));
     if (const std::string kept = set_aside_earlier_validation(path_); !kept.empty()) log_line(log, kept);
-    if (plots) pictures_.emplace(path_, data.names(), double(confidence));
+    if (plots) plots_.emplace(path_, data.names(), double(confidence));
     failing_.emplace(path_, data, plots);
     if (save_txt) labels_.emplace(path_ / "labels", data, config.flag("save_conf"));
     if (save_json) predictions_.emplace(path_ / "predictions.json", config.text("data"), data);
   }
 
   void listen(EvaluatorHooks& hooks) {  // this object must outlive the run
-    if (pictures_) pictures_->listen(hooks);
+    if (plots_) plots_->listen(hooks);
     if (failing_) failing_->listen(hooks);
     if (labels_) labels_->listen(hooks);
     if (predictions_) predictions_->listen(hooks);
@@ -141,7 +141,7 @@ class ValidationFolder {
   // After the run: what is complete only then.
   void finish() {
     if (predictions_) predictions_->close();
-    if (pictures_) pictures_->finish();
+    if (plots_) plots_->finish();
     if (failing_) failing_->finish();
   }
   void write_summary(const nlohmann::ordered_json& summary, const Config& config) const {
@@ -153,8 +153,8 @@ class ValidationFolder {
     if (path_.empty()) return;
     if (predictions_) fmt::print("predictions  {}\n", (path_ / "predictions.json").string());
     if (labels_) fmt::print("labels       {}\n", (path_ / "labels").string());
-    if (pictures_)
-      fmt::print("pictures     {}/*_curve.png, val_batch*.png, confusion_matrix*.png, worst_images.png\n", path_.string());
+    if (plots_)
+      fmt::print("plots        {}/*_curve.png, val_batch*.png, confusion_matrix*.png, worst_images.png\n", path_.string());
     fmt::print("report       {}\n", (path_ / "report.html").string());
     fmt::print("images       {}: what was found and missed in each, worst first\n", (path_ / "images.csv").string());
   }
@@ -163,7 +163,7 @@ class ValidationFolder {
 
  private:
   fs::path path_;
-  std::optional<ValidationPictures> pictures_;
+  std::optional<ValidationPlots> plots_;
   std::optional<FailingImages> failing_;
   std::optional<ValidationLabels> labels_;
   std::optional<PredictionsFile> predictions_;

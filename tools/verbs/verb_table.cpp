@@ -25,7 +25,7 @@ constexpr VerbEntry kVerbs[] = {
      "  tessera export --model best.safetensors --imgsz 480,640 --batch 4 --half        # for a GPU, one fixed size\n"
      "  tessera export --model yolov8n-seg.pt --dynamic --output out/n.onnx             # any size and batch\n"
      "  predict_seg --model best.onnx --source photo.jpg                                # the file runs here too, on the CPU\n"},
-    {"convert", kConvert, run_convert, "COCO JSON or mask pictures to YOLO labels, and back to COCO JSON; says what a conversion lost.",
+    {"convert", kConvert, run_convert, "COCO JSON or mask images to YOLO labels, and back to COCO JSON; says what a conversion lost.",
      "  tessera convert --from annotations/instances_val2017.json --to my-set --images val2017\n"
      "  tessera convert --from annotations --to my-set --images images   # every *.json there is a split\n"
      "  tessera convert --from masks --to my-set --images photos         # grey value = class + 1\n"

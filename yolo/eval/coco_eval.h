@@ -102,7 +102,7 @@ class CocoEval {
   int64_t truths() const { return static_cast<int64_t>(truths_.size()); }
 
   // May be called any number of times. kMask needs the masks of all truths and detections. `drawn`, if given, gets the curves of a
-  // run folder's pictures, `matches` every detection that counts, in an order that depends on the data alone.
+  // run folder's plots, `matches` every detection that counts, in an order that depends on the data alone.
   CocoReport evaluate(IouKind kind, DetectionCurves* drawn = nullptr, std::vector<DetectionMatch>* matches = nullptr) const;
 
  private:

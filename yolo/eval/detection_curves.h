@@ -1,10 +1,10 @@
 // The curves behind BoxPR_curve.png and its like: of every class with objects, at IoU 0.50, precision over recall, and precision,
-// recall and F1 over confidence. They follow the matches and rules of the style of mAP that is reported, so that a picture and the
+// recall and F1 over confidence. They follow the matches and rules of the style of mAP that is reported, so that a plot and the
 // figures beside it agree.
 //
 // Original style, 1000 points from 0 to 1: precision over recall is linear between detections, with a straight end at (1, 0); the
 // others are linear in confidence; their means over the classes are smoothed by 101 points (spec 9.4). One difference: a class
-// without detections counts as 0 in the mean of precision over recall, as it does in mAP; the original's picture leaves it out.
+// without detections counts as 0 in the mean of precision over recall, as it does in mAP; the original's plot leaves it out.
 //
 // COCO style, 1001 points 0, 0.001, ..., 1: precision over recall has COCO's steps and is 0 beyond the last recall, so that AP50 is
 // the mean of every tenth point; the others count detections with score >= confidence, and the first maximum of the mean F1 is the

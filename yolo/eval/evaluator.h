@@ -41,7 +41,7 @@ struct EvaluatorHooks {
   std::vector<std::function<void(int64_t batch_index, const Batch&, int64_t first, const BatchDetections&)>> part_done;
   // Every detection with its mask at original size (predictions.json): images in order, some at a time.
   std::function<void(std::span<const std::vector<ScoredDetection>> images)> detections;
-  // What the pictures of precision and recall are made of; computed only for this.
+  // What the plots of precision and recall are made of; computed only for this.
   std::function<void(const DetectionCurves& box, const DetectionCurves& mask)> curves;
   // What became of each image, in the order of the data set; computed only for this. Those that it returns (their indices in the data
   // set) go through the network once more, each alone, for `again`.

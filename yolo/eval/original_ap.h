@@ -48,7 +48,7 @@ struct OriginalAp {
   double precision = 0, recall = 0, f1 = 0, map50 = 0, map75 = 0, map = 0, confidence = 0;
 };
 
-// `drawn`, if given, gets the curves of a run folder's pictures.
+// `drawn`, if given, gets the curves of a run folder's plots.
 OriginalAp original_ap(std::span<const ApDetection> detections, std::span<const int32_t> label_classes,
                        DetectionCurves* drawn = nullptr);
 

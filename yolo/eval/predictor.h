@@ -17,7 +17,7 @@ namespace tessera {
 
 struct PredictorOptions {
   int imgsz = 640;               // multiple of 32
-  Size fixed{};                  // when not 0 x 0: every picture is padded to it; for networks that take no other
+  Size fixed{};                  // when not 0 x 0: every image is padded to it; for networks that take no other
   float confidence = 0.25f;      // scores must be greater
   double iou = 0.7;              // overlaps must be greater to suppress
   int64_t max_detections = 300;  // an image

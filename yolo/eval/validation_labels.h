@@ -12,7 +12,7 @@ namespace tessera {
 
 // The text of each image of a part of a batch, which begins at image `first` of it (EvaluatorHooks::part_done). Outlines are traced
 // at network size, of the exactly cropped mask, as the original does in a validation, but are put where the image lies within its
-// padding: the original takes the padded picture for the image, so its outlines are moved and shrunk.
+// padding: the original measures in the padded image, so its outlines are moved and shrunk.
 std::vector<std::string> validation_labels(const Batch& batch, int64_t first, const BatchDetections& found, bool confidence);
 
 class ValidationLabels {

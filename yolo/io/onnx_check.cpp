@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // f32 (N, H, W, 3) in [0, 1]: slopes of colour, rectangles, and noise; the same for the same sizes.
-Tensor test_pictures(int64_t n, int64_t h, int64_t w) {
+Tensor test_images(int64_t n, int64_t h, int64_t w) {
   const Tensor out = Tensor::empty({n, h, w, 3});
   float* p = out.data<float>();
   for (int64_t i = 0; i < n; ++i) {
@@ -52,10 +52,10 @@ double distance(const float* logits) {
   return weighted / sum;
 }
 
-Expected expected_of(YoloSeg& model, const Tensor& pictures) {
+Expected expected_of(YoloSeg& model, const Tensor& images) {
   const NoGrad no_grad;
-  const RawOutputs raw = model.forward(Variable(pictures));
-  const int64_t n = pictures.size(0), nc = model.nc(), masks = model.masks(), channels = 4 + nc + masks;
+  const RawOutputs raw = model.forward(Variable(images));
+  const int64_t n = images.size(0), nc = model.nc(), masks = model.masks(), channels = 4 + nc + masks;
   int64_t anchors = 0;
   for (const Variable& map : raw.box) anchors += map.data().size(1) * map.data().size(2);
   Expected out;
@@ -158,9 +158,9 @@ OnnxReport check_file(YoloSeg& model, const std::vector<std::string>& names, con
   std::vector<std::array<int64_t, 3>> sizes = {{o.batch, o.height, o.width}};
   if (o.dynamic) sizes.push_back({o.batch + 1, 2 * model.max_stride(), 3 * model.max_stride()});  // free they are
   for (const auto& [n, h, w] : sizes) {
-    const Tensor pictures = test_pictures(n, h, w);
-    const Expected wanted = expected_of(model, pictures);
-    const Tensor x = pictures.permute({0, 3, 1, 2});
+    const Tensor images = test_images(n, h, w);
+    const Expected wanted = expected_of(model, images);
+    const Tensor x = images.permute({0, 3, 1, 2});
     keep_greatest(report.file, difference(program.run(x), wanted, model.nc(), model.masks()));
     if (as_written) keep_greatest(report.rounding, difference(as_written->run(x), wanted, model.nc(), model.masks()));
   }

@@ -10,7 +10,7 @@
 
 namespace tessera {
 
-// Greatest differences on a fixed picture; those of coefficients and prototypes are fractions of the largest value there is.
+// Greatest differences on a fixed image; those of coefficients and prototypes are fractions of the largest value there is.
 struct OnnxDifference {
   double box_px = 0, score = 0, coefficients = 0, prototypes = 0;
 };

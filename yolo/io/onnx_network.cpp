@@ -123,7 +123,7 @@ void OnnxNetwork::read_sizes() {
   const OnnxValue& input = program_->input();
   const auto& dims = input.dims;
   if (dims.size() != 4 || dims[1].size != 3 || !is_floating(input.type)) {
-    refuse(fmt::format("its input '{}' is no picture of (N, 3, H, W)", input.name), kExportAgain);
+    refuse(fmt::format("its input '{}' is no image of (N, 3, H, W)", input.name), kExportAgain);
   }
   const auto number_of = [&](std::string_view key, int64_t fallback) {
     std::string_view text = program_->graph().metadata_of(key);
@@ -146,7 +146,9 @@ void OnnxNetwork::read_sizes() {
   }
   for (const int64_t s : size_) {
     if (s < max_stride() || s > 8192 || s % max_stride() != 0 || batch_ < 1 || batch_ > 65536) {
-      refuse(fmt::format("pictures of {} x {}, {} at a time, are not possible at stride {}", size_[0], size_[1], batch_, max_stride()), kExportAgain);
+      refuse(
+          fmt::format("images of {} x {}, {} at a time, are not possible at stride {}", size_[0], size_[1], batch_, max_stride()),
+          kExportAgain);
     }
   }
 }
@@ -186,8 +188,8 @@ void OnnxNetwork::read_names(int64_t count) {
 void OnnxNetwork::place(const Tensor& images) {
   const int64_t h = images.size(1), w = images.size(2);
   if (!dynamic_ && (h != size_[0] || w != size_[1])) {
-    throw Error(ErrorCode::kUsage, fmt::format("a picture of {} x {} for a file that takes {} x {} only", h, w, size_[0], size_[1]), {file_},
-                "export it with --dynamic for pictures of any size");
+    throw Error(ErrorCode::kUsage, fmt::format("an image of {} x {} for a file that takes {} x {} only", h, w, size_[0], size_[1]),
+                {file_}, "export it with --dynamic for images of any size");
   }
   images_ = ops::scale_u8(images, 1.0 / 255.0, DType::kF32).permute({0, 3, 1, 2});
 }
@@ -220,8 +222,8 @@ void OnnxNetwork::run_part(const Tensor& part, RawOutputs& into, int64_t first, 
   const bool fits = rows.shape() == expected && prototypes.rank() == 4 && prototypes.size(0) == n && prototypes.size(1) == masks_ &&
                     prototypes.size(2) == 2 * (h / strides_[0]) && prototypes.size(3) == 2 * (w / strides_[0]);
   if (!fits || rows.dtype() != DType::kF32 || prototypes.dtype() != DType::kF32) {
-    refuse(fmt::format("output0 is {} and output1 {} for a picture of {} x {}, expected {} anchors of {} numbers", describe(rows), describe(prototypes), h,
-                       w, anchors, 4 + nc() + masks_),
+    refuse(fmt::format("output0 is {} and output1 {} for an image of {} x {}, expected {} anchors of {} numbers", describe(rows),
+                       describe(prototypes), h, w, anchors, 4 + nc() + masks_),
            kExportAgain);
   }
   const auto place = [&](Variable& to, const Tensor& from) {  // (images, h, w, channels)

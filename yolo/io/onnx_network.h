@@ -22,7 +22,7 @@ class OnnxNetwork : public SegNetwork {
   bool dynamic() const { return dynamic_; }
   int64_t batch() const { return batch_; }
   std::array<int64_t, 2> size() const { return size_; }  // height, width
-  // For a predictor: the size that every picture is padded to, empty when any will do; and the longer side that pictures are
+  // For a predictor: the size that every image is padded to, empty when any will do; and the longer side that images are
   // brought to, that of the file unless another is asked for (0: none is). Error(kUsage): the file takes one size, and it is
   // another.
   Size fixed_size() const { return dynamic_ ? Size{} : Size{int(size_[0]), int(size_[1])}; }

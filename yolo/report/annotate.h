@@ -36,7 +36,7 @@ struct AnnotateOptions {
 // Annotations in order of importance: the first ends up on top.
 void annotate(Image& image, std::span<const Annotation> annotations, const AnnotateOptions& options = {});
 
-// Every pixel repeated factor x factor times, for pictures that are too small to be written on.
+// Every pixel repeated factor x factor times, for images that are too small to be written on.
 Image enlarge(const Image& image, int factor);
 // The annotation for an image `factor` times as large; masks take the nearest pixel.
 Annotation scaled(const Annotation& annotation, double factor);

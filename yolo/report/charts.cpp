@@ -229,7 +229,7 @@ struct MatrixLayout {
   int width = int(left + side) + 110, height = int(top + side) + 150;
 };
 
-Image confusion_picture(const std::vector<std::string>& names, const ConfusionValue& value, bool normalized) {
+Image confusion_image(const std::vector<std::string>& names, const ConfusionValue& value, bool normalized) {
   const auto [n, numbers, cell, side, left, top, width, height] = MatrixLayout(names.size() + 1);
   const double name_size = std::min(11.5, cell * 0.95);
   Canvas canvas(width, height);
@@ -280,12 +280,12 @@ Image confusion_picture(const std::vector<std::string>& names, const ConfusionVa
 
 void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<std::string>& names, const ConfusionValue& value,
                            bool normalized) {
-  write_png(file, confusion_picture(names, value, normalized));  // the canvas is gone before the file is made
+  write_png(file, confusion_image(names, value, normalized));  // the canvas is gone before the file is made
 }
 
 int64_t confusion_drawing_bytes(int64_t classes) {
   const MatrixLayout layout(size_t(classes) + 1);
-  // Four bytes a pixel of the canvas beside three of the picture; then those beside three that are filtered, and what they are
+  // Four bytes a pixel of the canvas beside three of the image; then those beside three that are filtered, and what they are
   // packed to.
   return int64_t{8} * layout.width * layout.height;
 }

@@ -30,12 +30,12 @@ td.bar{min-width:7rem;background:linear-gradient(#4a90d966,#4a90d966) no-repeat 
 figure{margin:1rem 0}img{max-width:100%;height:auto;background:#fff}figcaption{color:#888}pre{overflow-x:auto}
 )";
 
-struct Picture {
+struct Plot {
   const char *file, *caption;
 };
 struct Chapter {
   const char* title;
-  std::vector<Picture> pictures;
+  std::vector<Plot> plots;
   const char* table = nullptr;  // a .csv file, whose first rows follow them
 };
 const std::vector<Chapter>& chapters() {
@@ -178,7 +178,7 @@ void write_html_report(const fs::path& run_folder, const Json& metrics, const st
     out.write(figures(metrics) + classes(metrics));
     for (const Chapter& chapter : chapters()) {
       std::string body;
-      for (const Picture& p : chapter.pictures) {
+      for (const Plot& p : chapter.plots) {
         const std::string png = content_of(run_folder / p.file);
         if (png.empty()) continue;
         body +=

@@ -104,7 +104,7 @@ struct MemoryPlan::Rehearsal {
 
   void train(int64_t batch, int64_t steps, const TrainShape& shape) {
     model->train(true);
-    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, shape.pictures, request.plan_pixels);
+    const std::vector<Input> made = inputs(batch, 1 + request.batches_ahead, shape.images, request.plan_pixels);
     // On a device the ring's slots beside what the step reads.
     std::vector<Tensor> slots;
     const Tensor on_host = loss_masks(made.front(), shape.input);
@@ -115,7 +115,7 @@ struct MemoryPlan::Rehearsal {
     for (int64_t i = 0; i < steps; ++i) {
       const RoundedWeights rounded(*arena, request.compute_type);
       const Tensor images = made.front().images.narrow(0, 0, batch).to(request.device), masks = on_host.to(request.device);
-      const bool resized = shape.pictures.height != shape.input.height || shape.pictures.width != shape.input.width;
+      const bool resized = shape.images.height != shape.input.height || shape.images.width != shape.input.width;
       const Variable input =
           !resized ? Variable(images)
                    : Variable(ops::resize_bilinear(normalize(images, DType::kF32).data(), shape.input.height, shape.input.width));
@@ -123,7 +123,7 @@ struct MemoryPlan::Rehearsal {
     }
   }
 
-  // A validation of `network`. Its pictures are not square, but may be, and then come with half a stride on each side.
+  // A validation of `network`. Its images are not square, but may be, and then come with half a stride on each side.
   void validate(YoloSeg& network, int64_t batch) {
     const NoGrad no_grad;
     const int64_t size = request.imgsz + network.max_stride();
@@ -220,7 +220,7 @@ int64_t MemoryPlan::peak_bytes(int64_t batch) {
   const int64_t samples =
       std::max(batch, std::min(2 * batch, request_.val_images)) * sample;  // of a batch that is being put together
   const int64_t mosaics = request_.loader_threads * 2 * 4 * 3 * request_.imgsz * request_.imgsz;
-  return elsewhere_ + kProgramBytes + peak + samples + mosaics + request_.picture_bytes +
+  return elsewhere_ + kProgramBytes + peak + samples + mosaics + request_.cache_bytes +
          std::max(request_.plots ? kDrawingBytes : 0, request_.report_bytes);
 }
 

@@ -17,7 +17,7 @@ namespace tessera {
 
 // Sizes of a training batch.
 struct TrainShape {
-  Size pictures;  // as the loader hands them over
+  Size images;    // as the loader hands them over
   Size input;     // of the network: another one where they are resized for it
 };
 
@@ -33,11 +33,11 @@ struct MemoryRequest {
   int64_t mask_ratio = 4;
   int64_t val_images = std::numeric_limits<int64_t>::max();  // in batches of twice the size; 0: no validation
   int64_t batches_ahead = 3;                                 // that the loader makes beside the one in use
-  int64_t loader_threads = 2;                                // each with the pictures of two mosaics
-  int64_t picture_bytes = 0;                                 // decoded pictures that the data sets will keep
-  bool plan_pixels = false;   // the device makes the training pictures, from up to four decoded ones each
-  bool plots = true;                                         // pictures are drawn into the run folder
-  int64_t report_bytes = 0;                                  // of a validation's figures and their pictures
+  int64_t loader_threads = 2;                                // each with the images of two mosaics
+  int64_t cache_bytes = 0;                                   // decoded images that the data sets will keep
+  bool plan_pixels = false;  // the device makes the training images, from up to four decoded ones each
+  bool plots = true;         // plots are drawn into the run folder
+  int64_t report_bytes = 0;  // of a validation's figures and their plots
 };
 
 class MemoryPlan {
@@ -47,8 +47,8 @@ class MemoryPlan {
 
   // Peak in bytes: of the device's memory for a GPU; else of this process, that is what was resident outside of the host
   // allocator when the plan was made and what the program touches of itself later, the allocator's reserve (scratch of convolutions
-  // with it), the scratch that the compute threads keep, samples and pictures. A checkpoint finds its place where the activations
-  // were. Left out, as small: stacks, tables. INT64_MAX for a batch that the address space cannot hold.
+  // with it), the scratch that the compute threads keep, samples and decoded images. A checkpoint finds its place where the
+  // activations were. Left out, as small: stacks, tables. INT64_MAX for a batch that the address space cannot hold.
   int64_t peak_bytes(int64_t batch);
 
   bool recomputes() const { return request_.recompute; }
@@ -77,7 +77,7 @@ MemoryBudget memory_budget(Device device);
 // Error(kMemory): not even one image fits. `reason` tells it to people.
 int64_t plan_batch(MemoryPlan& plan, const MemoryBudget& budget, int64_t nbs, std::string& reason);
 
-// What a training of `images` pictures in this batch takes, as peak_bytes() tells it; Error(kMemory), with the batch that would
+// What a training on `images` images in this batch takes, as peak_bytes() tells it; Error(kMemory), with the batch that would
 // fit, if that is more than the budget.
 int64_t check_memory(MemoryPlan& plan, const MemoryBudget& budget, int64_t batch, int64_t images, int64_t imgsz);
 

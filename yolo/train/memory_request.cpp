@@ -5,11 +5,11 @@
 #include "data/loader.h"
 #include "yolo/config_values.h"
 #include "yolo/train/multi_scale.h"
-#include "yolo/train/run_pictures.h"
+#include "yolo/train/run_plots.h"
 
 namespace tessera {
 
-std::vector<Size> picture_sizes(const Config& config, const SegDataset* train_set) {
+std::vector<Size> image_sizes(const Config& config, const SegDataset* train_set) {
   const int side = int(config.integer("imgsz"));
   if (train_set == nullptr || !config.flag("rect")) return {{side, side}};
   std::vector<Size> sizes;
@@ -33,13 +33,13 @@ MemoryRequest memory_request(const Config& config, Device device, const ModelSpe
   r.mask_ratio = config.integer("mask_ratio");
   r.batches_ahead = config.integer("workers") > 0 ? LoaderOptions{}.prefetch + 1 : 0;
   r.loader_threads = std::max<int64_t>(1, config.integer("workers"));
-  for (const Size& pictures : picture_sizes(config, train_set)) {
+  for (const Size& images : image_sizes(config, train_set)) {
     if (!config.flag("multi_scale")) {
-      r.shapes.push_back({pictures, pictures});
+      r.shapes.push_back({images, images});
       continue;
     }
     const MultiScaleRange range = multi_scale_range(r.imgsz);
-    for (const int64_t side : {range.largest, range.least}) r.shapes.push_back({pictures, multi_scale_input(pictures, side)});
+    for (const int64_t side : {range.largest, range.least}) r.shapes.push_back({images, multi_scale_input(images, side)});
   }
   if (val_set != nullptr) r.val_images = val_set->size();
   r.plots = config.flag("plots");
@@ -51,7 +51,7 @@ MemoryRequest memory_request(const Config& config, Device device, const ModelSpe
   r.report_bytes = report_bytes(spec.nc, with_objects, r.plots);
   r.plan_pixels = config.text("augment") == "cuda";
   for (const SegDataset* set : {train_set, val_set}) {
-    if (set != nullptr) r.picture_bytes += set->picture_bytes_at_most();
+    if (set != nullptr) r.cache_bytes += set->cache_bytes_at_most();
   }
   return r;
 }

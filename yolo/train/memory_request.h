@@ -8,8 +8,8 @@
 
 namespace tessera {
 
-// Sizes of the pictures in training batches, each once. Before the data is open (null) the square, which holds all of them.
-std::vector<Size> picture_sizes(const Config& config, const SegDataset* train_set);
+// Sizes of the images in training batches, each once. Before the data is open (null) the square, which holds all of them.
+std::vector<Size> image_sizes(const Config& config, const SegDataset* train_set);
 
 // The data sets may be null: they are not open yet.
 MemoryRequest memory_request(const Config& config, Device device, const ModelSpec& spec, UpdateRule rule,

@@ -16,7 +16,7 @@ struct Drawn {
 };
 Drawn drawn_from(int64_t imgsz) { return {imgsz / 2, imgsz * 3 / 2 + kStride}; }
 
-// 0 of the original's smallest pictures would be no picture.
+// 0 of the original's smallest images would be no image.
 int64_t side_of(int64_t drawn) { return std::max(drawn / kStride * kStride, kStride); }
 }  // namespace
 
@@ -31,11 +31,11 @@ MultiScaleRange multi_scale_range(int64_t imgsz) {
   return {side_of(d.begin), side_of(d.end - 1)};
 }
 
-Size multi_scale_input(Size pictures, int64_t side) {
-  const double factor = double(side) / std::max(pictures.height, pictures.width);
-  if (factor == 1) return pictures;
+Size multi_scale_input(Size images, int64_t side) {
+  const double factor = double(side) / std::max(images.height, images.width);
+  if (factor == 1) return images;
   const auto scaled = [&](int length) { return int(std::ceil(length * factor / kStride) * kStride); };
-  return {scaled(pictures.height), scaled(pictures.width)};
+  return {scaled(images.height), scaled(images.width)};
 }
 
 }  // namespace tessera

@@ -1,5 +1,5 @@
 // --multi-scale (spec 6.10): each training batch gets a size of its own, from half of imgsz to one and a half; the network sees its
-// pictures enlarged or reduced to that. Boxes are fractions of the picture, masks are resized by the loss.
+// images enlarged or reduced to that. Boxes are fractions of the image, masks are resized by the loss.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct MultiScaleRange {
 };
 MultiScaleRange multi_scale_range(int64_t imgsz);
 
-// Of pictures, whose longer side becomes `side`; both sides are rounded up to multiples of 32.
-Size multi_scale_input(Size pictures, int64_t side);
+// Of images, whose longer side becomes `side`; both sides are rounded up to multiples of 32.
+Size multi_scale_input(Size images, int64_t side);
 
 }  // namespace tessera

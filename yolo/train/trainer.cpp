@@ -15,12 +15,12 @@
 #include "tensor/base/shell_word.h"
 #include "yolo/config_values.h"
 #include "yolo/eval/evaluator.h"
-#include "yolo/report/pictures.h"
+#include "yolo/report/batch_images.h"
 #include "yolo/train/memory_request.h"
 #include "yolo/train/multi_scale.h"
 #include "yolo/train/results_plot.h"
 #include "yolo/train/resumed_config.h"
-#include "yolo/train/run_pictures.h"
+#include "yolo/train/run_plots.h"
 #include "yolo/train/training_data.h"
 
 namespace tessera {
@@ -284,7 +284,8 @@ void Trainer::announce() const {
                                config_.flag("sync_bn") ? "of all" : "of each rank, running ones of rank 0"));
   }
   if (config_.flag("rect")) {
-    log_line(log_, fmt::format("rect: {} shapes of batches, in one order; no mosaic, mixup or cutmix", picture_sizes(config_, train_set_.get()).size()));
+    log_line(log_, fmt::format("rect: {} shapes of batches, in one order; no mosaic, mixup or cutmix",
+                               image_sizes(config_, train_set_.get()).size()));
   }
   if (options_.multi_scale) {
     const MultiScaleRange range = multi_scale_range(options_.imgsz);
@@ -408,7 +409,7 @@ bool Trainer::next_batch(int64_t index, Batch& into, std::exception_ptr& unreada
 }
 
 void Trainer::draw_batch(Batch& batch) const {
-  if (!ranks_.leader() || !options_.plots || at_.epoch > 0 || at_.batch >= kPicturedBatches) return;
+  if (!ranks_.leader() || !options_.plots || at_.epoch > 0 || at_.batch >= kPlottedBatches) return;
   if (batch.tiles) batch.images = step_->images().to(Device::cpu());
   draw_label_batch(folder_ / fmt::format("train_batch{}.png", at_.batch), batch, class_names_);
 }
@@ -434,7 +435,7 @@ ValidationResult Trainer::validate() {
   } const swap_back{*ema_};
   // A first look after the first epoch; the best weights are drawn at the end, or, where none are kept, the last.
   const bool best_follows = options_.save && options_.validate, last = !best_follows && at_.epoch + 1 >= options_.epochs;
-  return evaluate(*model_, {.pictures = options_.plots && (at_.epoch == 0 || last), .images = last});
+  return evaluate(*model_, {.plots = options_.plots && (at_.epoch == 0 || last), .images = last});
 }
 
 ValidationResult Trainer::evaluate(YoloSeg& model, const EvaluationFiles& files) {
@@ -450,13 +451,13 @@ ValidationResult Trainer::evaluate(YoloSeg& model, const EvaluationFiles& files)
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
   const fs::path folder = ranks_.leader() ? folder_ : fs::path();
-  std::optional<ValidationPictures> pictures;
-  if (files.pictures) pictures.emplace(folder, class_names_, double(options.confidence)).listen(hooks);
-  FailingImages failing(folder, *val_set_, files.pictures);
+  std::optional<ValidationPlots> plots;
+  if (files.plots) plots.emplace(folder, class_names_, double(options.confidence)).listen(hooks);
+  FailingImages failing(folder, *val_set_, files.plots);
   if (files.images) failing.listen(hooks);
   ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks, ranks_);
   progress.finish("");
-  if (pictures) pictures->finish(ranks_);
+  if (plots) plots->finish(ranks_);
   if (files.images) failing.finish();
   return result;
 }
@@ -577,7 +578,7 @@ void Trainer::make_final_figures(TrainSummary& summary) {
   if (kept) {
     // The figures that are reported belong to the file that is kept.
     try {
-      summary.validation = evaluate(*best_model(), {.pictures = options_.plots, .images = true});
+      summary.validation = evaluate(*best_model(), {.plots = options_.plots, .images = true});
     } catch (const Error& e) {
       if (e.code() != ErrorCode::kInterrupted) throw;
       throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},

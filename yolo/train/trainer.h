@@ -111,7 +111,7 @@ class Trainer {
   bool interrupted() const { return ranks_.alone() ? interrupt_requested() : interrupted_; }
   ValidationResult validate();  // of the averaged weights
   struct EvaluationFiles {
-    bool pictures = false, images = false;  // images.csv, and with pictures worst_images.png
+    bool plots = false, images = false;  // images.csv, and with plots worst_images.png
   };
   ValidationResult evaluate(YoloSeg& model, const EvaluationFiles& files);
   std::unique_ptr<YoloSeg> best_model() const;  // of the run folder, on this device

@@ -78,11 +78,11 @@ void report_disk_cache(const SegDataset& set, LogStyle log) {
   if (!disk.usable()) return;  // as it has said
   const CacheFolder::State& s = disk.at_opening();
   const double mib = 1 << 20, need = double(s.wanted_bytes + s.missing_bytes);
-  std::string text = fmt::format("cache: {} holds {} of the {} training images decoded; all of them take {:.0f} MiB there, what it holds {:.0f} MiB "
-                                 "({} pictures), the budget is {:.0f} MiB",
-                                 disk.path().string(), s.wanted_files, set.size(), need / mib, double(s.bytes) / mib, s.files,
-                                 double(s.budget) / mib);
-  if (s.removed > 0) text += fmt::format("; {} pictures that were not used for the longest time have been removed", s.removed);
+  std::string text = fmt::format(
+      "cache: {} holds {} of the {} training images decoded; all of them take {:.0f} MiB there, what it holds {:.0f} MiB "
+      "({} images), the budget is {:.0f} MiB",
+      disk.path().string(), s.wanted_files, set.size(), need / mib, double(s.bytes) / mib, s.files, double(s.budget) / mib);
+  if (s.removed > 0) text += fmt::format("; {} images that were not used for the longest time have been removed", s.removed);
   if (s.bytes + s.missing_bytes > s.budget) {
     text += fmt::format("; about {} of the images will be there, the others are decoded each time (--cache-mib N allows more)",
                         int64_t(double(set.size()) * double(s.wanted_bytes + std::max<int64_t>(0, s.budget - s.bytes)) / need));

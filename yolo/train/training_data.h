@@ -13,7 +13,7 @@ namespace tessera {
 
 // The data set of one split, with the label findings written to the log. `train`: augmentation as the arguments say; else letterbox
 // in rectangular batches (or square with rect=false). Verbs: train, val, bench. Error(kUsage) when the command line says where or
-// how much to keep of decoded pictures and nothing is to be kept; what a file or the environment says of it is then a line in the
+// how much to keep of decoded images and nothing is to be kept; what a file or the environment says of it is then a line in the
 // log. `sharers`: processes of this machine that divide the default of --cache-mib, unless it is that of a disk. `fixed`:
 // DatasetConfig::fixed.
 std::unique_ptr<SegDataset> open_split(const Config& config, const std::string& split, bool train, LogStyle log, int sharers = 1,

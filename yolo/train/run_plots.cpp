@@ -1,4 +1,4 @@
-#include "yolo/train/run_pictures.h"
+#include "yolo/train/run_plots.h"
 
 #include <fmt/format.h>
 #include <malloc.h>
@@ -46,10 +46,10 @@ std::vector<std::vector<PredictedObject>> shown_objects(const Batch& batch, cons
 
 }  // namespace
 
-ValidationPictures::ValidationPictures(std::filesystem::path folder, std::vector<std::string> class_names, double confidence)
+ValidationPlots::ValidationPlots(std::filesystem::path folder, std::vector<std::string> class_names, double confidence)
     : folder_(std::move(folder)), class_names_(std::move(class_names)), confusion_(int32_t(class_names_.size()), confidence) {}
 
-void ValidationPictures::listen(EvaluatorHooks& hooks) {
+void ValidationPlots::listen(EvaluatorHooks& hooks) {
   hooks.part_done.push_back([this](int64_t index, const Batch& batch, int64_t first, const BatchDetections& found) {
     add(index, batch, first, found);
   });
@@ -59,7 +59,7 @@ void ValidationPictures::listen(EvaluatorHooks& hooks) {
   };
 }
 
-void ValidationPictures::add(int64_t batch_index, const Batch& batch, int64_t first, const BatchDetections& found) {
+void ValidationPlots::add(int64_t batch_index, const Batch& batch, int64_t first, const BatchDetections& found) {
   const float height = float(batch.images.size(1)), width = float(batch.images.size(2));
   for (size_t i = 0; i < found.images.size(); ++i) {
     // In pixels of the original image, which cut off what lies in the padding (spec 9.1).
@@ -78,7 +78,7 @@ void ValidationPictures::add(int64_t batch_index, const Batch& batch, int64_t fi
     for (const BoxXyxy& box : d.boxes) boxes.push_back(scale_box(box, geometry));
     confusion_.add(labels, classes, boxes, d.classes, d.scores);
   }
-  if (batch_index >= kPicturedBatches || folder_.empty()) return;
+  if (batch_index >= kPlottedBatches || folder_.empty()) return;
   if (first == 0) shown_.clear();
   for (auto& objects : shown_objects(batch, found, [](float score) { return score > kShownConfidence; })) shown_.push_back(std::move(objects));
   if (int64_t(shown_.size()) < batch.size()) return;
@@ -86,7 +86,7 @@ void ValidationPictures::add(int64_t batch_index, const Batch& batch, int64_t fi
   draw_prediction_batch(folder_ / fmt::format("val_batch{}_pred.png", batch_index), batch, shown_, class_names_);
 }
 
-void ValidationPictures::finish(Communicator& ranks) {
+void ValidationPlots::finish(Communicator& ranks) {
   if (!ranks.alone()) {
     // One after the other: all at once are as many as there are ranks, on each of them.
     // One after the other: all at once would be as many as there are ranks, on each of them.
@@ -107,16 +107,16 @@ void ValidationPictures::finish(Communicator& ranks) {
   draw_confusion_matrix(folder_ / "confusion_matrix_normalized.png", class_names_, fraction, true);
 }
 
-int64_t report_bytes(int64_t classes, int64_t with_objects, bool pictures) {
+int64_t report_bytes(int64_t classes, int64_t with_objects, bool plots) {
   constexpr int64_t kCurve = 1001 * sizeof(double), kRow = 4 * kCurve;  // DetectionCurves::Row
   const int64_t figures = 2 * kCurve * classes;                         // counts or curves over confidence, whatever the style
-  if (!pictures) return figures;
+  if (!plots) return figures;
   const int64_t matrix = (classes + 1) * (classes + 1) * int64_t(sizeof(uint32_t));
   const int64_t curves = figures + (2 * kRow + kCurve) * with_objects;  // boxes' beside masks' and what they are made of
   return matrix + std::max(curves, confusion_drawing_bytes(classes));
 }
 
-void ValidationPictures::draw_curves(const std::string& kind, const DetectionCurves& curves) const {
+void ValidationPlots::draw_curves(const std::string& kind, const DetectionCurves& curves) const {
   using Row = DetectionCurves::Row;
   struct Chart {
     const char *name, *x_label, *y_label;
@@ -148,8 +148,8 @@ void ValidationPictures::draw_curves(const std::string& kind, const DetectionCur
   }
 }
 
-FailingImages::FailingImages(std::filesystem::path folder, const SegDataset& data, bool picture)
-    : folder_(std::move(folder)), data_(data), picture_(picture) {}
+FailingImages::FailingImages(std::filesystem::path folder, const SegDataset& data, bool plot)
+    : folder_(std::move(folder)), data_(data), plot_(plot) {}
 
 void FailingImages::listen(EvaluatorHooks& hooks) {
   hooks.images = [this](const ImageScores& scores) { return write(scores); };
@@ -167,7 +167,7 @@ std::vector<int64_t> FailingImages::write(const ImageScores& scores) {
   write_file_atomic(folder_ / "images.csv", to_csv(scores, [&](int64_t index) { return data_.image(index).file; }));
   std::error_code ignored;
   std::filesystem::remove(folder_ / "worst_images.png", ignored);  // of an earlier validation of this run
-  if (!picture_) return {};
+  if (!plot_) return {};
   confidence_ = scores.confidence;
   std::vector<int64_t> indices;
   for (const size_t i : scores.worst_first()) {

@@ -1,4 +1,4 @@
-#include "yolo/report/pictures.h"
+#include "yolo/report/batch_images.h"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // What a validation leaves besides figures.
-#include "yolo/train/run_pictures.h"
+#include "yolo/train/run_plots.h"
 
 #include <doctest/doctest.h>
 
@@ -12,7 +12,7 @@
 namespace tessera {
 namespace {
 
-// A picture of 32 x 32 in the middle of an input of 64 x 64; its object ends at the right edge.
+// An image of 32 x 32 in the middle of an input of 64 x 64; its object ends at the right edge.
 TEST_CASE("the confusion matrix compares boxes within the image, as the figures do, and not in its padding") {
   Batch batch;
   batch.images = Tensor::zeros({1, 64, 64, 3}, DType::kU8);
@@ -25,17 +25,17 @@ TEST_CASE("the confusion matrix compares boxes within the image, as the figures 
   d.boxes = {{36, 16, 64, 48}};  // the same but for what lies in the padding: 0.43 of their union there
   d.scores = {0.9f};
   d.classes = {1};
-  ValidationPictures pictures({}, {"circle", "square"}, 0.001);
+  ValidationPlots plots({}, {"circle", "square"}, 0.001);
   EvaluatorHooks hooks;
-  pictures.listen(hooks);
+  plots.listen(hooks);
   hooks.part_done.front()(0, batch, 0, found);
-  CHECK(pictures.confusion().at(1, 1) == 1);
-  CHECK(pictures.confusion().at(1, 2) == 0);
-  CHECK(pictures.confusion().at(2, 1) == 0);
+  CHECK(plots.confusion().at(1, 1) == 1);
+  CHECK(plots.confusion().at(1, 2) == 0);
+  CHECK(plots.confusion().at(2, 1) == 0);
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-// Of as many classes as make the picture of the matrix large, all with curves.
+// Of as many classes as make the plot of the matrix large, all with curves.
 TEST_CASE("curves and confusion matrix of many classes take no more memory than is planned for them, and not far less") {
   constexpr int kClasses = 500;
   const int64_t planned = report_bytes(kClasses, kClasses, true);
@@ -44,8 +44,8 @@ TEST_CASE("curves and confusion matrix of many classes take no more memory than 
     const int64_t before = resident_bytes();
     {
       EvaluatorHooks hooks;
-      ValidationPictures pictures(folder.path(), std::vector<std::string>(kClasses, "name"), 0.001);
-      pictures.listen(hooks);
+      ValidationPlots plots(folder.path(), std::vector<std::string>(kClasses, "name"), 0.001);
+      plots.listen(hooks);
       {
         DetectionCurves::Row row;
         for (auto* curve : {&row.precision_at_recall, &row.precision, &row.recall, &row.f1}) curve->assign(1001, 0.5);
@@ -55,7 +55,7 @@ TEST_CASE("curves and confusion matrix of many classes take no more memory than 
         const DetectionCurves mask = box;
         hooks.curves(box, mask);
       }
-      pictures.finish();
+      plots.finish();
     }
     const int64_t taken = peak_resident_bytes() - before;
     std::printf("%d classes: planned %d MiB, taken %d\n", kClasses, int(planned >> 20), int(taken >> 20));

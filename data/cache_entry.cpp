@@ -1,4 +1,4 @@
-#include "data/picture_entry.h"
+#include "data/cache_entry.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -34,20 +34,20 @@ struct Header {
 };
 static_assert(sizeof(Header) == 72 && std::has_unique_object_representations_v<Header>);
 
-// Another JPEG library or another resize may give other pixels: what they make of one picture is part of every key.
+// Another JPEG library or another resize may give other pixels: what they make of one image is part of every key.
 uint32_t decoder_mark() {
   static const uint32_t mark = [] {
     Image image(45, 61);
     uint32_t state = 1;
     for (uint8_t& v : image.pixels) v = uint8_t((state = state * 1664525 + 1013904223) >> 24);
-    const Image decoded = decode_image(encode_jpeg(image, 75), "the picture of decoder_mark()");
+    const Image decoded = decode_image(encode_jpeg(image, 75), "the image of decoder_mark()");
     const Image resized = resize_bilinear(decoded, 32, 43);
     return crc32c(std::as_bytes(std::span(resized.pixels)), crc32c(std::as_bytes(std::span(decoded.pixels))));
   }();
   return mark;
 }
 
-Header header_of(const PictureKey& key) {
+Header header_of(const ImageKey& key) {
   Header h{};
   std::memcpy(h.magic, kMagic, sizeof kMagic);
   h.version = kVersion;
@@ -88,10 +88,10 @@ std::string absolute_file(const std::string& file) {
   return ignored ? file : absolute.lexically_normal().string();
 }
 
-std::optional<PictureKey> picture_key(const std::string& file, Size within) {
+std::optional<ImageKey> image_key(const std::string& file, Size within) {
   struct stat info {};
   if (::stat(file.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
-  return PictureKey{absolute_file(file), int64_t(info.st_size), nanoseconds(info.st_mtim), nanoseconds(info.st_ctim), within};
+  return ImageKey{absolute_file(file), int64_t(info.st_size), nanoseconds(info.st_mtim), nanoseconds(info.st_ctim), within};
 }
 
 uint64_t entry_name(const std::string& absolute, Size within) {
@@ -109,18 +109,18 @@ int64_t entry_bytes(const std::string& absolute, Size size) {
   return int64_t(sizeof(Header) + absolute.size()) + int64_t(size.height) * size.width * 3;
 }
 
-std::string entry_head(const PictureKey& key, const DecodedImage& picture) {
+std::string entry_head(const ImageKey& key, const DecodedImage& decoded) {
   Header h = header_of(key);
-  h.height = picture.image.height;
-  h.width = picture.image.width;
-  h.original_height = picture.original_height;
-  h.original_width = picture.original_width;
-  h.checksum = checksum(h, key.file, picture.image.pixels);
+  h.height = decoded.image.height;
+  h.width = decoded.image.width;
+  h.original_height = decoded.original_height;
+  h.original_width = decoded.original_width;
+  h.checksum = checksum(h, key.file, decoded.image.pixels);
   std::string head(reinterpret_cast<const char*>(&h), sizeof h);
   return head += key.file;
 }
 
-EntryState read_entry(int descriptor, const PictureKey& key, DecodedImage& out) {
+EntryState read_entry(int descriptor, const ImageKey& key, DecodedImage& out) {
   struct stat info {};
   if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size < off_t(sizeof(Header)))
     return EntryState::kDamaged;

@@ -1,4 +1,4 @@
-// Pictures of batches as the network sees them: what it is told (labels after augmentation) and what it answers.
+// Images of a batch as the network sees them, annotated: what it is told (labels after augmentation) and what it answers.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ void draw_prediction_batch(const std::filesystem::path& file, const Batch& batch
 struct ImageComparison {
   Batch batch;  // of this image alone
   std::vector<PredictedObject> objects;
-  std::string caption, found_caption;  // of the two pictures
+  std::string caption, found_caption;  // of the two images
 };
 
 // Labels and detections side by side, four images a row. All objects are drawn.

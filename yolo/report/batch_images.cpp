@@ -1,4 +1,4 @@
-#include "yolo/report/pictures.h"
+#include "yolo/report/batch_images.h"
 
 #include <algorithm>
 #include <cmath>
@@ -31,18 +31,19 @@ Image network_image(const Tensor& images, int64_t index) {
 // `list` in network-input pixels.
 Image drawn(const Batch& batch, int image, double factor, std::vector<Annotation> list) {
   const int height = int(batch.images.size(1)), width = int(batch.images.size(2));
-  Image picture = network_image(batch.images, image);
+  Image annotated = network_image(batch.images, image);
   if (factor >= 1) {
-    picture = enlarge(picture, int(factor));
+    annotated = enlarge(annotated, int(factor));
   } else {
-    picture = resize_bilinear(picture, std::max(1, int(std::lround(height * factor))), std::max(1, int(std::lround(width * factor))));
+    annotated =
+        resize_bilinear(annotated, std::max(1, int(std::lround(height * factor))), std::max(1, int(std::lround(width * factor))));
   }
   for (Annotation& a : list) a = scaled(a, factor);
   AnnotateOptions options;
   options.font_size = 12;
   options.line_width = 2;
-  annotate(picture, list, options);
-  return picture;
+  annotate(annotated, list, options);
+  return annotated;
 }
 
 // annotations(i): those of image i in network-input pixels.
@@ -131,18 +132,18 @@ void draw_prediction_batch(const std::filesystem::path& file, const Batch& batch
 void draw_comparisons(const std::filesystem::path& file, const std::vector<ImageComparison>& images,
                       const std::vector<std::string>& class_names) {
   constexpr int kImagesInRow = 4, kImageSide = 320;
-  std::vector<Image> pictures;
+  std::vector<Image> tiles;
   std::vector<std::string> captions;
   for (const ImageComparison& c : images) {
     const double scale = plan_grid(1, int(c.batch.images.size(1)), int(c.batch.images.size(2)), kImageSide).scale;
     std::vector<Annotation> found;
     for (const PredictedObject& o : c.objects) found.push_back(prediction_annotation(o, class_names));
-    pictures.push_back(drawn(c.batch, 0, scale, label_annotations(c.batch, 0, label_planes(c.batch), class_names)));
-    pictures.push_back(drawn(c.batch, 0, scale, std::move(found)));
+    tiles.push_back(drawn(c.batch, 0, scale, label_annotations(c.batch, 0, label_planes(c.batch), class_names)));
+    tiles.push_back(drawn(c.batch, 0, scale, std::move(found)));
     captions.push_back(c.caption);
     captions.push_back(c.found_caption);
   }
-  write_png(file, tile_images(pictures, captions, 2 * kImagesInRow, 2 * kImagesInRow * (kImageSide + 4)));
+  write_png(file, tile_images(tiles, captions, 2 * kImagesInRow, 2 * kImagesInRow * (kImageSide + 4)));
 }
 
 }  // namespace tessera
