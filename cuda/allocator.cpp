@@ -22,7 +22,7 @@ void* pinned_memory(size_t bytes) {
   return or_null(error, p, "cudaMallocHost");
 }
 
-thread_local CachingAllocator* instead = nullptr;  // of an AllocatorGuard
+thread_local CachingAllocator* of_guard = nullptr;  // of the innermost AllocatorGuard
 }  // namespace
 
 void* raw_device_memory(size_t bytes) {
@@ -31,12 +31,12 @@ void* raw_device_memory(size_t bytes) {
   return or_null(error, p, "cudaMalloc");
 }
 
-AllocatorGuard::AllocatorGuard(CachingAllocator& allocator) : previous_(instead) { instead = &allocator; }
-AllocatorGuard::~AllocatorGuard() { instead = previous_; }
+AllocatorGuard::AllocatorGuard(CachingAllocator& allocator) : previous_(of_guard) { of_guard = &allocator; }
+AllocatorGuard::~AllocatorGuard() { of_guard = previous_; }
 
 // Giving back never throws: it runs in destructors, also after an error that makes every further call fail.
 CachingAllocator& device_allocator() {
-  if (instead != nullptr) return *instead;
+  if (of_guard != nullptr) return *of_guard;
   static CachingAllocator* const allocator = new CachingAllocator({raw_device_memory, [](void* p, size_t) { (void)cudaFree(p); }},
                                                                   env("TESSERA_CUDA_CACHE").value_or("1") != "0");
   return *allocator;

@@ -26,8 +26,8 @@ class NcclCommunicator final : public Communicator {
     comm_ = comm;
   }
   ~NcclCommunicator() override {
-    if (ending_.joinable()) {
-      ending_.join();
+    if (abort_.joinable()) {
+      abort_.join();
     } else if (comm_ != nullptr) {
       api_.abort(comm_);  // nothing is in flight, or nobody will finish it
     }
@@ -74,7 +74,7 @@ class NcclCommunicator final : public Communicator {
 
   // Also what went wrong after a call had returned.
   void check(int result, std::string_view what) {
-    if (result == vendor::kNcclSuccess && comm_ != nullptr && !ending_.joinable()) {
+    if (result == vendor::kNcclSuccess && comm_ != nullptr && !abort_.joinable()) {
       int later = vendor::kNcclSuccess;
       result = api_.async_error(comm_, &later);
       if (result == vendor::kNcclSuccess && later != vendor::kNcclInProgress) result = later;
@@ -83,13 +83,13 @@ class NcclCommunicator final : public Communicator {
   }
 
   [[noreturn]] void fail(int result, std::string_view what) {
-    const bool connected = comm_ != nullptr && !ending_.joinable();
+    const bool connected = comm_ != nullptr && !abort_.joinable();
     const char* const more = connected ? api_.last_error(comm_) : nullptr;
     const std::string why =
         fmt::format("NCCL, in {}: {}{}{}", what, api_.error_string(result), more && *more ? ": " : "", more ? more : "");
     // What the device waits for will not come, and destructors wait for the device. In a thread, for NCCL waits in turn until the
     // last graph with calls of this communicator is gone.
-    if (connected) ending_ = std::thread([this] { api_.abort(comm_); });
+    if (connected) abort_ = std::thread([this] { api_.abort(comm_); });
     throw Error(
         ErrorCode::kIo, why, {},
         "NCCL_DEBUG=INFO tells more; TESSERA_NCCL=0 takes the way over the host; go on from the last checkpoint with --resume");
@@ -100,7 +100,7 @@ class NcclCommunicator final : public Communicator {
   vendor::NcclComm comm_ = nullptr;
   SideStream stream_;
   Event reached_;       // of wait_for()
-  std::thread ending_;  // of a communicator that has failed
+  std::thread abort_;   // runs ncclCommAbort() after a failure
 };
 
 class NcclReduce final : public PendingReduce {
@@ -109,7 +109,7 @@ class NcclReduce final : public PendingReduce {
       : ranks_(ranks), tensor_(tensor), what_(std::move(what)), recorded_(recording()) {
     Event ready;
     ready.record(current_stream());
-    ready.hold_up(ranks.stream_.get());
+    ready.make_wait(ranks.stream_.get());
     const int how = op == Reduce::kMean ? vendor::kNcclAvg : vendor::kNcclSum;
     ranks.check(ranks.api_.all_reduce(tensor.raw(), tensor.raw(), size_t(tensor.numel()), vendor::kNcclFloat32, how, ranks.comm_,
                                       ranks.stream_.get()),
@@ -120,7 +120,7 @@ class NcclReduce final : public PendingReduce {
   bool test() override { return !recorded_ && done_.passed(); }
   void wait() override {
     ranks_.check(vendor::kNcclSuccess, what_);
-    done_.hold_up(current_stream());
+    done_.make_wait(current_stream());
   }
 
  private:

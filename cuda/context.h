@@ -29,6 +29,7 @@ cudaStream_t current_stream();
 // The current stream records what it is given, for a CUDA graph: nothing may wait for it.
 bool recording();
 
+// Work of this thread goes to another stream as long as the guard lives.
 class StreamGuard {
  public:
   explicit StreamGuard(cudaStream_t stream);
@@ -61,7 +62,7 @@ T fetch(const T* device) {
 CachingAllocator& device_allocator();  // of this thread: within an AllocatorGuard that one
 CachingAllocator& pinned_allocator();
 
-// All device memory that this thread allocates comes from another allocator.
+// All device memory of this thread comes from another allocator as long as the guard lives.
 class AllocatorGuard {
  public:
   explicit AllocatorGuard(CachingAllocator& allocator);

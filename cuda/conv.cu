@@ -36,14 +36,14 @@ ConvKernels kernels_here() {
 }
 
 int64_t& enough() {
-  static int64_t blocks = 256;  // about two for each multiprocessor
+  static int64_t blocks = 256;  // about two for each multiprocessor of an H100
   return blocks;
 }
 
-// What the vendor's library refuses runs as own.
-bool warpgroups(ConvKernels kernels) { return kernels == ConvKernels::kWgmma || kernels == ConvKernels::kVendor; }
+// Shapes that the vendor's library refuses run on the kernels that run by default.
+bool may_use_wgmma(ConvKernels kernels) { return kernels == ConvKernels::kWgmma || kernels == ConvKernels::kVendor; }
 
-bool plain() { return in_use() == ConvKernels::kNaive; }
+bool naive_in_use() { return in_use() == ConvKernels::kNaive; }
 }  // namespace
 
 ConvKernels conv_kernels() { return in_use(); }
@@ -52,7 +52,8 @@ void set_conv_kernels(ConvKernels kernels) { in_use() = kernels; }
 namespace wgmma {
 namespace {
 unsigned kinds_of(std::string_view text) {
-  constexpr std::array<std::string_view, 6> kNames = {"patches", "deep", "stride2", "pointwise", "tiles", "filters"};  // as Kind
+  // In the order of Kind.
+  constexpr std::array<std::string_view, 6> kNames = {"patches", "deep", "stride2", "pointwise", "tiles", "filters"};
   unsigned kinds = 0;
   while (!text.empty()) {
     const size_t end = std::min(text.find(','), text.size());
@@ -86,36 +87,36 @@ void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
   const ConvKernels kernels = kernels_here();
   if (y.t != x.t) return (kernels == ConvKernels::kNaive ? naive::conv2d : tiled::conv2d_wide)(x, w, y, p, epilogue);
   if (kernels == ConvKernels::kVendor && vendor::conv2d(x, w, y, p, epilogue)) return;
-  if (warpgroups(kernels) && wgmma::conv2d(x, w, y, p, epilogue, stats)) return;
+  if (may_use_wgmma(kernels) && wgmma::conv2d(x, w, y, p, epilogue, stats)) return;
   if (kernels == ConvKernels::kNaive) return naive::conv2d(x, w, y, p, epilogue);
   tiled::conv2d(x, w, y, p, epilogue, stats);
 }
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate) {
   const ConvKernels kernels = kernels_here();
   if (kernels == ConvKernels::kVendor && vendor::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
-  if (warpgroups(kernels) && wgmma::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
+  if (may_use_wgmma(kernels) && wgmma::conv2d_backward_data(dy, w, dx, p, accumulate)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d_backward_data : tiled::conv2d_backward_data)(dy, w, dx, p, accumulate);
 }
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
   const ConvKernels kernels = kernels_here();
   if (kernels == ConvKernels::kVendor && vendor::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
-  if (warpgroups(kernels) && wgmma::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
+  if (may_use_wgmma(kernels) && wgmma::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
   (kernels == ConvKernels::kNaive ? naive::conv2d_backward_weight : tiled::conv2d_backward_weight)(x, dy, dw, p, accumulate);
 }
 void bias_backward(RowsView dy, void* dbias, bool accumulate) {
-  (plain() ? naive::bias_backward : tiled::bias_backward)(dy, dbias, accumulate);
+  (naive_in_use() ? naive::bias_backward : tiled::bias_backward)(dy, dbias, accumulate);
 }
 void conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias) {
-  if (warpgroups(in_use()) && wgmma::conv_transpose2x2(x, w, y, bias)) return;
-  (plain() ? naive::conv_transpose2x2 : tiled::conv_transpose2x2)(x, w, y, bias);
+  if (may_use_wgmma(in_use()) && wgmma::conv_transpose2x2(x, w, y, bias)) return;
+  (naive_in_use() ? naive::conv_transpose2x2 : tiled::conv_transpose2x2)(x, w, y, bias);
 }
 void conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate) {
-  if (warpgroups(in_use()) && wgmma::conv_transpose2x2_backward_data(dy, w, dx, accumulate)) return;
-  (plain() ? naive::conv_transpose2x2_backward_data : tiled::conv_transpose2x2_backward_data)(dy, w, dx, accumulate);
+  if (may_use_wgmma(in_use()) && wgmma::conv_transpose2x2_backward_data(dy, w, dx, accumulate)) return;
+  (naive_in_use() ? naive::conv_transpose2x2_backward_data : tiled::conv_transpose2x2_backward_data)(dy, w, dx, accumulate);
 }
 void conv_transpose2x2_backward_weight(ImageView x, ImageView dy, FilterView dw, bool accumulate) {
-  if (warpgroups(in_use()) && wgmma::conv_transpose2x2_backward_weight(x, dy, dw, accumulate)) return;
-  (plain() ? naive::conv_transpose2x2_backward_weight : tiled::conv_transpose2x2_backward_weight)(x, dy, dw, accumulate);
+  if (may_use_wgmma(in_use()) && wgmma::conv_transpose2x2_backward_weight(x, dy, dw, accumulate)) return;
+  (naive_in_use() ? naive::conv_transpose2x2_backward_weight : tiled::conv_transpose2x2_backward_weight)(x, dy, dw, accumulate);
 }
 
 }  // namespace tessera::cuda

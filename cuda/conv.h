@@ -18,7 +18,7 @@ ConvKernels conv_kernels();                  // of layers without a choice of th
 void set_conv_kernels(ConvKernels kernels);  // for tests
 
 // Statistics of a convolution's result (cuda/device/batch_stats.cuh), of the numbers as they are stored: what batch norm would read
-// the result for. Formed by kernels that have it on the way, for a plain result, without bias, activation and residual.
+// the result for. Some kernels form them while they still hold the result; it then has no bias, activation or residual.
 class ResultStats;
 
 // conv2d of tensor/ops/conv.h. `stats` may be null.
@@ -61,8 +61,8 @@ bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const Filte
 }  // namespace stem
 
 namespace wgmma {
-// Kinds of kernels, by file: what one does not take, or may not, the next one does. Leaving some out lays a wrong result, or a
-// kernel that never ends, at one door.
+// Kinds of kernels, by file: a shape that one does not take, or that it may not take, goes to the next. Leaving some out shows
+// which of them gives a wrong result or never ends.
 enum class Kind : uint8_t { kPatches, kDeep, kStride2, kPointwise, kTiles, kFilters };
 bool runs(Kind kind);
 // Names with commas between: patches, deep, stride2, pointwise, tiles, filters. At first what TESSERA_CUDA_WITHOUT says.

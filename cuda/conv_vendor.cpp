@@ -112,28 +112,47 @@ bool run_entry(Cache& cache, const Key& key, const typename Cache::Entry* entry,
   return true;
 }
 
+// Plans for a key that has none; `spent`: seconds that went into plans so far. To compile a plan takes long: only the library's
+// best guess is, and half of the time is left for plain convolutions.
+ConvCache::Offer offer_plans(const ConvLibrary& l, const ConvKey& key, double spent) {
+  constexpr size_t kCompiledPlans = 1, kPlainPlans = 3;  // the heuristics put the good ones first
+  const bool compiled = is_compiled(key);
+  if (!key.deterministic && spent > (compiled ? l.most_seconds / 2 : l.most_seconds)) {
+    static bool said = false;
+    say_once(said,
+             fmt::format("{:.0f} s went into plans of cuDNN, of at most {:.0f} (TESSERA_PLAN_SECONDS): not all shapes have one, "
+                         "the others run as own",
+                         spent, l.most_seconds));
+    return {{}, "no time was left to plan it"};
+  }
+  ConvPlans plans = l.planner->plans(key, compiled ? kCompiledPlans : kPlainPlans);
+  return {std::move(plans.list), std::move(plans.refusal)};
+}
+
+// What a pass writes: its place among the buffers, and its alignment in the key.
+struct ResultOfPass {
+  void* ConvBuffers::*place;
+  int32_t ConvKey::*alignment;
+};
+ResultOfPass result_of(ConvPass pass) {
+  switch (pass) {
+    case ConvPass::kForward: break;
+    case ConvPass::kBackwardData: return {&ConvBuffers::x, &ConvKey::x_alignment};
+    case ConvPass::kBackwardWeight: return {&ConvBuffers::w, &ConvKey::w_alignment};
+  }
+  return {&ConvBuffers::y, &ConvKey::y_alignment};
+}
+
 bool run(const ConvKey& key, const ConvBuffers& buffers, size_t result_bytes) {
   if (is_compiled(key) && size_of(key.dtype()) == 2 && !lies_in_packs(key)) return false;
   ConvLibrary& l = *conv_library();
-  const double spent = l.cache.stats().seconds;
-  const auto make = [&](const ConvKey& k) {
-    // To compile a plan takes long: only the library's best guess, and it leaves time for plain convolutions.
-    const bool compiled = is_compiled(k);
-    if (!k.deterministic && spent > (compiled ? l.most_seconds / 2 : l.most_seconds)) {
-      static bool said = false;
-      say_once(said, fmt::format("{:.0f} s went into plans of cuDNN, of at most {:.0f} (TESSERA_PLAN_SECONDS): not all shapes have one, the others run as own",
-                                 spent, l.most_seconds));
-      return ConvCache::Offer{{}, "no time was left to plan it"};
-    }
-    ConvPlans plans = l.planner->plans(k, compiled ? 1 : 3);  // the heuristics put the good ones first
-    return ConvCache::Offer{std::move(plans.list), std::move(plans.refusal)};
-  };
+  const double spent = l.cache.stats().seconds;  // asked here: the cache is locked while it calls `make`
+  const auto make = [&](const ConvKey& k) { return offer_plans(l, k, spent); };
   const auto trial = [&](const ConvPlan& plan, double least) {
-    const ConvPass pass = key.which();
+    const ResultOfPass written = result_of(key.which());
+    const TrialResult result(result_bytes, key.*written.alignment);
     ConvBuffers b = buffers;
-    void*& place = pass == ConvPass::kForward ? b.y : pass == ConvPass::kBackwardData ? b.x : b.w;
-    const TrialResult result(result_bytes, pass == ConvPass::kForward ? key.y_alignment : pass == ConvPass::kBackwardData ? key.x_alignment : key.w_alignment);
-    place = result.get();
+    b.*written.place = result.get();
     return try_plan(plan, b, key.deterministic, least);
   };
   return run_entry(l.cache, key, entry_of(l.cache, key, make, trial), buffers);

@@ -28,21 +28,22 @@ bool run(const char* name, const WeightProduct& p) {
         launch_weight_ahead<TileT, T, true>(name, p, grid, per_chunk, partial);
       });
     };
+    // The tile that reads least; of equals the one considered first.
+    enum class Size { k64x64, k128x64, k64x128, k128x96, k128x128 } best = Size::k64x64;
     int64_t least = numbers_read<64, 64>(rows, columns);
-    int best = 0;
-    const auto consider = [&](int which, int64_t numbers) {
-      if (numbers < least) best = which, least = numbers;
+    const auto consider = [&](Size size, int64_t numbers) {
+      if (numbers < least) best = size, least = numbers;
     };
-    consider(1, numbers_read<128, 64>(rows, columns));
-    consider(2, numbers_read<64, 128>(rows, columns));
-    if (p.taps.one()) consider(3, numbers_read<128, 96>(rows, columns));
-    consider(4, numbers_read<128, 128>(rows, columns));
+    consider(Size::k128x64, numbers_read<128, 64>(rows, columns));
+    consider(Size::k64x128, numbers_read<64, 128>(rows, columns));
+    if (p.taps.one()) consider(Size::k128x96, numbers_read<128, 96>(rows, columns));
+    consider(Size::k128x128, numbers_read<128, 128>(rows, columns));
     switch (best) {
-      case 1: tile.template operator()<128, 64>(); break;
-      case 2: tile.template operator()<64, 128>(); break;
-      case 3: tile.template operator()<128, 96>(); break;
-      case 4: tile.template operator()<128, 128>(); break;
-      default: tile.template operator()<64, 64>();
+      case Size::k64x64: tile.template operator()<64, 64>(); break;
+      case Size::k128x64: tile.template operator()<128, 64>(); break;
+      case Size::k64x128: tile.template operator()<64, 128>(); break;
+      case Size::k128x96: tile.template operator()<128, 96>(); break;
+      case Size::k128x128: tile.template operator()<128, 128>(); break;
     }
     return true;
   });

@@ -5,10 +5,10 @@
 namespace tessera::cuda {
 
 namespace {
-thread_local std::set<cudaStream_t> held_up;
+thread_local std::set<cudaStream_t> waiting;
 }
 
-void note_wait(cudaStream_t stream) { held_up.insert(stream); }
-bool take_wait(cudaStream_t stream) { return held_up.erase(stream) > 0; }
+void note_wait(cudaStream_t stream) { waiting.insert(stream); }
+bool take_wait(cudaStream_t stream) { return waiting.erase(stream) > 0; }
 
 }  // namespace tessera::cuda

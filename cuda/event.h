@@ -5,9 +5,10 @@
 
 namespace tessera::cuda {
 
-// The next kernel of a stream that was made to wait for an event follows more than the kernel before it, and is not started early.
+// Streams of this thread that were made to wait for an event. The next kernel of such a stream follows more than the kernel before
+// it in the stream, so launch() does not start it early.
 void note_wait(cudaStream_t stream);
-bool take_wait(cudaStream_t stream);  // whether there was one since the last call
+bool take_wait(cudaStream_t stream);  // whether one was noted since the last call
 
 class Event {
  public:
@@ -20,8 +21,8 @@ class Event {
     TESSERA_CUDA_CHECK(cudaEventRecord(event_, stream));
     recorded_ = true;
   }
-  // What was recorded last; where nothing was, there is nothing to wait for.
-  void hold_up(cudaStream_t stream) const {
+  // For what was recorded last, if anything was: later work of `stream` waits in make_wait(), the host in wait(); passed() asks.
+  void make_wait(cudaStream_t stream) const {
     if (!recorded_) return;
     TESSERA_CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0));
     note_wait(stream);

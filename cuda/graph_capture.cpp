@@ -30,9 +30,9 @@ void* memory_while_capturing(size_t bytes) {
 }
 
 // The memory of all graphs of a recorder. What the cache gives back is kept until the end: captured kernels know its address.
-class Pool {
+class GraphMemory {
  public:
-  ~Pool() {
+  ~GraphMemory() {
     allocator_.reset();
     scratch_.reset();
     for (void* p : returned_) (void)cudaFree(p);
@@ -51,7 +51,7 @@ class Pool {
 
 class Graph final : public Recording {
  public:
-  Graph(std::shared_ptr<Pool> pool, cudaGraphExec_t exec) : pool_(std::move(pool)), exec_(exec) {}
+  Graph(std::shared_ptr<GraphMemory> memory, cudaGraphExec_t exec) : memory_(std::move(memory)), exec_(exec) {}
   ~Graph() override { (void)cudaGraphExecDestroy(exec_); }
   void replay() override {
     const cudaError_t error = cudaGraphLaunch(exec_, current_stream());
@@ -63,17 +63,17 @@ class Graph final : public Recording {
   }
 
  private:
-  std::shared_ptr<Pool> pool_;
+  std::shared_ptr<GraphMemory> memory_;
   cudaGraphExec_t exec_;
 };
 
-// A stream that is captured, and with it every stream that waits for an event of it, until it waits for them in turn: reductions
-// over several ranks and work beside have one of their own. Whatever happens, it is no longer when this goes.
+// A stream in capture. Every stream that waits for an event of it is captured too (reductions over several ranks and side work have
+// streams of their own), and it must wait for each of them before end(). The destructor ends a capture that has no end() yet.
 class CapturedStream {
  public:
   CapturedStream() {
-    // The default stream cannot be captured, nor a stream that waits for it.
-    // Its kernels come before those beside, whose stream has the least priority, as every stream has that asks for none.
+    // Neither the default stream nor a stream that waits for it can be captured. The priority is the greatest, so that its kernels
+    // come before those of the side stream, which has the least: that is the default.
     int least = 0, greatest = 0;
     TESSERA_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
     TESSERA_CUDA_CHECK(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest));
@@ -86,7 +86,7 @@ class CapturedStream {
     cudaGraph_t graph = nullptr;
     if (capturing_ && cudaStreamEndCapture(stream_, &graph) == cudaSuccess) (void)cudaGraphDestroy(graph);
     (void)cudaStreamDestroy(stream_);
-    (void)cudaGetLastError();  // of an ended capture: it is not the next launch's
+    (void)cudaGetLastError();  // an error of the capture is not one of the next launch
   }
   CapturedStream(const CapturedStream&) = delete;
   CapturedStream& operator=(const CapturedStream&) = delete;
@@ -116,21 +116,22 @@ class GraphRecorder final : public Recorder {
  public:
   std::unique_ptr<Recording> record(const std::function<void()>& work) override {
     if (detail::sync_after_launch()) throw Error(ErrorCode::kUsage, "TESSERA_SYNC=1 waits for every kernel");
-    // What the steps before had cached is what this one needs: the pool gets it from the driver.
+    // This step needs as much as the steps before had cached. The driver gets it back, for the graph's memory comes from the
+    // driver.
     device_allocator().trim();
     CapturedStream stream;
     {
-      const AllocatorGuard memory(pool_->allocator());
-      const StreamGuard guard(stream.get());
-      SideWork side(stream.get(), pool_->allocator(), side_.get(), pool_->side_scratch());
+      const AllocatorGuard allocator(memory_->allocator());
+      const StreamGuard current(stream.get());
+      SideWork side(stream.get(), memory_->allocator(), side_.get(), memory_->side_scratch());
       work();
       side.join();
     }
-    return std::make_unique<Graph>(pool_, stream.end());
+    return std::make_unique<Graph>(memory_, stream.end());
   }
 
  private:
-  std::shared_ptr<Pool> pool_ = std::make_shared<Pool>();
+  std::shared_ptr<GraphMemory> memory_ = std::make_shared<GraphMemory>();
   SideStream side_;
 };
 

@@ -7,6 +7,8 @@
 namespace tessera::cuda::detail {
 
 namespace {
+constexpr int kSm90 = 90;  // as cudaFuncAttributes counts
+
 const std::string& sync_switch() {
   static const std::string value = env("TESSERA_SYNC").value_or("0");
   return value;
@@ -27,13 +29,13 @@ void name_launch(const char* name, const std::string& arguments, const Grid& gri
   fmt::print(stderr, "{}\n", text_of(name, arguments, grid));  // unbuffered
 }
 
-// Code for older devices does not wait, and must not be started early on any: what the first such kernel was compiled for, all
-// were. Nor is a kernel started early that follows another stream's work too: of several kernels before it, a graph has to be told
-// for each whether it is waited for by the kernel itself.
+// Only code for sm_90 and later waits by itself for the kernel before it, so no other may be started early. All kernels are
+// compiled for the same devices: the first that is asked about answers for all. Nor is a kernel started early that also follows
+// work of another stream: a graph would have to be told, for each kernel before it, whether this one waits for it by itself.
 bool starts_early(const void* kernel) {
   static const bool early = [&] {
     cudaFuncAttributes of{};
-    return cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= 90;
+    return cudaFuncGetAttributes(&of, kernel) == cudaSuccess && of.ptxVersion >= kSm90;
   }();
   return early && !take_wait(current_stream());
 }

@@ -21,16 +21,17 @@ struct Grid {
   dim3 blocks;
   dim3 threads;             // a multiple of 32 in all
   size_t shared_bytes = 0;  // dynamic shared memory of a block
-  bool early = false;       // the kernel may be brought onto the device while the one before it still runs: see early()
+  bool early = false;       // see early()
 };
 
-// Enough blocks of `threads` for one thread per item.
+// Blocks that cover `items` when each takes `per_block` of them.
 inline unsigned blocks_for(int64_t items, int64_t per_block) {
   const int64_t blocks = (items + per_block - 1) / per_block;
   TESSERA_CHECK(blocks < (int64_t{1} << 31), "cuda: {} items of {} a block are too many for one grid", items, per_block);
   return unsigned(blocks);
 }
-// The grid of a kernel that calls wait_for_kernel_before().
+// Of a kernel that calls wait_for_kernel_before(): it may be started while the kernel before it still runs (programmatic dependent
+// launch).
 inline Grid early(Grid grid) {
   grid.early = true;
   return grid;
@@ -98,8 +99,8 @@ void launch(const char* name, const Grid& grid, void (*kernel)(P...), const A&..
     if (error != cudaSuccess) detail::launch_failed(error, name, detail::list(arguments...), grid, ran);
   };
   if (detail::names_launches()) detail::name_launch(name, detail::list(arguments...), grid);
-  constexpr size_t kWithoutAsking = 48 << 10;  // more shared memory than this a kernel must ask for
-  if (grid.shared_bytes > kWithoutAsking) {
+  constexpr size_t kSharedBytesByDefault = 48 << 10;  // for more than this CUDA must be asked
+  if (grid.shared_bytes > kSharedBytesByDefault) {
     fail_on(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  int(grid.shared_bytes)),
             false);

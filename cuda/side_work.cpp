@@ -32,14 +32,14 @@ SideWork::~SideWork() { of_thread = nullptr; }
 void SideWork::fork() {
   Event ready;
   ready.record(main_);
-  ready.hold_up(side_);
+  ready.make_wait(side_);
   forked_ = true;
   memory_.begin();
 }
 
 void SideWork::end() {
   if (!memory_.end()) return;
-  if (group_) group_->hold_up(main_);
+  if (group_) group_->make_wait(main_);
   if (!group_) group_.emplace();
   group_->record(side_);
 }
@@ -48,7 +48,7 @@ void SideWork::join() {
   if (!forked_) return;
   Event done;
   done.record(side_);
-  done.hold_up(main_);
+  done.make_wait(main_);
   forked_ = false;
   group_.reset();
   memory_.joined();

@@ -19,26 +19,27 @@ namespace tessera {
 namespace cuda {
 namespace {
 
-constexpr size_t kAlignment = 256;
+constexpr size_t kAlignment = 256;  // of a part in pinned memory, in bytes
 
 size_t bytes_of(const Tensor& t) { return size_t(t.numel()) * size_of(t.dtype()); }
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 // A batch of images is more than one core copies within a step of a small network.
 void copy(std::byte* to, const void* from, size_t bytes) {
-  constexpr size_t kPiece = size_t{1} << 20;
+  constexpr size_t kPiece = size_t{1} << 20;  // bytes, at a time on one thread
   parallel_chunks(int64_t((bytes + kPiece - 1) / kPiece), [&](int64_t i) {
     const size_t first = size_t(i) * kPiece;
     std::memcpy(to + first, static_cast<const std::byte*>(from) + first, std::min(kPiece, bytes - first));
   });
 }
 
-class Pinned {
+// Page-locked host memory, from which copies need no help of the CPU; it grows and never shrinks.
+class PinnedBuffer {
  public:
-  ~Pinned() { pinned_allocator().release(p_); }
-  Pinned() = default;
-  Pinned(const Pinned&) = delete;
-  Pinned& operator=(const Pinned&) = delete;
+  ~PinnedBuffer() { pinned_allocator().release(p_); }
+  PinnedBuffer() = default;
+  PinnedBuffer(const PinnedBuffer&) = delete;
+  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
   std::byte* at_least(size_t bytes) {
     if (bytes > size_) {
       pinned_allocator().release(p_);
@@ -57,7 +58,7 @@ class Pinned {
 class Ring final : public UploadRing {
  public:
   ~Ring() override {
-    // Memory goes back that a copy may still write.
+    // Copies may still write to the memory that goes back now.
     (void)cudaStreamSynchronize(stream_.get());
     (void)cudaStreamSynchronize(current_stream());
   }
@@ -73,12 +74,12 @@ class Ring final : public UploadRing {
       total += aligned(bytes_of(part));
     }
     std::byte* pinned = slot.pinned.at_least(total);
-    make_room(slot, parts);
-    slot.read.hold_up(stream_.get());
+    grow_buffers(slot, parts);
+    slot.read.make_wait(stream_.get());
     slot.parts.clear();
     for (size_t i = 0; i < parts.size(); ++i) {
       const Tensor& part = parts[i];
-      slot.parts.push_back(slot.room[i].narrow(0, 0, part.numel()).view(part.shape()));
+      slot.parts.push_back(slot.buffers[i].narrow(0, 0, part.numel()).view(part.shape()));
       const size_t bytes = bytes_of(part);
       if (bytes == 0) continue;
       copy(pinned, part.raw(), bytes);
@@ -95,7 +96,7 @@ class Ring final : public UploadRing {
     const int oldest = (next_ + kSlots - waiting_) % kSlots;
     if (taken_) slots_[size_t((oldest + kSlots - 1) % kSlots)].read.record(current_stream());
     Slot& slot = slots_[size_t(oldest)];
-    slot.arrived.hold_up(current_stream());
+    slot.arrived.make_wait(current_stream());
     taken_ = true;
     --waiting_;
     return slot.parts;
@@ -105,23 +106,24 @@ class Ring final : public UploadRing {
 
  private:
   struct Slot {
-    Pinned pinned;
-    std::vector<Tensor> room;   // one dimension, at least as long as the part needs
-    std::vector<Tensor> parts;  // views of it
+    PinnedBuffer pinned;
+    std::vector<Tensor> buffers;  // on the device, of one dimension, each at least as long as its part
+    std::vector<Tensor> parts;    // views of them
     Event arrived, read;
   };
 
-  void make_room(Slot& slot, std::span<const Tensor> parts) {
+  void grow_buffers(Slot& slot, std::span<const Tensor> parts) {
     bool fresh = false;
-    slot.room.resize(parts.size());
+    slot.buffers.resize(parts.size());
     for (size_t i = 0; i < parts.size(); ++i) {
-      Tensor& room = slot.room[i];
+      Tensor& buffer = slot.buffers[i];
       const int64_t count = std::max<int64_t>(parts[i].numel(), 1);
-      if (room.defined() && room.dtype() == parts[i].dtype() && room.numel() >= count) continue;
-      // Sizes that differ from batch to batch soon find room.
-      const int64_t more = room.defined() && room.dtype() == parts[i].dtype() ? std::max(count, room.numel() + room.numel() / 4) : count;
-      room = {};
-      room = Tensor::empty({more}, parts[i].dtype(), Device::cuda(device().index));
+      const bool same_type = buffer.defined() && buffer.dtype() == parts[i].dtype();
+      if (same_type && buffer.numel() >= count) continue;
+      // A quarter more than before, so that sizes which differ from batch to batch soon fit.
+      const int64_t grown = same_type ? std::max(count, buffer.numel() + buffer.numel() / 4) : count;
+      buffer = {};
+      buffer = Tensor::empty({grown}, parts[i].dtype(), Device::cuda(device().index));
       fresh = true;
     }
     // The cache hands out memory in the order of the work's stream; the copy stream knows nothing of what is still running there.

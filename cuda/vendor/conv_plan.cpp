@@ -1,23 +1,10 @@
 #include "cuda/vendor/conv_plan.h"
 
-#include <bit>
-
-#include "tensor/base/check.h"
+#include "cuda/vendor/plan_key.h"
 
 namespace tessera::cuda {
 
 namespace {
-
-int32_t number(int64_t size) {
-  TESSERA_CHECK(size >= 0 && size <= INT32_MAX, "convolution: a size of {}, expected at most {}", size, INT32_MAX);
-  return int32_t(size);
-}
-
-int32_t alignment(const void* p) {
-  constexpr int kMost = 16;  // of a vector access
-  const auto address = reinterpret_cast<uintptr_t>(p);
-  return address == 0 ? kMost : std::min(kMost, 1 << std::min(std::countr_zero(address), 4));
-}
 
 ConvKey key_of(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, bool accumulate,
                const ConvRules& rules) {
@@ -25,11 +12,11 @@ ConvKey key_of(ConvPass pass, const ImageView& x, const FilterView& w, const Ima
   k.pass = int32_t(pass);
   k.type = int32_t(x.t);
   k.filter_type = int32_t(w.t);
-  k.n = number(x.n), k.h = number(x.h), k.w = number(x.w), k.c = number(x.c), k.x_pitch = number(x.pitch);
-  k.o = number(w.o), k.kh = number(w.kh), k.kw = number(w.kw);
-  k.oh = number(y.h), k.ow = number(y.w), k.y_pitch = number(y.pitch);
-  k.stride = number(p.stride), k.pad = number(p.pad);
-  k.x_alignment = alignment(x.p), k.w_alignment = alignment(w.p), k.y_alignment = alignment(y.p);
+  k.n = size_in_key(x.n), k.h = size_in_key(x.h), k.w = size_in_key(x.w), k.c = size_in_key(x.c), k.x_pitch = size_in_key(x.pitch);
+  k.o = size_in_key(w.o), k.kh = size_in_key(w.kh), k.kw = size_in_key(w.kw);
+  k.oh = size_in_key(y.h), k.ow = size_in_key(y.w), k.y_pitch = size_in_key(y.pitch);
+  k.stride = size_in_key(p.stride), k.pad = size_in_key(p.pad);
+  k.x_alignment = alignment_of(x.p), k.w_alignment = alignment_of(w.p), k.y_alignment = alignment_of(y.p);
   k.accumulate = accumulate;
   k.deterministic = rules.deterministic;
   k.tf32 = x.t == DType::kF32 && rules.tf32;
@@ -45,7 +32,7 @@ ConvKey forward_key(const ImageView& x, const FilterView& w, const ImageView& y,
   k.bias = epilogue.bias != nullptr;
   k.activation = int32_t(epilogue.activation);
   k.residual = epilogue.residual.p != nullptr;
-  if (k.residual) k.residual_pitch = number(epilogue.residual.pitch), k.residual_alignment = alignment(epilogue.residual.p);
+  if (k.residual) k.residual_pitch = size_in_key(epilogue.residual.pitch), k.residual_alignment = alignment_of(epilogue.residual.p);
   return k;
 }
 
@@ -64,9 +51,10 @@ bool is_compiled(const ConvKey& k) {
 }
 
 bool lies_in_packs(const ConvKey& k) {
-  constexpr int32_t kPack = 16;
-  const auto fits = [&](int32_t address, int32_t pitch) { return address >= kPack && pitch * int32_t(size_of(k.dtype())) % kPack == 0; };
-  return fits(k.x_alignment, k.x_pitch) && fits(k.y_alignment, k.y_pitch) && k.w_alignment >= kPack &&
+  const auto fits = [&](int32_t address, int32_t pitch) {
+    return address >= kPackBytes && pitch * int32_t(size_of(k.dtype())) % kPackBytes == 0;
+  };
+  return fits(k.x_alignment, k.x_pitch) && fits(k.y_alignment, k.y_pitch) && k.w_alignment >= kPackBytes &&
          (!k.residual || fits(k.residual_alignment, k.residual_pitch));
 }
 

@@ -17,20 +17,23 @@ namespace {
 
 // The functions of the library. Called only when describe_cublaslt() or a planner has seen that they are there. The header's own
 // ...Init() are shells of those with _internal.
+#define TESSERA_FUNCTION(name) decltype(&::name) name = library.function<decltype(&::name)>(#name)
 struct CublasLt {
   SharedLibrary library{TESSERA_CUBLASLT_NAME, TESSERA_CUBLASLT_LIBRARY};
-  decltype(&::cublasLtCreate) cublasLtCreate = library.function<decltype(&::cublasLtCreate)>("cublasLtCreate");
-  decltype(&::cublasLtGetStatusString) cublasLtGetStatusString = library.function<decltype(&::cublasLtGetStatusString)>("cublasLtGetStatusString");
-  decltype(&::cublasLtGetVersion) cublasLtGetVersion = library.function<decltype(&::cublasLtGetVersion)>("cublasLtGetVersion");
-  decltype(&::cublasLtMatmul) cublasLtMatmul = library.function<decltype(&::cublasLtMatmul)>("cublasLtMatmul");
-  decltype(&::cublasLtMatmulAlgoGetHeuristic) cublasLtMatmulAlgoGetHeuristic = library.function<decltype(&::cublasLtMatmulAlgoGetHeuristic)>("cublasLtMatmulAlgoGetHeuristic");
-  decltype(&::cublasLtMatmulDescInit_internal) cublasLtMatmulDescInit_internal = library.function<decltype(&::cublasLtMatmulDescInit_internal)>("cublasLtMatmulDescInit_internal");
-  decltype(&::cublasLtMatmulDescSetAttribute) cublasLtMatmulDescSetAttribute = library.function<decltype(&::cublasLtMatmulDescSetAttribute)>("cublasLtMatmulDescSetAttribute");
-  decltype(&::cublasLtMatmulPreferenceInit_internal) cublasLtMatmulPreferenceInit_internal = library.function<decltype(&::cublasLtMatmulPreferenceInit_internal)>("cublasLtMatmulPreferenceInit_internal");
-  decltype(&::cublasLtMatmulPreferenceSetAttribute) cublasLtMatmulPreferenceSetAttribute = library.function<decltype(&::cublasLtMatmulPreferenceSetAttribute)>("cublasLtMatmulPreferenceSetAttribute");
-  decltype(&::cublasLtMatrixLayoutInit_internal) cublasLtMatrixLayoutInit_internal = library.function<decltype(&::cublasLtMatrixLayoutInit_internal)>("cublasLtMatrixLayoutInit_internal");
-  decltype(&::cublasLtMatrixLayoutSetAttribute) cublasLtMatrixLayoutSetAttribute = library.function<decltype(&::cublasLtMatrixLayoutSetAttribute)>("cublasLtMatrixLayoutSetAttribute");
+  TESSERA_FUNCTION(cublasLtCreate);
+  TESSERA_FUNCTION(cublasLtGetStatusString);
+  TESSERA_FUNCTION(cublasLtGetVersion);
+  TESSERA_FUNCTION(cublasLtMatmul);
+  TESSERA_FUNCTION(cublasLtMatmulAlgoGetHeuristic);
+  TESSERA_FUNCTION(cublasLtMatmulDescInit_internal);
+  TESSERA_FUNCTION(cublasLtMatmulDescSetAttribute);
+  TESSERA_FUNCTION(cublasLtMatmulPreferenceInit_internal);
+  TESSERA_FUNCTION(cublasLtMatmulPreferenceSetAttribute);
+  TESSERA_FUNCTION(cublasLtMatrixLayoutInit_internal);
+  TESSERA_FUNCTION(cublasLtMatrixLayoutSetAttribute);
 };
+#undef TESSERA_FUNCTION
+
 const CublasLt& api() {
   static const CublasLt functions;
   return functions;

@@ -21,20 +21,23 @@ namespace tessera::cuda {
 namespace {
 
 // The functions of the library. Called only when describe_cudnn() or a planner has seen that they are there.
+#define TESSERA_FUNCTION(name) decltype(&::name) name = library.function<decltype(&::name)>(#name)
 struct Cudnn {
   SharedLibrary library{"libcudnn.so.9", TESSERA_CUDNN_LIBRARY};
-  decltype(&::cudnnBackendCreateDescriptor) cudnnBackendCreateDescriptor = library.function<decltype(&::cudnnBackendCreateDescriptor)>("cudnnBackendCreateDescriptor");
-  decltype(&::cudnnBackendDestroyDescriptor) cudnnBackendDestroyDescriptor = library.function<decltype(&::cudnnBackendDestroyDescriptor)>("cudnnBackendDestroyDescriptor");
-  decltype(&::cudnnBackendExecute) cudnnBackendExecute = library.function<decltype(&::cudnnBackendExecute)>("cudnnBackendExecute");
-  decltype(&::cudnnBackendFinalize) cudnnBackendFinalize = library.function<decltype(&::cudnnBackendFinalize)>("cudnnBackendFinalize");
-  decltype(&::cudnnBackendGetAttribute) cudnnBackendGetAttribute = library.function<decltype(&::cudnnBackendGetAttribute)>("cudnnBackendGetAttribute");
-  decltype(&::cudnnBackendSetAttribute) cudnnBackendSetAttribute = library.function<decltype(&::cudnnBackendSetAttribute)>("cudnnBackendSetAttribute");
-  decltype(&::cudnnCreate) cudnnCreate = library.function<decltype(&::cudnnCreate)>("cudnnCreate");
-  decltype(&::cudnnGetErrorString) cudnnGetErrorString = library.function<decltype(&::cudnnGetErrorString)>("cudnnGetErrorString");
-  decltype(&::cudnnGetLastErrorString) cudnnGetLastErrorString = library.function<decltype(&::cudnnGetLastErrorString)>("cudnnGetLastErrorString");
-  decltype(&::cudnnGetVersion) cudnnGetVersion = library.function<decltype(&::cudnnGetVersion)>("cudnnGetVersion");
-  decltype(&::cudnnSetStream) cudnnSetStream = library.function<decltype(&::cudnnSetStream)>("cudnnSetStream");
+  TESSERA_FUNCTION(cudnnBackendCreateDescriptor);
+  TESSERA_FUNCTION(cudnnBackendDestroyDescriptor);
+  TESSERA_FUNCTION(cudnnBackendExecute);
+  TESSERA_FUNCTION(cudnnBackendFinalize);
+  TESSERA_FUNCTION(cudnnBackendGetAttribute);
+  TESSERA_FUNCTION(cudnnBackendSetAttribute);
+  TESSERA_FUNCTION(cudnnCreate);
+  TESSERA_FUNCTION(cudnnGetErrorString);
+  TESSERA_FUNCTION(cudnnGetLastErrorString);
+  TESSERA_FUNCTION(cudnnGetVersion);
+  TESSERA_FUNCTION(cudnnSetStream);
 };
+#undef TESSERA_FUNCTION
+
 const Cudnn& api() {
   static const Cudnn functions;
   return functions;

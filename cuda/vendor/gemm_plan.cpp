@@ -1,22 +1,10 @@
 #include "cuda/vendor/gemm_plan.h"
 
-#include <bit>
-
-#include "tensor/base/check.h"
+#include "cuda/vendor/plan_key.h"
 
 namespace tessera::cuda {
 
 namespace {
-
-int32_t number(int64_t size) {
-  TESSERA_CHECK(size >= 0 && size <= INT32_MAX, "matmul: a size of {}, expected at most {}", size, INT32_MAX);
-  return int32_t(size);
-}
-
-int32_t alignment(const void* p) {
-  const auto address = reinterpret_cast<uintptr_t>(p);
-  return address == 0 ? 16 : 1 << std::min(std::countr_zero(address), 4);
-}
 
 struct Layout {
   int64_t step;
@@ -43,8 +31,8 @@ std::optional<GemmKey> gemm_key(const MatrixView& a, const MatrixView& b, const 
   k.a_step = la->step, k.b_step = lb->step, k.c_step = lc->step;
   k.a_transposed = la->transposed, k.b_transposed = lb->transposed, k.c_transposed = lc->transposed;
   k.type = int32_t(c.t);
-  k.batch = number(c.batch), k.rows = number(c.rows), k.cols = number(c.cols), k.depth = number(a.cols);
-  k.a_alignment = alignment(a.p), k.b_alignment = alignment(b.p), k.c_alignment = alignment(c.p);
+  k.batch = size_in_key(c.batch), k.rows = size_in_key(c.rows), k.cols = size_in_key(c.cols), k.depth = size_in_key(a.cols);
+  k.a_alignment = alignment_of(a.p), k.b_alignment = alignment_of(b.p), k.c_alignment = alignment_of(c.p);
   k.accumulate = accumulate;
   k.deterministic = rules.deterministic;
   k.tf32 = c.t == DType::kF32 && rules.tf32;

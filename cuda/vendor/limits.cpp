@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <limits>
+#include <optional>
+#include <string>
 
 #include "cuda/context.h"
 #include "tensor/base/check.h"
@@ -10,15 +13,25 @@
 
 namespace tessera::cuda::vendor {
 
-size_t most_workspace() {
-  const auto text = env("TESSERA_WORKSPACE");
-  if (!text) return size_t{256} << 20;
-  size_t mib = 0;
-  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), mib);
-  if (error != std::errc{} || end != text->data() + text->size() || mib > (size_t{1} << 20)) {
-    throw Error(ErrorCode::kUsage, fmt::format("TESSERA_WORKSPACE is '{}', expected MiB, 0 to {}", *text, 1 << 20));
+namespace {
+// The number from 0 to `most` that an environment switch holds; none where it is not set.
+template <class T>
+std::optional<T> number_of(const char* name, T most, const std::string& expected) {
+  const auto text = env(name);
+  if (!text) return std::nullopt;
+  T number{};
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), number);
+  if (error != std::errc{} || end != text->data() + text->size() || !(number >= 0 && number <= most)) {
+    throw Error(ErrorCode::kUsage, fmt::format("{} is '{}', expected {}", name, *text, expected));
   }
-  return mib << 20;
+  return number;
+}
+}  // namespace
+
+size_t most_workspace() {
+  constexpr size_t kMostMib = size_t{1} << 20;
+  const auto mib = number_of<size_t>("TESSERA_WORKSPACE", kMostMib, fmt::format("MiB, 0 to {}", kMostMib));
+  return mib ? *mib << 20 : kDefaultWorkspace;
 }
 
 bool deterministic() {
@@ -32,14 +45,7 @@ bool tf32() {
 }
 
 double plan_seconds() {
-  const auto text = env("TESSERA_PLAN_SECONDS");
-  if (!text) return 20;
-  double seconds = 0;
-  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), seconds);
-  if (error != std::errc{} || end != text->data() + text->size() || !(seconds >= 0)) {
-    throw Error(ErrorCode::kUsage, fmt::format("TESSERA_PLAN_SECONDS is '{}', expected seconds", *text));
-  }
-  return seconds;
+  return number_of("TESSERA_PLAN_SECONDS", std::numeric_limits<double>::infinity(), "seconds").value_or(kDefaultPlanSeconds);
 }
 
 double least_seconds(const std::function<void()>& start, double hopeless) {

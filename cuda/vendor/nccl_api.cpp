@@ -27,14 +27,14 @@ const Opened& opened() {
   static const Opened o;
   return o;
 }
-const NcclApi* instead = nullptr;
+const NcclApi* of_test = nullptr;  // set_nccl_api()
 
 int version_of(const NcclApi& api) {
   int version = 0;
   return api.version(&version) == kNcclSuccess ? version : 0;
 }
 const NcclApi* found() {
-  if (instead != nullptr) return instead;
+  if (of_test != nullptr) return of_test;
   return opened().library.complete() ? &opened().api : nullptr;
 }
 }  // namespace
@@ -44,7 +44,7 @@ const NcclApi* nccl_api() {
   return api != nullptr && version_of(*api) >= kOldestNccl ? api : nullptr;
 }
 
-void set_nccl_api(const NcclApi* api) { instead = api; }
+void set_nccl_api(const NcclApi* api) { of_test = api; }
 
 std::string describe_nccl() {
   const NcclApi* const api = found();

@@ -78,7 +78,7 @@ void JoinRows(const RowsView& x, int64_t n, double* total, double* mean, double*
 // Pixels that stand side by side in a wide row of dense pixels.
 int64_t PixelsOfWideRow(int64_t channels) { return WideRows(RowsView{nullptr, DType::kF32, 0, channels, channels}).group; }
 
-// The constants of z = (x - mean) * scale + beta, as tables of one wide row.
+// The constants of z = (x - mean) * scale + beta and dx = scale * dz + (x - mean) * slope + offset, as tables of one wide row.
 struct Constants {
   Constants(const WideRows& cut, const BatchNormView& bn) {
     const auto* rstd = static_cast<const float*>(bn.rstd);
@@ -89,36 +89,103 @@ struct Constants {
     scale = cut.repeat(product.data());
     beta = cut.repeat(static_cast<const float*>(bn.beta));
   }
-  std::vector<float> mean, scale, beta;
+
+  // In the order in which pairs of vectors of bf16 come apart: of each pair the even places first.
+  static size_t column_of(size_t place) {
+    const size_t in_pair = place % (2 * kLanes);
+    return place - in_pair + in_pair % kLanes * 2 + in_pair / kLanes;
+  }
+  Constants of_pairs() const {
+    Constants k = *this;
+    for (auto* table : {&k.mean, &k.scale, &k.beta, &k.slope, &k.offset}) {
+      const std::vector<float> from = *table;
+      for (size_t i = 0; i < from.size() / (2 * kLanes) * (2 * kLanes); ++i) (*table)[i] = from[column_of(i)];
+    }
+    return k;
+  }
+
+  std::vector<float> mean, scale, beta, slope, offset;
 };
 
+// The vector of a pair of bf16 that holds the elements at even places, and that of those at odd places.
+struct Even {
+  HWY_INLINE V get(const float* constants) const { return load(constants); }
+  HWY_INLINE V get(const BFloat16* p) const { return load_even(p); }
+};
+struct Odd {
+  HWY_INLINE V get(const float* constants) const { return load(constants); }
+  HWY_INLINE V get(const BFloat16* p) const { return load_odd(p); }
+};
+
+// Elements from a row to the one that is fetched while it is worked on. The processor's own fetching starts anew at every page, and
+// brings a whole row of a matrix where a slice of it is read.
 template <class T>
-bool can_stream(const RowsView& v) {
-  return is_aligned(data<const T>(v)) && v.pitch % int64_t(kLanes) == 0;
+int64_t ahead_in(const RowsView& v) {
+  constexpr int64_t kAheadBytes = 4096;
+  const int64_t row = std::max<int64_t>(1, v.pitch * int64_t(sizeof(T)));
+  return (kAheadBytes + row - 1) / row * v.pitch;
+}
+template <class Part, class T>
+HWY_INLINE void fetch(Part, const T* p) {
+  if constexpr (!std::is_same_v<Part, Odd>) hwy::Prefetch(p);  // Even has fetched the line
 }
 
-// Stores a whole vector past the caches where asked to.
-template <bool kStream, class Part, class T>
-HWY_INLINE void put(Part part, V v, T* p) {
-  if constexpr (kStream && std::is_same_v<Part, Whole>) {
-    store_past_cache(v, p);
+// Whether rows are taken in pairs of vectors, and whether they can be written past the caches.
+template <class T>
+bool in_pairs(const RowsView& v) {
+  return std::is_same_v<T, BFloat16> && v.cols % int64_t(2 * kLanes) == 0;
+}
+template <class T>
+bool can_stream(const RowsView& v) {
+  const auto lanes = int64_t(in_pairs<T>(v) ? 2 * kLanes : kLanes);
+  return reinterpret_cast<uintptr_t>(v.p) % (size_t(lanes) * sizeof(T)) == 0 && v.pitch % lanes == 0;
+}
+
+// Calls body(pairs, streams) with both as std::bool_constant, for rows of T that are written.
+template <class T, class F>
+HWY_INLINE void with_row_kind(const RowsView& out, bool stream, const F& body) {
+  const bool streams = stream && can_stream<T>(out);
+  const auto with_stream = [&](auto pairs) HWY_ATTR { streams ? body(pairs, std::true_type()) : body(pairs, std::false_type()); };
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    if (in_pairs<T>(out)) return with_stream(std::true_type());
+  }
+  with_stream(std::false_type());
+}
+
+// out[c] = value(c, at, part) for a row, `at` the place of the vector's constants.
+template <bool kPairs, bool kStream, class T, class F>
+HWY_INLINE void put_row(size_t cols, T* out, const F& value) {
+  if constexpr (kPairs) {
+    for (size_t c = 0; c < cols; c += 2 * kLanes) {
+      const V even = value(c, c, Even()), odd = value(c, c + kLanes, Odd());
+      kStream ? store_pair_past_cache(even, odd, out + c) : store_pair(even, odd, out + c);
+    }
   } else {
-    part.put(v, p);
+    for_each_vector(cols, [&](size_t c, auto part) HWY_ATTR {
+      const V v = value(c, c, part);
+      if constexpr (kStream && std::is_same_v<decltype(part), Whole>) {
+        store_past_cache(v, out + c);
+      } else {
+        part.put(v, out + c);
+      }
+    });
   }
 }
 
-template <class T, bool kSilu, bool kResidual, bool kStream>
+template <class T, bool kSilu, bool kResidual, bool kPairs, bool kStream>
 void apply_rows(const RowsView& x, const RowsView& residual, const RowsView& y, const Constants& k) {
+  const int64_t next = ahead_in<T>(x), next_residual = kResidual ? ahead_in<T>(residual) : 0;
   for (int64_t r = 0; r < x.rows; ++r) {
     const T* in = at<T>(x, r);
     const T* add = kResidual ? at<T>(residual, r) : nullptr;
-    T* out = at<T>(y, r);
-    for_each_vector(size_t(x.cols), [&](size_t c, auto part) HWY_ATTR {
-      const V centred = hn::Sub(part.get(in + c), part.get(k.mean.data() + c));
-      V v = hn::MulAdd(centred, part.get(k.scale.data() + c), part.get(k.beta.data() + c));
+    put_row<kPairs, kStream>(size_t(x.cols), at<T>(y, r), [&](size_t c, size_t i, auto part) HWY_ATTR {
+      fetch(part, in + c + next);
+      if constexpr (kResidual) fetch(part, add + c + next_residual);
+      const V centred = hn::Sub(part.get(in + c), part.get(k.mean.data() + i));
+      V v = hn::MulAdd(centred, part.get(k.scale.data() + i), part.get(k.beta.data() + i));
       if constexpr (kSilu) v = hn::Mul(v, sigmoid_for<T>(v));
       if constexpr (kResidual) v = hn::Add(v, part.get(add + c));
-      put<kStream>(part, v, out + c);
+      return v;
     });
   }
   if constexpr (kStream) hwy::FlushStream();
@@ -127,16 +194,14 @@ void apply_rows(const RowsView& x, const RowsView& residual, const RowsView& y, 
 template <class T, bool kSilu, bool kResidual>
 void apply(const RowsView& x, const BatchNormView& bn, const RowsView& residual, const RowsView& y) {
   const WideRows cut(x, residual, y);
-  const Constants k(cut, bn);
+  const Constants k(cut, bn), k_of_pairs = k.of_pairs();
   const bool stream = y.rows * y.cols * int64_t(sizeof(T)) >= kStreamBytes;
   parallel_chunks(cut.chunks, [&](int64_t chunk) HWY_ATTR {
     const RowsView in = cut.slice(x, chunk), out = cut.slice(y, chunk);
     const RowsView add = kResidual ? cut.slice(residual, chunk) : RowsView{};
-    if (stream && can_stream<T>(out)) {
-      apply_rows<T, kSilu, kResidual, true>(in, add, out, k);
-    } else {
-      apply_rows<T, kSilu, kResidual, false>(in, add, out, k);
-    }
+    with_row_kind<T>(out, stream, [&](auto pairs, auto streams) HWY_ATTR {
+      apply_rows<T, kSilu, kResidual, pairs(), streams()>(in, add, out, pairs() ? k_of_pairs : k);
+    });
   });
 }
 
@@ -159,52 +224,70 @@ HWY_INLINE V grad_z(V dy, V centred, V scale, V beta) {
   return hn::Mul(hn::Mul(dy, s), hn::MulAdd(z, hn::Sub(one, s), one));
 }
 
-// Sums of dz and dz * (x - mean) over a block of rows for kVectors vectors, added to db and dg.
-template <class T, bool kSilu, size_t kVectors, class Part>
+// Sums of dz and dz * (x - mean) over a block of rows for kVectors vectors, added to db and dg in the order of the constants.
+template <class T, bool kSilu, bool kPairs, size_t kVectors, class Part>
 HWY_INLINE void sum_block(const RowsView& x, const RowsView& dy, int64_t column, Part part, const Constants& k, float* db,
                           float* dg) {
-  const auto get = [part](const auto* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
+  const int64_t next_x = ahead_in<T>(x), next_dy = ahead_in<T>(dy);
   V sum[kVectors], dot[kVectors];
   for (size_t v = 0; v < kVectors; ++v) sum[v] = dot[v] = hn::Zero(F32());
   for (int64_t r = 0; r < x.rows; ++r) {
     const T* px = at<T>(x, r, column);
     const T* pd = at<T>(dy, r, column);
-    for (size_t v = 0; v < kVectors; ++v) {
-      const V centred = hn::Sub(get(px, v), get(k.mean.data() + column, v));
-      const V dz = grad_z<T, kSilu>(get(pd, v), centred, get(k.scale.data() + column, v), get(k.beta.data() + column, v));
+    const auto add = [&](size_t v, size_t c, auto taken) HWY_ATTR {
+      fetch(taken, px + c + next_x);
+      fetch(taken, pd + c + next_dy);
+      const auto constant = [&](const std::vector<float>& table) HWY_ATTR { return taken.get(table.data() + column + v * kLanes); };
+      const V centred = hn::Sub(taken.get(px + c), constant(k.mean));
+      const V dz = grad_z<T, kSilu>(taken.get(pd + c), centred, constant(k.scale), constant(k.beta));
       sum[v] = hn::Add(sum[v], dz);
       dot[v] = hn::MulAdd(dz, centred, dot[v]);
+    };
+    if constexpr (kPairs) {
+      for (size_t v = 0; v < kVectors; v += 2) {
+        add(v, v * kLanes, Even());
+        add(v + 1, v * kLanes, Odd());
+      }
+    } else {
+      for (size_t v = 0; v < kVectors; ++v) add(v, v * kLanes, part);
     }
   }
   for (size_t v = 0; v < kVectors; ++v) {
-    part.put(hn::Add(get(db + column, v), sum[v]), db + column + v * kLanes);
-    part.put(hn::Add(get(dg + column, v), dot[v]), dg + column + v * kLanes);
+    const size_t c = size_t(column) + v * kLanes;
+    part.put(hn::Add(part.get(db + c), sum[v]), db + c);
+    part.put(hn::Add(part.get(dg + c), dot[v]), dg + c);
   }
 }
 
-template <class T, bool kSilu>
+template <class T, bool kSilu, bool kPairs>
 void chunk_sums(const RowsView& x, const RowsView& dy, const Constants& k, float* db, float* dg) {
   constexpr int64_t kShortBlock = 16;  // rows: gradients are of either sign, so short sums round less
   for (int64_t r = 0; r < x.rows; r += kShortBlock) {
     const RowsView block_x = block_of<T>(x, r, kShortBlock), block_dy = block_of<T>(dy, r, kShortBlock);
-    for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
-                               HWY_ATTR { sum_block<T, kSilu, vectors()>(block_x, block_dy, c, part, k, db, dg); });
+    const auto sum = [&](int64_t c, auto vectors, auto part)
+                         HWY_ATTR { sum_block<T, kSilu, kPairs, vectors()>(block_x, block_dy, c, part, k, db, dg); };
+    if constexpr (kPairs) {
+      for_each_strip_of_pairs(x.cols, sum);
+    } else {
+      for_each_strip(x.cols, sum);
+    }
   }
 }
 
 // dx = scale * dz + (x - mean) * slope + offset.
-template <class T, bool kSilu, bool kStream>
-void dx_rows(const RowsView& x, const RowsView& dy, const RowsView& dx, const Constants& k, const float* slope,
-             const float* offset) {
+template <class T, bool kSilu, bool kPairs, bool kStream>
+void dx_rows(const RowsView& x, const RowsView& dy, const RowsView& dx, const Constants& k) {
+  const int64_t next_x = ahead_in<T>(x), next_dy = ahead_in<T>(dy);
   for (int64_t r = 0; r < x.rows; ++r) {
     const T* px = at<T>(x, r);
     const T* pd = at<T>(dy, r);
-    T* out = at<T>(dx, r);
-    for_each_vector(size_t(x.cols), [&](size_t c, auto part) HWY_ATTR {
-      const V scale = part.get(k.scale.data() + c);
-      const V centred = hn::Sub(part.get(px + c), part.get(k.mean.data() + c));
-      const V dz = grad_z<T, kSilu>(part.get(pd + c), centred, scale, part.get(k.beta.data() + c));
-      put<kStream>(part, hn::MulAdd(dz, scale, hn::MulAdd(centred, part.get(slope + c), part.get(offset + c))), out + c);
+    put_row<kPairs, kStream>(size_t(x.cols), at<T>(dx, r), [&](size_t c, size_t i, auto part) HWY_ATTR {
+      fetch(part, px + c + next_x);
+      fetch(part, pd + c + next_dy);
+      const V scale = part.get(k.scale.data() + i);
+      const V centred = hn::Sub(part.get(px + c), part.get(k.mean.data() + i));
+      const V dz = grad_z<T, kSilu>(part.get(pd + c), centred, scale, part.get(k.beta.data() + i));
+      return hn::MulAdd(dz, scale, hn::MulAdd(centred, part.get(k.slope.data() + i), part.get(k.offset.data() + i)));
     });
   }
   if constexpr (kStream) hwy::FlushStream();
@@ -214,23 +297,26 @@ template <class T, bool kSilu>
 void backward(const RowsView& x, const RowsView& dy, const BatchNormView& bn, const RowsView& dx, float* dgamma, float* dbeta,
               bool accumulate) {
   const WideRows cut(x, dy, dx);
-  const Constants k(cut, bn);
+  Constants k(cut, bn), k_of_pairs = k.of_pairs();
   const auto width = size_t(cut.width);
   std::vector<float> sums(size_t(cut.chunks) * 2 * width);  // per chunk: sums of dz, sums of dz * (x - mean)
   parallel_chunks(cut.chunks, [&](int64_t chunk) HWY_ATTR {
     float* p = sums.data() + size_t(chunk) * 2 * width;
-    chunk_sums<T, kSilu>(cut.slice(x, chunk), cut.slice(dy, chunk), k, p, p + width);
+    const RowsView in = cut.slice(x, chunk);
+    with_row_kind<T>(in, false, [&](auto pairs, auto) HWY_ATTR {
+      chunk_sums<T, kSilu, pairs()>(in, cut.slice(dy, chunk), pairs() ? k_of_pairs : k, p, p + width);
+    });
   });
   const auto channels = size_t(cut.channels);
   std::vector<double> db(channels), dg(channels);
   for (int64_t chunk = 0; chunk < cut.chunks; ++chunk) {
     const float* p = sums.data() + size_t(chunk) * 2 * width;
-    const auto columns = size_t(cut.slice(x, chunk).cols);
-    for (size_t begin = 0; begin < columns; begin += channels) {
-      for (size_t c = 0; c < channels; ++c) {
-        db[c] += double(p[begin + c]);
-        dg[c] += double(p[width + begin + c]);
-      }
+    const RowsView in = cut.slice(x, chunk);
+    const bool pairs = in_pairs<T>(in);
+    for (size_t i = 0; i < size_t(in.cols); ++i) {
+      const size_t c = (pairs ? Constants::column_of(i) : i) % channels;
+      db[c] += double(p[i]);
+      dg[c] += double(p[width + i]);
     }
   }
   std::vector<float> slope(channels), offset(channels);
@@ -243,17 +329,17 @@ void backward(const RowsView& x, const RowsView& dy, const BatchNormView& bn, co
     dgamma[c] = float(accumulate ? double(dgamma[c]) + dg[c] : dg[c]);
     dbeta[c] = float(accumulate ? double(dbeta[c]) + db[c] : db[c]);
   }
-  const auto wide_slope = cut.repeat(slope.data()), wide_offset = cut.repeat(offset.data());
+  k.slope = cut.repeat(slope.data());
+  k.offset = cut.repeat(offset.data());
+  k_of_pairs = k.of_pairs();
   const bool stream = dx.rows * dx.cols * int64_t(sizeof(T)) >= kStreamBytes && dx.p != dy.p;
   // From the last chunk to the first: the end of the tensors is what the first pass left in the caches.
   parallel_chunks(cut.chunks, [&](int64_t i) HWY_ATTR {
     const int64_t chunk = cut.chunks - 1 - i;
     const RowsView out = cut.slice(dx, chunk);
-    if (stream && can_stream<T>(out)) {
-      dx_rows<T, kSilu, true>(cut.slice(x, chunk), cut.slice(dy, chunk), out, k, wide_slope.data(), wide_offset.data());
-    } else {
-      dx_rows<T, kSilu, false>(cut.slice(x, chunk), cut.slice(dy, chunk), out, k, wide_slope.data(), wide_offset.data());
-    }
+    with_row_kind<T>(out, stream, [&](auto pairs, auto streams) HWY_ATTR {
+      dx_rows<T, kSilu, pairs(), streams()>(cut.slice(x, chunk), cut.slice(dy, chunk), out, pairs() ? k_of_pairs : k);
+    });
   });
 }
 

@@ -29,9 +29,9 @@ struct Sigmoid {
 };
 // Into bf16.
 struct SiluShort {
-  static V f(V x) { return hn::Mul(x, sigmoid_short(x)); }
+  static V f(V x) { return hn::Mul(x, sigmoid_for<BFloat16>(x)); }
   static V df(V x) {
-    const V s = sigmoid_short(x);
+    const V s = sigmoid_for<BFloat16>(x);
     const V one = splat(1.0f);
     return hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one));
   }

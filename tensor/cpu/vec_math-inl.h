@@ -37,21 +37,28 @@ using U16 = hn::Rebind<uint16_t, F32>;
 using VU16 = hn::Vec<U16>;
 
 HWY_INLINE V promoted(VU16 bits) { return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(U32(), bits))); }
-// v must not be a signaling NaN; results of arithmetic are none.
-HWY_INLINE VU16 rounded(V v) {
+// v rounded to bf16 in the upper 16 bits of each lane; what lies below is of no meaning. v must not be a signaling NaN; results of
+// arithmetic are none.
+HWY_INLINE hn::Vec<U32> rounded_above(V v) {
 #if HWY_TARGET <= HWY_AVX3
   const __m512i bits = _mm512_castps_si512(v.raw);
   const __mmask16 number = _mm512_cmp_ps_mask(v.raw, v.raw, _CMP_ORD_Q);  // a NaN is cut, not rounded to infinity
   const __mmask16 odd = _mm512_mask_test_epi32_mask(number, bits, _mm512_set1_epi32(1 << 16));
-  __m512i sum = _mm512_mask_add_epi32(bits, number, bits, _mm512_set1_epi32(0x7fff));
-  sum = _mm512_mask_add_epi32(sum, odd, sum, _mm512_set1_epi32(1));
-  return VU16{_mm512_cvtepi32_epi16(_mm512_srli_epi32(sum, 16))};
+  const __m512i sum = _mm512_mask_add_epi32(bits, number, bits, _mm512_set1_epi32(0x7fff));
+  return hn::Vec<U32>{_mm512_mask_add_epi32(sum, odd, sum, _mm512_set1_epi32(1))};
 #else
   const U32 du;
   const auto bits = hn::BitCast(du, v);
   const auto half = hn::Add(hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1)), hn::Set(du, 0x7fff));
-  const auto sum = hn::Add(bits, hn::IfThenZeroElse(hn::RebindMask(du, hn::IsNaN(v)), half));  // a NaN is cut, not rounded
-  return hn::DemoteTo(U16(), hn::BitCast(hn::RebindToSigned<F32>(), hn::ShiftRight<16>(sum)));
+  return hn::Add(bits, hn::IfThenZeroElse(hn::RebindMask(du, hn::IsNaN(v)), half));  // a NaN is cut, not rounded
+#endif
+}
+HWY_INLINE VU16 rounded(V v) {
+  const auto bits = hn::ShiftRight<16>(rounded_above(v));
+#if HWY_TARGET <= HWY_AVX3
+  return VU16{_mm512_cvtepi32_epi16(bits.raw)};
+#else
+  return hn::DemoteTo(U16(), hn::BitCast(hn::RebindToSigned<F32>(), bits));
 #endif
 }
 // For what comes from memory: a signaling NaN becomes quiet.
@@ -96,6 +103,21 @@ HWY_INLINE void store([[maybe_unused]] M m, [[maybe_unused]] size_t n, V v, BFlo
 // Stores past the caches; p must be aligned to the stored vector, and the chunk must end with hwy::FlushStream().
 HWY_INLINE void store_past_cache(V v, float* p) { hn::Stream(v, F32(), p); }
 HWY_INLINE void store_past_cache(V v, BFloat16* p) { hn::Stream(rounded(v), U16(), reinterpret_cast<uint16_t*>(p)); }
+
+// Two vectors of bf16 at a time, of elements at even and at odd places: they come apart and together without shuffles.
+HWY_INLINE V load_even(const BFloat16* p) {
+  return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::LoadU(U32(), reinterpret_cast<const uint32_t*>(p))));
+}
+HWY_INLINE V load_odd(const BFloat16* p) {
+  return hn::BitCast(F32(), hn::And(hn::LoadU(U32(), reinterpret_cast<const uint32_t*>(p)), hn::Set(U32(), 0xffff0000)));
+}
+HWY_INLINE hn::Vec<U32> join_pair(V even, V odd) {
+  return hn::OrAnd(hn::ShiftRight<16>(rounded_above(even)), rounded_above(odd), hn::Set(U32(), 0xffff0000));
+}
+HWY_INLINE void store_pair(V even, V odd, BFloat16* p) { hn::StoreU(join_pair(even, odd), U32(), reinterpret_cast<uint32_t*>(p)); }
+HWY_INLINE void store_pair_past_cache(V even, V odd, BFloat16* p) {
+  hn::Stream(join_pair(even, odd), U32(), reinterpret_cast<uint32_t*>(p));
+}
 
 // x86 returns the second operand when one is NaN, so these keep the NaN of x.
 HWY_INLINE V at_least(float low, V x) { return hn::Max(splat(low), x); }
@@ -172,9 +194,12 @@ HWY_INLINE V sigmoid(V x) {
   return hn::Mul(hn::IfNegativeThenElse(x, e, one), reciprocal(hn::Add(one, e)));
 }
 
-// 1 / (1 + e^-x) where the result goes to bf16: e^-x = 2^t is taken in one step, so that its relative error grows with |x| as the
-// rounding of t does (1e-6 at 16). Half of the work of sigmoid(); zero from -87 on.
-HWY_INLINE V sigmoid_short(V x) {
+// 1 / (1 + e^-x) in two thirds of the work of sigmoid(): e^-x = 2^t in one step, t = -x / ln 2 rounded, so that its relative error
+// grows by 8e-8 |x|, as much as an x that has itself been rounded brings along. kDegree is that of 2^r = p on [0, 1]: 5 for an
+// error of 1.5e-7, 4 for 2.7e-6. Zero from -87 on.
+template <int kDegree>
+HWY_INLINE V sigmoid_of_rounded(V x) {
+  static_assert(kDegree == 4 || kDegree == 5);
   const V t = hn::Mul(x, splat(-1.44269504f));
 #if HWY_TARGET <= HWY_AVX3
   const V r{_mm512_reduce_ps(t.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};  // t - floor(t), 0 for infinity
@@ -183,12 +208,19 @@ HWY_INLINE V sigmoid_short(V x) {
   const V whole = hn::Floor(in_range);
   const V r = hn::Sub(in_range, whole);
 #endif
-  V p = splat(1.877576675e-3f);  // 2^r on [0, 1], relative error 1e-7
-  p = hn::MulAdd(p, r, splat(8.989340090e-3f));
-  p = hn::MulAdd(p, r, splat(5.582631805e-2f));
-  p = hn::MulAdd(p, r, splat(2.401536170e-1f));
-  p = hn::MulAdd(p, r, splat(6.931530732e-1f));
-  p = hn::MulAdd(p, r, splat(9.999999251e-1f));
+  V p;
+  if constexpr (kDegree == 5) {
+    p = hn::MulAdd(splat(1.877576675e-3f), r, splat(8.989340090e-3f));
+    p = hn::MulAdd(p, r, splat(5.582631805e-2f));
+    p = hn::MulAdd(p, r, splat(2.401536170e-1f));
+    p = hn::MulAdd(p, r, splat(6.931530732e-1f));
+    p = hn::MulAdd(p, r, splat(9.999999251e-1f));
+  } else {
+    p = hn::MulAdd(splat(1.353416778e-2f), r, splat(5.201146007e-2f));
+    p = hn::MulAdd(p, r, splat(2.414427549e-1f));
+    p = hn::MulAdd(p, r, splat(6.930038333e-1f));
+    p = hn::MulAdd(p, r, splat(1.000002623f));
+  }
 #if HWY_TARGET <= HWY_AVX3
   const V e{_mm512_scalef_ps(p.raw, t.raw)};  // p 2^floor(t)
 #else
@@ -198,14 +230,11 @@ HWY_INLINE V sigmoid_short(V x) {
   return hn::IfThenZeroElse(hn::Ge(t, splat(126.0f)), reciprocal(hn::Add(splat(1.0f), e)));
 }
 
-// The sigmoid that is good enough for results of type T.
+// The sigmoid for sums that have been rounded, as what convolutions and batch norm pass on, and results of type T.
 template <class T>
 HWY_INLINE V sigmoid_for(V x) {
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    return sigmoid_short(x);
-  } else {
-    return sigmoid(x);
-  }
+  constexpr int kDegree = std::is_same_v<T, BFloat16> ? 4 : 5;
+  return sigmoid_of_rounded<kDegree>(x);
 }
 
 // ln x as fdlibm: x = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt 2), s = f / (2 + f). Error <= 1 ulp; ln 0 = -inf, ln of a negative

@@ -31,7 +31,8 @@ struct WideRows {
   explicit WideRows(const RowsView& x, const Views&... more) : channels(x.cols) {
     const bool flat = ((x.pitch == x.cols) && ... && (more.p == nullptr || more.pitch == more.cols));
     if (flat) {
-      group = int64_t(kLanes) / std::gcd(channels, int64_t(kLanes));
+      const auto lanes = int64_t(x.t == DType::kBF16 ? 2 * kLanes : kLanes);  // what is loaded at a time
+      group = lanes / std::gcd(channels, lanes);
       while (group * channels < int64_t(kStrip * kLanes)) group *= 2;
     }
     width = group * channels;
@@ -67,6 +68,14 @@ HWY_INLINE void for_each_strip(int64_t cols, const F& strip) {
   for (; c + int64_t(kStrip * kLanes) <= cols; c += kStrip * kLanes) strip(c, std::integral_constant<size_t, kStrip>(), Whole());
   for_each_vector(size_t(cols - c),
                   [&](size_t i, auto part) HWY_ATTR { strip(c + int64_t(i), std::integral_constant<size_t, 1>(), part); });
+}
+
+// The same along columns that are whole pairs of vectors: kStrip vectors at a time, then a pair.
+template <class F>
+HWY_INLINE void for_each_strip_of_pairs(int64_t cols, const F& strip) {
+  int64_t c = 0;
+  for (; c + int64_t(kStrip * kLanes) <= cols; c += kStrip * kLanes) strip(c, std::integral_constant<size_t, kStrip>(), Whole());
+  if (c < cols) strip(c, std::integral_constant<size_t, 2>(), Whole());
 }
 
 // The rows [begin, begin + count) of a view, fewer at its end.
