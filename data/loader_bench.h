@@ -15,9 +15,8 @@ struct LoaderBench {
   double core_ms = 0;       // CPU time of one sample
   // Of core_ms: images from files; polygons and boxes; collage, warp and colours; masks; the rest is joining batches.
   double decode_ms = 0, labels_ms = 0, pixels_ms = 0, rasterize_ms = 0;
-  int64_t decodes = 0;                            // images decoded while measuring
-  int64_t disk_reads = 0;                         // images that came from the disk cache instead
-  int64_t decoded_images = 0, decoded_bytes = 0;  // in the cache at the end
+  int64_t decodes = 0;     // images decoded while measuring
+  int64_t disk_reads = 0;  // images that came from the disk cache instead
 };
 
 struct LoaderBenchOptions {

@@ -24,6 +24,19 @@ std::errc parse_number(std::string_view text, T& value, const char*& stop) {
   return error;
 }
 
+// Of a number that from_chars finds out of range, which says not on which side: by the place of its first digit other than 0.
+bool is_below_one(std::string_view number) {
+  const size_t e = std::min(number.find_first_of("eE"), number.size());
+  const std::string_view digits = number.substr(0, e);
+  const auto point = int64_t(std::min(digits.find('.'), digits.size())), first = int64_t(digits.find_first_of("123456789"));
+  const int64_t place = first < point ? point - first - 1 : point - first;  // of 10
+  int64_t exponent = 0;
+  const char* stop = nullptr;
+  if (e < number.size() && parse_number(number.substr(e + 1), exponent, stop) != std::errc()) return number[e + 1] == '-';
+  constexpr int64_t kFar = int64_t{1} << 40;  // more than a file has digits
+  return place + std::clamp(exponent, -kFar, kFar) < 0;
+}
+
 bool valid_utf8(std::string_view s) {
   for (size_t i = 0; i < s.size();) {
     const auto c = static_cast<unsigned char>(s[i]);
@@ -145,8 +158,7 @@ class Parser {
       const std::errc error = parse_number(field, v, stop);
       if (stop != field.data() + field.size() || (error != std::errc() && error != std::errc::result_out_of_range))
         return drop_number(field, line, column(field));
-      if (error == std::errc::result_out_of_range)
-        v = field.find("e-") == std::string_view::npos && field.find("E-") == std::string_view::npos ? HUGE_VALF : 0.0f;
+      if (error == std::errc::result_out_of_range) v = is_below_one(field) ? 0.0f : HUGE_VALF;
       if (std::isnan(v)) return drop("row-nan", line, column(field), "a coordinate is NaN", "correct or remove the row");
       if (std::isinf(v)) return drop("row-inf", line, column(field), "a coordinate is infinite", "correct or remove the row");
       if (v < -kLabelTolerance || v > 1 + kLabelTolerance)

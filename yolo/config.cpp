@@ -50,7 +50,7 @@ void Config::set(std::string_view given, std::string_view text, std::string_view
                 nearest ? fmt::format("did you mean --{}?", shown_name(*nearest)) : std::string("--help lists them all"));
   }
   Value& v = values_.find(name)->second;
-  const bool planned = verb_ == kTrain && name == "batch" && text == "-1";  // outside of the range, and meant
+  const bool planned = verb_ == kTrain && name == "batch" && is_one_of_values(text, "-1");  // outside of the range, and meant
   v = {text.empty() ? std::string(o->fallback) : planned ? "-1" : checked_value(*o, text), std::string(origin)};
 }
 

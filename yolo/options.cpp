@@ -264,6 +264,18 @@ std::string range_text(const OptionSpec& o) {
   return fmt::format("{} from {:.10g} to {:.10g}", what, o.low, o.high);
 }
 
+// Also as yaml writers put one that was computed: 64.0, 1e2.
+std::optional<int64_t> whole_number(std::string_view text) {
+  const char* const end = text.data() + text.size();
+  int64_t n = 0;
+  if (const auto [stop, failed] = std::from_chars(text.data(), end, n); failed == std::errc() && stop == end) return n;
+  constexpr double kExact = 9007199254740992.0;  // 2^53: beyond it a double is no longer one whole number
+  double x = 0;
+  const auto [stop, failed] = std::from_chars(text.data(), end, x);
+  if (failed != std::errc() || stop != end || !(std::abs(x) < kExact) || x != std::floor(x)) return std::nullopt;
+  return int64_t(x);
+}
+
 std::string checked_value(const OptionSpec& o, std::string_view given) {
   const std::string text(given);
   auto refuse = [&]() -> Error {
@@ -288,10 +300,9 @@ std::string checked_value(const OptionSpec& o, std::string_view given) {
       throw Error(ErrorCode::kUsage, refuse().message(), {}, std::string(theirs == nullptr ? "" : theirs->instead));
     }
     case kInt: {
-      int64_t n = 0;
-      const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), n);
-      if (failed != std::errc() || end != text.data() + text.size() || double(n) < o.low || double(n) > o.high) throw refuse();
-      return text;
+      const std::optional<int64_t> n = whole_number(text);
+      if (!n || double(*n) < o.low || double(*n) > o.high) throw refuse();
+      return std::to_string(*n);
     }
     case kFloat: {
       double x = 0;

@@ -38,6 +38,31 @@ TEST_CASE("cli: a batch that does not fit is refused before the run folder exist
   CHECK(run(w.train("x"), with_memory(w, -5)).code == 2);
 }
 
+TEST_CASE("cli: what a validation draws of thousands of classes is planned, and refused where it does not fit") {
+  const Workshop w;
+  std::string yaml = "path: .\ntrain: images/train\nval: images/val\nnames:\n";
+  for (int i = 0; i < 3000; ++i) yaml += fmt::format("  {}: class {}\n", i, i);
+  const auto arguments = [&](const char* plots) {
+    return w.train("many", {"--data", w.write("many.yaml", yaml), "--model", "yolov8n-seg", "--imgsz", "64", "--batch", "1",
+                            "--plots", plots});
+  };
+  const int room = kSanitized ? 700 : 400;  // the network and its training take some 200
+  const Outcome refused = run(arguments("true"), with_memory(w, room));
+  CHECK(refused.code == 4);
+  INFO(refused.err);
+  CHECK(refused.err.find("batch 1 at 64 pixels needs") != std::string::npos);
+  CHECK(refused.err.find("--plots false") != std::string::npos);
+  CHECK(!fs::exists(w / "runs/many"));
+  const Outcome taken = run(arguments("false"), with_memory(w, room));
+  INFO(taken.err);
+  CHECK(taken.code == 0);
+  if (kSanitized) return;
+  const Json j = Json::parse(content(w / "runs/many/metrics.json"));
+  const double planned = j["planned_peak_mib"], measured = j["peak_rss_mib"];
+  MESSAGE("3000 classes without plots: planned " << planned << " MiB, measured " << measured);
+  CHECK(planned >= 0.95 * measured);
+}
+
 TEST_CASE("cli: --batch -1 chooses a batch that fits, and the run remembers it") {
   const Workshop w;
   Arguments arguments = large(w, "-1", "160");

@@ -479,6 +479,26 @@ TEST_CASE("disk cache: a folder that is full, and then read only, is one warning
   });
 }
 
+TEST_CASE("disk cache: a write that finds the disk full is one warning, and leaves nothing of its entry") {
+  ImageSet p;
+  testing::in_own_process("a filter of system calls", [&] {
+    DiskImageCache cache(p.options(), kWithin, p.set());
+    const auto get = [&](const std::string& file) {
+      const DecodedImage expected = decode(file);
+      return same(*cache.get(file, [&] { return std::make_shared<DecodedImage>(expected); }), expected);
+    };
+    if (!get(p.files[0]) || cache.statistics().kept != 1) return 1;
+    if (!testing::fill_disk_for_good()) return testing::kNotPermitted;
+    for (const std::string& file : p.files) {
+      if (!get(file)) return 2;
+    }
+    if (cache.statistics().kept != 1 || cache.statistics().hits != 1) return 3;
+    if (p.warnings.size() != 1 || p.warnings[0].find(std::generic_category().message(ENOSPC)) == std::string::npos) return 4;
+    if (!fs::is_empty(p.place / "incoming") || entries_in(p.place).size() != 1) return 5;
+    return counted(p.place) == blocks_of(p.place) ? 0 : 6;  // what was to be written is not counted as taken
+  });
+}
+
 TEST_CASE("disk cache: a count or a length that nobody has written is no reason to add more, or to overflow") {
   ImageSet p;
   DiskImageCache cache(p.options(), kWithin, p.set());

@@ -66,6 +66,25 @@ TEST_CASE("forms of the same row that are accepted") {
   CHECK_FALSE(parse(" \n \r\n").unusable);
 }
 
+TEST_CASE("a number that is too small for a float is 0 and one that is too large infinite, however they are written") {
+  const std::string zeros(60, '0');
+  for (const std::string& small : {"0." + zeros + "1", "." + zeros + "1", "-0." + zeros + "1", std::string("1e-99"),
+                                   std::string("1E-99999999999999999999"), "0." + zeros + zeros + "1e+60", "1" + zeros + "e-300"}) {
+    CAPTURE(small);
+    const LabelFile f = parse("0 " + small + " .1 .6 .2 .5 .8\n");
+    REQUIRE(f.objects.size() == 1);
+    CHECK(f.findings.empty());
+    CHECK(f.objects[0].polygon[0].x == 0);
+  }
+  for (const std::string& large : {"1" + zeros, "1" + zeros + ".5", std::string("1e+99"), std::string("1e99999999999999999999"),
+                                   "0." + zeros + "1e300", "1" + zeros + zeros + "e-60"}) {
+    CAPTURE(large);
+    const LabelFile f = parse("0 " + large + " .1 .6 .2 .5 .8\n");
+    CHECK(f.objects.empty());
+    CHECK(finding(f.findings, "row-inf") != nullptr);
+  }
+}
+
 TEST_CASE("with a single class every id from 0 on is that class, also beyond those that have names") {
   for (const LabelPolicy policy : {LabelPolicy::kLenient, LabelPolicy::kStrict, LabelPolicy::kOriginal}) {
     const LabelFile f = parse_labels("1 .1 .1 .6 .2 .5 .8\n79 .2 .1 .6 .2 .5 .8\n", "a.txt", 1, policy, true);

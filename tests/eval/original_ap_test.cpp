@@ -187,8 +187,13 @@ TEST_CASE("original AP: normalised confusion matrix") {
   const std::vector<int32_t> zero2{0, 0}, zero{0};
   const std::vector<float> sure{0.9f};
   m.add(labels, zero2, found, zero, sure);
-  const auto n = m.normalized();
-  CHECK(n[0] == doctest::Approx(0.5));
-  CHECK(n[2] == doctest::Approx(0.5));
-  CHECK(n[1] == 0);
+  CHECK(m.normalized(0, 0) == doctest::Approx(0.5));
+  CHECK(m.normalized(1, 0) == doctest::Approx(0.5));
+  CHECK(m.normalized(0, 1) == 0);
+  ConfusionMatrix of_all_ranks(1);
+  of_all_ranks.add(labels, zero2, {}, {}, {});
+  of_all_ranks.add(m.counts());
+  CHECK(of_all_ranks.at(0, 0) == 1);
+  CHECK(of_all_ranks.at(1, 0) == 3);
+  CHECK(of_all_ranks.normalized(1, 0) == doctest::Approx(0.75));
 }

@@ -1,7 +1,6 @@
 // Two ranks with half the batch each equal one rank with the whole. Every rank also trains alone, in the same process, as the
 // truth.
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -21,6 +20,7 @@
 #include "tensor/base/file.h"
 #include "tensor/base/rng.h"
 #include "tensor/conv_choice.h"
+#include "tests/support/temp_folder.h"
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/multi_scale.h"
@@ -34,12 +34,12 @@ namespace {
 
 // A folder of all ranks, with a tiny data set in it.
 struct Workshop {
+  std::optional<testing::TempFolder> folder;  // rank 0's
   std::string root, data;
   Workshop() {
     Communicator& w = world();
     if (w.leader()) {
-      static int count = 0;
-      root = (fs::temp_directory_path() / fmt::format("tessera-ranks-{}-{}", getpid(), count++)).string();
+      root = folder.emplace().path().string();
       ShapesOptions options;
       options.train = 16;
       options.val = 5;
@@ -49,11 +49,7 @@ struct Workshop {
     w.broadcast(root, 0, "the folder");
     w.broadcast(data, 0, "the data");
   }
-  ~Workshop() {
-    world().barrier("before the folder goes");
-    std::error_code ignored;
-    if (world().leader()) fs::remove_all(root, ignored);
-  }
+  ~Workshop() { world().barrier("before the folder goes"); }
   Config config(const std::string& name, std::vector<std::string> more = {}) const {
     Config c(kTrain);
     std::vector<std::string> arguments = {"data=" + data, "imgsz=64",    "batch=4",   "epochs=3", "project=" + root + "/runs",

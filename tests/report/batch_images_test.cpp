@@ -149,13 +149,16 @@ TEST_CASE("charts are written, the same every time, whatever the values") {
   draw_label_statistics(file("labels_none.png"), {}, {}, {});
   CHECK(colours(read_image(file("labels.png"))) > colours(read_image(file("labels_none.png"))));
 
-  draw_confusion_matrix(file("two.png"), {"cat"}, std::vector<double>{0.9, 0.1, 0.004, NAN});
-  draw_confusion_matrix(file("counts.png"), {"cat"}, std::vector<double>{90, 1, 0, 7}, false);
-  draw_confusion_matrix(file("nothing.png"), {}, std::vector<double>{0}, false);
-  draw_confusion_matrix(file("large.png"), std::vector<std::string>(80, "name"), std::vector<double>(81 * 81, 0.3));
-  std::vector<double> thousands(size_t(4001) * 4001);  // with cells of 9 pixels more than a canvas holds
-  thousands[0] = 1;
-  draw_confusion_matrix(file("thousands.png"), std::vector<std::string>(4000, "name"), thousands);
-  CHECK_THROWS(draw_confusion_matrix(file("wrong.png"), {"cat"}, std::vector<double>{1}));
+  const auto of = [](std::array<double, 4> values) { return [=](size_t row, size_t column) { return values[2 * row + column]; }; };
+  draw_confusion_matrix(file("two.png"), {"cat"}, of({0.9, 0.1, 0.004, NAN}));
+  draw_confusion_matrix(file("counts.png"), {"cat"}, of({90, 1, 0, 7}), false);
+  draw_confusion_matrix(
+      file("nothing.png"), {}, [](size_t, size_t) { return 0.0; }, false);
+  draw_confusion_matrix(file("large.png"), std::vector<std::string>(80, "name"), [](size_t, size_t) { return 0.3; });
+  // With cells of 9 pixels more than a canvas holds.
+  draw_confusion_matrix(file("thousands.png"), std::vector<std::string>(4000, "name"),
+                        [](size_t r, size_t c) { return r + c == 0 ? 1.0 : 0.0; });
+  const Image thousands = read_image(file("thousands.png"));
+  CHECK(confusion_drawing_bytes(4000) == int64_t{8} * thousands.width * thousands.height);
   CHECK_THROWS(draw_curve_grid(folder / "no" / "folder.png", curves, 8));
 }

@@ -3,6 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdio>
+
+#include "tensor/base/memory.h"
+#include "tests/support/small_disk.h"
+#include "tests/support/temp_folder.h"
+
 namespace tessera {
 namespace {
 
@@ -27,6 +33,39 @@ TEST_CASE("the confusion matrix compares boxes within the image, as the figures 
   CHECK(plots.confusion().at(1, 2) == 0);
   CHECK(plots.confusion().at(2, 1) == 0);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Of as many classes as make the plot of the matrix large, all with curves.
+TEST_CASE("curves and confusion matrix of many classes take no more memory than is planned for them, and not far less") {
+  constexpr int kClasses = 500;
+  const int64_t planned = report_bytes(kClasses, kClasses, true);
+  const testing::TempFolder folder;
+  testing::in_own_process("a process", [&] {  // whose peak of memory is its own
+    const int64_t before = resident_bytes();
+    {
+      EvaluatorHooks hooks;
+      ValidationPlots plots(folder.path(), std::vector<std::string>(kClasses, "name"), 0.001);
+      plots.listen(hooks);
+      {
+        DetectionCurves::Row row;
+        for (auto* curve : {&row.precision_at_recall, &row.precision, &row.recall, &row.f1}) curve->assign(1001, 0.5);
+        DetectionCurves box;
+        box.x.assign(1001, 0.5);
+        for (row.class_id = 0; row.class_id < kClasses; ++row.class_id) box.classes.push_back(row);
+        const DetectionCurves mask = box;
+        hooks.curves(box, mask);
+      }
+      plots.finish();
+    }
+    const int64_t taken = peak_resident_bytes() - before;
+    std::printf("%d classes: planned %d MiB, taken %d\n", kClasses, int(planned >> 20), int(taken >> 20));
+    return taken > planned ? 1 : taken < planned / 2 ? 2 : 0;
+  });
+  CHECK(std::filesystem::exists(folder / "confusion_matrix_normalized.png"));
+  CHECK(report_bytes(3000, 5, true) > report_bytes(3000, 5, false) + (int64_t{36} << 20));
+  CHECK(report_bytes(3, 3, true) < int64_t{8} << 20);  // less than other drawings take
+}
+#endif
 
 }  // namespace
 }  // namespace tessera

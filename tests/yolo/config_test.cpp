@@ -88,6 +88,27 @@ TEST_CASE("config: default < file < environment < command line, each with its or
   }
 }
 
+TEST_CASE("config: a whole number may be written as yaml writers put one that was computed") {
+  const YamlFile file("epochs: 1.0\nimgsz: 64.0\nbatch: 1.6e1\nworkers: 0.0\n");
+  Config config(kTrain);
+  config.read_file(file.path);
+  CHECK(config.integer("epochs") == 1);
+  CHECK(config.integer("imgsz") == 64);
+  CHECK(config.integer("batch") == 16);
+  CHECK(config.integer("workers") == 0);
+  CHECK(config.text("imgsz") == "64");  // as everybody else writes it, args.yaml of the run included
+  config.set("batch", "-1.0", "test");
+  CHECK(config.integer("batch") == -1);
+  for (const char* wrong : {"64.5", "6.4e-1", "1e400", "1e16", "nan", "inf", "64.0x", "0.0"}) {
+    CAPTURE(wrong);
+    const YamlFile other(fmt::format("epochs: 3\nimgsz: {}\n", wrong));
+    const Error e = error_of([&] { Config(kTrain).read_file(other.path); });
+    CHECK(e.code() == ErrorCode::kUsage);
+    CHECK(e.where().line == 2);
+    CHECK(e.message().starts_with(fmt::format("imgsz={}: expected a whole number from", wrong)));
+  }
+}
+
 TEST_CASE("config: the environment is read for the arguments of the verb; unknown names and bad values name the variable") {
   {
     const Environment other("TESSERA_ARG_SOURCE", "x.jpg");  // of predict

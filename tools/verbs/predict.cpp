@@ -16,6 +16,7 @@
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
 #include "tensor/base/standard_streams.h"
+#include "tools/verbs/inference_model.h"
 #include "tools/verbs/onnx_model.h"
 #include "tools/verbs/sources.h"
 #include "tools/verbs/verbs.h"
@@ -48,20 +49,6 @@ PredictorOptions predictor_options(const Config& config) {
   o.polygons = config.flag("save_txt");
   o.classes = classes_of(config);
   return o;
-}
-
-LoadedModel load_ready(const Config& config, LogStyle log) {
-  LoadedModel loaded = load_model(config.text("model"));
-  loaded.model->to(device_of(config));
-  loaded.model->set_compute_type(compute_type_of(config));
-  for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
-  if (!loaded.pretrained) {
-    log_line(log,
-             fmt::format("warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
-                         config.text("model")));
-  }
-  loaded.model->fold_for_good();
-  return loaded;
 }
 
 std::unique_ptr<Predictor> predictor_of(OnnxNetwork& network, const Config& config) {
@@ -218,7 +205,12 @@ int run_predict(const Config& config) {
   const std::vector<fs::path> files = source_images(config.text("source"));
   LoadedModel loaded;
   const std::unique_ptr<OnnxNetwork> network = open_onnx(config);
-  if (!network) loaded = load_ready(config, log);
+  if (!network) loaded = load_inference_model(config, log);
+  if (!network && !loaded.pretrained) {
+    log_line(log,
+             fmt::format("warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
+                         config.text("model")));
+  }
   const std::unique_ptr<Predictor> made = network ? predictor_of(*network, config)
                                                   : std::make_unique<Predictor>(*loaded.model, loaded.names, predictor_options(config));
   Predictor& predictor = *made;

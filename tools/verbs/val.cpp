@@ -9,6 +9,7 @@
 #include "tensor/base/interrupt.h"
 #include "tensor/base/memory.h"
 #include "tensor/base/parallel.h"
+#include "tools/verbs/inference_model.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/onnx_model.h"
 #include "tools/verbs/verbs.h"
@@ -59,19 +60,6 @@ int score_files(const Config& config) {
     fmt::print("{}", text);
   }
   return 0;
-}
-
-LoadedModel load_weights(const Config& config, LogStyle log) {
-  LoadedModel loaded = load_model(config.text("model"));
-  loaded.model->to(device_of(config));
-  loaded.model->set_compute_type(compute_type_of(config));
-  for (const std::string& w : loaded.warnings) log_line(log, "warning: " + w);
-  if (!loaded.pretrained) {
-    throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", config.text("model")), {},
-                "give a .safetensors file of a run, a .pt of the original or an .onnx of either");
-  }
-  loaded.model->fold_for_good();
-  return loaded;
 }
 
 EvaluatorOptions evaluator_options(const Config& config) {
@@ -203,7 +191,11 @@ int run_val(const Config& given) {
   const std::unique_ptr<OnnxNetwork> network = open_onnx(given);
   const Config config = network ? fitted_to(*network, given) : given;
   LoadedModel loaded;
-  if (!network) loaded = load_weights(config, log);
+  if (!network) loaded = load_inference_model(config, log);
+  if (!network && !loaded.pretrained) {
+    throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", config.text("model")), {},
+                "give a .safetensors file of a run, a .pt of the original or an .onnx of either");
+  }
   const int64_t nc = network ? network->nc() : loaded.model->nc();
   const auto data = open_split(config, config.text("split"), false, log, 1, network ? network->fixed_size() : Size{});
   if (int64_t(data->names().size()) != nc && !config.flag("single_cls")) {

@@ -19,10 +19,10 @@ class Writer {
     value(int64_t(v.size()));
     bytes.append(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(T));
   }
-  void mask(const Rle& m) {
-    value(m.height);
-    value(m.width);
-    list(m.counts);
+  template <class T, class Each>
+  void records(const std::vector<T>& v, Each each) {
+    value(int64_t(v.size()));
+    for (const T& one : v) each(one);
   }
   std::string bytes;
 };
@@ -40,18 +40,17 @@ class Reader {
     v.resize(size_t(count()));
     take(v.data(), v.size() * sizeof(T));
   }
+  template <class T, class Each>
+  void records(std::vector<T>& v, Each each) {
+    for (int64_t i = 0, n = count(); i < n; ++i) each(v.emplace_back());
+  }
+
+ private:
   int64_t count() {
     int64_t n = 0;
     value(n);
     return n;
   }
-  void mask(Rle& m) {
-    value(m.height);
-    value(m.width);
-    list(m.counts);
-  }
-
- private:
   void take(void* to, size_t n) {
     TESSERA_CHECK(n <= rest_.size(), "detections of another rank: {} bytes wanted, {} left", n, rest_.size());
     if (n > 0) std::memcpy(to, rest_.data(), n);
@@ -60,33 +59,40 @@ class Reader {
   std::string_view rest_;
 };
 
+// What travels, in one order for both directions: Io is a Writer and Result const, or a Reader.
+template <class Io, class Result>
+void visit_fields(Io& io, Result& r) {
+  const auto mask = [&](auto& m) {
+    io.value(m.height);
+    io.value(m.width);
+    io.list(m.counts);
+  };
+  io.value(r.index);
+  io.list(r.detections.scores);
+  io.list(r.detections.classes);
+  io.list(r.box_tp);
+  io.list(r.mask_tp);
+  io.list(r.mask_iou);
+  io.list(r.label_classes);
+  io.records(r.truths, [&](auto& t) {
+    io.value(t.class_id);
+    io.value(t.box);
+    mask(t.mask);
+  });
+  io.records(r.scored, [&](auto& d) {
+    io.value(d.class_id);
+    io.value(d.score);
+    io.value(d.box);
+    mask(d.mask);
+    io.value(d.compared);
+  });
+}
+
 }  // namespace
 
 std::string pack(const std::vector<ImageResult>& results) {
   Writer w;
-  for (const ImageResult& r : results) {
-    w.value(r.index);
-    w.list(r.detections.scores);
-    w.list(r.detections.classes);
-    w.list(r.box_tp);
-    w.list(r.mask_tp);
-    w.list(r.mask_iou);
-    w.list(r.label_classes);
-    w.value(int64_t(r.truths.size()));
-    for (const ScoredTruth& t : r.truths) {
-      w.value(t.class_id);
-      w.value(t.box);
-      w.mask(t.mask);
-    }
-    w.value(int64_t(r.scored.size()));
-    for (const ScoredDetection& d : r.scored) {
-      w.value(d.class_id);
-      w.value(d.score);
-      w.value(d.box);
-      w.mask(d.mask);
-      w.value(d.compared);
-    }
-  }
+  for (const ImageResult& r : results) visit_fields(w, r);
   return std::move(w.bytes);
 }
 
@@ -94,28 +100,8 @@ std::vector<ImageResult> unpack(std::string_view bytes) {
   std::vector<ImageResult> results;
   for (Reader in(bytes); !in.done();) {
     ImageResult& r = results.emplace_back();
-    in.value(r.index);
-    in.list(r.detections.scores);
-    in.list(r.detections.classes);
-    in.list(r.box_tp);
-    in.list(r.mask_tp);
-    in.list(r.mask_iou);
-    in.list(r.label_classes);
-    for (int64_t i = 0, n = in.count(); i < n; ++i) {
-      ScoredTruth& t = r.truths.emplace_back();
-      in.value(t.class_id);
-      in.value(t.box);
-      in.mask(t.mask);
-    }
-    for (int64_t i = 0, n = in.count(); i < n; ++i) {
-      ScoredDetection& d = r.scored.emplace_back();
-      d.image = r.index;
-      in.value(d.class_id);
-      in.value(d.score);
-      in.value(d.box);
-      in.mask(d.mask);
-      in.value(d.compared);
-    }
+    visit_fields(in, r);
+    for (ScoredDetection& d : r.scored) d.image = r.index;
   }
   return results;
 }

@@ -222,7 +222,8 @@ ConfusionMatrix::ConfusionMatrix(int32_t classes, double confidence, double iou)
     : classes_(classes),
       confidence_(float(confidence) == 0.001f ? 0.25f : float(confidence)),
       iou_(float(iou)),
-      counts_(size_t(classes + 1) * size_t(classes + 1), 0) {}
+      counts_(size_t(classes + 1) * size_t(classes + 1), 0),
+      column_sums_(size_t(classes + 1), 0) {}
 
 void ConfusionMatrix::add(std::span<const BoxXyxy> labels, std::span<const int32_t> label_classes,
                           std::span<const BoxXyxy> detections, std::span<const int32_t> detection_classes,
@@ -253,21 +254,21 @@ void ConfusionMatrix::add(std::span<const BoxXyxy> labels, std::span<const int32
   for (const Pair& p : pairs) {
     if (found[p.label]) continue;
     found[p.label] = used[p.detection] = 1;
-    ++cell(classes[p.detection], label_classes[p.label]);
+    count(classes[p.detection], label_classes[p.label]);
   }
-  for (size_t l = 0; l < labels.size(); ++l) cell(classes_, label_classes[l]) += !found[l];
-  for (size_t d = 0; d < boxes.size(); ++d) cell(classes[d], classes_) += !used[d];
+  for (size_t l = 0; l < labels.size(); ++l) {
+    if (!found[l]) count(classes_, label_classes[l]);
+  }
+  for (size_t d = 0; d < boxes.size(); ++d) {
+    if (!used[d]) count(classes[d], classes_);
+  }
 }
 
-std::vector<double> ConfusionMatrix::normalized() const {
-  const size_t n = size_t(classes_) + 1;
-  std::vector<double> out(counts_.begin(), counts_.end());
-  for (size_t column = 0; column < n; ++column) {
-    double sum = 0;
-    for (size_t row = 0; row < n; ++row) sum += out[row * n + column];
-    for (size_t row = 0; row < n; ++row) out[row * n + column] /= sum + 1e-9;
+void ConfusionMatrix::add(std::span<const uint32_t> counts) {
+  for (size_t i = 0; i < counts_.size(); ++i) {
+    counts_[i] += counts[i];
+    column_sums_[i % column_sums_.size()] += int64_t(counts[i]);
   }
-  return out;
 }
 
 }  // namespace tessera

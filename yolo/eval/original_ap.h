@@ -63,24 +63,24 @@ class ConfusionMatrix {
 
   int32_t classes() const { return classes_; }
   // Predicted classes as rows, true ones as columns, the background last in both.
-  const std::vector<int64_t>& counts() const { return counts_; }
-  void add(std::span<const int64_t> counts) {  // another matrix's
-    for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += counts[i];
+  const std::vector<uint32_t>& counts() const { return counts_; }
+  void add(std::span<const uint32_t> counts);  // another matrix's
+  int64_t at(int32_t predicted, int32_t actual) const { return int64_t(counts_[index(predicted, actual)]); }
+  // Divided by the sum of its column + 1e-9.
+  double normalized(int32_t predicted, int32_t actual) const {
+    return double(at(predicted, actual)) / (double(column_sums_[size_t(actual)]) + 1e-9);
   }
-  int64_t at(int32_t predicted, int32_t actual) const {
-    return counts_[static_cast<size_t>(predicted) * size_t(classes_ + 1) + size_t(actual)];
-  }
-  // Each column divided by its sum + 1e-9, row-major.
-  std::vector<double> normalized() const;
 
  private:
-  int64_t& cell(int32_t predicted, int32_t actual) {
-    return counts_[static_cast<size_t>(predicted) * size_t(classes_ + 1) + size_t(actual)];
+  size_t index(int32_t predicted, int32_t actual) const {
+    return static_cast<size_t>(predicted) * size_t(classes_ + 1) + size_t(actual);
   }
+  void count(int32_t predicted, int32_t actual) { ++counts_[index(predicted, actual)], ++column_sums_[size_t(actual)]; }
 
   int32_t classes_;
   float confidence_, iou_;
-  std::vector<int64_t> counts_;
+  std::vector<uint32_t> counts_;  // of thousands of classes there are millions: no wider than needed
+  std::vector<int64_t> column_sums_;
 };
 
 }  // namespace tessera

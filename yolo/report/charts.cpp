@@ -217,26 +217,35 @@ void draw_label_statistics(const std::filesystem::path& file, const std::vector<
   write_png(file, canvas.image());
 }
 
-void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<std::string>& names, std::span<const double> values,
-                           bool normalized) {
-  const size_t n = names.size() + 1;
-  TESSERA_CHECK(values.size() == n * n, "confusion matrix of {} values for {} classes", values.size(), names.size());
-  const bool numbers = n <= 31;
-  constexpr double kMostSide = 6000;  // of thousands of classes: a canvas has no more than 32767 pixels a side
-  const double cell = std::min(std::max(numbers ? 36.0 : 9.0, n <= 12 ? 600.0 / double(n) : 0.0), kMostSide / double(n)),
-               side = cell * double(n);
-  const double left = 150, top = 50, name_size = std::min(11.5, cell * 0.95);
-  Canvas canvas(int(left + side) + 110, int(top + side) + 150);
+namespace {
+
+struct MatrixLayout {
+  explicit MatrixLayout(size_t rows) : n(rows) {}
+  size_t n;  // classes and the background
+  bool numbers = n <= 31;
+  static constexpr double kMostSide = 6000;  // of thousands of classes: a canvas has no more than 32767 pixels a side
+  double cell = std::min(std::max(numbers ? 36.0 : 9.0, n <= 12 ? 600.0 / double(n) : 0.0), kMostSide / double(n));
+  double side = cell * double(n), left = 150, top = 50;
+  int width = int(left + side) + 110, height = int(top + side) + 150;
+};
+
+Image confusion_image(const std::vector<std::string>& names, const ConfusionValue& value, bool normalized) {
+  const auto [n, numbers, cell, side, left, top, width, height] = MatrixLayout(names.size() + 1);
+  const double name_size = std::min(11.5, cell * 0.95);
+  Canvas canvas(width, height);
   double largest = normalized ? 1.0 : 1e-9;
-  for (const double v : values) {
-    if (std::isfinite(v)) largest = std::max(largest, v);
+  for (size_t r = 0; r < n; ++r) {
+    for (size_t c = 0; c < n; ++c) {
+      const double v = value(r, c);
+      if (std::isfinite(v)) largest = std::max(largest, v);
+    }
   }
   canvas.text(left + side / 2, 22, normalized ? "confusion matrix, columns normalised" : "confusion matrix",
               {15, kText, Align::kMiddle, 0, true});
   canvas.fill_rect(left, top, side, side, {252, 252, 252});
   for (size_t r = 0; r < n; ++r) {
     for (size_t c = 0; c < n; ++c) {
-      const double v = values[r * n + c], x = left + double(c) * cell, y = top + double(r) * cell;
+      const double v = value(r, c), x = left + double(c) * cell, y = top + double(r) * cell;
       if (!std::isfinite(v) || v < (normalized ? 0.005 : 0.5)) continue;
       const Rgb color = heat(v / largest);
       canvas.fill_rect(x, y, cell, cell, color);
@@ -264,7 +273,21 @@ void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<
   for (int i = 0; i < 100; ++i) canvas.fill_rect(bar, top + side * (99 - i) / 100.0, 18, side / 100 + 0.5, heat((i + 0.5) / 100));
   for (const double v : tick_values({0, largest}, 5))
     canvas.text(bar + 24, top + side * (1 - v / largest), tick_label(v), {10.5, kText});
-  write_png(file, canvas.image());
+  return canvas.image();
+}
+
+}  // namespace
+
+void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<std::string>& names, const ConfusionValue& value,
+                           bool normalized) {
+  write_png(file, confusion_image(names, value, normalized));  // the canvas is gone before the file is made
+}
+
+int64_t confusion_drawing_bytes(int64_t classes) {
+  const MatrixLayout layout(size_t(classes) + 1);
+  // Four bytes a pixel of the canvas beside three of the image; then those beside three that are filtered, and what they are
+  // packed to.
+  return int64_t{8} * layout.width * layout.height;
 }
 
 }  // namespace tessera

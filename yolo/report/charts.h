@@ -3,7 +3,9 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,9 +40,13 @@ void draw_class_curves(const std::filesystem::path& file, const ClassCurves& cur
 void draw_label_statistics(const std::filesystem::path& file, const std::vector<std::string>& names,
                            std::span<const int64_t> counts, std::span<const std::array<float, 4>> boxes);
 
-// values: (names + 1)^2, row-major, rows predicted, columns true, the last of each is background. `normalized`: fractions, shown
-// with two digits from 0.005 on (spec 9.5); else counts.
-void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<std::string>& names, std::span<const double> values,
+// value(predicted, actual) with 0 .. names, the last of each is background: rows predicted, columns true. `normalized`: fractions,
+// shown with two digits from 0.005 on (spec 9.5); else counts. Called instead of stored: of thousands of classes there are
+// millions.
+using ConfusionValue = std::function<double(size_t predicted, size_t actual)>;
+void draw_confusion_matrix(const std::filesystem::path& file, const std::vector<std::string>& names, const ConfusionValue& value,
                            bool normalized = true);
+// What drawing takes at most, while it goes on.
+int64_t confusion_drawing_bytes(int64_t classes);
 
 }  // namespace tessera

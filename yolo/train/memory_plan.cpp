@@ -220,8 +220,11 @@ int64_t MemoryPlan::peak_bytes(int64_t batch) {
   const int64_t samples =
       std::max(batch, std::min(2 * batch, request_.val_images)) * sample;  // of a batch that is being put together
   const int64_t mosaics = request_.loader_threads * 2 * 4 * 3 * request_.imgsz * request_.imgsz;
-  return elsewhere_ + kProgramBytes + peak + samples + mosaics + request_.cache_bytes + (request_.plots ? kDrawingBytes : 0);
+  return elsewhere_ + kProgramBytes + peak + samples + mosaics + request_.cache_bytes +
+         std::max(request_.plots ? kDrawingBytes : 0, request_.report_bytes);
 }
+
+bool MemoryPlan::draws_much() const { return request_.plots && request_.report_bytes > 2 * kDrawingBytes; }
 
 int64_t MemoryPlan::largest_batch(int64_t bytes, int64_t most) {
   int64_t low = 1, low_peak = peak_bytes(1);
@@ -282,7 +285,8 @@ int64_t check_memory(MemoryPlan& plan, const MemoryBudget& budget, int64_t batch
               {},
               (fits > 0 ? fmt::format("--batch {} would fit; --batch -1 chooses one", fits)
                         : "not even a batch of 1 fits: use a smaller image size or model") +
-                  (plan.recomputes() ? "" : "; --recompute true needs less"));
+                  (plan.recomputes() ? "" : "; --recompute true needs less") +
+                  (plan.draws_much() ? "; --plots false, too, with this many classes" : ""));
 }
 
 }  // namespace tessera

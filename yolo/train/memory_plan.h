@@ -37,6 +37,7 @@ struct MemoryRequest {
   int64_t cache_bytes = 0;                                   // decoded images that the data sets will keep
   bool plan_pixels = false;  // the device makes the training images, from up to four decoded ones each
   bool plots = true;         // plots are drawn into the run folder
+  int64_t report_bytes = 0;  // of a validation's figures and their plots
 };
 
 class MemoryPlan {
@@ -51,6 +52,7 @@ class MemoryPlan {
   int64_t peak_bytes(int64_t batch);
 
   bool recomputes() const { return request_.recompute; }
+  bool draws_much() const;  // of thousands of classes: --plots false needs less
 
   // The largest batch of 1 .. most whose peak stays within `bytes`; 0: none.
   int64_t largest_batch(int64_t bytes, int64_t most);

@@ -5,6 +5,7 @@
 #include "data/loader.h"
 #include "yolo/config_values.h"
 #include "yolo/train/multi_scale.h"
+#include "yolo/train/run_plots.h"
 
 namespace tessera {
 
@@ -42,6 +43,12 @@ MemoryRequest memory_request(const Config& config, Device device, const ModelSpe
   }
   if (val_set != nullptr) r.val_images = val_set->size();
   r.plots = config.flag("plots");
+  int64_t with_objects = spec.nc;
+  if (val_set != nullptr) {
+    const std::vector<int64_t> objects = val_set->objects_by_class();
+    with_objects = std::count_if(objects.begin(), objects.end(), [](int64_t n) { return n > 0; });
+  }
+  r.report_bytes = report_bytes(spec.nc, with_objects, r.plots);
   r.plan_pixels = config.text("augment") == "cuda";
   for (const SegDataset* set : {train_set, val_set}) {
     if (set != nullptr) r.cache_bytes += set->cache_bytes_at_most();

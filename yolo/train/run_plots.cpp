@@ -1,6 +1,7 @@
 #include "yolo/train/run_plots.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <functional>
@@ -87,21 +88,32 @@ void ValidationPlots::add(int64_t batch_index, const Batch& batch, int64_t first
 
 void ValidationPlots::finish(Communicator& ranks) {
   if (!ranks.alone()) {
-    const std::vector<int64_t> own = confusion_.counts();
-    std::vector<int64_t> all(own.size() * size_t(ranks.size()));
-    ranks.all_gather(own.data(), int64_t(own.size() * sizeof(int64_t)), all.data(), "confusion matrices");
-    for (size_t r = 0; r < size_t(ranks.size()); ++r) {
-      if (int(r) != ranks.rank()) confusion_.add(std::span(all).subspan(r * own.size(), own.size()));
+    // One after the other: all at once are as many as there are ranks, on each of them.
+    // One after the other: all at once would be as many as there are ranks, on each of them.
+    std::vector<uint32_t> counts = confusion_.counts();
+    for (int r = 1; r < ranks.size(); ++r) {
+      if (r == ranks.rank()) counts = confusion_.counts();
+      ranks.broadcast(counts.data(), int64_t(counts.size() * sizeof(uint32_t)), r, "confusion matrices");
+      if (ranks.leader()) confusion_.add(counts);
     }
     if (!ranks.leader()) return;
   }
-  const int32_t n = confusion_.classes() + 1;
-  std::vector<double> counts;
-  for (int32_t predicted = 0; predicted < n; ++predicted) {
-    for (int32_t actual = 0; actual < n; ++actual) counts.push_back(double(confusion_.at(predicted, actual)));
-  }
-  draw_confusion_matrix(folder_ / "confusion_matrix.png", class_names_, counts, false);
-  draw_confusion_matrix(folder_ / "confusion_matrix_normalized.png", class_names_, confusion_.normalized(), true);
+#ifdef __GLIBC__
+  ::malloc_trim(0);  // the curves of thousands of classes are small pieces, which would be kept beside the drawing
+#endif
+  const auto count = [&](size_t predicted, size_t actual) { return double(confusion_.at(int32_t(predicted), int32_t(actual))); };
+  const auto fraction = [&](size_t predicted, size_t actual) { return confusion_.normalized(int32_t(predicted), int32_t(actual)); };
+  draw_confusion_matrix(folder_ / "confusion_matrix.png", class_names_, count, false);
+  draw_confusion_matrix(folder_ / "confusion_matrix_normalized.png", class_names_, fraction, true);
+}
+
+int64_t report_bytes(int64_t classes, int64_t with_objects, bool plots) {
+  constexpr int64_t kCurve = 1001 * sizeof(double), kRow = 4 * kCurve;  // DetectionCurves::Row
+  const int64_t figures = 2 * kCurve * classes;                         // counts or curves over confidence, whatever the style
+  if (!plots) return figures;
+  const int64_t matrix = (classes + 1) * (classes + 1) * int64_t(sizeof(uint32_t));
+  const int64_t curves = figures + (2 * kRow + kCurve) * with_objects;  // boxes' beside masks' and what they are made of
+  return matrix + std::max(curves, confusion_drawing_bytes(classes));
 }
 
 void ValidationPlots::draw_curves(const std::string& kind, const DetectionCurves& curves) const {

@@ -37,6 +37,10 @@ class ValidationPlots {
   std::vector<std::vector<PredictedObject>> shown_;  // of the parts of a batch so far, image by image
 };
 
+// What the figures of a validation take at most, with `plots` beside its curves and confusion matrix: of thousands of classes
+// much. with_objects: classes, which have curves.
+int64_t report_bytes(int64_t classes, int64_t with_objects, bool plots);
+
 inline constexpr size_t kWorstImages = 16;
 
 // images.csv, and worst_images.png if asked for: the kWorstImages worst images with labels and, beside them, the detections that

@@ -451,13 +451,13 @@ ValidationResult Trainer::evaluate(YoloSeg& model, const EvaluationFiles& files)
   hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
   hooks.stop = interrupt_requested;
   const fs::path folder = ranks_.leader() ? folder_ : fs::path();
-  ValidationPlots plots(folder, class_names_, double(options.confidence));
-  if (files.plots) plots.listen(hooks);
+  std::optional<ValidationPlots> plots;
+  if (files.plots) plots.emplace(folder, class_names_, double(options.confidence)).listen(hooks);
   FailingImages failing(folder, *val_set_, files.plots);
   if (files.images) failing.listen(hooks);
   ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks, ranks_);
   progress.finish("");
-  if (files.plots) plots.finish(ranks_);
+  if (plots) plots->finish(ranks_);
   if (files.images) failing.finish();
   return result;
 }
