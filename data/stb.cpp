@@ -70,6 +70,29 @@ bool png_sums_hold(std::span<const uint8_t> b) {
   return true;
 }
 
+// The PNG with a palette of as many colours as its pixels can name, or nothing where it is so. stb reads colours that are not there
+// from memory that it has not set; black, as in libpng.
+std::vector<uint8_t> with_whole_palette(std::span<const uint8_t> b) {
+  constexpr uint8_t kPalette = 3;
+  if (sniff_format(b) != ImageFormat::kPng || b.size() < 26 || b[25] != kPalette || b[24] > 8) return {};
+  const size_t whole = size_t(3) << b[24];
+  for (size_t at = 8; at + 12 <= b.size();) {
+    const size_t length = big_endian(b.data() + at);
+    if (length > b.size() - at - 12) return {};
+    if (std::memcmp(b.data() + at + 4, "PLTE", 4) == 0) {
+      if (length >= whole || length % 3 != 0) return {};
+      std::vector<uint8_t> out(b.begin(), b.begin() + std::ptrdiff_t(at + 8 + length));
+      out.resize(at + 8 + whole);
+      for (size_t i = 0; i < 4; ++i) out[at + i] = uint8_t(whole >> (24 - 8 * i));
+      out.insert(out.end(), b.begin() + std::ptrdiff_t(at + 8 + length),
+                 b.end());  // with the old checksum, which stb does not read
+      return out;
+    }
+    at += length + 12;
+  }
+  return {};
+}
+
 // Orientation from the eXIf chunk of a PNG, 1 for anything else.
 int png_orientation(std::span<const uint8_t> b) {
   if (sniff_format(b) != ImageFormat::kPng) return 1;
@@ -202,6 +225,8 @@ ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& n
     check_image_size(big_endian(bytes.data() + 20), big_endian(bytes.data() + 16), name);
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), int(std::min<size_t>(bytes.size(), INT32_MAX)), &width, &height, &channels)) fail(name);
+  // Rows from the top are stated by a negative height, which stb hands on from a BMP's header.
+  if (sniff_format(bytes) == ImageFormat::kBmp && height < 0 && height >= -kMaxImageSide) height = -height;
   check_image_size(height, width, name);
   return {ImageFormat::kUnknown, height, width, png_orientation(bytes), png_sample_bits(bytes)};
 }
@@ -215,10 +240,12 @@ Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name
                    (format == ImageFormat::kGif && !has_first_picture(bytes)) ||
                    (format == ImageFormat::kHdr && !has_all_rows(bytes, info.height, info.width));
   if (cut) throw Error(ErrorCode::kData, "the image file is cut short", {name}, "replace or remove the file");
+  const std::vector<uint8_t> repaired = with_whole_palette(bytes);
+  const std::span<const uint8_t> source = repaired.empty() ? bytes : std::span<const uint8_t>(repaired);
   const MemoryLimit limit(info, bytes.size());
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
-      stbi_load_from_memory(bytes.data(), int(bytes.size()), &width, &height, &channels, 3), stbi_image_free);
+      stbi_load_from_memory(source.data(), int(source.size()), &width, &height, &channels, 3), stbi_image_free);
   if (!pixels) fail(name);
   if (height != info.height || width != info.width) fail(name);  // a second header
   if (format == ImageFormat::kPng && !png_sums_hold(bytes))
