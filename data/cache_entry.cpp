@@ -20,7 +20,7 @@ namespace {
 
 constexpr char kMagic[8] = {'T', 'S', 'R', 'P', 'I', 'C', '\r', '\n'};
 // Raised with a change of this layout, and of pixels that decoder_mark() does not see (other formats than JPEG).
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 struct Header {
   char magic[8];

@@ -129,7 +129,7 @@ int exif_orientation(std::span<const uint8_t> t) {
     const size_t entry = directory + 2 + size_t(i) * 12;
     if (entry + 12 > t.size()) return 1;
     if (u16(entry) != 274) continue;
-    const int value = u16(entry + 2) == 3 ? u16(entry + 8) : 1;  // type 3: 16-bit, stored in the entry itself
+    const int value = u16(entry + 8);  // 16 bits in the entry itself, whatever type it states: as OpenCV reads it
     return value >= 1 && value <= 8 ? value : 1;
   }
   return 1;

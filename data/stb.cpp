@@ -5,6 +5,7 @@
 
 #include "data/image.h"
 #include "tensor/base/check.h"
+#include "tensor/base/checksum.h"
 
 namespace {
 
@@ -53,6 +54,45 @@ namespace {
 
 uint32_t big_endian(const uint8_t* p) { return uint32_t(p[0]) << 24 | uint32_t(p[1]) << 16 | uint32_t(p[2]) << 8 | p[3]; }
 
+uint32_t little_endian(const uint8_t* p) { return uint32_t(p[3]) << 24 | uint32_t(p[2]) << 16 | uint32_t(p[1]) << 8 | p[0]; }
+
+// Whether the checksums of a PNG's header, palette and pixels hold. stb passes over them, and pixels with a flipped bit inflate to
+// other pixels. Of chunks that may be left out (their name begins with a small letter) none is compared, as in libpng.
+bool png_sums_hold(std::span<const uint8_t> b) {
+  for (size_t at = 8; at + 12 <= b.size();) {
+    const size_t length = big_endian(b.data() + at);
+    if (length > b.size() - at - 12) return false;
+    if (std::memcmp(b.data() + at + 4, "IEND", 4) == 0) break;
+    const bool critical = (b[at + 4] & 0x20) == 0;
+    if (critical && crc32(std::as_bytes(b.subspan(at + 4, 4 + length))) != big_endian(b.data() + at + 8 + length)) return false;
+    at += length + 12;
+  }
+  return true;
+}
+
+// The PNG with a palette of as many colours as its pixels can name, or nothing where it is so. stb reads colours that are not there
+// from memory that it has not set; black, as in libpng.
+std::vector<uint8_t> with_whole_palette(std::span<const uint8_t> b) {
+  constexpr uint8_t kPalette = 3;
+  if (sniff_format(b) != ImageFormat::kPng || b.size() < 26 || b[25] != kPalette || b[24] > 8) return {};
+  const size_t whole = size_t(3) << b[24];
+  for (size_t at = 8; at + 12 <= b.size();) {
+    const size_t length = big_endian(b.data() + at);
+    if (length > b.size() - at - 12) return {};
+    if (std::memcmp(b.data() + at + 4, "PLTE", 4) == 0) {
+      if (length >= whole || length % 3 != 0) return {};
+      std::vector<uint8_t> out(b.begin(), b.begin() + std::ptrdiff_t(at + 8 + length));
+      out.resize(at + 8 + whole);
+      for (size_t i = 0; i < 4; ++i) out[at + i] = uint8_t(whole >> (24 - 8 * i));
+      out.insert(out.end(), b.begin() + std::ptrdiff_t(at + 8 + length),
+                 b.end());  // with the old checksum, which stb does not read
+      return out;
+    }
+    at += length + 12;
+  }
+  return {};
+}
+
 // Orientation from the eXIf chunk of a PNG, 1 for anything else.
 int png_orientation(std::span<const uint8_t> b) {
   if (sniff_format(b) != ImageFormat::kPng) return 1;
@@ -69,6 +109,36 @@ int png_orientation(std::span<const uint8_t> b) {
 int png_sample_bits(std::span<const uint8_t> b) {
   constexpr uint8_t kPalette = 3;
   return sniff_format(b) == ImageFormat::kPng && b.size() >= 26 && b[25] != kPalette ? b[24] : 8;
+}
+
+// Bytes of a BMP by its header: stb takes what is missing as black. The padding of the last row may be missing.
+size_t stated_bmp_size(std::span<const uint8_t> b, int64_t height, int64_t width) {
+  constexpr uint32_t kCoreHeader = 12;  // of OS/2
+  const size_t bits_at = little_endian(b.data() + 14) == kCoreHeader ? 24 : 28;
+  const size_t bits = size_t(width) * size_t(b[bits_at] | b[bits_at + 1] << 8);
+  return little_endian(b.data() + 10) + size_t(height - 1) * ((bits + 31) / 32 * 4) + (bits + 7) / 8;
+}
+
+// Whether a GIF has all blocks of its first frame; stb takes what is missing as background.
+bool has_first_frame(std::span<const uint8_t> b) {
+  const auto table = [](uint8_t flags) { return (flags & 0x80) != 0 ? size_t(3) << ((flags & 7) + 1) : 0; };
+  constexpr uint8_t kImage = 0x2C, kExtension = 0x21;
+  for (size_t at = 13 + table(b[10]); at < b.size();) {
+    const uint8_t kind = b[at];
+    if (kind == kImage) {
+      if (b.size() - at < 10) return false;
+      at += 10 + table(b[at + 9]) + 1;  // descriptor, colours, first width of a code
+    } else if (kind == kExtension) {
+      at += 2;
+    } else {
+      return true;  // the end, or what stb refuses
+    }
+    while (at < b.size() && b[at] != 0) at += 1 + size_t(b[at]);
+    if (at >= b.size()) return false;
+    if (kind == kImage) return true;
+    ++at;
+  }
+  return false;
 }
 
 // Bytes of a PSD by its header and, where rows are packed, by the table of their lengths: stb takes what is missing as black.
@@ -155,6 +225,8 @@ ImageInfo detail::probe_stb(std::span<const uint8_t> bytes, const std::string& n
     check_image_size(big_endian(bytes.data() + 20), big_endian(bytes.data() + 16), name);
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_memory(bytes.data(), int(std::min<size_t>(bytes.size(), INT32_MAX)), &width, &height, &channels)) fail(name);
+  // Rows from the top are stated by a negative height, which stb hands on from a BMP's header.
+  if (sniff_format(bytes) == ImageFormat::kBmp && height < 0 && height >= -kMaxImageSide) height = -height;
   check_image_size(height, width, name);
   return {ImageFormat::kUnknown, height, width, png_orientation(bytes), png_sample_bits(bytes)};
 }
@@ -164,14 +236,20 @@ Image detail::decode_stb(std::span<const uint8_t> bytes, const std::string& name
   const ImageInfo info = probe_stb(bytes, name);
   const ImageFormat format = sniff_format(bytes);
   const bool cut = (format == ImageFormat::kPsd && bytes.size() < stated_psd_size(bytes)) ||
+                   (format == ImageFormat::kBmp && bytes.size() < stated_bmp_size(bytes, info.height, info.width)) ||
+                   (format == ImageFormat::kGif && !has_first_frame(bytes)) ||
                    (format == ImageFormat::kHdr && !has_all_rows(bytes, info.height, info.width));
   if (cut) throw Error(ErrorCode::kData, "the image file is cut short", {name}, "replace or remove the file");
+  const std::vector<uint8_t> repaired = with_whole_palette(bytes);
+  const std::span<const uint8_t> source = repaired.empty() ? bytes : std::span<const uint8_t>(repaired);
   const MemoryLimit limit(info, bytes.size());
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
-      stbi_load_from_memory(bytes.data(), int(bytes.size()), &width, &height, &channels, 3), stbi_image_free);
+      stbi_load_from_memory(source.data(), int(source.size()), &width, &height, &channels, 3), stbi_image_free);
   if (!pixels) fail(name);
   if (height != info.height || width != info.width) fail(name);  // a second header
+  if (format == ImageFormat::kPng && !png_sums_hold(bytes))
+    throw Error(ErrorCode::kData, "the image file is damaged (a checksum does not hold)", {name}, "replace or remove the file");
   Image image(height, width);
   std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());
   return apply_orientation(std::move(image), info.orientation);

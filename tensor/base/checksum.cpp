@@ -11,15 +11,16 @@ namespace tessera {
 
 namespace {
 
-constexpr uint32_t kPolynomial = 0x82F63B78;  // reflected
+constexpr uint32_t kCastagnoli = 0x82F63B78, kIeee = 0xEDB88320;  // reflected
 constexpr size_t kWord = 8;
+using Tables = std::array<std::array<uint32_t, 256>, kWord>;
 
 // tables[k][b]: what byte b does to the remainder when k bytes follow it in its word.
-constexpr std::array<std::array<uint32_t, 256>, kWord> make_tables() {
-  std::array<std::array<uint32_t, 256>, kWord> tables{};
+constexpr Tables make_tables(uint32_t polynomial) {
+  Tables tables{};
   for (uint32_t b = 0; b < 256; ++b) {
     uint32_t r = b;
-    for (int bit = 0; bit < 8; ++bit) r = r & 1 ? r >> 1 ^ kPolynomial : r >> 1;
+    for (int bit = 0; bit < 8; ++bit) r = r & 1 ? r >> 1 ^ polynomial : r >> 1;
     tables[0][b] = r;
   }
   for (size_t k = 1; k < kWord; ++k) {
@@ -28,12 +29,24 @@ constexpr std::array<std::array<uint32_t, 256>, kWord> make_tables() {
   return tables;
 }
 
-constexpr auto kTables = make_tables();
+constexpr Tables kCastagnoliTables = make_tables(kCastagnoli), kIeeeTables = make_tables(kIeee);
 
 uint64_t word_at(const std::byte* p) {
   uint64_t word;
   std::memcpy(&word, p, kWord);
   return word;
+}
+
+uint32_t by_tables(const Tables& tables, std::span<const std::byte> bytes, uint32_t before) {
+  uint32_t r = ~before;
+  const std::byte *p = bytes.data(), *const end = p + bytes.size();
+  for (; size_t(end - p) >= kWord; p += kWord) {
+    const uint64_t word = word_at(p) ^ r;
+    r = 0;
+    for (size_t k = 0; k < kWord; ++k) r ^= tables[kWord - 1 - k][word >> (8 * k) & 255];
+  }
+  for (; p < end; ++p) r = r >> 8 ^ tables[0][(r ^ uint8_t(*p)) & 255];
+  return ~r;
 }
 
 #if defined(__x86_64__)
@@ -48,17 +61,9 @@ uint64_t word_at(const std::byte* p) {
 
 }  // namespace
 
-uint32_t crc32c_by_tables(std::span<const std::byte> bytes, uint32_t before) {
-  uint32_t r = ~before;
-  const std::byte *p = bytes.data(), *const end = p + bytes.size();
-  for (; size_t(end - p) >= kWord; p += kWord) {
-    const uint64_t word = word_at(p) ^ r;
-    r = 0;
-    for (size_t k = 0; k < kWord; ++k) r ^= kTables[kWord - 1 - k][word >> (8 * k) & 255];
-  }
-  for (; p < end; ++p) r = r >> 8 ^ kTables[0][(r ^ uint8_t(*p)) & 255];
-  return ~r;
-}
+uint32_t crc32c_by_tables(std::span<const std::byte> bytes, uint32_t before) { return by_tables(kCastagnoliTables, bytes, before); }
+
+uint32_t crc32(std::span<const std::byte> bytes, uint32_t before) { return by_tables(kIeeeTables, bytes, before); }
 
 uint32_t crc32c(std::span<const std::byte> bytes, uint32_t before) {
 #if defined(__x86_64__)

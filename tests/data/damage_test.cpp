@@ -81,7 +81,20 @@ TEST_CASE("damage: every cut of an image is refused by name, or leaves it whole"
     }
     CHECK(verdicts.refused > 20);
     const std::string_view name = p.name;
-    if (name.ends_with(".psd") || name.ends_with(".hdr")) CHECK(verdicts.taken == 0);
+    // What may be missing: of a PNG the checksum of its end, of a GIF the mark of it, of a BMP the padding of its last row.
+    const int spare = name.ends_with(".png") ? 4 : name.ends_with(".gif") || name.ends_with(".bmp") ? 1 : 0;
+    if (!name.ends_with(".jpg")) CHECK(verdicts.taken == spare);
+  }
+}
+
+TEST_CASE("damage: no flipped bit of a PNG's pixels, palette or header goes unseen") {
+  std::string png(text_of(encode_png(noise_image(13, 17))));
+  const size_t end = png.find("IEND") - 4;
+  for (size_t bit = 0; bit < 8 * end; ++bit) {
+    CAPTURE(bit);
+    png[bit / 8] = char(png[bit / 8] ^ 1 << bit % 8);
+    CHECK_THROWS_AS(decode_image({reinterpret_cast<const uint8_t*>(png.data()), png.size()}, "a.png"), Error);
+    png[bit / 8] = char(png[bit / 8] ^ 1 << bit % 8);
   }
 }
 

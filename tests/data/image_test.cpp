@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "tensor/base/check.h"
+#include "tensor/base/checksum.h"
 #include "tests/data/support.h"
 
 using namespace tessera;
@@ -159,6 +160,40 @@ TEST_CASE("EXIF orientation 1 to 8 is applied and swaps the sides from 5 on") {
     CHECK(std::string{colour_at(image, 5, 5), colour_at(image, 5, x), colour_at(image, y, 5), colour_at(image, y, x)} ==
           expected[size_t(o - 1)]);
   }
+}
+
+TEST_CASE("an orientation of another type than 16 bits counts, as in OpenCV") {
+  for (const uint8_t type : {1, 3, 4}) {
+    const std::vector<uint8_t> tiff = {'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 18, 1, type, 0, 1, 0, 0, 0, 6, 0, 0, 0};
+    CHECK(exif_orientation(tiff) == 6);
+  }
+}
+
+TEST_CASE("a BMP may have its rows from the top") {
+  const auto bmp = [](uint8_t height, uint8_t fill, const std::string& rows) {
+    const std::string bytes = "BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\2\0\0\0"s + char(height) + std::string(3, char(fill)) +
+                              "\1\0\x18\0"s + std::string(24, '\0') + rows;
+    return std::vector<uint8_t>(bytes.begin(), bytes.end());
+  };
+  const std::string a = "\1\2\3\4\5\6\0\0"s, b = "\7\x8\x9\xA\xB\xC\0\0"s;
+  const std::vector<uint8_t> up = bmp(2, 0, b + a), down = bmp(0xFE, 0xFF, a + b);
+  CHECK(probe_image(down, "a.bmp").height == 2);
+  const Image image = decode_image(down, "a.bmp");
+  CHECK(image.height == 2);
+  CHECK(image.pixels == decode_image(up, "a.bmp").pixels);
+  CHECK(image.pixels == PixelBuffer{3, 2, 1, 6, 5, 4, 9, 8, 7, 12, 11, 10});
+}
+
+TEST_CASE("a colour beyond a PNG's palette is black") {
+  const auto u32 = [](uint32_t v) { return std::string{char(v >> 24), char(v >> 16), char(v >> 8), char(v)}; };
+  const auto chunk = [&](const std::string& named) {
+    return u32(uint32_t(named.size() - 4)) + named + u32(crc32(std::as_bytes(std::span(named))));
+  };
+  // One row of two pixels: colours 1 and 200 of a palette of two; deflate's stored form.
+  const std::string bytes = "\x89PNG\r\n\x1A\n" + chunk("IHDR\0\0\0\2\0\0\0\1\x08\3\0\0\0"s) + chunk("PLTE\1\2\3\4\5\6"s) +
+                            chunk("IDAT\x78\1\1\3\0\xFC\xFF\0\1\xC8\1\x93\0\xCA"s) + chunk("IEND"s);
+  const Image image = decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "a.png");
+  CHECK(image.pixels == PixelBuffer{4, 5, 6, 0, 0, 0});
 }
 
 TEST_CASE("a damaged EXIF block is passed over") {

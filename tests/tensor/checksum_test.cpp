@@ -33,3 +33,10 @@ TEST_CASE("crc32c: values of RFC 3720, and the tables agree with the instruction
     bytes[bit / 8] ^= std::byte(1 << bit % 8);
   }
 }
+
+TEST_CASE("crc32: the values that zip and PNG define") {
+  const auto of = [](const std::string& text) { return crc32(std::as_bytes(std::span(text))); };
+  CHECK(of("123456789") == 0xCBF43926);
+  CHECK(of("IEND") == 0xAE426082);  // the last four bytes of every PNG
+  CHECK(crc32(std::as_bytes(std::span("56789", 5)), of("1234")) == of("123456789"));
+}
