@@ -13,6 +13,15 @@ namespace tessera::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
+// Elements from a row to the one that is fetched while it is worked on. The processor's own fetching starts anew at every page, and
+// brings a whole row of a matrix where a slice of it is read.
+template <class T>
+int64_t ahead_in(const RowsView& v) {
+  constexpr int64_t kAheadBytes = 4096;
+  const int64_t row = std::max<int64_t>(1, v.pitch * int64_t(sizeof(T)));
+  return (kAheadBytes + row - 1) / row * v.pitch;
+}
+
 // First row, mean less that row and squares about the mean of a strip of kVectors vectors over one block of rows: the mean first,
 // then the squares while the block is still in the L1 cache.
 template <class T, size_t kVectors, class Part>
@@ -24,9 +33,13 @@ HWY_INLINE void block_moments(const RowsView& block, int64_t column, Part part, 
     part.put(k[v], first + column + v * kLanes);
     sum[v] = square[v] = hn::Zero(F32());
   }
+  const int64_t next = ahead_in<T>(block);
   for (int64_t r = 0; r < block.rows; ++r) {
     const T* x = at<T>(block, r, column);
-    for (size_t v = 0; v < kVectors; ++v) sum[v] = hn::Add(sum[v], hn::Sub(get(x, v), k[v]));
+    for (size_t v = 0; v < kVectors; ++v) {
+      hwy::Prefetch(x + v * kLanes + next);
+      sum[v] = hn::Add(sum[v], hn::Sub(get(x, v), k[v]));
+    }
   }
   for (size_t v = 0; v < kVectors; ++v) {
     sum[v] = hn::Mul(sum[v], splat(1.0f / float(block.rows)));
@@ -117,14 +130,6 @@ struct Odd {
   HWY_INLINE V get(const BFloat16* p) const { return load_odd(p); }
 };
 
-// Elements from a row to the one that is fetched while it is worked on. The processor's own fetching starts anew at every page, and
-// brings a whole row of a matrix where a slice of it is read.
-template <class T>
-int64_t ahead_in(const RowsView& v) {
-  constexpr int64_t kAheadBytes = 4096;
-  const int64_t row = std::max<int64_t>(1, v.pitch * int64_t(sizeof(T)));
-  return (kAheadBytes + row - 1) / row * v.pitch;
-}
 template <class Part, class T>
 HWY_INLINE void fetch(Part, const T* p) {
   if constexpr (!std::is_same_v<Part, Odd>) hwy::Prefetch(p);  // Even has fetched the line
