@@ -103,11 +103,12 @@ struct Constants {
     beta = cut.repeat(static_cast<const float*>(bn.beta));
   }
 
-  // In the order in which pairs of vectors of bf16 come apart: of each pair the even places first.
+  // The column that stands at `place` when pairs of vectors of bf16 have come apart: of each pair the even ones first.
   static size_t column_of(size_t place) {
     const size_t in_pair = place % (2 * kLanes);
     return place - in_pair + in_pair % kLanes * 2 + in_pair / kLanes;
   }
+  // The tables in that order.
   Constants of_pairs() const {
     Constants k = *this;
     for (auto* table : {&k.mean, &k.scale, &k.beta, &k.slope, &k.offset}) {
