@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "data/image.h"
 #include "tensor/base/check.h"
@@ -56,39 +57,51 @@ uint32_t big_endian(const uint8_t* p) { return uint32_t(p[0]) << 24 | uint32_t(p
 
 uint32_t little_endian(const uint8_t* p) { return uint32_t(p[3]) << 24 | uint32_t(p[2]) << 16 | uint32_t(p[1]) << 8 | p[0]; }
 
+constexpr uint8_t kPaletteType = 3;  // of a PNG's pixels: places in a palette
+
+struct PngChunk {
+  std::span<const uint8_t> named;  // name and data: what the checksum is of
+  size_t begin, end;               // in the file, with length and checksum
+  bool is(const char* name) const { return std::memcmp(named.data(), name, 4) == 0; }
+  std::span<const uint8_t> data() const { return named.subspan(4); }
+};
+
+// The chunk that begins at `at`, or nothing where the file ends within it.
+std::optional<PngChunk> png_chunk(std::span<const uint8_t> b, size_t at) {
+  if (at + 12 > b.size()) return std::nullopt;
+  const size_t length = big_endian(b.data() + at);
+  if (length > b.size() - at - 12) return std::nullopt;
+  return PngChunk{b.subspan(at + 4, 4 + length), at, at + 12 + length};
+}
+constexpr size_t kFirstChunk = 8;
+
 // Whether the checksums of a PNG's header, palette and pixels hold. stb passes over them, and pixels with a flipped bit inflate to
 // other pixels. Of chunks that may be left out (their name begins with a small letter) none is compared, as in libpng.
 bool png_sums_hold(std::span<const uint8_t> b) {
-  for (size_t at = 8; at + 12 <= b.size();) {
-    const size_t length = big_endian(b.data() + at);
-    if (length > b.size() - at - 12) return false;
-    if (std::memcmp(b.data() + at + 4, "IEND", 4) == 0) break;
-    const bool critical = (b[at + 4] & 0x20) == 0;
-    if (critical && crc32(std::as_bytes(b.subspan(at + 4, 4 + length))) != big_endian(b.data() + at + 8 + length)) return false;
-    at += length + 12;
+  size_t end = kFirstChunk;
+  for (auto chunk = png_chunk(b, end); chunk; chunk = png_chunk(b, end)) {
+    end = chunk->end;
+    if (chunk->is("IEND")) return true;
+    const bool critical = (chunk->named[0] & 0x20) == 0;
+    if (critical && crc32(std::as_bytes(chunk->named)) != big_endian(b.data() + end - 4)) return false;
   }
-  return true;
+  return end + 12 > b.size();
 }
 
 // The PNG with a palette of as many colours as its pixels can name, or nothing where it is so. stb reads colours that are not there
 // from memory that it has not set; black, as in libpng.
 std::vector<uint8_t> with_whole_palette(std::span<const uint8_t> b) {
-  constexpr uint8_t kPalette = 3;
-  if (sniff_format(b) != ImageFormat::kPng || b.size() < 26 || b[25] != kPalette || b[24] > 8) return {};
+  if (sniff_format(b) != ImageFormat::kPng || b.size() < 26 || b[25] != kPaletteType || b[24] > 8) return {};
   const size_t whole = size_t(3) << b[24];
-  for (size_t at = 8; at + 12 <= b.size();) {
-    const size_t length = big_endian(b.data() + at);
-    if (length > b.size() - at - 12) return {};
-    if (std::memcmp(b.data() + at + 4, "PLTE", 4) == 0) {
-      if (length >= whole || length % 3 != 0) return {};
-      std::vector<uint8_t> out(b.begin(), b.begin() + std::ptrdiff_t(at + 8 + length));
-      out.resize(at + 8 + whole);
-      for (size_t i = 0; i < 4; ++i) out[at + i] = uint8_t(whole >> (24 - 8 * i));
-      out.insert(out.end(), b.begin() + std::ptrdiff_t(at + 8 + length),
-                 b.end());  // with the old checksum, which stb does not read
-      return out;
-    }
-    at += length + 12;
+  for (auto chunk = png_chunk(b, kFirstChunk); chunk; chunk = png_chunk(b, chunk->end)) {
+    if (!chunk->is("PLTE")) continue;
+    if (chunk->data().size() >= whole || chunk->data().size() % 3 != 0) return {};
+    const auto checksum = b.begin() + std::ptrdiff_t(chunk->end) - 4;  // stays the old one, which stb does not read
+    std::vector<uint8_t> out(b.begin(), checksum);
+    out.resize(chunk->begin + 8 + whole);
+    for (size_t i = 0; i < 4; ++i) out[chunk->begin + i] = uint8_t(whole >> (24 - 8 * i));
+    out.insert(out.end(), checksum, b.end());
+    return out;
   }
   return {};
 }
@@ -96,19 +109,15 @@ std::vector<uint8_t> with_whole_palette(std::span<const uint8_t> b) {
 // Orientation from the eXIf chunk of a PNG, 1 for anything else.
 int png_orientation(std::span<const uint8_t> b) {
   if (sniff_format(b) != ImageFormat::kPng) return 1;
-  for (size_t at = 8; at + 12 <= b.size();) {
-    const size_t length = big_endian(b.data() + at);
-    if (length > b.size() - at - 12) return 1;
-    if (std::memcmp(b.data() + at + 4, "eXIf", 4) == 0) return exif_orientation(b.subspan(at + 8, length));
-    at += length + 12;
+  for (auto chunk = png_chunk(b, kFirstChunk); chunk; chunk = png_chunk(b, chunk->end)) {
+    if (chunk->is("eXIf")) return exif_orientation(chunk->data());
   }
   return 1;
 }
 
 // By the header, whose next byte says whether these are places in a palette, whose values always have 8.
 int png_sample_bits(std::span<const uint8_t> b) {
-  constexpr uint8_t kPalette = 3;
-  return sniff_format(b) == ImageFormat::kPng && b.size() >= 26 && b[25] != kPalette ? b[24] : 8;
+  return sniff_format(b) == ImageFormat::kPng && b.size() >= 26 && b[25] != kPaletteType ? b[24] : 8;
 }
 
 // Bytes of a BMP by its header: stb takes what is missing as black. The padding of the last row may be missing.

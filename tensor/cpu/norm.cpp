@@ -23,9 +23,10 @@ int64_t ahead_in(const RowsView& v) {
 }
 
 // First row, mean less that row and squares about the mean of a strip of kVectors vectors over one block of rows: the mean first,
-// then the squares while the block is still in the L1 cache.
+// then the squares while the block is still in the L1 cache. What lies `next` elements on is fetched.
 template <class T, size_t kVectors, class Part>
-HWY_INLINE void block_moments(const RowsView& block, int64_t column, Part part, float* first, float* mean, float* m2) {
+HWY_INLINE void block_moments(const RowsView& block, int64_t next, int64_t column, Part part, float* first, float* mean,
+                              float* m2) {
   V k[kVectors], sum[kVectors], square[kVectors];
   const auto get = [part](const auto* p, size_t v) HWY_ATTR { return part.get(p + v * kLanes); };
   for (size_t v = 0; v < kVectors; ++v) {
@@ -33,7 +34,6 @@ HWY_INLINE void block_moments(const RowsView& block, int64_t column, Part part, 
     part.put(k[v], first + column + v * kLanes);
     sum[v] = square[v] = hn::Zero(F32());
   }
-  const int64_t next = ahead_in<T>(block);
   for (int64_t r = 0; r < block.rows; ++r) {
     const T* x = at<T>(block, r, column);
     for (size_t v = 0; v < kVectors; ++v) {
@@ -68,10 +68,11 @@ void join_rows(const RowsView& x, int64_t n, double* total, double* mean, double
   float* const first = of_block.data();
   float* const block_mean = first + width;
   float* const block_m2 = block_mean + width;
+  const int64_t next = ahead_in<T>(x);
   for (int64_t r = 0; r < x.rows; r += block_rows) {
     const RowsView block = block_of<T>(x, r, block_rows);
     for_each_strip(x.cols, [&](int64_t c, auto vectors, auto part)
-                               HWY_ATTR { block_moments<T, vectors()>(block, c, part, first, block_mean, block_m2); });
+                               HWY_ATTR { block_moments<T, vectors()>(block, next, c, part, first, block_mean, block_m2); });
     const auto before = double(n + r), rows = double(block.rows);
     const double share = rows / (before + rows), between = before * share;
     for (size_t c = 0; c < width; ++c) {
@@ -93,6 +94,7 @@ int64_t PixelsOfWideRow(int64_t channels) { return WideRows(RowsView{nullptr, DT
 
 // The constants of z = (x - mean) * scale + beta and dx = scale * dz + (x - mean) * slope + offset, as tables of one wide row.
 struct Constants {
+  Constants() = default;
   Constants(const WideRows& cut, const BatchNormView& bn) {
     const auto* rstd = static_cast<const float*>(bn.rstd);
     const auto* gamma = static_cast<const float*>(bn.gamma);
@@ -103,23 +105,28 @@ struct Constants {
     beta = cut.repeat(static_cast<const float*>(bn.beta));
   }
 
-  // The column that stands at `place` when pairs of vectors of bf16 have come apart: of each pair the even ones first.
-  static size_t column_of(size_t place) {
-    const size_t in_pair = place % (2 * kLanes);
-    return place - in_pair + in_pair % kLanes * 2 + in_pair / kLanes;
-  }
-  // The tables in that order.
-  Constants of_pairs() const {
-    Constants k = *this;
-    for (auto* table : {&k.mean, &k.scale, &k.beta, &k.slope, &k.offset}) {
-      const std::vector<float> from = *table;
-      for (size_t i = 0; i < from.size() / (2 * kLanes) * (2 * kLanes); ++i) (*table)[i] = from[column_of(i)];
-    }
-    return k;
-  }
-
   std::vector<float> mean, scale, beta, slope, offset;
 };
+
+// The column that stands at `place` when pairs of vectors of bf16 have come apart: of each pair the even ones first.
+size_t column_of(size_t place) {
+  const size_t in_pair = place % (2 * kLanes);
+  return place - in_pair + in_pair % kLanes * 2 + in_pair / kLanes;
+}
+
+// The tables in that order; none for f32, which is not taken in pairs.
+template <class T>
+Constants of_pairs(const Constants& k) {
+  Constants out;
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    for (auto table : {&Constants::mean, &Constants::scale, &Constants::beta, &Constants::slope, &Constants::offset}) {
+      const std::vector<float>& from = k.*table;
+      std::vector<float>& to = out.*table = from;
+      for (size_t i = 0; i < from.size() / (2 * kLanes) * (2 * kLanes); ++i) to[i] = from[column_of(i)];
+    }
+  }
+  return out;
+}
 
 // The vector of a pair of bf16 that holds the elements at even places, and that of those at odd places.
 struct Even {
@@ -200,7 +207,7 @@ void apply_rows(const RowsView& x, const RowsView& residual, const RowsView& y, 
 template <class T, bool kSilu, bool kResidual>
 void apply(const RowsView& x, const BatchNormView& bn, const RowsView& residual, const RowsView& y) {
   const WideRows cut(x, residual, y);
-  const Constants k(cut, bn), k_of_pairs = k.of_pairs();
+  const Constants k(cut, bn), k_of_pairs = of_pairs<T>(k);
   const bool stream = y.rows * y.cols * int64_t(sizeof(T)) >= kStreamBytes;
   parallel_chunks(cut.chunks, [&](int64_t chunk) HWY_ATTR {
     const RowsView in = cut.slice(x, chunk), out = cut.slice(y, chunk);
@@ -230,11 +237,11 @@ HWY_INLINE V grad_z(V dy, V centred, V scale, V beta) {
   return hn::Mul(hn::Mul(dy, s), hn::MulAdd(z, hn::Sub(one, s), one));
 }
 
-// Sums of dz and dz * (x - mean) over a block of rows for kVectors vectors, added to db and dg in the order of the constants.
+// Sums of dz and dz * (x - mean) over a block of rows for kVectors vectors, added to db and dg in the order of the constants. What
+// lies next_x and next_dy elements on is fetched.
 template <class T, bool kSilu, bool kPairs, size_t kVectors, class Part>
-HWY_INLINE void sum_block(const RowsView& x, const RowsView& dy, int64_t column, Part part, const Constants& k, float* db,
-                          float* dg) {
-  const int64_t next_x = ahead_in<T>(x), next_dy = ahead_in<T>(dy);
+HWY_INLINE void sum_block(const RowsView& x, const RowsView& dy, int64_t next_x, int64_t next_dy, int64_t column, Part part,
+                          const Constants& k, float* db, float* dg) {
   V sum[kVectors], dot[kVectors];
   for (size_t v = 0; v < kVectors; ++v) sum[v] = dot[v] = hn::Zero(F32());
   for (int64_t r = 0; r < x.rows; ++r) {
@@ -268,10 +275,12 @@ HWY_INLINE void sum_block(const RowsView& x, const RowsView& dy, int64_t column,
 template <class T, bool kSilu, bool kPairs>
 void chunk_sums(const RowsView& x, const RowsView& dy, const Constants& k, float* db, float* dg) {
   constexpr int64_t kShortBlock = 16;  // rows: gradients are of either sign, so short sums round less
+  const int64_t next_x = ahead_in<T>(x), next_dy = ahead_in<T>(dy);
   for (int64_t r = 0; r < x.rows; r += kShortBlock) {
     const RowsView block_x = block_of<T>(x, r, kShortBlock), block_dy = block_of<T>(dy, r, kShortBlock);
-    const auto sum = [&](int64_t c, auto vectors, auto part)
-                         HWY_ATTR { sum_block<T, kSilu, kPairs, vectors()>(block_x, block_dy, c, part, k, db, dg); };
+    const auto sum = [&](int64_t c, auto vectors, auto part) HWY_ATTR {
+      sum_block<T, kSilu, kPairs, vectors()>(block_x, block_dy, next_x, next_dy, c, part, k, db, dg);
+    };
     if constexpr (kPairs) {
       for_each_strip_of_pairs(x.cols, sum);
     } else {
@@ -303,7 +312,7 @@ template <class T, bool kSilu>
 void backward(const RowsView& x, const RowsView& dy, const BatchNormView& bn, const RowsView& dx, float* dgamma, float* dbeta,
               bool accumulate) {
   const WideRows cut(x, dy, dx);
-  Constants k(cut, bn), k_of_pairs = k.of_pairs();
+  Constants k(cut, bn), k_of_pairs = of_pairs<T>(k);
   const auto width = size_t(cut.width);
   std::vector<float> sums(size_t(cut.chunks) * 2 * width);  // per chunk: sums of dz, sums of dz * (x - mean)
   parallel_chunks(cut.chunks, [&](int64_t chunk) HWY_ATTR {
@@ -320,7 +329,7 @@ void backward(const RowsView& x, const RowsView& dy, const BatchNormView& bn, co
     const RowsView in = cut.slice(x, chunk);
     const bool pairs = in_pairs<T>(in);
     for (size_t i = 0; i < size_t(in.cols); ++i) {
-      const size_t c = (pairs ? Constants::column_of(i) : i) % channels;
+      const size_t c = (pairs ? column_of(i) : i) % channels;
       db[c] += double(p[i]);
       dg[c] += double(p[width + i]);
     }
@@ -337,7 +346,7 @@ void backward(const RowsView& x, const RowsView& dy, const BatchNormView& bn, co
   }
   k.slope = cut.repeat(slope.data());
   k.offset = cut.repeat(offset.data());
-  k_of_pairs = k.of_pairs();
+  k_of_pairs = of_pairs<T>(k);
   const bool stream = dx.rows * dx.cols * int64_t(sizeof(T)) >= kStreamBytes && dx.p != dy.p;
   // From the last chunk to the first: the end of the tensors is what the first pass left in the caches.
   parallel_chunks(cut.chunks, [&](int64_t i) HWY_ATTR {

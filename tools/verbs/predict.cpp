@@ -205,11 +205,13 @@ int run_predict(const Config& config) {
   const std::vector<fs::path> files = source_images(config.text("source"));
   LoadedModel loaded;
   const std::unique_ptr<OnnxNetwork> network = open_onnx(config);
-  if (!network) loaded = load_inference_model(config, log);
-  if (!network && !loaded.pretrained) {
-    log_line(log,
-             fmt::format("warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
-                         config.text("model")));
+  if (!network) {
+    loaded = load_inference_model(config, log);
+    if (!loaded.pretrained) {
+      log_line(log, fmt::format(
+                        "warning: {} has untrained weights, its results mean nothing; give trained ones: --model best.safetensors",
+                        config.text("model")));
+    }
   }
   const std::unique_ptr<Predictor> made = network ? predictor_of(*network, config)
                                                   : std::make_unique<Predictor>(*loaded.model, loaded.names, predictor_options(config));

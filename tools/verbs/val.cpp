@@ -191,10 +191,12 @@ int run_val(const Config& given) {
   const std::unique_ptr<OnnxNetwork> network = open_onnx(given);
   const Config config = network ? fitted_to(*network, given) : given;
   LoadedModel loaded;
-  if (!network) loaded = load_inference_model(config, log);
-  if (!network && !loaded.pretrained) {
-    throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", config.text("model")), {},
-                "give a .safetensors file of a run, a .pt of the original or an .onnx of either");
+  if (!network) {
+    loaded = load_inference_model(config, log);
+    if (!loaded.pretrained) {
+      throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", config.text("model")), {},
+                  "give a .safetensors file of a run, a .pt of the original or an .onnx of either");
+    }
   }
   const int64_t nc = network ? network->nc() : loaded.model->nc();
   const auto data = open_split(config, config.text("split"), false, log, 1, network ? network->fixed_size() : Size{});

@@ -88,7 +88,6 @@ void ValidationPlots::add(int64_t batch_index, const Batch& batch, int64_t first
 
 void ValidationPlots::finish(Communicator& ranks) {
   if (!ranks.alone()) {
-    // One after the other: all at once are as many as there are ranks, on each of them.
     // One after the other: all at once would be as many as there are ranks, on each of them.
     std::vector<uint32_t> counts = confusion_.counts();
     for (int r = 1; r < ranks.size(); ++r) {
