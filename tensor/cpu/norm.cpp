@@ -196,7 +196,7 @@ void apply_rows(const RowsView& x, const RowsView& residual, const RowsView& y, 
       if constexpr (kResidual) fetch(part, add + c + next_residual);
       const V centred = hn::Sub(part.get(in + c), part.get(k.mean.data() + i));
       V v = hn::MulAdd(centred, part.get(k.scale.data() + i), part.get(k.beta.data() + i));
-      if constexpr (kSilu) v = hn::Mul(v, sigmoid_for<T>(v));
+      if constexpr (kSilu) v = hn::Mul(v, sigmoid_of_rounded<T>(v));
       if constexpr (kResidual) v = hn::Add(v, part.get(add + c));
       return v;
     });
@@ -232,7 +232,7 @@ template <class T, bool kSilu>
 HWY_INLINE V grad_z(V dy, V centred, V scale, V beta) {
   if constexpr (!kSilu) return dy;
   const V z = hn::MulAdd(centred, scale, beta);
-  const V s = sigmoid_for<T>(z);
+  const V s = sigmoid_of_rounded<T>(z);
   const V one = splat(1.0f);
   return hn::Mul(hn::Mul(dy, s), hn::MulAdd(z, hn::Sub(one, s), one));
 }

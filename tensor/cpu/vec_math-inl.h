@@ -195,11 +195,10 @@ HWY_INLINE V sigmoid(V x) {
 }
 
 // 1 / (1 + e^-x) in two thirds of the work of sigmoid(): e^-x = 2^t in one step, t = -x / ln 2 rounded, so that its relative error
-// grows by 8e-8 |x|, as much as an x that has itself been rounded brings along. kDegree is that of 2^r = p on [0, 1]: 5 for an
-// error of 1.5e-7, 4 for 2.7e-6. Zero from -87 on.
-template <int kDegree>
+// grows by 8e-8 |x|, as much as an x that has itself been rounded brings along. For results of type T: 2^r = p on [0, 1]
+// to 1.5e-7 for f32, to 2.7e-6 for bf16. Zero from -87 on.
+template <class T>
 HWY_INLINE V sigmoid_of_rounded(V x) {
-  static_assert(kDegree == 4 || kDegree == 5);
   const V t = hn::Mul(x, splat(-1.44269504f));
 #if HWY_TARGET <= HWY_AVX3
   const V r{_mm512_reduce_ps(t.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};  // t - floor(t), 0 for infinity
@@ -209,7 +208,7 @@ HWY_INLINE V sigmoid_of_rounded(V x) {
   const V r = hn::Sub(in_range, whole);
 #endif
   V p;
-  if constexpr (kDegree == 5) {
+  if constexpr (std::is_same_v<T, float>) {
     p = hn::MulAdd(splat(1.877576675e-3f), r, splat(8.989340090e-3f));
     p = hn::MulAdd(p, r, splat(5.582631805e-2f));
     p = hn::MulAdd(p, r, splat(2.401536170e-1f));
@@ -230,11 +229,14 @@ HWY_INLINE V sigmoid_of_rounded(V x) {
   return hn::IfThenZeroElse(hn::Ge(t, splat(126.0f)), reciprocal(hn::Add(splat(1.0f), e)));
 }
 
-// The sigmoid for sums that have been rounded, as what convolutions and batch norm pass on, and results of type T.
+// The sigmoid that is good enough for results of type T, whatever x is.
 template <class T>
 HWY_INLINE V sigmoid_for(V x) {
-  constexpr int kDegree = std::is_same_v<T, BFloat16> ? 4 : 5;
-  return sigmoid_of_rounded<kDegree>(x);
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return sigmoid_of_rounded<BFloat16>(x);
+  } else {
+    return sigmoid(x);
+  }
 }
 
 // ln x as fdlibm: x = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt 2), s = f / (2 + f). Error <= 1 ulp; ln 0 = -inf, ln of a negative
