@@ -3,8 +3,8 @@
 #include "capi/tessera.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -137,8 +137,9 @@ Image image_of(const uint8_t* pixels, int32_t height, int32_t width, ptrdiff_t s
     refuse(fmt::format("an image of {} x {} pixels", height, width),
            fmt::format("height and width are 1 to {}, and their product at most {}", kMaxImageSide, kMaxImagePixels));
   }
-  if (std::abs(int64_t(stride)) < int64_t(width) * 3) {
-    refuse(fmt::format("stride={} for rows of {} bytes", stride, int64_t(width) * 3));
+  const int64_t row = int64_t(width) * 3, most = std::numeric_limits<ptrdiff_t>::max() / height;  // within which the last row lies
+  if ((stride > -row && stride < row) || stride < -most || stride > most) {
+    refuse(fmt::format("stride={} for rows of {} bytes", stride, row));
   }
   if (format != TESSERA_RGB && format != TESSERA_BGR)
     refuse(fmt::format("format={} is neither TESSERA_RGB nor TESSERA_BGR", int(format)));

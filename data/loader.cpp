@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "data/batch.h"
+#include "tensor/base/start_threads.h"
 
 namespace tessera {
 
@@ -20,16 +21,26 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) : dataset_(
   slots_.resize(size_t(options.threads == 0 ? 1 : options.prefetch + 1));
   current_ = batches_;
   next_item_ = items_;
-  for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this] { work(); });
+  start_threads(
+      threads_, options.threads, [this](int) { work(); }, [this] { stop(); }, "use fewer --workers");
 }
 
 Loader::~Loader() {
+  stop();
+  for (std::thread& t : threads_) t.join();
+}
+
+void Loader::stop() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
   }
   work_.notify_all();
-  for (std::thread& t : threads_) t.join();
+}
+
+void Loader::end_epoch() {
+  current_ = batches_;
+  next_item_ = items_;
 }
 
 void Loader::start_epoch(int epoch, int64_t first_batch) {
@@ -59,12 +70,17 @@ void Loader::start_epoch(int epoch, int64_t first_batch) {
 }
 
 void Loader::open_slot(int64_t batch) {
-  Slot& slot = slots_[size_t(batch) % slots_.size()];
-  slot = Slot{};
-  slot.missing = batch_size(batch);
-  slot.samples.resize(size_t(slot.missing));
-  const Size size = dataset_.pixel_size(order_[size_t(batch * options_.batch)]);
-  if (size.height > 0) slot.images = Tensor::empty({slot.missing, size.height, size.width, 3}, DType::kU8);
+  try {
+    Slot& slot = slots_[size_t(batch) % slots_.size()];
+    slot = Slot{};
+    slot.missing = batch_size(batch);
+    slot.samples.resize(size_t(slot.missing));
+    const Size size = dataset_.pixel_size(order_[size_t(batch * options_.batch)]);
+    if (size.height > 0) slot.images = Tensor::empty({slot.missing, size.height, size.width, 3}, DType::kU8);
+  } catch (...) {
+    end_epoch();  // nobody would make this batch, and next() would wait for it
+    throw;
+  }
   opened_ = batch + 1;
 }
 
@@ -138,8 +154,7 @@ bool Loader::next(Batch& batch) {
   wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (slot.error) {
     const std::exception_ptr error = slot.error;
-    current_ = batches_;
-    next_item_ = items_;
+    end_epoch();
     std::rethrow_exception(error);
   }
   batch = std::move(slot.batch);

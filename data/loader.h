@@ -28,7 +28,7 @@ struct LoaderOptions {
 
 class Loader {
  public:
-  // The data set must outlive the loader.
+  // The data set must outlive the loader. Error(kMemory): the system gives no threads.
   Loader(const Dataset& dataset, const LoaderOptions& options);
   ~Loader();  // waits for the items in work, no longer
   Loader(const Loader&) = delete;
@@ -43,7 +43,7 @@ class Loader {
   void start_epoch(int epoch, int64_t first_batch = 0);
 
   // The next batch of the epoch; false at its end. An exception of the data set is thrown here, when its batch is reached (that of
-  // the first item in order, whatever the threads did); the epoch ends with it.
+  // the first item in order, whatever the threads did), or one for want of memory; the epoch ends with it.
   bool next(Batch& batch);
 
   // Seconds that next() has waited for the workers since the last call of this function.
@@ -62,6 +62,8 @@ class Loader {
 
   int64_t batch_size(int64_t batch) const { return std::min(options_.batch, items_ - batch * options_.batch); }
   void open_slot(int64_t batch);
+  void end_epoch();
+  void stop();
   void work();
   void make_item(std::unique_lock<std::mutex>& lock);
 

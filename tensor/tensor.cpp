@@ -1,5 +1,6 @@
 #include "tensor/tensor.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "tensor/backend.h"
@@ -27,15 +28,30 @@ bool rows_are_even(const Shape& shape, const Strides& strides, int64_t& pitch) {
   }
   return true;
 }
+
+// Of a dense tensor. Sizes come from arguments and files: a product that wrapped around could ask for a small block. A size of 0
+// does not excuse the others, whose products are strides.
+size_t bytes_of(const Shape& shape, DType type) {
+  bool empty = false;
+  int64_t bytes = int64_t(size_of(type));
+  for (const int64_t d : shape) {
+    TESSERA_CHECK(d >= 0, "negative size in shape {}", tessera::to_string(shape));
+    empty = empty || d == 0;
+    if (__builtin_mul_overflow(bytes, std::max<int64_t>(d, 1), &bytes)) {
+      throw Error(ErrorCode::kMemory, fmt::format("a tensor of shape {} is larger than any memory", tessera::to_string(shape)), {},
+                  "use a smaller batch or image size");
+    }
+  }
+  return empty ? 0 : size_t(bytes);
+}
 }  // namespace
 
 Tensor Tensor::empty(const Shape& shape, DType type, Device device) {
-  for (int64_t d : shape) TESSERA_CHECK(d >= 0, "negative size in shape {}", tessera::to_string(shape));
+  const size_t bytes = bytes_of(shape, type);
   Tensor t;
   t.shape_ = shape;
   t.strides_ = dense_strides(shape);
   t.type_ = type;
-  const size_t bytes = size_t(tessera::numel(shape)) * size_of(type);
   t.storage_ = std::make_shared<Storage>(device, bytes, allocator_for(device));
   t.version_ = std::make_shared<std::atomic<uint64_t>>(0);
   return t;

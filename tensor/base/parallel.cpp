@@ -1,5 +1,7 @@
 #include "tensor/base/parallel.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -11,10 +13,9 @@
 #include <thread>
 #include <vector>
 
-#include <sched.h>
-
 #include "tensor/base/check.h"
 #include "tensor/base/env.h"
+#include "tensor/base/start_threads.h"
 
 namespace tessera {
 
@@ -77,16 +78,13 @@ class alignas(64) Share {
 class Pool {
  public:
   explicit Pool(int threads) : shares_(static_cast<size_t>(threads)) {
-    for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { work(static_cast<size_t>(i)); });
+    start_threads(
+        threads_, threads - 1, [this](int i) { work(static_cast<size_t>(i) + 1); }, [this] { stop(); },
+        "use fewer --threads (TESSERA_THREADS)");
   }
 
   ~Pool() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-      generation_.fetch_add(1);
-    }
-    wake_.notify_all();
+    stop();
     for (auto& t : threads_) t.join();
   }
 
@@ -112,6 +110,15 @@ class Pool {
  private:
   static constexpr int kSpins = 2000;  // a pause takes 15 to 60 ns
   static constexpr std::chrono::microseconds kLinger{500};
+
+  void stop() {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+      generation_.fetch_add(1);
+    }
+    wake_.notify_all();
+  }
 
   void drain(size_t thread) {
     inside_loop = true;

@@ -13,7 +13,7 @@ void set_compute_threads(int n);  // 1 <= n <= 1024; waits for running loops
 
 // Calls body(chunk) for chunk = 0 .. chunks-1, each exactly once, in any order and on any thread (scratch memory belongs in a
 // thread_local). Returns when all are done; the first exception is rethrown. A nested call, or one made while another thread's loop
-// holds the pool, runs serially in its caller.
+// holds the pool, runs serially in its caller. Error(kMemory): the system gives no threads.
 void parallel_chunks(int64_t chunks, const std::function<void(int64_t chunk)>& body);
 
 // Calls body(begin, end) on consecutive ranges of `grain` items (the last one may be shorter) that cover [0, items).

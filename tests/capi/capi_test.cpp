@@ -309,6 +309,8 @@ TEST_CASE("capi: what is wrong with a model or a prediction becomes a status and
   refused(with([](auto& o) { o.iou = -1; }), TESSERA_ERROR_USAGE, "iou=-1");
   refused(with([](auto& o) { o.imgsz = 65; }), TESSERA_ERROR_USAGE, "imgsz=65 is not a multiple of 32");
   refused(with([](auto& o) { o.imgsz = -32; }), TESSERA_ERROR_USAGE, "imgsz=-32");
+  for (const int32_t imgsz : {1 << 24, std::numeric_limits<int32_t>::max() / 32 * 32})  // bytes beyond memory, and beyond 64 bits
+    refused(with([&](auto& o) { o.imgsz = imgsz; }), TESSERA_ERROR_MEMORY, "use a smaller batch or image size");
   refused(with([](auto& o) { o.max_det = 0; }), TESSERA_ERROR_USAGE, "max_det=0");
   refused(with([&](auto& o) { o.classes = unknown, o.class_count = 1; }), TESSERA_ERROR_USAGE, "class 3 does not exist");
   refused(with([&](auto& o) { o.classes = unknown; }), TESSERA_ERROR_USAGE, "class_count is 0");
@@ -323,6 +325,9 @@ TEST_CASE("capi: what is wrong with a model or a prediction becomes a status and
   refused(of(pixels, 60000, 60000, 180000), TESSERA_ERROR_USAGE, "an image of 60000 x 60000");
   refused(of(pixels, 96, 96, 287), TESSERA_ERROR_USAGE, "stride=287 for rows of 288 bytes");
   refused(of(pixels, 96, 96, -287), TESSERA_ERROR_USAGE, "stride=-287");
+  using Stride = std::numeric_limits<ptrdiff_t>;
+  for (const ptrdiff_t stride : {ptrdiff_t(0), Stride::min(), Stride::max()})
+    refused(of(pixels, 96, 96, stride), TESSERA_ERROR_USAGE, fmt::format("stride={}", stride));
   refused(of(pixels, 96, 96, 288, 2), TESSERA_ERROR_USAGE, "format=2");
   refused(tessera_predict(nullptr, pixels, 96, 96, 288, TESSERA_RGB, nullptr, &result), TESSERA_ERROR_USAGE, "model is NULL");
   refused(tessera_predict(model.get(), pixels, 96, 96, 288, TESSERA_RGB, nullptr, nullptr), TESSERA_ERROR_USAGE, "result is NULL");

@@ -14,6 +14,7 @@
 #include "data/pixel_pool.h"
 #include "data/shapes.h"
 #include "tests/data/support.h"
+#include "tests/support/few_threads.h"
 
 using namespace tessera;
 using namespace tessera::test;
@@ -92,6 +93,8 @@ LoaderOptions loader_options(int threads, bool shuffle = true) {
 class FaultySet : public Dataset {
  public:
   std::set<int64_t> bad;
+  int64_t too_large = -1;  // an item whose batch no memory holds
+  Size pixel_size(int64_t index) const override { return index == too_large ? Size{1 << 30, 1 << 30} : Size{}; }
   int64_t size() const override { return 40; }
   Sample get(int64_t index, int) const override {
     if (bad.contains(index)) throw Error(ErrorCode::kData, fmt::format("item {}", index));
@@ -482,6 +485,41 @@ TEST_CASE("loader: an exception arrives with its batch, that of the first item, 
     CHECK(loader.next(batch));
     CHECK(batch.indices[0] == 24);
   }
+}
+
+TEST_CASE("loader: a batch that no memory holds ends the epoch, and the loader lives on") {
+  FaultySet set;
+  set.too_large = 16;
+  for (const int threads : {0, 3}) {
+    const LoaderOptions options = loader_options(threads, false);
+    Loader loader(set, options);
+    loader.start_epoch(0);
+    Batch batch;
+    std::string message;
+    try {
+      while (loader.next(batch)) {
+      }
+    } catch (const Error& e) {
+      message = e.what();
+    }
+    CAPTURE(message);
+    CHECK(!message.empty());
+    CHECK_FALSE(loader.next(batch));
+    loader.start_epoch(0, 6);
+    CHECK(loader.next(batch));
+    CHECK(batch.indices[0] == 24);
+  }
+}
+
+TEST_CASE("loader: fewer threads than asked for are an error, and none is left behind") {
+  FaultySet set;
+  const std::string message = testing::error_with_few_threads([&] { Loader loader(set, loader_options(8)); });
+  CHECK(message.find("starts no more threads") != std::string::npos);
+  CHECK(message.find("--workers") != std::string::npos);
+  Loader loader(set, loader_options(8));
+  loader.start_epoch(0);
+  Batch batch;
+  CHECK(loader.next(batch));
 }
 
 TEST_CASE("collate: shapes, owners and both forms of masks") {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tensor/base/check.h"
+#include "tests/support/few_threads.h"
 
 namespace tessera {
 namespace {
@@ -117,6 +118,16 @@ TEST_CASE("callers on several threads each get their whole loop") {
   }
   for (auto& c : callers) c.join();
   CHECK(total == 4 * 200 * 190);
+}
+
+TEST_CASE("fewer threads than asked for are an error of the loop, and the next one runs") {
+  const Threads scope(9);
+  const std::string message = testing::error_with_few_threads([] { parallel_chunks(20, [](int64_t) {}); });
+  CHECK(message.find("starts no more threads") != std::string::npos);
+  CHECK(message.find("--threads") != std::string::npos);
+  std::atomic<int> runs{0};
+  parallel_chunks(20, [&](int64_t) { ++runs; });
+  CHECK(runs == 20);
 }
 
 TEST_CASE("numbers of threads and grains out of range are refused") {

@@ -33,6 +33,21 @@ TEST_CASE("creation") {
   CHECK(size_t(Tensor::empty({1}).raw()) % 64 == 0);
 }
 
+TEST_CASE("a shape whose bytes do not fit into a number is refused, and none wraps around to a small block") {
+  constexpr int64_t kHuge = int64_t{1} << 31;
+  for (const Shape& shape : {Shape{kHuge, kHuge}, Shape{kHuge, kHuge, 4}, Shape{kHuge, kHuge, kHuge, kHuge},
+                             Shape{kHuge, kHuge, kHuge, 0}, Shape{0, kHuge, kHuge, kHuge}}) {
+    CAPTURE(to_string(shape));
+    try {
+      Tensor::empty(shape, DType::kF32);
+      FAIL_CHECK("expected an error");
+    } catch (const Error& e) {
+      CHECK(e.code() == ErrorCode::kMemory);
+    }
+  }
+  CHECK(Tensor::empty({0, kHuge}, DType::kF32).numel() == 0);
+}
+
 TEST_CASE("wrapped memory keeps its owner alive") {
   auto owner = std::make_shared<std::vector<float>>(std::vector<float>{1, 2, 3, 4});
   const std::weak_ptr<std::vector<float>> watch = owner;
