@@ -1,5 +1,6 @@
 // Runs a graph backwards, newest node first. An operation is younger than its inputs, so when a node comes to the top of the heap
-// every gradient that it will ever get has arrived: no counting, no recursion, and saved tensors are freed as early as can be.
+// every gradient that it will ever get has arrived: nothing has to be counted, nothing recurses, and saved tensors are freed as
+// early as possible.
 #pragma once
 
 #include <functional>
@@ -17,20 +18,24 @@ class Engine {
  public:
   void run(const Variable& root, const Tensor& seed);  // gradients of sum(root * seed) into the leaves; frees the graph
 
-  // Called with the gradient of a leaf each time an operation that reads the leaf has run backwards: after the last of them it is
-  // final, but for calls beside, which whoever reads it there joins (Backend::join_calls_beside).
+  // Called with the gradient of a leaf each time an operation that reads the leaf has run backwards. After the last of these calls
+  // the gradient is final, except that calls beside (tensor/beside.h) may still be adding to it on a device: a listener that reads
+  // it calls Backend::join_calls_beside first.
   void on_leaf(std::function<void(const Tensor& grad)> listener) { leaf_listener_ = std::move(listener); }
 
-  // Called by Node::backward. The gradient has the shape of the input.
+  // What a Node::backward calls for its inputs. An edge that leads nowhere is ignored.
+  //
+  // send(): `grad` has the shape of the input.
   void send(const Edge& edge, Grad grad);
-  // The gradient of channels [start, start + grad.size(-1)) of the input's last axis; the rest of it is zero.
+  // The gradient of channels [start, start + grad.size(-1)) of the input's last axis; that of the other channels is zero.
   void send_slice(const Edge& edge, int64_t start, Grad grad);
-  // The tensor into which a leaf's gradient may be accumulated directly; null when there is none yet.
+  // The gradient of a leaf, for a kernel that adds to it directly instead of sending; null when there is none yet.
   const Tensor* grad_target(const Edge& edge);
   // The same, for a call within a BesideGuard.
   const Tensor* grad_target_beside(const Edge& edge);
-  // For operations that can add their gradient to what has arrived for the input: compute(into, add) does so where that is in a place
-  // of its own, and else gets no tensor and returns a fresh one. Not called for an input that needs none.
+  // For operations that can add their gradient to a sum. Where the sum of what has arrived for the input may be added to in place,
+  // compute(sum, true) does that; else compute(Tensor(), false) returns the gradient in a tensor of its own. An input that needs no
+  // gradient calls nothing.
   template <class Compute>
   void send_or_add(const Edge& edge, Compute&& compute) {
     if (!edge) return;
@@ -42,8 +47,8 @@ class Engine {
   }
 
  private:
-  // The sum of what has arrived for an input, where more may be added in place. Of channels of another result, as long as nothing has
-  // arrived for them alone: their part of that one's sum.
+  // The sum of what has arrived for an input, if more may be added in place; else undefined. For an input that is a channel slice
+  // of another result, and for which alone nothing has arrived: that slice of the other one's sum.
   Tensor sum_target(const Edge& edge);
 
   struct Slice {

@@ -39,19 +39,20 @@ class Node {
   Node& operator=(const Node&) = delete;
 
   virtual std::string_view name() const = 0;
-  // Sends gradients along `inputs`. Called once.
+  // Sends the gradients of `inputs`, given that of the result (dy, of the result's shape). Called once.
   virtual void backward(Grad dy, Engine& engine) = 0;
   // Frees saved tensors; called after backward().
   virtual void release() = 0;
   virtual int64_t saved_bytes() const = 0;
-  // True: recompute() gives this node's result again, bit for bit, from what the node keeps for its own backward pass, until that
-  // has run. Who needs the result in its backward pass need not keep it then.
+  // True: recompute() returns this node's result once more, bit for bit, from what the node keeps for its own backward pass, and
+  // until that has run. A node that needs the result in its backward pass then need not keep it (SavedInput).
   virtual bool recomputable() const { return false; }
   virtual Tensor recompute() const { TESSERA_CHECK(false, "'{}' cannot make its result again", name()); }
 
-  // The type in which this node reads the gradient of its result: who sends it may write that instead of the result's own.
+  // The type in which this node reads the gradient of its result. The node that sends it may write that type rather than the
+  // result's own.
   virtual DType gradient_type(DType of_result) const { return of_result; }
-  // At least 0: the result is channels of the only input, from this one on, and nothing else.
+  // For a result that is a channel slice of the node's only input: its first channel there. -1: any other result.
   virtual int64_t first_channel() const { return -1; }
 
   std::vector<Edge> inputs;
@@ -60,7 +61,8 @@ class Node {
   bool freed = false;       // backward has run: inputs and saved tensors are gone
 };
 
-// A tensor kept for the backward pass, checked on use: an operation that wrote into it in between would falsify the gradient.
+// A tensor kept for the backward pass. get() checks that nothing has been written into it since (TESSERA_CHECK): the gradient would
+// be wrong.
 class Saved {
  public:
   Saved() = default;
@@ -75,7 +77,7 @@ class Saved {
   uint64_t version_ = 0;
 };
 
-// The input of an operation, for its backward pass: kept, or made again by the node it came from.
+// The input of an operation, for its backward pass: kept, or made again by the node that it came from (ADR 11).
 class SavedInput {
  public:
   explicit SavedInput(const Variable& x) {
@@ -89,7 +91,7 @@ class SavedInput {
   Saved kept_;
 };
 
-// The type that the nodes which made `inputs`, all of type `of_result`, read gradients in, where they agree on one.
+// The type in which the nodes that made `inputs` read gradients, if they agree on one; else `of_result`, the type of the inputs.
 DType gradient_type_of(std::span<const Edge> inputs, DType of_result);
 
 // True when a result of these inputs must be recorded.

@@ -30,7 +30,7 @@ class Variable {
   const Tensor& grad() const { return state_->grad; }
   void set_grad(Tensor grad) { state_->grad = std::move(grad); }
 
-  // The same values in 16 bits, where somebody keeps them (nn/rounded_weights.h); undefined: nobody does.
+  // The same values rounded to 16 bits, during a step of a 16-bit training (nn/rounded_weights.h); else undefined.
   const Tensor& rounded() const { return state_->rounded; }
   void set_rounded(Tensor rounded) { state_->rounded = std::move(rounded); }
 
@@ -40,9 +40,10 @@ class Variable {
   void set_name(std::string name) { state_->name = std::move(name); }
   const std::shared_ptr<Node>& node() const { return state_->node; }
 
-  // Computes the gradient of this one-element variable with respect to every leaf that requires it. Frees the graph as it goes.
+  // Adds the gradient of this one-element variable to grad() of every leaf that requires it. Frees the graph as it goes, so it
+  // runs once. TESSERA_CHECK: nothing upstream requires a gradient.
   void backward() const;
-  void backward(const Tensor& seed) const;  // that of sum(this * seed), of any shape
+  void backward(const Tensor& seed) const;  // the gradient of sum(this * seed); both have the same shape, which may be any
   Variable detach() const { return Variable(data()); }
 
  private:

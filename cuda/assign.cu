@@ -1,8 +1,9 @@
 // Task-aligned assignment and the targets that follow from it. Contracts: tensor/ops/assign.h.
 //
 // No launch depends on a number that only the device knows: grids are as large as the shapes allow, and threads that have nothing
-// to do leave. What threads of different blocks find out about one anchor or one object meets in integer minima, maxima and counts,
-// whose result does not depend on the order; floats of at least 0 are compared as the integers of their bits.
+// to do return. Where threads of different blocks find something out about the same anchor or object, they combine it by atomic
+// minima, maxima and counts of integers, whose result does not depend on the order. Floats of at least 0 are compared as the
+// integers of their bits.
 #include <algorithm>
 #include <limits>
 
@@ -67,20 +68,20 @@ struct AssignProblem {
   }
 };
 
-// Everything the kernels tell each other.
+// What one kernel leaves for the next.
 struct AssignWork {
   float* predicted;     // (rows, 4): x1 y1 x2 y2
-  int* picks;           // (rows): objects that took the anchor
-  int* first;           // (rows): the lowest of them
-  int* largest_metric;  // (N G), as bits
-  int* largest_overlap;
+  int* picks;           // (rows): how many objects took the anchor
+  int* first;           // (rows): the lowest of them, in its image
+  int* largest_metric;  // (N G): bits of the largest metric of the object's anchors
+  int* largest_overlap;  // (N G): bits of their largest CIoU
 };
 
 constexpr int kPackedBins = 16;
 
-// predicted = anchor -+ expected bin * stride, or the corners as they come; all else is emptied.
-// Thread i: side i % 4 of row i / 4. A warp reads 32 sides one after the other in memory, 2 KiB with 16 bins, which every model has;
-// those a thread reads at once where they are aligned (`wide`).
+// predicted = anchor -+ expected bin * stride, or the corners as they are given; the rest of `work` is set to nothing found.
+// Thread i: side i % 4 of row i / 4. The sides of a warp lie one after the other in memory, 2 KiB with the 16 bins that every model
+// has; a thread reads its 16 in wide accesses where they are aligned (`wide`).
 __global__ void __launch_bounds__(kThreads) decode_kernel(AssignProblem p, bool wide, AssignWork work) {
   wait_for_kernel_before();
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
@@ -142,10 +143,10 @@ __device__ int candidate_of(unsigned long long key) { return int(0xffffffffu - u
 constexpr int kPickThreads = 1024;  // objects are fewer than multiprocessors, and a metric takes long
 constexpr int kChunk = 2 * kPickThreads;  // candidates whose metrics a block holds at a time
 
-// The anchors that an object takes: counted in picks, the object's number left in first where it is the lowest.
-// Block: one object. Its candidates, the anchors in its box in their order, are gone through kChunk at a time; a thread has every
-// 1024th. Of each chunk and the best so far the block draws the best again, one by one: all threads offer their best, and the one
-// whose offer is taken looks for its next. Most boxes hold less than a chunk.
+// The topk anchors of each object: counts them in picks, and leaves the object's number in first where it is the lowest.
+// Block: one object. Its candidates are the anchors in its box, in their order. The block goes through them kChunk at a time, each
+// thread through every 1024th. From a chunk and the best so far it draws the new best, one after the other: all threads offer their
+// best, the largest offer is taken, and the thread that made it looks for its next. Most boxes hold less than a chunk.
 __global__ void __launch_bounds__(kPickThreads) pick_kernel(AssignProblem p, AssignParams params, AssignWork work) {
   wait_for_kernel_before();
   TESSERA_SHARED(cells, CellBox[kAnchorLevels]);
@@ -210,8 +211,8 @@ __global__ void __launch_bounds__(kPickThreads) pick_kernel(AssignProblem p, Ass
     });
   }
   __syncthreads();
-  // Anchors with metric 0 take the places that are left, from the image's first anchor on: it is among the first topk of all. Those
-  // in the box are kept.
+  // Fewer than topk candidates had a metric above 0. The anchors with metric 0 take the places that are left, as in the original,
+  // from the image's first anchor on, which is among its first topk anchors; of those the ones in the box are kept.
   if (found == topk || t >= topk) return;
   int before = 0;  // anchors below t that have a place by their metric
   for (int i = 0; i < found; ++i) {
@@ -228,8 +229,8 @@ __global__ void __launch_bounds__(kPickThreads) pick_kernel(AssignProblem p, Ass
   }
 }
 
-// target = the object that the anchor learns, score = its metric; the largest metric and overlap of each object are found.
-// Thread: one row. Contested anchors, which are few, are compared with all objects around them.
+// target = the object that the anchor learns, score = its metric; also finds the largest metric and overlap of each object.
+// Thread: one row. An anchor that several objects took, which is rare, is compared with all objects whose box it lies in.
 __global__ void __launch_bounds__(kThreads)
     resolve_kernel(AssignProblem p, AssignParams params, AssignWork work, int32_t* target, float* score) {
   wait_for_kernel_before();
@@ -303,8 +304,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// list[p] = row of positive p, in order, and the label of every row; block 0 also forms totals and scales. Blocks and rows as in count_positives_kernel: what
-// the blocks before have counted is where a block's list begins.
+// list[p] = row of positive p, in order, and the label of every row; block 0 also forms totals and scales. Blocks and rows as in
+// count_positives_kernel: the list of a block begins behind what the blocks before it have counted.
 __global__ void __launch_bounds__(kThreads)
     list_positives_kernel(AssignProblem p, const int32_t* target, const int* counts, const double* sums, PositivesParams params,
                           int* list, int32_t* label, double* totals, float* scales) {
@@ -346,7 +347,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __device__ void put4(float* p, float a, float b, float c, float d) { store_pack<4>(p, Pack<float, 4>{{a, b, c, d}}); }
 
-// The row of every positive, and rows that change nothing from their number on. One thread a row.
+// The targets of every positive, and behind the last of them rows that change nothing. Thread: one row of `out`.
 __global__ void __launch_bounds__(kThreads)
     positive_rows_kernel(AssignProblem p, const int32_t* mask_ids, const int32_t* target, const float* score, const int* list,
                          PositivesParams params, PositivesView out) {

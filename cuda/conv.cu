@@ -5,6 +5,7 @@
 #include <array>
 
 #include "cuda/conv_vendor.h"
+#include "cuda/device/views.cuh"
 #include "cuda/kernels.h"
 #include "tensor/base/check.h"
 #include "tensor/base/env.h"
@@ -76,6 +77,8 @@ unsigned& left_out() {
 bool runs(Kind kind) { return (left_out() >> int(kind) & 1) == 0; }
 void leave_out(std::string_view kinds) { left_out() = kinds_of(kinds); }
 }  // namespace wgmma
+
+bool in_packs(const ImageView& v) { return size_t(v.c) * size_of(v.t) % 16 == 0 && rows_are_aligned(v.rows()); }
 
 int64_t enough_blocks() { return enough(); }
 void set_enough_blocks(int64_t blocks) { enough() = blocks; }

@@ -24,9 +24,14 @@ class ResultStats;
 // conv2d of tensor/ops/conv.h. `stats` may be null.
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats);
 
-// Blocks of large tiles that keep a device busy: a convolution with fewer is cut into smaller ones, a filter's gradient into chunks.
+// The number of blocks of large tiles that keeps a device busy. A convolution that would have fewer gets smaller tiles; a filter's
+// gradient, which has few tiles, is cut into chunks of pixels until it has about as many. The same on every device: how often a sum
+// is cut decides its bits.
 int64_t enough_blocks();
 void set_enough_blocks(int64_t blocks);  // for tests
+
+// Whether the pixels can be moved in packs of 16 bytes that end where the channels do.
+bool in_packs(const ImageView& v);
 
 namespace naive {
 void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);
@@ -45,6 +50,11 @@ void conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
 void conv2d_wide(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue);  // y f32
 void conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate);
+// Tiles of pixels in chunks of equal length: at most `most` of them, as many as have a tile, and one where there are no tiles.
+struct TileChunks {
+  int count, tiles_each;
+};
+TileChunks tile_chunks(int tiles, int64_t most);
 // dw (+)= the sum of `chunks` filters that lie one after the other, in a fixed order.
 void add_filter_chunks(const Scratch<float>& partial, int chunks, const FilterView& dw, bool accumulate);
 void bias_backward(RowsView dy, void* dbias, bool accumulate);
@@ -55,28 +65,30 @@ void matmul(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool 
 }  // namespace tiled
 
 namespace stem {
-// False, and nothing done: x is not an input image (three channels, 3 x 3, stride 2, 16 bits).
+// The first convolution of a network. False, and nothing done: x is not an input image, or the filter not that of a stem (three
+// channels, 3 x 3, stride 2, 16 bits).
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats);
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 }  // namespace stem
 
 namespace wgmma {
-// Kinds of kernels, by file: a shape that one does not take, or that it may not take, goes to the next. Leaving some out shows
-// which of them gives a wrong result or never ends.
+// Kinds of kernels, one for each file. A shape that a kind does not take, or that is left out, goes to the next kind: leaving some
+// out shows which of them gives a wrong result or never ends.
 enum class Kind : uint8_t { kPatches, kDeep, kStride2, kPointwise, kTiles, kFilters };
 bool runs(Kind kind);
 // Names with commas between: patches, deep, stride2, pointwise, tiles, filters. At first what TESSERA_CUDA_WITHOUT says.
 // Error(kUsage): a name that is none.
 void leave_out(std::string_view kinds);
 
-// False, and nothing done: not on this device, not for this type or shape.
+// Each of these returns false, and has done nothing, where it does not take the device, the type or the shape.
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats);
 bool conv2d_backward_data(ImageView dy, FilterView w, ImageView dx, const ConvParams& p, bool accumulate);
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate);
 bool conv_transpose2x2(ImageView x, FilterView w, ImageView y, const void* bias);
 bool conv_transpose2x2_backward_data(ImageView dy, FilterView w, ImageView dx, bool accumulate);
 bool conv_transpose2x2_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, bool accumulate);
-// What conv2d() tries: patches, for 3 x 3, tiles of pixels for 1 x 1, then tiles of windows.
+// What the above try in turn, from the most special to the most general: patches of few channels, of stride 2, of many channels
+// (deep), 1 x 1, and tiles of the matrix of windows, which take any filter.
 bool tile_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
                  ResultStats* stats = nullptr);
 bool patch_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,

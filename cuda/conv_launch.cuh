@@ -18,7 +18,8 @@ dim3 conv_blocks(const ImageView& y, const Geometry& g) {
   return {blocks_for(tiles, 1), 1, unsigned(step * step)};
 }
 
-// Whether tiles of this size keep a large device busy; if not, smaller ones do more at a time. The widest are as good as two.
+// Whether tiles of this size keep a large device busy; if not, smaller ones leave fewer multiprocessors idle. A tile of 128 columns
+// counts twice: it does the work of two of 64.
 template <int kRows, int kCols>
 bool fills_device(const ImageView& y, const Geometry& g) {
   constexpr int64_t kWorth = kCols == 128 ? 2 : 1;
@@ -36,7 +37,22 @@ bool for_16_bits(DType type, F&& f) {
   }
 }
 
-// in_packs() holds. Out: of y and what is added to it. `stats`: null, or of pixels in order, which a gather has.
+// The warpgroup instructions (wgmma) exist on compute capability 9.0 alone, neither before nor after it.
+inline bool has_wgmma() { return device().major == 9; }
+
+// Whether the convolution has a filter of kernel x kernel at this stride, with the padding that centres it on its pixel.
+inline bool is_square(const FilterView& w, const ConvParams& p, int64_t kernel, int64_t stride) {
+  return w.kh == kernel && w.kw == kernel && p.stride == stride && p.pad == kernel / 2;
+}
+
+// Persistent blocks: no more than the device holds at a time, each of which goes through every n-th of the `tiles`. They are that
+// many for each of `col_tiles` tiles of channels; a multiprocessor holds `resident` of them.
+inline unsigned persistent_blocks(int64_t tiles, int64_t col_tiles, int resident = 1) {
+  return unsigned(std::min(tiles, std::max<int64_t>(1, int64_t(device().multiprocessors) * resident / col_tiles)));
+}
+
+// Of operands for which in_packs() holds. Out: the type of y and of what is added to it. `stats` may be null; only a gather, which
+// has its pixels in order, may be asked for them.
 template <class TileT, class T, bool kFilterAlongK, class Out = T>
 void launch_conv_ahead(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
                        const ConvEpilogue& epilogue, ResultStats* stats) {
@@ -44,12 +60,10 @@ void launch_conv_ahead(const char* name, const ImageView& x, const FilterView& w
   launch(name, early({conv_blocks<TileT::kRows, TileT::kCols>(y, g), dim3(kTileThreads), kBytes}),
          conv_ahead_kernel<TileT, T, kFilterAlongK, Out>, images_of<const T>(x), filters_of<const T>(w), images_of<Out>(y), g,
          static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const Out>(epilogue.residual),
-         kFormsStats<TileT> && stats != nullptr
-             ? stats->make(blocks_for(y.n * y.h * y.w, TileT::kRows), y.c)
-             : Chunks<Moments>{});
+         chunks_of(kFormsStats<TileT> ? stats : nullptr, blocks_for(y.n * y.h * y.w, TileT::kRows), y.c));
 }
 
-// dx is added to by reading it as the residual.
+// A gradient is added to what is there by reading that as the residual.
 inline ConvEpilogue adding_to(const ImageView& dx, bool accumulate) {
   ConvEpilogue e;
   if (accumulate) e.residual = dx;

@@ -1,9 +1,9 @@
 // 3 x 3 convolution of few channels at stride 1, and its gradients, in 16 bits on the warpgroup instructions of sm_90a.
 // Compiled for sm_90a and nothing else (cmake/cuda.cmake).
 //
-// The tiled kernel brings each pixel to shared memory nine times, and the filter once for each tile. Here the filter stays in
-// shared memory while a block works through its tiles, and of each tile the pixels come once, with a border. Nothing is copied on
-// the way to the tensor cores: Note [Windows in a patch] of cuda/device/patches.cuh.
+// The tiled kernel copies each pixel to shared memory nine times, once for each tap, and the filter once for each tile. Here the
+// filter stays in shared memory while a block works through its tiles, and the pixels of a tile are copied once, with a border of
+// one. The tensor cores read the windows of all taps out of that patch: Note [Windows in a patch] of cuda/device/patches.cuh.
 #include <algorithm>
 
 #include "cuda/conv_launch.cuh"
@@ -19,14 +19,15 @@ constexpr int kSide = 8;  // of a tile, in pixels: the 64 rows of a product
 
 template <int kCols, bool kFilterAlongK>
 struct PatchShared {
-  using Filter = TurningPanel<kCols, kFilterAlongK>;
+  using Filter = SwizzledPanel<kCols, kFilterAlongK>;
   using Patches = Patch<kSide>[2];
-  static constexpr int kPitch = kCols + 8;  // of results; the eight put neighbours on other banks
+  static constexpr int kPitch = kCols + 8;  // of results; the eight more put neighbouring lines on different banks
   using Results = uint16_t[kSide * kSide][kPitch];
-  static constexpr size_t kMostBytes = 227 << 10;
+  // Warpgroups of a block, which has the multiprocessor to itself: as many as registers allow, and shared memory beside the filter.
   static constexpr int kByRegisters = kCols <= 16 ? 6 : 5;
-  static constexpr int kGroups =  // warpgroups of a block
-      std::min<int>(kByRegisters, (kMostBytes - kTaps * sizeof(Filter)) / (sizeof(Patches) + sizeof(Results)));
+  static constexpr int kGroups =
+      std::min<int>(kByRegisters, (shared_of_block(1) - kTaps * sizeof(Filter)) / (sizeof(Patches) + sizeof(Results)));
+  static constexpr int kThreads = kGroups * kWarpgroup;
 
   Filter filter[kTaps];
   Patches patches[kGroups];
@@ -37,18 +38,18 @@ struct PatchShared {
 //                    + residual[pixel, column]
 // with w[tap, channel, column] = w[column, tap, channel] (kFilterAlongK) or w[channel, 8 - tap, column].
 //
-// Block (b, column tile). Each of its warpgroups goes through tiles by itself, the first at b, and waits for nobody else: while one
-// waits for its pixels or stores, others multiply. The next patch comes while this one is used.
-// `stats`: of a result that is nothing but the sums.
+// Block (b, column tile). Each of its warpgroups goes through tiles of its own and waits for no other: while one waits for its
+// pixels or stores, others multiply. A warpgroup has two patches: the next one is being copied while this one is multiplied.
+// `stats`: moments of the result, asked for only without bias, activation and residual.
 template <class T, int kCols, bool kFilterAlongK>
-__global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 128, 1)
+__global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kThreads, 1)
     conv_patch_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
                       Images<const T> residual, Chunks<Moments> stats) {
   using Shared = PatchShared<kCols, kFilterAlongK>;
-  constexpr int kGroups = Shared::kGroups, kThreads = kGroups * 128;
+  constexpr int kGroups = Shared::kGroups, kThreads = Shared::kThreads;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int first_col = int(blockIdx.y) * kCols;
-  const int in_group = int(threadIdx.x % 128), group = int(threadIdx.x / 128);
+  const int in_group = int(threadIdx.x % kWarpgroup), group = int(threadIdx.x / kWarpgroup);
   const int lane = in_group % kWarp, warp = in_group / kWarp;
   constexpr int kPieces = kLineChannels / 8, kFilterLines = int(sizeof(typename Shared::Filter) / 128);
 
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
   auto fill = [&](Patch<kSide>& patch, int tile) {
     if (tile < tiles.count) {
       const PatchTiles::Place at = tiles.place<kSide>(tile);
-      patch.fill(x, at.n, at.row, at.col, 0, in_group, 128);
+      patch.fill(x, at.n, at.row, at.col, 0, in_group, kWarpgroup);
     }
     close_copies();
   };
@@ -110,7 +111,8 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
     close_products();
     const PatchTiles::Place at = tiles.place<kSide>(tile);
     const int col = at.col + lane / 4;
-    uint32_t added[2][kCols / 8] = {};  // of a gradient read meanwhile; forward, moments have the registers
+    // What a gradient is added to is read while the products go on; in the forward pass the moments need these registers.
+    uint32_t added[2][kCols / 8] = {};
     if constexpr (!kFilterAlongK) {
       if (residual.p != nullptr) {
 #pragma unroll
@@ -155,10 +157,11 @@ __global__ void __launch_bounds__(PatchShared<kCols, kFilterAlongK>::kGroups * 1
   }
 }
 
-constexpr int kWeightThreads = 384;  // a warpgroup for each row of the filter
-constexpr int kOuts = 64;
+// ---- dw = gradient by the filter
 
-constexpr int kWeightSide = 16;
+constexpr int kWeightThreads = 3 * kWarpgroup;  // a warpgroup for each row of the filter
+constexpr int kOuts = 64;                       // outputs of a block: the rows of its products
+constexpr int kWeightSide = 16;                 // of a tile, in pixels: the values of k of its products
 
 struct WeightShared {
   struct alignas(1024) Tile {
@@ -170,15 +173,16 @@ struct WeightShared {
 
 // partial[chunk, o, ky, kx, c] = sum over the chunk's pixels of dy[pixel, o] x[pixel at (ky, kx), c]
 //
-// Block (chunk, tile of outputs, tile of channels): a run of the images' tiles. A product has kOuts rows, kCols columns, and two by
-// eight pixels for k: lines of both panels are pixels. The next tile comes while this one is multiplied.
+// Block (chunk, tile of outputs, tile of channels); a chunk is a run of the images' tiles. A product has kOuts rows, kCols columns
+// and 2 x 8 pixels for its 16 values of k, so a line of either operand is a pixel. The next tile is copied while this one is
+// multiplied.
 template <class T, int kCols>
 __global__ void __launch_bounds__(kWeightThreads, 1)
     conv_patch_weight_kernel(Images<const T> x, Images<const T> dy, PatchTiles tiles, int per_chunk, float* partial) {
   TESSERA_DYNAMIC_SHARED(WeightShared, shared);
   const int first_out = int(blockIdx.y) * kOuts;
   const int first_col = int(blockIdx.z) * kCols;
-  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x % 128 / kWarp), ky = int(threadIdx.x / 128);
+  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x % kWarpgroup / kWarp), ky = int(threadIdx.x / kWarpgroup);
   constexpr int kPieces = 8;
   const int piece = int(threadIdx.x % kPieces) * 8;
   const int first_line = int(threadIdx.x / kPieces);
@@ -250,23 +254,26 @@ __global__ void __launch_bounds__(kWeightThreads, 1)
   }
 }
 
+// ---- launches
+
+// kFilterAlongK: conv2d; else its gradient by the data, where x is dy and y is dx.
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
          const ConvEpilogue& epilogue, ResultStats* stats = nullptr) {
-  if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
-  if (x.c > kLineChannels || x.c % 16 != 0) return false;
+  if (!has_wgmma() || !is_square(w, p, 3, 1)) return false;
+  if (x.c > kLineChannels || x.c % 16 != 0) return false;  // one line of a patch; a product is 16 values of k
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y, epilogue.residual)) return false;
     auto tile = [&]<int kCols>() {
+      using Shared = PatchShared<kCols, kFilterAlongK>;
       const PatchTiles tiles = patch_tiles(y, kSide, kCols);
-      const dim3 blocks(unsigned(std::min(tiles.count, std::max(1, device().multiprocessors / tiles.cols))), unsigned(tiles.cols));
-      launch(name,
-             early({blocks, dim3(unsigned(PatchShared<kCols, kFilterAlongK>::kGroups) * 128),
-                    sizeof(PatchShared<kCols, kFilterAlongK>)}),
-             conv_patch_kernel<T, kCols, kFilterAlongK>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
-             static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
-             stats != nullptr ? stats->make(blocks.x, y.c) : Chunks<Moments>{});
+      const dim3 blocks(persistent_blocks(tiles.count, tiles.cols), unsigned(tiles.cols));
+      launch(name, early({blocks, dim3(unsigned(Shared::kThreads)), sizeof(Shared)}), conv_patch_kernel<T, kCols, kFilterAlongK>,
+             images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles, static_cast<const float*>(epilogue.bias),
+             epilogue.activation, images_of<const T>(epilogue.residual), chunks_of(stats, blocks.x, y.c));
     };
+    // The narrowest tile that holds all columns, else 64. 80, the box branch's width in the head of x, would leave most of a second
+    // tile idle.
     if (y.c <= 16) {
       tile.template operator()<16>();
     } else if (y.c <= 32) {
@@ -294,22 +301,20 @@ bool patch_conv2d_backward_data(const ImageView& dy, const FilterView& w, const 
 
 bool patch_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
                                   bool accumulate) {
-  if (device().major != 9 || dw.kh != 3 || dw.kw != 3 || p.stride != 1 || p.pad != 1) return false;
+  if (!has_wgmma() || !is_square(dw, p, 3, 1)) return false;
   return for_16_bits(x.t, [&]<class T>() {
-    if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
+    if (!in_packs(x) || !in_packs(dy)) return false;
     auto tile = [&]<int kCols>() {
       const PatchTiles tiles = patch_tiles(dy, kWeightSide, kOuts);
-      const int parts = tiles.cols * int(blocks_for(x.c, kCols));
-      // A block fills a multiprocessor, and every chunk more is a filter more to add.
-      const int most = int(std::clamp<int64_t>(enough_blocks() / 2 / parts, 1, std::max(1, tiles.count)));
-      const int per_chunk = (tiles.count + most - 1) / most;
-      const int chunks = std::max(1, (tiles.count + per_chunk - 1) / std::max(1, per_chunk));
-      const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * dw.i);
-      launch(
-          "conv2d_backward_weight, patches",
-          early({dim3(unsigned(chunks), unsigned(tiles.cols), blocks_for(x.c, kCols)), dim3(kWeightThreads), sizeof(WeightShared)}),
-          conv_patch_weight_kernel<T, kCols>, images_of<const T>(x), images_of<const T>(dy), tiles, per_chunk, partial.get());
-      tiled::add_filter_chunks(partial, chunks, dw, accumulate);
+      const unsigned out_tiles = unsigned(tiles.cols), in_tiles = blocks_for(x.c, kCols);
+      // One block fills a multiprocessor, hence the half of enough_blocks(); with more chunks there would be more filters to add.
+      const tiled::TileChunks chunks = tiled::tile_chunks(tiles.count, enough_blocks() / 2 / (out_tiles * in_tiles));
+      const Scratch<float> partial(int64_t(chunks.count) * dw.o * kTaps * dw.i);
+      launch("conv2d_backward_weight, patches",
+             early({dim3(unsigned(chunks.count), out_tiles, in_tiles), dim3(kWeightThreads), sizeof(WeightShared)}),
+             conv_patch_weight_kernel<T, kCols>, images_of<const T>(x), images_of<const T>(dy), tiles, chunks.tiles_each,
+             partial.get());
+      tiled::add_filter_chunks(partial, chunks.count, dw, accumulate);
     };
     x.c <= 32 ? tile.template operator()<32>() : tile.template operator()<64>();
     return true;

@@ -1,10 +1,10 @@
 // 3 x 3 convolution of many channels at stride 1, and its gradient by the data, in 16 bits on the warpgroup instructions of sm_90a.
 // Compiled for sm_90a and nothing else (cmake/cuda.cmake).
 //
-// The tiled kernel brings each pixel from the second cache nine times, which bounds it: 128 x 128 results want 32 KiB for each 64
-// values of k, at 24 bytes a cycle of a multiprocessor twice as long as their products. Here 64 channels of a tile's pixels come
-// once for all nine taps, with a border; the taps of the filter follow one another through a ring. cuda/conv_patch.cu keeps the
-// filter instead, where it has room for it.
+// The tiled kernel reads each pixel from L2 nine times, and that bounds it: 128 x 128 results take 32 KiB for every 64 values of k,
+// which at 24 bytes a cycle and multiprocessor is twice as long as their products. Here 64 channels of a tile's pixels are copied
+// once for all nine taps, with a border, and the taps of the filter follow one another through a ring of buffers. With few channels
+// there is room for the whole filter, and cuda/conv_patch.cu keeps it.
 #include <algorithm>
 
 #include "cuda/conv_launch.cuh"
@@ -17,23 +17,23 @@ namespace {
 
 constexpr int kSide = 8;    // of a tile, in pixels: the 64 rows of a product
 constexpr int kGroups = 2;  // warpgroups of a block, each with a tile
-constexpr int kThreads = kGroups * 128;
+constexpr int kThreads = kGroups * kWarpgroup;
+constexpr int kResident = 2;  // blocks of a multiprocessor
 
 template <int kCols, bool kFilterAlongK>
 struct DeepShared {
-  using Filter = TurningPanel<kFilterAlongK || kCols == 64 ? kCols : 128, kFilterAlongK>;  // of one tap, 64 channels
-  static constexpr size_t kMostBytes = 113 << 10;                                          // two blocks have a multiprocessor
+  using Filter = SwizzledPanel<kFilterAlongK || kCols == 64 ? kCols : 128, kFilterAlongK>;  // of one tap, 64 channels
   using Patches = Patch<kSide>[kGroups][2];
-  static constexpr int kStages = std::min<int>(6, (kMostBytes - sizeof(Patches)) / sizeof(Filter));
+  static constexpr int kStages = std::min<int>(6, (shared_of_block(kResident) - sizeof(Patches)) / sizeof(Filter));  // of the ring
 
   Patches patches;
   Filter filter[kStages];
 };
-// Afterwards, in the same place.
+// What takes the place of the panels once all of them have been multiplied.
 template <int kCols>
 struct DeepResults {
   static constexpr int kLanes = kThreads / kCols;  // threads that share a column
-  uint16_t v[kGroups][kSide * kSide][kCols + 8];  // the eight put neighbours on other banks
+  uint16_t v[kGroups][kSide * kSide][kCols + 8];   // the eight more put neighbouring lines on different banks
   Moments parts[kLanes][kCols];
 };
 
@@ -41,27 +41,28 @@ struct DeepResults {
 //                    + residual[pixel, column]
 // with w[tap, channel, column] = w[column, tap, channel] (kFilterAlongK) or w[channel, 8 - tap, column].
 //
-// Block (b, column tile): tiles 2 b and 2 b + 1 of the images. A step is a tap of 64 channels. Its filter was asked for kStages - 1
-// steps before, the patch of the next channels at the first tap of these.
-// `stats`: of a result that is nothing but the sums.
+// Block (b, column tile): tiles 2 b and 2 b + 1 of the images, one for each warpgroup. A step is one tap of 64 channels. The copy
+// of its filter began kStages - 1 steps before; that of the patch of the next 64 channels begins at the first tap of these.
+// `stats`: moments of the result, asked for only without bias, activation and residual.
 template <class T, int kCols, bool kFilterAlongK>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, kResident)
     conv_patch_deep_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
                            Images<const T> residual, Chunks<Moments> stats) {
   using Shared = DeepShared<kCols, kFilterAlongK>;
   constexpr int kStages = Shared::kStages, kAhead = kStages - 1;
   TESSERA_DYNAMIC_SHARED(Shared, shared);
   const int first_col = int(blockIdx.y) * kCols;
-  const int group = int(threadIdx.x / 128);
+  const int group = int(threadIdx.x / kWarpgroup);
   const int tile = int(blockIdx.x) * kGroups + group;
-  const bool any = tile < tiles.count;  // else the last one once more, for nothing: a branch around products would hold them up
+  // A group without a tile computes the last one once more, for nothing: a branch around the products would hold them up.
+  const bool any = tile < tiles.count;
   const PatchTiles::Place at = tiles.place<kSide>(min(tile, tiles.count - 1));
   const int steps = (x.c + kLineChannels - 1) / kLineChannels * kTaps;
 
-  // The pixels of 64 channels are asked for at the first tap of the 64 before. Copies end in the order of their groups, so they are
-  // there when the filter of a later step is.
+  // The copy of a patch belongs to the group of the filter that is copied after it. Groups of copies end in their order, so the
+  // patch is there when that filter is.
   auto fill = [&](int slab) {
-    shared->patches[group][slab % 2].fill(x, at.n, at.row, at.col, slab * kLineChannels, int(threadIdx.x % 128), 128);
+    shared->patches[group][slab % 2].fill(x, at.n, at.row, at.col, slab * kLineChannels, int(threadIdx.x % kWarpgroup), kWarpgroup);
   };
   int stage = 0;  // that is filled next
   // The thread's first piece of a filter, of tap 0 and channel 0. Its panel has a line for each output (kFilterAlongK) or channel.
@@ -137,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
   if constexpr (kFilterAlongK) {
     if (!stats.wanted()) return;
-    // Of the numbers as they are stored. Thread: a column, every kLanes-th pixel.
+    // The moments of the numbers as they are stored. Thread: one column, every kLanes-th pixel.
     constexpr int kLanes = DeepResults<kCols>::kLanes;
     __syncthreads();
     const int t = int(threadIdx.x), column = t % kCols;
@@ -163,7 +164,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-// The widest tile of columns that leaves the fewest of the last one idle.
+// The width of column tiles of which the last one has the fewest idle columns; of equals the widest.
 int tile_columns(int64_t columns) {
   int best = 64;
   for (const int width : {80, 96, 128}) {
@@ -172,11 +173,13 @@ int tile_columns(int64_t columns) {
   return best;
 }
 
+// kFilterAlongK: conv2d; else its gradient by the data, where x is dy and y is dx.
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
          const ConvEpilogue& epilogue, ResultStats* stats) {
-  if (device().major != 9 || w.kh != 3 || w.kw != 3 || p.stride != 1 || p.pad != 1) return false;
-  if (x.c <= kLineChannels || x.c % 16 != 0 || y.c <= 16) return false;
+  if (!has_wgmma() || !is_square(w, p, 3, 1)) return false;
+  if (x.c <= kLineChannels) return false;        // conv_patch.cu has room for the whole filter
+  if (x.c % 16 != 0 || y.c <= 16) return false;  // a product is 16 values of k; most of the narrowest tile would be idle
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y, epilogue.residual)) return false;
     auto tile = [&]<int kCols>() {
@@ -185,13 +188,12 @@ bool run(const char* name, const ImageView& x, const FilterView& w, const ImageV
       using Shared = DeepShared<kCols, kFilterAlongK>;
       launch(name, early({blocks, dim3(kThreads), sizeof(Shared)}), conv_patch_deep_kernel<T, kCols, kFilterAlongK>,
              images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles, static_cast<const float*>(epilogue.bias),
-             epilogue.activation, images_of<const T>(epilogue.residual),
-             stats != nullptr ? stats->make(blocks.x, y.c) : Chunks<Moments>{});
+             epilogue.activation, images_of<const T>(epilogue.residual), chunks_of(stats, blocks.x, y.c));
     };
     int columns = tile_columns(y.c);
-    // Narrower tiles where the wide ones leave multiprocessors idle.
-    const int64_t pairs = patch_tiles(y, kSide, 64).count / kGroups;
-    if (columns > 64 && pairs * blocks_for(y.c, columns) * 2 < enough_blocks()) columns = 64;
+    // Where the wide tiles would be fewer blocks than multiprocessors, narrower ones keep more of them busy.
+    const int64_t blocks = patch_tiles(y, kSide, columns).count / kGroups * blocks_for(y.c, columns);
+    if (columns > 64 && blocks * 2 < enough_blocks()) columns = 64;
     switch (columns) {
       case 128: tile.template operator()<128>(); break;
       case 96: tile.template operator()<96>(); break;

@@ -1,8 +1,9 @@
 // 3 x 3 convolution of few channels at stride 2, and its gradients, in 16 bits on the warpgroup instructions of sm_90a.
 // Compiled for sm_90a and nothing else (cmake/cuda.cmake).
 //
-// As in cuda/conv_patch.cu (Note [Windows in a patch] of cuda/device/patches.cuh), the filter stays in shared memory and a pixel comes once.
-// There a block fills a multiprocessor; here it is one warpgroup, so that while one waits others multiply, and others store.
+// As in cuda/conv_patch.cu (Note [Windows in a patch] of cuda/device/patches.cuh) the filter stays in shared memory and each pixel
+// comes once. There a block of several warpgroups fills a multiprocessor; here a block is one warpgroup and a multiprocessor holds
+// several of them, so that while one waits for its pixels, others multiply or store.
 #include <algorithm>
 
 #include "cuda/conv_launch.cuh"
@@ -14,11 +15,11 @@ namespace tessera::cuda::wgmma {
 
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kSide = 8;  // of a tile, in pixels of the smaller image
-constexpr int kLine = 64;  // numbers
+constexpr int kThreads = kWarpgroup;
+constexpr int kSide = 8;   // of a tile, in pixels of the smaller image
+constexpr int kLine = 64;  // numbers of a line of an operand
 
-// kCount lines, as operands want them: piece p of line r lies at place p ^ r % 8.
+// kCount lines in the 128-byte swizzle of operands (SwizzledPanel).
 template <int kCount>
 struct alignas(1024) Lines {
   uint16_t v[kCount][kLine];
@@ -26,12 +27,14 @@ struct alignas(1024) Lines {
 };
 
 template <class Shared>
-constexpr int resident(int by_registers = 6) {  // blocks of a multiprocessor
-  return std::min(by_registers, int((228 << 10) / (sizeof(Shared) + 1024)));
+constexpr int resident(int by_registers = 6) {
+  return resident_blocks(sizeof(Shared), by_registers);
 }
 
-// What a tile of results reads of x. Pixels of two columns share a line: those of tap column 0 and, kSlot numbers on, of column 1.
-// So eight neighbours of a result are eight lines for every tap; column 2 is column 0 of the next line, the next row two rows on.
+// What a tile of results reads of x. At stride 2 neighbouring results read every second pixel. So two pixels side by side share a
+// line, the second kSlot numbers after the first: they are what tap columns 0 and 1 of one result read, and eight neighbouring
+// results read eight neighbouring lines. Tap column 2 of a result is tap column 0 of the next one, hence the next line; the next
+// row of results is two rows of pixels on.
 template <int kSlot>
 struct PairedPatch {
   static constexpr int kAcross = kSide + 1;  // lines
@@ -42,7 +45,7 @@ struct PairedPatch {
   __device__ const uint16_t* first(int ky, int kx, int number = 0) const {
     return &lines.v[ky * kAcross + kx / 2][kx % 2 * kSlot + number];
   }
-  // Copies begin; all threads of the block come here.
+  // Starts the copies of what the tile at `at` reads. All threads of the block call it.
   template <class T>
   __device__ void fill(const Images<const T>& x, const PatchTiles::Place& at) {
     constexpr int kPieces = kSlot / 8;
@@ -63,7 +66,7 @@ struct PairedPatch {
 
 template <int kCols, int kSlot>
 struct ForwardShared {
-  static constexpr int kPitch = kCols + 8;  // of results; the eight put neighbours on other banks
+  static constexpr int kPitch = kCols + 8;  // of results; the eight more put neighbouring lines on different banks
   static constexpr int kTapsOfLine = kLine / kSlot;
   using Patch = PairedPatch<kSlot>;
   Lines<kCols> filter[(kTaps + kTapsOfLine - 1) / kTapsOfLine];
@@ -74,8 +77,8 @@ struct ForwardShared {
 // y[pixel, column] = act(bias[column] + sum over (tap, channel) of x[pixel at tap, channel] * w[column, tap, channel])
 //                    + residual[pixel, column]
 //
-// Block (b, column tile): every gridDim.x-th tile of the images. The next patch comes while this one is multiplied.
-// `stats`: of a result that is nothing but the sums.
+// Block (b, column tile): every gridDim.x-th tile of the images. The next patch is copied while this one is multiplied.
+// `stats`: moments of the result, asked for only without bias, activation and residual.
 template <class T, int kCols, int kSlot>
 __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>>())
     conv_stride2_kernel(Images<const T> x, Filters<const T> w, Images<T> y, PatchTiles tiles, const float* bias, Activation act,
@@ -149,9 +152,9 @@ __global__ void __launch_bounds__(kThreads, resident<ForwardShared<kCols, kSlot>
 
 // ---- dx = gradient by the data
 
-// Row 2 a of dx has tap row 1 of row a of dy; row 2 a + 1 has tap row 2 of it and tap row 0 of row a + 1; columns alike. A tile of
-// dy thus gives the four neighbours (2 a + i, 2 b + j) by nine taps. Two of them that have one i are columns of one product; where
-// the left one has no tap the filter is zero.
+// Row 2 a of dx gets row a of dy through tap row 1 of the filter; row 2 a + 1 gets row a through tap row 2 and row a + 1 through
+// tap row 0. Columns likewise. So nine taps lead from a tile of dy to the four neighbours (2 a + i, 2 b + j) of each of its pixels.
+// The two of the same i are columns of one product, and where no tap leads to the left one (j = 0) its part of the filter is zero.
 struct Product {
   int down, right;  // which pixel of dy, from (a, b)
   int row;          // i
@@ -173,8 +176,8 @@ struct DataShared {
   Patch patches[2];
 };
 
-// Of four lanes each has part `lane` of four pieces; then piece `lane` whole.
-__device__ inline void turn(unsigned (&v)[4]) {
+// The 4 x 4 transpose among four neighbouring lanes: before, lane l holds part l of four pieces; afterwards piece l whole.
+__device__ inline void transpose_in_four(unsigned (&v)[4]) {
   const bool odd = threadIdx.x % 2 != 0, upper = threadIdx.x % 4 >= 2;
 #pragma unroll
   for (int i = 0; i < 4; i += 2) {
@@ -192,7 +195,7 @@ __device__ inline void turn(unsigned (&v)[4]) {
 
 // dx[2 a + i, 2 b + j, column] (+)= sum over (tap, channel) as above of dy[pixel, channel] * w[channel, tap, column]
 //
-// Block (b, column tile): every gridDim.x-th tile of dy. The next patch comes while this one is multiplied.
+// Block (b, column tile): every gridDim.x-th tile of dy. The next patch is copied while this one is multiplied.
 template <class T, int kCols, int kDepth>
 __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>())
     conv_stride2_data_kernel(Images<const T> dy, Filters<const T> w, Images<T> dx, PatchTiles tiles, bool accumulate) {
@@ -293,7 +296,7 @@ __global__ void __launch_bounds__(kThreads, resident<DataShared<kCols, kDepth>>(
           for (int m = 0; m < 4; ++m) {
             two[m] = rounded_pair<T>(sum[i][first + m][half][0], sum[i][first + m][half][1]);
           }
-          turn(two);
+          transpose_in_four(two);
           const int mine = first + lane % 4;
           const int col = left + mine / kPacks;
           const int column = first_col + mine % kPacks * 8;
@@ -323,8 +326,9 @@ struct WeightShared {
 
 // partial[b, o, ky, kx, c] = sum over the block's pixels of dy[pixel, o] x[pixel at (ky, kx), c]
 //
-// Block b: every gridDim.x-th tile of dy. A product has all outputs for rows, a tap column's channels, or those of two, for columns,
-// and two by eight pixels for k: lines of both panels are pixels. The next tile comes while this one is multiplied.
+// Block b: every gridDim.x-th tile of dy. The rows of a product are all outputs, its columns the channels of one tap column or of
+// two, its 16 values of k are 2 x 8 pixels, so a line of either operand is a pixel. The next tile is copied while this one is
+// multiplied.
 template <class T, int kSlot>
 __global__ void __launch_bounds__(kThreads, resident<WeightShared<kSlot>>(WeightShared<kSlot>::kResident))
     conv_stride2_weight_kernel(Images<const T> x, Images<const T> dy, PatchTiles tiles, float* partial) {
@@ -404,36 +408,35 @@ __global__ void __launch_bounds__(kThreads, resident<WeightShared<kSlot>>(Weight
   }
 }
 
-// ----
+// ---- launches
 
-constexpr int kMostChannels = 64;
-constexpr int kMostPaired = kLine / 2;  // of x
+constexpr int kMostChannels = kLine;
+constexpr int kMostPaired = kLine / 2;  // channels of x: two pixels share a line (PairedPatch)
 
-bool is_stride2(const FilterView& w, const ConvParams& p) {
-  return device().major == 9 && w.kh == 3 && w.kw == 3 && p.stride == 2 && p.pad == 1 && w.o <= kMostChannels && w.i <= kMostChannels;
+bool takes(const FilterView& w, const ConvParams& p) {
+  return has_wgmma() && is_square(w, p, 3, 2) && w.o <= kMostChannels && w.i <= kMostChannels;
 }
 
-// As many blocks as the device holds, for the tiles of the images and `cols` tiles of channels.
+// Persistent blocks for the tiles of the images and `col_tiles` tiles of channels.
 template <class Shared>
-Grid grid_of(const PatchTiles& tiles, unsigned cols, int by_registers = 6) {
-  const int most = std::max(1, device().multiprocessors * resident<Shared>(by_registers) / int(cols));
-  return early({dim3(unsigned(std::min(tiles.count, most)), cols), dim3(kThreads), sizeof(Shared)});
+Grid grid_of(const PatchTiles& tiles, unsigned col_tiles, int by_registers = 6) {
+  const unsigned blocks = persistent_blocks(tiles.count, col_tiles, resident<Shared>(by_registers));
+  return early({dim3(blocks, col_tiles), dim3(kThreads), sizeof(Shared)});
 }
 
 }  // namespace
 
 bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p, const ConvEpilogue& epilogue,
                     ResultStats* stats) {
-  if (!is_stride2(w, p) || x.c > kMostPaired) return false;
+  if (!takes(w, p) || x.c > kMostPaired) return false;
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y, epilogue.residual)) return false;
     auto tile = [&]<int kCols, int kSlot>() {
       const PatchTiles tiles = patch_tiles(y, kSide, kLine);
       const Grid grid = grid_of<ForwardShared<kCols, kSlot>>(tiles, blocks_for(y.c, kCols));
-      launch("conv2d, patches of stride 2", grid,
-             conv_stride2_kernel<T, kCols, kSlot>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y), tiles,
-             static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
-             stats != nullptr ? stats->make(grid.blocks.x, y.c) : Chunks<Moments>{});
+      launch("conv2d, patches of stride 2", grid, conv_stride2_kernel<T, kCols, kSlot>, images_of<const T>(x),
+             filters_of<const T>(w), images_of<T>(y), tiles, static_cast<const float*>(epilogue.bias), epilogue.activation,
+             images_of<const T>(epilogue.residual), chunks_of(stats, grid.blocks.x, y.c));
     };
     if (y.c <= 32) {
       x.c <= 16 ? tile.template operator()<32, 16>() : tile.template operator()<32, 32>();
@@ -446,7 +449,7 @@ bool stride2_conv2d(const ImageView& x, const FilterView& w, const ImageView& y,
 
 bool stride2_conv2d_backward_data(const ImageView& dy, const FilterView& w, const ImageView& dx, const ConvParams& p,
                                   bool accumulate) {
-  if (!is_stride2(w, p)) return false;
+  if (!takes(w, p)) return false;
   return for_16_bits(dy.t, [&]<class T>() {
     if (!in_packs<T>(dy, w, dx)) return false;
     auto tile = [&]<int kCols, int kDepth>() {
@@ -466,9 +469,9 @@ bool stride2_conv2d_backward_data(const ImageView& dy, const FilterView& w, cons
 
 bool stride2_conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
                                     bool accumulate) {
-  if (!is_stride2(dw, p) || x.c > kMostPaired) return false;
+  if (!takes(dw, p) || x.c > kMostPaired) return false;
   return for_16_bits(x.t, [&]<class T>() {
-    if (x.c % kWide<T> != 0 || dy.c % kWide<T> != 0 || !rows_are_aligned(x.rows()) || !rows_are_aligned(dy.rows())) return false;
+    if (!in_packs(x) || !in_packs(dy)) return false;
     auto tile = [&]<int kSlot>() {
       using Shared = WeightShared<kSlot>;
       const PatchTiles tiles = patch_tiles(dy, kSide, kLine);

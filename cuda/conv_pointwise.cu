@@ -1,10 +1,10 @@
 // 1 x 1 convolution at stride 1, and its gradient by the data, in 16 bits on the warpgroup instructions of sm_90a. Compiled for
 // sm_90a and nothing else (cmake/cuda.cmake).
 //
-// The tiled kernel has a block for each tile: it waits for the first panels, brings the filter once more, and stores, with nothing
-// beside it but the other blocks of its multiprocessor; of few channels that is all of its time. Here the filter stays in shared
-// memory while a block's warpgroups go through tiles of 64 pixels, each by itself: while one stores, others multiply, and pixels
-// are asked for across the ends of tiles.
+// The tiled kernel has a block for each tile, which waits for its first panels, copies the filter once more, and stores, while only
+// the other blocks of its multiprocessor multiply; with few channels it does hardly anything else. Here the filter stays in shared
+// memory while the warpgroups of a block go through tiles of 64 pixels, each by itself: while one stores, others multiply, and the
+// pixels of the next tile are being copied before this one is finished.
 #include <algorithm>
 #include <optional>
 
@@ -21,24 +21,26 @@ constexpr int kPixels = 64;    // of a tile: the rows of a product
 constexpr int kChannels = 64;  // of a slab: a line of a panel
 constexpr int kStages = 4;     // slabs of pixels that a warpgroup has room for
 
-// Of a warpgroup.
+// The shared memory of one warpgroup.
 template <int kCols>
 struct PointwiseGroup {
-  using Results = uint16_t[kPixels][kCols + 8];  // the eight put neighbours on other banks
+  using Results = uint16_t[kPixels][kCols + 8];  // the eight more put neighbouring lines on different banks
 
-  TurningPanel<kPixels, true> pixels[kStages];
+  SwizzledPanel<kPixels, true> pixels[kStages];
   alignas(16) Results results;
 };
 
-// A block's shared memory: the filter, a panel for each slab, and behind it the warpgroups'.
+// The shared memory of a block: the filter, one panel for each slab, then the parts of the warpgroups.
 template <int kCols, bool kFilterAlongK>
 struct PointwiseShared {
-  using Filter = TurningPanel<kCols, kFilterAlongK>;
+  using Filter = SwizzledPanel<kCols, kFilterAlongK>;
   using Group = PointwiseGroup<kCols>;
-  static constexpr int kMostBytes = 227 << 10;
-  static constexpr int kMostGroups = kCols <= 32 ? 6 : kCols <= 64 ? 5 : kCols <= 96 ? 4 : 3;  // by registers
+  static constexpr int kMostGroups = kCols <= 32 ? 6 : kCols <= 64 ? 5 : kCols <= 96 ? 4 : 3;  // that registers allow
 
-  static int groups(int slabs) { return std::min(kMostGroups, (kMostBytes - slabs * int(sizeof(Filter))) / int(sizeof(Group))); }
+  // Warpgroups that find room beside a filter of so many slabs, in a block that has the multiprocessor to itself.
+  static int groups(int slabs) {
+    return std::min(kMostGroups, (int(shared_of_block(1)) - slabs * int(sizeof(Filter))) / int(sizeof(Group)));
+  }
   static size_t bytes(int slabs, int groups) { return size_t(slabs) * sizeof(Filter) + size_t(groups) * sizeof(Group); }
 };
 
@@ -55,14 +57,14 @@ struct FlatLines {
 // The moments of a tile's columns as they are stored, over all tiles of a thread: a pair of columns, every kLanes-th pixel.
 template <class T, int kCols>
 struct ColumnMoments {
-  static constexpr int kPairs = kCols / 2, kLanes = 128 / kPairs;
+  static constexpr int kPairs = kCols / 2, kLanes = kWarpgroup / kPairs;
   using Parts = Moments[kCols];
 
   Deviations of[2];
   int n = 0;
 
-  static __device__ int pair() { return int(threadIdx.x % 128) % kPairs; }
-  static __device__ int lane() { return int(threadIdx.x % 128) / kPairs; }
+  static __device__ int pair() { return int(threadIdx.x % kWarpgroup) % kPairs; }
+  static __device__ int lane() { return int(threadIdx.x % kWarpgroup) / kPairs; }
 
   __device__ void add(const typename PointwiseGroup<kCols>::Results& results, int pixels) {
     const int first = lane();
@@ -81,21 +83,21 @@ struct ColumnMoments {
   __device__ void store(Parts* parts, int cols, Moments* to) const {
     if (lane() < kLanes) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i) parts[int(threadIdx.x / 128) * kLanes + lane()][pair() * 2 + i] = of[i].moments(n);
+      for (int i = 0; i < 2; ++i) parts[int(threadIdx.x / kWarpgroup) * kLanes + lane()][pair() * 2 + i] = of[i].moments(n);
     }
     __syncthreads();
     const int t = int(threadIdx.x);
-    if (t < min(kCols, cols)) to[t] = CombinedMoments{}(int(blockDim.x / 128) * kLanes, [&](int k) { return parts[k][t]; });
+    if (t < min(kCols, cols)) to[t] = CombinedMoments{}(int(blockDim.x / kWarpgroup) * kLanes, [&](int k) { return parts[k][t]; });
   }
 };
 
 // y[pixel, column] = act(bias[column] + sum over channels of x[pixel, channel] * w[channel, column]) + residual[pixel, column]
 // with w[channel, column] = w[column, channel] (kFilterAlongK) or as it is.
 //
-// Block (b, column tile). A step is a slab of a tile; its pixels were asked for kStages - 1 steps before.
-// `stats`: of a result that is nothing but the sums.
+// Block (b, column tile). A step is one slab of one tile; the copy of its pixels began kStages - 1 steps before.
+// `stats`: moments of the result, asked for only without bias, activation and residual.
 template <class T, int kCols, bool kFilterAlongK>
-__global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGroups * 128, 1)
+__global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGroups * kWarpgroup, 1)
     conv_pointwise_kernel(Images<const T> x, Filters<const T> w, Images<T> y, const float* bias, Activation act,
                           Images<const T> residual, Chunks<Moments> stats) {
   using Shared = PointwiseShared<kCols, kFilterAlongK>;
@@ -104,9 +106,9 @@ __global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGr
   TESSERA_DYNAMIC_SHARED(Filter, filter);
   const int slabs = (x.c + kChannels - 1) / kChannels;
   auto* const of_group = reinterpret_cast<typename Shared::Group*>(filter + slabs);
-  const int in_group = int(threadIdx.x % 128), groups = int(blockDim.x / 128);
-  // By a shuffle, so that the compiler knows it to be the same for a warp: else it has products wait for each other.
-  const int group = __shfl_sync(kAllLanes, int(threadIdx.x / 128), 0);
+  const int in_group = int(threadIdx.x % kWarpgroup), groups = int(blockDim.x / kWarpgroup);
+  // The shuffle tells the compiler that all of a warp have the same value; otherwise it makes the products wait for each other.
+  const int group = __shfl_sync(kAllLanes, int(threadIdx.x / kWarpgroup), 0);
   auto& pixels = of_group[group].pixels;
   auto& results = of_group[group].results;
   const int first_col = int(blockIdx.y) * kCols;
@@ -115,14 +117,14 @@ __global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGr
   const int stride = int(gridDim.x) * groups;
   const int first_tile = int(blockIdx.x) + int(gridDim.x) * group;
 
-  // Slabs of the group's tiles in turn, from here on.
+  // What copy_pixels() copies next: the slabs of the group's tiles, one after the other.
   int stage = 0, next_tile = first_tile, next_slab = 0;
   auto copy_lines = [&]<int kAcross>() {  // threads side by side: as many as a pixel has pieces
     const int channel = next_slab * kChannels + in_group % kAcross * 8, first = in_group / kAcross;
     if (channel >= x.c) return;
     const T* const from = x.pixel(int64_t(next_tile) * kPixels) + channel;
     const int left = all - next_tile * kPixels;
-    constexpr int kAtOnce = 128 / kAcross;
+    constexpr int kAtOnce = kWarpgroup / kAcross;
 #pragma unroll
     for (int line = first, i = 0; i < kPixels / kAtOnce; ++i, line += kAtOnce) {
       copy_ahead(pixels[stage].place(channel % kChannels, line), from + line * x.pitch, line < left);
@@ -215,8 +217,8 @@ __global__ void __launch_bounds__(PointwiseShared<kCols, kFilterAlongK>::kMostGr
   }
 }
 
-// The width of column tiles, none where no filter fits beside two warpgroups: what tiles multiply in vain counts, and that each
-// reads all pixels anew, which costs about what 64 columns do.
+// The cheapest width of column tiles; none where the filter leaves no room for two warpgroups. Every tile costs its columns, the
+// idle ones of the last tile too, and that all pixels are read once more, which takes about as long as multiplying 64 columns.
 template <bool kFilterAlongK>
 std::optional<int> tile_columns(int64_t channels, int64_t columns) {
   constexpr int64_t kPixelsAnew = 64;
@@ -238,23 +240,23 @@ std::optional<int> tile_columns(int64_t channels, int64_t columns) {
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p,
          const ConvEpilogue& epilogue, ResultStats* stats) {
-  if (device().major != 9 || w.kh != 1 || w.kw != 1 || p.stride != 1 || p.pad != 0) return false;
-  if (x.c % 16 != 0 || y.c <= 16) return false;
+  if (!has_wgmma() || !is_square(w, p, 1, 1)) return false;
+  if (x.c % 16 != 0 || y.c <= 16) return false;  // a product is 16 values of k; half of the narrowest tile would be idle
   const std::optional<int> columns = tile_columns<kFilterAlongK>(x.c, y.c);
   if (!columns) return false;
   const int64_t tiles = blocks_for(y.n * y.h * y.w, kPixels), col_tiles = blocks_for(y.c, *columns);
-  if (tiles * col_tiles < enough_blocks() / 2) return false;  // smaller tiles have more multiprocessors at work
+  if (tiles * col_tiles < enough_blocks() / 2) return false;  // the smaller tiles of conv_wgmma.cu keep more multiprocessors busy
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y, epilogue.residual)) return false;
     auto tile = [&]<int kCols>() {
       using Shared = PointwiseShared<kCols, kFilterAlongK>;
       const int slabs = int(blocks_for(x.c, kChannels));
-      const int64_t blocks = std::min(tiles, std::max<int64_t>(1, device().multiprocessors / col_tiles));
-      const int groups = int(std::min<int64_t>(Shared::groups(slabs), (tiles + blocks - 1) / blocks));
-      launch(name, early({dim3(unsigned(blocks), unsigned(col_tiles)), dim3(unsigned(groups) * 128), Shared::bytes(slabs, groups)}),
+      const unsigned blocks = persistent_blocks(tiles, col_tiles);
+      const int groups = int(std::min<int64_t>(Shared::groups(slabs), (tiles + blocks - 1) / blocks));  // none without a tile
+      launch(name, early({dim3(blocks, unsigned(col_tiles)), dim3(unsigned(groups * kWarpgroup)), Shared::bytes(slabs, groups)}),
              conv_pointwise_kernel<T, kCols, kFilterAlongK>, images_of<const T>(x), filters_of<const T>(w), images_of<T>(y),
              static_cast<const float*>(epilogue.bias), epilogue.activation, images_of<const T>(epilogue.residual),
-             stats != nullptr ? stats->make(blocks, y.c) : Chunks<Moments>{});
+             chunks_of(stats, blocks, y.c));
     };
     switch (*columns) {
       case 128: tile.template operator()<128>(); break;

@@ -261,13 +261,14 @@ bool is_stem(const ImageView& x, const FilterView& w, const ImageView& y, const 
 
 bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const ConvEpilogue& epilogue, ResultStats* stats) {
   if (!is_stem(x, w, y, p) || epilogue.residual.p != nullptr) return false;
-  if (y.n > 65535 || blocks_for(y.h, kDown) > 65535) return false;
+  constexpr int64_t kMostAlongYZ = 65535;  // blocks that CUDA's grids have in these directions
+  if (y.n > kMostAlongYZ || blocks_for(y.h, kDown) > kMostAlongYZ) return false;
   for_floating("conv2d", x.t, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
       const dim3 blocks(blocks_for(y.w, kAcross), blocks_for(y.h, kDown), unsigned(y.n));
       launch("conv2d, stem", early({blocks, dim3(kThreads)}), stem_kernel<T>, images_of<const T>(x), filters_of<const T>(w),
              images_of<T>(y), size32(p.pad), static_cast<const float*>(epilogue.bias), epilogue.activation,
-             stats != nullptr ? stats->make(int64_t(blocks.x) * blocks.y * blocks.z, y.c) : Chunks<Moments>{});
+             chunks_of(stats, int64_t(blocks.x) * blocks.y * blocks.z, y.c));
     }
   });
   return true;
@@ -275,18 +276,17 @@ bool conv2d(ImageView x, FilterView w, ImageView y, const ConvParams& p, const C
 
 bool conv2d_backward_weight(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p, bool accumulate) {
   if (!is_stem(x, dw, dy, p)) return false;
-  const int most = int(std::max<int64_t>(1, 2 * enough_blocks()));  // about four for each multiprocessor
   const int tiles = size32(dy.n * blocks_for(dy.h, kDown) * blocks_for(dy.w, kAcross));
-  const int per_chunk = (tiles + most - 1) / most;
-  const int chunks = (tiles + per_chunk - 1) / per_chunk;
-  const Scratch<float> partial(int64_t(chunks) * dw.o * kTaps * kRow);
+  const tiled::TileChunks chunks = tiled::tile_chunks(tiles, 2 * enough_blocks());  // about four for each multiprocessor
+  const Scratch<float> partial(int64_t(chunks.count) * dw.o * kTaps * kRow);
   for_floating("conv2d_backward_weight", x.t, [&]<class T>() {
     if constexpr (sizeof(T) == 2) {
-      launch("conv2d_backward_weight, stem", early({dim3(unsigned(chunks), blocks_for(dy.c, kOuts)), dim3(kThreads)}),
-             stem_weight_kernel<T>, images_of<const T>(x), images_of<const T>(dy), size32(p.pad), tiles, per_chunk, partial.get());
+      launch("conv2d_backward_weight, stem", early({dim3(unsigned(chunks.count), blocks_for(dy.c, kOuts)), dim3(kThreads)}),
+             stem_weight_kernel<T>, images_of<const T>(x), images_of<const T>(dy), size32(p.pad), tiles, chunks.tiles_each,
+             partial.get());
     }
   });
-  tiled::add_filter_chunks(partial, chunks, dw, accumulate);
+  tiled::add_filter_chunks(partial, chunks.count, dw, accumulate);
   return true;
 }
 

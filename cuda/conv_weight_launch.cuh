@@ -17,11 +17,7 @@ struct WeightProduct {
   FilterLayout layout;
   bool accumulate;
 
-  // Whether both can be moved in packs of 16 bytes that end where the channels do.
-  template <class T>
-  bool in_packs() const {
-    return plain.c % kWide<T> == 0 && image.c % kWide<T> == 0 && rows_are_aligned(plain.rows()) && rows_are_aligned(image.rows());
-  }
+  bool reads_packs() const { return in_packs(plain) && in_packs(image); }
 };
 
 inline WeightProduct weight_product_of(const ImageView& x, const ImageView& dy, const FilterView& dw, const ConvParams& p,
@@ -36,23 +32,24 @@ inline WeightProduct transposed_weight_product_of(const ImageView& x, const Imag
   return {x, dy, dw, {size32(dw.kh), size32(dw.kw), 2, 0}, {1, in, 4 * in}, accumulate};
 }
 
-// launch(grid, pixels of a chunk, partial sums), then the sum of the chunks.
+// Split-K: a filter has few tiles and each sums over all pixels, so the pixels are cut into chunks that blocks work on side by
+// side. launch(grid, pixels of a chunk, partial sums), then the sum over the chunks.
 template <class TileT, class Launch>
 void launch_weight(const WeightProduct& p, Launch&& launch) {
   const int pixels = size32(p.plain.n * p.plain.h * p.plain.w);
   const int tiles =
       size32(int64_t(blocks_for(p.plain.c, TileT::kRows)) * blocks_for(int64_t(p.taps.kh) * p.taps.kw * p.image.c, TileT::kCols));
-  constexpr int kLeast = 256;  // pixels of a chunk: with fewer the tile costs more to store than to compute
+  constexpr int kLeastPixels = 256;  // of a chunk: with fewer the tile costs more to store than to compute
   // With more blocks than keep a device busy, adding the chunks costs more than it gains.
-  const int chunks = int(std::clamp<int64_t>(enough_blocks() / std::max(1, tiles), 1, std::max(1, pixels / kLeast)));
-  constexpr int kWhole = std::max(32, TileT::kDepth);
-  const int per_chunk = ((pixels + chunks - 1) / chunks + kWhole - 1) / kWhole * kWhole;
+  const int chunks = int(std::clamp<int64_t>(enough_blocks() / std::max(1, tiles), 1, std::max(1, pixels / kLeastPixels)));
+  constexpr int kWholePixels = std::max(32, TileT::kDepth);  // a chunk ends with a step of the product
+  const int per_chunk = ((pixels + chunks - 1) / chunks + kWholePixels - 1) / kWholePixels * kWholePixels;
   const Scratch<float> partial(int64_t(chunks) * p.dw.o * p.dw.kh * p.dw.kw * p.dw.i);
   launch(early({dim3(unsigned(tiles), unsigned(chunks)), dim3(kTileThreads)}), per_chunk, partial.get());
   tiled::add_filter_chunks(partial, chunks, p.dw, p.accumulate);
 }
 
-// in_packs() holds. kOneTap: of a product whose taps are one.
+// For products that read packs. kOneTap: of a 1 x 1 filter.
 template <class TileT, class T, bool kOneTap>
 void launch_weight_ahead(const char* name, const WeightProduct& p, Grid grid, int per_chunk, float* partial) {
   grid.shared_bytes = TileT::kStages * sizeof(Stage<TileT>);

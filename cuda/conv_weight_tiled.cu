@@ -57,7 +57,7 @@ void add_chunks(const Scratch<float>& partial, int chunks, int count, void* y, b
 template <class T>
 using WeightTile = Tile<T, 64, 64, false, false>;
 
-// As weight_ahead_kernel, of single elements and of f32.
+// As weight_ahead_kernel (cuda/device/weight_kernel.cuh), but for single elements and for f32.
 template <class T, int N>
 __global__ void __launch_bounds__(kTileThreads, 2)
     weight_kernel(Images<const T> plain, Images<const T> image, FilterTaps taps, int per_chunk, FilterLayout layout, float* partial) {
@@ -80,10 +80,10 @@ void weight_product(const char* name, const WeightProduct& p) {
         launch(name, grid, kernel, images_of<const T>(p.plain), images_of<const T>(p.image), p.taps, per_chunk, p.layout, partial);
       };
       if constexpr (sizeof(T) == 2) {
-        if (p.in_packs<T>()) return launch_weight_ahead<WeightTile<T>, T, false>(name, p, grid, per_chunk, partial);
+        if (p.reads_packs()) return launch_weight_ahead<WeightTile<T>, T, false>(name, p, grid, per_chunk, partial);
         run(weight_kernel<T, 1>);
       } else {
-        p.in_packs<T>() ? run(weight_kernel<T, kWide<T>>) : run(weight_kernel<T, 1>);
+        p.reads_packs() ? run(weight_kernel<T, kWide<T>>) : run(weight_kernel<T, 1>);
       }
     });
   });
@@ -135,6 +135,12 @@ __global__ void __launch_bounds__(kReductionThreads, 2)
 void conv2d_backward_weight(ImageView x, ImageView dy, FilterView dw, const ConvParams& p, bool accumulate) {
   if (stem::conv2d_backward_weight(x, dy, dw, p, accumulate)) return;
   weight_product("conv2d_backward_weight", weight_product_of(x, dy, dw, p, accumulate));
+}
+
+TileChunks tile_chunks(int tiles, int64_t most) {
+  const int limit = int(std::clamp<int64_t>(most, 1, std::max(1, tiles)));
+  const int each = std::max(1, (tiles + limit - 1) / limit);
+  return {std::max(1, (tiles + each - 1) / each), each};
 }
 
 void add_filter_chunks(const Scratch<float>& partial, int chunks, const FilterView& dw, bool accumulate) {

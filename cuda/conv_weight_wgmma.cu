@@ -8,27 +8,28 @@ namespace tessera::cuda::wgmma {
 
 namespace {
 
-// What all tiles of kRows x kCols bring from the second cache for a pixel, in numbers: that bounds them.
+// How many numbers all tiles of kRows x kCols read from L2 for one pixel. That traffic, not the arithmetic, bounds this kernel.
 template <int kRows, int kCols>
 int64_t numbers_read(int64_t rows, int64_t columns) {
   return int64_t(blocks_for(rows, kRows)) * blocks_for(columns, kCols) * (kRows + kCols);
 }
 
 bool run(const char* name, const WeightProduct& p) {
-  if (device().major != 9) return false;
-  const int64_t rows = p.plain.c, columns = int64_t(p.taps.kh) * p.taps.kw * p.image.c;
+  if (!has_wgmma()) return false;
+  const int64_t rows = p.plain.c, columns = int64_t(p.taps.kh) * p.taps.kw * p.image.c;  // of the filter's gradient as a matrix
   return for_16_bits(p.plain.t, [&]<class T>() {
-    if (!p.in_packs<T>()) return false;
+    if (!p.reads_packs()) return false;
     auto tile = [&]<int kRows, int kCols>() {
       using TileT = WarpgroupTile<T, kRows, kCols, false, false>;
       launch_weight<TileT>(p, [&](const Grid& grid, int per_chunk, float* partial) {
+        // A tile of 96 columns has panels of 128 (WarpgroupTile): there are kernels for it with one tap only.
         if constexpr (TileT::kRightWidth == kCols) {
           if (!p.taps.one()) return launch_weight_ahead<TileT, T, false>(name, p, grid, per_chunk, partial);
         }
         launch_weight_ahead<TileT, T, true>(name, p, grid, per_chunk, partial);
       });
     };
-    // The tile that reads least; of equals the one considered first.
+    // The tile that reads least; of equals the one considered first, which is the smaller.
     enum class Size { k64x64, k128x64, k64x128, k128x96, k128x128 } best = Size::k64x64;
     int64_t least = numbers_read<64, 64>(rows, columns);
     const auto consider = [&](Size size, int64_t numbers) {

@@ -11,10 +11,11 @@ namespace {
 template <bool kFilterAlongK>
 bool run(const char* name, const ImageView& x, const FilterView& w, const ImageView& y, const Geometry& g,
          const ConvEpilogue& epilogue, ResultStats* stats = nullptr) {
-  if (device().major != 9) return false;
+  if (!has_wgmma()) return false;
   return for_16_bits(x.t, [&]<class T>() {
     if (!in_packs<T>(x, w, y, epilogue.residual) || y.c <= 16) return false;  // more than half of a tile would be idle
-    // Where few steps are left for all the bytes, shorter ones are better.
+    // Of a product with few values of k and few columns the tiles are mostly loads and stores: conv_tiled.cu, whose steps are
+    // shorter, gets these.
     const int64_t depth = w.kh * w.kw * x.c / (g.spread ? g.stride * g.stride : 1);
     if (y.c <= 32 && depth < 256) return false;
     auto tile = [&]<int kRows, int kCols>() {

@@ -1,7 +1,8 @@
 // Cropped mask cross-entropy (tensor/ops/losses.h).
 //
-// Items share images, and those of an object their whole box: per item, the prototypes under a box would be read ten times over. So
-// a block has a tile of 16 x 16 prototype pixels, reads it once, and goes through the items that reach into it, which are few.
+// Many items lie on the same prototypes: those of one image overlap, and those of one object have the same box. A block for each
+// item would read the prototypes under a box ten times over. So a block has a tile of 16 x 16 prototype pixels, reads it once, and
+// goes through the items that reach into it, which are few.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -380,7 +381,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 MaskProblem<T> mask_problem(const RowsView& coefficients, const ImageView& prototypes, const int32_t* masks,
                             const MaskLossItems& items) {
-  size32(items.count);
+  size32(items.count);  // throws where the kernels' 32 bits do not do
   size32(prototypes.h * prototypes.w);
   return {rows_of<const float>(coefficients),
           images_of<const T>(prototypes),
@@ -390,6 +391,8 @@ MaskProblem<T> mask_problem(const RowsView& coefficients, const ImageView& proto
           int(blocks_for(prototypes.h, kTile))};
 }
 
+// As with_pack (cuda/device/rows.cuh), but element by element where a pixel has more channels than a block holds: with packs the
+// kernels take it that theirs are all (logit_of).
 template <class T, class F, class... V>
 void with_tile_packs(F&& f, const ImageView& prototypes, const V&... others) {
   if (prototypes.c <= kChannels) {

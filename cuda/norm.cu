@@ -18,23 +18,24 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// An elementwise kernel: as many rows for a thread as make one round of blocks, three for each of the 132 multiprocessors of a large
-// device (launch bounds), since a second round for a few of them takes as long as the first. Rows are read in groups of up to four.
+constexpr int kResident = 3;  // blocks of a multiprocessor, of the elementwise kernels
+
+// An elementwise kernel. Every thread gets so many rows that all blocks are resident at once: a second wave of a few blocks would
+// take as long as the first. Rows are read in groups of up to four.
 template <int N>
 ColumnPlan plan_elementwise(const RowsView& x) {
-  constexpr int64_t kResident = 396, kMost = int64_t{1} << 30;
-  const int64_t rows = (x.rows * x.cols / N + kResident * kThreads - 1) / (kResident * kThreads);
-  return plan_columns<N>(x, kThreads, kWarp, kMost, std::max<int64_t>(rows <= 4 ? rows : (rows + 3) / 4 * 4, 1));
+  constexpr int64_t kThreadsAtOnce = kResident * kPlannedMultiprocessors * kThreads, kAnyNumberOfBlocks = int64_t{1} << 30;
+  const int64_t rows = std::max<int64_t>(1, (x.rows * x.cols / N + kThreadsAtOnce - 1) / kThreadsAtOnce);
+  return plan_columns<N>(x, kThreads, kWarp, kAnyNumberOfBlocks, rows <= 4 ? rows : (rows + 3) / 4 * 4);
 }
 
-// Whether x - mean is formed before it is scaled. x scale + shift, with mean in the shift, rounds at the size of x in f32, not at
-// that of its deviation: an f32 batch would lose bits by that, while a 16-bit x was itself rounded there, thousands of times
-// coarser.
+// Whether a kernel subtracts the mean before it scales, or has the mean in the shift: scale (x - mean) + beta, or scale x + shift
+// in one instruction. The second rounds at the size of x, the first at that of its deviation. An f32 batch would lose bits by the
+// second; a 16-bit x was itself rounded at its size, thousands of times coarser.
 template <class T>
 inline constexpr bool kCentered = std::is_same_v<T, float>;
 
-// N entries of a per-channel vector: in wide accesses where they are aligned for them, for parameters lie in an arena at any
-// element.
+// N entries of a per-channel vector. Parameters lie in an arena and may begin at any element, hence the path without wide accesses.
 template <int N>
 __device__ Pack<float, N> channels(const float* v, int col) {
   constexpr int kStep = N < 4 ? N : 4;
@@ -139,7 +140,7 @@ __global__ void __launch_bounds__(kReductionThreads, 2) stats_kernel(Rows<const 
   leave_chunk(chunks, parts, mine, plan, at, CombinedMoments{});
 }
 
-// What a rank tells the others.
+// With several ranks: what one tells the others (batch_norm_part of tensor/ops/norm.h).
 template <class T>
 struct StorePart {
   const T* origin;
@@ -153,7 +154,8 @@ struct StorePart {
   }
 };
 
-// store(origin) gives the functor that takes the moments of a channel; origin is row 0 of x, as the kernel reads it.
+// Both launches of the statistics. `store` is called with row 0 of x, from which the kernel's moments are counted, and returns the
+// functor that takes the moments of each channel.
 template <class Store>
 void stats(const char* name, RowsView x, const Store& store) {
   for_floating(name, x.t, [&]<class T>() {
@@ -182,7 +184,7 @@ Channels channels_of(const BatchNormView& bn) {
 // wider tensor if need be.
 // Thread: N channels, rows `height` apart, a group of them together; the first are read before the numbers of the channels.
 template <class T, int N, Activation kAct, bool kResidual>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, kResident)
     apply_kernel(Rows<const T> x, Channels bn, Rows<const T> residual, Rows<T> y, ColumnPlan plan) {
   wait_for_kernel_before();
   constexpr int kGroup = kResidual ? 2 : 4;
@@ -302,7 +304,7 @@ __global__ void __launch_bounds__(kReductionThreads, 2)
 // Second pass: dx = gamma rstd (dz - mean(dz) - xhat mean(dz xhat)): what is left when the parts that act through mean and variance
 // are taken away. Threads as in apply_kernel; dx may be dy: a thread reads its packs before it writes them.
 template <class T, int N, Activation kAct>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, kResident)
     backward_dx_kernel(Rows<const T> x, Rows<const T> dy, const float* mean, BackwardChannels of, Rows<T> dx, ColumnPlan plan) {
   wait_for_kernel_before();
   const ColumnPlace at = column_place<N>(plan, x.rows, x.cols);

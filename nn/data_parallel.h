@@ -1,8 +1,9 @@
 // Training of one model by several ranks, each with a part of every batch: gradients are averaged over the ranks while the backward
 // pass is still running, so that weights stay the same everywhere.
 //
-// The arena's gradients are cut into buckets, flat ranges of about equal size. A bucket is sent as soon as the last of its
-// gradients is final, in an order that the first backward pass has shown and that is the same on all ranks.
+// The arena's gradients are cut into buckets, flat ranges of about equal size. A bucket is reduced as soon as the last of its
+// gradients is final. The first backward pass shows in which order that happens; from then on the buckets go in this order on all
+// ranks.
 #pragma once
 
 #include <cstdint>
@@ -23,17 +24,17 @@ class DataParallel {
   // Both must outlive this object. The ranks' arenas must have the same layout.
   DataParallel(const ParameterArena& arena, Communicator& ranks, int64_t bucket_bytes = kBucketBytes);
 
-  // loss.backward(seed), after which every gradient of the arena is the mean over the ranks, with the same bits on all of them.
-  // What had been accumulated there before must be the same on all ranks; it stays as it was. No seed: 1.
+  // loss.backward(seed); afterwards every gradient of the arena is the mean over the ranks, with the same bits on all of them. What
+  // had been accumulated there before must be the same on all ranks, and its mean is then itself. An undefined seed stands for 1.
   void backward(const Variable& loss, const Tensor& seed = {});
 
-  // For the work of a device with such reductions in it (Communicator::wait_for).
+  // Waits for a device's work that has such reductions in it (Communicator::wait_for).
   void wait() const { ranks_.wait_for(arena_.all_grads().device()); }
 
   void broadcast_values() const;   // parameters and buffers of rank 0 to all
   void broadcast_buffers() const;  // running statistics alone
 
-  // Whether parameters and buffers have the same bits on all ranks. Known to all of them.
+  // Whether parameters and buffers have the same bits on all ranks. All ranks call this, and all get the same answer.
   bool in_step() const;
 
   int64_t buckets() const { return int64_t(buckets_.size()); }
@@ -42,13 +43,14 @@ class DataParallel {
   struct Bucket {
     Tensor grads;
     std::string what;
-    int64_t entries = 0, missing = 0;  // all; not final yet in this pass
+    int64_t entries = 0;  // gradients in the bucket
+    int64_t missing = 0;  // those that are not final yet in this pass
     bool sent = false;
   };
   struct Gradient {
     size_t bucket = 0;
-    int64_t uses = 0, last_use = 0;  // in the first pass: operations that read the parameter, and when the last of them ran
-    int64_t left = 0;                // in this pass
+    int64_t uses = 0, last_use = 0;  // in the first pass: how many operations read the parameter, and when the last of them ran
+    int64_t left = 0;                // operations that have not run yet in this pass
   };
   void use(const Tensor& grad, std::vector<std::unique_ptr<PendingReduce>>& in_flight);
   void send(size_t bucket, std::vector<std::unique_ptr<PendingReduce>>& in_flight);

@@ -29,8 +29,8 @@ class Module {
   // Copies entries whose name and shape match into the module and reports the rest.
   LoadReport load(const StateDict& state, const std::string& prefix = {});
 
-  // Parameters with their gradients and floating-point buffers go to the device; counters stay on the host, which alone reads them.
-  // Before an arena is made: its slices are not followed.
+  // Moves parameters, their gradients and floating-point buffers to the device. Integer buffers are counters that the host alone
+  // reads, and stay there. Call it before an arena is made (nn/parameter_arena.h), which would not notice.
   void to(Device device);
   Device device() const;  // of the first parameter; the host's when there is none
 

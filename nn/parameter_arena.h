@@ -18,8 +18,8 @@ inline constexpr int kAllGroups = kTrainedGroups + 1;
 
 class ParameterArena {
  public:
-  // On the device of the module. Moves every float parameter that requires a gradient, and every float buffer, into the arena;
-  // parameters that require none stay where they are. The module must outlive the arena or not be trained afterwards.
+  // Moves every float parameter that requires a gradient, and every float buffer, into the arena, on the device of the module.
+  // Parameters that require no gradient stay where they are. The module must outlive the arena or not be trained afterwards.
   explicit ParameterArena(Module& module);
 
   struct Entry {
@@ -35,7 +35,7 @@ class ParameterArena {
   const Tensor& all_grads() const { return all_grads_; }                         // of the trained groups
   const std::array<int64_t, kAllGroups>& ends() const { return ends_; }          // of the groups, in elements
   Tensor part(const Tensor& all, ParamGroup group) const;                        // the slice of a group in a tensor of this layout
-  const Entry* entry_at(int64_t place) const;                                    // of all_grads(); null: between two entries
+  const Entry* entry_at(int64_t place) const;                                    // of this element of all_grads(); null: of a gap
   const std::vector<Entry>& entries(ParamGroup g) const { return entries_[size_t(g)]; }
   const std::vector<Variable>& weights() const { return weights_; }  // of entries(ParamGroup::kWeight)
 

@@ -1,5 +1,5 @@
-// The weights of a training step in 16 bits, all of them in one pass: a pass for each layer is a launch for each layer, of a few
-// thousand numbers, on a device.
+// The weights of a training step rounded to 16 bits, all of them in one pass over the arena. Layer by layer a device would need a
+// launch for every few thousand numbers.
 #pragma once
 
 #include "nn/parameter_arena.h"
@@ -8,8 +8,8 @@ namespace tessera {
 
 class RoundedWeights {
  public:
-  // Until this goes, layers whose activations are of this type multiply by the weights as they are now. Not 16 bits: nothing is
-  // done. The arena must outlive it.
+  // As long as this object lives, layers with activations of `type` multiply by the weights as they are now, rounded to it. Nothing
+  // is done for a type that is not of 16 bits. The arena must outlive the object.
   RoundedWeights(const ParameterArena& arena, DType type);
   ~RoundedWeights();
   RoundedWeights(const RoundedWeights&) = delete;

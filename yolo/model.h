@@ -59,12 +59,12 @@ class YoloSeg : public Module {
   // model stays folded (fold() and unfold() do nothing), cannot be trained, saved, moved or given another compute type.
   void fold_for_good();
 
-  // The type of activations and of the filters that multiply them: f32, or bf16. Masters, sums, statistics and the outputs of the
-  // network stay f32. Before fold().
+  // The type of activations and of the filters that multiply them: f32, bf16 or (on a device) f16. Master weights, sums,
+  // statistics, and box and class logits and coefficients stay f32. Call it before fold().
   void set_compute_type(DType type) { compute_type_ = type; }
   DType compute_type() const { return compute_type_; }
 
-  // What a training step keeps (nn/layers/conv_bn_act.h).
+  // Less memory for a training step: recompute_activations() of nn/layers/conv_bn_act.h.
   void set_recompute(bool on) { recompute_activations(*this, on); }
 
   // These layers stay as they are: no gradients, and batch norm with its running statistics, which train() does not change.

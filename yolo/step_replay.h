@@ -1,16 +1,16 @@
-// Decides how work that comes again and again runs, as a training step: call by call until it is warm, then recorded, then replayed.
+// Decides how repeated work, such as a training step, runs: call by call until it is warm, then recorded, then replayed.
 //
-//   first kWarmUp steps of a form    call by call: caches, kernels and plans come into being
-//   the next one                     recorded, and replayed at once
-//   then                             replayed
-//   other shapes (a smaller last batch)   recordings and their memory go, the step runs call by call until it is warm in turn
-//   something that cannot be recorded     one line says why; call by call from there on
+//   the first kWarmUp steps of a form     call by call: caches are filled, kernels loaded, plans made
+//   the next one                          recorded, and replayed at once
+//   those after it                        replayed
+//   other shapes (a smaller last batch)   recordings and their memory are given back; the step runs call by call until it is warm
+//   something that cannot be recorded     one line of the log says why; call by call from there on
 //
 // Call by call is the reference: a replayed step gives the same bits.
 //
-// Of several ranks, whose reductions are recorded too, all do the same at the same step: a form is that of all their shapes
-// together, and what one of them cannot record is recorded by none. That takes two short messages over the host for a recording,
-// and one a step.
+// Several ranks record their reductions too, so all of them do the same at the same step: shapes are new when those of any rank
+// are, and what one rank cannot record is recorded by none. That takes one short message over the host for each step and two more
+// for a recording.
 #pragma once
 
 #include <functional>
@@ -31,14 +31,15 @@ class StepReplay {
   enum class Ran { kCalls, kRecorded, kReplayed };
   using MakeRecorder = std::function<std::unique_ptr<Recorder>()>;
 
-  // make_recorder empty, or giving null, on all ranks alike: always call by call. `log` gets the line that says why a recording
-  // failed.
+  // Without make_recorder, or if it returns null (on all ranks alike), everything runs call by call. `log` gets the line that says
+  // why a recording failed.
   StepReplay(MakeRecorder make_recorder, std::function<void(const std::string&)> log, Communicator& ranks = single_process());
 
-  // `shapes`: all sizes of what goes in. `form`: which of several pieces of work on them. Addresses of everything that the work
-  // reads or leaves must stay the same while shapes do. An error of the work itself is thrown; so is that of a replay.
+  // `shapes`: the sizes of everything that goes in. `form`: which of several kinds of work on such sizes this is, for instance a
+  // step with an update or without. While the shapes stay the same, so must the addresses of all that the work reads or leaves.
+  // Throws what the work or a replay throws.
   Ran run(const std::string& shapes, int form, const std::function<void()>& work);
-  // Gives recordings and their memory back; what was warm stays so and is recorded anew at its next turn.
+  // Gives recordings and their memory back. Forms that were warm stay warm and are recorded anew when they come next.
   void release();
 
  private:

@@ -9,19 +9,21 @@ namespace tessera::ag {
 
 // x (N,H,W,I), w (O,kH,kW,I), bias (O) or undefined.
 Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p);
-// The same with the result in wide_of(the type of x), as it is summed: what 16-bit features predict. Where the backend cannot write
-// that beside 16-bit operands, x is widened first and meets the filter as it is.
+// The same with a result of the type that sums have: f32 for an x in 16 bits (wide_of). For the last convolutions of a head, whose
+// logits must not be rounded to 16 bits. A backend that cannot do that with 16-bit operands has x widened first, and its filter not
+// rounded.
 Variable conv2d_wide(const Variable& x, const Variable& w, const Variable& bias, const ConvParams& p);
-// Without bias and with the statistics that a batch norm of the result asks for, where the backend has them on the way
-// (Backend::joins_conv2d_and_stats); elsewhere they are undefined, and `running` is as it was.
+// A convolution without bias that also forms the statistics of its result, for the batch norm that follows, and updates `running`.
+// Only some backends do that in one pass (Backend::joins_conv2d_and_stats); with the others `stats` is undefined and `running`
+// stays as it was.
 struct ConvWithStats {
   Variable y;
   ops::BatchNormStats stats;
 };
 ConvWithStats conv2d_with_stats(const Variable& x, const Variable& w, const ConvParams& p, double eps,
                                 const ops::RunningStats& running);
-// x (N,H,W,I), w (O,2,2,I), bias (O) or undefined; doubles height and width. `recompute`: who needs the result in its backward pass
-// has it made again (Node::recompute), which pays where that is one convolution.
+// x (N,H,W,I), w (O,2,2,I), bias (O) or undefined; y (N,2H,2W,O). With `recompute` the result is not kept for the backward pass of
+// the operations that read it, but made again (Node::recompute): worth it where a single convolution reads it.
 Variable conv_transpose2x2(const Variable& x, const Variable& w, const Variable& bias, bool recompute = false);
 
 }  // namespace tessera::ag

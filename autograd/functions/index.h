@@ -10,8 +10,8 @@ namespace tessera::ag {
 // x (..., cols) seen as rows, index i64 (n): result (n, cols). The gradient of a row that is gathered several times is the sum.
 Variable gather_rows(const Variable& x, const Tensor& index);
 
-// Rows of several tables: row i of the result is row index[t, i] of the one table t where that is not -1, and 0 where there is none.
-// index i64 (tables, n).
+// Rows of several tables, all with the same number of columns. index i64 (tables, n) has one entry other than -1 in column i at
+// most: index[t, i] makes row i of the result that row of table t. Without such an entry row i is 0.
 Variable gather_rows(std::span<const Variable> tables, const Tensor& index);
 
 }  // namespace tessera::ag

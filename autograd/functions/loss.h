@@ -1,5 +1,5 @@
-// Differentiable loss terms, each a scalar sum; formulas in tensor/ops/losses.h. Targets, weights and masks are constants. All of it,
-// the sum too, is on the device of the predictions.
+// Differentiable loss terms, each a scalar sum; formulas and shapes in tensor/ops/losses.h. Targets, weights and masks are
+// constants, without gradients. Everything, the sum too, is on the device of the predictions.
 #pragma once
 
 #include <span>
@@ -9,7 +9,7 @@
 
 namespace tessera::ag {
 
-// `into`, where it is given, is the sum: sums that lie side by side are joined without a copy.
+// `into`, one element, receives the sum where it is given: sums that lie side by side are joined without a copy.
 Variable bce_with_logits(const Variable& x, const Tensor& target);
 Variable bce_with_labels(std::span<const Variable> x, const Tensor& label, const Tensor& score, const Tensor& into = {});
 Variable ciou_loss(const Variable& boxes, const Tensor& target, const Tensor& weight, const Tensor& into = {});

@@ -6,7 +6,8 @@
 
 namespace tessera::ag {
 
+// x (N,H,W,C). The result goes into `into`, a channel slice for instance, where that is defined.
 Variable max_pool2d(const Variable& x, const PoolParams& p, const Tensor& into = {});
-Variable upsample2x(const Variable& x, const Tensor& into = {});
+Variable upsample2x(const Variable& x, const Tensor& into = {});  // (N,2H,2W,C)
 
 }  // namespace tessera::ag

@@ -56,4 +56,9 @@ class ResultStats {
   std::optional<ChunkRoom<Moments>> room_;
 };
 
+// Where a kernel of `chunks` chunks of pixels leaves their moments; nowhere without `stats`.
+inline Chunks<Moments> chunks_of(ResultStats* stats, int64_t chunks, int64_t channels) {
+  return stats != nullptr ? stats->make(chunks, channels) : Chunks<Moments>{};
+}
+
 }  // namespace tessera::cuda

@@ -32,7 +32,7 @@ inline int tile_width(int64_t packs, int most) {
   return int(std::min<int64_t>(packs, most));
 }
 
-// Chunks of at least `rows_of_thread` rows a thread, and of more where these were more than `most_blocks` blocks.
+// Chunks of `rows_of_thread` rows for each thread, or of more rows where that would make more than `most_blocks` blocks.
 template <int N>
 ColumnPlan plan_columns(const RowsView& x, int threads, int most_width, int64_t most_blocks, int64_t rows_of_thread) {
   ColumnPlan plan{};
@@ -49,12 +49,16 @@ ColumnPlan plan_columns(const RowsView& x, int threads, int most_width, int64_t 
   return plan;
 }
 
-// A reduction: two blocks for each of the 132 processors of a large device, so that there are few chunks to join. Narrow tiles,
-// for the same reason: more of them share the blocks.
+// Multiprocessors that plans are made for: those of an H100 or H200. Not those of the device in use, since the number of chunks
+// decides the order of a sum and with it its bits.
+inline constexpr int64_t kPlannedMultiprocessors = 132;
+
+// A reduction: two blocks for each multiprocessor, so that there are few chunks to join. Narrow tiles for the same reason: more of
+// them share the blocks.
 inline constexpr int kReductionThreads = 384;
 template <int N>
 ColumnPlan plan_reduction(const RowsView& x, int64_t rows_of_thread) {
-  constexpr int64_t kBlocks = 264;
+  constexpr int64_t kBlocks = 2 * kPlannedMultiprocessors;
   return plan_columns<N>(x, kReductionThreads, N > 1 ? 10 : kWarp, kBlocks, rows_of_thread);
 }
 

@@ -249,9 +249,9 @@ __global__ void __launch_bounds__(kTileThreads, TileT::kResident)
 // Whether all can be moved in packs of 16 bytes that end where the channels do; the residual too, where there is one.
 template <class T>
 bool in_packs(const ImageView& x, const FilterView& w, const ImageView& y, const ImageView& residual = {}) {
-  constexpr int64_t n = kWide<T>;
   const RowsView filter{w.p, w.t, w.o * w.kh * w.kw, w.i, w.i};
-  return x.c % n == 0 && y.c % n == 0 && w.i % n == 0 && rows_are_aligned(x.rows()) && rows_are_aligned(y.rows()) &&
+  const auto whole = [](int64_t channels) { return channels % kWide<T> == 0; };  // y may be of a wider type than T
+  return whole(x.c) && whole(y.c) && whole(w.i) && rows_are_aligned(x.rows()) && rows_are_aligned(y.rows()) &&
          rows_are_aligned(filter) && (residual.p == nullptr || rows_are_aligned(residual.rows()));
 }
 

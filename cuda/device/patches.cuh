@@ -1,8 +1,9 @@
 // Patches of images in shared memory, for 3 x 3 convolution at stride 1 on wgmma (cuda/conv_patch.cu, cuda/conv_patch_deep.cu).
 //
-// Note [Windows in a patch]: a pixel is a line of the patch, 64 channels in 128 bytes, so eight neighbours are eight lines as an
-// operand wants them, wherever they begin: pieces take turns by the address, not by the row. Eight rows of A are eight pixels side
-// by side, the next eight are those below, a patch's width further; another tap is another first line.
+// Note [Windows in a patch]: a pixel is a line of the patch, 64 channels in 128 bytes. Eight pixels side by side are eight lines,
+// which is what the instructions read as eight rows of A, and they may begin at any line, since the 128-byte swizzle follows the
+// address and not the row. The next eight rows of A are the pixels below, a patch's width further on. So the windows of all nine
+// taps lie in one patch, and another tap is nothing but another first line.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +30,8 @@ struct alignas(1024) Patch {
 
   static __device__ int window_line(int tap) { return tap / 3 * kPitch + tap % 3; }  // the first of a tap
   __device__ const uint16_t* window(int tap, int channel) const { return &v[window_line(tap)][channel]; }
-  // Copies of channels [first, first + 64) of the pixels of the tile at (n, row, col) begin, zeros outside of the image: the part
-  // of thread t of `threads`.
+  // Starts the copies of channels [first, first + 64) of the pixels of the tile at (n, row, col) and its border, zeros outside of
+  // the image: the part of thread t of `threads`.
   template <class T>
   __device__ void fill(const Images<const T>& image, int n, int row, int col, int first, int t, int threads) {
     const int channels = min(kLineChannels, image.c - first);
@@ -83,7 +84,7 @@ inline PatchTiles patch_tiles(const ImageView& y, int side, int cols) {
   return {Divisor(across), Divisor(down), size32(across * down * (y.w > 0 && y.h > 0 ? y.n : 0)), int(blocks_for(y.c, cols))};
 }
 
-// What there is of `image` at the thread's results in (half, j) of a tile of 8 x 8 pixels (ResultPlace), or zeros.
+// The two numbers of `image` where the thread's results (half, j) of a tile of 8 x 8 pixels lie (ResultPlace); zeros outside of it.
 template <class T>
 __device__ uint32_t pair_of(const Images<const T>& image, const PatchTiles::Place& at, int first_col, int half, int j) {
   const ResultPlace place;

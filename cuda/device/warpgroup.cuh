@@ -2,14 +2,31 @@
 // memory as they are multiplied, sums in f32. How panels and sums lie: begin_multiply_add() of cuda/device/platform.cuh.
 #pragma once
 
+#include <algorithm>
+
 #include "cuda/device/element.cuh"
 #include "cuda/device/platform.cuh"
 
 namespace tessera::cuda {
 
-// kWidth rows of A or columns of B by 64 values of k, in lines along k or along the width.
+inline constexpr int kWarpgroup = 128;  // threads
+
+// Shared memory of a multiprocessor of sm_90; every resident block takes kReservedShared beside what it asks for.
+inline constexpr size_t kSharedOfMultiprocessor = 228 << 10, kReservedShared = 1 << 10;
+
+// What a block may ask for if a multiprocessor is to hold `blocks` of them.
+constexpr size_t shared_of_block(int blocks) { return kSharedOfMultiprocessor / size_t(blocks) - kReservedShared; }
+
+// Blocks that a multiprocessor holds at a time, when registers leave room for `by_registers`.
+constexpr int resident_blocks(size_t shared_bytes, int by_registers) {
+  return std::min(by_registers, int(kSharedOfMultiprocessor / (shared_bytes + kReservedShared)));
+}
+
+// An operand in the 128-byte swizzle that the instructions read: kWidth rows of A or columns of B by 64 values of k. A line of 128
+// bytes is a row or column (kAlongK), or else one value of k for 64 rows or columns; piece p of 16 bytes of line r lies at p ^ r
+// % 8.
 template <int kWidth, bool kAlongK>
-struct alignas(1024) TurningPanel {
+struct alignas(1024) SwizzledPanel {
   static constexpr int kDepth = 64;
   uint16_t v[kAlongK ? kWidth : (kWidth + 63) / 64 * kDepth][64];
 
@@ -18,7 +35,7 @@ struct alignas(1024) TurningPanel {
     const unsigned piece = unsigned(kAlongK ? k : at % 64) / 8;
     return &v[line][(piece ^ line % 8) * 8];
   }
-  // Where (k, at) would lie, were the pieces in order.
+  // Where (k, at) would lie without the swizzle: what the instructions want to be told.
   __device__ const uint16_t* first(int k, int at) const { return kAlongK ? &v[at][k] : &v[at / 64 * kDepth + k][at % 64]; }
 };
 
@@ -32,10 +49,10 @@ struct WarpgroupTile {
   static constexpr int kGroup = 2;  // columns that each() hands out at once
   static constexpr int kStages = 3;
   static constexpr int kResident = kRows * kCols > 128 * 64 ? 2 : 3;  // blocks of a multiprocessor, by shared memory and registers
-  using Left = TurningPanel<kRows, kLeftAlongK>;
-  using Right = TurningPanel<kRightWidth, kRightAlongK>;
+  using Left = SwizzledPanel<kRows, kLeftAlongK>;
+  using Right = SwizzledPanel<kRightWidth, kRightAlongK>;
 
-  static constexpr int kMine = kRows == 64 ? kCols / 2 : kCols;  // columns of a warpgroup
+  static constexpr int kMine = kRows == 64 ? kCols / 2 : kCols;  // columns of one warpgroup
   static_assert(kRows == 64 || kRows == 128);
 
   float sum[kMine / 8][2][2] = {};

@@ -10,8 +10,8 @@ class BatchNorm2d : public UnaryModule {
  public:
   explicit BatchNorm2d(int64_t channels);
   Variable forward(const Variable& x, const Tensor& into = {}) override { return forward(x, Activation::kNone, {}, into); }
-  // y = act(bn(x)) + residual in one pass; training() chooses batch or running statistics. `known`: those of this batch, if x comes
-  // from conv2d_with_stats.
+  // y = act(bn(x)) + residual in one pass, with the statistics of the batch in training() and the running ones else. `known`: the
+  // statistics of the batch, if x comes from ag::conv2d_with_stats(). residual and `into` may be undefined.
   Variable forward(const Variable& x, Activation act, const Variable& residual, const Tensor& into,
                    const ops::BatchNormStats& known = {});
   std::string kind() const override { return "BatchNorm2d"; }
@@ -24,7 +24,7 @@ class BatchNorm2d : public UnaryModule {
   Tensor running_mean, running_var;
   Tensor num_batches_tracked;  // i64 scalar, as the original counts it
   Communicator* ranks = nullptr;  // not null: statistics of a training batch are taken over all of them
-  bool recompute = false;  // ag::BatchNormState
+  bool recompute = false;         // see ag::BatchNormState
 };
 
 // Every batch norm below (recursively) takes its statistics over all ranks, which must run the same layers in the same order.

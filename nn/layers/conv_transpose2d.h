@@ -15,7 +15,7 @@ class ConvTranspose2d : public UnaryModule {
   Variable weight;
   Variable bias;
   bool feeds_convolution = false;  // as in ConvBnAct
-  bool recompute = false;          // the result is made again in the backward pass (nn/layers/conv_bn_act.h)
+  bool recompute = false;          // the result is made again in the backward pass: recompute_activations()
 };
 
 }  // namespace tessera

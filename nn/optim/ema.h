@@ -21,7 +21,7 @@ class Ema {
   // Exchanges the averages with the live values, to run the averaged model; call again to return.
   void swap();
 
-  // For WeightUpdate.
+  // For WeightUpdate, which makes the same step on the device and counts it there: decay, time constant and where the averages lie.
   void describe_update(UpdateParams& params, UpdateArrays<Tensor>& arrays) const {
     params.average_decay = decay_;
     params.average_tau = tau_;

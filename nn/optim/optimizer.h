@@ -1,4 +1,5 @@
-// Update rules over a parameter arena: SGD with Nesterov momentum, Adam, AdamW. Kernels and formulas in tensor/ops/optim.h.
+// Update rules over a parameter arena: SGD with Nesterov momentum, Adam, AdamW. Kernels and formulas in tensor/ops/optim.h. A
+// training does not call step() but WeightUpdate (nn/optim/weight_update.h), which has the optimizer describe its rule.
 #pragma once
 
 #include <array>
@@ -16,7 +17,7 @@ struct StepInfo {
   std::array<double, kTrainedGroups> lr{};            // bias, weight, norm (spec 8.3)
   std::array<double, kTrainedGroups> weight_decay{};  // likewise
   double momentum = 0.937;                            // SGD only
-  double grad_scale = 1.0;                            // multiplies every gradient (clipping, loss scaling)
+  double grad_scale = 1.0;                            // every gradient is multiplied by it (clipping, loss scaling)
 };
 
 class Optimizer {

@@ -15,7 +15,7 @@ struct ScheduleConfig {
   int64_t epochs = 100;
   int64_t batches_per_epoch = 1;
   int64_t batch = 16;
-  int64_t nbs = 64;               // nominal batch: gradients accumulate up to it
+  int64_t nbs = 64;               // nominal batch size: gradients of several batches are accumulated up to so many images
   double momentum = 0.937;
   double warmup_epochs = 3.0;
   double warmup_momentum = 0.8;

@@ -1,7 +1,7 @@
-// One update of a training in one call: gradient norm, clip, finite check, step of the optimizer, moving average, zeroed gradients,
-// and the scale of the loss (formulas: tensor/ops/update.h, the steps' in optim.h). A device does all of it by itself: what changes
-// from step to step lies there as numbers, an update whose gradients are not finite is left out there, and the host may read
-// afterwards what happened.
+// One update of a training in one call: gradient norm, clipping, finite check, optimizer step, moving average, zeroed gradients,
+// and the scale of the loss (formulas: tensor/ops/update.h and tensor/ops/optim.h). A device does all of it without the host: the
+// numbers that change from step to step lie in its memory, it skips an update whose gradients are not finite by itself, and the
+// host reads afterwards what happened.
 #pragma once
 
 #include <array>
@@ -13,8 +13,9 @@
 
 namespace tessera {
 
-// Keeps small gradients out of the zeros of fp16: the loss is multiplied, the gradients are divided before they are used. As
-// torch.amp.GradScaler: doubled after 2000 good updates, halved after one that was not finite.
+// Loss scaling, which keeps small gradients from becoming zero in fp16: the loss is multiplied by a scale, and the gradients are
+// divided by it before they are used. As in torch.amp.GradScaler the scale is doubled after 2000 good updates and halved after one
+// that was not finite.
 struct LossScaling {
   bool on = false;  // off: the scale is 1 and stays
   double initial = 65536, growth = 2, backoff = 0.5;
@@ -22,9 +23,9 @@ struct LossScaling {
 };
 
 struct UpdateReport {
-  bool made = true;       // false: a gradient was not finite, weights and averages stay as they were
-  double norm = 0;        // of the gradients before they were clipped
-  double scale = 1;       // of the next loss
+  bool made = true;       // false: a gradient was not finite, and weights and averages stay as they were
+  double norm = 0;        // L2 norm of the gradients before they were clipped
+  double scale = 1;       // that the next loss is multiplied by
   std::string first_bad;  // the first parameter, in group order, whose gradient was not finite; empty: none
 };
 
@@ -34,18 +35,21 @@ class WeightUpdate {
   WeightUpdate(const ParameterArena& arena, Optimizer& optimizer, Ema& ema, const std::array<double, kTrainedGroups>& weight_decay,
                double max_norm, const LossScaling& scaling = {});
 
-  // The numbers of the next update: learning rates, momentum of SGD. All that the device needs of the host; complete on return.
+  // Learning rates and momentum (of SGD) of the next update: all that the device needs to be told. Uploaded on return.
   void set(const std::array<double, kTrainedGroups>& lr, double momentum);
-  Tensor loss_seed() const;  // gradient of the scaled loss by the loss itself; undefined where that is 1
-  void run() const;          // neither of these waits or copies
+  // The seed of the backward pass: the scale of the loss, or undefined where that is 1.
+  Tensor loss_seed() const;
+  // Makes the update. Like loss_seed() it neither waits nor copies, so both may be recorded.
+  void run() const;
 
   const ParameterArena& arena() const { return arena_; }
-  // f64 (kUpdateSlots) on the device: what run() leaves, and its meaning once it is fetched.
+  // f64 (kUpdateSlots) on the device: the state that run() leaves. report() says what it means once it is on the host.
   const Tensor& state() const { return state_; }
   UpdateReport report(const double* state) const;
 
-  // Optimizer and averages have counted nothing meanwhile: tells them before they are saved, and asks them after they are restored.
-  // The scale is of this class ("scaler.scale", "scaler.good_updates"); a state without it begins anew.
+  // The updates are counted on the device. So save() tells optimizer and averages their number, and comes before theirs; restore()
+  // asks them, and comes after theirs. The scale is saved here ("scaler.scale", "scaler.good_updates"); a state without it starts
+  // with the initial scale.
   void save(StateDict& state) const;
   void restore(const StateDict& state);
 

@@ -29,8 +29,8 @@ inline void copies(const float* x, float* y, Mistake mistake) {
 
 // y = 16, of products of ones by both warpgroups of 256 threads; the panels are numbers that each thread writes.
 inline void products(const float*, float* y, Mistake mistake) {
-  using Left = cuda::TurningPanel<64, true>;
-  using Right = cuda::TurningPanel<16, true>;
+  using Left = cuda::SwizzledPanel<64, true>;
+  using Right = cuda::SwizzledPanel<16, true>;
   TESSERA_SHARED(left, Left);
   TESSERA_SHARED(right, Right);
   const unsigned t = threadIdx.x;

@@ -24,7 +24,7 @@ StepLaunches launches_of_a_step() {
   Training training(false, DType::kBF16);
   training.run(0);
   emulated::count_launches(true);
-  training.step.again();
+  training.step.repeat();
   training.step.finish();
   StepLaunches s{emulated::counted_launches(), {{&training.loss, "loss"}, {&training.update, "update"}, {nullptr, "nobody"}}};
   emulated::count_launches(false);

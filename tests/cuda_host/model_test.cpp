@@ -281,7 +281,7 @@ TEST_CASE("replayed steps have the bits of steps call by call") {
   CHECK(recorded == 2);
   CHECK(replayed == 1);
   for (Training* t : {&calls, &graph}) {  // as a benchmark does
-    t->step.again();
+    t->step.repeat();
     t->step.finish();
   }
   check_same_bits(graph.state(), calls.state());
@@ -311,7 +311,7 @@ TEST_CASE("steps with gradients of weights beside the chain have the bits of ste
     if (i == 3) CHECK(b.ran == StepReplay::Ran::kRecorded);
   }
   for (Training* t : {&calls, &graph}) {
-    t->step.again();
+    t->step.repeat();
     t->step.finish();
   }
   check_same_bits(graph.state(), calls.state());
@@ -351,12 +351,12 @@ TEST_CASE("a batch of separate masks keeps its shapes") {
   const NoHostAccess closed;
   Training graph(true, DType::kF32, false);
   for (int64_t i = 0; i < 4; ++i) CHECK(graph.run(i, 1).ran == (i < 3 ? StepReplay::Ran::kCalls : StepReplay::Ran::kRecorded));
-  const LossTargets targets = graph.loss.place(small_batch(), 2, kSize, kSize, kCuda);
+  const LossTargets targets = graph.loss.upload_targets(small_batch(), 2, kSize, kSize, kCuda);
   CHECK(targets.overlap);
   Batch none = small_batch();
   none.targets.clear(), none.target_image.clear(), none.masks = {};
   none.overlap = false;
-  CHECK(graph.loss.place(none, 2, kSize, kSize, kCuda).masks.shape() == Shape{16, kMask, kMask});
+  CHECK(graph.loss.upload_targets(none, 2, kSize, kSize, kCuda).masks.shape() == Shape{16, kMask, kMask});
   check_no_reports();
 }
 

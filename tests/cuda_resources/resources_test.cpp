@@ -150,7 +150,7 @@ TEST_CASE("launch bounds are found between other bytes") {
 }
 
 // Figures that can be worked out by hand, and are those of NVIDIA's calculator.
-TEST_CASE("resident warps") {
+TEST_CASE("resident warps are those worked out by hand from registers, threads and shared memory") {
   auto warps = [](const char* arch, int registers, int threads, int shared, int dynamic = 0) {
     return resident_warps({.symbol = {}, .arch = arch, .registers = registers, .shared = shared, .max_threads = threads}, dynamic);
   };

@@ -39,7 +39,7 @@ fs::path make_set(const TempFolder& folder, const std::string& name = "set") {
 
 }  // namespace
 
-TEST_CASE("a good row") {
+TEST_CASE("a good row gives class, polygon and the box around it") {
   const LabelFile f = parse("1 .1 .1 .6 .2 .5 .8\n");
   REQUIRE(f.objects.size() == 1);
   CHECK(f.findings.empty());

@@ -32,6 +32,33 @@ void add_reductions(std::vector<OpCase>& list, const std::vector<Reduced>& sizes
   }
 }
 
+// Softmax and log-softmax, both directions. `largest`: of the results that the gradient of softmax is given, which in a long row
+// are small.
+void add_softmax(std::vector<OpCase>& list, const Shape& shape, double largest) {
+  for (bool log : {false, true}) {
+    const std::string detail = (log ? "log " : "") + to_string(shape);
+    list.push_back({.method = "softmax",
+                    .detail = detail,
+                    .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(-8, 8)}, {"y", shape, Role::kOut}},
+                    .run = [log](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), log), 0.0; },
+                    .types = kFloats,
+                    .magnitude = 8,
+                    .rounded_once = true,
+                    .in_place = {{"y", "x"}}});
+    list.push_back({.method = "softmax_backward",
+                    .detail = detail,
+                    .slots = {{"y", shape, Role::kIn, Fit::kRows, log ? uniform(-5, 0) : uniform(0, largest)},
+                              {"dy", shape},
+                              {"dx", shape, Role::kOut}},
+                    .run = [log](Backend& b, const Bound& t,
+                                 bool) { return b.softmax_backward(t.rows("y"), t.rows("dy"), t.rows("dx"), log), 0.0; },
+                    .types = kFloats,
+                    .length = double(shape[1]),
+                    .magnitude = 4,
+                    .rounded_once = true});
+  }
+}
+
 void add_choices_and_softmax(std::vector<OpCase>& list, const std::vector<Shape>& shapes) {
   for (const Shape& shape : shapes) {
     const int64_t rows = shape[0];
@@ -51,28 +78,7 @@ void add_choices_and_softmax(std::vector<OpCase>& list, const std::vector<Shape>
            .run = [](Backend& b, const Bound& t, bool) { return b.topk(t.rows("x"), t.rows("values"), t.rows("indices")), 0.0; },
            .types = {DType::kF32, DType::kI32}});
     }
-    for (bool log : {false, true}) {
-      const char* name = log ? "log " : "";
-      list.push_back({.method = "softmax",
-                      .detail = name + to_string(shape),
-                      .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(-8, 8)}, {"y", shape, Role::kOut}},
-                      .run = [log](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), log), 0.0; },
-                      .types = kFloats,
-                      .magnitude = 8,
-                      .rounded_once = true,
-                      .in_place = {{"y", "x"}}});
-      list.push_back({.method = "softmax_backward",
-                      .detail = name + to_string(shape),
-                      .slots = {{"y", shape, Role::kIn, Fit::kRows, log ? uniform(-5, 0) : uniform(0, 0.2)},
-                                {"dy", shape},
-                                {"dx", shape, Role::kOut}},
-                      .run = [log](Backend& b, const Bound& t,
-                                   bool) { return b.softmax_backward(t.rows("y"), t.rows("dy"), t.rows("dx"), log), 0.0; },
-                      .types = kFloats,
-                      .length = double(shape[1]),
-                      .magnitude = 4,
-                      .rounded_once = true});
-    }
+    add_softmax(list, shape, 0.2);
   }
 }
 
@@ -102,29 +108,7 @@ std::vector<OpCase> row_cases() {
                   .detail = "logits far below 0, a row that ends within a pack",
                   .slots = {{"x", {5, 15}, Role::kIn, Fit::kRows, uniform(-2000, -1000)}, {"y", {5, 15}, Role::kOut}},
                   .run = [](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), false), 0.0; }});
-  for (bool log : {false, true}) {
-    const Shape shape{3, 300};
-    const std::string text = std::string(log ? "log " : "") + to_string(shape);
-    list.push_back({.method = "softmax",
-                    .detail = text,
-                    .slots = {{"x", shape, Role::kIn, Fit::kRows, uniform(-8, 8)}, {"y", shape, Role::kOut}},
-                    .run = [log](Backend& b, const Bound& t, bool) { return b.softmax(t.rows("x"), t.rows("y"), log), 0.0; },
-                    .types = kFloats,
-                    .magnitude = 8,
-                    .rounded_once = true,
-                    .in_place = {{"y", "x"}}});
-    list.push_back({.method = "softmax_backward",
-                    .detail = text,
-                    .slots = {{"y", shape, Role::kIn, Fit::kRows, log ? uniform(-5, 0) : uniform(0, 0.01)},
-                              {"dy", shape},
-                              {"dx", shape, Role::kOut}},
-                    .run = [log](Backend& b, const Bound& t,
-                                 bool) { return b.softmax_backward(t.rows("y"), t.rows("dy"), t.rows("dx"), log), 0.0; },
-                    .types = kFloats,
-                    .length = double(shape[1]),
-                    .magnitude = 4,
-                    .rounded_once = true});
-  }
+  add_softmax(list, {3, 300}, 0.01);
   {
     // Targets that come again after many others, and targets that never come.
     constexpr int64_t n = 150;

@@ -203,7 +203,7 @@ TEST_CASE("a host range grows where it ended and gives memory back") {
   CHECK(range.extend(size_t{1} << 60) == nullptr);
 }
 
-TEST_CASE("statistics") {
+TEST_CASE("the allocator counts bytes in use and reserved, and their peaks") {
   System system;
   CachingAllocator a(system.raw());
   void* p = a.allocate(2 * kMiB);

@@ -9,7 +9,7 @@
 namespace tessera {
 namespace {
 
-TEST_CASE("sizes, names and kinds") {
+TEST_CASE("every dtype has its size, its name and its kind") {
   CHECK(size_of(DType::kF64) == 8);
   CHECK(size_of(DType::kF32) == 4);
   CHECK(size_of(DType::kBF16) == 2);

@@ -17,7 +17,7 @@ Tensor counting(const Shape& shape) {
 }
 std::vector<float> floats(const Tensor& t) { return t.to_vector<float>(); }
 
-TEST_CASE("creation") {
+TEST_CASE("new tensors have the values, the shape and the alignment asked for; what cannot be made is an error") {
   CHECK_FALSE(Tensor().defined());
   CHECK(floats(Tensor::zeros({2, 2})) == std::vector<float>(4, 0));
   CHECK(floats(Tensor::full({3}, 2.5)) == std::vector<float>(3, 2.5f));
@@ -139,7 +139,7 @@ TEST_CASE("view regroups what memory allows") {
   CHECK_THROWS_AS(t.permute({1, 0, 2}).view({24}), Error);
 }
 
-TEST_CASE("permute and expand") {
+TEST_CASE("permute and expand are views with other strides, and refuse axes and sizes that do not fit") {
   const Tensor t = counting({2, 3});
   CHECK(floats(t.permute({1, 0})) == std::vector<float>{0, 3, 1, 4, 2, 5});
   CHECK(floats(counting({2, 1, 3}).permute({-1, 0, 1})) == std::vector<float>{0, 3, 1, 4, 2, 5});
@@ -209,7 +209,7 @@ TEST_CASE("versions count writes per region") {
   CHECK(left.view({2, 1, 4}).version() == left.version());  // a regrouped view is the same region
 }
 
-TEST_CASE("text") {
+TEST_CASE("a tensor as text: type and shape, with the values where they are few") {
   CHECK(describe(counting({2, 3})) == "f32[2, 3]");
   CHECK(describe(Tensor()) == "undefined tensor");
   CHECK(to_string(Tensor::from_floats({1, 2.5f}, {2})) == "f32[2] {1, 2.5}");

@@ -24,29 +24,20 @@ std::vector<float> torch_order(const std::string& name, const Tensor& g) {
   return (name.ends_with("upsample.weight") ? g.permute({3, 0, 1, 2}) : g.permute({0, 3, 1, 2})).to_vector<float>();
 }
 
-}  // namespace
+using Golden = testing::TensorMap;
 
-TEST_CASE("a training step of n equals the original's") {
-  const auto golden = testing::read_safetensors(testing::golden_dir() / "train_step_n.safetensors");
-  const nlohmann::json about = testing::read_json(testing::golden_dir() / "train_step_n.json");
-  YoloSeg model(parse_model_yaml("yolov8n-seg", "", 3));
-  testing::set_formula_weights(model);
-  const ParameterArena arena(model);
-  arena.zero_grad();
-  const LossResult loss = SegmentationLoss()(model.forward(Variable(testing::formula_image(3, 96, 96))), testing::golden_batch(golden));
-  loss.total.backward();
-
+void check_items(const LossReport& report, const Golden& golden) {
   const auto items = golden.at("items").to_vector<double>();
-  const LossReport report = loss.report();
-  CHECK(report.positives == about.at("positives"));
   // Winograd's form rounds more (docs/adr/0012-winograd.md); 1.2e-5 was seen.
   const double tolerance = conv_choice() == ConvChoice::kDirect ? 1e-5 : 2e-5;
   CHECK(std::abs(report.items.box / items[0] - 1) <= tolerance);
   CHECK(std::abs(report.items.seg / items[1] - 1) <= tolerance);
   CHECK(std::abs(report.items.cls / items[2] - 1) <= tolerance);
   CHECK(std::abs(report.items.dfl / items[3] - 1) <= tolerance);
-  CHECK(arena.grad_norm() == doctest::Approx(about.at("gradient_norm").get<double>()).epsilon(1e-4));
+}
 
+// Of each parameter the norm, the sum and 16 samples of its gradient; of some, all of it. The errors are relative to the norm.
+void check_gradients(YoloSeg& model, const std::vector<std::string>& parameters, const Golden& golden) {
   const auto norms = golden.at("grad_norm").to_vector<double>(), sums = golden.at("grad_sum").to_vector<double>();
   const auto samples = golden.at("grad_samples").to_vector<float>();
   std::map<std::string, Tensor> gradients;
@@ -54,9 +45,8 @@ TEST_CASE("a training step of n equals the original's") {
     if (p.requires_grad()) gradients[name] = p.grad();
   });
   double worst = 0;
-  size_t i = 0;
-  for (const auto& entry : about.at("parameters")) {
-    const std::string name = entry;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const std::string& name = parameters[i];
     CAPTURE(name);
     const std::vector<float> g = torch_order(name, gradients.at(name));
     double square = 0, sum = 0, sample_error = 0;
@@ -76,10 +66,11 @@ TEST_CASE("a training step of n equals the original's") {
       CHECK(std::sqrt(difference) <= 1e-3 * norms[i]);
       if (norms[i] > 0) worst = std::max(worst, std::sqrt(difference) / norms[i]);
     }
-    ++i;
   }
   MESSAGE("largest relative difference of a gradient: ", worst);
+}
 
+void check_running_statistics(YoloSeg& model, const Golden& golden) {
   for (const auto& [name, tensor] : model.state_dict()) {
     const auto expected = golden.find("stat." + name);
     if (expected == golden.end()) continue;
@@ -92,6 +83,27 @@ TEST_CASE("a training step of n equals the original's") {
     }
     CHECK(std::sqrt(difference / norm) <= 1e-5);
   }
+}
+
+}  // namespace
+
+TEST_CASE("a training step of n equals the original's") {
+  const Golden golden = testing::read_safetensors(testing::golden_dir() / "train_step_n.safetensors");
+  const nlohmann::json about = testing::read_json(testing::golden_dir() / "train_step_n.json");
+  YoloSeg model(parse_model_yaml("yolov8n-seg", "", 3));
+  testing::set_formula_weights(model);
+  const ParameterArena arena(model);
+  arena.zero_grad();
+  const LossResult loss =
+      SegmentationLoss()(model.forward(Variable(testing::formula_image(3, 96, 96))), testing::golden_batch(golden));
+  loss.total.backward();
+
+  const LossReport report = loss.report();
+  CHECK(report.positives == about.at("positives"));
+  check_items(report, golden);
+  CHECK(arena.grad_norm() == doctest::Approx(about.at("gradient_norm").get<double>()).epsilon(1e-4));
+  check_gradients(model, about.at("parameters"), golden);
+  check_running_statistics(model, golden);
 }
 
 namespace {

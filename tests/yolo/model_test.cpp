@@ -136,7 +136,7 @@ TEST_CASE("state entries have the original's names, order and sizes") {
   CHECK(order == parameters.get<std::vector<std::string>>());
 }
 
-TEST_CASE("optimizer groups") {
+TEST_CASE("the optimizer groups have the original's sizes and hold every trained parameter") {
   // The original counts one decayed weight more: the frozen one of the DFL layer.
   const std::map<std::string, std::array<size_t, 3>> expected{{"n", {76, 76, 66}}, {"m", {96, 96, 86}}};
   for (const auto& [scale, sizes] : expected) {
@@ -171,7 +171,7 @@ TEST_CASE("strides and output shapes") {
   CHECK(table[11].outputs[0] == Shape{4, 4, 384});
 }
 
-TEST_CASE("initialisation") {
+TEST_CASE("init() is a function of the seed, with the original's biases of the head and bounds of the weights") {
   YoloSeg model(parse_model_yaml("yolov8n-seg")), same(parse_model_yaml("yolov8n-seg"));
   model.init(7);
   same.init(7);

@@ -119,7 +119,7 @@ TEST_CASE("transfer to another class count") {
   CHECK(two.report.mismatched[0].in_file == Shape{80, 64, 3, 3});
 }
 
-TEST_CASE("errors") {
+TEST_CASE("weights: an unknown model, a missing file and a file of another network are named") {
   const testing::TempFolder folder;
   CHECK_THROWS_WITH_AS(load_model("yolov7-seg"), doctest::Contains("there is no model 'yolov7-seg'"), Error);
   CHECK_THROWS_AS(load_model(folder / "missing.safetensors"), Error);

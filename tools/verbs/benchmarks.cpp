@@ -167,13 +167,13 @@ Json bench_step(const Config& c) {
                       {std::move(make), [&](const std::string& line) { j["graph_refused"] = line; }});
       const auto train = [&] {
         whole.start(data, values, true);
-        whole.send(data);
+        whole.prefetch(data);
         whole.finish();
       };
       for (int i = 0; i <= StepReplay::kWarmUp; ++i) train();
       median = time_median(runs, train);
       j[graph ? "graph_ms" : "calls_ms"] = 1e3 * median;
-      if (graph) j["device_ms"] = 1e3 * device_seconds(model.device(), runs, [&] { whole.again(); });
+      if (graph) j["device_ms"] = 1e3 * device_seconds(model.device(), runs, [&] { whole.repeat(); });
     }
     add_vendor_use(j);
   }

@@ -20,6 +20,7 @@ namespace tessera {
 namespace {
 
 constexpr float kMaxDistance = float(kDistanceBins) - 1 - 0.01f;  // both bins around a target distance exist
+constexpr AssignParams kAssign;
 
 ops::AnchorMaps maps_of(const RawOutputs& outputs, int64_t image_height) {
   ops::AnchorMaps maps;
@@ -31,16 +32,16 @@ ops::AnchorMaps maps_of(const RawOutputs& outputs, int64_t image_height) {
   return maps;
 }
 
-// The host knows how many positives there are and leaves the other rows away.
-void leave_rows_away(ops::Positives& p, int64_t rows) {
+// Keeps the first rows, the positives; those behind them weigh nothing.
+void drop_padding_rows(ops::Positives& p, int64_t rows) {
   p.index = p.index.narrow(1, 0, rows).contiguous();
   for (Tensor* t : {&p.anchors, &p.corners, &p.distances, &p.weights, &p.image, &p.mask, &p.mask_boxes, &p.area}) {
     *t = t->narrow(0, 0, rows);
   }
 }
 
-// The scales of ops::PositivesView with N, the sum of the scores and the positives of all ranks, times their number.
-void scale_over_ranks(ops::Positives& p, int64_t images, const std::array<double, 4>& gains, Communicator& ranks) {
+// The scales of ops::PositivesView, with images, scores and positives summed over all ranks, times the number of ranks.
+void scale_over_host(ops::Positives& p, int64_t images, const std::array<double, 4>& gains, Communicator& ranks) {
   struct Part {
     double score_sum, positives, images;
   };
@@ -56,8 +57,8 @@ void scale_over_ranks(ops::Positives& p, int64_t images, const std::array<double
   p.scales.copy_from(Tensor::from_vector(scales, {4}));
 }
 
-// The same as calls of the device's stream, in f32.
-void scale_over_ranks_in_stream(ops::Positives& p, int64_t images, const Tensor& gains, Communicator& ranks) {
+// The same without the host, as calls on the device's stream, in f32.
+void scale_in_stream(ops::Positives& p, int64_t images, const Tensor& gains, Communicator& ranks) {
   const Tensor own = Tensor::empty({3}, DType::kF32, gains.device());
   own.narrow(0, 0, 2).copy_from(p.totals);
   own.narrow(0, 2, 1).fill(double(images));
@@ -72,18 +73,40 @@ void scale_over_ranks_in_stream(ops::Positives& p, int64_t images, const Tensor&
   p.scales.copy_from(ops::binary(BinaryOp::kDivide, ops::binary(BinaryOp::kMultiply, gains, all.narrow(0, 2, 1)), divisors));
 }
 
-// Sums of the terms, which lie side by side, times their scales.
-Variable weighted(const std::vector<Variable>& terms, const Tensor& scales) {
+// The sum of terms[k] scales[k]. The terms lie side by side in memory, so that joining them copies nothing.
+Variable weighted_sum(const std::vector<Variable>& terms, const Tensor& scales) {
   const auto n = int64_t(terms.size());
   const Variable row = ag::view(ag::concat_channels(terms), {1, n});
   return ag::view(ag::matmul(row, Variable(scales.narrow(0, 0, n).view({n, 1}))), {});
 }
 
-// (P, 64) logits to corners (P, 4) in grid units: anchor -+ expectation over the bins.
+// Corners (P, 4) in strides from logits (P, 64): anchor -+ distance, each distance being the expectation over its 16 bins.
 Variable predicted_boxes(const Variable& logits, const Tensor& anchors, const Tensor& bins, const Tensor& outwards) {
   const Variable probabilities = ag::softmax(ag::view(logits, {logits.size(0) * 4, kDistanceBins}));
   const Variable distances = ag::view(ag::matmul(probabilities, Variable(bins)), {logits.size(0), 4});
   return ag::add(Variable(anchors), ag::multiply(distances, Variable(outwards)));
+}
+
+// The batch's masks in the size of the prototypes; undefined without targets.
+Tensor masks_of(const Batch& batch, int64_t height, int64_t width) {
+  if (!batch.masks.defined() || batch.targets.empty()) return {};
+  TESSERA_CHECK(batch.masks.rank() == 3, "loss: got masks {}, expected (planes, height, width)", describe(batch.masks));
+  const bool fits = batch.masks.size(1) == height && batch.masks.size(2) == width;
+  return fits ? batch.masks : resize_masks(batch.masks, height, width);
+}
+
+// The masks, then planes of zeros up to `shape`; the masks themselves where there are as many.
+Tensor with_empty_planes(const Tensor& masks, const Shape& shape) {
+  const int64_t planes = masks.defined() ? masks.size(0) : 0;
+  if (planes >= shape[0]) return masks;
+  const Tensor all = Tensor::zeros(shape, DType::kI32);
+  if (planes > 0) all.narrow(0, 0, planes).copy_from(masks);
+  return all;
+}
+
+int64_t doubled_to(int64_t room, int64_t needed) {
+  while (room < needed) room *= 2;
+  return room;
 }
 
 Variable mask_sum(const RawOutputs& outputs, const LossTargets& targets, const ops::Positives& positives, const Tensor& into) {
@@ -94,41 +117,41 @@ Variable mask_sum(const RawOutputs& outputs, const LossTargets& targets, const o
 
 }  // namespace
 
-LossTargets SegmentationLoss::prepare(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
-  const bool on_host = device.kind == Device::Kind::kCpu;
+LossTargets SegmentationLoss::prepare_targets(const Batch& batch, int64_t images, int64_t height, int64_t width,
+                                              Device device) const {
+  const auto padded_to = [&](int64_t room) {
+    return pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, room);
+  };
+  const int64_t mask_height = 2 * height / strides_[0], mask_width = 2 * width / strides_[0];  // of the prototypes
   LossTargets t;
-  const int64_t room = !on_host ? room_ : ranks_ != nullptr ? 1 : 0;
-  t.objects = pad_targets(batch.targets, batch.target_image, batch.overlap, images, height, width, room);
+  t.masks = masks_of(batch, mask_height, mask_width);
   t.overlap = batch.overlap;
   t.height = height;
   t.width = width;
-  const int64_t mh = 2 * height / strides_[0], mw = 2 * width / strides_[0];
-  if (batch.masks.defined() && !batch.targets.empty()) {
-    TESSERA_CHECK(batch.masks.rank() == 3, "loss: got masks {}, expected (planes, height, width)", describe(batch.masks));
-    const bool fits = batch.masks.size(1) == mh && batch.masks.size(2) == mw;
-    t.masks = fits ? batch.masks : resize_masks(batch.masks, mh, mw);
+
+  if (device == Device::cpu()) {
+    t.objects = padded_to(several_ranks() ? 1 : 0);
+    // A rank without targets has the same graph as the others, and its one row has to read a mask.
+    if (several_ranks() && !t.masks.defined()) {
+      t.masks = Tensor::zeros({images, mask_height, mask_width}, DType::kI32);
+      t.overlap = true;
+    }
+    return t;
   }
-  // Rows without a positive have to read something.
-  if (on_host && ranks_ != nullptr && !t.masks.defined()) t.masks = Tensor::zeros({images, mh, mw}, DType::kI32), t.overlap = true;
-  if (on_host) return t;
-  const int64_t needed = t.objects.classes.size(1);
-  if (needed > room_) {
-    while (room_ < needed) room_ *= 2;
-    return prepare(batch, images, height, width, device);
+
+  t.objects = padded_to(room_);
+  if (const int64_t fullest = t.objects.classes.size(1); fullest > room_) {
+    room_ = doubled_to(room_, fullest);
+    t.objects = padded_to(room_);
   }
-  const int64_t planes = t.masks.defined() ? t.masks.size(0) : 0;
-  while (!t.overlap && mask_room_ < planes) mask_room_ *= 2;
-  const int64_t mask_room = t.overlap ? images : mask_room_;
-  if (planes < mask_room) {
-    const Tensor all = Tensor::zeros({mask_room, mh, mw}, DType::kI32);
-    if (planes > 0) all.narrow(0, 0, planes).copy_from(t.masks);
-    t.masks = all;
-  }
+  if (!t.overlap && t.masks.defined()) mask_room_ = doubled_to(mask_room_, t.masks.size(0));
+  t.masks = with_empty_planes(t.masks, {t.overlap ? images : mask_room_, mask_height, mask_width});
   return t;
 }
 
-LossTargets SegmentationLoss::place(const Batch& batch, int64_t images, int64_t height, int64_t width, Device device) const {
-  LossTargets t = prepare(batch, images, height, width, device);
+LossTargets SegmentationLoss::upload_targets(const Batch& batch, int64_t images, int64_t height, int64_t width,
+                                             Device device) const {
+  LossTargets t = prepare_targets(batch, images, height, width, device);
   for (Tensor* part : {&t.objects.boxes, &t.objects.classes, &t.objects.mask_ids, &t.masks}) {
     if (part->defined()) *part = part->to(device);
   }
@@ -140,7 +163,7 @@ const SegmentationLoss::Constants& SegmentationLoss::constants(Device device) co
     const Tensor bins = Tensor::empty({kDistanceBins, 1});
     for (int64_t b = 0; b < kDistanceBins; ++b) bins.data<float>()[b] = float(b);
     const Tensor gains = Tensor::empty({4});
-    for (size_t k = 0; k < 4; ++k) gains.data<float>()[k] = float(gains_of_terms()[k] * (ranks_ != nullptr ? ranks_->size() : 1));
+    for (size_t k = 0; k < 4; ++k) gains.data<float>()[k] = float(gains_of_terms()[k] * (several_ranks() ? ranks_->size() : 1));
     constants_ = {bins.to(device), Tensor::from_floats({-1, -1, 1, 1}, {4}).to(device), gains.to(device)};
   }
   return *constants_;
@@ -154,8 +177,21 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
   TESSERA_CHECK(objects.largest_class < nc, "loss: target of class {}, the model has {}", objects.largest_class, nc);
 
   const ops::AnchorMaps maps = maps_of(outputs, targets.height);
-  const AssignParams how;
-  const ops::Assignment assignment = ops::assign(maps, objects.boxes, objects.classes, how);
+  const ops::Assignment assignment = ops::assign(maps, objects.boxes, objects.classes, kAssign);
+  ops::Positives positives = collect_positives(maps, outputs, targets, assignment);
+  if (several_ranks()) scale_over_ranks(positives, objects.boxes.size(0), device);
+
+  LossResult result;
+  result.gains = gains_;
+  result.totals = positives.totals;
+  result.terms = Tensor::empty({LossResult::kTerms}, DType::kF32, device);
+  result.total = weighted_sum(terms(outputs, targets, assignment.score, positives, result.terms), positives.scales);
+  return result;
+}
+
+ops::Positives SegmentationLoss::collect_positives(const ops::AnchorMaps& maps, const RawOutputs& outputs,
+                                                   const LossTargets& targets, const ops::Assignment& assignment) const {
+  const PaddedTargets& objects = targets.objects;
   PositivesParams params;
   params.max_distance = kMaxDistance;
   params.image_height = targets.height;
@@ -163,43 +199,44 @@ LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const LossTar
   params.mask_height = outputs.prototypes.size(1);
   params.mask_width = outputs.prototypes.size(2);
   params.gains = gains_of_terms();
-  const int64_t capacity = std::min(assignment.target.numel(), objects.classes.numel() * how.topk);
-  ops::Positives p = ops::collect_positives(maps, objects.boxes, objects.classes, objects.mask_ids, assignment, params, capacity);
+  // No object takes more anchors than topk, and no anchor is taken twice.
+  const int64_t capacity = std::min(assignment.target.numel(), objects.classes.numel() * kAssign.topk);
+  return ops::collect_positives(maps, objects.boxes, objects.classes, objects.mask_ids, assignment, params, capacity);
+}
 
-  const auto& [bins, outwards, gains] = constants(device);
-  if (ranks_ != nullptr) {
-    const int64_t images = objects.boxes.size(0);
-    if (ranks_->in_stream(device)) {
-      scale_over_ranks_in_stream(p, images, gains, *ranks_);
-    } else {
-      scale_over_ranks(p, images, params.gains, *ranks_);
-    }
-  }
-
-  LossResult result;
-  result.gains = gains_;
-  result.totals = p.totals;
-  constexpr int64_t kTerms = LossResult::kTerms;
-  result.terms = Tensor::empty({kTerms}, DType::kF32, device);
-  const auto place = [&](int64_t k) { return result.terms.narrow(0, k, 1); };
-  std::vector<Variable> terms{ag::bce_with_labels(outputs.cls, p.label, assignment.score, place(0))};
-  if (device.kind == Device::Kind::kCpu)
-    leave_rows_away(p, std::max<int64_t>(int64_t(p.totals.data<double>()[1]), ranks_ != nullptr ? 1 : 0));
-  if (p.weights.numel() > 0) {
-    const Variable logits = ag::gather_rows(outputs.box, p.index);
-    terms.push_back(ag::ciou_loss(predicted_boxes(logits, p.anchors, bins, outwards), p.corners, p.weights, place(1)));
-    terms.push_back(ag::dfl_loss(logits, p.distances, p.weights, place(2)));
-    terms.push_back(mask_sum(outputs, targets, p, place(3)));
+void SegmentationLoss::scale_over_ranks(ops::Positives& p, int64_t images, Device device) const {
+  if (ranks_->in_stream(device)) {
+    scale_in_stream(p, images, constants(device).gains, *ranks_);
   } else {
-    result.terms.narrow(0, 1, kTerms - 1).fill(0);
+    scale_over_host(p, images, gains_of_terms(), *ranks_);
   }
-  result.total = weighted(terms, p.scales);
-  return result;
+}
+
+// Class, box, distance and mask term, each written to its place of `sums`; without positives the class term alone.
+std::vector<Variable> SegmentationLoss::terms(const RawOutputs& outputs, const LossTargets& targets, const Tensor& score,
+                                              ops::Positives& p, const Tensor& sums) const {
+  const Device device = sums.device();
+  const auto place = [&](int64_t k) { return sums.narrow(0, k, 1); };
+  std::vector<Variable> terms{ag::bce_with_labels(outputs.cls, p.label, score, place(0))};
+  if (device == Device::cpu()) {
+    const auto positives = int64_t(p.totals.data<double>()[1]);
+    drop_padding_rows(p, std::max<int64_t>(positives, several_ranks() ? 1 : 0));  // one row at least: all ranks have one graph
+  }
+  if (p.weights.numel() == 0) {
+    sums.narrow(0, 1, LossResult::kTerms - 1).fill(0);
+    return terms;
+  }
+  const auto& [bins, outwards, gains] = constants(device);
+  const Variable logits = ag::gather_rows(outputs.box, p.index);
+  terms.push_back(ag::ciou_loss(predicted_boxes(logits, p.anchors, bins, outwards), p.corners, p.weights, place(1)));
+  terms.push_back(ag::dfl_loss(logits, p.distances, p.weights, place(2)));
+  terms.push_back(mask_sum(outputs, targets, p, place(3)));
+  return terms;
 }
 
 LossResult SegmentationLoss::operator()(const RawOutputs& outputs, const Batch& batch) const {
   const int64_t h = outputs.box[0].size(1) * strides_[0], w = outputs.box[0].size(2) * strides_[0];
-  return (*this)(outputs, place(batch, outputs.box[0].size(0), h, w, outputs.prototypes.data().device()));
+  return (*this)(outputs, upload_targets(batch, outputs.box[0].size(0), h, w, outputs.prototypes.data().device()));
 }
 
 void LossResult::write_sums(const Tensor& into) const {

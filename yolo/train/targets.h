@@ -1,5 +1,5 @@
-// The ground truth of a batch in the form the assigner works with: for each image its objects in batch order, padded to one number
-// for all (spec 7.1).
+// The ground truth of a batch in the form that the assigner works with: the objects of each image in batch order, padded to the
+// same number for all images (spec 7.1).
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,10 @@ namespace tessera {
 struct PaddedTargets {
   Tensor boxes;     // f32 (N, G, 4): x1 y1 x2 y2 in pixels of the network input; zeros for padding
   Tensor classes;   // i32 (N, G); -1 for padding and where x1 + y1 + x2 + y2 <= 0
-  Tensor mask_ids;  // i32 (N, G): overlapping masks: value of the index map, 1 + column; separate: plane, the place in the batch's
-                    // list
-  int32_t largest_class = -1;
+  // i32 (N, G): what the masks call the object. With overlap its value in the image's index map, 1 + column; without, the plane of
+  // its own mask, which is its place in the batch's list.
+  Tensor mask_ids;
+  int32_t largest_class = -1;  // -1: no objects
 };
 
 // On the host. Image size in pixels; G is the number of objects of the fullest image, but at least `room`. TESSERA_CHECK when a

@@ -16,7 +16,8 @@ namespace tessera {
 
 struct TrainOptions {
   int64_t epochs = 100;
-  int64_t batch = 16, nbs = 64;  // images of a batch, of all ranks together; of an update, to which batches are accumulated
+  int64_t batch = 16;            // images of a batch, of all ranks together
+  int64_t nbs = 64;              // images of an update: gradients of batches are accumulated up to so many
   int64_t imgsz = 640;           // pixels a side, a multiple of 32
   int64_t workers = 2;           // threads of the loader
   int64_t seed = 0;
@@ -54,7 +55,8 @@ void save_choice(const OptimizerChoice& choice, CheckpointMeta& meta);
 bool restore_choice(const CheckpointMeta& meta, OptimizerChoice& choice,
                     const std::filesystem::path& file);  // false: an older file
 
-// weight_decay for what a batch and the accumulation make of nbs (spec 8.2).
+// weight_decay, which is given for updates of nbs images, for the images that an update has: batch times accumulated batches (spec
+// 8.2).
 double scaled_weight_decay(const TrainOptions& options);
 
 ScheduleConfig schedule_config(const Config& config, const OptimizerChoice& choice, int64_t batches_per_epoch);

@@ -1,5 +1,5 @@
-// All that a training needs to go on to the same bits, into a checkpoint and out of it: where it stands, weights, gradients that
-// are being accumulated, optimizer, averages. Random numbers need no state: they follow from (seed, epoch, index).
+// All that a training needs to go on to the same bits, saved to a checkpoint and restored from it: where it stands, weights,
+// gradients that are being accumulated, optimizer, averages. Random numbers need no state: they follow from (seed, epoch, index).
 #pragma once
 
 #include <cstdint>
@@ -28,10 +28,11 @@ struct TrainProgress {
 
 void save_progress(const TrainProgress& progress, CheckpointMeta& meta);
 TrainProgress progress_of(const CheckpointMeta& meta);
-// An epoch had `then` batches and has `now`: the epoch in work is the same, and as many batches have passed since the last update.
+// For a resume with another number of batches an epoch, `now` instead of `then`: the training stays in the same epoch, and as many
+// batches have passed since the last update.
 void change_batches(TrainProgress& progress, int64_t then, int64_t now);
 
-// The tensors, which the training goes on to own.
+// The tensors of that state. They stay the training's own; this class reads and writes them.
 class TrainState {
  public:
   TrainState(YoloSeg& model, const ParameterArena& arena, WeightUpdate& update, Optimizer& optimizer, Ema& ema)

@@ -1,6 +1,7 @@
 #include "yolo/train/train_step.h"
 
 #include <cstring>
+#include <span>
 
 #include "nn/layers/batch_norm2d.h"
 #include "nn/rounded_weights.h"
@@ -12,20 +13,29 @@
 namespace tessera {
 
 namespace {
-// Into memory that stays as long as the shape does.
-void keep(Tensor& into, const Tensor& from) {
-  if (into.defined() && into.shape() == from.shape()) {
-    into.copy_from(from);
+
+// Places of a batch's tensors in a parcel of the upload ring. The last two are there instead of kImages where the device makes the
+// images itself.
+enum Part : size_t { kBoxes, kClasses, kMaskIds, kMasks, kImages, kTiles = kImages, kAugmentItems };
+
+// Copies into the same memory as long as the shape stays, for the sake of recorded steps.
+void copy_into(Tensor& lasting, const Tensor& from) {
+  if (lasting.defined() && lasting.shape() == from.shape()) {
+    lasting.copy_from(from);
   } else {
-    into = from.clone();
+    lasting = from.clone();
   }
 }
 
-Tensor bytes_of(const void* p, size_t count) {
-  const Tensor bytes = Tensor::empty({int64_t(count)}, DType::kU8);
-  std::memcpy(bytes.raw(), p, count);
-  return bytes;
+// Of anything that lies in one piece.
+template <class Values>
+Tensor bytes_of(const Values& values) {
+  const auto bytes = std::as_bytes(std::span(values.data(), values.size()));
+  const Tensor copy = Tensor::empty({int64_t(bytes.size())}, DType::kU8);
+  std::memcpy(copy.raw(), bytes.data(), bytes.size());
+  return copy;
 }
+
 }  // namespace
 
 TrainStep::TrainStep(YoloSeg& model, const SegmentationLoss& loss, DataParallel& ranks, WeightUpdate& update, StepReplay replay,
@@ -40,63 +50,72 @@ TrainStep::TrainStep(YoloSeg& model, const SegmentationLoss& loss, DataParallel&
 void TrainStep::release() {
   replay_.release();
   ring_.reset();
-  sent_.clear();
+  uploading_.clear();
   images_ = {};
   targets_ = {};
 }
 
-TrainStep::Sent TrainStep::prepare(const Batch& batch) const {
-  Sent s{loss_.prepare(batch, batch.size(), batch.input_height(), batch.input_width(), model_.device()),
-         {batch.size(), batch.height(), batch.width(), 3},
-         batch.tiles.has_value()};
-  // A replayed loss does not look, nor does a kernel.
-  TESSERA_CHECK(s.targets.objects.largest_class < model_.nc(), "a target of class {}, the model has {}", s.targets.objects.largest_class,
-                model_.nc());
+// --- the batch -----------------------------------------------------------------------------------------------------------------
+
+TrainStep::Prepared TrainStep::prepare(const Batch& batch) const {
+  const Device device = model_.device();
+  Prepared p{loss_.prepare_targets(batch, batch.size(), batch.input_height(), batch.input_width(), device),
+             {batch.size(), batch.height(), batch.width(), 3},
+             batch.tiles.has_value()};
+  // Checked here, on the host: neither a replayed loss nor a kernel looks at these.
+  TESSERA_CHECK(p.targets.objects.largest_class < model_.nc(), "a target of class {}, the model has {}",
+                p.targets.objects.largest_class, model_.nc());
   if (batch.tiles) check_items(batch.tiles->items, int64_t(batch.tiles->bytes.size()), batch.height(), batch.width());
-  return s;
+  return p;
 }
 
-void TrainStep::send(const Batch& batch) {
+void TrainStep::prefetch(const Batch& batch) {
   if (model_.device() == Device::cpu()) return;
   const ScopeGuard scope(this);
   if (!ring_) ring_ = backend_for(model_.device()).upload_ring();
-  Sent s = prepare(batch);
-  const PaddedTargets& o = s.targets.objects;
-  std::vector<Tensor> parts = {o.boxes, o.classes, o.mask_ids, s.targets.masks};
+  Prepared p = prepare(batch);
+  PaddedTargets& objects = p.targets.objects;
+  std::vector<Tensor> parts = {objects.boxes, objects.classes, objects.mask_ids, p.targets.masks};  // in the order of Part
   if (batch.tiles) {
-    parts.push_back(bytes_of(batch.tiles->bytes.data(), batch.tiles->bytes.size()));
-    parts.push_back(bytes_of(batch.tiles->items.data(), batch.tiles->items.size() * sizeof(AugmentItem)));
+    parts.push_back(bytes_of(batch.tiles->bytes));
+    parts.push_back(bytes_of(batch.tiles->items));
   } else {
     parts.push_back(batch.images);
   }
   ring_->send(parts);
-  s.targets.objects.boxes = s.targets.objects.classes = s.targets.objects.mask_ids = s.targets.masks = {};
-  sent_.push_back(std::move(s));
+  objects.boxes = objects.classes = objects.mask_ids = p.targets.masks = {};
+  uploading_.push_back(std::move(p));
 }
 
-void TrainStep::place(const Batch& batch) {
+void TrainStep::bring_over(const Batch& batch) {
   if (model_.device() == Device::cpu()) {
     targets_ = prepare(batch).targets;
     images_ = batch.images;
     return;
   }
-  if (sent_.empty()) send(batch);
+  if (uploading_.empty()) prefetch(batch);
+  take_upload();
+}
+
+void TrainStep::take_upload() {
   const ScopeGuard scope(this);
   const std::vector<Tensor> parts = ring_->take();
-  const Sent s = std::move(sent_.front());
-  sent_.pop_front();
-  keep(targets_.objects.boxes, parts[0]);
-  keep(targets_.objects.classes, parts[1]);
-  keep(targets_.objects.mask_ids, parts[2]);
-  keep(targets_.masks, parts[3]);
-  targets_.objects.largest_class = s.targets.objects.largest_class;
-  targets_.overlap = s.targets.overlap;
-  targets_.height = s.targets.height;
-  targets_.width = s.targets.width;
-  if (!s.tiles) return keep(images_, parts[4]);
-  if (!images_.defined() || images_.shape() != s.images) images_ = Tensor::empty(s.images, DType::kU8, model_.device());
-  augment_images(parts[5], parts[4], images_);
+  const Prepared p = std::move(uploading_.front());
+  uploading_.pop_front();
+  copy_into(targets_.objects.boxes, parts[kBoxes]);
+  copy_into(targets_.objects.classes, parts[kClasses]);
+  copy_into(targets_.objects.mask_ids, parts[kMaskIds]);
+  copy_into(targets_.masks, parts[kMasks]);
+  targets_.objects.largest_class = p.targets.objects.largest_class;
+  targets_.overlap = p.targets.overlap;
+  targets_.height = p.targets.height;
+  targets_.width = p.targets.width;
+  if (!p.from_tiles) return copy_into(images_, parts[kImages]);
+  if (!images_.defined() || images_.shape() != p.images) images_ = Tensor::empty(p.images, DType::kU8, model_.device());
+  augment_images(parts[kAugmentItems], parts[kTiles], images_);
 }
+
+// --- the step ------------------------------------------------------------------------------------------------------------------
 
 Variable TrainStep::network_input() const {
   const int64_t h = targets_.height, w = targets_.width;
@@ -105,12 +124,12 @@ Variable TrainStep::network_input() const {
   return Variable(ops::resize_bilinear(normalize(images_, DType::kF32).data(), h, w));
 }
 
-void TrainStep::work(bool with_update) {
+void TrainStep::compute() {
   const RoundedWeights rounded(update_.arena(), model_.compute_type());
   const LossResult loss = loss_(model_.forward(network_input()), targets_);
   ranks_.backward(loss.total, update_.loss_seed());
   if (own_statistics_) ranks_.broadcast_buffers();
-  if (with_update) {
+  if (with_update_) {
     const ScopeGuard scope(&update_);
     update_.run();
   }
@@ -119,31 +138,34 @@ void TrainStep::work(bool with_update) {
 }
 
 void TrainStep::start(const Batch& batch, const ScheduleValues& values, bool with_update) {
-  place(batch);
+  bring_over(batch);
   update_.set(values.lr, values.momentum);
   with_update_ = with_update;
-  again();
-  if (model_.device() == Device::cpu()) images_ = targets_.masks = {};  // the batch's own
+  repeat();
+  if (model_.device() == Device::cpu()) images_ = targets_.masks = {};  // they belong to the batch
 }
 
-void TrainStep::again() {
-  // What a step does on the host it does while it is recorded too, and not when it is replayed.
-  std::vector<int64_t> seen;
-  for (const BatchNorm2d* norm : norms_) seen.push_back(*norm->num_batches_tracked.data<int64_t>());
+void TrainStep::repeat() {
+  // A batch norm counts its batches on the host. Of compute(), what happens on the host happens when it is called and when it is
+  // recorded, but not when it is replayed; so the counters are set here, to one more whichever it was.
+  std::vector<int64_t> batches_before;
+  for (const BatchNorm2d* norm : norms_) batches_before.push_back(*norm->num_batches_tracked.data<int64_t>());
   const Shape& masks = targets_.masks.defined() ? targets_.masks.shape() : Shape{};
   const std::string shapes = fmt::format("{} {}x{} {} {} {}", to_string(images_.shape()), targets_.height, targets_.width,
                                          to_string(targets_.objects.boxes.shape()), to_string(masks), targets_.overlap);
-  ran_ = replay_.run(shapes, with_update_, [&] { work(with_update_); });
-  for (size_t i = 0; i < seen.size(); ++i) *norms_[i]->num_batches_tracked.data<int64_t>() = seen[i] + norms_[i]->training();
+  ran_ = replay_.run(shapes, with_update_, [&] { compute(); });
+  for (size_t i = 0; i < norms_.size(); ++i) {
+    *norms_[i]->num_batches_tracked.data<int64_t>() = batches_before[i] + norms_[i]->training();
+  }
 }
 
 StepResult TrainStep::finish() {
   ranks_.wait();
-  const std::vector<double> said = feedback_.to_vector<double>();
+  const std::vector<double> feedback = feedback_.to_vector<double>();
   StepResult result;
   result.ran = ran_;
-  result.loss = LossResult::report_of(said.data(), loss_.gains());
-  if (with_update_) result.update = update_.report(said.data() + LossResult::kSums);
+  result.loss = LossResult::report_of(feedback.data(), loss_.gains());
+  if (with_update_) result.update = update_.report(feedback.data() + LossResult::kSums);
   return result;
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <exception>
 #include <utility>
 
 #include "nn/layers/batch_norm2d.h"
@@ -33,10 +32,11 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
-constexpr double kMaxGradNorm = 10.0;    // spec 8.6
-constexpr int64_t kNonFiniteLimit = 20;  // updates in a row that may be skipped before the run gives up
+constexpr double kMaxGradNorm = 10.0;    // L2 norm that gradients are clipped to (spec 8.6)
+constexpr int64_t kNonFiniteLimit = 20;  // skipped updates in a row after which the run gives up
 
-// Gives the cached memory of a device back at both ends of a scope: its segments do not merge. The host keeps its one range.
+// Gives the cached memory of a device back at both ends of a scope, since its blocks do not merge into larger ones. The host's
+// memory is one range, which is kept.
 class DeviceMemoryTrim {
  public:
   explicit DeviceMemoryTrim(Device device) : device_(device) { trim(); }
@@ -57,7 +57,7 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-// The mean of `count` batches, with one more.
+// The mean over count + 1 batches, from that over `count` of them and one more.
 LossItems mean_with(const LossItems& mean, int64_t count, const LossItems& more) {
   const double n = double(count);
   return {(mean.box * n + more.box) / (n + 1), (mean.seg * n + more.seg) / (n + 1), (mean.cls * n + more.cls) / (n + 1),
@@ -69,6 +69,17 @@ std::string epoch_and_losses(int64_t epoch, int64_t epochs, const LossItems& l) 
 }
 
 }  // namespace
+
+// Adds the time that passes to a total, each time it is told to.
+class Trainer::Stopwatch {
+ public:
+  explicit Stopwatch(double& total) : total_(total) {}
+  void add() { total_ += seconds_since(std::exchange(since_, Clock::now())); }
+
+ private:
+  double& total_;  // seconds
+  Clock::time_point since_ = Clock::now();
+};
 
 Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
     : config_(std::move(config)), log_(ranks.leader() ? log : LogStyle::kQuiet), ranks_(ranks) {
@@ -109,6 +120,10 @@ Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
   resume_.reset();
 }
 
+Trainer::~Trainer() = default;
+
+// --- set-up ------------------------------------------------------------------------------------------------------------------
+
 void Trainer::open_run_folder(const Roof& roof) {
   if (!resume_) {
     if (const std::string kept = set_aside_earlier_training(folder_); !kept.empty()) log_line(log_, kept);
@@ -122,22 +137,7 @@ void Trainer::open_run_folder(const Roof& roof) {
   announce();
 }
 
-Trainer::~Trainer() = default;
-
-LoadedModel Trainer::start_model(int64_t classes) const {
-  const std::string &weights = config_.text("pretrained"), &model = config_.text("model");
-  const bool untrained = weights == "false", named = !weights.empty() && !untrained;
-  const bool network_given = !named || config_.is_explicit("model");  // else the weights bring theirs
-  LoadedModel loaded =
-      load_model(network_given ? model : weights, {classes, "", uint64_t(config_.integer("seed")), named ? weights : ""});
-  if (untrained && loaded.pretrained) {
-    throw Error(ErrorCode::kUsage, fmt::format("--pretrained false, but {} holds weights", model), {},
-                "give a scale (yolov8n-seg) or a model yaml to start untrained");
-  }
-  return loaded;
-}
-
-// The data set and the loader want to know the batch when they are made, so this reads the number of classes and the network first.
+// Comes before the data set and the loader, which want to know the batch. So it reads the number of classes and the network itself.
 void Trainer::choose_batch() {
   const int64_t nc = config_.flag("single_cls") ? 1 : class_count(config_);
   const LoadedModel loaded = start_model(nc);
@@ -163,7 +163,7 @@ MemoryBudget Trainer::own_budget() const {
   return budget;
 }
 
-// Before anything is written: a run that would die of want of memory does not begin.
+// Before anything is written: a run that would run out of memory does not begin.
 void Trainer::check_batch() {
   MemoryPlan plan(memory_request(config_, device_, model_->spec(), choice_.rule, train_set_.get(), val_set_.get()));
   planned_peak_bytes_ = check_memory(plan, own_budget(), own_batch(), train_set_->size(), options_.imgsz);
@@ -210,6 +210,19 @@ void Trainer::build_model() {
   model_ = std::move(loaded.model);
 }
 
+LoadedModel Trainer::start_model(int64_t classes) const {
+  const std::string &weights = config_.text("pretrained"), &model = config_.text("model");
+  const bool untrained = weights == "false", named = !weights.empty() && !untrained;
+  const bool network_given = !named || config_.is_explicit("model");  // else the network is that of the weights
+  LoadedModel loaded =
+      load_model(network_given ? model : weights, {classes, "", uint64_t(config_.integer("seed")), named ? weights : ""});
+  if (untrained && loaded.pretrained) {
+    throw Error(ErrorCode::kUsage, fmt::format("--pretrained false, but {} holds weights", model), {},
+                "give a scale (yolov8n-seg) or a model yaml to start untrained");
+  }
+  return loaded;
+}
+
 void Trainer::place_model() {
   model_->freeze(options_.frozen_layers);
   if (model_->counts().trainable == 0) {
@@ -246,28 +259,14 @@ void Trainer::build_step() {
   step_ = std::make_unique<TrainStep>(*model_, *loss_, *parallel_, *update_, step_replay(), !config_.flag("sync_bn"));
 }
 
-// A profile wants the single calls, what goes over the host cannot be recorded, and sizes that change with every batch do not come
-// again soon enough.
+// Steps are not recorded for a profile, which wants the single calls, with ranks whose messages go over the host, which a recording
+// does not hold, and with sizes that change from batch to batch, so that a recording would hardly ever be used again.
 StepReplay Trainer::step_replay() {
   StepReplay::MakeRecorder make;
   const bool recordable = ranks_.alone() || ranks_.in_stream(device_);
   if (config_.flag("graph") && config_.integer("profile") == 0 && recordable && !options_.multi_scale)
     make = [this] { return backend_for(device_).recorder(); };
   return {std::move(make), [this](const std::string& line) { log_line(log_, line); }, ranks_};
-}
-
-void Trainer::start_profile(Roof roof) {
-  profile_ = std::make_unique<StepProfile>(device_, config_.integer("profile"), roof);
-  profile_->name(step_.get(), "input", "");
-  profile_->name(*model_);
-  profile_->name(loss_.get(), "loss", "loss");
-  profile_->name(update_.get(), "optimizer", "optimizer");
-}
-
-void Trainer::write_profile() const {
-  const Profile p = profile_->result();
-  write_file_atomic(folder_ / "profile.csv", profile_csv(p));
-  if (log_ == LogStyle::kTerminal || log_ == LogStyle::kLines) log_line(log_, fmt::format("\n{}", format_profile(p)));
 }
 
 void Trainer::announce() const {
@@ -294,76 +293,111 @@ void Trainer::announce() const {
   if (at_.epoch > 0 || at_.batch > 0) log_line(log_, fmt::format("resuming at epoch {}, batch {}", at_.epoch + 1, at_.batch));
 }
 
-// --- one step ------------------------------------------------------------------------------------------------------------------
+// --- the run -----------------------------------------------------------------------------------------------------------------
 
-LossItems Trainer::step(const Batch& batch) {
-  start_step(batch);
-  return finish_step();
+TrainSummary Trainer::fit() {
+  const TrainSummary summary = run();
+  lock_.reset();
+  return summary;
 }
 
-void Trainer::start_step(const Batch& batch) {
-  const int64_t index = at_.batch + train_loader_->batches() * at_.epoch;
-  now_ = schedule_->at(at_.epoch, at_.batch);
-  updates_ = index - at_.last_step >= now_.accumulate;
-  step_->start(batch, now_, updates_);
-  if (updates_) at_.last_step = index;
+TrainSummary Trainer::run() {
+  TrainSummary summary;
+  summary.run_folder = folder_;
+  summary.last = folder_ / "weights" / "last.safetensors";
+  summary.best = folder_ / "weights" / "best.safetensors";
+  summary.train_images = train_set_->size();
+  summary.planned_peak_bytes = planned_peak_bytes_;
+  saved_ = Clock::now();
+  run_epochs(summary);
+  if (profile_ && profile_->started()) write_profile();  // a run shorter than what was asked for
+  summary.epochs_done = at_.epoch;
+  summary.seconds = at_.seconds;
+  summary.images_per_s = median(epoch_rates_);
+  if (summary.interrupted) return summary;
+  if (options_.plots && ranks_.leader()) draw_results(folder_, csv_->rows());
+  make_final_figures(summary);
+  return summary;
 }
 
-LossItems Trainer::finish_step() {
-  const StepResult result = step_->finish();
-  if (updates_) follow_update(result.update);
-  return joined_items(result.loss);
-}
-
-LossItems Trainer::joined_items(const LossReport& own) {
-  struct Part {
-    LossReport loss;
-    bool interrupted;
-  };
-  std::vector<LossReport> losses;
-  for (const Part& p : ranks_.all_gather(Part{own, interrupt_requested()}, "the loss's items")) {
-    losses.push_back(p.loss);
-    interrupted_ = interrupted_ || p.interrupted;
-  }
-  return joined(losses).items;
-}
-
-void Trainer::follow_update(const UpdateReport& update) {
-  if (update.made) {
-    non_finite_in_a_row_ = 0;
-    return;
-  }
-  // The update was left out, the gradients are dropped, and the weights stay as they were. In fp16 that is how the scale is found.
-  ++at_.skipped_steps;
-  const std::string scale = config_.text("precision") == "fp16" ? fmt::format(", loss scale {:g} from here on", update.scale) : "";
-  log_line(log_, fmt::format("epoch {}, batch {}: gradient of '{}' is not finite; update skipped ({} so far){}", at_.epoch + 1, at_.batch + 1,
-                             update.first_bad, at_.skipped_steps, scale));
-  if (++non_finite_in_a_row_ >= kNonFiniteLimit) {
-    throw Error(ErrorCode::kNonFinite,
-                fmt::format("{} updates in a row had a gradient that is not finite (first bad tensor: {}), epoch {}", kNonFiniteLimit,
-                            update.first_bad, at_.epoch + 1),
-                {}, "lower lr0; the last good state is in weights/last.safetensors");
+void Trainer::run_epochs(TrainSummary& summary) {
+  // A resumed run may have made its last epoch already.
+  summary.stopped_early = at_.epoch > 0 && at_.batch == 0 && (out_of_time() || out_of_patience());
+  while (at_.epoch < options_.epochs && !summary.stopped_early) {
+    if (!train_epoch() || !close_epoch(summary.validation)) {
+      if (options_.save && ranks_.leader()) save_last();
+      summary.interrupted = true;
+      return;
+    }
+    summary.stopped_early = out_of_time() || out_of_patience();
+    ranks_.broadcast(summary.stopped_early, 0, "the decision to go on");  // the clocks differ
   }
 }
 
-// --- epochs --------------------------------------------------------------------------------------------------------------------
+bool Trainer::out_of_time() const { return options_.hours > 0 && at_.seconds > options_.hours * 3600; }
+bool Trainer::out_of_patience() const { return options_.validate && at_.best.too_long_ago(at_.epoch, options_.patience); }
+
+void Trainer::make_final_figures(TrainSummary& summary) {
+  bool kept = options_.save && options_.validate && ranks_.leader() && fs::exists(summary.best);
+  ranks_.broadcast(kept, 0, "whether there are best weights");
+  if (kept) {
+    // The figures that are reported belong to the file that is kept.
+    try {
+      summary.validation = evaluate(*best_model(), {.plots = options_.plots, .images = true});
+    } catch (const Error& e) {
+      if (e.code() != ErrorCode::kInterrupted) throw;
+      throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},
+                  config_.command() + " --resume " + shell_word(folder_.string()));
+    }
+    summary.best_epoch = at_.best.kept + 1;
+    summary.best_value = at_.best.value;
+  } else if (summary.validation.images == 0) {
+    summary.validation = validate();
+  }
+}
+
+std::unique_ptr<YoloSeg> Trainer::best_model() const {
+  std::unique_ptr<YoloSeg> model;
+  if (ranks_.leader()) {
+    model = std::move(load_model((folder_ / "weights" / "best.safetensors").string()).model);
+  } else {
+    model = std::make_unique<YoloSeg>(model_->spec());
+  }
+  if (!ranks_.alone()) broadcast_state(*model, ranks_);
+  model->to(device_);
+  return model;
+}
+
+// --- an epoch ----------------------------------------------------------------------------------------------------------------
 
 bool Trainer::train_epoch() {
   const auto start = Clock::now();
-  auto counted = start;  // at_.seconds holds what was before
-  const int64_t first = at_.batch;
-  int64_t images = 0;
+  Stopwatch stopwatch(at_.seconds);
   model_->train(true);
   Progress progress(log_, train_loader_->batches());
   train_loader_->start_epoch(at_.epoch, at_.batch);
-  train_loader_->take_wait_seconds();  // forgets the waits of before
+  train_loader_->take_wait_seconds();  // what the loader was waited for until now is no part of this epoch
   if (profile_) profile_->resume();
-  std::exception_ptr unreadable;  // what the data threw; the step in work is finished before
-  const bool early = device_ != Device::cpu();  // a device is not waited for before it has the next batch
+  std::exception_ptr unreadable;
+  const int64_t images = train_batches(progress, stopwatch, unreadable);
+  if (profile_) profile_->pause();
+  progress.finish("");
+  stopwatch.add();
+  if (const double seconds = seconds_since(start); images > 0 && seconds > 0) epoch_rates_.push_back(double(images) / seconds);
+  if (unreadable) {
+    if (options_.save && ranks_.leader() && at_.batch > 0) save_last();
+    std::rethrow_exception(unreadable);
+  }
+  return !interrupted();
+}
+
+int64_t Trainer::train_batches(Progress& progress, Stopwatch& stopwatch, std::exception_ptr& unreadable) {
+  int64_t images = 0;
+  const bool prefetches = device_ != Device::cpu();  // a device is given its next batch before anybody waits for its step
   Batch batch, ahead;
   for (bool more = next_batch(at_.batch, batch, unreadable); more;) {
     start_step(batch);
-    if (early && (more = next_batch(at_.batch + 1, ahead, unreadable))) step_->send(ahead);
+    if (prefetches && (more = next_batch(at_.batch + 1, ahead, unreadable))) step_->prefetch(ahead);
     const LossItems items = finish_step();
     draw_batch(batch);
     images += batch.size() * ranks_.size();
@@ -372,25 +406,16 @@ bool Trainer::train_epoch() {
     report_step(items, progress);
     if (interrupted()) break;
     if (save_is_due()) {
-      at_.seconds += seconds_since(std::exchange(counted, Clock::now()));
+      stopwatch.add();
       save_last();
     }
-    if (early) {
+    if (prefetches) {
       batch = std::move(ahead);
     } else {
       more = next_batch(at_.batch, batch, unreadable);
     }
   }
-  if (profile_) profile_->pause();
-  progress.finish("");
-  const double seconds = seconds_since(start);
-  at_.seconds += seconds_since(counted);
-  if (at_.batch > first && seconds > 0) epoch_rates_.push_back(double(images) / seconds);
-  if (unreadable) {
-    if (options_.save && ranks_.leader() && at_.batch > 0) save_last();
-    std::rethrow_exception(unreadable);
-  }
-  return !interrupted();
+  return images;
 }
 
 bool Trainer::next_batch(int64_t index, Batch& into, std::exception_ptr& unreadable) {
@@ -424,42 +449,27 @@ void Trainer::report_step(const LossItems& items, Progress& progress) {
   }
 }
 
-ValidationResult Trainer::validate() {
-  // Training and validation need blocks of different sizes: without giving one's cache back, the peak is the sum of both.
-  step_->release();
-  const DeviceMemoryTrim trim(device_);
-  ema_->swap();
-  struct SwapBack {
-    Ema& ema;
-    ~SwapBack() { ema.swap(); }
-  } const swap_back{*ema_};
-  // A first look after the first epoch; the best weights are drawn at the end, or, where none are kept, the last.
-  const bool best_follows = options_.save && options_.validate, last = !best_follows && at_.epoch + 1 >= options_.epochs;
-  return evaluate(*model_, {.plots = options_.plots && (at_.epoch == 0 || last), .images = last});
+bool Trainer::save_is_due() const {
+  return ranks_.leader() && options_.save && options_.save_minutes > 0 && at_.batch < train_loader_->batches() &&
+         seconds_since(saved_) > options_.save_minutes * 60;
 }
 
-ValidationResult Trainer::evaluate(YoloSeg& model, const EvaluationFiles& files) {
-  EvaluatorOptions options;
-  options.iou = options_.iou;
-  options.max_detections = options_.max_det;
-  options.style = options_.original_map ? MapStyle::kOriginal : MapStyle::kCoco;
-  const Evaluator evaluator(class_names_, options);
-  Progress progress(log_, val_set_->size());
-  EvaluatorHooks hooks;
-  const SegmentationLoss own_loss(options_.gains, model.strides());  // the evaluator joins
-  hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return own_loss(outputs, batch).report(); };
-  hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
-  hooks.stop = interrupt_requested;
-  const fs::path folder = ranks_.leader() ? folder_ : fs::path();
-  std::optional<ValidationPlots> plots;
-  if (files.plots) plots.emplace(folder, class_names_, double(options.confidence)).listen(hooks);
-  FailingImages failing(folder, *val_set_, files.plots);
-  if (files.images) failing.listen(hooks);
-  ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks, ranks_);
-  progress.finish("");
-  if (plots) plots->finish(ranks_);
-  if (files.images) failing.finish();
-  return result;
+bool Trainer::close_epoch(ValidationResult& validation) {
+  if (!options_.validate && at_.epoch + 1 < options_.epochs) {
+    finish_epoch(nullptr);
+    return true;
+  }
+  const auto start = Clock::now();
+  try {
+    validation = validate();
+  } catch (const Error& e) {
+    if (e.code() == ErrorCode::kInterrupted) return false;
+    if (options_.save && ranks_.leader()) save_last();  // the epoch's training is in it; a resume validates first
+    throw;
+  }
+  at_.seconds += seconds_since(start);
+  finish_epoch(&validation);
+  return true;
 }
 
 void Trainer::finish_epoch(const ValidationResult* result) {
@@ -507,103 +517,118 @@ void Trainer::record_epoch(const EpochRow& row, const ValidationResult* result, 
   save_last();
 }
 
-bool Trainer::save_is_due() const {
-  return ranks_.leader() && options_.save && options_.save_minutes > 0 && at_.batch < train_loader_->batches() &&
-         seconds_since(saved_) > options_.save_minutes * 60;
+// --- a step ------------------------------------------------------------------------------------------------------------------
+
+LossItems Trainer::step(const Batch& batch) {
+  start_step(batch);
+  return finish_step();
 }
 
-bool Trainer::out_of_time() const { return options_.hours > 0 && at_.seconds > options_.hours * 3600; }
-bool Trainer::out_of_patience() const { return options_.validate && at_.best.too_long_ago(at_.epoch, options_.patience); }
-
-TrainSummary Trainer::fit() {
-  const TrainSummary summary = run();
-  lock_.reset();
-  return summary;
+void Trainer::start_step(const Batch& batch) {
+  const int64_t index = at_.batch + train_loader_->batches() * at_.epoch;  // of the batch, in the whole run
+  now_ = schedule_->at(at_.epoch, at_.batch);
+  with_update_ = index - at_.last_step >= now_.accumulate;
+  step_->start(batch, now_, with_update_);
+  if (with_update_) at_.last_step = index;
 }
 
-TrainSummary Trainer::run() {
-  TrainSummary summary;
-  summary.run_folder = folder_;
-  summary.last = folder_ / "weights" / "last.safetensors";
-  summary.best = folder_ / "weights" / "best.safetensors";
-  summary.train_images = train_set_->size();
-  summary.planned_peak_bytes = planned_peak_bytes_;
-  saved_ = Clock::now();
-  run_epochs(summary);
-  if (profile_ && profile_->started()) write_profile();  // a run shorter than what was asked for
-  summary.epochs_done = at_.epoch;
-  summary.seconds = at_.seconds;
-  summary.images_per_s = median(epoch_rates_);
-  if (summary.interrupted) return summary;
-  if (options_.plots && ranks_.leader()) draw_results(folder_, csv_->rows());
-  make_final_figures(summary);
-  return summary;
+LossItems Trainer::finish_step() {
+  const StepResult result = step_->finish();
+  if (with_update_) follow_update(result.update);
+  return joined_items(result.loss);
 }
 
-void Trainer::run_epochs(TrainSummary& summary) {
-  // A resumed run may have its last epoch behind it.
-  summary.stopped_early = at_.epoch > 0 && at_.batch == 0 && (out_of_time() || out_of_patience());
-  while (at_.epoch < options_.epochs && !summary.stopped_early) {
-    if (!train_epoch() || !close_epoch(summary.validation)) {
-      if (options_.save && ranks_.leader()) save_last();
-      summary.interrupted = true;
-      return;
-    }
-    summary.stopped_early = out_of_time() || out_of_patience();
-    ranks_.broadcast(summary.stopped_early, 0, "the decision to go on");  // the clocks differ
+void Trainer::follow_update(const UpdateReport& update) {
+  if (update.made) {
+    non_finite_in_a_row_ = 0;
+    return;
+  }
+  // The update was skipped: the gradients are dropped and the weights stay as they were. In fp16 that is how the loss scale is
+  // found.
+  ++at_.skipped_steps;
+  const std::string scale = config_.text("precision") == "fp16" ? fmt::format(", loss scale {:g} from here on", update.scale) : "";
+  log_line(log_, fmt::format("epoch {}, batch {}: gradient of '{}' is not finite; update skipped ({} so far){}", at_.epoch + 1,
+                             at_.batch + 1, update.first_bad, at_.skipped_steps, scale));
+  if (++non_finite_in_a_row_ >= kNonFiniteLimit) {
+    throw Error(ErrorCode::kNonFinite,
+                fmt::format("{} updates in a row had a gradient that is not finite (first bad tensor: {}), epoch {}",
+                            kNonFiniteLimit, update.first_bad, at_.epoch + 1),
+                {}, "lower lr0; the last good state is in weights/last.safetensors");
   }
 }
 
-bool Trainer::close_epoch(ValidationResult& validation) {
-  if (!options_.validate && at_.epoch + 1 < options_.epochs) {
-    finish_epoch(nullptr);
-    return true;
+LossItems Trainer::joined_items(const LossReport& own) {
+  struct Part {
+    LossReport loss;
+    bool interrupted;
+  };
+  std::vector<LossReport> losses;
+  for (const Part& p : ranks_.all_gather(Part{own, interrupt_requested()}, "the loss's items")) {
+    losses.push_back(p.loss);
+    interrupted_ = interrupted_ || p.interrupted;
   }
-  const auto start = Clock::now();
-  try {
-    validation = validate();
-  } catch (const Error& e) {
-    if (e.code() == ErrorCode::kInterrupted) return false;
-    if (options_.save && ranks_.leader()) save_last();  // the epoch's training is in it; a resume validates first
-    throw;
-  }
-  at_.seconds += seconds_since(start);
-  finish_epoch(&validation);
-  return true;
+  return joined(losses).items;
 }
 
-void Trainer::make_final_figures(TrainSummary& summary) {
-  bool kept = options_.save && options_.validate && ranks_.leader() && fs::exists(summary.best);
-  ranks_.broadcast(kept, 0, "whether there are best weights");
-  if (kept) {
-    // The figures that are reported belong to the file that is kept.
-    try {
-      summary.validation = evaluate(*best_model(), {.plots = options_.plots, .images = true});
-    } catch (const Error& e) {
-      if (e.code() != ErrorCode::kInterrupted) throw;
-      throw Error(ErrorCode::kInterrupted, "interrupted in the final validation; all epochs are saved", {},
-                  config_.command() + " --resume " + shell_word(folder_.string()));
-    }
-    summary.best_epoch = at_.best.kept + 1;
-    summary.best_value = at_.best.value;
-  } else if (summary.validation.images == 0) {
-    summary.validation = validate();
-  }
+// --- validation --------------------------------------------------------------------------------------------------------------
+
+ValidationResult Trainer::validate() {
+  // Training and validation need blocks of different sizes. Were the cache of the one not given back before the other, the peak
+  // would be the sum of both.
+  step_->release();
+  const DeviceMemoryTrim trim(device_);
+  ema_->swap();
+  struct SwapBack {
+    Ema& ema;
+    ~SwapBack() { ema.swap(); }
+  } const swap_back{*ema_};
+  // Plots are drawn after the first epoch, for a first look. Later ones are those of the best weights, in make_final_figures(), or
+  // where none are kept, those of the last epoch.
+  const bool best_follows = options_.save && options_.validate, last = !best_follows && at_.epoch + 1 >= options_.epochs;
+  return evaluate(*model_, {.plots = options_.plots && (at_.epoch == 0 || last), .images = last});
 }
 
-std::unique_ptr<YoloSeg> Trainer::best_model() const {
-  std::unique_ptr<YoloSeg> model;
-  if (ranks_.leader()) {
-    model = std::move(load_model((folder_ / "weights" / "best.safetensors").string()).model);
-  } else {
-    model = std::make_unique<YoloSeg>(model_->spec());
-  }
-  if (!ranks_.alone()) broadcast_state(*model, ranks_);
-  model->to(device_);
-  return model;
+ValidationResult Trainer::evaluate(YoloSeg& model, const EvaluationFiles& files) {
+  EvaluatorOptions options;
+  options.iou = options_.iou;
+  options.max_detections = options_.max_det;
+  options.style = options_.original_map ? MapStyle::kOriginal : MapStyle::kCoco;
+  const Evaluator evaluator(class_names_, options);
+  Progress progress(log_, val_set_->size());
+  EvaluatorHooks hooks;
+  const SegmentationLoss own_loss(options_.gains, model.strides());  // the evaluator joins
+  hooks.loss = [&](const RawOutputs& outputs, const Batch& batch) { return own_loss(outputs, batch).report(); };
+  hooks.progress = [&](int64_t done, int64_t) { progress.update(done, "validating"); };
+  hooks.stop = interrupt_requested;
+  const fs::path folder = ranks_.leader() ? folder_ : fs::path();
+  std::optional<ValidationPlots> plots;
+  if (files.plots) plots.emplace(folder, class_names_, double(options.confidence)).listen(hooks);
+  FailingImages failing(folder, *val_set_, files.plots);
+  if (files.images) failing.listen(hooks);
+  ValidationResult result = evaluator.run(model, *val_set_, *val_loader_, hooks, ranks_);
+  progress.finish("");
+  if (plots) plots->finish(ranks_);
+  if (files.images) failing.finish();
+  return result;
 }
 
-// --- checkpoints ---------------------------------------------------------------------------------------------------------------
+// --- profile -----------------------------------------------------------------------------------------------------------------
+
+void Trainer::start_profile(Roof roof) {
+  profile_ = std::make_unique<StepProfile>(device_, config_.integer("profile"), roof);
+  profile_->name(step_.get(), "input", "");
+  profile_->name(*model_);
+  profile_->name(loss_.get(), "loss", "loss");
+  profile_->name(update_.get(), "optimizer", "optimizer");
+}
+
+void Trainer::write_profile() const {
+  const Profile p = profile_->result();
+  write_file_atomic(folder_ / "profile.csv", profile_csv(p));
+  if (log_ == LogStyle::kTerminal || log_ == LogStyle::kLines) log_line(log_, fmt::format("\n{}", format_profile(p)));
+}
+
+// --- checkpoints -------------------------------------------------------------------------------------------------------------
 
 Checkpoint Trainer::checkpoint() const {
   Checkpoint c;
@@ -643,7 +668,7 @@ void Trainer::restore(const Checkpoint& c) {
   }
   const int64_t batches = train_loader_->batches(), then = (counter("data.images") + options_.batch - 1) / options_.batch;
   change_batches(at_, then > 0 ? then : batches, batches);  // older files do not tell how many there were
-  if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // what the epoch's row reports if no batch is left
+  if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // for the epoch's row in results.csv, if no batch is left
   refuse_complete_run();
 }
 
