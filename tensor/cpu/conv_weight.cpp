@@ -24,6 +24,10 @@ namespace {
 constexpr int64_t kEnoughTasks = 32;
 constexpr int64_t kFewTasks = 12;
 constexpr int64_t kTileOutputs = 6;     // ranges of output channels are multiples of the tile's height
+// Ranges of 1x1 and of a single tap: a block of dw that stays in L2 next to the pixels of a job. Each range of outputs reads x
+// again.
+constexpr int64_t kTapOutputs = 320, kFewerTapOutputs = 90, kTapInputs = 256;
+constexpr int64_t kTapwisePairs = 384 * 384;  // of channels, from which on taps are shared out
 constexpr int64_t kCheapPixels = 1600;  // per partition: its sums are written and read once more, then about 4 % of the time
 constexpr int64_t kLeastPixels = 400;   // the same when there would be too few tasks
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;      // multiply-adds of a task
@@ -34,21 +38,23 @@ constexpr int64_t kBiasChunks = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Tasks are parts of the pixels x ranges of output channels x ranges of input channels (1x1 only).
+// Tasks are parts of the pixels x taps of the filter x ranges of output channels x ranges of input channels. Taps and input
+// channels are shared out only where x is read in place.
 struct Partition {
-  int64_t parts, outputs, inputs;
+  int64_t parts, taps, outputs, inputs;  // how many of each
+  int64_t tasks_of_part() const { return taps * outputs * inputs; }
 };
 
 // `most_outputs`, `fewer_outputs`: of a range, and of a range when there would be too few tasks.
-Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t most_outputs, int64_t fewer_outputs, bool direct) {
+Partition partition(int64_t pixels, int64_t units, const FilterView& dw, int64_t most_outputs, int64_t fewer_outputs,
+                    int64_t taps = 1, int64_t inputs = 1) {
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
-  // Blocks of dw that stay in L2 next to the pixels of a job. For 1x1, nearly square ones read each pixel's channels least often.
-  Partition p{1, ceil_div(dw.o, most_outputs), direct ? ceil_div(dw.i, 256) : 1};
+  Partition p{1, taps, ceil_div(dw.o, most_outputs), inputs};
   const int64_t most =
       std::max<int64_t>(1, std::min({units, kPartialFloats / std::max<int64_t>(size, 1), pixels * size / kLeastWork}));
   const auto tasks = [&](int64_t least_pixels) {
-    p.parts = std::clamp<int64_t>(std::min(pixels / least_pixels, ceil_div(kEnoughTasks, p.outputs * p.inputs)), 1, most);
-    return p.parts * p.outputs * p.inputs;
+    p.parts = std::clamp<int64_t>(std::min(pixels / least_pixels, ceil_div(kEnoughTasks, p.tasks_of_part())), 1, most);
+    return p.parts * p.tasks_of_part();
   };
   if (tasks(kCheapPixels) >= kFewTasks) return p;
   p.outputs = ceil_div(dw.o, fewer_outputs);
@@ -64,10 +70,10 @@ constexpr int64_t kCheapTilePixels = 6400, kLeastTilePixels = 1600, kFewTileTask
 Partition tile_partition(int64_t pixels, int64_t units, const FilterView& dw, bool direct) {
   const int64_t size = dw.o * dw.kh * dw.kw * dw.i;
   const int64_t most = std::max<int64_t>(1, std::min(units, kPartialFloats / std::max<int64_t>(size, 1)));
-  Partition p{1, ceil_div(dw.o, kMostTileOutputs), direct ? ceil_div(dw.i, 256) : 1};
+  Partition p{1, 1, ceil_div(dw.o, kMostTileOutputs), direct ? ceil_div(dw.i, 256) : 1};
   const auto enough = [&](int64_t least_pixels) {
-    p.parts = std::clamp<int64_t>(std::min(pixels / least_pixels, ceil_div(kEnoughTasks, p.outputs * p.inputs)), 1, most);
-    return p.parts * p.outputs * p.inputs >= kFewTileTasks;
+    p.parts = std::clamp<int64_t>(std::min(pixels / least_pixels, ceil_div(kEnoughTasks, p.tasks_of_part())), 1, most);
+    return p.parts * p.tasks_of_part() >= kFewTileTasks;
   };
   if (enough(kCheapTilePixels) || enough(kLeastTilePixels)) return p;
   p.outputs = ceil_div(dw.o, kFewerTileOutputs);
@@ -119,10 +125,13 @@ struct FlatBand {
   int64_t size(int64_t pairs) const { return sets() * set_size(pairs) + pairs * pixels * d_step + 4 * kLine<BFloat16>; }
 };
 
-// Sums the output rows `at` (counted over all images) for the output channels `o` into `out`, laid out as dw.
-void sum_rows(const WeightGradient<float>& g, Range at, Range o, float* out, bool accumulate) {
+// Sums the output rows `at` (counted over all images) for the output channels `o` into `out`, laid out as dw; where the partition
+// shares them out, only the taps `taps` of the input channels `q`.
+void sum_rows(const WeightGradient<float>& g, Range at, Range o, Range taps, Range q, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
-  if (const InPlaceGradient in(g); in.pays()) return in.sum_rows(at, o, out, accumulate);
+  if (const InPlaceGradient in(g); in.pays()) {
+    return in.by_tap() ? in.sum_rows(at, o, taps, q, out, accumulate) : in.sum_rows(at, o, out, accumulate);
+  }
   const RowBand<float> band(x, dy, dw, p.stride, o.end - o.begin);
   const int64_t columns = band.columns, row_pitch = band.row_pitch;
   WeightJob<float> job;
@@ -266,7 +275,7 @@ void sum_flat_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* 
 
 // The same on pairs of output rows: those of dy side by side, and under tap ky the rows of x one stride apart. A pair of rows of x
 // serves all taps kx, whose runs overlap as in f32, and with stride 1 every second tap ky. A last single row is paired with zeros.
-void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, float* out, bool accumulate) {
+void sum_rows(const WeightGradient<BFloat16>& g, Range at, Range o, Range, Range, float* out, bool accumulate) {
   const auto& [k, x, dy, dw, p] = g;
   if (k.weight_rows) return sum_flat_rows(g, at, o, out, accumulate);
   const RowBand<BFloat16> band(x, dy, dw, p.stride, o.end - o.begin);
@@ -384,7 +393,7 @@ bool direct(const TileKernels<T>& k, const FilterView& dw, const ConvParams& p) 
 }
 
 Partition stem_partition(const ImageView& dy, const FilterView& dw) {
-  return partition(dy.n * dy.h * dy.w, dy.n * dy.h, dw, dw.o, dw.o, false);
+  return partition(dy.n * dy.h * dy.w, dy.n * dy.h, dw, dw.o, dw.o);
 }
 
 template <class T>
@@ -398,11 +407,22 @@ Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageV
   const bool pixelwise = direct(k, dw, p);
   const int64_t pixels = dy.n * dy.h * dy.w;
   if (k.weight_rows) return tile_partition(pixels, pixelwise ? pixels : dy.n * dy.h, dw, pixelwise);
-  if (pixelwise) return partition(pixels, pixels, dw, kSummed<T> == 1 ? 132 : 126, kSummed<T> == 1 ? 90 : 66, true);
+  const int64_t inputs = ceil_div(dw.i, kTapInputs);
+  if constexpr (kSummed < T >> 1) {
+    if (pixelwise) return partition(pixels, pixels, dw, 126, 66, 1, inputs);
+  } else if (pixelwise) {
+    return partition(pixels, pixels, dw, kTapOutputs, kFewerTapOutputs, 1, inputs);
+  }
   // Where x is copied, every range copies its band again, which costs more the larger the stride is.
   int64_t copied = p.stride;
-  if constexpr (kSummed<T> == 1) copied = InPlaceGradient({k, x, dy, dw, p}).pays() ? 1 : p.stride;
-  return partition(pixels, dy.n * dy.h, dw, 96 * copied, 48 * copied, false);
+  if constexpr (kSummed<T> == 1) {
+    if (const InPlaceGradient in({k, x, dy, dw, p}); in.pays()) {
+      if (in.by_tap() && dw.o * dw.i >= kTapwisePairs)
+        return partition(pixels, dy.n * dy.h, dw, kTapOutputs, kFewerTapOutputs, dw.kh * dw.kw, inputs);
+      copied = 1;
+    }
+  }
+  return partition(pixels, dy.n * dy.h, dw, 96 * copied, 48 * copied);
 }
 
 template <class T>
@@ -478,18 +498,20 @@ void run_backward_weight(const ImageView& x, const ImageView& dy, const FilterVi
   const int64_t units = pixelwise ? pixels : dy.n * dy.h;
   const Partition cut = stem ? stem_partition(dy, dw) : partition_of(g.k, x, dy, dw, p);
   const HostScratch<float> partial(cut.parts > 1 ? cut.parts * size : 0);
-  parallel_chunks(cut.parts * cut.outputs * cut.inputs, [&](int64_t task) {
-    const int64_t part = task / (cut.outputs * cut.inputs);
+  parallel_chunks(cut.parts * cut.tasks_of_part(), [&](int64_t task) {
+    const int64_t part = task / cut.tasks_of_part();
     const Range at = share(units, cut.parts, part, kSummed<T>);
+    const Range taps = share(dw.kh * dw.kw, cut.taps, task / (cut.outputs * cut.inputs) % cut.taps);
     const Range o = share(dw.o, cut.outputs, task / cut.inputs % cut.outputs, outputs_unit(g.k));
+    const Range q = share(dw.i, cut.inputs, task % cut.inputs, g.k.lanes);
     float* out = cut.parts > 1 ? partial.get() + part * size : data<float>(dw);
     const bool add = cut.parts == 1 && accumulate;
     if (stem) {
       stem_weight_rows(x, dy, dw, p, at.begin, at.end, out, add);
     } else if (pixelwise) {
-      sum_pixels(g, at, o, share(dw.i, cut.inputs, task % cut.inputs, g.k.lanes), out, add);
+      sum_pixels(g, at, o, q, out, add);
     } else {
-      sum_rows(g, at, o, out, add);
+      sum_rows(g, at, o, taps, q, out, add);
     }
   });
   if (cut.parts > 1) add_partials(partial.get(), cut.parts, size, data<float>(dw), accumulate);

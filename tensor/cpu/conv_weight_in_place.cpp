@@ -20,11 +20,11 @@ int64_t spread(int64_t outputs) { return (ceil_div(outputs, kLine<float>) / 2 * 
 
 InPlaceGradient::InPlaceGradient(const WeightGradient<float>& g) : g_(g) {
   const ImageView &x = g.x, &dy = g.dy;
-  const bool by_tap = x.pitch != x.c || x.c >= kTapChannels;
-  taps_ = by_tap ? g.dw.kw : 1;
-  run_ = g.dw.kw * x.c / taps_;
+  by_tap_ = x.pitch != x.c || x.c >= kTapChannels;
+  taps_of_row_ = by_tap_ ? g.dw.kw : 1;
+  run_ = g.dw.kw * x.c / taps_of_row_;
   columns_ = {0, dy.w};
-  if (!by_tap) columns_ = columns_under(0);
+  if (!by_tap_) columns_ = columns_under(0);
   window_ = g.dw.kh * g.dw.kw * x.c;
   most_ = std::max<int64_t>(1, kWindowBytes / (window_ * int64_t(sizeof(float))));
   most_rows_ = ceil_div(g.k.job_pixels, std::max<int64_t>(columns_.size(), 1));
@@ -35,7 +35,7 @@ bool InPlaceGradient::pays() const {
 }
 
 Range InPlaceGradient::columns_under(int64_t tap) const {
-  const int64_t pad = g_.p.pad - tap, width = g_.dw.kw / taps_, stride = g_.p.stride;
+  const int64_t pad = g_.p.pad - tap, width = g_.dw.kw / taps_of_row_, stride = g_.p.stride;
   const int64_t last = g_.x.w + pad - width;  // column of the padded image where the last window inside starts
   const int64_t begin = std::clamp<int64_t>(ceil_div(pad, stride), 0, g_.dy.w);
   return {begin, std::clamp<int64_t>(last < 0 ? 0 : last / stride + 1, begin, g_.dy.w)};
@@ -49,12 +49,21 @@ int64_t InPlaceGradient::scratch(int64_t outputs) const {
   return std::max(windows, copies_dy() ? std::min(most_rows_, g_.dy.h) * columns_.size() * spread(outputs) : 0);
 }
 
-void InPlaceGradient::sum_rows(Range at, Range o, float* out, bool accumulate) const {
+Ahead InPlaceGradient::under_tap(int64_t n, int64_t y, int64_t column, int64_t rows, Range q) const {
+  const ImageView& x = g_.x;
+  const int64_t first = std::max<int64_t>(0, (n * x.h + y) * x.w + column), step = g_.p.stride;
+  const int64_t pixels = std::clamp<int64_t>((x.n * x.h * x.w - first) / step, 0, rows * x.w);  // rows in between, too
+  constexpr auto kSize = int64_t(sizeof(float));
+  return {reinterpret_cast<const char*>(data<const float>(x) + first * x.pitch + q.begin), pixels, q.size() * kSize,
+          step * x.pitch * kSize};
+}
+
+void InPlaceGradient::sum_rows(Range at, Range o, Range taps, Range q, float* out, bool accumulate) const {
   const auto& [k, x, dy, dw, p] = g_;
   WeightJob<float> job;
   job.outputs = o.size();
   job.dw_step = window_;
-  job.run = run_;
+  job.run = q.size();
   job.x_row = p.stride * x.w * x.pitch;
   job.x_step = p.stride * x.pitch;
   const bool copies = copies_dy();
@@ -73,28 +82,28 @@ void InPlaceGradient::sum_rows(Range at, Range o, float* out, bool accumulate) c
       if (copies) {
         float* memory = thread_scratch<float>(r.size() * job.d_row);
         for (int64_t j = 0; j < r.size(); ++j) {
-          for (int64_t q = 0; q < columns_.size(); ++q)
-            std::copy_n(d + (j * dy.w + q) * dy.pitch, job.outputs, memory + j * job.d_row + q * job.d_step);
+          for (int64_t c = 0; c < columns_.size(); ++c)
+            std::copy_n(d + (j * dy.w + c) * dy.pitch, job.outputs, memory + j * job.d_row + c * job.d_step);
         }
         d = memory;
       }
-      for (int64_t ky = 0; ky < dw.kh; ++ky) {
+      for (int64_t tap = taps.begin; tap < taps.end; ++tap) {
+        const int64_t ky = tap / taps_of_row_, kx = tap % taps_of_row_;
         const int64_t first = (y + r.begin) * p.stride - p.pad + ky;  // row of x
         const int64_t above = std::clamp<int64_t>(ceil_div(-first, p.stride), 0, r.size());
         job.rows = std::clamp<int64_t>(ceil_div(x.h - first, p.stride), above, r.size()) - above;
-        for (int64_t t = 0; t < taps_; ++t) {
-          const Range columns = columns_under(t);
-          job.pixels = columns.size();
-          job.accumulate = accumulate || i > 0;
-          if (job.rows * job.pixels == 0 && job.accumulate) continue;
-          job.d = d + above * job.d_row + (columns.begin - columns_.begin) * job.d_step;
-          const int64_t column = columns.begin * p.stride - p.pad + t;
-          job.x = data<const float>(x) + ((n * x.h + first + above * p.stride) * x.w + column) * x.pitch;
-          job.dw = out + o.begin * window_ + (ky * dw.kw + t) * x.c;
-          job.x_ahead = x_ahead.part(ky * taps_ + t, dw.kh * taps_);
-          job.d_ahead = d_ahead.part(ky * taps_ + t, dw.kh * taps_);
-          k.weight(job);
-        }
+        const Range columns = columns_under(kx);
+        job.pixels = columns.size();
+        job.accumulate = accumulate || i > 0;
+        if (job.rows * job.pixels == 0 && job.accumulate) continue;
+        job.d = d + above * job.d_row + (columns.begin - columns_.begin) * job.d_step;
+        const int64_t column = columns.begin * p.stride - p.pad + kx;
+        job.x = data<const float>(x) + ((n * x.h + first + above * p.stride) * x.w + column) * x.pitch + q.begin;
+        job.dw = out + o.begin * window_ + (ky * dw.kw + kx) * x.c + q.begin;
+        job.x_ahead = taps.size() > 1 ? x_ahead.part(tap - taps.begin, taps.size())
+                                      : under_tap(n, first + r.size() * p.stride, column, r.size(), q);
+        job.d_ahead = d_ahead.part(tap - taps.begin, taps.size());
+        k.weight(job);
       }
     }
     if (columns_.size() < dy.w) sum_outer_windows(n, y, rows, o, out);

@@ -101,6 +101,11 @@ std::vector<Case> cases() {
       {1, 10, 91, 6, 7, 5, 3, 2, 2, 0},
       {1, 6, 33, 4, 5, 3, 1, 0, 1, 0},
       {1, 5, 40, 3, 17, 2, 2, 1, 0, 1},
+      // Pixels far and crowded in L1; taps and channels of gradients of filters shared out, a single tap among them.
+      {1, 3, 9, 576, 60, 1, 1, 0},
+      {1, 7, 12, 512, 330, 3, 2, 1, 0, 16},
+      {2, 3, 5, 352, 420, 3, 1, 1, 4, 0},
+      {1, 5, 12, 400, 384, 1, 2, 0},
       // Tiles of 4x4 enough for Winograd's form: every pad, sizes that are no multiple of 4, channels that fill no vector.
       {2, 21, 23, 17, 33, 3, 1, 1, 3, 5},
       {3, 13, 18, 20, 100, 3, 1, 0, 0, 4},
@@ -349,7 +354,8 @@ TEST_CASE("SiLU of the epilogue: relative error 1e-6, also far from zero (there 
 
 TEST_CASE("results do not depend on the number of threads") {
   const Settings restore;
-  for (const Case& c : {Case{2, 40, 40, 16, 80, 3, 1, 1}, Case{4, 45, 47, 32, 64, 3, 2, 1}, Case{1, 30, 30, 64, 96, 1, 1, 0}}) {
+  for (const Case& c : {Case{2, 40, 40, 16, 80, 3, 1, 1}, Case{4, 45, 47, 32, 64, 3, 2, 1}, Case{1, 30, 30, 64, 96, 1, 1, 0},
+                        Case{1, 7, 12, 512, 330, 3, 2, 1}}) {
     CAPTURE(name(c));
     const int64_t oh = (c.h + 2 * c.pad - c.k) / c.stride + 1;
     const int64_t ow = (c.w + 2 * c.pad - c.k) / c.stride + 1;
