@@ -20,12 +20,13 @@ namespace {
 
 constexpr size_t kMaxFileBytes = size_t(1) << 20;
 constexpr std::string_view kEnvironmentPrefix = "TESSERA_ARG_";
+constexpr const char* kDefaultOrigin = "default";
 
 }  // namespace
 
 Config::Config(Verb verb) : verb_(verb) {
   for (const OptionSpec& o : option_specs()) {
-    if (o.verbs & verb) values_.emplace(o.name, Value{std::string(o.fallback), "default"});
+    if (o.verbs & verb) values_.emplace(o.name, Value{std::string(o.fallback), kDefaultOrigin});
   }
 }
 
@@ -51,7 +52,11 @@ void Config::set(std::string_view given, std::string_view text, std::string_view
   }
   Value& v = values_.find(name)->second;
   const bool planned = verb_ == kTrain && name == "batch" && is_one_of_values(text, "-1");  // outside of the range, and meant
-  v = {text.empty() ? std::string(o->fallback) : planned ? "-1" : checked_value(*o, text), std::string(origin)};
+  if (text.empty()) {
+    v = {std::string(o->fallback), kDefaultOrigin};  // not given: automatic choices stay
+  } else {
+    v = {planned ? "-1" : checked_value(*o, text), std::string(origin)};
+  }
 }
 
 namespace {
@@ -223,7 +228,7 @@ const Config::Value& Config::value(std::string_view name) const {
 }
 
 bool Config::is_set(std::string_view name) const { return !value(name).text.empty(); }
-bool Config::is_explicit(std::string_view name) const { return value(name).origin != "default"; }
+bool Config::is_explicit(std::string_view name) const { return value(name).origin != kDefaultOrigin; }
 std::string_view Config::origin(std::string_view name) const { return value(name).origin; }
 bool Config::flag(std::string_view name) const { return value(name).text == "true"; }
 const std::string& Config::text(std::string_view name) const { return value(name).text; }

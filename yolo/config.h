@@ -20,8 +20,8 @@ class Config {
   explicit Config(Verb verb);  // defaults
 
   // Error(kUsage) for an unknown name (with the nearest one), a value of another type or out of range. An empty value
-  // stands for the default. An argument that only the original has (yolo/original_arguments.h) is ignored where its value asks for
-  // what this program does anyway, else Error(kUsage) that says what to do instead.
+  // stands for the default and counts as not given. An argument that only the original has (yolo/original_arguments.h) is ignored
+  // where its value asks for what this program does anyway, else Error(kUsage) that says what to do instead.
   void set(std::string_view name, std::string_view value, std::string_view origin);
   // YAML map; Error(kData) with file and line. A file of the original, told by a name that only the original has, lists every
   // argument: values that are its defaults count as not given, so that automatic choices stay; what has no meaning here is left

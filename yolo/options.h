@@ -54,6 +54,7 @@ std::string shown_name(std::string_view name);
 std::string option_note(const OptionSpec& option);
 // true, 1, yes, on are true; false, 0, no, off are false, in any case; anything else is no boolean.
 std::optional<bool> boolean_of(std::string_view text);
+std::optional<int64_t> whole_number(std::string_view text);
 // The known name with the smallest edit distance, when it is close enough to be meant; of a verb's options, or of any list.
 std::optional<std::string> nearest_option(std::string_view name, unsigned verb);
 std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string_view> known);

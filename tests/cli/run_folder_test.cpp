@@ -127,16 +127,25 @@ TEST_CASE("cli: --resume takes a run by its folder, its weights folder or its ch
   RunOptions inside = w.here();
   inside.folder = fs::path(w / "runs/a/weights");
   int epochs = 1;
-  const auto resumes = [&](const std::string& run_of, const RunOptions& from) {
-    CAPTURE(run_of);
-    const Outcome o = run({"train", "--resume", run_of, "--epochs", std::to_string(++epochs)}, from);
+  const auto resumes_with = [&](Arguments arguments, const RunOptions& from) {
+    CAPTURE(arguments);
+    arguments.insert(arguments.begin(), "train");
+    for (const std::string& more : {std::string("--epochs"), std::to_string(++epochs)}) arguments.push_back(more);
+    const Outcome o = run(arguments, from);
     INFO(o.err);
     CHECK(o.code == 0);
     CHECK(Json::parse(content(w / "runs/a/metrics.json"))["epoch"] == epochs);
   };
+  const auto resumes = [&](const std::string& run_of, const RunOptions& from) { resumes_with({"--resume", run_of}, from); };
   for (const char* name : {"runs/a", "runs/a/", "runs/a/weights", "runs/a/weights/last.safetensors"}) resumes(name, w.here());
   for (const char* name : {"last.safetensors", "./last.safetensors", ".", "..", "../weights/last.safetensors"})
     resumes(name, inside);
+  // A lone --resume seeks below --project, however that is spelled, and beside --model means that run.
+  resumes_with({"--resume", "--project", "../../../runs"}, inside);
+  resumes_with({"resume=True", "model=runs/a/weights/last.safetensors"}, w.here());
+  resumes_with({"--resume", w / "runs/a", "--model", "runs/a/weights/last.safetensors", "--exist-ok"}, w.here());
+  refused({"train", "--resume", "--model", "runs/a/weights/best.safetensors"}, 3, {"best.safetensors", "weights only"}, w.here());
+  refused({"train", "--resume", "runs/a", "--project", "elsewhere"}, 2, {"--project cannot change in a resumed run"}, w.here());
   fs::create_directories(w / "other");
   fs::copy_file(w / "runs/a/weights/last.safetensors", w / "other/last.safetensors");
   refused({"train", "--resume", "./other/last.safetensors"}, 3, {"lies in no run folder"}, w.here());

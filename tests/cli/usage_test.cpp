@@ -132,6 +132,46 @@ TEST_CASE("cli: weights to start from belong to the network that is named, or br
   refused(w.train("x", {"--pretrained", "yolov8s-seg"}), 2, {"yolov8s-seg: this is no file of weights"}, w.here());
 }
 
+TEST_CASE("cli: val, predict and export take what the training of the model says where nothing is given") {
+  const Workshop w;
+  const auto ends = [&](const Arguments& arguments, const RunOptions& from) {
+    const Outcome o = run(arguments, from);
+    INFO(described(arguments, o));
+    CHECK(o.code == 0);
+    return o;
+  };
+  ends(w.train("one", {"--single-cls"}), w.here());
+  const std::string weights = w / "runs/one/weights/best.safetensors";
+  const Outcome val = ends({"val", "--model", weights, "--json"}, w.here());
+  CHECK(says(val.err, fmt::format("as in the training of {}: --imgsz 32 --data {} --single-cls true\n", weights, w / "data.yaml")));
+  CHECK(val.json()["data"] == w / "data.yaml");
+  CHECK(val.json()["classes"][0]["name"] == "item");
+  const Outcome given =
+      ends({"val", "--model", weights, "--json", "--data", w / "data.yaml", "--single-cls", "--imgsz", "32"}, w.here());
+  CHECK(!says(given.err, "as in the training"));
+  for (const char* part : {"box", "mask", "classes"}) CHECK(given.json()[part] == val.json()[part]);
+  // Its data are sought as they were named.
+  RunOptions elsewhere = w.here();
+  elsewhere.folder = "/";
+  ends(w.train("near", {"--data", "data.yaml"}), w.here());
+  refused({"val", "--model", w / "runs/near/weights/best.safetensors"}, 3, {"there is no data yaml 'data.yaml'"}, elsewhere);
+
+  const auto found = [&](const Arguments& more) {
+    Arguments all = {"predict", "--model", Workshop::trained(), "--source", w / "images/val", "--conf", "0", "--no-save", "--json"};
+    all.insert(all.end(), more.begin(), more.end());
+    const Json results = ends(all, w.here()).json()["results"];
+    Json detections = Json::array();
+    for (const Json& image : results) detections.push_back(image["detections"]);
+    return detections;
+  };
+  const Json by_default = found({});
+  CHECK(by_default == found({"--imgsz", "32"}));
+  CHECK(by_default != found({"--imgsz", "64"}));
+
+  if (std::string(run({"info", "--json"}).json().value("onnx", "")).starts_with("not in this build")) return;
+  CHECK(ends({"export", "--model", Workshop::trained(), "--output", "x.onnx", "--json"}, w.here()).json()["imgsz"] == Json{32, 32});
+}
+
 TEST_CASE("cli: masks of any ratio, as index maps and as planes") {
   const Workshop w;
   for (const char* ratio : {"1", "2", "3", "32"}) {

@@ -44,7 +44,7 @@ TEST_CASE("report.html holds the figures, plots and settings of its folder, and 
   folder.write("results.png", std::string("\x89PNG\0\xff", 6));
   folder.write("worst_images.png", "abcd");
   folder.write("val_batch0_pred.png", "abcde");
-  folder.write("images.csv", "image,objects\n\"a, <i>.png\",3\nb\xff.png,2\n");
+  folder.write("images.csv", "image,objects\n\"a, <i>.png\",3\nb\xff.png,2\n\"c\n\"\"d.png\",4\n");
   folder.write("args.yaml", "epochs: 3 # <none>\n");
   write_html_report(folder.path(), metrics(), "tessera & friends");
   const std::string page = read_file(folder / "report.html", 1 << 20);
@@ -52,8 +52,9 @@ TEST_CASE("report.html holds the figures, plots and settings of its folder, and 
   for (const char* text :
        {"<title>train: n on &lt;b&gt;&amp;.yaml</title>", "tessera &amp; friends",
         "<td>mask</td><td>0.2500</td><td>0.5000</td><td>–</td>", "<th>mAP50-95 small</th>", "&lt;script&gt;alert(1)&lt;/script&gt;",
-        "--part:25.0%", "--part:75.0%\">0.7500</td><td>–</td>", "<td>a, &lt;i&gt;.png</td><td>3</td>", "<td>b\xEF\xBF\xBD.png</td>", "epochs: 3 # &lt;none&gt;",
-        "<td>epoch</td><td>7</td>", "ms an image: load</td><td>1.5",
+        "--part:25.0%", "--part:75.0%\">0.7500</td><td>–</td>", "<td>a, &lt;i&gt;.png</td><td>3</td>", "<td>b\xEF\xBF\xBD.png</td>",
+        "<tr><td>c\n&quot;d.png</td><td>4</td></tr>", "epochs: 3 # &lt;none&gt;", "<td>epoch</td><td>7</td>",
+        "ms an image: load</td><td>1.5",
         // RFC 4648 with none, two and one '='
         "src=\"data:image/png;base64,iVBORwD/\"", "base64,YWJjZA==\"", "base64,YWJjZGU=\""}) {
     CAPTURE(text);

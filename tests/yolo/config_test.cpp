@@ -147,6 +147,8 @@ TEST_CASE("config: --a b, --a=b, a=b, with dashes or underscores, upper or lower
   CHECK(parsed({"--lr0", "1e-3"}).number("lr0") == 1e-3);
   CHECK(parsed({"project="}).text("project") == "runs/segment");  // empty: the default
   CHECK(parsed({"--epochs", ""}).integer("epochs") == 100);
+  CHECK(!parsed({"--lr0", ""}).is_explicit("lr0"));  // or --optimizer auto would keep it
+  CHECK(!parsed({"--lr0", "0.1", "--lr0", ""}).is_explicit("lr0"));
   CHECK(!parsed({}).is_set("resume"));
   CHECK(parsed({"--resume"}).text("resume") == "auto");
   CHECK(parsed({"--resume", "--epochs", "3"}).text("resume") == "auto");

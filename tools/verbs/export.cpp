@@ -6,6 +6,7 @@
 #include <map>
 
 #include "tensor/base/shell_word.h"
+#include "tools/verbs/inference_model.h"
 #include "tools/verbs/json_text.h"
 #include "tools/verbs/verbs.h"
 #include "yolo/io/onnx_check.h"
@@ -110,7 +111,8 @@ int run_export(const Config& config) {
   if (!loaded.pretrained) log_line(log, fmt::format("warning: {} has untrained weights", source));
   OnnxExportOptions o;
   o.batch = config.integer("batch");
-  o.height = size_of(config)[0], o.width = size_of(config)[1];
+  const std::array<int64_t, 2> size = size_of(with_arguments_of_training(loaded, config, log));
+  o.height = size[0], o.width = size[1];
   o.opset = config.integer("opset");
   o.half = config.flag("half"), o.dynamic = config.flag("dynamic");
   std::error_code ignored;

@@ -11,4 +11,8 @@ namespace tessera {
 // say.
 LoadedModel load_inference_model(const Config& config, LogStyle log);
 
+// With what the training of the model says where nothing is given: the image size, and for val the data and whether its classes
+// were one, as the original has it. The log tells what was taken.
+Config with_arguments_of_training(const LoadedModel& loaded, const Config& given, LogStyle log);
+
 }  // namespace tessera

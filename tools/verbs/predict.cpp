@@ -213,8 +213,10 @@ int run_predict(const Config& config) {
                         config.text("model")));
     }
   }
-  const std::unique_ptr<Predictor> made = network ? predictor_of(*network, config)
-                                                  : std::make_unique<Predictor>(*loaded.model, loaded.names, predictor_options(config));
+  const std::unique_ptr<Predictor> made =
+      network ? predictor_of(*network, config)
+              : std::make_unique<Predictor>(*loaded.model, loaded.names,
+                                            predictor_options(with_arguments_of_training(loaded, config, log)));
   Predictor& predictor = *made;
   Output output(config, files.size(), log, predictor.names());
   // One image at a time unless told otherwise: the result of an image is out as soon as it can be. A file of a fixed batch computes

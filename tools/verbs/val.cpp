@@ -189,15 +189,15 @@ int run_val(const Config& given) {
   if (given.is_set("gt")) return score_files(given);
 
   const std::unique_ptr<OnnxNetwork> network = open_onnx(given);
-  const Config config = network ? fitted_to(*network, given) : given;
   LoadedModel loaded;
   if (!network) {
-    loaded = load_inference_model(config, log);
+    loaded = load_inference_model(given, log);
     if (!loaded.pretrained) {
-      throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", config.text("model")), {},
+      throw Error(ErrorCode::kUsage, fmt::format("'{}' has no weights to validate", given.text("model")), {},
                   "give a .safetensors file of a run, a .pt of the original or an .onnx of either");
     }
   }
+  const Config config = network ? fitted_to(*network, given) : with_arguments_of_training(loaded, given, log);
   const int64_t nc = network ? network->nc() : loaded.model->nc();
   const auto data = open_split(config, config.text("split"), false, log, 1, network ? network->fixed_size() : Size{});
   if (int64_t(data->names().size()) != nc && !config.flag("single_cls")) {

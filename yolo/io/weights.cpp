@@ -16,6 +16,7 @@ struct Weights {
   StateDict state;  // our layout
   std::vector<std::string> names;
   CheckpointMeta meta{};
+  std::map<std::string, std::string> arguments{};
 };
 
 // Channels out of a convolution of the file (file layout); 0 when it is not there.
@@ -73,6 +74,7 @@ Weights read_pt(const std::string& path) {
   w.spec = file.yaml.empty() ? spec_from_shapes(file.tensors, nc, path)
                              : prefer_builtin(parse_model_text(file.yaml, path + " (yaml)", file.scale, nc));
   w.state = from_file_layout(file.tensors);
+  w.arguments = file.train_args;
   for (int64_t i = 0; i < w.spec.nc; ++i) {
     const auto name = file.names.find(i);
     w.names.push_back(name == file.names.end() ? std::to_string(i) : name->second);
@@ -82,7 +84,8 @@ Weights read_pt(const std::string& path) {
 
 Weights read_native(const std::string& path) {
   const Checkpoint checkpoint = load_checkpoint(path);
-  return {spec_of_checkpoint(checkpoint, path), from_file_layout(checkpoint.model), checkpoint.meta.class_names, checkpoint.meta};
+  return {spec_of_checkpoint(checkpoint, path), from_file_layout(checkpoint.model), checkpoint.meta.class_names, checkpoint.meta,
+          checkpoint.meta.args};
 }
 
 bool holds_weights(const std::string& name) {
@@ -108,6 +111,7 @@ LoadedModel build(Weights weights, const std::string& path, const ModelOptions& 
   out.pretrained = true;
   out.names = weights.names.empty() ? numbered_names(weights.spec.nc) : weights.names;
   out.meta = std::move(weights.meta);
+  out.arguments = std::move(weights.arguments);
   if (options.nc <= 0 || options.nc == weights.spec.nc) {
     out.model = std::make_unique<YoloSeg>(weights.spec);
     out.report = load_strict(weights.state, out.model->state_dict(), path);

@@ -1,6 +1,7 @@
 // One door for everything that --model may name: a scale, a model yaml, our .safetensors, a .pt of the original.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,6 +24,7 @@ struct LoadedModel {
   std::vector<std::string> names;  // of the classes; "0", "1", ... when the file has none or nc was changed
   bool pretrained = false;         // weights came from a file
   CheckpointMeta meta;             // of a .safetensors of this program, else empty
+  std::map<std::string, std::string> arguments;  // of its training, as text; empty: the file does not tell
   LoadReport report;               // what was transferred; complete unless nc was changed or the weights are of another model
   std::vector<std::string> warnings;
 };

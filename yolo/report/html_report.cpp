@@ -146,13 +146,21 @@ std::string facts(const Json& metrics) {
   return out + "</table>\n";
 }
 
+// Of a row of CSV, in which a quoted name of a file may hold lines of its own.
+size_t row_end(std::string_view text, size_t begin) {
+  bool quoted = false;
+  size_t end = begin;
+  for (; end < text.size() && (quoted || text[end] != '\n'); ++end) quoted ^= text[end] == '"';
+  return end;
+}
+
 std::string first_rows(const fs::path& file) {
   const std::string text = content_of(file);
   if (text.empty()) return "";
   std::string out = "<div class=\"wide\"><table>\n";
   size_t row = 0;
   for (size_t begin = 0; begin < text.size() && row <= kShownRows; ++row) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
+    const size_t end = row_end(text, begin);
     out += "<tr>";
     for (const CsvField& field : csv_fields(std::string_view(text).substr(begin, end - begin))) {
       const char* const tag = row == 0 ? "th" : "td";

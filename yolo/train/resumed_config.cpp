@@ -42,6 +42,13 @@ void check_progress(const CheckpointMeta& meta, const std::filesystem::path& fil
 
 }  // namespace
 
+std::string run_to_resume(const Config& given) {
+  const std::filesystem::path model = given.text("model");
+  // A file of arguments names the weights that a run began with, not the run.
+  const bool named = given.origin("model") == "command line" && (model.extension() == ".safetensors" || model.extension() == ".pt");
+  return named && given.text("resume") == "auto" ? model.string() : given.text("resume");
+}
+
 Checkpoint load_to_resume(const std::filesystem::path& file) {
   Checkpoint c;
   try {
@@ -113,10 +120,15 @@ Config resumed_config(const Config& given, const std::map<std::string, std::stri
   for (const std::string& name : given.names()) {
     if (!given.is_explicit(name)) continue;
     if (name == "batch" && given.integer(name) < 0) continue;  // whatever fits: the run has chosen
+    if (name == "exist_ok") continue;                          // the run goes on in its folder in any case
+    if (name == "project" && given.text("resume") == "auto") continue;  // where it was sought
+    std::error_code missing;
+    if (name == "model" && std::filesystem::equivalent(given.text(name), file, missing)) continue;  // run_to_resume
     const bool free = is_one_of(kFreeOnResume, name) || is_one_of(kOfOneSitting, name);
     if (!free && given.text(name) != config.text(name)) {
-      throw Error(ErrorCode::kUsage, fmt::format("--{} cannot change in a resumed run (it is '{}' there)", name, config.text(name)),
-                  {}, "start a new run from its weights: --model <run>/weights/last.safetensors");
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--{} cannot change in a resumed run (it is '{}' there)", shown_name(name), config.text(name)), {},
+                  "start a new run from its weights: --model <run>/weights/last.safetensors");
     }
     config.set(name, given.text(name), given.origin(name));
   }

@@ -11,6 +11,9 @@
 
 namespace tessera {
 
+// What --resume names. A lone one beside a file of weights as --model means that file, as in the original's "resume model=last.pt".
+std::string run_to_resume(const Config& given);
+
 // Error(kData) as load_checkpoint, naming the weights beside the file that a new run can start from; weights without training state.
 Checkpoint load_to_resume(const std::filesystem::path& file);
 

@@ -84,7 +84,7 @@ class Trainer::Stopwatch {
 Trainer::Trainer(Config config, LogStyle log, Roof roof, Communicator& ranks)
     : config_(std::move(config)), log_(ranks.leader() ? log : LogStyle::kQuiet), ranks_(ranks) {
   if (config_.is_set("resume")) {
-    const fs::path file = checkpoint_to_resume(config_.text("resume"), config_.text("project"));
+    const fs::path file = checkpoint_to_resume(run_to_resume(config_), config_.text("project"));
     folder_ = file.parent_path().parent_path();
     if (ranks_.leader()) lock_.emplace(folder_);
     resume_ = load_to_resume(file);
