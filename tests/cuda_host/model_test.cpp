@@ -220,7 +220,7 @@ TEST_CASE("a training step on a device does not wait for it") {
       batch.targets.erase(batch.targets.begin());
       batch.target_image.erase(batch.target_image.begin());
     }
-    const LossTargets targets = criterion.place(batch, 2, kSize, kSize, kCuda);
+    const LossTargets targets = criterion.upload_targets(batch, 2, kSize, kSize, kCuda);
     update.set({1e-3, 1e-3, 1e-3}, 0);
     const Traffic before;
     const LossResult loss = criterion(model->forward(normalize(images)), targets);
@@ -365,17 +365,17 @@ TEST_CASE("targets on a device") {
   const NoHostAccess closed;
   const SegmentationLoss criterion;
   Batch batch = small_batch();
-  CHECK(criterion.place(batch, 2, kSize, kSize, Device::cpu()).objects.boxes.shape() == Shape{2, 2, 4});
-  CHECK(criterion.place(batch, 2, kSize, kSize, kCuda).objects.boxes.shape() == Shape{2, 16, 4});
+  CHECK(criterion.upload_targets(batch, 2, kSize, kSize, Device::cpu()).objects.boxes.shape() == Shape{2, 2, 4});
+  CHECK(criterion.upload_targets(batch, 2, kSize, kSize, kCuda).objects.boxes.shape() == Shape{2, 16, 4});
   for (int i = 0; i < 30; ++i) {
     batch.targets.push_back(batch.targets[0]);
     batch.target_image.push_back(1);
   }
-  const LossTargets many = criterion.place(batch, 2, kSize, kSize, kCuda);
+  const LossTargets many = criterion.upload_targets(batch, 2, kSize, kSize, kCuda);
   CHECK(many.objects.boxes.shape() == Shape{2, 32, 4});
   CHECK(many.objects.boxes.narrow(1, 0, 31).to(Device::cpu()).to_vector<float>() ==
-        criterion.place(batch, 2, kSize, kSize, Device::cpu()).objects.boxes.to_vector<float>());
-  CHECK(criterion.place(small_batch(), 2, kSize, kSize, kCuda).objects.classes.shape() == Shape{2, 32});
+        criterion.upload_targets(batch, 2, kSize, kSize, Device::cpu()).objects.boxes.to_vector<float>());
+  CHECK(criterion.upload_targets(small_batch(), 2, kSize, kSize, kCuda).objects.classes.shape() == Shape{2, 32});
 }
 
 // No object at all: the class term is all there is, and every gradient is a number.
