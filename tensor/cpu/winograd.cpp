@@ -18,7 +18,8 @@ constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector 
 // With stride 2, by what was measured (docs/performance.md): 16>32 was slower, and gradients repay their transforms for more pairs of
 // channels only.
 constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 48 * 96, kLeastPairsOfWeights2 = 128 * 256;
-constexpr int64_t kMostPairsOfWeights2 = 512 * 512;    // below: from there on tasks of single taps are faster
+// Gradients of filters of so many pairs from images of so few pixels: the plain sum, shared out by taps, is faster.
+constexpr int64_t kTapwisePairs2 = 384 * 384, kTapwisePixels2 = 400;
 constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels,
 constexpr int64_t kTurnedFilterProducts = 1500;        // at stride 1 if it is turned on the way, too;
 constexpr int64_t kStride2FilterProducts = 2900;       // with stride 2 forward, where it costs more for each
@@ -416,7 +417,6 @@ bool takes_winograd(ConvPass pass, const FilterView& w, const ConvParams& p) {
   if (std::min(w.o, w.i) < (p.stride == 1 ? kLeastChannels : kLeastChannels2)) return false;
   const int64_t pairs = pass == ConvPass::kForward ? 0 : pass == ConvPass::kBackwardData ? kLeastPairsOfData2 : kLeastPairsOfWeights2;
   if (p.stride == 2 && w.o * w.i < pairs) return false;
-  if (p.stride == 2 && pass == ConvPass::kBackwardWeight && w.o * w.i >= kMostPairsOfWeights2) return false;
   // 9 products of bf16 at twice the rate are less than 5 in f32; and AMX is faster than both forms.
   if (w.t == DType::kBF16 && multiplies_bf16() && (p.stride == 2 || tile_unit() != TileUnit::kVectors)) return false;
   const ConvChoice here = conv_choice_here();
@@ -436,6 +436,7 @@ static int64_t filter_products(ConvPass pass, const FilterView& w, const ConvPar
 bool repays_winograd(ConvPass pass, const FilterView& w, const ImageView& y, const ConvParams& p) {
   if (w.packed) return packs_winograd(w, p);
   if (!takes_winograd(pass, w, p)) return false;
+  if (pass == ConvPass::kBackwardWeight && p.stride == 2 && w.o * w.i >= kTapwisePairs2 && y.h * y.w <= kTapwisePixels2) return false;
   const WinogradForm& form = form_of(p);
   const int64_t products = form.products() * TileGrid(y, form.outputs).tiles;
   const bool few = pass != ConvPass::kBackwardWeight && p.stride == 1;
