@@ -55,6 +55,8 @@ TEST_CASE("cli: mistyped names and illegal values are exit code 2 with what was 
            {{"train", "--data", data, "--classes", "0,7"}, {"7 is not in this data set", "ids run from 0 to 1"}},
            {{"train", "--data", data, "--fraction", "0"}, {"fraction", "above 0"}},
            {{"train", "--data", data, "--optimizer", "AdamW", "--momentum", "1"}, {"momentum=1", "below 1"}},
+           {{"train", "--data", data, "--imgsz", "32", "--name", ".."}, {"--name '..' is not the name of a folder", "leave --name out"}},
+           {{"train", "--data", data, "--imgsz", "32", "--name", "trials/./"}, {"--name 'trials/./' is not the name"}},
            {{"val", "--data", data}, {"no weights to validate", ".safetensors"}},
            {{"val", "--gt", "x.json"}, {"--gt and --predictions belong together"}},
            {{"train", "--resume", "--project", w / "none"}, {"no weights/last.safetensors below", "--resume runs/segment/train"}},

@@ -156,6 +156,11 @@ void create_folder(const fs::path& folder) {
 fs::path create_run_folder(const fs::path& project, const std::string& name, bool exist_ok) {
   // A name may lead further down: trials/1. A slash at its end would stand before the number.
   const std::string base = name.substr(0, name.find_last_not_of('/') + 1);
+  const std::string last = fs::path(base).filename().string();
+  if (last.empty() || last == "." || last == "..") {
+    throw Error(ErrorCode::kUsage, fmt::format("--name '{}' is not the name of a folder", name), {},
+                "give a name, or leave --name out for the verb's");
+  }
   create_folder((project / base).parent_path());
   std::error_code failed, ignored;
   for (int n = 1;; ++n) {

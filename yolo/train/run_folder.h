@@ -12,7 +12,7 @@ namespace tessera {
 void create_folder(const std::filesystem::path& folder);
 
 // Creates and returns the folder <project>/<name>, or <project>/<name>N with the first free N >= 2 unless exist_ok. The name may
-// hold folders. Error(kIo) with the system's words when it cannot be created or written to.
+// hold folders; Error(kUsage) if it ends in none. Error(kIo) with the system's words when it cannot be created or written to.
 std::filesystem::path create_run_folder(const std::filesystem::path& project, const std::string& name, bool exist_ok);
 
 // For a new run in a folder of an earlier one (--exist-ok), so that nothing of that is taken for the new run's: of the files that such
