@@ -70,12 +70,12 @@ HWY_NOINLINE void weight_tile(const WeightJob<T>& j, int64_t o, int64_t q, Aside
 }
 
 // Note [Far pixels]: pixels a whole number of 256 bytes apart share few sets of L1 (16 of 64, or fewer), and the CPU does not fetch
-// over more than 2 KiB by itself. Where both hold and enough tiles read them, the block of columns that they read is first copied
+// over 2 KiB and more by itself. Where both hold and enough tiles read them, the block of columns that they read is first copied
 // together.
 constexpr int64_t kCrowdedBytes = 256, kFarBytes = 2048, kManyOutputs = 48, kBlockPixels = 128;
 HWY_INLINE bool copies_block(const WeightJob<T>& j) {
   const int64_t step = j.x_step * int64_t(sizeof(T));
-  return kDeep == 1 && step > kFarBytes && step % kCrowdedBytes == 0 && j.outputs >= kManyOutputs &&
+  return kDeep == 1 && step >= kFarBytes && step % kCrowdedBytes == 0 && j.outputs >= kManyOutputs &&
          j.rows * j.pixels <= kBlockPixels;
 }
 template <int NV>
