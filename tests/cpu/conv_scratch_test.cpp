@@ -79,6 +79,7 @@ TEST_CASE("convolutions take the memory that they say") {
       check_conv({{2, 64, 64, 32}, {64, 3, 3, 32}, {2, 1}}, type);
       check_conv({{1, 160, 160, 3}, {16, 3, 3, 3}, {2, 1}}, type);
       check_conv({{2, 40, 40, 128}, {96, 1, 1, 128}, {1, 0}}, type);
+      check_conv({{1, 20, 20, 512}, {512, 3, 3, 512}, {2, 1}}, type);  // weights by tap, dy copied
       // Narrow: windows of all pixels. In the second the grids of the data gradient differ in taps and rows.
       check_conv({{16, 20, 3, 128}, {96, 3, 3, 128}, {1, 1}}, type);
       check_conv({{16, 41, 5, 96}, {96, 3, 3, 96}, {2, 1}}, type);
