@@ -408,7 +408,7 @@ Partition partition_of(const TileKernels<T>& k, const ImageView& x, const ImageV
   const int64_t pixels = dy.n * dy.h * dy.w;
   if (k.weight_rows) return tile_partition(pixels, pixelwise ? pixels : dy.n * dy.h, dw, pixelwise);
   const int64_t inputs = ceil_div(dw.i, kTapInputs);
-  if constexpr (kSummed < T >> 1) {
+  if constexpr (kSummed<T> > 1) {
     if (pixelwise) return partition(pixels, pixels, dw, 126, 66, 1, inputs);
   } else if (pixelwise) {
     return partition(pixels, pixels, dw, kTapOutputs, kFewerTapOutputs, 1, inputs);
@@ -460,7 +460,7 @@ ConvScratch scratch_of(const ImageView& x, const ImageView& dy, const FilterView
   const int64_t outputs = std::min(dw.o, ceil_div(ceil_div(dw.o, outputs_unit(k)), cut.outputs) * outputs_unit(k));
   if (direct(k, dw, p)) {  // pairs of the pixels of two jobs
     const int64_t inputs = ceil_div(dw.i, cut.inputs), pairs = std::min(k.job_pixels, ceil_div(dy.n * dy.h * dy.w, cut.parts)) / 2;
-    if (kSummed < T >> 1) s.thread = 2 * pairs * (pair_step(inputs) + pair_step(outputs)) * int64_t(sizeof(T));
+    if (kSummed<T> > 1) s.thread = 2 * pairs * (pair_step(inputs) + pair_step(outputs)) * int64_t(sizeof(T));
     return s;
   }
   if constexpr (kSummed<T> == 1) {
