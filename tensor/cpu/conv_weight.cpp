@@ -27,7 +27,6 @@ constexpr int64_t kTileOutputs = 6;     // ranges of output channels are multipl
 // Ranges of 1x1 and of a single tap: a block of dw that stays in L2 next to the pixels of a job. Each range of outputs reads x
 // again.
 constexpr int64_t kTapOutputs = 320, kFewerTapOutputs = 90, kTapInputs = 256;
-constexpr int64_t kTapwisePairs = 384 * 384;  // of channels, from which on taps are shared out
 constexpr int64_t kCheapPixels = 1600;  // per partition: its sums are written and read once more, then about 4 % of the time
 constexpr int64_t kLeastPixels = 400;   // the same when there would be too few tasks
 constexpr int64_t kLeastWork = 2 * 1000 * 1000;      // multiply-adds of a task

@@ -16,6 +16,8 @@
 
 namespace tessera::cpu {
 
+inline constexpr int64_t kTapwisePairs = 384 * 384;  // of channels, from which on taps are shared out
+
 struct Range {
   int64_t begin, end;
   int64_t size() const { return end - begin; }

@@ -8,6 +8,7 @@
 #include "tensor/cpu/amx.h"
 #include "tensor/cpu/conv_band.h"
 #include "tensor/cpu/conv_plan.h"
+#include "tensor/cpu/conv_weight_in_place.h"
 #include "tensor/cpu/winograd_tile.h"
 
 namespace tessera::cpu {
@@ -18,8 +19,8 @@ constexpr int64_t kLeastChannels = 16;  // of either side: fewer fill no vector 
 // With stride 2, by what was measured (docs/performance.md): 16>32 was slower, and gradients repay their transforms for more pairs of
 // channels only.
 constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 48 * 96, kLeastPairsOfWeights2 = 128 * 256;
-// Gradients of filters of so many pairs from images of so few pixels: the plain sum, shared out by taps, is faster.
-constexpr int64_t kTapwisePairs2 = 384 * 384, kTapwisePixels2 = 400;
+// Of an image, up to which gradients of filters of kTapwisePairs with stride 2 stay plain sums: shared out by taps those are faster.
+constexpr int64_t kTapwisePixels2 = 400;
 constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels,
 constexpr int64_t kTurnedFilterProducts = 1500;        // at stride 1 if it is turned on the way, too;
 constexpr int64_t kStride2FilterProducts = 2900;       // with stride 2 forward, where it costs more for each
@@ -436,7 +437,7 @@ static int64_t filter_products(ConvPass pass, const FilterView& w, const ConvPar
 bool repays_winograd(ConvPass pass, const FilterView& w, const ImageView& y, const ConvParams& p) {
   if (w.packed) return packs_winograd(w, p);
   if (!takes_winograd(pass, w, p)) return false;
-  if (pass == ConvPass::kBackwardWeight && p.stride == 2 && w.o * w.i >= kTapwisePairs2 && y.h * y.w <= kTapwisePixels2) return false;
+  if (pass == ConvPass::kBackwardWeight && p.stride == 2 && w.o * w.i >= kTapwisePairs && y.h * y.w <= kTapwisePixels2) return false;
   const WinogradForm& form = form_of(p);
   const int64_t products = form.products() * TileGrid(y, form.outputs).tiles;
   const bool few = pass != ConvPass::kBackwardWeight && p.stride == 1;

@@ -464,6 +464,23 @@ TEST_CASE("loader: every item once, the last batch short, ranks share the items"
   CHECK(last == 5);
 }
 
+// Reads `batches` and then the error, after which the epoch is over and another one can begin in its middle.
+std::string error_that_ends_the_epoch(Loader& loader, int64_t& batches) {
+  Batch batch;
+  std::string message;
+  batches = 0;
+  try {
+    while (loader.next(batch)) ++batches;
+  } catch (const Error& e) {
+    message = e.message();
+  }
+  CHECK_FALSE(loader.next(batch));
+  loader.start_epoch(0, 6);
+  CHECK(loader.next(batch));
+  CHECK(batch.indices[0] == 24);
+  return message;
+}
+
 TEST_CASE("loader: an exception arrives with its batch, that of the first item, and the loader lives on") {
   FaultySet set;
   set.bad = {13, 14, 22};
@@ -471,19 +488,9 @@ TEST_CASE("loader: an exception arrives with its batch, that of the first item, 
     LoaderOptions options = loader_options(threads, false);
     Loader loader(set, options);
     loader.start_epoch(0);
-    Batch batch;
-    for (int k = 0; k < 3; ++k) CHECK(loader.next(batch));
-    std::string message;
-    try {
-      loader.next(batch);
-    } catch (const Error& e) {
-      message = e.message();
-    }
-    CHECK(message == "item 13");
-    CHECK_FALSE(loader.next(batch));
-    loader.start_epoch(0, 6);
-    CHECK(loader.next(batch));
-    CHECK(batch.indices[0] == 24);
+    int64_t batches;
+    CHECK(error_that_ends_the_epoch(loader, batches) == "item 13");
+    CHECK(batches == 3);
   }
 }
 
@@ -494,20 +501,9 @@ TEST_CASE("loader: a batch that no memory holds ends the epoch, and the loader l
     const LoaderOptions options = loader_options(threads, false);
     Loader loader(set, options);
     loader.start_epoch(0);
-    Batch batch;
-    std::string message;
-    try {
-      while (loader.next(batch)) {
-      }
-    } catch (const Error& e) {
-      message = e.what();
-    }
-    CAPTURE(message);
-    CHECK(!message.empty());
-    CHECK_FALSE(loader.next(batch));
-    loader.start_epoch(0, 6);
-    CHECK(loader.next(batch));
-    CHECK(batch.indices[0] == 24);
+    int64_t batches;
+    CHECK(!error_that_ends_the_epoch(loader, batches).empty());
+    CHECK(batches <= 4);
   }
 }
 
