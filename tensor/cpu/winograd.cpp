@@ -22,7 +22,7 @@ constexpr int64_t kLeastChannels2 = 32, kLeastPairsOfData2 = 48 * 96, kLeastPair
 // Of an image, up to which gradients of filters of kTapwisePairs with stride 2 stay plain sums: shared out by taps those are faster.
 constexpr int64_t kTapwisePixels2 = 400;
 constexpr int64_t kFilterProducts = 1000;              // what transforming a filter costs, in products of each pair of channels,
-constexpr int64_t kTurnedFilterProducts = 1500;        // at stride 1 if it is turned on the way, too;
+constexpr int64_t kTurnedFilterProducts = 1500;        // at stride 1 if it is turned on the way, too, and not shared out;
 constexpr int64_t kStride2FilterProducts = 2900;       // with stride 2 forward, where it costs more for each
 constexpr int64_t kStride2PairsOfProduct = 33;         // of so many pairs, since it is far from L2 and read for few pixels;
 constexpr int64_t kCallProducts = 1500 * 1000;         // and what a call of the forward pass or by the data does, in products in all
@@ -32,6 +32,8 @@ constexpr int64_t kBlockBytes = 640 * 1024;            // transformed inputs and
 constexpr int64_t kLeastBlock = 28, kMostBlock = 112;  // tiles; two heights of the register tile use each weight often enough
 constexpr int64_t kHeight = 14;                        // of the register tile
 constexpr int64_t kEnoughBlocks = 4;
+constexpr int64_t kFewTiles = 64;     // for so many a filter is shared out:
+constexpr int64_t kShareWidth = 128;  // so many outputs, about, or half of fewer
 constexpr int64_t kEnoughTasks = 96;  // runs of blocks: keeps 64 threads busy
 constexpr int64_t kLineFloats = kLine<float>;
 constexpr int64_t kFilterDepth = 32;  // channels of a filter that are transformed at a time
@@ -80,10 +82,10 @@ PixelSquare<T> square_at(const ImageView& x, const SquarePlace& at, int64_t size
 // Blocks of tiles that a task takes: all of the same size but for one tile.
 struct Blocks {
   int64_t count, size;  // size: of the largest
-  Blocks(int64_t tiles, int64_t bytes_of_tile) {
+  Blocks(int64_t tiles, int64_t bytes_of_tile, int64_t shares) {
     const int64_t fitting = kBlockBytes / bytes_of_tile / kHeight * kHeight;
     count = ceil_div(tiles, std::clamp(fitting, kLeastBlock, kMostBlock));
-    if (count < kEnoughBlocks) count = std::clamp(ceil_div(tiles, kHeight), count, kEnoughBlocks);
+    if (count < kEnoughBlocks && shares == 1) count = std::clamp(ceil_div(tiles, kHeight), count, kEnoughBlocks);
     size = ceil_div(tiles, std::max<int64_t>(count, 1));
   }
 };
@@ -122,6 +124,12 @@ class Fetches {
   std::vector<Ahead> rows_;
 };
 
+// Neighbouring groups of a filter and what they write: `channels` of the output from `channel` on.
+struct FilterShare {
+  size_t group, group_end;
+  int64_t channel, channels, width;  // width: whole vectors
+};
+
 // u in the order of RowJob::w for each frequency: [frequency][group][depth][columns of the group].
 struct FilterShape {
   std::vector<ChannelGroup> groups;
@@ -134,7 +142,28 @@ struct FilterShape {
         depth(depth_) {}
   int64_t plane() const { return width * depth; }
   int64_t size() const { return kFrequencies * plane(); }
+  FilterShare share(int64_t i, int64_t shares) const {
+    const auto count = static_cast<int64_t>(groups.size());
+    const auto group = static_cast<size_t>(i * count / shares), end = static_cast<size_t>((i + 1) * count / shares);
+    const int64_t channel = groups[group].start, next = end < groups.size() ? starts[end] : width;
+    return {group, end, channel, groups[end - 1].start + groups[end - 1].channels - channel, next - starts[group]};
+  }
+  int64_t widest_share(int64_t shares) const {
+    int64_t most = 0;
+    for (int64_t i = 0; i < shares; ++i) most = std::max(most, share(i, shares).width);
+    return most;
+  }
 };
+
+// Into how many equal shares the filter of a convolution of `tiles` tiles is cut, each of which is a task for all tiles. Where
+// tiles are few, most of what a core reads is the filter: it reads its share alone then, and transforms the inputs again for it.
+int64_t shares_of(const FilterShape& filter, int64_t tiles) {
+  const auto count = static_cast<int64_t>(filter.groups.size());
+  if (tiles > kFewTiles) return 1;
+  for (int64_t shares = std::max<int64_t>(2, filter.width / kShareWidth); shares <= count; ++shares)
+    if (count % shares == 0) return shares;
+  return 1;
+}
 
 // Outputs are the columns. The transform has input channels in its lanes, so it is turned on the way.
 template <class T>
@@ -198,10 +227,10 @@ struct BlockMemory {
   Blocks blocks;
   int64_t v_plane, m_plane;
   int64_t products;
-  BlockMemory(const WinogradForm& form, const TileGrid& grid, int64_t channels, int64_t width, int64_t lanes)
+  BlockMemory(const WinogradForm& form, const TileGrid& grid, int64_t channels, int64_t width, int64_t shares, int64_t lanes)
       : v_pitch(pitch_of(channels, lanes)),
         m_pitch(pitch_of(width, lanes)),
-        blocks(grid.tiles, form.products() * (v_pitch + m_pitch) * int64_t(sizeof(float))),
+        blocks(grid.tiles, form.products() * (v_pitch + m_pitch) * int64_t(sizeof(float)), shares),
         v_plane(blocks.size * v_pitch + kLineFloats),
         m_plane(blocks.size * m_pitch + kLineFloats),
         products(form.products()) {}
@@ -215,13 +244,17 @@ void run(const TiledConv<T>& conv, const FilterShape& filter) {
   const WinogradKernels<T> transforms = winograd_kernels<T>(form);
   const Squares windows{-pad, form.input_step, form.inputs}, outputs{0, form.outputs, form.outputs};
   const TileGrid grid(y, form.outputs);
-  const BlockMemory memory(form, grid, x.c, filter.width, k.lanes);
+  const int64_t shares = shares_of(filter, grid.tiles);
+  const BlockMemory memory(form, grid, x.c, filter.widest_share(shares), shares, k.lanes);
   const auto& [v_pitch, m_pitch, blocks, v_plane, m_plane, products] = memory;
   const int64_t tasks = std::min(blocks.count, kEnoughTasks);
   const bool next_task_too = tasks >= 2 * compute_threads();  // at least half of them are followed by the next one on their thread
   const auto block_begin = [&](int64_t block) { return block * grid.tiles / blocks.count; };
-  const auto run_block = [&](int64_t block, int64_t task, bool last_of_task) {
+  const auto run_block = [&](int64_t block, const FilterShare& share, int64_t part, bool last_of_task) {
     const int64_t first = block_begin(block), end = block_begin(block + 1);
+    ImageView y_of_share = y;
+    y_of_share.p = data<T>(y) + share.channel;
+    y_of_share.c = share.channels;
     float* v = thread_scratch<float>(memory.floats());
     float* m = v + products * v_plane;
     for (int64_t t = first; t < end; ++t) {
@@ -229,37 +262,39 @@ void run(const TiledConv<T>& conv, const FilterShape& filter) {
     }
     Fetches fetches(grid, end, last_of_task && !next_task_too ? end : block_begin(std::min(block + 2, blocks.count)));
     fetches.add<T>(x, windows);
-    fetches.add<T>(y, outputs);
+    fetches.add<T>(y_of_share, outputs);
     RowJob<float> job;
     job.a_step = v_pitch;
     job.run = x.c;
     job.y_step = m_pitch;
-    const auto groups = static_cast<int64_t>(filter.groups.size());
+    const auto groups = static_cast<int64_t>(share.group_end - share.group);
     for (int64_t f = 0; f < kFrequencies; ++f) {
       job.pixels = (end - first) * form.sharing(f);
       job.a = v + form.before(f) * v_plane;
-      for (size_t g = 0; g < filter.groups.size(); ++g) {
+      for (size_t g = share.group; g < share.group_end; ++g) {
         const ChannelGroup& group = filter.groups[g];
-        job.ahead = fetches.share(f * groups + int64_t(g), kFrequencies * groups);
+        job.ahead = fetches.share(f * groups + int64_t(g - share.group), kFrequencies * groups);
         job.vectors = group.vectors;
         job.channels = group.vectors * k.lanes;
         job.w = u + f * filter.plane() + filter.starts[g] * filter.depth;
-        job.y = m + form.before(f) * m_plane + group.start;
+        job.y = m + form.before(f) * m_plane + group.start - share.channel;
         k.row(job);
       }
     }
     WinogradOutput<T> out;
     out.m = {m, m_plane, m_pitch};
-    out.channels = y.c;
-    out.bias = bias;
+    out.channels = share.channels;
+    out.bias = bias ? bias + filter.starts[share.group] : nullptr;
     out.silu = silu;
     out.accumulate = accumulate;
     for (int64_t t = first; t < end; ++t) {
       const SquarePlace at = place(grid, t, outputs);
       const int64_t pixel = (at.n * y.h + at.row) * y.w + at.column;
       out.tile = t - first;
-      out.y = {data<T>(y) + pixel * y.pitch, y.w * y.pitch, y.pitch};
-      if (residual.p) out.residual = {data<const T>(residual) + pixel * residual.pitch, y.w * residual.pitch, residual.pitch};
+      out.y = {data<T>(y_of_share) + pixel * y.pitch, y.w * y.pitch, y.pitch};
+      if (residual.p) {
+        out.residual = {data<const T>(residual) + pixel * residual.pitch + share.channel, y.w * residual.pitch, residual.pitch};
+      }
       out.rows = std::min(form.outputs, y.h - at.row);
       out.columns = std::min(form.outputs, y.w - at.column);
       transforms.output(out);
@@ -270,19 +305,21 @@ void run(const TiledConv<T>& conv, const FilterShape& filter) {
       const SquarePlace at = place(grid, t, outputs);
       const int64_t columns = std::min((row_end - t) * form.outputs, y.w - at.column);
       const int64_t rows = std::min(form.outputs, y.h - at.row);
-      T* const pixels = data<T>(y) + ((at.n * y.h + at.row) * y.w + at.column) * y.pitch;
+      T* const pixels = data<T>(y_of_share) + ((at.n * y.h + at.row) * y.w + at.column) * y.pitch;
       if (columns == y.w) {
-        moments->add(task, {pixels, y.t, rows * columns, y.c, y.pitch});
+        moments->add(part, {pixels, y.t, rows * columns, share.channels, y.pitch}, share.channel);
       } else {
-        for (int64_t r = 0; r < rows; ++r) moments->add(task, {pixels + r * y.w * y.pitch, y.t, columns, y.c, y.pitch});
+        for (int64_t r = 0; r < rows; ++r)
+          moments->add(part, {pixels + r * y.w * y.pitch, y.t, columns, share.channels, y.pitch}, share.channel);
       }
       t = row_end;
     }
   };
-  if (moments) moments->start(tasks);
-  parallel_chunks(tasks, [&](int64_t task) {
-    const int64_t end = (task + 1) * blocks.count / tasks;
-    for (int64_t block = task * blocks.count / tasks; block < end; ++block) run_block(block, task, block + 1 == end);
+  if (moments) moments->start(tasks * shares);
+  parallel_chunks(tasks * shares, [&](int64_t chunk) {
+    const FilterShare share = filter.share(chunk / tasks, shares);
+    const int64_t task = chunk % tasks, end = (task + 1) * blocks.count / tasks;
+    for (int64_t block = task * blocks.count / tasks; block < end; ++block) run_block(block, share, chunk, block + 1 == end);
   });
 }
 
@@ -426,12 +463,14 @@ bool takes_winograd(ConvPass pass, const FilterView& w, const ConvParams& p) {
 
 bool packs_winograd(const FilterView& w, const ConvParams& p) { return p.stride == 1 && takes_winograd(ConvPass::kForward, w, p); }
 
-// What a transformed filter costs, in products of each pair of channels.
-static int64_t filter_products(ConvPass pass, const FilterView& w, const ConvParams& p) {
+// What a transformed filter costs, in products of each pair of channels, for a convolution of `tiles` tiles.
+static int64_t filter_products(ConvPass pass, const FilterView& w, const ConvParams& p, int64_t tiles) {
   if (pass == ConvPass::kBackwardWeight) return kFilterProducts;
   if (pass == ConvPass::kForward && p.stride == 2) return kStride2FilterProducts + w.o * w.i / kStride2PairsOfProduct;
   if (form_of(p).products() * w.o * w.i > kFarFilter) return kFarFilterProducts;
-  return pass == ConvPass::kForward ? kTurnedFilterProducts : kFilterProducts;
+  if (pass == ConvPass::kBackwardData) return kFilterProducts;
+  const bool shared_out = shares_of(FilterShape(w.o, w.i, tile_kernels<float>()), tiles) > 1;
+  return shared_out ? kFilterProducts : kTurnedFilterProducts;
 }
 
 bool repays_winograd(ConvPass pass, const FilterView& w, const ImageView& y, const ConvParams& p) {
@@ -439,10 +478,10 @@ bool repays_winograd(ConvPass pass, const FilterView& w, const ImageView& y, con
   if (!takes_winograd(pass, w, p)) return false;
   if (pass == ConvPass::kBackwardWeight && p.stride == 2 && w.o * w.i >= kTapwisePairs && y.h * y.w <= kTapwisePixels2) return false;
   const WinogradForm& form = form_of(p);
-  const int64_t products = form.products() * TileGrid(y, form.outputs).tiles;
+  const int64_t tiles = TileGrid(y, form.outputs).tiles, products = form.products() * tiles;
   const bool few = pass != ConvPass::kBackwardWeight && p.stride == 1;
   // The transforms of the images: a fifth, or more.
-  return 9 * y.n * y.h * y.w > products * 6 / 5 + filter_products(pass, w, p) + (few ? kCallProducts / (w.o * w.i) : 0);
+  return 9 * y.n * y.h * y.w > products * 6 / 5 + filter_products(pass, w, p, tiles) + (few ? kCallProducts / (w.o * w.i) : 0);
 }
 
 ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView& w, const ImageView& y, const ConvParams& p) {
@@ -459,7 +498,9 @@ ConvScratch winograd_scratch(ConvPass pass, const ImageView& x, const FilterView
   const bool forward = pass == ConvPass::kForward;
   const FilterShape filter(forward ? w.o : w.i, forward ? w.i : w.o, tile_kernels<float>());
   const WinogradForm& form = p.stride == 1 ? kStride1Form : forward ? kStride2Form : kStride2DataForm;
-  const BlockMemory memory(form, TileGrid(forward ? y : x, form.outputs), filter.depth, filter.width, lanes);
+  const TileGrid grid(forward ? y : x, form.outputs);
+  const int64_t shares = shares_of(filter, grid.tiles);
+  const BlockMemory memory(form, grid, filter.depth, filter.widest_share(shares), shares, lanes);
   return {bytes(w.packed ? 0 : filter.size()), bytes(memory.floats())};
 }
 
