@@ -194,19 +194,9 @@ HWY_INLINE V sigmoid(V x) {
   return hn::Mul(hn::IfNegativeThenElse(x, e, one), reciprocal(hn::Add(one, e)));
 }
 
-// 1 / (1 + e^-x) in two thirds of the work of sigmoid(): e^-x = 2^t in one step, t = -x / ln 2 rounded, so that its relative error
-// grows by 8e-8 |x|, as much as an x that has itself been rounded brings along. For results of type T: 2^r = p on [0, 1]
-// to 1.5e-7 for f32, to 2.7e-6 for bf16. Zero from -87 on.
+// 2^r for r in [0, 1] (and a little beyond), for results of type T: to 1.5e-7 for f32, to 2.7e-6 for bf16.
 template <class T>
-HWY_INLINE V sigmoid_of_rounded(V x) {
-  const V t = hn::Mul(x, splat(-1.44269504f));
-#if HWY_TARGET <= HWY_AVX3
-  const V r{_mm512_reduce_ps(t.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};  // t - floor(t), 0 for infinity
-#else
-  const V in_range = at_least(-126.0f, t);
-  const V whole = hn::Floor(in_range);
-  const V r = hn::Sub(in_range, whole);
-#endif
+HWY_INLINE V power_of_fraction(V r) {
   V p;
   if constexpr (std::is_same_v<T, float>) {
     p = hn::MulAdd(splat(1.877576675e-3f), r, splat(8.989340090e-3f));
@@ -220,13 +210,45 @@ HWY_INLINE V sigmoid_of_rounded(V x) {
     p = hn::MulAdd(p, r, splat(6.930038333e-1f));
     p = hn::MulAdd(p, r, splat(1.000002623f));
   }
+  return p;
+}
+
+// 1 / (1 + p 2^floor(t)) for p in [1, 2]; zero from t = 126 on. `whole`: floor(t), or -126 below it.
+HWY_INLINE V sigmoid_of_power(V p, V t, [[maybe_unused]] V whole) {
 #if HWY_TARGET <= HWY_AVX3
-  const V e{_mm512_scalef_ps(p.raw, t.raw)};  // p 2^floor(t)
+  const V e{_mm512_scalef_ps(p.raw, t.raw)};
 #else
   const hn::RebindToSigned<F32> di;
   const V e = hn::BitCast(F32(), hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::ConvertTo(di, whole))));
 #endif
   return hn::IfThenZeroElse(hn::Ge(t, splat(126.0f)), reciprocal(hn::Add(splat(1.0f), e)));
+}
+
+constexpr float kPerLn2 = 1.44269504f, kPerLn2Rest = 1.92596303e-8f;  // 1 / ln 2
+
+// 1 / (1 + e^-x) in two thirds of the work of sigmoid(): e^-x = 2^t in one step, t = -x / ln 2 rounded, so that its relative error
+// grows by 8e-8 |x|, as much as an x that has itself been rounded brings along. For results of type T; zero from -87 on.
+template <class T>
+HWY_INLINE V sigmoid_of_rounded(V x) {
+  const V t = hn::Mul(x, splat(-kPerLn2));
+#if HWY_TARGET <= HWY_AVX3
+  const V r{_mm512_reduce_ps(t.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};  // t - floor(t), 0 for infinity
+  return sigmoid_of_power(power_of_fraction<T>(r), t, t);
+#else
+  const V in_range = at_least(-126.0f, t);
+  const V whole = hn::Floor(in_range);
+  return sigmoid_of_power(power_of_fraction<T>(hn::Sub(in_range, whole)), t, whole);
+#endif
+}
+
+// The same for any x, with an error of 4e-7: what rounding takes from t is kept in its fraction. From 87 on e^-x is left out.
+HWY_INLINE V sigmoid_of_sum(V x) {
+  const V in_range = at_most(87.0f, x);
+  const V t = hn::Mul(in_range, splat(-kPerLn2));
+  const V whole = hn::Floor(t);
+  V r = hn::MulSub(in_range, splat(-kPerLn2), whole);
+  r = hn::NegMulAdd(in_range, splat(kPerLn2Rest), r);
+  return sigmoid_of_power(power_of_fraction<float>(r), t, whole);
 }
 
 // The sigmoid that is good enough for results of type T, whatever x is.
@@ -235,7 +257,7 @@ HWY_INLINE V sigmoid_for(V x) {
   if constexpr (std::is_same_v<T, BFloat16>) {
     return sigmoid_of_rounded<BFloat16>(x);
   } else {
-    return sigmoid(x);
+    return sigmoid_of_sum(x);
   }
 }
 
