@@ -319,11 +319,12 @@ void finished(Sample& sample, PixelPlan& plan) {
 // Rows through the change of colours, mirrored as asked, into their place.
 class ColoredRows final : public RowSink {
  public:
-  ColoredRows(const HsvChange& colors, const FlipDraw& flip, int height, int width, uint8_t* out)
+  // Without `colors` they stay to the bit, which a change by nothing, to HSV and back, does not leave them.
+  ColoredRows(const std::optional<HsvChange>& colors, const FlipDraw& flip, int height, int width, uint8_t* out)
       : colors_(colors), flip_(flip), height_(height), width_(width), out_(out), row_(size_t(width) * 3) {
     const std::array<uint8_t, 3> grey = {kBorderValue, kBorderValue, kBorderValue};
     std::array<uint8_t, 3> changed;
-    colors.apply(grey.data(), 1, false, changed.data());
+    place(grey.data(), 1, changed.data());
     border_ = changed[0];  // grey has no hue and stays grey
   }
 
@@ -333,14 +334,24 @@ class ColoredRows final : public RowSink {
     uint8_t* const to = out_ + size_t(flip_.vertical ? height_ - 1 - y : y) * size_t(width_) * 3;
     const int begin = flip_.horizontal ? width_ - made.end : made.begin, count = made.end - made.begin;
     std::memset(to, border_, size_t(begin) * 3);
-    colors_.apply(row + size_t(made.begin) * 3, count, flip_.horizontal, to + size_t(begin) * 3);
+    place(row + size_t(made.begin) * 3, count, to + size_t(begin) * 3);
     std::memset(to + size_t(begin + count) * 3, border_, size_t(width_ - begin - count) * 3);
     if (flip_.swap_channels)
       for (int x = begin; x < begin + count; ++x) std::swap(to[3 * x], to[3 * x + 2]);
   }
 
  private:
-  const HsvChange& colors_;
+  void place(const uint8_t* from, int64_t pixels, uint8_t* to) const {
+    if (colors_) {
+      colors_->apply(from, pixels, flip_.horizontal, to);
+    } else if (flip_.horizontal) {
+      for (int64_t x = 0; x < pixels; ++x) std::copy_n(from + 3 * (pixels - 1 - x), 3, to + 3 * x);
+    } else {
+      std::copy_n(from, 3 * pixels, to);
+    }
+  }
+
+  const std::optional<HsvChange>& colors_;
   const FlipDraw flip_;
   const int height_, width_;
   uint8_t* const out_;
@@ -492,12 +503,15 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   Clock clock;
   Rng rng(config_.seed, RngPurpose::kAugment, uint64_t(epoch) << 40 | uint64_t(index));
   const AugmentConfig& c = config_.augment;
-  const bool joins = joins_images(epoch);
+  const bool joins = joins_images(epoch), recolors = c.hsv_h > 0 || c.hsv_s > 0 || c.hsv_v > 0;
+  const bool planned = config_.plan_pixels && recolors;  // a plan always recolors
   scene.target = input_size(index);
-  augment(index, epoch, rng, scene, !config_.plan_pixels || joins, clock);
+  augment(index, epoch, rng, scene, !planned || joins, clock);
   std::optional<LabeledImage> joined;
   if (joins) joined = join(epoch, rng, scene, clock);
-  const HsvChange colors(draw_hsv(rng, c));
+  const HsvDraw draw = draw_hsv(rng, c);
+  std::optional<HsvChange> colors;
+  if (recolors) colors.emplace(draw);
   FlipDraw flip;
   flip.vertical = rng.uniform() < c.flipud;
   flip.horizontal = rng.uniform() < c.fliplr;
@@ -507,9 +521,9 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   sample.index = index;
   sample.height = scene.target.height;
   sample.width = scene.target.width;
-  const bool elsewhere = config_.plan_pixels && !joined;
+  const bool elsewhere = planned && !joined;
   if (elsewhere) {
-    scene.describe(colors, flip, sample.plan.emplace());
+    scene.describe(*colors, flip, sample.plan.emplace());
   } else if (pixels == nullptr) {
     sample.pixels.resize(size_t(sample.height) * size_t(sample.width) * 3);
     pixels = sample.pixels.data();
@@ -523,7 +537,7 @@ Sample SegDataset::get_train(int64_t index, int epoch, uint8_t* pixels) const {
   } else if (!elsewhere) {
     scene.render(rows);
   }
-  if (config_.plan_pixels && joined) finished(sample, sample.plan.emplace());
+  if (config_.plan_pixels && !elsewhere) finished(sample, sample.plan.emplace());
   scene.sources = {};
   clock.mark(timing_->pixels);
   if (flip.vertical) flip_vertical(scene.instances, sample.height);

@@ -2,8 +2,8 @@
 // from.
 //
 // On the host stay: reading and decoding files, the resize to the long side of imgsz, the letterbox of samples without a mosaic,
-// copy-paste and mixup (such samples come finished), and all of labels, polygons and masks. On the device: the mosaic's canvas, the
-// warp, the change of colours, mirroring.
+// copy-paste and mixup (such samples come finished, as do all where no colour may change), and all of labels, polygons and masks. On
+// the device: the mosaic's canvas, the warp, the change of colours, mirroring.
 #pragma once
 
 #include <array>

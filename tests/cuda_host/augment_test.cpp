@@ -81,7 +81,7 @@ Difference compare(const AugmentConfig& augment, int samples, int close_mosaic_a
 
 TEST_CASE("augmentation on the device: the loader's images within one grey level") {
   AugmentConfig usual;
-  AugmentConfig turned = usual, deep = usual, mixed = usual, pasted = usual, cut = usual, odd = usual, plain = usual;
+  AugmentConfig turned = usual, deep = usual, mixed = usual, pasted = usual, cut = usual, odd = usual, plain = usual, still = usual;
   turned.degrees = 30, turned.shear = 10;
   deep.perspective = 0.001, deep.degrees = 10;
   mixed.mixup = 0.5;
@@ -89,9 +89,16 @@ TEST_CASE("augmentation on the device: the loader's images within one grey level
   cut.cutmix = 0.5, cut.copy_paste = 0.5, cut.copy_paste_mode = CopyPasteMode::kMixup;
   odd.flipud = 0.5, odd.bgr = 0.5, odd.hsv_h = 0.5, odd.hsv_s = 1, odd.hsv_v = 1, odd.scale = 0.9;
   plain.mosaic = 0, plain.degrees = 5;
-  const std::pair<const char*, AugmentConfig> all[] = {{"usual", usual},    {"turned", turned},     {"perspective", deep},
-                                                       {"mixup", mixed},    {"copy-paste", pasted}, {"odd colours", odd},
-                                                       {"no mosaic", plain},  {"cutmix, pasting from others", cut}};
+  still.hsv_h = still.hsv_s = still.hsv_v = 0;
+  const std::pair<const char*, AugmentConfig> all[] = {{"usual", usual},
+                                                       {"turned", turned},
+                                                       {"perspective", deep},
+                                                       {"mixup", mixed},
+                                                       {"copy-paste", pasted},
+                                                       {"odd colours", odd},
+                                                       {"no mosaic", plain},
+                                                       {"cutmix, pasting from others", cut},
+                                                       {"colours as they are", still}};
   for (const auto& [name, config] : all) {
     CAPTURE(name);
     const Difference d = compare(config, 8);

@@ -275,6 +275,34 @@ TEST_CASE("flips and the exchange of red and blue: the same pixels in other plac
   }
 }
 
+TEST_CASE("without a change of colours they stay to the bit, as the original leaves them") {
+  DatasetConfig config;
+  AugmentConfig& c = config.augment;
+  c.mosaic = c.translate = c.scale = c.fliplr = c.hsv_h = c.hsv_s = c.hsv_v = 0;
+  const auto set = shapes_set(config);
+  c.hsv_v = 1e-9;  // next to nothing, but by way of HSV
+  const auto changed = shapes_set(config);
+  c.hsv_v = 0, c.fliplr = 1;
+  const auto mirrored = shapes_set(config);
+  config.train = false;
+  const auto plain = shapes_set(config);
+  int64_t rounded = 0;
+  for (int64_t i = 0; i < set->size(); ++i) {
+    const Sample sample = set->get(i, 0), expected = plain->get(i, 0), turned = mirrored->get(i, 0);
+    REQUIRE(sample.pixels.size() == size_t(sample.height) * size_t(sample.width) * 3);
+    CHECK(sample.pixels == expected.pixels);
+    int64_t different = 0;
+    for (int y = 0; y < sample.height; ++y)
+      for (int x = 0; x < sample.width; ++x)
+        for (int k = 0; k < 3; ++k)
+          different += turned.pixels[size_t((y * sample.width + x) * 3 + k)] !=
+                       expected.pixels[size_t((y * sample.width + sample.width - 1 - x) * 3 + k)];
+    CHECK(different == 0);
+    rounded += changed->get(i, 0).pixels != expected.pixels;
+  }
+  CHECK(rounded > 0);
+}
+
 TEST_CASE("cutmix and copy-paste from another image: objects come in, and only those rectangles and outlines change") {
   DatasetConfig config;
   AugmentConfig& a = config.augment;
