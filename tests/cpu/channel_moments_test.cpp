@@ -59,6 +59,8 @@ TEST_CASE("statistics that a convolution gathers are those of its result") {
       check_stats({2, 37, 30, 16}, {24, 3, 3, 16}, {1, 1}, type);     // tiles cut at the right and below
       check_stats({3, 40, 40, 32}, {32, 3, 3, 32}, {1, 1}, type);     // whole rows of tiles
       check_stats({1, 64, 64, 16}, {32, 3, 3, 16}, {2, 1}, type, 8);  // in a slice
+      check_stats({16, 4, 4, 64}, {64, 3, 3, 64}, {1, 1}, type);      // few tiles: outputs shared out
+      check_stats({1, 20, 28, 64}, {72, 3, 3, 64}, {1, 1}, type, 8);  // and blocks that end within a row of tiles
       check_stats({2, 33, 35, 3}, {16, 3, 3, 3}, {2, 1}, type);
       check_stats({5, 2, 2, 64}, {48, 3, 3, 64}, {1, 1}, type);     // windows
       check_stats({1, 13, 11, 64}, {5, 1, 1, 64}, {1, 0}, type);    // few channels side by side, pixels left over
