@@ -1,6 +1,7 @@
 // What must not cost work: folders that cannot be written, a full disk, kills and signals. Whatever happens, the old checkpoint
 // loads, and --resume goes on from it.
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -41,6 +42,14 @@ void resume_and_check(const Workshop& w, const std::string& run_folder) {
   CHECK(epochs_in(run_folder) == done + 1);
   CHECK(!has_temporary(run_folder + "/weights"));
   CHECK(run({"inspect", "--model", run_folder + "/weights/best.safetensors"}).code == 0);
+}
+
+// The first bytes of what a program writes into the pipe that it takes for a file, and no more.
+void read_a_little(const std::string& pipe) {
+  const int reader = open(pipe.c_str(), O_RDONLY);
+  char text[16];
+  CHECK(read(reader, text, sizeof text) > 0);
+  close(reader);
 }
 
 // A tmpfs of 8 MiB where that is allowed.
@@ -100,6 +109,33 @@ TEST_CASE("cli: a log that stderr does not take, or a closed stderr, costs the l
     CHECK(run({"inspect", "--model", w / "runs/log/weights/last.safetensors"}).code == 0);
     CHECK(run({"train"}, options).code == 2);
   }
+}
+
+TEST_CASE("cli: a reader that goes away ends neither a training nor the saving of its state") {
+  const Workshop w;
+  RunOptions options = w.here();
+  options.err = w / "log";
+  REQUIRE(mkfifo(options.err.c_str(), 0666) == 0);
+  Process process(w.train("tee", {"--epochs", "1000"}), options);
+  read_a_little(options.err);  // as the tee of `2>&1 | tee log`, which the Ctrl-C of a terminal ends at once
+  CHECK(process.wait_until([&] { return epochs_in(w / "runs/tee") >= 2; }));
+  process.send(SIGINT);
+  const Outcome outcome = process.finish();
+  CHECK(outcome.signal == 0);
+  CHECK(outcome.code == 7);
+  resume_and_check(w, w / "runs/tee");
+
+  // Results that nobody reads end the program as a shell expects of it: | head -1.
+  fs::create_directory(w / "many");
+  for (int i = 0; i < 500; ++i) fs::create_hard_link(w / "images/val/v0.png", w / fmt::format("many/{}.png", i));
+  RunOptions piped = w.here();
+  piped.out = w / "results";
+  REQUIRE(mkfifo(piped.out.c_str(), 0666) == 0);
+  Process predict({"predict", "--source", w / "many", "--imgsz", "640", "--no-save"}, piped);
+  read_a_little(piped.out);
+  const Outcome ended = predict.finish();
+  CHECK(ended.signal == SIGPIPE);
+  CHECK(!says(ended.err, "error"));
 }
 
 TEST_CASE("cli: one process at a time trains in a run folder") {

@@ -131,7 +131,7 @@ class Output {
     if (json_) return;
     fmt::print("{}/{} {}: {}x{}, {}, {:.1f} ms\n", done_ + failures_.size(), total_, work.file.string(), p.width, p.height,
                counts_of(p, names_), p.preprocess_ms + p.inference_ms + p.postprocess_ms);
-    std::fflush(stdout);
+    flush_stdout();
   }
 
   void fail(const fs::path& file, const Error& e) {
