@@ -24,6 +24,14 @@ int64_t epochs_in(const std::string& run_folder) {
   return rows;
 }
 
+// results.csv without the times.
+std::string figures_in(const std::string& run_folder) {
+  std::stringstream in(content(run_folder + "/results.csv"));
+  std::string text;
+  for (std::string line; std::getline(in, line);) text += line.substr(line.find(',', line.find(',') + 1)) + "\n";
+  return text;
+}
+
 bool has_temporary(const std::string& folder) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
@@ -265,6 +273,26 @@ TEST_CASE("cli: killed between two files of an epoch, or before the end's figure
   REQUIRE(run(w.train("patient", {"--epochs", "50", "--patience", "1", "--lr0", "0", "--optimizer", "SGD"}), w.here()).code == 0);
   refused({"train", "--resume", w / "runs/patient"}, 2,
           {"the run is complete: --patience 1 ended it after epoch", "larger --patience"}, w.here());
+}
+
+TEST_CASE("cli: killed in a validation, which may outlast everything else, a run keeps the epoch's training") {
+  const Workshop w;
+  for (int i = 2; i < 400; ++i) {
+    for (const char* file : {"images/val/v{}.png", "labels/val/v{}.txt"})
+      fs::create_hard_link(w / fmt::format(fmt::runtime(file), 0), w / fmt::format(fmt::runtime(file), i));
+  }
+  REQUIRE(run(w.train("whole", {"--epochs", "2"}), w.here()).code == 0);
+  const std::string run_folder = w / "runs/killed";
+  Process process(w.train("killed", {"--epochs", "2"}), w.here());
+  CHECK(process.wait_until([&] { return fs::exists(run_folder + "/weights/last.safetensors"); }));
+  process.send(SIGKILL);
+  process.finish();
+  CHECK(epochs_in(run_folder) == 0);
+  const Outcome resumed = run({"train", "--resume", run_folder}, w.here());
+  INFO(resumed.err);
+  CHECK(resumed.code == 0);
+  CHECK(says(resumed.err, "resuming at epoch 1, batch 3"));  // of 3
+  CHECK(figures_in(run_folder) == figures_in(w / "runs/whole"));
 }
 
 TEST_CASE("cli: SIGINT, SIGTERM and SIGHUP finish the step, save, print the resume line and exit with 7") {

@@ -405,7 +405,7 @@ int64_t Trainer::train_batches(Progress& progress, Stopwatch& stopwatch, std::ex
     ++at_.batch;
     report_step(items, progress);
     if (interrupted()) break;
-    if (save_is_due()) {
+    if (at_.batch < train_loader_->batches() && save_is_due(0)) {
       stopwatch.add();
       save_last();
     }
@@ -449,9 +449,9 @@ void Trainer::report_step(const LossItems& items, Progress& progress) {
   }
 }
 
-bool Trainer::save_is_due() const {
-  return ranks_.leader() && options_.save && options_.save_minutes > 0 && at_.batch < train_loader_->batches() &&
-         seconds_since(saved_) > options_.save_minutes * 60;
+bool Trainer::save_is_due(double seconds_ahead) const {
+  return ranks_.leader() && options_.save && options_.save_minutes > 0 &&
+         seconds_since(saved_) + seconds_ahead > options_.save_minutes * 60;
 }
 
 bool Trainer::close_epoch(ValidationResult& validation) {
@@ -459,6 +459,7 @@ bool Trainer::close_epoch(ValidationResult& validation) {
     finish_epoch(nullptr);
     return true;
   }
+  if (save_is_due(validation_seconds_)) save_last();  // nothing is saved within a validation
   const auto start = Clock::now();
   try {
     validation = validate();
@@ -467,7 +468,8 @@ bool Trainer::close_epoch(ValidationResult& validation) {
     if (options_.save && ranks_.leader()) save_last();  // the epoch's training is in it; a resume validates first
     throw;
   }
-  at_.seconds += seconds_since(start);
+  validation_seconds_ = seconds_since(start);
+  at_.seconds += validation_seconds_;
   finish_epoch(&validation);
   return true;
 }
