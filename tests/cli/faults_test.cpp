@@ -395,6 +395,28 @@ TEST_CASE("cli: a new run in the folder of an earlier one keeps its checkpoints 
   CHECK(says(earlier.err, "epoch 3/3"));
 }
 
+TEST_CASE("cli: best weights that are gone or damaged are sought anew by a resume, and lost checkpoints are named") {
+  const Workshop w;
+  const std::string run_folder = w / "runs/lost", best = run_folder + "/weights/best.safetensors";
+  REQUIRE(run(w.train("lost", {"--epochs", "2"}), w.here()).code == 0);
+  REQUIRE(Json::parse(content(run_folder + "/metrics.json"))["best_value"] > 0);
+  // From now on no epoch is as good as the first ones.
+  for (int i = 0; i < 2; ++i) w.write(fmt::format("labels/val/v{}.txt", i), "0 0.9 0.9 0.95 0.9 0.9 0.95\n");
+  fs::remove(best);
+  for (const auto& [epochs, what] : {std::pair{"3", "cannot read"}, std::pair{"4", "too few for a safetensors file"}}) {
+    const Outcome outcome = run({"train", "--resume", run_folder, "--epochs", epochs}, w.here());
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK(says(outcome.err, "note: " + best + ": "));
+    CHECK(says(outcome.err, what));
+    CHECK(says(outcome.out, "epoch " + std::string(epochs) + ", best by fitness"));
+    CHECK(run({"inspect", "--model", best}).code == 0);
+    w.write("runs/lost/weights/best.safetensors", "");
+  }
+  fs::remove(run_folder + "/weights/last.safetensors");
+  refused({"train", "--resume", run_folder}, 3, {run_folder, "last.safetensors is not there", "--model " + best}, w.here());
+}
+
 TEST_CASE("cli: a run begun with a relative path is resumed from another folder with --data; --batch -1 keeps its batch") {
   const Workshop w;
   fs::create_directories(w / "below");

@@ -15,6 +15,7 @@
 #include "data/image.h"
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
+#include "tensor/base/one_line.h"
 #include "tensor/base/standard_streams.h"
 #include "tools/verbs/inference_model.h"
 #include "tools/verbs/onnx_model.h"
@@ -129,8 +130,8 @@ class Output {
     ++done_;
     progress_.update(int64_t(done_ + failures_.size()), "predicting");
     if (json_) return;
-    fmt::print("{}/{} {}: {}x{}, {}, {:.1f} ms\n", done_ + failures_.size(), total_, work.file.string(), p.width, p.height,
-               counts_of(p, names_), p.preprocess_ms + p.inference_ms + p.postprocess_ms);
+    fmt::print("{}/{} {}: {}x{}, {}, {:.1f} ms\n", done_ + failures_.size(), total_, one_line(work.file.string()), p.width,
+               p.height, one_line(counts_of(p, names_)), p.preprocess_ms + p.inference_ms + p.postprocess_ms);
     flush_stdout();
   }
 

@@ -69,6 +69,15 @@ Checkpoint load_to_resume(const std::filesystem::path& file) {
   return c;
 }
 
+std::string why_lost(const std::filesystem::path& best_weights) {
+  try {
+    load_checkpoint(best_weights);
+    return "";
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
+
 std::string compare_classes(const std::vector<std::string>& data, const CheckpointMeta& meta, const std::filesystem::path& file) {
   constexpr const char* kHint = "resume with the data set that the run began with";
   const std::vector<std::string>& stored = meta.class_names;

@@ -21,6 +21,9 @@ Checkpoint load_to_resume(const std::filesystem::path& file);
 // something else. Otherwise the names that differ, as a line for the log; empty: none.
 std::string compare_classes(const std::vector<std::string>& data, const CheckpointMeta& meta, const std::filesystem::path& file);
 
+// Why the file of the best weights so far cannot be that any more (it is gone, or damaged), as a sentence; empty: it can.
+std::string why_lost(const std::filesystem::path& best_weights);
+
 // Every argument as text, and under a key of its own which of them the user had given.
 std::map<std::string, std::string> stored_arguments(const Config& config);
 

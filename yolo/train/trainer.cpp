@@ -671,7 +671,18 @@ void Trainer::restore(const Checkpoint& c) {
   const int64_t batches = train_loader_->batches(), then = (counter("data.images") + options_.batch - 1) / options_.batch;
   change_batches(at_, then > 0 ? then : batches, batches);  // older files do not tell how many there were
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // for the epoch's row in results.csv, if no batch is left
+  compare_with_what_is_kept();
   refuse_complete_run();
+}
+
+// Epochs that are worse than weights which nobody has any more are the best there are.
+void Trainer::compare_with_what_is_kept() {
+  if (!options_.save || at_.best.kept < 0) return;
+  const std::string why = ranks_.leader() ? why_lost(folder_ / "weights" / "best.safetensors") : "";
+  bool lost = !why.empty();
+  ranks_.broadcast(lost, 0, "whether the best weights are lost");
+  if (ranks_.leader() && lost) log_line(log_, "note: " + why + "; the best epoch is sought among those from here on");
+  if (lost) at_.best = {};
 }
 
 void Trainer::refuse_complete_run() const {

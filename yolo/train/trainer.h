@@ -97,6 +97,7 @@ class Trainer {
   void build_optimizer();  // and moving average and schedule
   void build_step();       // loss, update and what else is run in every step
   void restore(const Checkpoint& checkpoint);
+  void compare_with_what_is_kept();
   void refuse_complete_run() const;
   MemoryBudget own_budget() const;         // this rank's part of the machine's memory
   void check_batch();                      // Error(kMemory): the batch does not fit
