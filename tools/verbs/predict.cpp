@@ -139,6 +139,7 @@ class Output {
     nlohmann::ordered_json j = {{"code", int(e.code())}, {"message", e.message()}, {"file", file.string()}};
     if (!e.hint().empty()) j["hint"] = e.hint();
     failures_.push_back(j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    out_of_memory_ |= e.code() == ErrorCode::kMemory;
     progress_.finish("");
     print_stderr("error: {}\n", e.what());
   }
@@ -162,7 +163,7 @@ class Output {
                  read_ms / n, preprocess_ / n, inference_ / n, postprocess_ / n,
                  folder_.empty() ? "" : "; results in " + folder_.string());
     }
-    return failures_.empty() ? 0 : int(ErrorCode::kData);
+    return failures_.empty() ? 0 : int(out_of_memory_ ? ErrorCode::kMemory : ErrorCode::kData);
   }
 
  private:
@@ -192,6 +193,7 @@ class Output {
   UniqueStems stems_;
   std::string results_;
   std::vector<std::string> failures_;
+  bool out_of_memory_ = false;  // for one of them
   double preprocess_ = 0, inference_ = 0, postprocess_ = 0;
 };
 
@@ -239,7 +241,7 @@ int run_predict(const Config& config) {
         work.push_back({files[i], read_image(files[i])});
         read_ms += ms_since(start);
       } catch (const Error& e) {
-        if (e.code() != ErrorCode::kData && e.code() != ErrorCode::kIo) throw;
+        if (e.code() != ErrorCode::kData && e.code() != ErrorCode::kIo && e.code() != ErrorCode::kMemory) throw;
         output.fail(files[i], e);
       }
     }
