@@ -411,6 +411,7 @@ TEST_CASE("cli: best weights that are gone or damaged are sought anew by a resum
     CHECK(says(outcome.err, what));
     CHECK(says(outcome.out, "epoch " + std::string(epochs) + ", best by fitness"));
     CHECK(run({"inspect", "--model", best}).code == 0);
+    CHECK(Json::parse(content(run_folder + "/metrics.json"))["model"] == "yolov8n-seg");  // not the name of what is resumed
     w.write("runs/lost/weights/best.safetensors", "");
   }
   fs::remove(run_folder + "/weights/last.safetensors");

@@ -199,7 +199,7 @@ void Trainer::open_data() {
 
 void Trainer::build_model() {
   if (resume_) {
-    model_ = std::make_unique<YoloSeg>(spec_of_checkpoint(*resume_, config_.text("resume")));
+    model_ = std::make_unique<YoloSeg>(spec_of_run(*resume_, config_));
     const std::string renamed = compare_classes(class_names_, resume_->meta, config_.text("resume"));
     if (!renamed.empty()) log_line(log_, renamed);
     return;
