@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
@@ -74,9 +75,14 @@ ImageInfo probe_image(std::span<const uint8_t> bytes, const std::string& name) {
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
   const ImageFormat format = sniff_format(bytes);
   if (!can_decode(format)) throw_unreadable(bytes, format, name);
-  return format == ImageFormat::kJpeg  ? detail::decode_jpeg(bytes, name)
-         : format == ImageFormat::kPnm ? detail::decode_pnm(bytes, name)
-                                       : detail::decode_stb(bytes, name);
+  try {
+    return format == ImageFormat::kJpeg  ? detail::decode_jpeg(bytes, name)
+           : format == ImageFormat::kPnm ? detail::decode_pnm(bytes, name)
+                                         : detail::decode_stb(bytes, name);
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::kMemory, "there is not enough memory to decode this image", {name},
+                "scale it down, or free some memory");
+  }
 }
 
 Image read_image(const std::filesystem::path& path) {

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <new>
 
 // clang-format off: these two want FILE from above
 #include <jpeglib.h>
@@ -66,6 +67,7 @@ struct Decoder {
 
   [[noreturn]] void fail(const std::string& name) const {
     const int code = handler.base.msg_code;
+    if (code == JERR_OUT_OF_MEMORY) throw std::bad_alloc();
     const bool cut = code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JERR_INPUT_EOF;
     throw Error(ErrorCode::kData,
                 fmt::format("{} ({})", cut ? "the JPEG file is cut short" : "the JPEG file is damaged", handler.text), {name},

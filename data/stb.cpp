@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <optional>
 
 #include "data/image.h"
@@ -15,16 +16,23 @@ namespace {
 struct DecoderMemory {
   size_t largest = std::numeric_limits<size_t>::max();
   bool exceeded = false;
+  bool refused = false;  // by the system: the file is not to blame
 
   bool allows(size_t bytes) {
     exceeded |= bytes > largest;
     return bytes <= largest;
   }
+  void* given(void* block) {
+    refused |= block == nullptr;
+    return block;
+  }
 };
 thread_local DecoderMemory decoder_memory;
 
-void* decoder_malloc(size_t bytes) { return decoder_memory.allows(bytes) ? std::malloc(bytes) : nullptr; }
-void* decoder_realloc(void* p, size_t bytes) { return decoder_memory.allows(bytes) ? std::realloc(p, bytes) : nullptr; }
+void* decoder_malloc(size_t bytes) { return decoder_memory.allows(bytes) ? decoder_memory.given(std::malloc(bytes)) : nullptr; }
+void* decoder_realloc(void* p, size_t bytes) {
+  return decoder_memory.allows(bytes) ? decoder_memory.given(std::realloc(p, bytes)) : nullptr;
+}
 
 }  // namespace
 
@@ -211,7 +219,7 @@ class MemoryLimit {
  public:
   MemoryLimit(const ImageInfo& info, size_t file) {
     constexpr size_t kBytesAPixel = 32, kRoom = size_t(1) << 16;  // 16 bits of four channels, interlaced, in a buffer that doubles
-    decoder_memory = {kBytesAPixel * size_t(info.height) * size_t(info.width) + 2 * file + kRoom, false};
+    decoder_memory = {kBytesAPixel * size_t(info.height) * size_t(info.width) + 2 * file + kRoom};
   }
   ~MemoryLimit() { decoder_memory = {}; }
   MemoryLimit(const MemoryLimit&) = delete;
@@ -219,6 +227,7 @@ class MemoryLimit {
 };
 
 [[noreturn]] void fail(const std::string& name) {
+  if (decoder_memory.refused) throw std::bad_alloc();
   if (decoder_memory.exceeded)
     throw Error(ErrorCode::kData, "the image file unpacks to far more than its size in pixels", {name}, "replace or remove the file");
   const char* reason = stbi_failure_reason();

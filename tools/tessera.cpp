@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +11,7 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "tensor/base/check.h"
@@ -141,10 +141,23 @@ int run(std::vector<std::string> arguments, bool& json) {
   return entry->run(config);
 }
 
+// Also what stdout does not take of it shows: the last of it is written when all else is done.
+int run_and_flush(const std::vector<std::string>& arguments, bool& json) {
+  try {
+    const int code = run(arguments, json);
+    flush_stdout();
+    return code;
+  } catch (const std::system_error& e) {
+    if (std::ferror(stdout) == 0) throw;
+    stdout_failed(e.code().value());
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   open_standard_streams();
+  outlive_readers();
   const std::vector<std::string> arguments(argv, argv + argc);
   bool json = json_is_ours() && wants_json(arguments);
   if (json) end_at_interrupt(kInterruptedJson);
@@ -155,10 +168,7 @@ int main(int argc, char** argv) {
   };
   on_rank_lost([&json](const Error& e) { report_error(e, json); });
   try {
-    const int code = run(arguments, json);
-    // Without this a full disk behind stdout would go unnoticed.
-    if (std::fflush(stdout) != 0) throw_file_error("write", "standard output", errno);
-    return leave_world(code, true);
+    return leave_world(run_and_flush(arguments, json), true);
   } catch (const Error& e) {
     return failed(e);
   } catch (const std::filesystem::filesystem_error& e) {
@@ -166,7 +176,6 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return failed(Error(ErrorCode::kMemory, "out of memory", {}, "use a smaller batch or image size"));
   } catch (const std::exception& e) {
-    const bool output_failed = std::ferror(stdout) != 0;
-    return failed(Error(output_failed ? ErrorCode::kIo : ErrorCode::kBug, e.what()));
+    return failed(Error(ErrorCode::kBug, e.what()));
   }
 }

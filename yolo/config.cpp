@@ -159,6 +159,12 @@ void Config::read_environment() {
   }
 }
 
+namespace {
+Error not_an_argument(std::string_view word) {
+  return {ErrorCode::kUsage, fmt::format("'{}' is not an argument", word), {}, "write --name value or name=value"};
+}
+}  // namespace
+
 void Config::read_arguments(const std::vector<std::string>& arguments) {
   for (std::span<const std::string> rest = arguments; !rest.empty();) rest = rest.subspan(read_argument(rest));
 }
@@ -167,12 +173,13 @@ size_t Config::read_argument(std::span<const std::string> words) {
   constexpr std::string_view kOrigin = "command line";
   std::string_view given = words[0];
   given.remove_prefix(std::min(given.find_first_not_of('-'), given.size()));
+  if (given.empty()) throw not_an_argument(words[0]);  // "-", "--"
   if (const size_t equals = given.find('='); equals != std::string_view::npos) {
     set(given.substr(0, equals), given.substr(equals + 1), kOrigin);
     return 1;
   }
   if (!words[0].starts_with("-")) {
-    throw Error(ErrorCode::kUsage, fmt::format("'{}' is not an argument", given), {}, "write --name value or name=value");
+    throw not_an_argument(given);
   }
   const std::string name = normalize_option_name(given);
   const OptionSpec* o = find_option(name, verb_);
@@ -208,7 +215,7 @@ size_t Config::read_argument(std::span<const std::string> words) {
     return 1;
   }
   if (!has_next || next_is_option)
-    throw Error(ErrorCode::kUsage, fmt::format("--{} needs a value: {}", shown_name(name), range_text(*o)));
+    throw Error(ErrorCode::kUsage, fmt::format("--{} needs a value", shown_name(name)), {}, range_text(*o));
   if (name == "source" && is_plain(2)) {
     // A pattern that the shell has expanded: all its files, in quotes, so that commas in their names divide nothing.
     std::string files = csv_quoted(words[1]);

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tensor/base/one_line.h"
+
 namespace tessera {
 
 namespace {
@@ -26,8 +28,9 @@ Json class_json(const ClassFigures& c) {
 }
 
 std::string table_row(const std::string& name, int64_t images, int64_t instances, const auto& box, const auto& mask) {
-  return fmt::format("{:>22}{:>9}{:>11}{:>11.3g}{:>9.3g}{:>9.3g}{:>11.3g}{:>11.3g}{:>9.3g}{:>9.3g}{:>11.3g}\n", name, images,
-                     instances, box.precision, box.recall, box.map50, box.map, mask.precision, mask.recall, mask.map50, mask.map);
+  return fmt::format("{:>22}{:>9}{:>11}{:>11.3g}{:>9.3g}{:>9.3g}{:>11.3g}{:>11.3g}{:>9.3g}{:>9.3g}{:>11.3g}\n", one_line(name),
+                     images, instances, box.precision, box.recall, box.map50, box.map, mask.precision, mask.recall, mask.map50,
+                     mask.map);
 }
 
 }  // namespace

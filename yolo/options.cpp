@@ -259,6 +259,7 @@ std::string range_text(const OptionSpec& o) {
     std::replace(list.begin(), list.end(), '|', ' ');
     return "one of: " + list;
   }
+  if (o.type == kText) return std::string(o.help);
   const char* what = o.type == kInt ? "a whole number" : "a number";
   if (o.high == kInf) return fmt::format("{} of at least {:g}", what, o.low);
   return fmt::format("{} from {:.10g} to {:.10g}", what, o.low, o.high);

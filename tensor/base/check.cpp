@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "tensor/base/one_line.h"
+
 namespace tessera {
 
 namespace {
@@ -15,11 +17,7 @@ std::string describe(const std::string& message, const FileLocation& where, cons
   }
   text += message;
   if (!hint.empty()) text += fmt::format(" ({})", hint);
-  // Names out of files may hold line ends, zeros and terminal commands; an error is one line of text.
-  for (char& c : text) {
-    if (uint8_t(c) < 0x20 || c == 0x7F) c = '?';
-  }
-  return text;
+  return one_line(std::move(text));
 }
 }  // namespace
 

@@ -327,6 +327,25 @@ TEST_CASE("cli: model yamls that describe no network are refused by line") {
   refused({"train", "--data", w / "data.yaml"}, 3, {w / "data.yaml:4:1: the key 'train' stands here twice"}, w.here());
 }
 
+TEST_CASE("cli: names of files and classes are shown on one line, without commands to the terminal") {
+  const Workshop w;
+  w.write("data.yaml", "train: images/train\nval: images/val\nnames: [cat, \"d\\eg\"]\n");
+  w.sample("a\nb\x1B[2J.png", image_png(48, 40), fmt::format("{}\n0 0.1 0.1 nan 0.1 0.9 0.9\n", kGoodRow), "val");
+  const std::string shown = "/val/a?b?[2J.";
+  const Outcome lint = run({"lint", "--data", w / "data.yaml", "--split", "val"}, w.here());
+  CHECK(says(lint.out, shown + "txt:2:11: warning: a coordinate is NaN"));
+  const Outcome predict =
+      run({"predict", "--model", Workshop::trained(), "--source", w / "images/val", "--conf", "0", "--no-save"}, w.here());
+  CHECK(says(predict.out, shown + "png: 40x48, "));
+  const Outcome val = run({"val", "--model", Workshop::trained(), "--data", w / "data.yaml"}, w.here());
+  CHECK(says(val.out, " d?g "));
+  for (const Outcome& o : {lint, predict, val}) {
+    INFO(o.out << o.err);
+    CHECK(o.out.find('\x1B') == std::string::npos);
+    CHECK(o.err.find('\x1B') == std::string::npos);
+  }
+}
+
 TEST_CASE("cli: lint names every fault with its place and ends with 3; --fix mends label files, then a training takes all of them") {
   const Workshop w;
   w.sample("bad.png", image_png(48, 40), fmt::format("{}\n0 0.1 0.1 nan 0.1 0.9 0.9\n", kGoodRow));

@@ -1,6 +1,7 @@
 // What must not cost work: folders that cannot be written, a full disk, kills and signals. Whatever happens, the old checkpoint
 // loads, and --resume goes on from it.
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -23,6 +24,14 @@ int64_t epochs_in(const std::string& run_folder) {
   return rows;
 }
 
+// results.csv without the times.
+std::string figures_in(const std::string& run_folder) {
+  std::stringstream in(content(run_folder + "/results.csv"));
+  std::string text;
+  for (std::string line; std::getline(in, line);) text += line.substr(line.find(',', line.find(',') + 1)) + "\n";
+  return text;
+}
+
 bool has_temporary(const std::string& folder) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
@@ -41,6 +50,14 @@ void resume_and_check(const Workshop& w, const std::string& run_folder) {
   CHECK(epochs_in(run_folder) == done + 1);
   CHECK(!has_temporary(run_folder + "/weights"));
   CHECK(run({"inspect", "--model", run_folder + "/weights/best.safetensors"}).code == 0);
+}
+
+// The first bytes of what a program writes into the pipe that it takes for a file, and no more.
+void read_a_little(const std::string& pipe) {
+  const int reader = open(pipe.c_str(), O_RDONLY);
+  char text[16];
+  CHECK(read(reader, text, sizeof text) > 0);
+  close(reader);
 }
 
 // A tmpfs of 8 MiB where that is allowed.
@@ -100,6 +117,33 @@ TEST_CASE("cli: a log that stderr does not take, or a closed stderr, costs the l
     CHECK(run({"inspect", "--model", w / "runs/log/weights/last.safetensors"}).code == 0);
     CHECK(run({"train"}, options).code == 2);
   }
+}
+
+TEST_CASE("cli: a reader that goes away ends neither a training nor the saving of its state") {
+  const Workshop w;
+  RunOptions options = w.here();
+  options.err = w / "log";
+  REQUIRE(mkfifo(options.err.c_str(), 0666) == 0);
+  Process process(w.train("tee", {"--epochs", "1000"}), options);
+  read_a_little(options.err);  // as the tee of `2>&1 | tee log`, which the Ctrl-C of a terminal ends at once
+  CHECK(process.wait_until([&] { return epochs_in(w / "runs/tee") >= 2; }));
+  process.send(SIGINT);
+  const Outcome outcome = process.finish();
+  CHECK(outcome.signal == 0);
+  CHECK(outcome.code == 7);
+  resume_and_check(w, w / "runs/tee");
+
+  // Results that nobody reads end the program as a shell expects of it: | head -1.
+  fs::create_directory(w / "many");
+  for (int i = 0; i < 500; ++i) fs::create_hard_link(w / "images/val/v0.png", w / fmt::format("many/{}.png", i));
+  RunOptions piped = w.here();
+  piped.out = w / "results";
+  REQUIRE(mkfifo(piped.out.c_str(), 0666) == 0);
+  Process predict({"predict", "--source", w / "many", "--imgsz", "640", "--no-save"}, piped);
+  read_a_little(piped.out);
+  const Outcome ended = predict.finish();
+  CHECK(ended.signal == SIGPIPE);
+  CHECK(!says(ended.err, "error"));
 }
 
 TEST_CASE("cli: one process at a time trains in a run folder") {
@@ -231,6 +275,26 @@ TEST_CASE("cli: killed between two files of an epoch, or before the end's figure
           {"the run is complete: --patience 1 ended it after epoch", "larger --patience"}, w.here());
 }
 
+TEST_CASE("cli: killed in a validation, which may outlast everything else, a run keeps the epoch's training") {
+  const Workshop w;
+  for (int i = 2; i < 400; ++i) {
+    for (const char* file : {"images/val/v{}.png", "labels/val/v{}.txt"})
+      fs::create_hard_link(w / fmt::format(fmt::runtime(file), 0), w / fmt::format(fmt::runtime(file), i));
+  }
+  REQUIRE(run(w.train("whole", {"--epochs", "2"}), w.here()).code == 0);
+  const std::string run_folder = w / "runs/killed";
+  Process process(w.train("killed", {"--epochs", "2"}), w.here());
+  CHECK(process.wait_until([&] { return fs::exists(run_folder + "/weights/last.safetensors"); }));
+  process.send(SIGKILL);
+  process.finish();
+  CHECK(epochs_in(run_folder) == 0);
+  const Outcome resumed = run({"train", "--resume", run_folder}, w.here());
+  INFO(resumed.err);
+  CHECK(resumed.code == 0);
+  CHECK(says(resumed.err, "resuming at epoch 1, batch 3"));  // of 3
+  CHECK(figures_in(run_folder) == figures_in(w / "runs/whole"));
+}
+
 TEST_CASE("cli: SIGINT, SIGTERM and SIGHUP finish the step, save, print the resume line and exit with 7") {
   const Workshop w;
   for (const auto& [number, moment] : {std::pair{SIGINT, "run folder "}, std::pair{SIGINT, "epoch 2/"},
@@ -329,6 +393,29 @@ TEST_CASE("cli: a new run in the folder of an earlier one keeps its checkpoints 
   INFO(earlier.err);
   CHECK(earlier.code == 0);
   CHECK(says(earlier.err, "epoch 3/3"));
+}
+
+TEST_CASE("cli: best weights that are gone or damaged are sought anew by a resume, and lost checkpoints are named") {
+  const Workshop w;
+  const std::string run_folder = w / "runs/lost", best = run_folder + "/weights/best.safetensors";
+  REQUIRE(run(w.train("lost", {"--epochs", "2"}), w.here()).code == 0);
+  REQUIRE(Json::parse(content(run_folder + "/metrics.json"))["best_value"] > 0);
+  // From now on no epoch is as good as the first ones.
+  for (int i = 0; i < 2; ++i) w.write(fmt::format("labels/val/v{}.txt", i), "0 0.9 0.9 0.95 0.9 0.9 0.95\n");
+  fs::remove(best);
+  for (const auto& [epochs, what] : {std::pair{"3", "cannot read"}, std::pair{"4", "too few for a safetensors file"}}) {
+    const Outcome outcome = run({"train", "--resume", run_folder, "--epochs", epochs}, w.here());
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK(says(outcome.err, "note: " + best + ": "));
+    CHECK(says(outcome.err, what));
+    CHECK(says(outcome.out, "epoch " + std::string(epochs) + ", best by fitness"));
+    CHECK(run({"inspect", "--model", best}).code == 0);
+    CHECK(Json::parse(content(run_folder + "/metrics.json"))["model"] == "yolov8n-seg");  // not the name of what is resumed
+    w.write("runs/lost/weights/best.safetensors", "");
+  }
+  fs::remove(run_folder + "/weights/last.safetensors");
+  refused({"train", "--resume", run_folder}, 3, {run_folder, "last.safetensors is not there", "--model " + best}, w.here());
 }
 
 TEST_CASE("cli: a run begun with a relative path is resumed from another folder with --data; --batch -1 keeps its batch") {

@@ -121,3 +121,22 @@ TEST_CASE("cli: 200 epochs take no more memory than 20") {
                                << " at the end");
   CHECK(late <= early + (kSanitized ? 64 : 4));
 }
+
+TEST_CASE("cli: an image that no memory holds is not called damaged, and predict goes on with the others") {
+  if (kSanitized) {
+    MESSAGE("skipped: a sanitizer needs more address space than the limit");
+    return;
+  }
+  const Workshop w;
+  fs::create_directory(w / "photos");
+  for (const char* name : {"photos/a.png", "photos/c.png"}) w.write(name, image_png(48, 40));
+  w.write("photos/b.png", raw_png(12000, 12000, 1));  // 412 MiB of pixels
+  const Shell predict =
+      shell(w.folder(), fmt::format("ulimit -v 500000; '{}' predict --model '{}' --source photos --save-json --project runs",
+                                    TESSERA_PROGRAM, Workshop::trained()));
+  INFO(predict.out);
+  CHECK(predict.code == 4);
+  CHECK(says(predict.out, "error: photos/b.png: there is not enough memory to decode this image (scale it down"));
+  CHECK(says(predict.out, "3/3 photos/c.png: 40x48"));
+  CHECK(Json::parse(content(w / "runs/predict/predictions.json")).at("errors")[0].at("code") == 4);
+}

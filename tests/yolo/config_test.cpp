@@ -222,7 +222,7 @@ TEST_CASE("config: numbers and choices out of range say what is allowed") {
   CHECK(parsed({"cache=None"}).text("cache") == "false");
   CHECK(parsed({"lr0=0"}).number("lr0") == 0);  // both ends belong to the range
   CHECK(parsed({"lr0=1"}).number("lr0") == 1);
-  CHECK(refused({"--epochs"}).message() == "--epochs needs a value: a whole number from 1 to 1000000");
+  CHECK(refused({"--epochs"}).what() == std::string("--epochs needs a value (a whole number from 1 to 1000000)"));
   CHECK(refused({"--epochs", "--batch", "3"}).code() == ErrorCode::kUsage);
   CHECK(refused({"coco128-seg.yaml"}).message() == "'coco128-seg.yaml' is not an argument");
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/finding.h"
+#include "tensor/base/one_line.h"
 
 namespace tessera {
 
@@ -16,8 +17,8 @@ inline std::string line_of(const Finding& f) {
   std::string place = f.where.file;
   if (f.where.line > 0) place += fmt::format(":{}", f.where.line);
   if (f.where.line > 0 && f.where.column > 0) place += fmt::format(":{}", f.where.column);
-  return fmt::format("{}: {}: {}{} [{}]", place, f.severity == Severity::kWarning ? "warning" : "note", f.message,
-                     f.hint.empty() ? "" : " (" + f.hint + ")", f.code);
+  return one_line(fmt::format("{}: {}: {}{} [{}]", place, f.severity == Severity::kWarning ? "warning" : "note", f.message,
+                              f.hint.empty() ? "" : " (" + f.hint + ")", f.code));
 }
 
 inline nlohmann::ordered_json findings_json(const std::vector<Finding>& findings) {

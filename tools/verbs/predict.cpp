@@ -15,6 +15,7 @@
 #include "data/image.h"
 #include "tensor/base/file.h"
 #include "tensor/base/interrupt.h"
+#include "tensor/base/one_line.h"
 #include "tensor/base/standard_streams.h"
 #include "tools/verbs/inference_model.h"
 #include "tools/verbs/onnx_model.h"
@@ -129,15 +130,16 @@ class Output {
     ++done_;
     progress_.update(int64_t(done_ + failures_.size()), "predicting");
     if (json_) return;
-    fmt::print("{}/{} {}: {}x{}, {}, {:.1f} ms\n", done_ + failures_.size(), total_, work.file.string(), p.width, p.height,
-               counts_of(p, names_), p.preprocess_ms + p.inference_ms + p.postprocess_ms);
-    std::fflush(stdout);
+    fmt::print("{}/{} {}: {}x{}, {}, {:.1f} ms\n", done_ + failures_.size(), total_, one_line(work.file.string()), p.width,
+               p.height, one_line(counts_of(p, names_)), p.preprocess_ms + p.inference_ms + p.postprocess_ms);
+    flush_stdout();
   }
 
   void fail(const fs::path& file, const Error& e) {
     nlohmann::ordered_json j = {{"code", int(e.code())}, {"message", e.message()}, {"file", file.string()}};
     if (!e.hint().empty()) j["hint"] = e.hint();
     failures_.push_back(j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    out_of_memory_ |= e.code() == ErrorCode::kMemory;
     progress_.finish("");
     print_stderr("error: {}\n", e.what());
   }
@@ -161,7 +163,7 @@ class Output {
                  read_ms / n, preprocess_ / n, inference_ / n, postprocess_ / n,
                  folder_.empty() ? "" : "; results in " + folder_.string());
     }
-    return failures_.empty() ? 0 : int(ErrorCode::kData);
+    return failures_.empty() ? 0 : int(out_of_memory_ ? ErrorCode::kMemory : ErrorCode::kData);
   }
 
  private:
@@ -191,6 +193,7 @@ class Output {
   UniqueStems stems_;
   std::string results_;
   std::vector<std::string> failures_;
+  bool out_of_memory_ = false;  // for one of them
   double preprocess_ = 0, inference_ = 0, postprocess_ = 0;
 };
 
@@ -238,7 +241,7 @@ int run_predict(const Config& config) {
         work.push_back({files[i], read_image(files[i])});
         read_ms += ms_since(start);
       } catch (const Error& e) {
-        if (e.code() != ErrorCode::kData && e.code() != ErrorCode::kIo) throw;
+        if (e.code() != ErrorCode::kData && e.code() != ErrorCode::kIo && e.code() != ErrorCode::kMemory) throw;
         output.fail(files[i], e);
       }
     }

@@ -71,7 +71,7 @@ void print_summary(const Config& config, const TrainSummary& s) {
              s.validation.box.map50, s.validation.mask.map, s.validation.mask.map50, s.validation.map_style,
              s.best_epoch > 0 ? fmt::format("epoch {}, best by {}: {:.5g}", s.best_epoch, config.text("best"), s.best_value) : "last epoch");
   fmt::print("run       {}\n", s.run_folder.string());
-  if (config.flag("save")) fmt::print("weights   {}\n", s.best.string());
+  if (config.flag("save")) fmt::print("weights   {}\n", (std::filesystem::exists(s.best) ? s.best : s.last).string());
   if (std::filesystem::exists(s.run_folder / "images.csv")) {
     fmt::print("images    {}: what was found and missed in each, worst first\n", (s.run_folder / "images.csv").string());
   }

@@ -4,6 +4,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/shell_word.h"
+#include "yolo/io/weights.h"
 #include "yolo/train/train_options.h"
 #include "yolo/train/train_state.h"
 
@@ -67,6 +68,26 @@ Checkpoint load_to_resume(const std::filesystem::path& file) {
   OptimizerChoice choice;
   restore_choice(c.meta, choice, file);
   return c;
+}
+
+ModelSpec spec_of_run(const Checkpoint& checkpoint, const Config& config) {
+  ModelSpec spec = spec_of_checkpoint(checkpoint, config.text("resume"));
+  const std::string& weights = config.text("pretrained");
+  const bool of_weights = !weights.empty() && weights != "false" && !config.is_explicit("model");
+  const CheckpointMeta& meta = checkpoint.meta;
+  if (!meta.model_yaml.empty()) {
+    spec.name = parse_model_text(meta.model_yaml, of_weights ? weights : config.text("model"), meta.scale, meta.nc).name;
+  }
+  return spec;
+}
+
+std::string why_lost(const std::filesystem::path& best_weights) {
+  try {
+    load_checkpoint(best_weights);
+    return "";
+  } catch (const Error& e) {
+    return e.what();
+  }
 }
 
 std::string compare_classes(const std::vector<std::string>& data, const CheckpointMeta& meta, const std::filesystem::path& file) {

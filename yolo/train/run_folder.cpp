@@ -16,6 +16,7 @@
 
 #include "tensor/base/check.h"
 #include "tensor/base/file.h"
+#include "tensor/base/shell_word.h"
 
 namespace tessera {
 
@@ -217,7 +218,11 @@ fs::path checkpoint_to_resume(const std::string& given, const fs::path& project)
     return checkpoint_to_resume(inside.string(), project);  // given was the weights folder
   }
   if (!fs::exists(file, ignored)) {
-    const fs::path earlier = previous(file);
+    const fs::path earlier = previous(file), best = file.parent_path() / "best.safetensors";
+    if (fs::exists(best, ignored)) {
+      throw Error(ErrorCode::kData, "this run's weights/last.safetensors is not there", {given},
+                  "put it back; or start a new run from the best weights: --model " + shell_word(best.string()));
+    }
     throw Error(ErrorCode::kData, "this run has no checkpoint yet", {given},
                 "it ended before its first epoch was complete: start it again, with --cfg <run>/args.yaml" +
                     (fs::exists(earlier, ignored) ? "; the run before it in this folder: --resume " + earlier.string() : ""));

@@ -199,7 +199,7 @@ void Trainer::open_data() {
 
 void Trainer::build_model() {
   if (resume_) {
-    model_ = std::make_unique<YoloSeg>(spec_of_checkpoint(*resume_, config_.text("resume")));
+    model_ = std::make_unique<YoloSeg>(spec_of_run(*resume_, config_));
     const std::string renamed = compare_classes(class_names_, resume_->meta, config_.text("resume"));
     if (!renamed.empty()) log_line(log_, renamed);
     return;
@@ -405,7 +405,7 @@ int64_t Trainer::train_batches(Progress& progress, Stopwatch& stopwatch, std::ex
     ++at_.batch;
     report_step(items, progress);
     if (interrupted()) break;
-    if (save_is_due()) {
+    if (at_.batch < train_loader_->batches() && save_is_due(0)) {
       stopwatch.add();
       save_last();
     }
@@ -449,9 +449,9 @@ void Trainer::report_step(const LossItems& items, Progress& progress) {
   }
 }
 
-bool Trainer::save_is_due() const {
-  return ranks_.leader() && options_.save && options_.save_minutes > 0 && at_.batch < train_loader_->batches() &&
-         seconds_since(saved_) > options_.save_minutes * 60;
+bool Trainer::save_is_due(double seconds_ahead) const {
+  return ranks_.leader() && options_.save && options_.save_minutes > 0 &&
+         seconds_since(saved_) + seconds_ahead > options_.save_minutes * 60;
 }
 
 bool Trainer::close_epoch(ValidationResult& validation) {
@@ -459,6 +459,7 @@ bool Trainer::close_epoch(ValidationResult& validation) {
     finish_epoch(nullptr);
     return true;
   }
+  if (save_is_due(validation_seconds_)) save_last();  // nothing is saved within a validation
   const auto start = Clock::now();
   try {
     validation = validate();
@@ -467,7 +468,8 @@ bool Trainer::close_epoch(ValidationResult& validation) {
     if (options_.save && ranks_.leader()) save_last();  // the epoch's training is in it; a resume validates first
     throw;
   }
-  at_.seconds += seconds_since(start);
+  validation_seconds_ = seconds_since(start);
+  at_.seconds += validation_seconds_;
   finish_epoch(&validation);
   return true;
 }
@@ -669,7 +671,18 @@ void Trainer::restore(const Checkpoint& c) {
   const int64_t batches = train_loader_->batches(), then = (counter("data.images") + options_.batch - 1) / options_.batch;
   change_batches(at_, then > 0 ? then : batches, batches);  // older files do not tell how many there were
   if (at_.batch > 0) now_ = schedule_->at(at_.epoch, at_.batch - 1);  // for the epoch's row in results.csv, if no batch is left
+  compare_with_what_is_kept();
   refuse_complete_run();
+}
+
+// Epochs that are worse than weights which nobody has any more are the best there are.
+void Trainer::compare_with_what_is_kept() {
+  if (!options_.save || at_.best.kept < 0) return;
+  const std::string why = ranks_.leader() ? why_lost(folder_ / "weights" / "best.safetensors") : "";
+  bool lost = !why.empty();
+  ranks_.broadcast(lost, 0, "whether the best weights are lost");
+  if (ranks_.leader() && lost) log_line(log_, "note: " + why + "; the best epoch is sought among those from here on");
+  if (lost) at_.best = {};
 }
 
 void Trainer::refuse_complete_run() const {

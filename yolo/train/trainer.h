@@ -12,6 +12,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -96,6 +97,7 @@ class Trainer {
   void build_optimizer();  // and moving average and schedule
   void build_step();       // loss, update and what else is run in every step
   void restore(const Checkpoint& checkpoint);
+  void compare_with_what_is_kept();
   void refuse_complete_run() const;
   MemoryBudget own_budget() const;         // this rank's part of the machine's memory
   void check_batch();                      // Error(kMemory): the batch does not fit
@@ -129,7 +131,7 @@ class Trainer {
 
   Checkpoint checkpoint() const;
   void save_last();
-  bool save_is_due() const;  // within an epoch: --save-minutes have passed
+  bool save_is_due(double seconds_ahead) const;  // then --save-minutes will have passed since the last time
   void save_weights(const std::filesystem::path& path) const;
 
   Config config_;
@@ -172,6 +174,7 @@ class Trainer {
   std::vector<double> epoch_rates_;
   int64_t planned_peak_bytes_ = 0;
   std::chrono::steady_clock::time_point saved_;  // when last.safetensors was written; before the first time: when fit() began
+  double validation_seconds_ = std::numeric_limits<double>::infinity();  // of the last one; before the first nobody knows
   std::unique_ptr<StepProfile> profile_;  // null: not asked for, or written
 };
 
