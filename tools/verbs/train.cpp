@@ -59,13 +59,14 @@ void print_interrupted(const Config& config, const TrainSummary& s, const std::s
 }
 
 void print_summary(const Config& config, const TrainSummary& s) {
+  const std::string epochs = fmt::format("{} epoch{}", s.epochs_done, s.epochs_done == 1 ? "" : "s");
   if (s.stopped_early) {
     const bool out_of_time = config.is_set("time") && s.seconds > config.number("time") * 3600;
-    fmt::print("stopped after {} epochs: {}\n", s.epochs_done,
+    fmt::print("stopped after {}: {}\n", epochs,
                out_of_time ? "out of time" : fmt::format("no better {} in {} epochs", config.text("best"), config.text("patience")));
   }
   fmt::print("{}", format_table(s.validation, s.validation.classes.size() > 1));
-  fmt::print("\n{} epochs in {} ({:.1f} images/s in training, peak memory {} MiB)\n", s.epochs_done, format_duration(s.seconds), s.images_per_s,
+  fmt::print("\n{} in {} ({:.1f} images/s in training, peak memory {} MiB)\n", epochs, format_duration(s.seconds), s.images_per_s,
              peak_resident_bytes() >> 20);
   fmt::print("box  mAP50-95 {:.4f}  mAP50 {:.4f}\nmask mAP50-95 {:.4f}  mAP50 {:.4f}   ({} style, {})\n", s.validation.box.map,
              s.validation.box.map50, s.validation.mask.map, s.validation.mask.map50, s.validation.map_style,
