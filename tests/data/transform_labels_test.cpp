@@ -23,13 +23,22 @@ struct Rectangle {
   int class_id, x0, y0, x1, y1;
 };
 
-std::string label_line(const Rectangle& r, int height, int width) {
-  const double x0 = double(r.x0) / width, x1 = double(r.x1) / width, y0 = double(r.y0) / height, y1 = double(r.y1) / height;
-  return fmt::format("{} {} {} {} {} {} {} {} {}\n", r.class_id, x0, y0, x1, y0, x1, y1, x0, y1);
+// The outline in `points` points, a multiple of four.
+std::string label_line(const Rectangle& r, int height, int width, int points = 4) {
+  const std::array<double, 5> x = {double(r.x0), double(r.x1), double(r.x1), double(r.x0), double(r.x0)};
+  const std::array<double, 5> y = {double(r.y0), double(r.y0), double(r.y1), double(r.y1), double(r.y0)};
+  std::string line = std::to_string(r.class_id);
+  for (int i = 0; i < points; ++i) {
+    const size_t side = size_t(4 * i / points);
+    const double t = 4.0 * i / points - double(side);
+    line +=
+        fmt::format(" {} {}", (x[side] + t * (x[side + 1] - x[side])) / width, (y[side] + t * (y[side + 1] - y[side])) / height);
+  }
+  return line + "\n";
 }
 
 // Images of several shapes, each with an object of every class, whose pixels are red, green or blue as the class is 0, 1 or 2. The
-// small one, which is told first, lies on a large one.
+// small one, which is told first, lies on a large one; one has a much finer outline than the others.
 class ColouredSet {
  public:
   ColouredSet() {
@@ -47,7 +56,8 @@ class ColouredSet {
           for (int x = r.x0; x < r.x1; ++x)
             for (int channel = 0; channel < 3; ++channel) image.row(y)[3 * x + channel] = channel == r.class_id ? 250 : 10;
       write_png(folder_.path() / "images" / fmt::format("{}.png", k), image);
-      folder_.write(fmt::format("labels/{}.txt", k), label_line(small, h, w) + label_line(other, h, w) + label_line(large, h, w));
+      folder_.write(fmt::format("labels/{}.txt", k),
+                    label_line(small, h, w) + label_line(other, h, w, k == 1 ? 2000 : 4) + label_line(large, h, w));
     }
     yaml_ = folder_.write("data.yaml", "train: images\nval: images\nnames: [red, green, blue]\n").string();
   }
