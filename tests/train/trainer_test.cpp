@@ -25,6 +25,7 @@
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/multi_scale.h"
+#include "yolo/train/train_state.h"
 #include "yolo/train/training_data.h"
 
 using namespace tessera;
@@ -571,6 +572,19 @@ TEST_CASE("a run goes on with more or fewer images, also from the middle of an e
     CHECK(saved_count(c.section("optimizer", ""), "optimizer.steps") == 2 * 3 + 2 + after);
     CHECK(c.meta.counters.at("progress.last_step") == 4 * batches - 1);
   }
+}
+
+TEST_CASE("with another number of batches an update is due after as many as before, the first one too") {
+  const auto changed = [](int64_t epoch, int64_t batch, int64_t last_step, int64_t then, int64_t now) {
+    TrainProgress p;
+    p.epoch = epoch, p.batch = batch, p.last_step = last_step;
+    change_batches(p, then, now);
+    return std::pair{p.batch, p.last_step};
+  };
+  CHECK(changed(0, 1, -1, 3, 3) == std::pair<int64_t, int64_t>{1, -1});  // no update yet
+  CHECK(changed(2, 2, 7, 3, 3) == std::pair<int64_t, int64_t>{2, 7});
+  CHECK(changed(2, 2, 7, 3, 5) == std::pair<int64_t, int64_t>{2, 11});  // one batch ago
+  CHECK(changed(2, 2, 7, 3, 1) == std::pair<int64_t, int64_t>{1, 2});
 }
 
 TEST_CASE("a run that was on another device is not resumed on the CPU unasked") {
