@@ -176,6 +176,7 @@ TEST_CASE("a run that is interrupted and resumed ends with the same bits as one 
     settings = {"multi_scale=true", "cutmix=0.5", "mixup=0.3", "copy_paste=0.5", "copy_paste_mode=mixup"};
   }
   SUBCASE("rectangular batches") { settings = {"rect=true", "multi_scale=true"}; }
+  SUBCASE("updates after three batches") { settings = {"nbs=12", "warmup_epochs=0", "optimizer=SGD"}; }
   Trainer whole(shop.config("whole", settings), LogStyle::kQuiet);
   const TrainSummary summary = whole.fit();
   CHECK(summary.epochs_done == 3);
