@@ -3,12 +3,16 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <functional>
 #include <numeric>
 #include <set>
+#include <thread>
 
 #include "data/batch.h"
 #include "data/dataset_yaml.h"
+#include "data/image_order.h"
 #include "data/loader.h"
 #include "data/loader_bench.h"
 #include "data/pixel_pool.h"
@@ -97,7 +101,10 @@ class FaultySet : public Dataset {
   Size pixel_size(int64_t index) const override { return index == too_large ? Size{1 << 30, 1 << 30} : Size{}; }
   int64_t size() const override { return 40; }
   Sample get(int64_t index, int) const override {
-    if (bad.contains(index)) throw Error(ErrorCode::kData, fmt::format("item {}", index));
+    if (bad.contains(index)) {
+      if (index == *bad.begin()) std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the others' errors come first
+      throw Error(ErrorCode::kData, fmt::format("item {}", index));
+    }
     Sample s;
     s.index = index;
     s.height = s.width = 2;
@@ -447,9 +454,56 @@ TEST_CASE("loader: the same batches for 0, 1 and 3 threads, run after run, and w
     CHECK(rest == std::vector<uint64_t>(expected.begin() + 3, expected.end()));
   }
   CHECK(digests(one, 0) != digests(one, 1));
+  Loader in_order(*set, loader_options(1, false));
+  in_order.start_epoch(2);
+  Batch batch;
+  REQUIRE(in_order.next(batch));
+  const Sample third = set->get(2, 2);
+  CHECK(std::equal(third.pixels.begin(), third.pixels.end(), batch.images.data<uint8_t>() + 2 * third.pixels.size()));
   const auto again = shapes_set(config);
   Loader other(*again, loader_options(2));
   CHECK(digests(other, 1) == digests(one, 1));
+}
+
+TEST_CASE("a set that begins in a later epoch makes the items of one that went through all, whatever came before") {
+  DatasetConfig config;
+  config.partners = MosaicPartners::kBuffer;
+  const auto walked = shapes_set(config);
+  for (int epoch = 0; epoch < 5; ++epoch) {
+    CAPTURE(epoch);
+    const auto fresh = shapes_set(config), back = shapes_set(config);
+    back->get(0, 3), back->get(0, 1);
+    for (int64_t i = 0; i < fresh->size(); ++i) {
+      const Sample s = walked->get(i, epoch);
+      CHECK(same(s, fresh->get(i, epoch)));
+      CHECK(same(s, back->get(i, epoch)));
+    }
+  }
+}
+
+TEST_CASE("shuffled orders: permutations, a new one each epoch, in which any image comes at any place") {
+  std::set<std::vector<int64_t>> orders;
+  std::set<std::pair<int64_t, int64_t>> places;
+  for (int epoch = 0; epoch < 100; ++epoch) {
+    const std::vector<int64_t> order = shuffled_order(5, 7, epoch);
+    CHECK(std::set<int64_t>(order.begin(), order.end()) == std::set<int64_t>{0, 1, 2, 3, 4});
+    CHECK(order == shuffled_order(5, 7, epoch));
+    orders.insert(order);
+    for (int64_t i = 0; i < 5; ++i) places.insert({i, order[size_t(i)]});
+  }
+  CHECK(orders.size() > 30);
+  CHECK(places.size() == 25);
+  CHECK(shuffled_order(40, 7, 0) != shuffled_order(40, 8, 0));
+  const auto set = shapes_set({});
+  CHECK(set->order(0) != set->order(1));
+  Loader loader(*set, loader_options(1));
+  for (const int epoch : {0, 1}) {
+    loader.start_epoch(epoch);
+    Batch batch;
+    REQUIRE(loader.next(batch));
+    const std::vector<int64_t> order = set->order(epoch);
+    CHECK(std::equal(batch.indices.begin(), batch.indices.end(), order.begin()));
+  }
 }
 
 TEST_CASE("loader: an epoch may be left at any time, and the loader destroyed with work in hand") {
@@ -482,6 +536,25 @@ TEST_CASE("loader: every item once, the last batch short, ranks share the items"
   }
   CHECK(seen.size() == 42);
   CHECK(std::set<int64_t>(seen.begin(), seen.end()).size() == 40);
+  // For a validation: every item once, and as many rounds on all ranks though one has a batch more.
+  options.fill = options.shuffle = false;
+  options.batch = 13;
+  std::vector<int64_t> once;
+  for (int rank = 0; rank < 3; ++rank) {
+    options.rank = rank;
+    Loader loader(set, options);
+    CHECK(loader.items() == (rank == 0 ? 14 : 13));
+    CHECK(loader.batches() == (rank == 0 ? 2 : 1));
+    CHECK(loader.rounds() == 2);
+    loader.start_epoch(0);
+    while (loader.next(batch)) once.insert(once.end(), batch.indices.begin(), batch.indices.end());
+  }
+  std::sort(once.begin(), once.end());
+  std::vector<int64_t> all_items(40);
+  std::iota(all_items.begin(), all_items.end(), int64_t(0));
+  CHECK(once == all_items);
+  options = loader_options(2);
+  options.batch = 7;
   options.world = 1;
   options.rank = 0;
   Loader all(set, options);
@@ -553,9 +626,11 @@ TEST_CASE("collate: shapes, owners and both forms of masks") {
     const auto set = shapes_set(config, "val");
     std::vector<Sample> samples;
     int64_t targets = 0;
-    for (int64_t i = 0; i < 3; ++i) {
+    std::vector<int32_t> owners;
+    for (int32_t i = 0; i < 3; ++i) {
       samples.push_back(set->get(i, 0));
       targets += int64_t(samples.back().targets.size());
+      owners.insert(owners.end(), samples.back().targets.size(), i);
     }
     const PixelBuffer second = samples[1].pixels;
     const Batch batch = collate(std::move(samples));
@@ -563,7 +638,7 @@ TEST_CASE("collate: shapes, owners and both forms of masks") {
     CHECK(batch.masks.shape() == Shape{overlap ? 3 : targets, 16, 16});
     CHECK(int64_t(batch.targets.size()) == targets);
     CHECK(std::equal(second.begin(), second.end(), batch.images.data<uint8_t>() + 64 * 64 * 3));
-    CHECK(std::is_sorted(batch.target_image.begin(), batch.target_image.end()));
+    CHECK(batch.target_image == owners);
   }
 }
 

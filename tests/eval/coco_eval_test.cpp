@@ -245,6 +245,18 @@ TEST_CASE("coco eval: small, medium and large; classes; text") {
   CHECK(std::count(text.begin(), text.end(), '\n') == 12);
 }
 
+TEST_CASE("coco eval: an object of 32 x 32 pixels is small and medium, one of 96 x 96 medium and large") {
+  Scene s;
+  s.truths = {{0, 0, 0, 5, 5, 32, 32, false}};
+  s.detections = {{0, 0, .9, 5, 5, 32, 32, false}};
+  const CocoSummary small = s.evaluate(IouKind::kBox).summary;
+  CHECK((small.maps() == doctest::Approx(1) && small.mapm() == doctest::Approx(1) && small.mapl() == -1));
+  s.truths[0].x = s.truths[0].y = s.detections[0].x = s.detections[0].y = 0;
+  s.truths[0].w = s.truths[0].h = s.detections[0].w = s.detections[0].h = 96;
+  const CocoSummary large = s.evaluate(IouKind::kBox).summary;
+  CHECK((large.maps() == -1 && large.mapm() == doctest::Approx(1) && large.mapl() == doctest::Approx(1)));
+}
+
 TEST_CASE("coco eval: threads, order of images and order of records") {
   for (uint32_t seed = 0; seed < 6; ++seed) {
     Scene s = random_scene(seed, seed % 2 == 1);
@@ -291,6 +303,10 @@ TEST_CASE("coco eval: annotation 0 is never credited") {
     eval.add_truth({image, 0, false, 900, {5, 5, 30, 30}, id});
     eval.add_detection({image, 0, 0.9, {5, 5, 30, 30}, 900});
     CHECK(eval.evaluate(IouKind::kBox).summary.map() == doctest::Approx(id == 0 ? 0 : 1));
+    // What finds it counts as made up, before the other that is found.
+    eval.add_truth({image, 0, false, 900, {60, 50, 30, 30}, 2});
+    eval.add_detection({image, 0, 0.8, {60, 50, 30, 30}, 900});
+    CHECK(eval.evaluate(IouKind::kBox).summary.map() == doctest::Approx(id == 0 ? 0.5 * 51 / 101 : 1));
   }
 }
 

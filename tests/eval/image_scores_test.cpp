@@ -27,12 +27,12 @@ struct Set {
     const double xy[] = {b[0], b[1], b[0] + b[2], b[1], b[0] + b[2], b[1] + b[3], b[0], b[1] + b[3]};
     return rle_from_polygon(xy, 100, 100);
   }
-  void object(int64_t image, int32_t category, const BoxLtwh& box) {
+  void object(int64_t image, int32_t category, const BoxLtwh& box, bool crowd = false) {
     const Rle m = mask(box);
     CocoTruth t;
-    t.image = image, t.category = category, t.area = double(rle_area(m)), t.box = box;
+    t.image = image, t.category = category, t.crowd = crowd, t.area = double(rle_area(m)), t.box = box;
     eval.add_truth(t, &m);
-    ++scores.images[size_t(image)].objects;
+    scores.images[size_t(image)].objects += !crowd;
   }
   void detection(int64_t image, int32_t category, double score, const BoxLtwh& box, const BoxLtwh& masked) {
     const Rle m = mask(masked);
@@ -136,6 +136,18 @@ TEST_CASE("image scores: counts add up to the report's, for any number of thread
     CHECK(csv == first);
   }
   set_compute_threads(before);
+}
+
+TEST_CASE("image scores: what lies in a crowd is neither found nor made up") {
+  Set s;
+  s.object(0, 0, {0, 0, 20, 20});
+  s.object(0, 0, {40, 40, 50, 50}, true);
+  s.detection(0, 0, 0.9, {0, 0, 20, 20});
+  s.detection(0, 0, 0.9, {50, 50, 10, 10});
+  const ImageScore& image = s.count().images[0];
+  CHECK(image.detections == 1);
+  check(image.box, 1, 0, 0);
+  check(image.mask, 1, 0, 0);
 }
 
 TEST_CASE("image scores: nothing found, nothing to find") {

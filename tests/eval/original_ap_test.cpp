@@ -193,6 +193,9 @@ TEST_CASE("original AP: normalised confusion matrix") {
   ConfusionMatrix of_all_ranks(1);
   of_all_ranks.add(labels, zero2, {}, {}, {});
   of_all_ranks.add(m.counts());
+  ConfusionMatrix limit(1);
+  limit.add(labels, zero2, found, zero, std::vector<float>{0.25f});  // what is as sure as the limit does not count
+  CHECK((limit.at(0, 0) == 0 && limit.at(1, 0) == 2));
   CHECK(of_all_ranks.at(0, 0) == 1);
   CHECK(of_all_ranks.at(1, 0) == 3);
   CHECK(of_all_ranks.normalized(1, 0) == doctest::Approx(0.75));

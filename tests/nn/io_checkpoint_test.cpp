@@ -52,7 +52,10 @@ TEST_CASE("checkpoint: everything comes back") {
   c.meta.best_epoch = 2;
   c.meta.args = {{"lr0", "0.01"}, {"data", "a b.yaml"}};
   c.meta.counters = {{"rng.seed", -1}, {"loader.batch", int64_t(1) << 60}};
-  c.meta.numbers = {{"a", 1e-310}, {"b", std::numeric_limits<double>::infinity()}, {"c", std::nan("")}};
+  c.meta.numbers = {{"a", 1e-310},
+                    {"b", std::numeric_limits<double>::infinity()},
+                    {"c", std::nan("")},
+                    {"d", -std::numeric_limits<double>::infinity()}};
   c.sections["optimizer.momentum"].add("model.0.conv.weight", Tensor::full({10}, 0.5));
   save_checkpoint(folder / "last.safetensors", c);
   const Checkpoint back = load_checkpoint(folder / "last.safetensors");
@@ -69,7 +72,8 @@ TEST_CASE("checkpoint: everything comes back") {
   CHECK(back.meta.args == c.meta.args);
   CHECK(back.meta.counters == c.meta.counters);
   CHECK(back.meta.numbers.at("a") == 1e-310);
-  CHECK(std::isinf(back.meta.numbers.at("b")));
+  CHECK(back.meta.numbers.at("b") == std::numeric_limits<double>::infinity());
+  CHECK(back.meta.numbers.at("d") == -std::numeric_limits<double>::infinity());
   CHECK(std::isnan(back.meta.numbers.at("c")));
   check_equal(c.model, back.model);
   CHECK(back.sections.size() == 2);

@@ -225,4 +225,9 @@ TEST_CASE("state dict: matching, partial and strict load") {
   CHECK(target.at("same").data<float>()[0] == 0);
   CHECK(load_strict(target, target, "w.pt").complete());
   CHECK_THROWS_AS(source.add("old", Tensor()), Error);
+  StateDict turned, upright;  // as many numbers in another shape
+  turned.add("w", Tensor::from_floats({1, 2, 3, 4, 5, 6}, {2, 3}));
+  upright.add("w", Tensor::zeros({3, 2}));
+  CHECK(load_matching(turned, upright).mismatched.size() == 1);
+  CHECK(upright.at("w").to_vector<float>() == std::vector<float>(6, 0));
 }

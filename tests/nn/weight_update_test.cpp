@@ -132,7 +132,10 @@ TEST_CASE("a restored update goes on with the same bits, scale and all") {
       update.run();
     }
   };
-  Setup a(UpdateRule::kAdam), b(UpdateRule::kAdam);
+  UpdateRule rule = UpdateRule::kAdam;
+  SUBCASE("Adam") {}
+  SUBCASE("SGD") { rule = UpdateRule::kSgd; }
+  Setup a(rule), b(rule);
   WeightUpdate whole(*a.arena, *a.optimizer, *a.ema, {}, kMaxNorm, scaling);
   steps(a, whole, 1, 6);
   StateDict saved_update, saved_optimizer, saved_ema;
@@ -144,6 +147,7 @@ TEST_CASE("a restored update goes on with the same bits, scale and all") {
   WeightUpdate resumed(*b.arena, *b.optimizer, *b.ema, {}, kMaxNorm, scaling);
   b.optimizer->restore(saved_optimizer);
   b.ema->restore(saved_ema);
+  CHECK(b.ema->updates() == a.ema->updates());
   resumed.restore(saved_update);
   CHECK(resumed.state().to_vector<double>()[kScale] == 256);
   CHECK(resumed.state().to_vector<double>()[kGoodUpdates] == 2);

@@ -133,6 +133,32 @@ TEST_CASE("gains scale their terms; the mask term has the box gain") {
   CHECK(two.items.dfl == doctest::Approx(4 * one.items.dfl));
 }
 
+TEST_CASE("distances beyond the last bin are learnt just below it") {
+  // One object of 512 x 512 pixels, of which anchors of stride 8 learn, 32 strides from its sides: their classes alone are likely.
+  RawOutputs outputs;
+  for (size_t i = 0; i < kAnchorLevels; ++i) {
+    const int64_t side = 64 >> i;
+    Tensor box = Tensor::empty({1, side, side, kBoxLogits});
+    for (int64_t k = 0; k < box.numel(); ++k) box.data<float>()[k] = 0.1f * float(k % kDistanceBins);
+    outputs.box[i] = Variable(box);
+    outputs.cls[i] = Variable(Tensor::full({1, side, side, 1}, i == 0 ? 3 : -60));
+    outputs.coefficients[i] = Variable(Tensor::zeros({1, side, side, 32}));
+  }
+  outputs.prototypes = Variable(Tensor::zeros({1, 128, 128, 32}));
+  Batch batch;
+  batch.targets = {{0, {0.5f, 0.5f, 1, 1}}};
+  batch.target_image = {0};
+  batch.masks = Tensor::full({1, 128, 128}, 1, DType::kI32);
+  batch.overlap = true;
+  double sum = 0;
+  for (int k = 0; k < int(kDistanceBins); ++k) sum += std::exp(0.1 * k);
+  const auto cost = [&](int k) { return std::log(sum) - 0.1 * k; };  // cross-entropy of a bin
+  const LossReport r = SegmentationLoss({7.5, 0.5, 1.5})(outputs, batch).report();
+  CHECK(r.positives == 10);
+  CHECK(r.items.dfl ==
+        doctest::Approx(1.5 * (0.99 * cost(15) + 0.01 * cost(14)) * std::min(r.target_score_sum, 1.0)).epsilon(1e-5));
+}
+
 TEST_CASE("targets are padded image by image in batch order") {
   const std::vector<Target> targets = {{3, {0.5f, 0.5f, 0.5f, 0.25f}}, {1, {0, 0, 0, 0}}, {2, {0.25f, 0.75f, 0.5f, 0.5f}}};
   const PaddedTargets t = pad_targets(targets, {2, 0, 2}, true, 3, 64, 128);

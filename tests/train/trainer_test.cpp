@@ -25,6 +25,7 @@
 #include "yolo/eval/evaluator.h"
 #include "yolo/io/weights.h"
 #include "yolo/train/multi_scale.h"
+#include "yolo/train/train_state.h"
 #include "yolo/train/training_data.h"
 
 using namespace tessera;
@@ -175,6 +176,7 @@ TEST_CASE("a run that is interrupted and resumed ends with the same bits as one 
     settings = {"multi_scale=true", "cutmix=0.5", "mixup=0.3", "copy_paste=0.5", "copy_paste_mode=mixup"};
   }
   SUBCASE("rectangular batches") { settings = {"rect=true", "multi_scale=true"}; }
+  SUBCASE("updates after three batches") { settings = {"nbs=12", "warmup_epochs=0", "optimizer=SGD"}; }
   Trainer whole(shop.config("whole", settings), LogStyle::kQuiet);
   const TrainSummary summary = whole.fit();
   CHECK(summary.epochs_done == 3);
@@ -257,6 +259,10 @@ TEST_CASE("--best: the named figure chooses the weights that are kept and ends t
     CHECK(best_metric_of(meta) == name);
     CHECK(describe_training(meta) == fmt::format("epoch {}; best by {}, epoch {}: {:.5g}", s.best_epoch, name, s.best_epoch, s.best_value));
     ends.insert(done);
+    if (done == 24) continue;
+    std::ofstream(folder / "metrics.json") << fmt::format("{{\"epoch\":{}}}", done);  // as the program leaves it
+    const std::string ended = fmt::format("--patience {} ended it after epoch {}", patience, done);
+    CHECK_THROWS_WITH_AS(Trainer(resumed, LogStyle::kQuiet), doctest::Contains(ended.c_str()), Error);
   }
   CHECK(rows[23].box.map50 > 0);
   MESSAGE("ends after " << ends.size() << " different epochs");
@@ -569,6 +575,19 @@ TEST_CASE("a run goes on with more or fewer images, also from the middle of an e
   }
 }
 
+TEST_CASE("with another number of batches an update is due after as many as before, the first one too") {
+  const auto changed = [](int64_t epoch, int64_t batch, int64_t last_step, int64_t then, int64_t now) {
+    TrainProgress p;
+    p.epoch = epoch, p.batch = batch, p.last_step = last_step;
+    change_batches(p, then, now);
+    return std::pair{p.batch, p.last_step};
+  };
+  CHECK(changed(0, 1, -1, 3, 3) == std::pair<int64_t, int64_t>{1, -1});  // no update yet
+  CHECK(changed(2, 2, 7, 3, 3) == std::pair<int64_t, int64_t>{2, 7});
+  CHECK(changed(2, 2, 7, 3, 5) == std::pair<int64_t, int64_t>{2, 11});  // one batch ago
+  CHECK(changed(2, 2, 7, 3, 1) == std::pair<int64_t, int64_t>{1, 2});
+}
+
 TEST_CASE("a run that was on another device is not resumed on the CPU unasked") {
   const Workshop shop;
   const fs::path last = Trainer(shop.config("gpu", {"epochs=1"}), LogStyle::kQuiet).fit().last;
@@ -597,6 +616,60 @@ TEST_CASE("gradients that are not finite: updates are skipped, then the run give
   }
   const std::vector<float> after = weights.to_vector<float>();
   CHECK(std::equal(before.begin() + 1, before.end(), after.begin() + 1));
+}
+
+TEST_CASE("gradients that are not finite now and then do not end a run, and a loss that is not finite ends with its epoch") {
+  const Workshop shop;
+  std::ofstream(shop.root / "yolov8n-seg.yaml") << kNarrowModel;
+  Trainer trainer(shop.config("often", {"epochs=16", "val=false", "warmup_epochs=0", "nbs=4", "imgsz=32", "patience=0",
+                                        "model=" + (shop.root / "yolov8n-seg.yaml").string()}),
+                  LogStyle::kQuiet);
+  float* const weight = trainer.arena().values(ParamGroup::kWeight).data<float>();
+  float* const gradient = trainer.arena().grads(ParamGroup::kWeight).data<float>();
+  const float sound = *weight;
+  int64_t bad = 0;
+  trainer.on_batch = [&](int64_t epoch, int64_t index, Batch&) {
+    if (epoch == 0 && index == 1) *weight = std::nanf("");
+    if (epoch == 0 && index == 2) *weight = sound;
+    if ((3 * epoch + index) % 2 == 1) *gradient = std::nanf(""), ++bad;
+  };
+  const TrainSummary s = trainer.fit();
+  CHECK(s.epochs_done == 16);
+  CHECK(bad == 24);  // more than may come one after the other
+  const std::vector<EpochRow> rows = ResultsCsv(s.run_folder / "results.csv", 16).rows();
+  REQUIRE(rows.size() == 16);
+  CHECK(std::isnan(rows[0].train.cls));
+  for (size_t i = 1; i < rows.size(); ++i) CHECK(std::isfinite(rows[i].train.cls));
+}
+
+TEST_CASE("an epoch whose validation fails is not trained again") {
+  const Workshop shop;
+  const auto config = [&](const std::string& name) { return shop.config(name, {"epochs=2"}); };
+  const TrainSummary whole = Trainer(config("whole"), LogStyle::kQuiet).fit();
+  fs::path missing;
+  for (const auto& entry : fs::directory_iterator(fs::path(shop.data).parent_path() / "images/val")) missing = entry.path();
+  const fs::path aside = shop.root / "aside.png";
+  fs::path folder;
+  {
+    Trainer first(config("first"), LogStyle::kQuiet);
+    folder = first.run_folder();
+    first.on_batch = [&](int64_t epoch, int64_t index, Batch&) {
+      if (epoch == 0 && index == 2) fs::rename(missing, aside);
+    };
+    CHECK_THROWS_AS(first.fit(), Error);
+  }
+  fs::rename(aside, missing);
+  Config resumed(kTrain);
+  resumed.read_arguments({"resume=" + folder.string()});
+  Trainer second(resumed, LogStyle::kQuiet);
+  int64_t batches = 0;
+  second.on_batch = [&](int64_t epoch, int64_t, Batch&) {
+    ++batches;
+    CHECK(epoch == 1);
+  };
+  const TrainSummary s = second.fit();
+  CHECK(batches == 3);
+  CHECK(same_state(s.last, whole.last));
 }
 
 TEST_CASE("the run folder holds what the documentation promises") {
