@@ -92,6 +92,10 @@ int run(std::vector<std::string> arguments, bool& json) {
   if (name.ends_with("_seg")) {
     name.resize(name.size() - 4);
   } else {
+    if (arguments.size() > 1 && arguments[0] == "help" && !arguments[1].starts_with("-")) {  // help VERB
+      arguments[0] = "--help";
+      std::swap(arguments[0], arguments[1]);
+    }
     if (arguments.empty() || arguments.front() == "--help" || arguments.front() == "-h" || arguments.front() == "help") {
       print_help(overview(), json);
       return arguments.empty() ? int(ErrorCode::kUsage) : 0;

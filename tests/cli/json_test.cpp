@@ -387,6 +387,7 @@ TEST_CASE("cli: an error under --json is one object on stdout and the same sente
 TEST_CASE("cli: --json makes one object of what ends a verb early too: help, version, the arguments, a signal") {
   const Workshop w;
   CHECK(says(one_object(run({"train", "--help", "--json"}))["help"].get<std::string>(), "Usage: tessera train"));
+  CHECK(says(one_object(run({"help", "train", "--json"}))["help"].get<std::string>(), "Usage: tessera train"));
   CHECK(says(one_object(run({"--help", "--json"}))["help"].get<std::string>(), "Verbs:"));
   CHECK(one_object(run({"--version", "--json"}))["version"] == one_object(run({"info", "--json"}))["version"]);
   const Json arguments = one_object(run({"val", "--imgsz=64", "--print-config", "--json"}))["arguments"];

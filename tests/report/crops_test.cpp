@@ -61,13 +61,16 @@ TEST_CASE("crops hold the image's pixels, have names of their own and stay in th
   crops.add(image, {5, 10, 20, 30}, "../../up", "a");
   crops.add(image, {5, 10, 20, 30}, "..", "a");
   crops.add(image, {5, 10, 20, 30}, "", "a");
+  const std::string longest(251, 'l');  // with .jpg the longest name there is
+  for (int i = 0; i < 2; ++i) crops.add(image, {5, 10, 20, 30}, "owl", longest);
   std::vector<std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (entry.is_regular_file()) files.push_back(entry.path().lexically_relative(folder).string());
   }
   std::sort(files.begin(), files.end());
   CHECK(files == std::vector<std::string>{"crops/.._.._up/a.jpg", "crops/_../a.jpg", "crops/_/a.jpg", "crops/cat/a.jpg",
-                                          "crops/dog/a.jpg", "crops/dog/a2.jpg", "crops/dog/a22.jpg", "crops/dog/a3.jpg"});
+                                          "crops/dog/a.jpg", "crops/dog/a2.jpg", "crops/dog/a22.jpg", "crops/dog/a3.jpg",
+                                          "crops/owl/" + longest.substr(1) + "2.jpg", "crops/owl/" + longest + ".jpg"});
   for (const auto& [name, grey] : {std::pair{"a", 200}, {"a2", 50}}) {
     const Image crop = read_image(folder / "crops/dog" / (std::string(name) + ".jpg"));
     CHECK(crop.height == 31);  // of 20 * 1.02 + 10: from 4.8 to 35.2, both truncated
@@ -80,6 +83,7 @@ TEST_CASE("crops hold the image's pixels, have names of their own and stay in th
   again.add(image, {50, 10, 70, 30}, "dog", "a");
   again.add(image, {50, 10, 70, 30}, "dog", "a");
   again.begin("a2");  // whose name the second of a has
+  again.begin(longest);
   files.clear();
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (entry.is_regular_file()) files.push_back(entry.path().lexically_relative(folder).string());

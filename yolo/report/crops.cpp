@@ -19,8 +19,12 @@ std::string folder_name(std::string name) {
   return name;
 }
 
-// Of the n-th crop of a class and a stem, from 1 on.
-std::string file_name(const std::string& stem, int n) { return n == 1 ? stem + ".jpg" : fmt::format("{}{}.jpg", stem, n); }
+// Of the n-th crop of a class and a stem, from 1 on; a stem that leaves no room for the number is cut.
+std::string file_name(const std::string& stem, int n) {
+  constexpr size_t kLongestName = 255;  // bytes, of most file systems
+  const std::string end = n == 1 ? ".jpg" : fmt::format("{}.jpg", n);
+  return stem.substr(0, kLongestName - end.size()) + end;
+}
 
 }  // namespace
 
