@@ -365,3 +365,21 @@ TEST_CASE("ranks: a training with validation ends with equal weights everywhere 
     w.barrier("after the run has gone");
   }
 }
+
+TEST_CASE("ranks: a validation that one of them is to stop ends on all") {
+  Communicator& w = world();
+  const Workshop shop;
+  const auto set = open_split(shop.config("x"), "val", false, LogStyle::kQuiet);
+  YoloSeg model(parse_model_yaml("yolov8n-seg", "", 5));
+  model.init(3);
+  LoaderOptions options;
+  options.batch = 8;
+  options.rank = w.rank();
+  options.world = w.size();
+  options.fill = false;
+  Loader loader(*set, options);
+  EvaluatorHooks hooks;
+  hooks.stop = [&] { return w.rank() == w.size() - 1; };
+  CHECK_THROWS_WITH_AS(Evaluator(set->names(), {}).run(model, *set, loader, hooks, w),
+                       doctest::Contains("validation was interrupted"), Error);
+}

@@ -89,6 +89,18 @@ TEST_CASE("event files: a name that no clock gave does not decide the next one")
   CHECK(holds(payloads(content(files[0]))[0], "brain.Event:2"));
 }
 
+TEST_CASE("event files: a new one comes last, also after one of the same second or of a clock that is ahead") {
+  const TrainingFolder shop({.train = 2, .val = 2, .size = 32}, {});
+  const fs::path ahead = shop.root / "events.out.tfevents.4000000000.~";  // behind those of any host
+  std::ofstream(ahead) << "x";
+  const EventFile file(shop.root, {});
+  const std::vector<fs::path> files = event_files(shop.root);
+  REQUIRE(files.size() == 2);
+  CHECK(files[0] == ahead);
+  const EventFile next(shop.root, {});
+  CHECK(event_files(shop.root).size() == 3);
+}
+
 TEST_CASE("--tensorboard: a record an epoch with every series; a resumed run goes on in a new file, which takes back what runs again") {
   const TrainingFolder shop({.train = 6, .val = 2, .size = 32}, {"batch=2", "nbs=2"});
   Trainer first(shop.config({"name=run", "epochs=2", "tensorboard=true"}), LogStyle::kQuiet);
