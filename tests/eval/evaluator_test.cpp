@@ -119,6 +119,15 @@ class ColourSet {
   std::string yaml_;
 };
 
+EvaluatorHooks kept_in(ImageScores& scores) {
+  EvaluatorHooks hooks;
+  hooks.images = [&scores](const ImageScores& s) {
+    scores = s;
+    return std::vector<int64_t>();
+  };
+  return hooks;
+}
+
 }  // namespace
 
 TEST_CASE("evaluator: a network that finds every object has full marks, in both styles and with both forms of masks") {
@@ -131,13 +140,8 @@ TEST_CASE("evaluator: a network that finds every object has full marks, in both 
       EvaluatorOptions options;
       options.style = style;
       ImageScores scores;
-      EvaluatorHooks hooks;
-      hooks.images = [&](const ImageScores& s) {
-        scores = s;
-        return std::vector<int64_t>();
-      };
       ColourFinder network;
-      const ValidationResult r = set.validate(network, options, overlap, hooks);
+      const ValidationResult r = set.validate(network, options, overlap, kept_in(scores));
       const double full = original ? 0.995 : 1;
       CHECK(r.images == 5);
       CHECK(r.instances == 8);
@@ -169,13 +173,8 @@ TEST_CASE("evaluator: what counts in an image is decided by the masks, not by th
     EvaluatorOptions options;
     options.style = style;
     ImageScores scores;
-    EvaluatorHooks hooks;
-    hooks.images = [&](const ImageScores& s) {
-      scores = s;
-      return std::vector<int64_t>();
-    };
     ColourFinder network;
-    const ValidationResult r = ColourSet(ColourSet::But::kOneIsFaint).validate(network, options, true, hooks);
+    const ValidationResult r = ColourSet(ColourSet::But::kOneIsFaint).validate(network, options, true, kept_in(scores));
     CHECK(r.box.recall == doctest::Approx(1));  // with the one that the network is less sure of, whose box is right
     CHECK(scores.confidence > 0.5);             // without it: its mask is wrong
     CHECK(scores.confidence < 0.9);
