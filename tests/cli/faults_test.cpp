@@ -6,8 +6,10 @@
 #include <algorithm>
 
 #include "tests/cli/workshop.h"
+#include "tests/support/run_figures.h"
 
 using namespace tessera::test;
+using tessera::testing::figures_in;
 
 namespace {
 
@@ -22,14 +24,6 @@ int64_t epochs_in(const std::string& run_folder) {
     ++rows;
   }
   return rows;
-}
-
-// results.csv without the times.
-std::string figures_in(const std::string& run_folder) {
-  std::stringstream in(content(run_folder + "/results.csv"));
-  std::string text;
-  for (std::string line; std::getline(in, line);) text += line.substr(line.find(',', line.find(',') + 1)) + "\n";
-  return text;
 }
 
 bool has_temporary(const std::string& folder) {

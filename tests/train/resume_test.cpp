@@ -107,7 +107,7 @@ TEST_CASE("a run that is interrupted and resumed ends with the same bits as one 
   }
   CHECK(!Trainer(resumed(), LogStyle::kQuiet).fit().interrupted);
   CHECK(same_state(summary.last, folder / "weights" / "last.safetensors"));
-  CHECK(results(summary.run_folder) == results(folder));
+  CHECK(figures_in(summary.run_folder) == figures_in(folder));
   CHECK(steps_logged(folder) == steps_logged(summary.run_folder));
   // The figures of its end are of no epoch, and can be interrupted too.
   Trainer at_the_end(resumed(), LogStyle::kQuiet, {}, ranks);
@@ -241,7 +241,7 @@ TEST_CASE("--save-minutes saves within an epoch: a run killed there goes on from
     config.read_arguments({"resume=" + folder.string()});
     Trainer(config, LogStyle::kQuiet).fit();
     CHECK(same_state(summary.last, folder / "weights/last.safetensors"));
-    CHECK(results(summary.run_folder) == results(folder));
+    CHECK(figures_in(summary.run_folder) == figures_in(folder));
     CHECK(steps_logged(folder) == steps_logged(summary.run_folder));
   }
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "nn/io/checkpoint.h"
+#include "tests/support/run_figures.h"
 #include "tests/support/training_folder.h"
 
 namespace tessera::testing {
@@ -41,17 +42,6 @@ inline bool same_state(const std::filesystem::path& a, const std::filesystem::pa
   bool same = same_tensors(x.model, y.model) && x.sections.size() == y.sections.size();
   for (const auto& [name, section] : x.sections) same = same && same_tensors(section, y.sections.at(name));
   return same;
-}
-
-// results.csv without the time column.
-inline std::string results(const std::filesystem::path& folder) {
-  std::ifstream in(folder / "results.csv");
-  std::string text;
-  for (std::string line; std::getline(in, line);) {
-    const size_t first = line.find(','), second = line.find(',', first + 1);
-    text += line.substr(0, first) + line.substr(second) + "\n";
-  }
-  return text;
 }
 
 // Epoch and batch of every step line of log.jsonl, in order.

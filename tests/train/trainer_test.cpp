@@ -128,7 +128,7 @@ TEST_CASE("results do not depend on compute threads or loader workers") {
   const TrainSummary b = three.fit();
   set_compute_threads(threads);
   CHECK(same_state(a.last, b.last));
-  CHECK(results(a.run_folder) == results(b.run_folder));
+  CHECK(figures_in(a.run_folder) == figures_in(b.run_folder));
 }
 
 TEST_CASE("a validation in between changes nothing of a training") {
@@ -238,7 +238,7 @@ TEST_CASE("--multi-scale: every batch in the size that is drawn for it, its imag
   const TrainSummary second = scaled.fit();
   CHECK(at == images.size());
   CHECK(sides.size() > 1);
-  CHECK(results(first.run_folder) != results(second.run_folder));
+  CHECK(figures_in(first.run_folder) != figures_in(second.run_folder));
 }
 
 TEST_CASE("--rect: batches by rising height over width, each in its shape and order, of single images") {
@@ -294,7 +294,7 @@ TEST_CASE("a profile, a planned batch and a memory plan in between change nothin
   MemoryPlan(request).peak_bytes(3);
   const TrainSummary b = planned.fit();
   CHECK(same_state(a.last, b.last));
-  CHECK(results(a.run_folder) == results(b.run_folder));
+  CHECK(figures_in(a.run_folder) == figures_in(b.run_folder));
   CHECK(b.planned_peak_bytes > 0);
   CHECK(!fs::exists(a.run_folder / "profile.csv"));
   std::ifstream csv(b.run_folder / "profile.csv");
